@@ -1,0 +1,142 @@
+"""The DPS device API: registers a device as the device itself would, with its certificate, over MQTT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azure.iot.device import X509
+from azure.iot.device.aio import ProvisioningDeviceClient
+from azure.iot.device.exceptions import ServiceError
+
+from shared.errors import Deferred, Rejected
+
+if TYPE_CHECKING:
+    from azure.iot.device import RegistrationResult
+
+_log = logging.getLogger(__name__)
+_STATUS = re.compile(r"status code (?:of )?(\d{3})")
+_SHUTDOWN_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where DPS put a device.
+
+    Attributes:
+        assigned_hub: host name of the IoT Hub.
+        device_id: id of the device in that hub.
+    """
+
+    assigned_hub: str
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """What a device authenticates with.
+
+    Attributes:
+        pem: leaf first, then its chain, then the key as encrypted PKCS#8.
+        password: opens the key.
+    """
+
+    pem: bytes
+    password: str
+
+
+class DeviceRegistrar:
+    """Registers devices at one DPS.
+
+    Args:
+        host: the DPS device endpoint.
+        id_scope: its id scope.
+        timeout: for one registration, all polling included.
+    """
+
+    def __init__(self, host: str, id_scope: str, *, timeout: timedelta) -> None:
+        self._host = host
+        self._id_scope = id_scope
+        self._timeout = timeout.total_seconds()
+
+    async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
+        """Register a device and wait until a hub is assigned to it.
+
+        Raises:
+            Rejected: DPS refuses the device (4xx).
+            Deferred: DPS is throttling, or still assigning.
+            ServiceError, ClientError: the network or the service failed.
+        """
+        with tempfile.TemporaryDirectory(prefix="registration-") as folder:
+            # The SDK takes certificates as files. The key in it stays encrypted.
+            path = Path(folder) / "device.pem"
+            path.touch(mode=0o600)
+            path.write_bytes(credentials.pem)
+            client = ProvisioningDeviceClient.create_from_x509_certificate(
+                provisioning_host=self._host,
+                registration_id=registration_id,
+                id_scope=self._id_scope,
+                x509=X509(str(path), str(path), credentials.password),
+            )
+            return await self._registered(registration_id, client)
+
+    async def _registered(self, registration_id: str, client: ProvisioningDeviceClient) -> Assignment:
+        result: RegistrationResult | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                result = await client.register()
+        except TimeoutError:
+            raise Deferred(
+                f"DPS did not finish the registration of {registration_id!r} within {self._timeout:.0f} s",
+                retry_after=timedelta(seconds=self._timeout),
+            ) from None
+        except ServiceError as error:
+            raise _translated(registration_id, error) from error
+        finally:
+            if result is None or result.status != "assigned":
+                await _shut_down(client)
+        if result is None or result.status != "assigned" or result.registration_state is None:
+            raise Rejected.because(f"DPS ended the registration of {registration_id!r} as {result and result.status}")
+        state = result.registration_state
+        return Assignment(assigned_hub=state.assigned_hub, device_id=state.device_id)
+
+
+def _translated(registration_id: str, error: ServiceError) -> Exception:
+    """Read the status out of the SDK's message, the only place that has it."""
+    found = _STATUS.search(str(error))
+    status = int(found[1]) if found else 0
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Deferred(f"DPS is throttling the registration of {registration_id!r}", retry_after=timedelta(seconds=30))
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Rejected.because(
+            f"DPS refused to register {registration_id!r} with status {status}: its enrollment group is disabled or "
+            "deleted, the device is shut out by an individual enrollment, or the root is no longer verified there"
+        )
+    return error
+
+
+async def _shut_down(client: ProvisioningDeviceClient) -> None:
+    """End the client's connection and threads, which it does by itself only after a success.
+
+    Its public interface offers nothing for that (azure-iot-sdk-python issue 1037), hence the inner pipeline.
+    """
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def finished(**_: Any) -> None:
+        loop.call_soon_threadsafe(done.set)
+
+    with suppress(Exception):
+        client._pipeline.shutdown(callback=finished)  # noqa: SLF001
+        async with asyncio.timeout(_SHUTDOWN_SECONDS):
+            await done.wait()
+            return
+    _log.warning("a DPS client did not shut down within %d s", _SHUTDOWN_SECONDS)

@@ -1,0 +1,122 @@
+"""The DPS as an Azure resource: its CA certificates and their proof of possession (Azure Resource Manager)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceNotFoundError
+from azure.mgmt.iothubprovisioningservices.aio import IotDpsClient
+from azure.mgmt.iothubprovisioningservices.models import (
+    CertificateProperties,
+    CertificateResponse,
+    VerificationCodeRequest,
+)
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from shared.adapters.sdk_errors import translated
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from cryptography import x509
+
+    from shared.settings import ProvisioningServiceResource
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedAuthority:
+    """A CA certificate as DPS holds it.
+
+    Attributes:
+        verified: whether possession of its key was proved.
+        etag: guards the next step.
+        thumbprint: SHA-1, upper-case hexadecimal.
+    """
+
+    verified: bool
+    etag: str
+    thumbprint: str
+
+
+class ProvisioningServiceAuthorities:
+    """CA certificates of one DPS. A device is accepted only under a CA that is verified here."""
+
+    def __init__(
+        self, resource: ProvisioningServiceResource, credential: AsyncTokenCredential, resource_manager_url: str
+    ) -> None:
+        self._resource = resource
+        self._client = IotDpsClient(
+            credential,
+            resource.subscription_id,
+            base_url=resource_manager_url,
+            credential_scopes=["https://management.azure.com/.default"],
+        )
+
+    async def get(self, name: str) -> UploadedAuthority | None:
+        """Read the state of a CA certificate, ``None`` if it was not uploaded."""
+        try:
+            return _uploaded(
+                await self._client.dps_certificate.get(name, self._resource.resource_group, self._resource.name)
+            )
+        except ResourceNotFoundError:
+            return None
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        """Upload a CA certificate, not yet verified."""
+        body = CertificateResponse(
+            properties=CertificateProperties(certificate=certificate.public_bytes(Encoding.PEM), is_verified=False)
+        )
+        with translated(f"CA certificate {name!r} of the DPS"):
+            return _uploaded(
+                await self._client.dps_certificate.create_or_update(
+                    self._resource.resource_group, self._resource.name, name, body
+                )
+            )
+
+    async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
+        """Ask for a code that the CA has to put into the CN of a certificate.
+
+        Returns:
+            The code, and the new ETag.
+        """
+        with translated(f"verification code for CA certificate {name!r} of the DPS"):
+            answer = await self._client.dps_certificate.generate_verification_code(
+                name,
+                self._resource.resource_group,
+                self._resource.name,
+                etag=etag,
+                match_condition=MatchConditions.IfNotModified,
+            )
+        properties = answer.properties
+        if properties is None or not properties.verification_code:
+            raise RuntimeError(f"the DPS gave no verification code for CA certificate {name!r}")
+        return properties.verification_code, cast("str", answer.etag)
+
+    async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
+        """Prove possession with a certificate whose CN is the code, signed by the CA."""
+        request = VerificationCodeRequest(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
+        with translated(f"proof of possession for CA certificate {name!r} of the DPS"):
+            return _uploaded(
+                await self._client.dps_certificate.verify_certificate(
+                    name,
+                    self._resource.resource_group,
+                    self._resource.name,
+                    request,
+                    etag=etag,
+                    match_condition=MatchConditions.IfNotModified,
+                )
+            )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def _uploaded(answer: CertificateResponse) -> UploadedAuthority:
+    properties = answer.properties
+    return UploadedAuthority(
+        verified=bool(properties and properties.is_verified),
+        etag=answer.etag or "",
+        thumbprint=(properties.thumbprint or "").upper() if properties else "",
+    )

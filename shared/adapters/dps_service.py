@@ -1,0 +1,142 @@
+"""The DPS service API: enrollment groups, individual enrollments, registration states (api-version 2021-10-01)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from shared.adapters.sdk_errors import translated
+from shared.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from azure.core.credentials_async import AsyncTokenCredential
+    from cryptography import x509
+
+ANY_VERSION = "*"
+"""ETag that overwrites whatever is there."""
+
+
+class ProvisioningService:
+    """A DPS, as its operator sees it. Bodies are the service's own JSON."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        self._client = DeviceProvisioningClient(url, credential)
+
+    async def get_group(self, group_id: str) -> dict[str, Any] | None:
+        """Read an enrollment group, ``None`` if there is none."""
+        try:
+            return dict(await self._client.enrollment_group.get(group_id))
+        except ResourceNotFoundError:
+            return None
+
+    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
+        """Create a group (``etag`` is ``None``) or replace the one that has this ETag."""
+        group_id = group["enrollmentGroupId"]
+        with translated(f"enrollment group {group_id!r}"):
+            return dict(await self._client.enrollment_group.create_or_update(group_id, dict(group), if_match=etag))
+
+    async def delete_group(self, group_id: str) -> None:
+        """Delete a group, if it exists. Its devices stay in their hubs."""
+        try:
+            with translated(f"enrollment group {group_id!r}"):
+                await self._client.enrollment_group.delete(group_id)
+        except NotFound:
+            return
+
+    async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
+        """List all enrollment groups."""
+        async for group in await self._client.enrollment_group.query({"query": "SELECT * FROM enrollmentGroups"}):
+            yield dict(group)
+
+    async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
+        """Read an individual enrollment, ``None`` if there is none."""
+        try:
+            return dict(await self._client.enrollment.get(registration_id))
+        except ResourceNotFoundError:
+            return None
+
+    async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
+        """Refuse one device of a group, by a disabled individual enrollment with its leaf certificate.
+
+        DPS matches individual enrollments before groups, so this decides whatever the group says
+        (Microsoft: "How to disenroll or revoke a device", section on one device of a group).
+        """
+        enrollment = {
+            "registrationId": registration_id,
+            "attestation": {
+                "type": "x509",
+                "x509": {"clientCertificates": {"primary": {"certificate": _pem(certificate)}}},
+            },
+            "provisioningStatus": "disabled",
+        }
+        present = await self.get_enrollment(registration_id)
+        with translated(f"individual enrollment {registration_id!r}"):
+            await self._client.enrollment.create_or_update(
+                registration_id, enrollment, if_match=ANY_VERSION if present else None
+            )
+
+    async def delete_enrollment(self, registration_id: str) -> None:
+        """Delete an individual enrollment, if it exists: the device belongs to its group again."""
+        try:
+            with translated(f"individual enrollment {registration_id!r}"):
+                await self._client.enrollment.delete(registration_id)
+        except NotFound:
+            return
+
+    async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
+        """Read a registration record, ``None`` if the device never registered."""
+        try:
+            return dict(await self._client.device_registration_state.get(registration_id))
+        except ResourceNotFoundError:
+            return None
+
+    async def delete_registration(self, registration_id: str) -> None:
+        """Delete a registration record, if it exists."""
+        try:
+            with translated(f"registration {registration_id!r}"):
+                await self._client.device_registration_state.delete(registration_id)
+        except NotFound:
+            return
+
+    async def page_of_registrations(
+        self, group_id: str, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List one page of a group's registration records, and the continuation of the next page."""
+        with translated(f"registrations of enrollment group {group_id!r}"):
+            found = await self._client.device_registration_state.query(group_id, top=size)
+            pages: Any = found.by_page(continuation)
+            async for page in pages:
+                return [dict(item) async for item in page], pages.continuation_token or None
+        return [], None
+
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity in."""
+        await self.get_group("readiness-check")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def x509_attestation(primary: x509.Certificate, secondary: x509.Certificate | None = None) -> dict[str, Any]:
+    """Give the attestation of a group whose devices are signed by these issuing CAs (DPS: ``signingCertificates``)."""
+    certificates: Sequence[tuple[str, x509.Certificate | None]] = (("primary", primary), ("secondary", secondary))
+    return {
+        "type": "x509",
+        "x509": {
+            "signingCertificates": {
+                name: {"certificate": _pem(certificate)}
+                for name, certificate in certificates
+                if certificate is not None
+            }
+        },
+    }
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")

@@ -1,0 +1,34 @@
+"""The one credential of the app: its managed identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from azure.identity import ManagedIdentityCredential
+from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The managed identity, for asynchronous clients and for those that exist in a synchronous form only.
+
+    Attributes:
+        asynchronous: credential for ``aio`` clients.
+        synchronous: credential for azure-iot-hub, and for CA keys, whose ``sign`` is called by cryptography.
+    """
+
+    asynchronous: AsyncManagedIdentityCredential
+    synchronous: ManagedIdentityCredential
+
+    @classmethod
+    def managed(cls, client_id: str | None) -> Self:
+        """Use the system-assigned identity, or the user-assigned one with ``client_id``."""
+        if client_id is None:
+            return cls(AsyncManagedIdentityCredential(), ManagedIdentityCredential())
+        return cls(AsyncManagedIdentityCredential(client_id=client_id), ManagedIdentityCredential(client_id=client_id))
+
+    async def close(self) -> None:
+        """Close the connections to the identity endpoint."""
+        await self.asynchronous.close()
+        self.synchronous.close()

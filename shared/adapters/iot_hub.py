@@ -1,0 +1,119 @@
+"""The IoT Hub registry: device identities and twins (api-version 2021-04-12).
+
+Microsoft's azure-iot-hub is synchronous, so every call runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.models import Twin, TwinProperties
+
+from shared.adapters.sdk_errors import translated
+from shared.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.core.credentials import TokenCredential
+
+ANY_VERSION = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class HubIdentity:
+    """A device identity as its hub holds it.
+
+    Attributes:
+        enabled: whether the hub lets the device in.
+        thumbprint: SHA-1 of the certificate that it authenticates with, upper-case hexadecimal, empty without one.
+        connected: whether it is connected now.
+    """
+
+    device_id: str
+    enabled: bool
+    thumbprint: str
+    connected: bool
+
+
+class IotHubRegistries:
+    """The registries of all hubs that DPS assigns devices to, each found by the host name DPS answers.
+
+    Args:
+        service_urls: service URL by host name, for hubs not reached under ``https://<host name>``.
+        credential: the app's identity.
+    """
+
+    def __init__(self, service_urls: Mapping[str, str], credential: TokenCredential) -> None:
+        self._service_urls = service_urls
+        self._credential = credential
+        self._registries: dict[str, IoTHubRegistryManager] = {}
+        self._lock = threading.Lock()
+
+    def _registry(self, hub: str) -> IoTHubRegistryManager:
+        with self._lock:
+            registry = self._registries.get(hub)
+            if registry is None:
+                host = self._service_urls.get(hub.lower(), f"https://{hub}").removeprefix("https://")
+                registry = IoTHubRegistryManager.from_token_credential(host, self._credential)
+                self._registries[hub] = registry
+            return registry
+
+    async def get(self, hub: str, device_id: str) -> HubIdentity | None:
+        """Read a device identity, ``None`` if there is none."""
+        try:
+            with translated(f"device {device_id!r} in {hub}"):
+                device = await asyncio.to_thread(lambda: self._registry(hub).get_device(device_id))
+        except NotFound:
+            return None
+        return _identity(device)
+
+    async def set_enabled(self, hub: str, device_id: str, *, enabled: bool, reason: str) -> HubIdentity | None:
+        """Let a device in, or keep it out and end its connection; ``None`` if there is no such identity."""
+
+        def change() -> Any:
+            registry = self._registry(hub)
+            device = registry.get_device(device_id)
+            device.status = "enabled" if enabled else "disabled"
+            device.status_reason = reason
+            return registry.protocol.devices.create_or_update_identity(device_id, device, f'"{device.etag}"')
+
+        try:
+            with translated(f"device {device_id!r} in {hub}"):
+                return _identity(await asyncio.to_thread(change))
+        except NotFound:
+            return None
+
+    async def delete(self, hub: str, device_id: str) -> None:
+        """Delete a device identity, if it exists."""
+        try:
+            with translated(f"device {device_id!r} in {hub}"):
+                await asyncio.to_thread(lambda: self._registry(hub).delete_device(device_id, etag=ANY_VERSION))
+        except NotFound:
+            return
+
+    async def merge_twin(
+        self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
+    ) -> None:
+        """Merge tags and desired properties into a device's twin."""
+        twin = Twin(tags=dict(tags), properties=TwinProperties(desired=dict(desired)))
+        with translated(f"twin of {device_id!r} in {hub}"):
+            await asyncio.to_thread(lambda: self._registry(hub).update_twin(device_id, twin, etag=ANY_VERSION))
+
+    async def check(self, hub: str) -> None:
+        """Raise unless the hub answers and lets this identity in."""
+        await asyncio.to_thread(lambda: self._registry(hub).get_service_statistics())
+
+
+def _identity(device: Any) -> HubIdentity:
+    thumbprints = device.authentication.x509_thumbprint if device.authentication else None
+    return HubIdentity(
+        device_id=device.device_id,
+        enabled=device.status == "enabled",
+        thumbprint=((thumbprints and thumbprints.primary_thumbprint) or "").upper(),
+        connected=device.connection_state == "Connected",
+    )

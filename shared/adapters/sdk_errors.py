@@ -1,0 +1,73 @@
+"""The one place that turns an SDK's error into ours.
+
+What is not named here is raised on as it is: network failures, 5xx, 401 and 403 (a role is missing) mean that the world
+is wrong, and the host's retries and poison queue are the answer to that.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import HttpResponseError
+from msrest.exceptions import HttpOperationError
+
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_THROTTLED_DELAY = timedelta(seconds=30)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Translate the errors of the SDK calls inside.
+
+    Args:
+        what: names the thing the call is about, as in ``enrollment group 'line-1'``; begins each message.
+
+    Raises:
+        Rejected: for 400 and 422, :class:`NotFound` for 404, :class:`Conflict` for 409, and
+            :class:`PreconditionFailed` for 412.
+        Deferred: for 429, with the service's Retry-After.
+    """
+    try:
+        yield
+    except (HttpResponseError, HttpOperationError) as error:
+        ours = _ours(what, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _ours(what: str, error: HttpResponseError | HttpOperationError) -> Exception | None:
+    status = getattr(error.response, "status_code", None)
+    message = f"{what}: {_text(error)}"
+    match status:
+        case HTTPStatus.BAD_REQUEST | HTTPStatus.UNPROCESSABLE_ENTITY:
+            return Rejected.because(message)
+        case HTTPStatus.NOT_FOUND:
+            return NotFound.because(message)
+        case HTTPStatus.CONFLICT:
+            return Conflict.because(message)
+        case HTTPStatus.PRECONDITION_FAILED:
+            return PreconditionFailed.because(message)
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return Deferred(message, retry_after=_retry_after(error.response))
+        case _:
+            return None
+
+
+def _retry_after(response: Any) -> timedelta:
+    value = response.headers.get("Retry-After") or response.headers.get("retry-after") or ""
+    return timedelta(seconds=int(value)) if value.isdecimal() else _THROTTLED_DELAY
+
+
+def _text(error: HttpResponseError | HttpOperationError) -> str:
+    """Give the service's own message, on one line and of bounded length."""
+    if isinstance(error, HttpOperationError):
+        return " ".join(str(getattr(error.response, "text", "") or error).split())[:600]
+    return " ".join(str(error.message).split())[:600]

@@ -1,0 +1,277 @@
+"""Queues, tables and blobs of one storage account, by managed identity.
+
+Tables and blobs answer "did it exist, had it changed?" with a value, since that is an expected outcome here: every
+write is create-if-absent or guarded by an ETag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.data.tables import TableEntity, TableTransactionError, UpdateMode
+from azure.data.tables.aio import TableClient, TableServiceClient
+from azure.storage.blob import ContentSettings
+from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from datetime import timedelta
+
+    from azure.core.credentials_async import AsyncTokenCredential
+
+NEVER_EXPIRES = -1
+
+
+class Queues:
+    """The account's queues; messages are base64 text, as host.json says."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        self._service = QueueServiceClient(url, credential=credential)
+        self._clients: dict[str, QueueClient] = {}
+
+    async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
+        """Put a message that never expires, visible after ``delay``."""
+        client = self._clients.get(queue)
+        if client is None:
+            client = self._service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
+            self._clients[queue] = client
+        await client.send_message(
+            text, visibility_timeout=int(delay.total_seconds()) if delay else None, time_to_live=NEVER_EXPIRES
+        )
+
+    async def create(self, name: str) -> None:
+        """Create a queue unless it exists."""
+        try:
+            await self._service.create_queue(name)
+        except ResourceExistsError:
+            return
+
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity in."""
+        async for _ in self._service.list_queues(results_per_page=1):
+            return
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._service.close()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row as read, with the ETag that guards its replacement."""
+
+    values: Mapping[str, Any]
+    etag: str
+
+
+def _entity(entity: TableEntity) -> StoredRow:
+    return StoredRow(entity, entity.metadata["etag"] or "")
+
+
+class Table:
+    """One table."""
+
+    def __init__(self, client: TableClient) -> None:
+        self._client = client
+
+    async def get(self, partition: str, row: str) -> StoredRow | None:
+        """Read one row, ``None`` if there is none."""
+        try:
+            entity = await self._client.get_entity(partition, row)
+        except ResourceNotFoundError:
+            return None
+        return _entity(entity)
+
+    async def insert(self, values: Mapping[str, Any]) -> bool:
+        """Create a row; ``False`` if it exists."""
+        try:
+            await self._client.create_entity(dict(values))
+        except ResourceExistsError:
+            return False
+        return True
+
+    async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Create up to 100 rows of one partition, all or none; ``False`` if one exists."""
+        try:
+            await self._client.submit_transaction([("create", dict(values)) for values in rows])
+        except TableTransactionError as error:
+            if error.status_code == HTTPStatus.CONFLICT:
+                return False
+            raise
+        except ResourceExistsError:
+            return False
+        return True
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> bool:
+        """Replace a row as it was read; ``False`` if it has changed or gone since."""
+        try:
+            await self._client.update_entity(
+                dict(values), mode=UpdateMode.REPLACE, etag=etag, match_condition=MatchConditions.IfNotModified
+            )
+        except (ResourceModifiedError, ResourceNotFoundError):
+            return False
+        return True
+
+    async def put(self, values: Mapping[str, Any]) -> None:
+        """Create or replace a row that has one writer, or whose writers all write the same."""
+        await self._client.upsert_entity(dict(values), mode=UpdateMode.REPLACE)
+
+    async def delete(self, partition: str, row: str) -> None:
+        """Delete a row, if it exists."""
+        await self._client.delete_entity(partition, row)
+
+    async def query(
+        self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
+    ) -> AsyncIterator[StoredRow]:
+        """List rows in the order of their keys.
+
+        Args:
+            condition: OData filter in which ``@name`` stands for a parameter; empty for all rows.
+            parameters: values by name.
+            select: columns to read; all if ``None``.
+        """
+        columns = list(select) if select is not None else None
+        async for entity in self._client.query_entities(condition, parameters=dict(parameters), select=columns):
+            yield _entity(entity)
+
+    async def page(
+        self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
+    ) -> tuple[list[StoredRow], str | None]:
+        """List one page.
+
+        Returns:
+            At most ``size`` rows, and what to pass as ``continuation`` for the next page, ``None`` after the last.
+        """
+        token: Any = (
+            dict(zip(("PartitionKey", "RowKey"), continuation.split("\n"), strict=True)) if continuation else None
+        )
+        pages: Any = self._client.query_entities(condition, parameters=dict(parameters), results_per_page=size).by_page(
+            continuation_token=token
+        )
+        async for found in pages:
+            entities = [_entity(entity) async for entity in found]
+            following = pages.continuation_token
+            if not following or not following.get("PartitionKey"):
+                return entities, None
+            return entities, f"{following['PartitionKey']}\n{following.get('RowKey') or ''}"
+        return [], None
+
+
+class Tables:
+    """The account's tables."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        self._service = TableServiceClient(url, credential=credential)
+
+    def table(self, name: str) -> Table:
+        """Give access to one table."""
+        return Table(self._service.get_table_client(name))
+
+    async def create(self, name: str) -> None:
+        """Create a table unless it exists."""
+        await self._service.create_table_if_not_exists(name)
+
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity in."""
+        async for _ in self._service.list_tables(results_per_page=1):
+            return
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._service.close()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as read."""
+
+    content: bytes
+    metadata: Mapping[str, str]
+    etag: str
+
+
+class Blobs:
+    """The account's block blobs."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        self._service = BlobServiceClient(url, credential=credential)
+
+    async def create(
+        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> bool:
+        """Create a blob with If-None-Match: ``False`` if it exists."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            await client.upload_blob(
+                content,
+                metadata=dict(metadata),
+                content_settings=ContentSettings(content_type=content_type),
+                overwrite=False,
+            )
+        except ResourceExistsError:
+            return False
+        return True
+
+    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
+        """Overwrite a blob as it was read (``blob.etag``); ``False`` if it has changed or gone since."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            await client.upload_blob(
+                blob.content,
+                metadata=dict(blob.metadata),
+                content_settings=ContentSettings(content_type=content_type),
+                overwrite=True,
+                etag=blob.etag,
+                match_condition=MatchConditions.IfNotModified,
+            )
+        except (ResourceModifiedError, ResourceNotFoundError):
+            return False
+        return True
+
+    async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
+        """Create or overwrite a blob."""
+        client = self._service.get_blob_client(container, name)
+        await client.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=content_type))
+
+    async def get(self, container: str, name: str) -> StoredBlob | None:
+        """Read a whole blob, ``None`` if there is none."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            stream = await client.download_blob()
+        except ResourceNotFoundError:
+            return None
+        return StoredBlob(await stream.readall(), stream.properties.metadata or {}, stream.properties.etag)
+
+    async def size(self, container: str, name: str) -> int | None:
+        """Give a blob's length in bytes, ``None`` if there is none."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            return int((await client.get_blob_properties()).size)
+        except ResourceNotFoundError:
+            return None
+
+    async def create_container(self, name: str) -> None:
+        """Create a container unless it exists."""
+        try:
+            await self._service.create_container(name)
+        except ResourceExistsError:
+            return
+
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity in."""
+        async for _ in self._service.list_containers(results_per_page=1):
+            return
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._service.close()

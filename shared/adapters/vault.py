@@ -1,0 +1,126 @@
+"""Key Vault: CA keys that sign inside the vault, and bundle passwords as secrets.
+
+Synchronous for keys, because cryptography calls a key's ``sign`` from its own code: callers are in a thread there.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.keyvault.keys import KeyClient, KeyVaultKey
+from azure.keyvault.keys.crypto import CryptographyClient, SignatureAlgorithm
+from azure.keyvault.secrets.aio import SecretClient
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.core.credentials import TokenCredential
+    from azure.core.credentials_async import AsyncTokenCredential
+
+CURVES: Mapping[str, tuple[str, type[ec.EllipticCurve]]] = {
+    "EC-P256": ("P-256", ec.SECP256R1),
+    "EC-P384": ("P-384", ec.SECP384R1),
+}
+RSA_SIZES: Mapping[str, int] = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+class VaultKeys:
+    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel."""
+
+    def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool) -> None:
+        self._credential = credential
+        self._verify_challenge = verify_challenge
+        self._client = KeyClient(url, credential, verify_challenge_resource=verify_challenge)
+        self._signers: dict[str, CryptographyClient] = {}
+        self._lock = threading.Lock()
+
+    def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+        """Find the newest version of a key, or make the key.
+
+        Args:
+            name: the key's name: letters, digits and dashes.
+            algorithm: such as ``EC-P256``.
+
+        Returns:
+            The id of the key's version, and its public key.
+        """
+        try:
+            key = self._client.get_key(name)
+        except ResourceNotFoundError:
+            key = self._create(name, algorithm)
+        return key.id, _public_key(key)
+
+    def _create(self, name: str, algorithm: str) -> KeyVaultKey:
+        operations = ["sign", "verify"]
+        if algorithm in CURVES:
+            return self._client.create_ec_key(name, curve=CURVES[algorithm][0], key_operations=operations)
+        return self._client.create_rsa_key(name, size=RSA_SIZES[algorithm], key_operations=operations)
+
+    def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
+        """Sign a digest inside the vault.
+
+        Args:
+            key_id: id of the key's version.
+            algorithm: JWA name (RFC 7518 section 3.1), such as ``ES256``.
+            digest: the hash of what is signed.
+
+        Returns:
+            The signature in JWA form: r || s for EC keys.
+        """
+        return self._signer(key_id).sign(SignatureAlgorithm(algorithm), digest).signature
+
+    def _signer(self, key_id: str) -> CryptographyClient:
+        with self._lock:
+            signer = self._signers.get(key_id)
+            if signer is None:
+                signer = CryptographyClient(key_id, self._credential, verify_challenge_resource=self._verify_challenge)
+                self._signers[key_id] = signer
+            return signer
+
+    def check(self) -> None:
+        """Raise unless the vault answers and lets this identity in."""
+        next(iter(self._client.list_properties_of_keys(max_page_size=1)), None)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+        for signer in self._signers.values():
+            signer.close()
+
+
+def _public_key(key: KeyVaultKey) -> PublicKey:
+    """Read the public half out of a JSON Web Key (RFC 7518 section 6)."""
+    jwk: Any = key.key
+    if str(jwk.kty).upper().startswith("EC"):
+        curve = next(curve for name, curve in CURVES.values() if name == str(jwk.crv))
+        return ec.EllipticCurvePublicNumbers(
+            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
+        ).public_key()
+    return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
+
+
+class VaultSecrets:
+    """Passwords of bundles."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential, *, verify_challenge: bool) -> None:
+        self._client = SecretClient(url, credential, verify_challenge_resource=verify_challenge)
+
+    async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
+        """Store a secret, as a new version if the name exists."""
+        await self._client.set_secret(name, value, content_type="text/plain", tags=dict(tags))
+
+    async def get(self, name: str) -> str | None:
+        """Read a secret's newest version, ``None`` if there is none."""
+        try:
+            return (await self._client.get_secret(name)).value
+        except ResourceNotFoundError:
+            return None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()

@@ -1,0 +1,574 @@
+"""Every message and HTTP body: the public schema, and the one source for JSON Schema and OpenAPI.
+
+Field names are camelCase on the wire. Unknown fields are refused by name. A message on a queue is a CloudEvents 1.0
+event in structured JSON, or the bare ``data`` object for senders that know no CloudEvents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AnyUrl,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from shared.errors import Reason, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MESSAGE_LIMIT = 48 * 1024
+"""Bytes of a queue message before base64: a Storage queue carries 64 KiB of text, base64 takes a third of it."""
+
+
+class Queue(StrEnum):
+    """Names of the queues."""
+
+    CERTIFICATE_REQUESTS = "certificate-requests"
+    ENROLLMENT_GROUP_REQUESTS = "enrollment-group-requests"
+    DEVICE_ORDERS = "device-orders"
+    DEVICE_REGISTRATIONS = "device-registrations"
+    RENEWAL_REQUESTS = "renewal-requests"
+    REVOCATION_REQUESTS = "revocation-requests"
+    PROVISIONING_EVENTS = "provisioning-events"
+
+    @property
+    def poison(self) -> str:
+        """Name of the queue that takes what could not be handled."""
+        return f"{self.value}-poison"
+
+
+INBOUND_QUEUES = tuple(queue for queue in Queue if queue is not Queue.PROVISIONING_EVENTS)
+
+
+class DeviceState(StrEnum):
+    """States of a device, and of its line in an order."""
+
+    ORDERED = "ordered"
+    ISSUED = "issued"
+    REGISTERED = "registered"
+    RENEWING = "renewing"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    DELETED = "deleted"
+    FAILED = "failed"
+
+
+class EventType(StrEnum):
+    """``type`` of an event on ``provisioning-events``."""
+
+    CERTIFICATE_ISSUED = "DeviceProvisioning.CertificateIssued"
+    ENROLLMENT_GROUP_CHANGED = "DeviceProvisioning.EnrollmentGroupChanged"
+    ORDER_ACCEPTED = "DeviceProvisioning.OrderAccepted"
+    DEVICE_REGISTERED = "DeviceProvisioning.DeviceRegistered"
+    ORDER_COMPLETED = "DeviceProvisioning.OrderCompleted"
+    DEVICE_REVOKED = "DeviceProvisioning.DeviceRevoked"
+    DEVICE_REINSTATED = "DeviceProvisioning.DeviceReinstated"
+    CERTIFICATE_EXPIRING = "DeviceProvisioning.CertificateExpiring"
+    CERTIFICATE_EXPIRED = "DeviceProvisioning.CertificateExpired"
+    CERTIFICATE_RENEWED = "DeviceProvisioning.CertificateRenewed"
+    REQUEST_REJECTED = "DeviceProvisioning.RequestRejected"
+
+
+class RevocationReason(StrEnum):
+    """Reason names of RFC 5280 section 5.3.1 that a device or its owner can give."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    CERTIFICATE_HOLD = "certificateHold"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+
+
+KeyAlgorithmName = Literal["EC-P256", "EC-P384", "RSA-2048", "RSA-3072", "RSA-4096"]
+
+
+# --- ids: each with its rule in the error text -----------------------------------------------------------------------
+
+_REGISTRATION_ID = re.compile(r"[a-z0-9\-._:]*[a-z0-9\-]")
+REGISTRATION_ID_LIMIT = 64
+"""Characters: DPS takes 128, but with X.509 the id is the CN, and a CN holds 64 (RFC 5280 ub-common-name)."""
+
+
+def _registration_id(text: str) -> str:
+    """Give the canonical form, lower case: DPS compares registration ids without case, IoT Hub device ids with it."""
+    canonical = text.lower()
+    if len(canonical) > REGISTRATION_ID_LIMIT:
+        raise PydanticCustomError(
+            "registration_id",
+            "'{text}' has {count} characters; a registration id has at most 64, because it is the certificate's CN",
+            {"text": text if len(text) <= 2 * REGISTRATION_ID_LIMIT else text[:REGISTRATION_ID_LIMIT] + "...",
+             "count": len(text)},
+        )  # fmt: skip
+    forbidden = sorted({character for character in canonical if not re.fullmatch(r"[a-z0-9\-._:]", character)})
+    if forbidden:
+        raise PydanticCustomError(
+            "registration_id",
+            "'{text}' contains {forbidden}; a registration id has letters, digits and - . _ : only",
+            {"text": text, "forbidden": ", ".join(map(repr, forbidden))},
+        )
+    if not _REGISTRATION_ID.fullmatch(canonical):
+        raise PydanticCustomError(
+            "registration_id", "'{text}' must end with a letter, a digit or a dash", {"text": text}
+        )
+    return canonical
+
+
+def _enrollment_group_id(text: str) -> str:
+    canonical = text.lower()
+    if not re.fullmatch(r"[a-z0-9\-._:]{0,127}[a-z0-9\-]", canonical):
+        raise PydanticCustomError(
+            "enrollment_group_id",
+            "'{text}' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, digit or -",
+            {"text": text[:140]},
+        )
+    return canonical
+
+
+def _issuer_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]", text):
+        raise PydanticCustomError(
+            "issuer_name",
+            "'{text}' is no name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at the ends "
+            "(it names a Key Vault key and is the CN)",
+            {"text": text[:140]},
+        )
+    return text
+
+
+def _request_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}", text):
+        raise PydanticCustomError(
+            "request_id",
+            "'{text}' is no id: 1 to 128 letters, digits and - . _ :, the first a letter or a digit",
+            {"text": text[:140]},
+        )
+    return text
+
+
+def _serial_number(text: str) -> str:
+    canonical = text.replace(":", "").lower().removeprefix("0x").zfill(40)
+    if not re.fullmatch(r"[0-9a-f]{40}", canonical) or not canonical.strip("0"):
+        raise PydanticCustomError(
+            "serial_number",
+            "'{text}' is no serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section 4.1.2.2)",
+            {"text": text[:140]},
+        )
+    return canonical
+
+
+RegistrationId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_registration_id)]
+EnrollmentGroupId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_enrollment_group_id)]
+IssuerName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_issuer_name)]
+RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_request_id)]
+SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
+PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
+Tags = dict[str, Any]
+
+
+class Contract(BaseModel):
+    """Base of all bodies: camelCase on the wire, frozen, no unknown fields."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid", frozen=True
+    )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content, in hexadecimal: equal for equal content, whatever its order or spacing was."""
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Give the body as it goes over the wire."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+# --- device orders ---------------------------------------------------------------------------------------------------
+
+
+class DeviceTwinProperties(Contract):
+    """``properties`` of an initial twin."""
+
+    desired: dict[str, Any] = Field(default_factory=dict)
+
+
+class InitialTwin(Contract):
+    """What a device's twin holds when DPS creates it (DPS: ``initialTwin``)."""
+
+    tags: Tags = Field(default_factory=dict)
+    properties: DeviceTwinProperties = Field(default_factory=DeviceTwinProperties)
+
+
+class DeviceRequest(Contract):
+    """One device of an order.
+
+    ``csr`` is a PKCS#10 request in PEM, the first choice: then the private key never leaves the device. Without it
+    the service makes the key.
+    """
+
+    registration_id: RegistrationId
+    csr: PemText | None = None
+    key_algorithm: KeyAlgorithmName | None = None
+    initial_twin: InitialTwin | None = None
+    tags: Tags | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.csr is not None and self.key_algorithm is not None:
+            raise PydanticCustomError(
+                "one_key", "csr and keyAlgorithm exclude each other: the CSR brings the key; leave keyAlgorithm out"
+            )
+        return self
+
+
+class RegisterBy(StrEnum):
+    """Who registers a device through DPS."""
+
+    SERVICE = "service"
+    DEVICE = "device"
+
+
+class DeviceOrder(Contract):
+    """An ERP's order of devices for one enrollment group (queue ``device-orders``).
+
+    ``devices`` is read device by device, so that a bad one does not stop the others: its items are checked by
+    :func:`device_request`.
+    """
+
+    order_id: RequestId
+    enrollment_group: EnrollmentGroupId
+    devices: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
+    devices_url: AnyUrl | None = None
+    register_by: RegisterBy = RegisterBy.SERVICE
+    validity_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.devices is None) == (self.devices_url is None):
+            raise PydanticCustomError("one_source", "an order needs either devices or devicesUrl, and not both")
+        return self
+
+
+class DeviceOrderSchema(DeviceOrder):
+    """The published schema of an order, in which each device shows its fields."""
+
+    devices: list[DeviceRequest] | None = None  # type: ignore[assignment]
+
+
+class DeviceRegistration(Contract):
+    """One line of an order on its way (queue ``device-registrations``)."""
+
+    order_id: RequestId
+    line: Annotated[int, Field(ge=0)]
+
+
+# --- certificates, groups, revocations -------------------------------------------------------------------------------
+
+
+class CertificateKind(StrEnum):
+    """What a certificate is for."""
+
+    ROOT = "root"
+    INTERMEDIATE = "intermediate"
+    DEVICE = "device"
+    VERIFICATION = "verification"
+
+
+class CertificateRequest(Contract):
+    """A request for one certificate (queue ``certificate-requests``).
+
+    ``name`` is the CA's name, or the registration id of a device; a verification certificate is named by its code.
+    """
+
+    request_id: RequestId
+    kind: CertificateKind
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    issuer: IssuerName | None = None
+    csr: PemText | None = None
+    key_algorithm: KeyAlgorithmName | None = None
+    validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
+    path_length: Annotated[int, Field(ge=0, le=5)] | None = None
+    verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _fields_of_kind(self) -> Self:
+        if self.kind in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
+            _issuer_name(self.name)
+        if self.kind is CertificateKind.DEVICE:
+            _registration_id(self.name)
+        if self.kind is CertificateKind.ROOT and self.issuer is not None:
+            raise PydanticCustomError("root_issuer", "a root signs itself; leave issuer out, or ask for 'intermediate'")
+        if self.kind is CertificateKind.DEVICE and self.issuer is None:
+            raise PydanticCustomError("device_issuer", "a device certificate needs issuer, the name of its issuing CA")
+        if self.kind is CertificateKind.VERIFICATION and (self.issuer is None or self.verification_code is None):
+            raise PydanticCustomError(
+                "verification", "a verification certificate needs issuer (the CA to be verified) and verificationCode"
+            )
+        if self.kind is not CertificateKind.VERIFICATION and self.verification_code is not None:
+            raise PydanticCustomError("code", "verificationCode belongs to kind 'verification' only")
+        if self.kind is not CertificateKind.DEVICE and self.csr is not None:
+            raise PydanticCustomError("csr", "csr belongs to kind 'device' only; a CA's key is made in the vault")
+        return self
+
+
+class GroupAction(StrEnum):
+    """What can be done to an enrollment group."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DISABLE = "disable"
+    ENABLE = "enable"
+    ROLL = "roll"
+    DELETE = "delete"
+
+
+class ReprovisionPolicy(Contract):
+    """What DPS does when a device registers again (DPS: ``reprovisionPolicy``)."""
+
+    update_hub_assignment: bool = True
+    migrate_device_data: bool = True
+
+
+class EnrollmentGroupDefinition(Contract):
+    """What can be set of an enrollment group, in the DPS's own terms."""
+
+    issuer: IssuerName | None = None
+    allocation_policy: Literal["hashed", "static", "geoLatency"] | None = None
+    iot_hubs: Annotated[list[str], Field(min_length=1, max_length=50)] | None = None
+    initial_twin: InitialTwin | None = None
+    reprovision_policy: ReprovisionPolicy | None = None
+
+
+class EnrollmentGroupRequest(EnrollmentGroupDefinition):
+    """A request about an enrollment group (queue ``enrollment-group-requests``).
+
+    ``issuer`` names the group's issuing CA, or a root under which one is made. Without it, one is made under the
+    deployment's root.
+    """
+
+    request_id: RequestId
+    enrollment_group: EnrollmentGroupId
+    action: GroupAction
+
+
+class RevocationAction(StrEnum):
+    """Revoke, or undo a hold."""
+
+    REVOKE = "revoke"
+    REINSTATE = "reinstate"
+
+
+class RevocationRequest(Contract):
+    """A request to revoke one device, one certificate or a whole group (queue ``revocation-requests``)."""
+
+    request_id: RequestId
+    registration_id: RegistrationId | None = None
+    serial_number: SerialNumber | None = None
+    enrollment_group: EnrollmentGroupId | None = None
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
+    action: RevocationAction = RevocationAction.REVOKE
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        targets = (self.registration_id, self.serial_number, self.enrollment_group)
+        if sum(target is not None for target in targets) != 1:
+            raise PydanticCustomError(
+                "one_target", "name exactly one of registrationId, serialNumber and enrollmentGroup"
+            )
+        return self
+
+
+class RenewalRequest(Contract):
+    """A request for a successor of a device's certificate (queue ``renewal-requests``)."""
+
+    request_id: RequestId
+    registration_id: RegistrationId
+    csr: PemText | None = None
+
+
+class Revocation(Contract):
+    """Body of ``POST /devices/{registrationId}/revoke``."""
+
+    reason: RevocationReason = RevocationReason.UNSPECIFIED
+
+
+class Renewal(Contract):
+    """Body of ``POST /devices/{registrationId}/renew``."""
+
+    csr: PemText | None = None
+
+
+class VerificationCode(Contract):
+    """Body of ``POST /certificate-authorities/{name}/verification-certificates``."""
+
+    verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+_TEXTS: Mapping[str, str] = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field; known are {known}",
+    "json_invalid": "is no JSON: {error}",
+}
+
+
+def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
+    """Check a decoded body against its contract.
+
+    Args:
+        contract: the model of the body.
+        body: the decoded JSON.
+        field: path of the body inside the request, put before the paths of its fields.
+
+    Raises:
+        Rejected: with one reason per problem: field, value and rule.
+    """
+    if not isinstance(body, dict):
+        raise Rejected(Reason(field, f"must be a JSON object, and is {_kind(body)}"))
+    try:
+        return contract.model_validate(body, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise Rejected(*(_reason(contract, problem, field) for problem in error.errors())) from None
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _reason(contract: type[Contract], problem: Any, prefix: str) -> Reason:
+    path = prefix
+    for part in problem["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    known = ", ".join(sorted(field.alias or name for name, field in contract.model_fields.items()))
+    text = _TEXTS.get(problem["type"])
+    if text is not None:
+        return Reason(path, text.format(known=known, **problem.get("ctx", {})))
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    value = problem["input"]
+    if problem["type"] not in _OWN_TEXT and isinstance(value, str | int | float | bool):
+        message += f"; it is {str(value)[:140]!r}"
+    return Reason(path, message)
+
+
+_OWN_TEXT = frozenset({"registration_id", "enrollment_group_id", "issuer_name", "request_id", "serial_number"})
+"""Error types whose message names the value already."""
+
+
+def device_request(body: Any, *, index: int) -> DeviceRequest:
+    """Check one device of an order; see :func:`parse`."""
+    return parse(DeviceRequest, body, field=f"devices[{index}]")
+
+
+class CloudEvent(BaseModel):
+    """A CloudEvents 1.0 event in structured JSON (cloudevents.io, core specification 1.0)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, StringConstraints(min_length=1)]
+    source: Annotated[str, StringConstraints(min_length=1)]
+    type: Annotated[str, StringConstraints(min_length=1)]
+    subject: str | None = None
+    time: AwareDatetime | None = None
+    datacontenttype: str | None = None
+    traceparent: str | None = None
+    correlationid: str | None = None
+    data: Any = None
+
+
+def read_message(text: str) -> tuple[Any, str | None]:
+    """Take the data out of a queue message.
+
+    Args:
+        text: the decoded message: a CloudEvent, or the bare data object.
+
+    Returns:
+        The data, and the sender's ``traceparent`` (CloudEvents distributed-tracing extension) if it gave one.
+
+    Raises:
+        Rejected: when it is no JSON, or no valid CloudEvent.
+    """
+    if len(text.encode()) > MESSAGE_LIMIT:
+        raise Rejected.because(
+            f"the message has {len(text.encode())} bytes; at most {MESSAGE_LIMIT} fit a queue: put the devices into a "
+            "blob and name it in devicesUrl"
+        )
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise Rejected.because(f"the message is no JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Rejected.because(f"the message must be a JSON object, and is {_kind(body)}")
+    if "specversion" not in body:
+        return body, None
+    try:
+        event = CloudEvent.model_validate(body)
+    except ValidationError as error:
+        raise Rejected(*(_reason(Contract, problem, "") for problem in error.errors())) from None
+    return event.data, event.traceparent
+
+
+def event(
+    kind: EventType,
+    *,
+    subject: str,
+    correlation_id: str,
+    at: datetime,
+    traceparent: str | None,
+    data: Mapping[str, Any],
+    occasion: str = "",
+) -> str:
+    """Compose an event for ``provisioning-events``.
+
+    Its id follows from what happened, so that an event sent again after a crash is known as the same one
+    (CloudEvents: source + id are unique per event).
+
+    Args:
+        kind: what happened.
+        subject: the id concerned.
+        correlation_id: the order or request that caused it.
+        at: when it happened, UTC.
+        traceparent: W3C trace context to carry on.
+        data: the event's own fields; never a private key or a password.
+        occasion: tells repeated events of one kind, subject and cause apart, such as a serial number.
+    """
+    name = "/".join(filter(None, (kind.removeprefix("DeviceProvisioning."), subject, correlation_id, occasion)))
+    body: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": name,
+        "source": "/device-identity-factory",
+        "type": kind.value,
+        "subject": subject,
+        "time": timestamp(at),
+        "datacontenttype": "application/json",
+        "correlationid": correlation_id,
+        "data": dict(data),
+    }
+    if traceparent:
+        body["traceparent"] = traceparent
+    return json.dumps(body, separators=(",", ":"))
+
+
+def timestamp(at: datetime) -> str:
+    """Give a point in time as RFC 3339 text in UTC, to the second or finer as it is."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

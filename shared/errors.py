@@ -1,0 +1,92 @@
+"""What can go wrong, as a tree; the kind decides what a trigger does.
+
+    DeviceFactoryError
+    ├── Rejected              the request can never succeed: complete it, record it, say why
+    │   ├── NotFound          ... because what it names does not exist (HTTP 404)
+    │   ├── Conflict          ... because it contradicts what exists (HTTP 409)
+    │   ├── PreconditionFailed  ... because what it was based on has changed (HTTP 412)
+    │   └── Gone              ... because it was handed out before (HTTP 410)
+    └── Deferred              not yet: put it back for later, without using up a delivery
+
+Every other exception means that the world is wrong (network, 5xx, a missing role, a bug): it is raised on, so
+that the host retries and at last sets the message aside as poison.
+
+A message never holds a private key, a password or a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One cause of a rejection.
+
+    Attributes:
+        field: path of the field in the request, in its own spelling, as in ``devices[3].registrationId``;
+            empty when the request as a whole is meant.
+        message: what was wrong, with which value, and what would be right.
+    """
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class DeviceFactoryError(Exception):
+    """Base of all errors that this app raises on purpose."""
+
+
+class Rejected(DeviceFactoryError):
+    """The request can never succeed as it stands.
+
+    Args:
+        reasons: every cause found, at least one.
+    """
+
+    def __init__(self, *reasons: Reason) -> None:
+        if not reasons:
+            raise ValueError("a rejection needs at least one reason")
+        self.reasons = reasons
+        super().__init__("; ".join(str(reason) for reason in reasons))
+
+    @classmethod
+    def because(cls, message: str, *, field: str = "") -> Rejected:
+        """Reject for a single reason."""
+        return cls(Reason(field, message))
+
+
+class NotFound(Rejected):
+    """The request names something that does not exist."""
+
+
+class Conflict(Rejected):
+    """The request contradicts what exists."""
+
+
+class PreconditionFailed(Rejected):
+    """What the request was based on has changed since (ETag)."""
+
+
+class Gone(Rejected):
+    """What the request asks for was handed out before and is not kept."""
+
+
+class Deferred(DeviceFactoryError):
+    """The request can't be finished yet.
+
+    Args:
+        message: what is being waited for.
+        retry_after: how long to wait before the next try.
+    """
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""What happened to every device, certificate, issuer and order: Azure Tables, written ahead and guarded by ETags."""

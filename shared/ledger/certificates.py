@@ -1,0 +1,149 @@
+"""Every certificate ever signed, found by its serial number, and every revocation, found by its issuer.
+
+A serial number is recorded before it is signed. So a row that stays ``reserved`` stands for a signature that may exist
+and was never handed out, and no signature exists without a row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shared.contracts import CertificateKind, RevocationReason
+from shared.ledger.table import Record, Table, Versioned, keyed, spread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class CertificateState(StrEnum):
+    """States of a certificate."""
+
+    RESERVED = "reserved"
+    ACTIVE = "active"
+    ABANDONED = "abandoned"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class CertificateRecord(Record):
+    """One certificate.
+
+    Attributes:
+        serial_number: 40 hexadecimal digits, lower case.
+        subject: the CN: registration id or CA name.
+        issuer: name of the CA that signs it; a root names itself.
+        cause: id of the order or request that asked for it.
+        pem: the certificate, once signed.
+        thumbprint: SHA-1 in upper-case hexadecimal, as IoT Hub names certificates.
+        successor: serial number of the certificate that replaced it.
+    """
+
+    serial_number: str
+    kind: CertificateKind
+    state: CertificateState
+    subject: str
+    issuer: str
+    cause: str
+    recorded_at: datetime
+    enrollment_group: str | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    thumbprint: str | None = None
+    pem: str | None = None
+    revoked_at: datetime | None = None
+    revocation_reason: RevocationReason | None = None
+    predecessor: str | None = None
+    successor: str | None = None
+
+
+class RevocationRecord(Record):
+    """One entry of an issuer's CRL."""
+
+    serial_number: str
+    issuer: str
+    revoked_at: datetime
+    reason: RevocationReason
+    not_after: datetime
+
+
+class Certificates:
+    """The certificates' and revocations' tables."""
+
+    def __init__(self, certificates: Table, revocations: Table) -> None:
+        self._certificates = certificates
+        self._revocations = revocations
+
+    async def reserve(self, record: CertificateRecord) -> None:
+        """Record a serial number before it is signed.
+
+        Raises:
+            RuntimeError: the serial number was drawn before: the random source is broken.
+        """
+        if not await self._certificates.insert(self._row(record)):
+            raise RuntimeError(f"serial number {record.serial_number} was drawn twice; the random source is broken")
+
+    async def get(self, serial_number: str) -> Versioned[CertificateRecord] | None:
+        """Find a certificate by its serial number."""
+        row = await self._certificates.get(serial_number[:2], serial_number)
+        return Versioned(CertificateRecord.from_columns(row.values), row.etag) if row else None
+
+    async def put(self, record: CertificateRecord) -> None:
+        """Write a state that follows from what was committed elsewhere, so that each writer writes the same."""
+        await self._certificates.put(self._row(record))
+
+    async def replace(self, known: Versioned[CertificateRecord], record: CertificateRecord) -> bool:
+        """Replace a row as it was read; ``False`` if it has changed since."""
+        return await self._certificates.replace(self._row(record), known.etag)
+
+    async def revoke(self, record: RevocationRecord) -> None:
+        """Put a certificate on its issuer's list."""
+        await self._revocations.put(keyed(record.issuer, record.serial_number, record))
+
+    async def reinstate(self, issuer: str, serial_number: str) -> None:
+        """Take a certificate off its issuer's list."""
+        await self._revocations.delete(issuer, serial_number)
+
+    async def revoked_by(self, issuer: str) -> AsyncIterator[RevocationRecord]:
+        """List the revocations of an issuer's certificates."""
+        async for row in self._revocations.query("PartitionKey eq @issuer", {"issuer": issuer}):
+            yield RevocationRecord.from_columns(row.values)
+
+    @staticmethod
+    def _row(record: CertificateRecord) -> dict[str, object]:
+        # A serial number is random, so its first octet spreads as well as a hash would.
+        return keyed(record.serial_number[:2], record.serial_number, record)
+
+
+class RequestRecord(Record):
+    """One request for a certificate, for recognising it when it comes again.
+
+    Attributes:
+        fingerprint: of the request's content.
+        serial_number: of the certificate that answered it.
+    """
+
+    request_id: str
+    fingerprint: str
+    received_at: datetime
+    serial_number: str | None = None
+
+
+class Requests:
+    """The requests' table: one row per request id."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def claim(self, record: RequestRecord) -> RequestRecord:
+        """Record a request unless its id is known, and give what is recorded under its id."""
+        if await self._table.insert(keyed(spread(record.request_id), record.request_id, record)):
+            return record
+        row = await self._table.get(spread(record.request_id), record.request_id)
+        return RequestRecord.from_columns(row.values) if row else record
+
+    async def put(self, record: RequestRecord) -> None:
+        """Record the outcome."""
+        await self._table.put(keyed(spread(record.request_id), record.request_id, record))

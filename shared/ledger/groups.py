@@ -1,0 +1,69 @@
+"""Enrollment groups: which issuing CA signs for which group. DPS itself holds the rest."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shared.ledger.table import Record, Table, Versioned, keyed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_PARTITION = "group"  # DPS takes 100
+
+
+class GroupState(StrEnum):
+    """States of an enrollment group."""
+
+    REQUESTED = "requested"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+class GroupRecord(Record):
+    """One enrollment group.
+
+    Attributes:
+        issuer: name of the issuing CA that signs new certificates.
+        previous_issuer: name of the CA it took over from, whose certificates DPS still accepts.
+        generation: how often the issuing CA was made for this group; names the next one.
+        last_request: id of the request that led to this state.
+        fingerprint: of that request.
+    """
+
+    enrollment_group: str
+    state: GroupState
+    issuer: str
+    updated_at: datetime
+    last_request: str
+    fingerprint: str
+    previous_issuer: str | None = None
+    generation: int = 1
+
+
+class Groups:
+    """The groups' table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def get(self, group_id: str) -> Versioned[GroupRecord] | None:
+        """Find a group by its id."""
+        row = await self._table.get(_PARTITION, group_id)
+        return Versioned(GroupRecord.from_columns(row.values), row.etag) if row else None
+
+    async def insert(self, record: GroupRecord) -> bool:
+        """Record a group; ``False`` if it is known."""
+        return await self._table.insert(keyed(_PARTITION, record.enrollment_group, record))
+
+    async def replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> bool:
+        """Replace a row as it was read; ``False`` if it has changed since."""
+        return await self._table.replace(keyed(_PARTITION, record.enrollment_group, record), known.etag)
+
+    async def list(self) -> AsyncIterator[GroupRecord]:
+        """List all groups by id."""
+        async for row in self._table.query("PartitionKey eq @partition", {"partition": _PARTITION}):
+            yield GroupRecord.from_columns(row.values)

@@ -1,0 +1,77 @@
+"""What was refused or set aside, whole, so that it can be mended and replayed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING, ClassVar
+
+from shared.ledger.table import Record, Table, Versioned, keyed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class RejectionKind(StrEnum):
+    """Why a message is here."""
+
+    REJECTED = "rejected"
+    POISON = "poison"
+
+
+class RejectionRecord(Record):
+    """One refused message.
+
+    Attributes:
+        rejection_id: begins with the day, which is its partition.
+        queue: where the message came from, and where a replay puts it.
+        body: the message as it came, byte for byte.
+        reasons: each ``{"field", "message"}``.
+    """
+
+    documents: ClassVar[frozenset[str]] = frozenset({"reasons"})
+
+    rejection_id: str
+    kind: RejectionKind
+    queue: str
+    body: bytes
+    reasons: tuple[dict[str, str], ...]
+    rejected_at: datetime
+    traceparent: str | None = None
+    replayed_at: datetime | None = None
+
+
+def rejection_id(received: datetime, queue: str, message_id: str) -> str:
+    """Give the id of a refused message: the same however often the message is delivered."""
+    digest = sha256(f"{queue}\n{message_id}".encode()).hexdigest()[:20]
+    return f"{received.date().isoformat()}-{digest}"
+
+
+class Rejections:
+    """The rejections' table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def insert(self, record: RejectionRecord) -> bool:
+        """Record a refused message; ``False`` if it is recorded already."""
+        return await self._table.insert(keyed(_day(record.rejection_id), record.rejection_id, record))
+
+    async def get(self, identifier: str) -> Versioned[RejectionRecord] | None:
+        """Find a refused message."""
+        row = await self._table.get(_day(identifier), identifier)
+        return Versioned(RejectionRecord.from_columns(row.values), row.etag) if row else None
+
+    async def replace(self, known: Versioned[RejectionRecord], record: RejectionRecord) -> bool:
+        """Replace a row as it was read; ``False`` if it has changed since."""
+        return await self._table.replace(keyed(_day(record.rejection_id), record.rejection_id, record), known.etag)
+
+    async def page(self, *, size: int, continuation: str | None) -> tuple[Sequence[RejectionRecord], str | None]:
+        """List one page, oldest day first, and the continuation of the next page."""
+        rows, following = await self._table.page("", {}, size=size, continuation=continuation)
+        return [RejectionRecord.from_columns(row.values) for row in rows], following
+
+
+def _day(identifier: str) -> str:
+    return identifier[: len("2026-01-31")]

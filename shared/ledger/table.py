@@ -1,0 +1,119 @@
+"""What the ledger needs of a table, and how its records become rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+TRANSACTION_LIMIT = 100
+"""Rows of one partition that one transaction may write (Azure Tables: entity group transactions)."""
+
+
+class Row(Protocol):
+    """A row as read, with the ETag that guards its replacement."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Its columns."""
+        ...
+
+    @property
+    def etag(self) -> str:
+        """Its version."""
+        ...
+
+
+class Table(Protocol):
+    """A table, as :mod:`shared.adapters.storage` gives it."""
+
+    async def get(self, partition: str, row: str) -> Row | None:
+        """Read one row, ``None`` if there is none."""
+        ...
+
+    async def insert(self, values: Mapping[str, Any]) -> bool:
+        """Create a row; ``False`` if it exists."""
+        ...
+
+    async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Create rows of one partition, all or none; ``False`` if one exists."""
+        ...
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> bool:
+        """Replace a row as it was read; ``False`` if it has changed or gone since."""
+        ...
+
+    async def put(self, values: Mapping[str, Any]) -> None:
+        """Create or replace a row."""
+        ...
+
+    async def delete(self, partition: str, row: str) -> None:
+        """Delete a row, if it exists."""
+        ...
+
+    def query(
+        self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
+    ) -> AsyncIterator[Row]:
+        """List rows in the order of their keys."""
+        ...
+
+    async def page(
+        self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
+    ) -> tuple[Sequence[Row], str | None]:
+        """List one page, and the continuation of the next."""
+        ...
+
+
+class Record(BaseModel):
+    """Base of all records. A record is frozen: a change makes a new one.
+
+    Columns are the fields in camelCase; those named in ``documents`` hold JSON.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+    documents: ClassVar[frozenset[str]] = frozenset()
+
+    def columns(self) -> dict[str, Any]:
+        """Give the record as columns of a row, without its keys."""
+        values = self.model_dump(by_alias=True, exclude_none=True)
+        as_json = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(self.documents))
+        return {**values, **{name: json.dumps(value, separators=(",", ":")) for name, value in as_json.items()}}
+
+    @classmethod
+    def from_columns(cls, values: Mapping[str, Any]) -> Self:
+        """Read a record out of a row."""
+        documents = {to_camel(name) for name in cls.documents}
+        known = {field.alias for field in cls.model_fields.values()}
+        return cls.model_validate(
+            {name: json.loads(value) if name in documents else value for name, value in values.items() if name in known}
+        )
+
+    def changed(self, **changes: Any) -> Self:
+        """Give a copy with other values; they are checked."""
+        return type(self).model_validate({**dict(self), **changes})
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned[R: Record]:
+    """A record as read, with the ETag that guards its replacement."""
+
+    record: R
+    etag: str
+
+
+def keyed(partition: str, row: str, record: Record) -> dict[str, Any]:
+    """Give a record as a row."""
+    return {"PartitionKey": partition, "RowKey": row, **record.columns()}
+
+
+def spread(key: str) -> str:
+    """Give the partition of a key: one of 256, by hash, so that none is hot."""
+    return sha256(key.encode()).hexdigest()[:2]

@@ -1,0 +1,228 @@
+"""The settings of the app: the only reader of the environment.
+
+Nothing in here is a secret. The app reaches every service with its managed identity, so a setting is an address, a
+name or a number; a setting that looks like a credential is refused at start.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STORAGE_CONNECTION = "DeviceFactoryStorage"
+"""Name of the identity-based connection that triggers and core share."""
+
+
+class InvalidSettings(ValueError):
+    """One or more settings are missing or wrong; the message lists all of them."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("invalid settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisioningServiceResource:
+    """The Azure resource of the DPS, for its management API (Azure Resource Manager).
+
+    Attributes:
+        subscription_id: id of the subscription.
+        resource_group: name of the resource group.
+        name: name of the provisioning service.
+    """
+
+    subscription_id: str
+    resource_group: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that differs from one deployment to the next.
+
+    Attributes:
+        queue_service_url: URL of the storage account's queue service.
+        blob_service_url: URL of its blob service.
+        table_service_url: URL of its table service.
+        managed_identity_client_id: client id of a user-assigned identity; ``None`` for the system-assigned one.
+        key_vault_url: URL of the vault that holds CA keys and bundle passwords.
+        key_vault_verify_challenge: whether the vault's authentication challenge must name a domain that the vault's
+            host belongs to (azure-keyvault: ``verify_challenge_resource``). Off for a vault under a name of one's own.
+        dps_service_url: URL of the DPS service API.
+        dps_device_host: host that devices register at.
+        dps_id_scope: id scope of the DPS.
+        dps_resource: the DPS as an Azure resource, for uploading and verifying roots; ``None`` to do that by hand.
+        resource_manager_url: URL of Azure Resource Manager.
+        iot_hub_service_urls: service URL by host name of a linked hub, for hubs whose service API is not reached
+            under ``https://<host name>``.
+        subject_organization: ``O`` of CA subjects.
+        subject_country: ``C`` of CA subjects, two letters (ISO 3166-1).
+        root_authority: name of the root that issuing CAs are made under when a request names none.
+        public_base_url: where relying parties reach this app's CRLs over plain HTTP (RFC 5280 section 8: a CRL
+            behind TLS can be a circle), such as ``http://pki.example.com``; ``None`` leaves the URLs out.
+        device_validity: life of a device certificate when the order names none.
+        expiry_warning: how long before its end a certificate is reported as expiring.
+        crl_validity: time from a CRL's thisUpdate to its nextUpdate.
+        webhook_secret_name: name of the vault secret that signs webhooks; ``None`` when the function key is enough.
+        registration_timeout: how long one registration through DPS may take.
+    """
+
+    queue_service_url: str
+    blob_service_url: str
+    table_service_url: str
+    managed_identity_client_id: str | None
+    key_vault_url: str
+    key_vault_verify_challenge: bool
+    dps_service_url: str
+    dps_device_host: str
+    dps_id_scope: str
+    dps_resource: ProvisioningServiceResource | None
+    resource_manager_url: str
+    iot_hub_service_urls: Mapping[str, str]
+    subject_organization: str
+    subject_country: str
+    root_authority: str
+    public_base_url: str | None
+    device_validity: timedelta
+    expiry_warning: timedelta
+    crl_validity: timedelta
+    webhook_secret_name: str | None
+    registration_timeout: timedelta
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read and check all settings.
+
+        Args:
+            environment: the process environment, or whatever stands for it.
+
+        Raises:
+            InvalidSettings: with every problem found, not only the first.
+        """
+        reader = _Reader(environment)
+        settings = cls(
+            queue_service_url=reader.url(f"{STORAGE_CONNECTION}__queueServiceUri"),
+            blob_service_url=reader.url(f"{STORAGE_CONNECTION}__blobServiceUri"),
+            table_service_url=reader.url(f"{STORAGE_CONNECTION}__tableServiceUri"),
+            managed_identity_client_id=reader.optional(f"{STORAGE_CONNECTION}__clientId"),
+            key_vault_url=reader.url("KEY_VAULT_URL"),
+            key_vault_verify_challenge=reader.flag("KEY_VAULT_VERIFY_CHALLENGE", default=True),
+            dps_service_url=reader.url("DPS_SERVICE_URL"),
+            dps_device_host=reader.optional("DPS_DEVICE_HOST") or "global.azure-devices-provisioning.net",
+            dps_id_scope=reader.required("DPS_ID_SCOPE"),
+            dps_resource=reader.provisioning_service("DPS_RESOURCE_ID"),
+            resource_manager_url=reader.url("ARM_URL", default="https://management.azure.com"),
+            iot_hub_service_urls=reader.hubs("IOT_HUBS"),
+            subject_organization=reader.optional("CA_ORGANIZATION") or "Device Identity Factory",
+            subject_country=reader.country("CA_COUNTRY", default="US"),
+            root_authority=reader.optional("ROOT_CA_NAME") or "dpsCa",
+            public_base_url=reader.plain_http_url("PUBLIC_BASE_URL"),
+            device_validity=timedelta(days=reader.number("DEVICE_VALIDITY_DAYS", default=365, low=1, high=3650)),
+            expiry_warning=timedelta(days=reader.number("EXPIRY_WARNING_DAYS", default=30, low=1, high=365)),
+            crl_validity=timedelta(days=reader.number("CRL_VALIDITY_DAYS", default=7, low=2, high=90)),
+            webhook_secret_name=reader.optional("WEBHOOK_SECRET_NAME"),
+            registration_timeout=timedelta(
+                seconds=reader.number("REGISTRATION_TIMEOUT_SECONDS", default=60, low=5, high=200)
+            ),
+        )
+        if reader.problems:
+            raise InvalidSettings(tuple(reader.problems))
+        return settings
+
+
+_RESOURCE_ID = re.compile(
+    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
+    r"/providers/Microsoft\.Devices/provisioningServices/(?P<name>[^/]+)",
+    re.IGNORECASE,
+)
+
+
+class _Reader:
+    """Reads one setting at a time and gathers what is wrong, so that one start shows every problem."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+        for name in (STORAGE_CONNECTION, f"{STORAGE_CONNECTION}__accountKey"):
+            if environment.get(name):
+                self.problems.append(
+                    f"{name} holds a credential; set {STORAGE_CONNECTION}__queueServiceUri, __blobServiceUri, "
+                    "__tableServiceUri and __credential=managedidentity instead"
+                )
+
+    def optional(self, name: str) -> str | None:
+        return self._environment.get(name, "").strip() or None
+
+    def required(self, name: str) -> str:
+        value = self.optional(name)
+        if value is None:
+            self.problems.append(f"{name} is not set")
+        return value or ""
+
+    def url(self, name: str, *, default: str | None = None) -> str:
+        value = self.optional(name) or default
+        if value is None:
+            return self.required(name)
+        parts = urlsplit(value)
+        if parts.scheme != "https" or not parts.hostname:
+            self.problems.append(f"{name} is {value!r}; it must be an https:// URL, since tokens travel over it")
+        if parts.query or "@" in parts.netloc:
+            self.problems.append(f"{name} must be a bare URL without credentials or a query (no SAS)")
+        return value.rstrip("/")
+
+    def plain_http_url(self, name: str) -> str | None:
+        value = self.optional(name)
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme != "http" or not parts.hostname or parts.query:
+            self.problems.append(f"{name} is {value!r}; it must be an http:// URL: RFC 5280 section 8 warns of https")
+        return value.rstrip("/")
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = (self.optional(name) or str(default)).lower()
+        if value not in {"true", "false"}:
+            self.problems.append(f"{name} is {value!r}; it must be true or false")
+        return value == "true"
+
+    def number(self, name: str, *, default: int, low: int, high: int) -> int:
+        value = self.optional(name) or str(default)
+        if not value.isdecimal() or not low <= int(value) <= high:
+            self.problems.append(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
+            return default
+        return int(value)
+
+    def country(self, name: str, *, default: str) -> str:
+        value = self.optional(name) or default
+        if not re.fullmatch("[A-Z]{2}", value):
+            self.problems.append(f"{name} is {value!r}; it must be two capital letters (ISO 3166-1 alpha-2)")
+        return value
+
+    def provisioning_service(self, name: str) -> ProvisioningServiceResource | None:
+        value = self.optional(name)
+        if value is None:
+            return None
+        match = _RESOURCE_ID.fullmatch(value)
+        if match is None:
+            self.problems.append(
+                f"{name} is {value!r}; it must be /subscriptions/<id>/resourceGroups/<name>/providers/"
+                "Microsoft.Devices/provisioningServices/<name>"
+            )
+            return None
+        return ProvisioningServiceResource(match["subscription"], match["group"], match["name"])
+
+    def hubs(self, name: str) -> Mapping[str, str]:
+        hubs: dict[str, str] = {}
+        for entry in filter(None, (part.strip() for part in (self.optional(name) or "").split(";"))):
+            host, _, url = entry.partition("=")
+            url = url or f"https://{host}"
+            if urlsplit(url).scheme != "https":
+                self.problems.append(f"{name} has {entry!r}; an entry is hostName or hostName=https://serviceUrl")
+            hubs[host.strip().lower()] = url.strip().rstrip("/")
+        return hubs
