@@ -36,6 +36,10 @@ MESSAGE_LIMIT = 48 * 1024
 """Bytes of a queue message before base64: a Storage queue carries 64 KiB of text, base64 takes a third of it."""
 
 
+SOURCE = "/device-identity-factory"
+"""``source`` of the events this app sends."""
+
+
 class Queue(StrEnum):
     """Names of the queues."""
 
@@ -556,7 +560,7 @@ def event(
     body: dict[str, Any] = {
         "specversion": "1.0",
         "id": name,
-        "source": "/device-identity-factory",
+        "source": SOURCE,
         "type": kind.value,
         "subject": subject,
         "time": timestamp(at),
@@ -567,6 +571,20 @@ def event(
     if traceparent:
         body["traceparent"] = traceparent
     return json.dumps(body, separators=(",", ":"))
+
+
+def command(queue: Queue, body: Contract, *, traceparent: str | None) -> str:
+    """Compose a message for one of the inbound queues, as a CloudEvent that carries the trace on."""
+    message: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": body.fingerprint,
+        "source": SOURCE,
+        "type": f"DeviceProvisioning.Command.{queue.value}",
+        "data": body.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    if traceparent:
+        message["traceparent"] = traceparent
+    return json.dumps(message, separators=(",", ":"))
 
 
 def timestamp(at: datetime) -> str:

@@ -57,6 +57,10 @@ class Rejected(DeviceFactoryError):
         self.reasons = reasons
         super().__init__("; ".join(str(reason) for reason in reasons))
 
+    def documented(self) -> tuple[dict[str, str], ...]:
+        """Give the reasons as they stand in events, problem details and the ledger."""
+        return tuple({"field": reason.field, "message": reason.message} for reason in self.reasons)
+
     @classmethod
     def because(cls, message: str, *, field: str = "") -> Rejected:
         """Reject for a single reason."""

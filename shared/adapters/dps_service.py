@@ -66,13 +66,21 @@ class ProvisioningService:
         DPS matches individual enrollments before groups, so this decides whatever the group says
         (Microsoft: "How to disenroll or revoke a device", section on one device of a group).
         """
+        await self._enroll(registration_id, certificate, status="disabled")
+
+    async def admit_only(self, registration_id: str, certificate: x509.Certificate) -> None:
+        """Accept one device with this leaf certificate and no other, by an individual enrollment."""
+        await self._enroll(registration_id, certificate, status="enabled")
+
+    async def _enroll(self, registration_id: str, certificate: x509.Certificate, *, status: str) -> None:
         enrollment = {
             "registrationId": registration_id,
+            "deviceId": registration_id,
             "attestation": {
                 "type": "x509",
                 "x509": {"clientCertificates": {"primary": {"certificate": _pem(certificate)}}},
             },
-            "provisioningStatus": "disabled",
+            "provisioningStatus": status,
         }
         present = await self.get_enrollment(registration_id)
         with translated(f"individual enrollment {registration_id!r}"):

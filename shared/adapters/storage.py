@@ -92,13 +92,13 @@ class Table:
             return None
         return _entity(entity)
 
-    async def insert(self, values: Mapping[str, Any]) -> bool:
-        """Create a row; ``False`` if it exists."""
+    async def insert(self, values: Mapping[str, Any]) -> str | None:
+        """Create a row and give its ETag; ``None`` if it exists."""
         try:
-            await self._client.create_entity(dict(values))
+            created = await self._client.create_entity(dict(values))
         except ResourceExistsError:
-            return False
-        return True
+            return None
+        return str(created["etag"])
 
     async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Create up to 100 rows of one partition, all or none; ``False`` if one exists."""
@@ -112,15 +112,15 @@ class Table:
             return False
         return True
 
-    async def replace(self, values: Mapping[str, Any], etag: str) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed or gone since."""
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        """Replace a row as it was read and give its new ETag; ``None`` if it has changed or gone since."""
         try:
-            await self._client.update_entity(
+            updated = await self._client.update_entity(
                 dict(values), mode=UpdateMode.REPLACE, etag=etag, match_condition=MatchConditions.IfNotModified
             )
         except (ResourceModifiedError, ResourceNotFoundError):
-            return False
-        return True
+            return None
+        return str(updated["etag"])
 
     async def put(self, values: Mapping[str, Any]) -> None:
         """Create or replace a row that has one writer, or whose writers all write the same."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.contracts import CertificateKind, RevocationReason
-from shared.ledger.table import Record, Table, Versioned, keyed, spread
+from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -82,7 +82,7 @@ class Certificates:
         Raises:
             RuntimeError: the serial number was drawn before: the random source is broken.
         """
-        if not await self._certificates.insert(self._row(record)):
+        if await self._certificates.insert(self._row(record)) is None:
             raise RuntimeError(f"serial number {record.serial_number} was drawn twice; the random source is broken")
 
     async def get(self, serial_number: str) -> Versioned[CertificateRecord] | None:
@@ -94,9 +94,11 @@ class Certificates:
         """Write a state that follows from what was committed elsewhere, so that each writer writes the same."""
         await self._certificates.put(self._row(record))
 
-    async def replace(self, known: Versioned[CertificateRecord], record: CertificateRecord) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed since."""
-        return await self._certificates.replace(self._row(record), known.etag)
+    async def replace(
+        self, known: Versioned[CertificateRecord], record: CertificateRecord
+    ) -> Versioned[CertificateRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(record, await self._certificates.replace(self._row(record), known.etag))
 
     async def revoke(self, record: RevocationRecord) -> None:
         """Put a certificate on its issuer's list."""
@@ -115,35 +117,3 @@ class Certificates:
     def _row(record: CertificateRecord) -> dict[str, object]:
         # A serial number is random, so its first octet spreads as well as a hash would.
         return keyed(record.serial_number[:2], record.serial_number, record)
-
-
-class RequestRecord(Record):
-    """One request for a certificate, for recognising it when it comes again.
-
-    Attributes:
-        fingerprint: of the request's content.
-        serial_number: of the certificate that answered it.
-    """
-
-    request_id: str
-    fingerprint: str
-    received_at: datetime
-    serial_number: str | None = None
-
-
-class Requests:
-    """The requests' table: one row per request id."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
-    async def claim(self, record: RequestRecord) -> RequestRecord:
-        """Record a request unless its id is known, and give what is recorded under its id."""
-        if await self._table.insert(keyed(spread(record.request_id), record.request_id, record)):
-            return record
-        row = await self._table.get(spread(record.request_id), record.request_id)
-        return RequestRecord.from_columns(row.values) if row else record
-
-    async def put(self, record: RequestRecord) -> None:
-        """Record the outcome."""
-        await self._table.put(keyed(spread(record.request_id), record.request_id, record))

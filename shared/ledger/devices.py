@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from shared.contracts import DeviceState
-from shared.ledger.table import Record, Table, Versioned, keyed, spread
+from shared.ledger.table import Record, Table, Versioned, keyed, spread, versioned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +47,12 @@ class DeviceRecord(Record):
         bundle: name of the blob with its bundle.
         own_key: whether the device made its key itself (CSR).
         reason: why it failed or was revoked.
-        successor_of: serial number of the certificate that a renewal under way will replace.
+        renewal: id of the renewal under way.
+        next_certificate: the certificate that it issued, and that the device does not use yet.
+        readmitted: whether it was ordered anew after a revocation, so that DPS must take its new certificate only.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"certificate", "history"})
+    documents: ClassVar[frozenset[str]] = frozenset({"certificate", "next_certificate", "history"})
 
     registration_id: str
     state: DeviceState
@@ -63,7 +65,9 @@ class DeviceRecord(Record):
     bundle: str | None = None
     own_key: bool = False
     reason: str | None = None
-    successor_of: str | None = None
+    renewal: str | None = None
+    next_certificate: CertificateSummary | None = None
+    readmitted: bool = False
     history: tuple[HistoryEntry, ...] = ()
 
     def entered(self, state: DeviceState, at: datetime, note: str = "", **changes: object) -> DeviceRecord:
@@ -84,13 +88,13 @@ class Devices:
         row = await self._table.get(spread(registration_id), registration_id)
         return Versioned(DeviceRecord.from_columns(row.values), row.etag) if row else None
 
-    async def insert(self, record: DeviceRecord) -> bool:
-        """Record a device; ``False`` if it is known."""
-        return await self._table.insert(self._row(record))
+    async def insert(self, record: DeviceRecord) -> Versioned[DeviceRecord] | None:
+        """Record a device; ``None`` if it is known."""
+        return versioned(record, await self._table.insert(self._row(record)))
 
-    async def replace(self, known: Versioned[DeviceRecord], record: DeviceRecord) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed since."""
-        return await self._table.replace(self._row(record), known.etag)
+    async def replace(self, known: Versioned[DeviceRecord], record: DeviceRecord) -> Versioned[DeviceRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(record, await self._table.replace(self._row(record), known.etag))
 
     async def page(
         self, *, enrollment_group: str | None, state: DeviceState | None, size: int, continuation: str | None

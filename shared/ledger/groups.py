@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from shared.ledger.table import Record, Table, Versioned, keyed
+from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +31,6 @@ class GroupRecord(Record):
         previous_issuer: name of the CA it took over from, whose certificates DPS still accepts.
         generation: how often the issuing CA was made for this group; names the next one.
         last_request: id of the request that led to this state.
-        fingerprint: of that request.
     """
 
     enrollment_group: str
@@ -39,7 +38,6 @@ class GroupRecord(Record):
     issuer: str
     updated_at: datetime
     last_request: str
-    fingerprint: str
     previous_issuer: str | None = None
     generation: int = 1
 
@@ -55,13 +53,15 @@ class Groups:
         row = await self._table.get(_PARTITION, group_id)
         return Versioned(GroupRecord.from_columns(row.values), row.etag) if row else None
 
-    async def insert(self, record: GroupRecord) -> bool:
-        """Record a group; ``False`` if it is known."""
-        return await self._table.insert(keyed(_PARTITION, record.enrollment_group, record))
+    async def insert(self, record: GroupRecord) -> Versioned[GroupRecord] | None:
+        """Record a group; ``None`` if it is known."""
+        return versioned(record, await self._table.insert(keyed(_PARTITION, record.enrollment_group, record)))
 
-    async def replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed since."""
-        return await self._table.replace(keyed(_PARTITION, record.enrollment_group, record), known.etag)
+    async def replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> Versioned[GroupRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(
+            record, await self._table.replace(keyed(_PARTITION, record.enrollment_group, record), known.etag)
+        )
 
     async def list(self) -> AsyncIterator[GroupRecord]:
         """List all groups by id."""

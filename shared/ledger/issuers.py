@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.contracts import CertificateKind
-from shared.ledger.table import Record, Table, Versioned, keyed
+from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,13 +76,13 @@ class Issuers:
         row = await self._table.get(_PARTITION, name)
         return Versioned(IssuerRecord.from_columns(row.values), row.etag) if row else None
 
-    async def insert(self, record: IssuerRecord) -> bool:
-        """Record a CA; ``False`` if the name is taken."""
-        return await self._table.insert(keyed(_PARTITION, record.name, record))
+    async def insert(self, record: IssuerRecord) -> Versioned[IssuerRecord] | None:
+        """Record a CA; ``None`` if the name is taken."""
+        return versioned(record, await self._table.insert(keyed(_PARTITION, record.name, record)))
 
-    async def replace(self, known: Versioned[IssuerRecord], record: IssuerRecord) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed since."""
-        return await self._table.replace(keyed(_PARTITION, record.name, record), known.etag)
+    async def replace(self, known: Versioned[IssuerRecord], record: IssuerRecord) -> Versioned[IssuerRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(record, await self._table.replace(keyed(_PARTITION, record.name, record), known.etag))
 
     async def list(self) -> AsyncIterator[IssuerRecord]:
         """List all CAs by name."""

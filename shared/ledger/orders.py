@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.contracts import DeviceState, RegisterBy
-from shared.ledger.table import TRANSACTION_LIMIT, Record, Table, Versioned, keyed, spread
+from shared.ledger.table import TRANSACTION_LIMIT, Record, Table, Versioned, keyed, spread, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -43,25 +43,28 @@ class OrderRecord(Record):
     accepted_at: datetime
     validity_days: int | None = None
     completed_at: datetime | None = None
-    traceparent: str | None = None
 
 
 class OrderLine(Record):
-    """One device of an order.
+    """One device of an order, with all of the order that its registration needs.
 
     Attributes:
         line: its index in the order, from 0.
         requested_id: the registration id as the order spells it.
         registration_id: in canonical form; ``None`` when it has none, since the line is wrong.
-        reason: why it failed.
+        reasons: why it failed, each ``{"field", "message"}``.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"tags", "desired"})
+    documents: ClassVar[frozenset[str]] = frozenset({"tags", "desired", "reasons"})
 
     order_id: str
     line: int
     state: DeviceState
     requested_id: str
+    enrollment_group: str
+    register_by: RegisterBy
+    accepted_at: datetime
+    validity_days: int | None = None
     registration_id: str | None = None
     csr: str | None = None
     key_algorithm: str | None = None
@@ -70,8 +73,16 @@ class OrderLine(Record):
     serial_number: str | None = None
     device_id: str | None = None
     assigned_hub: str | None = None
-    reason: str | None = None
+    reasons: tuple[dict[str, str], ...] | None = None
     finished_at: datetime | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, in one line."""
+        if self.reasons is None:
+            return None
+        return "; ".join(f"{each['field']}: {each['message']}" if each["field"] else each["message"]
+                         for each in self.reasons)  # fmt: skip
 
 
 class Orders:
@@ -86,13 +97,15 @@ class Orders:
         row = await self._orders.get(spread(order_id), order_id)
         return Versioned(OrderRecord.from_columns(row.values), row.etag) if row else None
 
-    async def insert(self, record: OrderRecord) -> bool:
-        """Record an order; ``False`` if its id is known."""
-        return await self._orders.insert(keyed(spread(record.order_id), record.order_id, record))
+    async def insert(self, record: OrderRecord) -> Versioned[OrderRecord] | None:
+        """Record an order; ``None`` if its id is known."""
+        return versioned(record, await self._orders.insert(keyed(spread(record.order_id), record.order_id, record)))
 
-    async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed since."""
-        return await self._orders.replace(keyed(spread(record.order_id), record.order_id, record), known.etag)
+    async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(
+            record, await self._orders.replace(keyed(spread(record.order_id), record.order_id, record), known.etag)
+        )
 
     async def insert_lines(self, lines: Sequence[OrderLine]) -> None:
         """Record all lines of an order; those of an earlier, broken-off attempt stay as they are."""
@@ -106,9 +119,9 @@ class Orders:
         row = await self._lines.get(_line_partition(order_id, line), _line_row(line))
         return Versioned(OrderLine.from_columns(row.values), row.etag) if row else None
 
-    async def replace_line(self, known: Versioned[OrderLine], line: OrderLine) -> bool:
-        """Replace a line as it was read; ``False`` if it has changed since."""
-        return await self._lines.replace(self._row(line), known.etag)
+    async def replace_line(self, known: Versioned[OrderLine], line: OrderLine) -> Versioned[OrderLine] | None:
+        """Replace a line as it was read; ``None`` if it has changed since."""
+        return versioned(line, await self._lines.replace(self._row(line), known.etag))
 
     async def lines(self, order_id: str) -> AsyncIterator[OrderLine]:
         """List all lines of an order in their order."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar
 
-from shared.ledger.table import Record, Table, Versioned, keyed
+from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,18 +54,24 @@ class Rejections:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def insert(self, record: RejectionRecord) -> bool:
-        """Record a refused message; ``False`` if it is recorded already."""
-        return await self._table.insert(keyed(_day(record.rejection_id), record.rejection_id, record))
+    async def insert(self, record: RejectionRecord) -> Versioned[RejectionRecord] | None:
+        """Record a refused message; ``None`` if it is recorded already."""
+        return versioned(
+            record, await self._table.insert(keyed(_day(record.rejection_id), record.rejection_id, record))
+        )
 
     async def get(self, identifier: str) -> Versioned[RejectionRecord] | None:
         """Find a refused message."""
         row = await self._table.get(_day(identifier), identifier)
         return Versioned(RejectionRecord.from_columns(row.values), row.etag) if row else None
 
-    async def replace(self, known: Versioned[RejectionRecord], record: RejectionRecord) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed since."""
-        return await self._table.replace(keyed(_day(record.rejection_id), record.rejection_id, record), known.etag)
+    async def replace(
+        self, known: Versioned[RejectionRecord], record: RejectionRecord
+    ) -> Versioned[RejectionRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(
+            record, await self._table.replace(keyed(_day(record.rejection_id), record.rejection_id, record), known.etag)
+        )
 
     async def page(self, *, size: int, continuation: str | None) -> tuple[Sequence[RejectionRecord], str | None]:
         """List one page, oldest day first, and the continuation of the next page."""

@@ -38,16 +38,16 @@ class Table(Protocol):
         """Read one row, ``None`` if there is none."""
         ...
 
-    async def insert(self, values: Mapping[str, Any]) -> bool:
-        """Create a row; ``False`` if it exists."""
+    async def insert(self, values: Mapping[str, Any]) -> str | None:
+        """Create a row and give its ETag; ``None`` if it exists."""
         ...
 
     async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Create rows of one partition, all or none; ``False`` if one exists."""
         ...
 
-    async def replace(self, values: Mapping[str, Any], etag: str) -> bool:
-        """Replace a row as it was read; ``False`` if it has changed or gone since."""
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        """Replace a row as it was read and give its new ETag; ``None`` if it has changed or gone since."""
         ...
 
     async def put(self, values: Mapping[str, Any]) -> None:
@@ -107,6 +107,11 @@ class Versioned[R: Record]:
 
     record: R
     etag: str
+
+
+def versioned[R: Record](record: R, etag: str | None) -> Versioned[R] | None:
+    """Give what a write made of a record; ``None`` when it did not take place."""
+    return None if etag is None else Versioned(record, etag)
 
 
 def keyed(partition: str, row: str, record: Record) -> dict[str, Any]:

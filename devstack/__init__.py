@@ -1,0 +1,1 @@
+"""Development only: the local stack. Kept out of the deployment."""

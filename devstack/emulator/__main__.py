@@ -1,0 +1,88 @@
+"""Command line of the emulator: start, print one line of JSON when ready, serve until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devstack.emulator.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
+from devstack.emulator.server import Emulator
+from devstack.emulator.store import StoreInUse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LAST_PORT = 65535
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the emulator; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        configuration = Configuration(
+            state_dir=options.state_dir,
+            tls_dir=options.tls_dir or options.state_dir / "tls",
+            address=options.address,
+            https_port=options.https_port,
+            mqtt_port=options.mqtt_port,
+            identity_port=options.identity_port,
+            admin_port=options.admin_port,
+            extra_hub_addresses=tuple(options.extra_hub),
+        )
+        asyncio.run(_run(configuration))
+    except (ConfigurationError, StoreInUse) as error:
+        print(f"emulator: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(configuration: Configuration) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    emulator = Emulator(configuration)
+    await emulator.start()
+    gc.freeze()  # what start-up made stays; collections then look at requests only
+    print(json.dumps(emulator.endpoints), flush=True)
+    try:
+        await stopped.wait()
+    finally:
+        await emulator.stop()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 (any free one) to {LAST_PORT} is")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m devstack.emulator",
+        description="Local stand-in for Azure DPS, IoT Hub, Key Vault and the managed identity endpoint. "
+        "Prints its endpoints as one line of JSON when it is ready. Loopback only; see devstack/emulator/README.md.",
+    )
+    parser.add_argument("--state-dir", type=Path, required=True, help="folder of all state; made if absent")
+    parser.add_argument("--tls-dir", type=Path, help="folder of the local CA and server certificate (STATE_DIR/tls)")
+    parser.add_argument("--address", default=DEFAULT_ADDRESS, help="loopback address to listen on (%(default)s)")
+    for name, port in (("https", 8443), ("mqtt", 8883), ("identity", 8442), ("admin", 8444)):
+        parser.add_argument(f"--{name}-port", type=_port, default=port, help="0: any free one (%(default)s)")
+    parser.add_argument(
+        "--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub, on this loopback address"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

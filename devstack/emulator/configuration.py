@@ -1,0 +1,123 @@
+"""What an emulator is told at its start: addresses, ports, folders and the names of its Azure resources."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+DEFAULT_ADDRESS = "127.0.0.1"
+TENANT_ID = "7b9f36a2-5a0c-4c0e-9d58-3d1c6ef1b0a4"
+SUBSCRIPTION_ID = "c1f0c9a8-4f5d-4d3b-8a8e-0a4f2a7d9e10"
+
+
+class ConfigurationError(ValueError):
+    """A setting that the emulator can't run with; the text names the value and the rule."""
+
+
+def host_name_of(address: str) -> str:
+    """Name by which clients reach a loopback ``address``: ``localhost``, or the address itself.
+
+    Raises:
+        ConfigurationError: it is no IPv4 loopback address.
+    """
+    try:
+        loopback = ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ConfigurationError(
+            f"address {address!r} is not a loopback address: the emulator binds to 127.0.0.0/8 only, e.g. 127.0.0.1"
+        )
+    return "localhost" if address == DEFAULT_ADDRESS else address
+
+
+@dataclass(frozen=True, slots=True)
+class HubAddress:
+    """One IoT hub.
+
+    Attributes:
+        host_name: what devices connect to, and what DPS answers as ``assignedHub``.
+        service_url: base URL of its registry API, without a slash at the end.
+        address: the loopback address its listeners bind to.
+    """
+
+    host_name: str
+    service_url: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Everything that is settled before the emulator starts; a port of 0 stands for "any free one".
+
+    Attributes:
+        address: loopback address to bind.
+        extra_hub_addresses: further loopback addresses, one more IoT hub on each.
+    """
+
+    state_dir: Path
+    tls_dir: Path
+    address: str = DEFAULT_ADDRESS
+    https_port: int = 8443
+    mqtt_port: int = 8883
+    identity_port: int = 8442
+    admin_port: int = 8444
+    id_scope: str = "0ne00000001"
+    dps_name: str = "dps"
+    tenant_id: str = TENANT_ID
+    subscription_id: str = SUBSCRIPTION_ID
+    resource_group: str = "devstack"
+    extra_hub_addresses: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        addresses = self.addresses
+        for address in addresses:
+            host_name_of(address)
+        if len(set(addresses)) < len(addresses):
+            raise ConfigurationError(
+                f"addresses {', '.join(addresses)}: each hub needs an address of its own, and one is named twice"
+            )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address to listen on, the main one first."""
+        return (self.address, *self.extra_hub_addresses)
+
+    @property
+    def host_name(self) -> str:
+        """Name by which clients reach the main address."""
+        return host_name_of(self.address)
+
+    @property
+    def https_url(self) -> str:
+        """Base URL of the HTTPS services, without a slash at the end."""
+        return f"https://{self.host_name}:{self.https_port}"
+
+    @property
+    def hubs(self) -> tuple[HubAddress, ...]:
+        """The IoT hubs; the first shares the name of the emulator itself."""
+        return tuple(
+            HubAddress(
+                host_name=host_name_of(address),
+                service_url=f"https://{host_name_of(address)}:{self.https_port}",
+                address=address,
+            )
+            for address in self.addresses
+        )
+
+    @property
+    def dps_resource_id(self) -> str:
+        """ARM id of the provisioning service."""
+        return (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.Devices/provisioningServices/{self.dps_name}"
+        )
+
+    def on_ports(self, *, https: int, mqtt: int, identity: int, admin: int) -> Self:
+        """The same with the ports that were really bound."""
+        return replace(self, https_port=https, mqtt_port=mqtt, identity_port=identity, admin_port=admin)

@@ -1,0 +1,42 @@
+"""What every service of the emulator is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devstack.emulator.configuration import Configuration
+    from devstack.emulator.faults import Faults
+    from devstack.emulator.identity.sas import SasKeys
+    from devstack.emulator.identity.tokens import Tokens
+    from devstack.emulator.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts that the services share.
+
+    Attributes:
+        configuration: with the ports that are really bound.
+        store: where all state is kept.
+        clock: the present moment, aware, UTC.
+        tokens: checks bearer tokens.
+        sas_keys: keys of the shared access policies.
+        faults: what is planned to go wrong; the MQTT sessions ask it themselves.
+    """
+
+    configuration: Configuration
+    store: Store
+    clock: Callable[[], datetime]
+    tokens: Tokens
+    sas_keys: SasKeys
+    faults: Faults
+
+
+def utc_now() -> datetime:
+    """The clock of an emulator that was given no other."""
+    return datetime.now(UTC)

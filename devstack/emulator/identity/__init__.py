@@ -1,0 +1,1 @@
+"""Who is calling: the managed identity endpoint, bearer tokens, shared access signatures."""

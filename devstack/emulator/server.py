@@ -1,0 +1,231 @@
+"""The emulator put together; reads from top to bottom."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import ssl
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from devstack.emulator import admin, faults, listeners, wire
+from devstack.emulator.context import Context, utc_now
+from devstack.emulator.identity import routes as identity_routes
+from devstack.emulator.identity import sas
+from devstack.emulator.identity.tokens import Tokens
+from devstack.emulator.key_vault import routes as key_vault_routes
+from devstack.emulator.store import Store
+from devstack.emulator.tls import TlsFiles, ensure_tls
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from devstack.emulator.configuration import Configuration
+
+LOG = logging.getLogger(__name__)
+STORE_FILE = "emulator.sqlite3"
+
+
+class Emulator:
+    """All services in one process and on one event loop.
+
+    Attributes:
+        context: what the services share; there after ``start``.
+        endpoints: what a client needs, as the readiness line gives it; there after ``start``.
+    """
+
+    context: Context
+    endpoints: Mapping[str, Any]
+
+    def __init__(self, configuration: Configuration, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._configuration = configuration
+        self._clock = clock
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Bind, open the state, serve.
+
+        Raises:
+            ConfigurationError: a port is taken.
+            StoreInUse: another emulator has the state directory.
+        """
+        async with AsyncExitStack() as running:
+            await self._start(running)
+            self._running = running.pop_all()
+
+    async def stop(self) -> None:
+        """Stop serving, then close the state."""
+        await self._running.aclose()
+
+    async def _start(self, running: AsyncExitStack) -> None:
+        given = self._configuration
+        https = _closed_with(running, listeners.bind(given.addresses, given.https_port, "--https-port"))
+        identity = _closed_with(running, listeners.bind([given.address], given.identity_port, "--identity-port"))
+        administration = _closed_with(running, listeners.bind([given.address], given.admin_port, "--admin-port"))
+        configuration = given.on_ports(
+            https=listeners.port_of(https),
+            mqtt=listeners.free_port(given.addresses, given.mqtt_port, "--mqtt-port"),
+            identity=listeners.port_of(identity),
+            admin=listeners.port_of(administration),
+        )
+        tls = ensure_tls(configuration.tls_dir, ["localhost", *configuration.addresses])
+        context = _context(configuration, self._clock, running)
+        header = identity_routes.kept_identity_header(context.store)
+
+        hubs = _iot_hubs(context)
+        provisioning = _provisioning(context, hubs)
+        services = {
+            "key_vault": key_vault_routes.routes(context),
+            **_device_services(context, hubs, provisioning),
+        }
+        mqtt = await _start_mqtt(context, hubs, provisioning, tls, running)
+        endpoints = _endpoints(context, tls, header)
+
+        for application, sockets, secured in (
+            (_application(context, services), https, _tls_context(tls)),
+            (_application(context, {"identity": identity_routes.routes(context, header)}), identity, None),
+            (_application(context, {"admin": admin.routes(context, hubs, mqtt, endpoints)}), administration, None),
+        ):
+            runner = await listeners.serve(application, sockets, secured)
+            running.push_async_callback(runner.cleanup)
+        self.context = context
+        self.endpoints = endpoints
+
+
+def _closed_with(running: AsyncExitStack, sockets: Sequence[socket.socket]) -> Sequence[socket.socket]:
+    for listener in sockets:
+        running.callback(listener.close)
+    return sockets
+
+
+def _context(configuration: Configuration, clock: Callable[[], datetime], running: AsyncExitStack) -> Context:
+    store = Store(configuration.state_dir / STORE_FILE)
+    running.callback(store.close)
+    return Context(
+        configuration=configuration,
+        store=store,
+        clock=clock,
+        tokens=Tokens(store, tenant_id=configuration.tenant_id, clock=clock),
+        sas_keys=sas.kept_sas_keys(store, configuration),
+        faults=faults.Faults(),
+    )
+
+
+def _application(context: Context, services: Mapping[str, Iterable[web.RouteDef]]) -> web.Application:
+    """One HTTP application; middlewares from the outside in."""
+    service_of: dict[web.AbstractRoute, str] = {}
+
+    def service(request: web.Request) -> str:
+        route = request.match_info.route
+        return service_of.get(route, "unknown")
+
+    planned = [] if "admin" in services else [faults.middleware(context.faults, service)]
+    application = web.Application(
+        client_max_size=wire.REQUEST_LIMIT, middlewares=[wire.request_ids, *planned, wire.errors]
+    )
+    for name, routes in services.items():
+        for route in application.router.add_routes(routes):
+            service_of[route] = name
+    return application
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(files.certificate_file, files.key_file)
+    return context
+
+
+def _neighbour(name: str) -> Any:
+    """A part that may not be there yet."""
+    try:
+        return importlib.import_module(f"devstack.emulator.{name}")
+    except ModuleNotFoundError as error:
+        LOG.warning("the emulator runs without %s: %s", name, error)
+        return None
+
+
+def _iot_hubs(context: Context) -> Any:
+    state = _neighbour("iot_hub.state")
+    return state.IotHubs(context) if state else {}
+
+
+def _provisioning(context: Context, hubs: Any) -> Any:
+    state = _neighbour("dps.state")
+    return state.Provisioning(context, hubs) if state else None
+
+
+def _device_services(context: Context, hubs: Any, provisioning: Any) -> dict[str, list[web.RouteDef]]:
+    services: dict[str, list[web.RouteDef]] = {}
+    if hub_routes := _neighbour("iot_hub.routes"):
+        services["iot_hub"] = hub_routes.routes(context, hubs)
+    for name, module in (("dps", "dps.routes"), ("management", "dps.management")):
+        if provisioning and (routes := _neighbour(module)):
+            services[name] = routes.routes(context, provisioning)
+    return services
+
+
+async def _start_mqtt(
+    context: Context, hubs: Any, provisioning: Any, tls: TlsFiles, running: AsyncExitStack
+) -> Sequence[Any]:
+    """One listener per address; the user name tells a registration at DPS from a device of a hub."""
+    mqtt, dps_device, hub_device = map(_neighbour, ("mqtt", "dps.device", "iot_hub.device"))
+    if not (mqtt and dps_device and hub_device and provisioning):
+        return ()
+    to_dps = dps_device.acceptor(context, provisioning)
+    to_hub = hub_device.acceptor(context, hubs)
+    registration = f"{context.configuration.id_scope}/registrations/"
+
+    async def accept(connect: Any, connection: Any) -> Any:
+        chosen = to_dps if connect.username.startswith(registration) else to_hub
+        return await chosen(connect, connection)
+
+    started = []
+    for address in context.configuration.addresses:
+        listener = mqtt.MqttListener(
+            address=address,
+            port=context.configuration.mqtt_port,
+            certificate_file=tls.certificate_file,
+            key_file=tls.key_file,
+            accept=accept,
+        )
+        await listener.start()
+        running.push_async_callback(listener.stop)
+        started.append(listener)
+    return started
+
+
+def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping[str, Any]:
+    configuration = context.configuration
+    dps_key = context.sas_keys.dps[sas.DPS_POLICY]
+    hub_strings = [
+        sas.connection_string(
+            f"{hub.host_name}:{configuration.https_port}",
+            sas.IOT_HUB_POLICY,
+            context.sas_keys.hubs[hub.host_name][sas.IOT_HUB_POLICY],
+        )
+        for hub in configuration.hubs
+    ]
+    return {
+        "httpsUrl": configuration.https_url,
+        "identityEndpoint": f"http://{configuration.address}:{configuration.identity_port}{identity_routes.PATH}",
+        "identityHeader": identity_header,
+        "idScope": configuration.id_scope,
+        "dpsResourceId": configuration.dps_resource_id,
+        "dpsServiceUrl": configuration.https_url,
+        "dpsDeviceHost": configuration.host_name,
+        "mqttPort": configuration.mqtt_port,
+        "iotHubs": [{"hostName": hub.host_name, "serviceUrl": hub.service_url} for hub in configuration.hubs],
+        "keyVaultUrl": configuration.https_url,
+        "armUrl": configuration.https_url,
+        "dpsConnectionString": sas.connection_string(
+            f"{configuration.host_name}:{configuration.https_port}", sas.DPS_POLICY, dps_key
+        ),
+        "iotHubConnectionStrings": hub_strings,
+        "adminUrl": f"http://{configuration.address}:{configuration.admin_port}",
+        "tlsCaFile": str(tls.ca_file),
+    }

@@ -1,0 +1,46 @@
+"""W3C trace context: one ``traceparent`` from the order that came in to every event and log line that follows."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_current: ContextVar[str | None] = ContextVar("traceparent", default=None)
+
+
+def current() -> str | None:
+    """Give the traceparent of the work under way."""
+    return _current.get()
+
+
+@contextmanager
+def continued(traceparent: str | None) -> Iterator[str]:
+    """Carry on a sender's trace; begin one if there is none, or it is malformed (W3C Trace Context section 3.2)."""
+    given = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+    value = given or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    token = _current.set(value)
+    try:
+        yield value
+    finally:
+        _current.reset(token)
+
+
+class TraceFilter(logging.Filter):
+    """Puts the traceparent at the end of each line that a handler or logger lets through."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the traceparent; never drop a record."""
+        traceparent = _current.get()
+        if traceparent and not hasattr(record, "traceparent"):
+            record.traceparent = traceparent
+            record.msg = f"{record.getMessage()} traceparent={traceparent}"
+            record.args = None
+        return True

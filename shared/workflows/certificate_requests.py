@@ -1,0 +1,147 @@
+"""Requests for single certificates: roots, issuing CAs, device certificates, proofs of possession."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType
+from shared.errors import Conflict, NotFound, Rejected
+from shared.ledger.devices import DeviceRecord
+from shared.pki import names
+from shared.workflows.certificate_authorities import DEFAULT_ALGORITHM, AuthorityDefinition
+from shared.workflows.device_certificates import DeviceCertificateRequest
+from shared.workflows.requests import once
+
+if TYPE_CHECKING:
+    from shared.ledger.certificates import CertificateRecord, Certificates
+    from shared.ledger.requests import Requests
+    from shared.settings import Settings
+    from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.device_certificates import DeviceCertificates
+    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.registrations import Registrations
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequests:
+    """Carries out requests for single certificates."""
+
+    requests: Requests
+    certificates: Certificates
+    authorities: CertificateAuthorities
+    device_certificates: DeviceCertificates
+    registrations: Registrations
+    outbox: Outbox
+    settings: Settings
+    clock: Clock
+
+    async def carry_out(self, request: CertificateRequest) -> None:
+        """Do what a request asks for.
+
+        Raises:
+            NotFound: there is no such issuer.
+            Conflict: the name is taken, or the request id was used with other content.
+            Rejected: the request contradicts the rules of its kind.
+        """
+        async with once(self.requests, request.request_id, request, self.clock) as to_do:
+            if not to_do:
+                return
+            if request.kind is CertificateKind.DEVICE:
+                await self._device(request)
+            elif request.kind is CertificateKind.VERIFICATION:
+                await self._verification(request)
+            else:
+                await self.authorities.ensure(self._definition(request), cause=request.request_id)
+
+    def _definition(self, request: CertificateRequest) -> AuthorityDefinition:
+        intermediate = request.kind is CertificateKind.INTERMEDIATE
+        return AuthorityDefinition(
+            name=request.name,
+            kind=request.kind,
+            parent=(request.issuer or self.settings.root_authority) if intermediate else None,
+            key_algorithm=request.key_algorithm or DEFAULT_ALGORITHM,
+            validity=timedelta(days=request.validity_days) if request.validity_days else None,
+            path_length=request.path_length,
+        )
+
+    async def _verification(self, request: CertificateRequest) -> None:
+        issuer, code = request.issuer or "", request.verification_code or ""
+        certificate = await self.authorities.verification_certificate(issuer, code, cause=request.request_id)
+        await self.outbox.publish(
+            EventType.CERTIFICATE_ISSUED,
+            subject=request.name,
+            correlation_id=request.request_id,
+            data={
+                "kind": request.kind,
+                "issuer": issuer,
+                "serialNumber": names.serial_text(certificate.serial_number),
+                "certificate": names.pem(certificate),
+            },
+        )
+
+    async def _device(self, request: CertificateRequest) -> None:
+        """Issue for a device that is registered by other means, or not with DPS at all."""
+        registration_id, issuer = request.name.lower(), request.issuer or ""
+        authority = await self.authorities.get(issuer)
+        if authority.kind is CertificateKind.ROOT:
+            raise Rejected.because(f"{issuer!r} is a root; a device is signed by an issuing CA", field="issuer")
+        ordered = DeviceRecord(
+            registration_id=registration_id,
+            state=DeviceState.ORDERED,
+            order_id=request.request_id,
+            updated_at=self.clock(),
+            enrollment_group=authority.enrollment_group,
+            own_key=request.csr is not None,
+        ).entered(DeviceState.ORDERED, self.clock(), f"request {request.request_id}")
+        inserted = await self.registrations.devices.insert(ordered)
+        device = inserted or await self.registrations.device(registration_id)
+        if device.record.order_id != request.request_id:
+            raise Conflict.because(
+                f"{registration_id!r} is {device.record.state} through {device.record.order_id!r}; renew it instead",
+                field="name",
+            )
+        wanted = DeviceCertificateRequest(
+            registration_id=registration_id,
+            issuer=issuer,
+            cause=request.request_id,
+            validity=timedelta(days=request.validity_days) if request.validity_days else self.settings.device_validity,
+            csr=request.csr,
+            key_algorithm=request.key_algorithm,
+            enrollment_group=authority.enrollment_group,
+        )
+        issued = await self.device_certificates.issue(wanted, resumed=inserted is None)
+        if device.record.state is DeviceState.ORDERED:
+            await self.registrations.enter_issued(device, issued, wanted.bundle)
+
+    async def describe(self, serial_number: str) -> dict[str, Any]:
+        """Show a certificate.
+
+        Raises:
+            NotFound: no certificate has this serial number.
+        """
+        known = await self.certificates.get(serial_number)
+        if known is None:
+            raise NotFound.because(f"no certificate has serial number {serial_number}", field="serialNumber")
+        return _described(known.record)
+
+
+def _described(record: CertificateRecord) -> dict[str, Any]:
+    return {
+        "serialNumber": record.serial_number,
+        "kind": record.kind,
+        "state": record.state,
+        "subject": record.subject,
+        "issuer": record.issuer,
+        "enrollmentGroup": record.enrollment_group,
+        "thumbprint": record.thumbprint,
+        "notBefore": record.not_before,
+        "notAfter": record.not_after,
+        "revokedAt": record.revoked_at,
+        "revocationReason": record.revocation_reason,
+        "predecessor": record.predecessor,
+        "successor": record.successor,
+        "requestedBy": record.cause,
+        "certificate": record.pem,
+    }

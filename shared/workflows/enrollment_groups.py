@@ -1,0 +1,301 @@
+"""Enrollment groups: made with their own issuing CA, changed under their ETag, rolled over, deleted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives import hashes
+
+from shared.adapters.dps_service import x509_attestation
+from shared.contracts import CertificateKind, EventType, GroupAction
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.ledger.groups import GroupRecord, GroupState
+from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.requests import once
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cryptography import x509
+
+    from shared.adapters.dps_service import ProvisioningService
+    from shared.contracts import EnrollmentGroupDefinition, EnrollmentGroupRequest
+    from shared.ledger.groups import Groups
+    from shared.ledger.requests import Requests
+    from shared.ledger.table import Versioned
+    from shared.settings import Settings
+    from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.events import Clock, Outbox
+
+GROUP_LIMIT = 100
+"""X.509 enrollment groups of one DPS (Microsoft: "Azure IoT DPS limits")."""
+
+_ISSUER_NAME_LIMIT = 48
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentGroups:
+    """Carries out requests about enrollment groups."""
+
+    groups: Groups
+    requests: Requests
+    authorities: CertificateAuthorities
+    provisioning: ProvisioningService
+    outbox: Outbox
+    settings: Settings
+    clock: Clock
+
+    async def carry_out(self, request: EnrollmentGroupRequest) -> None:
+        """Do what a request asks for.
+
+        Raises:
+            NotFound: there is no such group, or issuer.
+            Conflict: the group exists with another definition, or the request id was used with other content.
+            Rejected: DPS refuses the group, or has as many as it takes.
+        """
+        steps: dict[GroupAction, Callable[[EnrollmentGroupRequest], Awaitable[GroupRecord]]] = {
+            GroupAction.CREATE: self._create,
+            GroupAction.UPDATE: self._update,
+            GroupAction.DISABLE: self._switch,
+            GroupAction.ENABLE: self._switch,
+            GroupAction.ROLL: self._roll,
+            GroupAction.DELETE: self._delete,
+        }
+        async with once(self.requests, request.request_id, request, self.clock) as to_do:
+            if not to_do:
+                return
+            record = await steps[request.action](request)
+            await self.outbox.publish(
+                EventType.ENROLLMENT_GROUP_CHANGED,
+                subject=record.enrollment_group,
+                correlation_id=request.request_id,
+                data={
+                    "enrollmentGroup": record.enrollment_group,
+                    "action": request.action,
+                    "state": record.state,
+                    "issuer": record.issuer,
+                },
+            )
+
+    # --- create ---
+
+    async def _create(self, request: EnrollmentGroupRequest) -> GroupRecord:
+        known = await self.groups.get(request.enrollment_group)
+        if known is not None and known.record.state is not GroupState.DELETED:
+            if known.record.last_request != request.request_id:
+                raise Conflict.because(
+                    f"the enrollment group {request.enrollment_group!r} exists; change it with action 'update'",
+                    field="enrollmentGroup",
+                )
+        else:
+            known = await self._record(request, known)
+        issuer = await self._issuer(request, known.record.generation)
+        certificate = (await self.authorities.load(issuer)).certificate
+        await self._put_new(_body(request.enrollment_group, request, certificate), certificate)
+        return await self._entered(known, request, state=GroupState.ENABLED, issuer=issuer, previous_issuer=None)
+
+    async def _record(
+        self, request: EnrollmentGroupRequest, deleted: Versioned[GroupRecord] | None
+    ) -> Versioned[GroupRecord]:
+        present = sum([1 async for group in self.groups.list() if group.state is not GroupState.DELETED])
+        if present >= GROUP_LIMIT:
+            raise Rejected.because(
+                f"the DPS has {present} enrollment groups and takes {GROUP_LIMIT}; delete one, or use another DPS",
+                field="enrollmentGroup",
+            )
+        record = GroupRecord(
+            enrollment_group=request.enrollment_group,
+            state=GroupState.REQUESTED,
+            issuer="",
+            updated_at=self.clock(),
+            last_request=request.request_id,
+            generation=deleted.record.generation + 1 if deleted else 1,
+        )
+        made = await (self.groups.replace(deleted, record) if deleted else self.groups.insert(record))
+        if made is None:
+            raise _busy(request.enrollment_group)
+        return made
+
+    async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
+        """Find the group's issuing CA by its name, or make one under the named root, or under the deployment's."""
+        parent = self.settings.root_authority
+        if request.issuer is not None:
+            named = await self.authorities.get(request.issuer)
+            if named.kind is CertificateKind.INTERMEDIATE:
+                return named.name
+            parent = named.name
+        name = issuer_name(request.enrollment_group, generation)
+        definition = AuthorityDefinition(
+            name=name,
+            kind=CertificateKind.INTERMEDIATE,
+            parent=parent,
+            enrollment_group=request.enrollment_group,
+        )
+        await self.authorities.ensure(definition, cause=request.request_id)
+        return name
+
+    async def _put_new(self, body: dict[str, Any], certificate: x509.Certificate) -> None:
+        """Create the group in DPS, unless an earlier attempt did."""
+        try:
+            await self.provisioning.put_group(body)
+        except (Conflict, PreconditionFailed):
+            present = await self.provisioning.get_group(body["enrollmentGroupId"])
+            if present is None or _primary_thumbprint(present) != _sha256(certificate):
+                raise
+
+    # --- changes ---
+
+    async def _update(self, request: EnrollmentGroupRequest) -> GroupRecord:
+        if request.issuer is not None:
+            raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field="issuer")
+        known = await self._known(request.enrollment_group)
+        await self._change(request.enrollment_group, lambda group: {**group, **_settable(request)})
+        return await self._entered(known, request)
+
+    async def _switch(self, request: EnrollmentGroupRequest) -> GroupRecord:
+        known = await self._known(request.enrollment_group)
+        state = GroupState.ENABLED if request.action is GroupAction.ENABLE else GroupState.DISABLED
+        await self._change(request.enrollment_group, lambda group: {**group, "provisioningStatus": state.value})
+        return await self._entered(known, request, state=state)
+
+    async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
+        """Let a new issuing CA take over. DPS accepts certificates of both (Microsoft: "How to roll certificates")."""
+        known = await self._known(request.enrollment_group)
+        if known.record.last_request == request.request_id:
+            return known.record
+        await self._check_rolled_out(known.record)
+        generation = known.record.generation + 1
+        name = await self._issuer(request, generation)
+        new = (await self.authorities.load(name)).certificate
+        old = (await self.authorities.load(known.record.issuer)).certificate
+        await self._change(request.enrollment_group, lambda group: {**group, "attestation": x509_attestation(old, new)})
+        return await self._entered(
+            known, request, issuer=name, previous_issuer=known.record.issuer, generation=generation
+        )
+
+    async def _check_rolled_out(self, record: GroupRecord) -> None:
+        """Refuse a roll that would push out a CA whose certificates are in the field: DPS holds two at a time."""
+        if record.previous_issuer is None:
+            return
+        previous = await self.authorities.get(record.previous_issuer)
+        if previous.not_after is not None and previous.not_after > self.clock():
+            raise Conflict.because(
+                f"the last roll is not over: certificates of {previous.name!r} are valid until "
+                f"{previous.not_after:%Y-%m-%d}, and DPS holds two issuing CAs of a group at a time",
+                field="action",
+            )
+
+    async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
+        known = await self._known(request.enrollment_group)
+        await self.provisioning.delete_group(request.enrollment_group)
+        return await self._entered(known, request, state=GroupState.DELETED)
+
+    async def _change(self, group_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        group = await self.provisioning.get_group(group_id)
+        if group is None:
+            raise NotFound.because(
+                f"the enrollment group {group_id!r} is gone from the DPS; create it anew", field="enrollmentGroup"
+            )
+        try:
+            await self.provisioning.put_group(change(group), etag=group["etag"])
+        except PreconditionFailed as changed:
+            raise _busy(group_id) from changed
+
+    async def _known(self, group_id: str) -> Versioned[GroupRecord]:
+        known = await self.groups.get(group_id)
+        if known is None or known.record.state is GroupState.DELETED:
+            raise NotFound.because(f"there is no enrollment group {group_id!r}", field="enrollmentGroup")
+        return known
+
+    async def _entered(
+        self, known: Versioned[GroupRecord], request: EnrollmentGroupRequest, **changes: Any
+    ) -> GroupRecord:
+        record = known.record.changed(updated_at=self.clock(), last_request=request.request_id, **changes)
+        if await self.groups.replace(known, record) is None:
+            raise _busy(request.enrollment_group)
+        return record
+
+    # --- reading ---
+
+    async def describe(self, group_id: str) -> dict[str, Any]:
+        """Show a group: what the ledger knows of it, and what DPS holds.
+
+        Raises:
+            NotFound: there is none.
+        """
+        record = (await self._known(group_id)).record
+        return {**_summary(record), "provisioningService": await self.provisioning.get_group(group_id)}
+
+    async def list(self) -> list[dict[str, Any]]:
+        """List all groups."""
+        return [_summary(group) async for group in self.groups.list() if group.state is not GroupState.DELETED]
+
+    async def registrations(
+        self, group_id: str, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of the group's registration records in DPS."""
+        await self._known(group_id)
+        return await self.provisioning.page_of_registrations(group_id, size=size, continuation=continuation)
+
+
+def issuer_name(group_id: str, generation: int) -> str:
+    """Name the issuing CA of a group, fit to be a vault key's name: letters, digits and dashes."""
+    plain = re.sub(r"[^a-z0-9]+", "-", group_id).strip("-")
+    if plain != group_id or len(plain) > _ISSUER_NAME_LIMIT:
+        plain = f"{plain[:_ISSUER_NAME_LIMIT]}-{sha256(group_id.encode()).hexdigest()[:8]}".strip("-")
+    return f"{plain}-ca{generation}"
+
+
+def _settable(definition: EnrollmentGroupDefinition) -> dict[str, Any]:
+    """Give what a request sets, in the DPS's own terms."""
+    body: dict[str, Any] = {}
+    if definition.allocation_policy is not None:
+        body["allocationPolicy"] = definition.allocation_policy
+    if definition.iot_hubs is not None:
+        body["iotHubs"] = list(definition.iot_hubs)
+    if definition.initial_twin is not None:
+        twin = definition.initial_twin
+        body["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.properties.desired}}
+    if definition.reprovision_policy is not None:
+        body["reprovisionPolicy"] = definition.reprovision_policy.model_dump(by_alias=True)
+    return body
+
+
+def _body(group_id: str, definition: EnrollmentGroupDefinition, certificate: x509.Certificate) -> dict[str, Any]:
+    return {
+        "enrollmentGroupId": group_id,
+        "attestation": x509_attestation(certificate),
+        "provisioningStatus": "enabled",
+        "allocationPolicy": "hashed",
+        "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
+        **_settable(definition),
+    }
+
+
+def _primary_thumbprint(group: dict[str, Any]) -> str:
+    primary = group["attestation"]["x509"]["signingCertificates"]["primary"]
+    return str(primary["info"]["sha256Thumbprint"]).lower()
+
+
+def _sha256(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def _busy(group_id: str) -> Deferred:
+    return Deferred(
+        f"the enrollment group {group_id!r} is being changed by someone else", retry_after=timedelta(seconds=2)
+    )
+
+
+def _summary(record: GroupRecord) -> dict[str, Any]:
+    return {
+        "enrollmentGroup": record.enrollment_group,
+        "state": record.state,
+        "issuer": record.issuer,
+        "previousIssuer": record.previous_issuer,
+        "updatedAt": record.updated_at,
+    }

@@ -1,0 +1,47 @@
+"""What leaves a workflow: events for the outside, and commands for the app's own queues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared import tracing
+from shared.contracts import Contract, EventType, Queue, command, event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime, timedelta
+
+    from shared.adapters.storage import Queues
+
+type Clock = Callable[[], datetime]
+"""Gives the present time, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Sends messages, each with the trace of the work under way."""
+
+    queues: Queues
+    clock: Clock
+
+    async def publish(
+        self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
+    ) -> None:
+        """Publish an event; see :func:`shared.contracts.event`."""
+        await self.queues.send(
+            Queue.PROVISIONING_EVENTS,
+            event(
+                kind,
+                subject=subject,
+                correlation_id=correlation_id,
+                at=self.clock(),
+                traceparent=tracing.current(),
+                data=data,
+                occasion=occasion,
+            ),
+        )
+
+    async def order(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
+        """Send a command to one of the app's own queues."""
+        await self.queues.send(queue, command(queue, body, traceparent=tracing.current()), delay=delay)

@@ -1,0 +1,59 @@
+"""An emulator for the contract tests, and the clients' credentials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from azure.identity import ManagedIdentityCredential
+from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
+
+from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    """One emulator for all tests of a run; tests use names of their own in it."""
+    with emulator_in_thread(tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_emulator(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """An emulator of the test's own, for tests that count, list or break things."""
+    with emulator_in_thread(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def managed_identity(emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[ManagedIdentityCredential]:
+    """The app's credential, pointed at the shared emulator as App Service points it at its own endpoint."""
+    monkeypatch.setenv("IDENTITY_ENDPOINT", emulator.endpoints["identityEndpoint"])
+    monkeypatch.setenv("IDENTITY_HEADER", emulator.endpoints["identityHeader"])
+    with ManagedIdentityCredential() as credential:
+        yield credential
+
+
+@pytest.fixture
+async def async_managed_identity(
+    emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AsyncManagedIdentityCredential]:
+    """The same, asynchronous."""
+    monkeypatch.setenv("IDENTITY_ENDPOINT", emulator.endpoints["identityEndpoint"])
+    monkeypatch.setenv("IDENTITY_HEADER", emulator.endpoints["identityHeader"])
+    async with AsyncManagedIdentityCredential() as credential:
+        yield credential
+
+
+@pytest.fixture
+def http(emulator: RunningEmulator) -> Iterator[requests.Session]:
+    """A plain HTTP client that trusts the shared emulator, for what no SDK would send."""
+    with requests.Session() as session:
+        session.trust_env = False  # else REQUESTS_CA_BUNDLE would win over verify
+        session.verify = emulator.ca_file
+        yield session
