@@ -483,6 +483,29 @@ def device_request(body: Any, *, index: int) -> DeviceRequest:
     return parse(DeviceRequest, body, field=f"devices[{index}]")
 
 
+class _PathValues(Contract):
+    """Ids as they stand in a path or a header."""
+
+    registration_id: RegistrationId | None = None
+    enrollment_group: EnrollmentGroupId | None = None
+    serial_number: SerialNumber | None = None
+    request_id: RequestId | None = None
+
+
+def path_value(field: str, value: str) -> str:
+    """Check an id from a path or a header, and give its canonical form.
+
+    Args:
+        field: ``registrationId``, ``enrollmentGroup``, ``serialNumber`` or ``requestId``.
+        value: the id as given.
+
+    Raises:
+        Rejected: with the id's rule.
+    """
+    checked = parse(_PathValues, {field: value}).model_dump(by_alias=True)[field]
+    return str(checked)
+
+
 class CloudEvent(BaseModel):
     """A CloudEvents 1.0 event in structured JSON (cloudevents.io, core specification 1.0)."""
 

@@ -5,6 +5,7 @@
     │   ├── NotFound          ... because what it names does not exist (HTTP 404)
     │   ├── Conflict          ... because it contradicts what exists (HTTP 409)
     │   ├── PreconditionFailed  ... because what it was based on has changed (HTTP 412)
+    │   ├── NotAuthentic      ... because its signature is missing or wrong (HTTP 401)
     │   └── Gone              ... because it was handed out before (HTTP 410)
     └── Deferred              not yet: put it back for later, without using up a delivery
 
@@ -77,6 +78,10 @@ class Conflict(Rejected):
 
 class PreconditionFailed(Rejected):
     """What the request was based on has changed since (ETag)."""
+
+
+class NotAuthentic(Rejected):
+    """The request's signature is missing or wrong."""
 
 
 class Gone(Rejected):

@@ -63,7 +63,7 @@ class Store:
 
     def put(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
         """Create or replace the document."""
-        text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(body, separators=(",", ":"))  # ASCII: JSON may hold what UTF-8 can't
         self._database.execute("INSERT OR REPLACE INTO documents (kind, key, body) VALUES (?, ?, ?)", (kind, key, text))
 
     def delete(self, kind: str, key: str) -> bool:

@@ -46,6 +46,7 @@ class DeviceRecord(Record):
         order_id: the order or request that its present certificate comes from.
         bundle: name of the blob with its bundle.
         own_key: whether the device made its key itself (CSR).
+        registers_itself: whether it registers with DPS by itself at first boot.
         reason: why it failed or was revoked.
         renewal: id of the renewal under way.
         next_certificate: the certificate that it issued, and that the device does not use yet.
@@ -64,6 +65,7 @@ class DeviceRecord(Record):
     certificate: CertificateSummary | None = None
     bundle: str | None = None
     own_key: bool = False
+    registers_itself: bool = False
     reason: str | None = None
     renewal: str | None = None
     next_certificate: CertificateSummary | None = None

@@ -340,9 +340,7 @@ class CertificateAuthorities:
         base = self.settings.public_base_url
         if base is None:
             return DistributionPoints()
-        return DistributionPoints(
-            crl_url=f"{base}/api/crl/{issuer}.crl", ca_issuers_url=f"{base}/api/certificate-authorities/{issuer}.cer"
-        )
+        return DistributionPoints(crl_url=f"{base}/api/crl/{issuer}.crl", ca_issuers_url=f"{base}/api/ca/{issuer}.cer")
 
     def _subject(self, name: str) -> Subject:
         return Subject(

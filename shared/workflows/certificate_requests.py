@@ -94,6 +94,7 @@ class CertificateRequests:
             updated_at=self.clock(),
             enrollment_group=authority.enrollment_group,
             own_key=request.csr is not None,
+            registers_itself=True,
         ).entered(DeviceState.ORDERED, self.clock(), f"request {request.request_id}")
         inserted = await self.registrations.devices.insert(ordered)
         device = inserted or await self.registrations.device(registration_id)

@@ -64,17 +64,26 @@ class DeviceOrders:
             Rejected: the order as a whole can't be carried out.
             Deferred: some of its devices are still on their way.
         """
-        known = await self.orders.get(order.order_id) or await self._accept(order)
-        if known.record.fingerprint != order.fingerprint:
+        known = await self.check_unchanged(order) or await self._accept(order)
+        if known.record.state is OrderState.ACCEPTED:
+            known = await self._dispatch(known, order)
+        if known.record.state is OrderState.DISPATCHED:
+            await self._complete(known)
+
+    async def check_unchanged(self, order: DeviceOrder) -> Versioned[OrderRecord] | None:
+        """Find an order by its id, ``None`` if it is new.
+
+        Raises:
+            Conflict: its id was used with other content.
+        """
+        known = await self.orders.get(order.order_id)
+        if known is not None and known.record.fingerprint != order.fingerprint:
             raise Conflict.because(
                 f"order {order.order_id!r} was accepted on {known.record.accepted_at:%Y-%m-%d} with other content; a "
                 "changed order needs a new orderId",
                 field="orderId",
             )
-        if known.record.state is OrderState.ACCEPTED:
-            known = await self._dispatch(known, order)
-        if known.record.state is OrderState.DISPATCHED:
-            await self._complete(known)
+        return known
 
     # --- accepting ---
 

@@ -136,6 +136,7 @@ class Registrations:
             updated_at=self.clock(),
             enrollment_group=line.enrollment_group,
             own_key=line.csr is not None,
+            registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
         ).entered(DeviceState.ORDERED, self.clock(), f"order {line.order_id}")
         inserted = await self.devices.insert(ordered)
         if inserted is not None:

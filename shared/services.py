@@ -1,0 +1,203 @@
+"""The composition root: builds every client and workflow once per worker, on first use."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from shared.adapters.dps_device import DeviceRegistrar
+from shared.adapters.dps_management import ProvisioningServiceAuthorities
+from shared.adapters.dps_service import ProvisioningService
+from shared.adapters.identity import Identity
+from shared.adapters.iot_hub import IotHubRegistries
+from shared.adapters.storage import Blobs, Queues, Tables
+from shared.adapters.vault import VaultKeys, VaultSecrets
+from shared.ledger.certificates import Certificates
+from shared.ledger.devices import Devices
+from shared.ledger.expiry import ExpiryIndex
+from shared.ledger.groups import Groups
+from shared.ledger.issuers import Issuers
+from shared.ledger.orders import Orders
+from shared.ledger.rejections import Rejections
+from shared.ledger.requests import Requests
+from shared.workflows.certificate_authorities import CertificateAuthorities
+from shared.workflows.certificate_requests import CertificateRequests
+from shared.workflows.device_certificates import DeviceCertificates
+from shared.workflows.device_orders import DeviceOrders
+from shared.workflows.devices import DeviceDirectory
+from shared.workflows.enrollment_groups import EnrollmentGroups
+from shared.workflows.events import Outbox
+from shared.workflows.expiry import ExpirySweep
+from shared.workflows.readiness import Readiness
+from shared.workflows.registrations import Registrations
+from shared.workflows.rejections import RejectedMessages
+from shared.workflows.renewals import Renewals
+from shared.workflows.revocation_lists import RevocationLists
+from shared.workflows.revocations import Revocations
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+    from shared.workflows.events import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of all services, each opened once."""
+
+    identity: Identity
+    queues: Queues
+    tables: Tables
+    blobs: Blobs
+    keys: VaultKeys
+    secrets: VaultSecrets
+    provisioning: ProvisioningService
+    dps_authorities: ProvisioningServiceAuthorities | None
+    registrar: DeviceRegistrar
+    hubs: IotHubRegistries
+
+    @classmethod
+    def open(cls, settings: Settings) -> Clients:
+        """Open all clients; none connects before its first call."""
+        identity = Identity.managed(settings.managed_identity_client_id)
+        verify = settings.key_vault_verify_challenge
+        return cls(
+            identity=identity,
+            queues=Queues(settings.queue_service_url, identity.asynchronous),
+            tables=Tables(settings.table_service_url, identity.asynchronous),
+            blobs=Blobs(settings.blob_service_url, identity.asynchronous),
+            keys=VaultKeys(settings.key_vault_url, identity.synchronous, verify_challenge=verify),
+            secrets=VaultSecrets(settings.key_vault_url, identity.asynchronous, verify_challenge=verify),
+            provisioning=ProvisioningService(settings.dps_service_url, identity.asynchronous),
+            dps_authorities=ProvisioningServiceAuthorities(
+                settings.dps_resource, identity.asynchronous, settings.resource_manager_url
+            )
+            if settings.dps_resource
+            else None,
+            registrar=DeviceRegistrar(
+                settings.dps_device_host, settings.dps_id_scope, timeout=settings.registration_timeout
+            ),
+            hubs=IotHubRegistries(settings.iot_hub_service_urls, identity.synchronous),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(
+            self.queues.close(),
+            self.tables.close(),
+            self.blobs.close(),
+            self.secrets.close(),
+            self.provisioning.close(),
+            *([self.dps_authorities.close()] if self.dps_authorities else []),
+        )
+        await asyncio.to_thread(self.keys.close)
+        await self.identity.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a trigger can call."""
+
+    settings: Settings
+    clock: Clock
+    clients: Clients
+    outbox: Outbox
+    authorities: CertificateAuthorities
+    certificate_requests: CertificateRequests
+    enrollment_groups: EnrollmentGroups
+    device_orders: DeviceOrders
+    registrations: Registrations
+    renewals: Renewals
+    revocations: Revocations
+    revocation_lists: RevocationLists
+    devices: DeviceDirectory
+    expiry_sweep: ExpirySweep
+    rejected_messages: RejectedMessages
+    readiness: Readiness
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.clients.close()
+
+
+def now() -> datetime:
+    """Give the present time in UTC."""
+    return datetime.now(UTC)
+
+
+def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = now) -> Services:
+    """Wire everything together.
+
+    Args:
+        settings: of the deployment.
+        clients: stand in for the real ones.
+        clock: stands in for the real one.
+    """
+    clients = clients or Clients.open(settings)
+    table = clients.tables.table
+    certificates = Certificates(table("certificates"), table("revocations"))
+    issuers, groups, requests = Issuers(table("issuers")), Groups(table("groups")), Requests(table("requests"))
+    devices, expiry = Devices(table("devices")), ExpiryIndex(table("expiry"))
+    orders = Orders(table("orders"), table("orderlines"))
+    outbox = Outbox(clients.queues, clock)
+    authorities = CertificateAuthorities(
+        issuers, certificates, expiry, clients.keys, clients.dps_authorities, outbox, settings, clock
+    )
+    device_certificates = DeviceCertificates(
+        authorities, certificates, expiry, clients.blobs, clients.secrets, settings, clock
+    )
+    registrations = Registrations(
+        orders=orders,
+        devices=devices,
+        groups=groups,
+        device_certificates=device_certificates,
+        registrar=clients.registrar,
+        provisioning=clients.provisioning,
+        hubs=clients.hubs,
+        outbox=outbox,
+        settings=settings,
+        clock=clock,
+    )
+    revocation_lists = RevocationLists(issuers, certificates, authorities, clients.blobs, settings, clock)
+    revocations = Revocations(
+        devices=devices,
+        certificates=certificates,
+        requests=requests,
+        registrations=registrations,
+        revocation_lists=revocation_lists,
+        provisioning=clients.provisioning,
+        hubs=clients.hubs,
+        outbox=outbox,
+        clock=clock,
+    )
+    return Services(
+        settings=settings,
+        clock=clock,
+        clients=clients,
+        outbox=outbox,
+        authorities=authorities,
+        certificate_requests=CertificateRequests(
+            requests, certificates, authorities, device_certificates, registrations, outbox, settings, clock
+        ),
+        enrollment_groups=EnrollmentGroups(
+            groups, requests, authorities, clients.provisioning, outbox, settings, clock
+        ),
+        device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
+        registrations=registrations,
+        renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),
+        revocations=revocations,
+        revocation_lists=revocation_lists,
+        devices=DeviceDirectory(devices, device_certificates, revocations, settings, clock),
+        expiry_sweep=ExpirySweep(expiry, certificates, devices, outbox, clock),
+        rejected_messages=RejectedMessages(Rejections(table("rejections")), outbox, clock),
+        readiness=Readiness(
+            {
+                "queues": clients.queues.check,
+                "tables": clients.tables.check,
+                "blobs": clients.blobs.check,
+                "keyVault": clients.keys.check,
+                "provisioningService": clients.provisioning.check,
+            }
+        ),
+    )

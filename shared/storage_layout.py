@@ -1,0 +1,73 @@
+"""Queues, tables and containers of the app, and the set-up that creates them.
+
+Run ``python -m shared.storage_layout`` once per storage account, with an identity that may create them (Storage Queue,
+Table and Blob Data Contributor). The app itself then needs no right to create anything, and no message that turns
+poison finds its queue missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from shared.adapters.identity import Identity
+from shared.adapters.storage import Blobs, Queues, Tables
+from shared.contracts import INBOUND_QUEUES, Queue
+from shared.settings import InvalidSettings, Settings
+from shared.workflows.device_certificates import BUNDLES
+from shared.workflows.device_orders import ORDERS
+from shared.workflows.revocation_lists import CRLS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+QUEUES: Sequence[str] = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
+TABLES: Sequence[str] = (
+    "certificates",
+    "devices",
+    "expiry",
+    "groups",
+    "issuers",
+    "orderlines",
+    "orders",
+    "rejections",
+    "requests",
+    "revocations",
+)
+CONTAINERS: Sequence[str] = (BUNDLES, CRLS, ORDERS)
+
+
+async def create(settings: Settings) -> None:
+    """Create what does not exist yet; what exists stays as it is."""
+    identity = Identity.managed(settings.managed_identity_client_id)
+    queues = Queues(settings.queue_service_url, identity.asynchronous)
+    tables = Tables(settings.table_service_url, identity.asynchronous)
+    blobs = Blobs(settings.blob_service_url, identity.asynchronous)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name in QUEUES:
+                group.create_task(queues.create(name))
+            for name in TABLES:
+                group.create_task(tables.create(name))
+            for name in CONTAINERS:
+                group.create_task(blobs.create_container(name))
+    finally:
+        await asyncio.gather(queues.close(), tables.close(), blobs.close(), identity.close())
+
+
+def main() -> int:
+    """Create everything in the account that the environment names."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except InvalidSettings as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    asyncio.run(create(settings))
+    sys.stdout.write(f"{len(QUEUES)} queues, {len(TABLES)} tables and {len(CONTAINERS)} containers are there\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Thin entry points: each parses, calls one workflow and maps the outcome."""

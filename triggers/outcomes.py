@@ -1,0 +1,157 @@
+"""What becomes of an error: one place for queues, one for HTTP.
+
+==============  =====================================================================  ==========================
+error           queue                                                                  HTTP
+==============  =====================================================================  ==========================
+``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409, 410, 412
+``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
+anything else   raise: the host retries, then poison                                   500
+==============  =====================================================================  ==========================
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from hashlib import sha256
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from shared import tracing
+from shared.contracts import Queue, read_message
+from shared.errors import (
+    Conflict,
+    Deferred,
+    DeviceFactoryError,
+    Gone,
+    NotAuthentic,
+    NotFound,
+    PreconditionFailed,
+    Rejected,
+)
+from shared.workflows.rejections import ReceivedMessage
+from triggers.worker import log, services
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from shared.services import Services
+
+PROBLEM = "application/problem+json"
+"""RFC 9457."""
+
+_STATUS: Mapping[type[Rejected], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    Gone: HTTPStatus.GONE,
+    NotAuthentic: HTTPStatus.UNAUTHORIZED,
+}
+
+
+async def settle(
+    queue: Queue, message: func.QueueMessage, carry_out: Callable[[Services, Any], Awaitable[None]]
+) -> None:
+    """Carry out a queue message, and see to what becomes of it."""
+    received = _received(queue, message)
+    with tracing.continued(_trace_of(received.body)):
+        try:
+            text = _text(received.body)
+            body, traceparent = read_message(text)
+            with tracing.continued(traceparent or tracing.current()):
+                await _attempt(queue, text, received, carry_out, body)
+        except Rejected as rejection:
+            await _reject(received, rejection)
+
+
+async def _attempt(
+    queue: Queue,
+    text: str,
+    received: ReceivedMessage,
+    carry_out: Callable[[Services, Any], Awaitable[None]],
+    body: Any,
+) -> None:
+    try:
+        await carry_out(services(), body)
+    except Deferred as deferred:
+        log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
+        await services().clients.queues.send(queue, text, delay=deferred.retry_after)
+    except Rejected as rejection:
+        await _reject(received, rejection)
+
+
+async def _reject(received: ReceivedMessage, rejection: Rejected) -> None:
+    identifier = await services().rejected_messages.record(received, rejection)
+    log.warning("%s: rejected as %s: %s", received.queue, identifier, rejection)
+
+
+async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
+    """Move a poison message into the rejections ledger, where it can't expire."""
+    received = _received(queue, message)
+    with tracing.continued(_trace_of(received.body)):
+        identifier = await services().rejected_messages.record_poison(received)
+        log.error("%s: a message turned poison and is kept as rejection %s", queue, identifier)
+
+
+def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
+    return ReceivedMessage(
+        queue=queue,
+        message_id=message.id or "",
+        body=message.get_body(),
+        received=message.insertion_time or datetime.now(UTC),
+    )
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise Rejected.because(f"the message is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def _trace_of(body: bytes) -> str:
+    """Give a message without a trace one of its own, the same on every delivery."""
+    digest = sha256(body).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:48]}-01"
+
+
+# --- HTTP ---
+
+
+async def answer(
+    request: func.HttpRequest, handler: Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
+) -> func.HttpResponse:
+    """Answer an HTTP request, whatever comes of it."""
+    with tracing.continued(request.headers.get("traceparent")):
+        try:
+            return await handler(services(), request)
+        except Deferred as deferred:
+            wait = str(max(1, int(deferred.retry_after.total_seconds())))
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(deferred), headers={"Retry-After": wait})
+        except Rejected as rejection:
+            return _problem_of(rejection)
+        except DeviceFactoryError as error:
+            return problem(HTTPStatus.BAD_REQUEST, str(error))
+        except Exception:
+            log.exception("%s %s failed", request.method, request.url.split("?")[0])
+            return problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                f"something failed that is not the request's fault; the log has it under {tracing.current()}",
+            )
+
+
+def _problem_of(rejection: Rejected) -> func.HttpResponse:
+    status = _STATUS.get(type(rejection), HTTPStatus.BAD_REQUEST)
+    return problem(status, str(rejection), errors=rejection.documented())
+
+
+def problem(
+    status: HTTPStatus, detail: str, *, errors: Any = (), headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
+    """Compose a problem document (RFC 9457); ``errors`` names each bad field."""
+    body: dict[str, Any] = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    if errors:
+        body["errors"] = errors
+    return func.HttpResponse(json.dumps(body), status_code=status.value, mimetype=PROBLEM, headers=dict(headers or {}))

@@ -1,0 +1,82 @@
+"""Queue triggers: one for each inbound queue, and one for each of their poison queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from shared.contracts import (
+    INBOUND_QUEUES,
+    CertificateRequest,
+    DeviceOrder,
+    DeviceRegistration,
+    EnrollmentGroupRequest,
+    Queue,
+    RenewalRequest,
+    RevocationRequest,
+    parse,
+)
+from shared.settings import STORAGE_CONNECTION
+from triggers import outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.services import Services
+
+blueprint = func.Blueprint()
+
+
+async def _certificate_request(services: Services, body: Any) -> None:
+    await services.certificate_requests.carry_out(parse(CertificateRequest, body))
+
+
+async def _enrollment_group_request(services: Services, body: Any) -> None:
+    await services.enrollment_groups.carry_out(parse(EnrollmentGroupRequest, body))
+
+
+async def _device_order(services: Services, body: Any) -> None:
+    await services.device_orders.advance(parse(DeviceOrder, body))
+
+
+async def _device_registration(services: Services, body: Any) -> None:
+    await services.registrations.register(parse(DeviceRegistration, body))
+
+
+async def _renewal_request(services: Services, body: Any) -> None:
+    await services.renewals.carry_out(parse(RenewalRequest, body))
+
+
+async def _revocation_request(services: Services, body: Any) -> None:
+    await services.revocations.carry_out(parse(RevocationRequest, body))
+
+
+_WORKFLOWS: dict[Queue, Callable[[Services, Any], Awaitable[None]]] = {
+    Queue.CERTIFICATE_REQUESTS: _certificate_request,
+    Queue.ENROLLMENT_GROUP_REQUESTS: _enrollment_group_request,
+    Queue.DEVICE_ORDERS: _device_order,
+    Queue.DEVICE_REGISTRATIONS: _device_registration,
+    Queue.RENEWAL_REQUESTS: _renewal_request,
+    Queue.REVOCATION_REQUESTS: _revocation_request,
+}
+
+
+def _name(queue: str) -> str:
+    return queue.replace("-", "_")
+
+
+def _listen(queue: Queue) -> None:
+    @blueprint.function_name(_name(queue.value))
+    @blueprint.queue_trigger(arg_name="message", queue_name=queue.value, connection=STORAGE_CONNECTION)
+    async def carry_out(message: func.QueueMessage) -> None:
+        await outcomes.settle(queue, message, _WORKFLOWS[queue])
+
+    @blueprint.function_name(_name(queue.poison))
+    @blueprint.queue_trigger(arg_name="message", queue_name=queue.poison, connection=STORAGE_CONNECTION)
+    async def set_aside(message: func.QueueMessage) -> None:
+        await outcomes.set_aside(queue, message)
+
+
+for _queue in INBOUND_QUEUES:
+    _listen(_queue)
