@@ -105,8 +105,8 @@ def _body(request: func.HttpRequest, *, optional: bool = False) -> Any:
         return {}
     if len(raw) > MESSAGE_LIMIT:
         raise Rejected.because(
-            f"the body has {len(raw)} bytes, at most {MESSAGE_LIMIT} are taken: put the devices of a large order into a "
-            "blob and name it in devicesUrl"
+            f"the body has {len(raw)} bytes, at most {MESSAGE_LIMIT} are taken: put the devices of a large order into "
+            "a blob and name it in devicesUrl"
         )
     try:
         return json.loads(raw)
@@ -268,7 +268,7 @@ async def get_certificate(services: Services, request: func.HttpRequest) -> func
 @_endpoint("GET", "enrollment-groups")
 async def list_enrollment_groups(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the enrollment groups."""
-    return _page(await services.enrollment_groups.list(), None)
+    return _page(await services.enrollment_groups.list_groups(), None)
 
 
 @_endpoint("GET", "enrollment-groups/{id}")
@@ -474,7 +474,7 @@ async def _authenticated(services: Services, request: func.HttpRequest) -> str |
 
 
 def _file_name(request: func.HttpRequest, suffix: str) -> str:
-    name = request.route_params["file"]
+    name: str = request.route_params["file"]
     if not name.endswith(suffix):
         raise NotFound.because(f"{name!r} is not here; files end with {suffix}")
     return name.removesuffix(suffix)

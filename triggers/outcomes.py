@@ -134,7 +134,7 @@ async def answer(
             return _problem_of(rejection)
         except DeviceFactoryError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
             log.exception("%s %s failed", request.method, request.url.split("?")[0])
             return problem(
                 HTTPStatus.INTERNAL_SERVER_ERROR,

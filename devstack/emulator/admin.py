@@ -2,70 +2,124 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
 from devstack.emulator.faults import FaultError
+from devstack.emulator.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
 from devstack.emulator.wire import WireError, json_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from devstack.emulator.context import Context
 
+AUDIENCE_OF: Mapping[str, str] = {
+    "dps": DPS_AUDIENCE,
+    "iot_hub": IOT_HUB_AUDIENCE,
+    "key_vault": KEY_VAULT_AUDIENCE,
+    "management": MANAGEMENT_AUDIENCE,
+}
 
-def routes(
-    context: Context, hubs: Mapping[str, Any], mqtt: Sequence[Any], endpoints: Mapping[str, Any]
-) -> list[web.RouteDef]:
-    """The routes of the admin port; the README lists them."""
 
-    async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "time": context.clock().isoformat()})
+class Hub(Protocol):
+    """What is asked of an IoT hub here."""
 
-    async def show_endpoints(_: web.Request) -> web.Response:
-        return web.json_response(endpoints)
+    def telemetry(self, device_id: str) -> list[dict[str, Any]]:
+        """The device's latest messages, oldest first."""
+        ...
 
-    async def show_faults(_: web.Request) -> web.Response:
-        return web.json_response(context.faults.to_json())
 
-    async def plan_faults(request: web.Request) -> web.Response:
+class Listener(Protocol):
+    """What is asked of an MQTT listener here."""
+
+    @property
+    def connections(self) -> Collection[object]:
+        """The open connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Answers at the admin port; the README lists them."""
+
+    context: Context
+    hubs: Mapping[str, Hub]
+    listeners: Sequence[Listener]
+    endpoints: Mapping[str, Any]
+
+    def routes(self) -> list[web.RouteDef]:
+        """All routes of the admin port."""
+        return [
+            web.get("/health", self.health),
+            web.get("/endpoints", self.show_endpoints),
+            web.get("/faults", self.show_faults),
+            web.put("/faults", self.plan_faults),
+            web.delete("/faults", self.clear_faults),
+            web.get("/roles", self.show_roles),
+            web.put("/roles", self.withhold_roles),
+            web.get("/telemetry", self.telemetry),
+            web.get("/connections", self.connections),
+        ]
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Up, and what time it is here."""
+        return web.json_response({"status": "ok", "time": self.context.clock().isoformat()})
+
+    async def show_endpoints(self, _: web.Request) -> web.Response:
+        """The readiness line once more."""
+        return web.json_response(self.endpoints)
+
+    async def show_faults(self, _: web.Request) -> web.Response:
+        """The plan and what came of it."""
+        return web.json_response(self.context.faults.to_json())
+
+    async def plan_faults(self, request: web.Request) -> web.Response:
+        """Replace the plan."""
         try:
-            context.faults.plan(await json_body(request, on_error=_refusal))
+            self.context.faults.plan(await json_body(request, on_error=_refusal))
         except FaultError as error:
             raise _refusal(str(error)) from None
-        return web.json_response(context.faults.to_json())
+        return web.json_response(self.context.faults.to_json())
 
-    async def clear_faults(_: web.Request) -> web.Response:
-        context.faults.clear()
+    async def clear_faults(self, _: web.Request) -> web.Response:
+        """No more faults."""
+        self.context.faults.clear()
         return web.Response(status=204)
 
-    async def telemetry(request: web.Request) -> web.Response:
-        hub = hubs[_known(request, "hub", hubs)] if "hub" in request.query else next(iter(hubs.values()))
+    async def show_roles(self, _: web.Request) -> web.Response:
+        """At which services the identities have no role."""
+        withheld = self.context.tokens.withheld_roles()
+        return web.json_response({"withheld": [name for name, audience in AUDIENCE_OF.items() if audience in withheld]})
+
+    async def withhold_roles(self, request: web.Request) -> web.Response:
+        """Replace that list."""
+        services = _services(await json_body(request, on_error=_refusal))
+        self.context.tokens.withhold_roles([AUDIENCE_OF[name] for name in services])
+        return await self.show_roles(request)
+
+    async def telemetry(self, request: web.Request) -> web.Response:
+        """What a hub received from a device; ``hub`` may be left out when the first one is meant."""
+        name = request.query.get("hub", self.context.configuration.host_name)
+        if name not in self.hubs:
+            raise _refusal(f"There is no hub {name!r}; known are: {', '.join(self.hubs)}.")
         device = request.query.get("device")
         if not device:
             raise _refusal("The query has no 'device'; name the device id, e.g. /telemetry?device=thermostat-1.")
-        return web.json_response({"messages": hub.telemetry(device)})
+        return web.json_response({"messages": self.hubs[name].telemetry(device)})
 
-    async def connections(_: web.Request) -> web.Response:
-        return web.json_response({"count": sum(len(listener.connections) for listener in mqtt)})
-
-    return [
-        web.get("/health", health),
-        web.get("/endpoints", show_endpoints),
-        web.get("/faults", show_faults),
-        web.put("/faults", plan_faults),
-        web.delete("/faults", clear_faults),
-        web.get("/telemetry", telemetry),
-        web.get("/connections", connections),
-    ]
+    async def connections(self, _: web.Request) -> web.Response:
+        """How many devices are connected over MQTT."""
+        return web.json_response({"count": sum(len(listener.connections) for listener in self.listeners)})
 
 
-def _known(request: web.Request, parameter: str, known: Mapping[str, Any]) -> str:
-    value = request.query[parameter]
-    if value not in known:
-        raise _refusal(f"There is no {parameter} {value!r}; known are: {', '.join(sorted(known))}.")
-    return value
+def _services(body: Any) -> list[str]:
+    services = body.get("withheld") if isinstance(body, dict) else None
+    if not isinstance(services, list) or not set(map(str, services)) <= set(AUDIENCE_OF):
+        raise _refusal(f'The body must be {{"withheld": [...]}} with services out of {", ".join(AUDIENCE_OF)}.')
+    return services
 
 
 def _refusal(message: str) -> WireError:

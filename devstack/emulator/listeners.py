@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
@@ -62,12 +63,25 @@ def port_of(sockets: Sequence[socket.socket]) -> int:
 async def serve(
     application: web.Application, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
 ) -> web.AppRunner:
-    """Start serving; stop with the runner's ``cleanup``, which gives running requests a moment to end."""
+    """Start serving; ``stop`` ends it."""
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     for listener in sockets:
         await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
     return runner
+
+
+async def stop(runner: web.AppRunner) -> None:
+    """Give running requests a moment to end, then cut every connection.
+
+    A TLS connection that is only closed would wait for the client's part of the closing handshake.
+    """
+    connections = [] if runner.server is None else [connection.transport for connection in runner.server.connections]
+    await runner.cleanup()
+    for transport in connections:
+        if transport is not None:
+            transport.abort()
+    await asyncio.sleep(0)  # lets the loop close the sockets
 
 
 def _bound(address: str, port: int, option: str) -> socket.socket:

@@ -88,10 +88,14 @@ class Emulator:
         for application, sockets, secured in (
             (_application(context, services), https, _tls_context(tls)),
             (_application(context, {"identity": identity_routes.routes(context, header)}), identity, None),
-            (_application(context, {"admin": admin.routes(context, hubs, mqtt, endpoints)}), administration, None),
+            (
+                _application(context, {"admin": admin.Admin(context, hubs, mqtt, endpoints).routes()}),
+                administration,
+                None,
+            ),
         ):
             runner = await listeners.serve(application, sockets, secured)
-            running.push_async_callback(runner.cleanup)
+            running.push_async_callback(listeners.stop, runner)
         self.context = context
         self.endpoints = endpoints
 

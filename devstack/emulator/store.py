@@ -21,6 +21,7 @@ TABLE = (
     " (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
 )
 LAST_CODE_POINT = "\U0010ffff"
+FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000  # what lies between is no character
 
 
 class StoreInUse(Exception):
@@ -28,7 +29,7 @@ class StoreInUse(Exception):
 
 
 class Store:
-    """JSON documents by kind and key, in key order (Unicode code points).
+    """JSON documents by kind and key, in key order (Unicode code points); a key has at least one character.
 
     Calls are synchronous and take tens of microseconds; they may be made on the event loop.
     """
@@ -90,7 +91,7 @@ class Store:
             rows = self._database.execute(
                 "SELECT key, body FROM documents WHERE kind = ? AND key >= ? AND key < ? AND key > ?"
                 " ORDER BY key LIMIT ?",
-                (kind, prefix, prefix + LAST_CODE_POINT, after, page),
+                (kind, prefix, _above(prefix), after, page),
             ).fetchall()
             for key, body in rows:
                 yield key, _document(body)
@@ -103,7 +104,7 @@ class Store:
         """How many documents there are."""
         row = self._database.execute(
             "SELECT COUNT(*) FROM documents WHERE kind = ? AND key >= ? AND key < ?",
-            (kind, prefix, prefix + LAST_CODE_POINT),
+            (kind, prefix, _above(prefix)),
         ).fetchone()
         return int(row[0])
 
@@ -130,6 +131,15 @@ class Store:
     def close(self) -> None:
         """Fold the log into the database and close it."""
         self._database.close()
+
+
+def _above(prefix: str) -> str | bytes:
+    """The least value that sorts after every key with the prefix."""
+    head = prefix.rstrip(LAST_CODE_POINT)
+    if not head:
+        return b""  # SQLite sorts every BLOB after every TEXT
+    following = ord(head[-1]) + 1
+    return head[:-1] + chr(AFTER_SURROGATES if following == FIRST_SURROGATE else following)
 
 
 def _document(text: str) -> dict[str, Any]:

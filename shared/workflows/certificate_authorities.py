@@ -246,8 +246,8 @@ class CertificateAuthorities:
             uploaded = await self.dps_authorities.upload(record.name, issuer.certificate)
         if uploaded.thumbprint and uploaded.thumbprint != record.thumbprint:
             raise Conflict.because(
-                f"the DPS holds another CA certificate named {record.name!r}, with thumbprint {uploaded.thumbprint} instead "
-                f"of {record.thumbprint}; delete it there, or give this root another name"
+                f"the DPS holds another CA certificate named {record.name!r}, of thumbprint {uploaded.thumbprint} "
+                f"and not {record.thumbprint}; delete it there, or give this root another name"
             )
         if not uploaded.verified:
             code, etag = await self.dps_authorities.verification_code(record.name, uploaded.etag)

@@ -26,7 +26,7 @@ from shared.pki.bundles import new_password, pem_bundle, pfx_bundle
 from shared.pki.chains import check_chain
 from shared.pki.issuance import Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
-from shared.pki.requests import parse_signing_request
+from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
     from shared.pki.issuance import Issuer
-    from shared.pki.signing_keys import PrivateKey
+    from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.events import Clock
@@ -206,7 +206,7 @@ class DeviceCertificates:
         certificate = await asyncio.to_thread(issue, prepared, issuer)
         self._check(request, certificate, issuer)
         password = new_password() if key else None
-        bundle = _packed(request, certificate, issuer, key, password, reserved.serial_number)
+        bundle = _packed(certificate, issuer, key, password)
         if bundle.password_secret and password:
             # Before the blob: a committed bundle can always be opened.
             await self.secrets.put(bundle.password_secret, password, tags={"registrationId": request.registration_id})
@@ -226,13 +226,12 @@ class DeviceCertificates:
         await self._book(request, bundle)
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
 
-    async def _key(self, request: DeviceCertificateRequest) -> tuple[PrivateKey | None, names.PublicKey]:
+    async def _key(self, request: DeviceCertificateRequest) -> tuple[PrivateKey | None, PublicKey]:
         if request.csr is not None:
-            parsed = parse_signing_request(request.csr, registration_id=request.registration_id, field=request.field)
-            return None, names.device_public_key(parsed)
+            return None, requested_key(request.csr, registration_id=request.registration_id, field=request.field)
         algorithm = KeyAlgorithm(request.key_algorithm or KeyAlgorithm.EC_P256)
-        # RSA keys take up to a second of computing, and release the interpreter lock meanwhile.
-        key = generate_key(algorithm) if algorithm.is_fast else await asyncio.to_thread(generate_key, algorithm)
+        # An RSA key takes up to a second of computing, and releases the interpreter lock meanwhile.
+        key = await asyncio.to_thread(generate_key, algorithm)
         return key, key.public_key()
 
     def _check(self, request: DeviceCertificateRequest, certificate: x509.Certificate, issuer: Issuer) -> None:
@@ -336,19 +335,12 @@ class DeviceCertificates:
         return stored
 
 
-def _packed(
-    request: DeviceCertificateRequest,
-    certificate: x509.Certificate,
-    issuer: Issuer,
-    key: PrivateKey | None,
-    password: str | None,
-    serial_number: str,
-) -> Bundle:
+def _packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:
     chain = issuer.chain[:-1]  # the verifier has the root itself
     pem = pem_bundle(certificate=certificate, chain=chain, key=key, password=password)
     if key is None or password is None:
         return Bundle(certificate, pem, None, None)
-    pfx = pfx_bundle(
-        certificate=certificate, chain=chain, key=key, password=password, friendly_name=request.registration_id
-    )
-    return Bundle(certificate, pem, pfx, f"bundle-{serial_number}")
+    friendly_name = names.common_name(certificate.subject)
+    pfx = pfx_bundle(certificate=certificate, chain=chain, key=key, password=password, friendly_name=friendly_name)
+    # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
+    return Bundle(certificate, pem, pfx, f"bundle-{names.serial_text(certificate.serial_number)}")

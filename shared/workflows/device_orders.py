@@ -99,7 +99,7 @@ class DeviceOrders:
             device_count=len(await self._devices(order)),
             accepted_at=self.clock(),
         )
-        known = await self.orders.insert(record) or await self.orders.get(order.order_id)
+        known = await self.orders.insert(record) or await self.check_unchanged(order)
         if known is None:
             raise RuntimeError(f"order {order.order_id!r} was recorded a moment ago and is gone")
         return known

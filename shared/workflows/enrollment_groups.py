@@ -230,7 +230,7 @@ class EnrollmentGroups:
         record = (await self._known(group_id)).record
         return {**_summary(record), "provisioningService": await self.provisioning.get_group(group_id)}
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def list_groups(self) -> list[dict[str, Any]]:
         """List all groups."""
         return [_summary(group) async for group in self.groups.list() if group.state is not GroupState.DELETED]
 

@@ -209,8 +209,8 @@ class Revocations:
         known = await self.certificates.get(serial_number) if serial_number else None
         if known is None or (known.record.revocation_reason is not RevocationReason.CERTIFICATE_HOLD):
             raise Conflict.because(
-                f"{record.registration_id!r} is not on hold; only reason 'certificateHold' can be undone, and any other "
-                "revocation is final: order or renew the device instead",
+                f"{record.registration_id!r} is not on hold; only reason 'certificateHold' can be undone, any other "
+                "revocation is final",
                 field="action",
             )
         await self.certificates.reinstate(known.record.issuer, serial_number)

@@ -15,10 +15,10 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from devstack.emulator.identity.errors import Unauthenticated
+from devstack.emulator.identity.errors import Forbidden, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from devstack.emulator.store import Store
 
@@ -60,6 +60,7 @@ class Tokens:
         self._key, self._key_id, self._principal_id = _signing_key(store)
         self._public_key = self._key.public_key()
         self._verified: dict[str, _Verified] = {}
+        self._withheld: frozenset[str] = frozenset()
 
     def issue(self, resource: str, *, client_id: str | None = None, lifetime: timedelta = LIFETIME) -> IssuedToken:
         """Issue a token for ``resource``, which becomes its audience as it stands.
@@ -100,6 +101,7 @@ class Tokens:
 
         Raises:
             Unauthenticated: any of these does not hold.
+            Forbidden: all of them hold, and the identity has no role at the service; see ``withhold_roles``.
         """
         if not authorization_header:
             raise Unauthenticated("the request has no Authorization header")
@@ -114,6 +116,16 @@ class Tokens:
             raise Unauthenticated(f"the token is not valid before {verified.not_before:%Y-%m-%dT%H:%M:%SZ}")
         if verified.audience.removesuffix("/") != audience.removesuffix("/"):
             raise Unauthenticated(f"the token's audience is {verified.audience!r}; {audience!r} is expected")
+        if audience in self._withheld:
+            raise Forbidden("the identity has no role at this service")
+
+    def withhold_roles(self, audiences: Collection[str]) -> None:
+        """Act from now on as if the identities had no role at the services of ``audiences``, and one at all others."""
+        self._withheld = frozenset(audiences)
+
+    def withheld_roles(self) -> frozenset[str]:
+        """Audiences of the services at which the identities have no role."""
+        return self._withheld
 
     def _signed(self, token: str) -> _Verified:
         """What a token says, once its signature has been checked; remembered, as clients reuse a token for hours."""

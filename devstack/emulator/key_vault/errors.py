@@ -28,6 +28,12 @@ def unauthorized(reason: str, tenant_id: str) -> WireError:
     return WireError(401, body, {"WWW-Authenticate": challenge})
 
 
+def forbidden(reason: str) -> WireError:
+    """403: known, and without a role."""
+    message = f"Caller is not authorized to perform action on resource: {reason}."
+    return _error(403, "Forbidden", message, "ForbiddenByRbac")
+
+
 def bad_parameter(message: str) -> WireError:
     """400: something in the request breaks a rule."""
     return _error(400, "BadParameter", message)

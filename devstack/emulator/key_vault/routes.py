@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from devstack.emulator.identity.errors import Unauthenticated
+from devstack.emulator.identity.errors import Forbidden, Unauthenticated
 from devstack.emulator.identity.tokens import KEY_VAULT_AUDIENCE
 from devstack.emulator.key_vault import algorithms, errors
 from devstack.emulator.key_vault.objects import RECOVERY_LEVEL, RETENTION_DAYS
@@ -65,6 +65,8 @@ def _guarded(context: Context, operation: Operation) -> Callable[[web.Request], 
             context.tokens.verify(request.headers.get("Authorization"), KEY_VAULT_AUDIENCE)
         except Unauthenticated as refusal:
             raise errors.unauthorized(refusal.reason, context.configuration.tenant_id) from None
+        except Forbidden as refusal:
+            raise errors.forbidden(refusal.reason) from None
         if not request.query.get("api-version"):
             raise errors.bad_parameter("api-version must be specified, e.g. ?api-version=7.5")
         answer = await operation(request)

@@ -1,0 +1,301 @@
+"""The main job from end to end, on one machine: an order in, working devices out.
+
+Plays everybody outside the app, with Microsoft's SDKs and nothing of the app's own code: the ERP that orders, the
+devices that boot, the security desk that revokes, the operator who disables a group. Every step is checked where it
+takes effect: in DPS, in the hub, in the vault, in the CRL. Exit status 0 means that every step was seen to work.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from devstack import outside
+from devstack.outside import Failed, until
+from devstack.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parents[1]
+STATE = REPOSITORY / ".devstack" / "demo"
+SAMPLE = REPOSITORY / "samples" / "device-order.json"
+OWN_CSR = "press-004"
+ROOT = "dpsCa"
+GROUPS = ("line-1", "line-2")
+
+
+class Narrator:
+    """Says what happens, with the time it took."""
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Tell of a step, and of its end."""
+        self._step += 1
+        print(f"\n{self._step}. {title}", flush=True)
+        started = time.perf_counter()
+        yield
+        print(f"   done in {time.perf_counter() - started:.1f} s", flush=True)
+
+    @staticmethod
+    def seen(text: str) -> None:
+        """Tell of something that was checked."""
+        print(f"   \N{CHECK MARK} {text}", flush=True)
+
+
+def run(stack: Stack) -> None:
+    """Play the whole story against a running stack."""
+    world = outside.World(stack.endpoints, STATE / "devices")
+    tell = Narrator()
+    with tell.step(f"Root CA {ROOT} and its proof of possession to DPS"):
+        make_root(world, tell)
+    with tell.step("Two enrollment groups, each with an issuing CA of its own"):
+        make_groups(world, tell)
+    with tell.step(f"An ERP order from {SAMPLE.relative_to(REPOSITORY)}, by azure-storage-queue"):
+        order = post_order(world, tell)
+    with tell.step("Certificates, bundles, registration through DPS, identities in the hub, events"):
+        see_order_through(world, tell, order)
+    with tell.step("A device boots with its bundle and nothing else"):
+        boot(world, tell, "press-001")
+    with tell.step("The webhook revokes one device"):
+        revoke(world, tell, "press-001")
+    with tell.step("A group is disabled, and enabled again"):
+        disable_group(world, tell)
+    with tell.step("The expiry sweep, with its clock set ahead"):
+        sweep(world, tell, stack)
+    show(world)
+
+
+def make_root(world: outside.World, tell: Narrator) -> None:
+    """Step 1."""
+    world.post_message("certificate-requests", {"requestId": "root-1", "kind": "root", "name": ROOT})
+    authority = until(
+        f"{ROOT} is verified",
+        lambda: world.get(f"certificate-authorities/{ROOT}", missing=None),
+        lambda body: body is not None and body["proofOfPossession"] == "verified",
+    )
+    certificate = x509.load_pem_x509_certificate(authority["certificate"].encode())
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    years = round(life / timedelta(days=365.25), 1)
+    world.check(certificate.issuer == certificate.subject, "the root is self-signed")
+    world.check(constraints.path_length == 3, "the root's path length is 3")  # noqa: PLR2004 - what is ordered
+    tell.seen(f"self-signed, path length {constraints.path_length}, {years:g} years, key {authority['keyId']}")
+    world.check(world.dps_says_verified(ROOT), f"DPS says that {ROOT} is verified")
+    tell.seen("DPS gave a verification code, took the verification certificate and says: verified")
+
+
+def make_groups(world: outside.World, tell: Narrator) -> None:
+    """Step 2."""
+    for group in GROUPS:
+        world.post_message(
+            "enrollment-group-requests", {"requestId": f"create-{group}", "enrollmentGroup": group, "action": "create"}
+        )
+    for group in GROUPS:
+        found = until(
+            f"group {group} is enabled",
+            lambda group=group: world.get(f"enrollment-groups/{group}", missing=None),  # type: ignore[misc]
+            lambda body: body is not None and body["state"] == "enabled",
+        )
+        issuer = world.get(f"certificate-authorities/{found['issuer']}")
+        root = world.get(f"certificate-authorities/{ROOT}")
+        world.check(issuer["notAfter"] <= root["notAfter"], f"{issuer['name']} ends before its root")
+        world.check(issuer["pathLength"] == 0, f"{issuer['name']} signs devices only")
+        world.check(found["provisioningService"]["provisioningStatus"] == "enabled", f"DPS has {group} enabled")
+        tell.seen(f"{group}: {issuer['name']} under {issuer['issuer']}, path length 0, until {issuer['notAfter'][:10]}")
+
+
+def post_order(world: outside.World, tell: Narrator) -> dict[str, Any]:
+    """Step 3."""
+    order: dict[str, Any] = json.loads(SAMPLE.read_text(encoding="utf-8"))
+    for device in order["devices"]:
+        if device["registrationId"] == OWN_CSR:
+            device["csr"] = world.device(OWN_CSR).make_own_key()
+    world.post_message("device-orders", order)
+    ids = [device["registrationId"] for device in order["devices"]]
+    tell.seen(f"{order['orderId']}: {', '.join(ids)}; {OWN_CSR} made its own key and sends a CSR")
+    return order
+
+
+def see_order_through(world: outside.World, tell: Narrator, order: dict[str, Any]) -> None:
+    """Step 4."""
+    path = f"device-orders/{order['orderId']}"
+    waiting = until(
+        "the service-registered devices are there",
+        lambda: world.get(path, missing=None),
+        lambda body: body is not None and body["progress"]["registered"] + body["progress"]["issued"] == len(
+            order["devices"]
+        ) and body["progress"]["issued"] == 1,
+    )  # fmt: skip
+    tell.seen(f"progress: {waiting['progress']}; {OWN_CSR} has its certificate and waits for its first boot")
+    device = world.device(OWN_CSR)
+    device.take_bundle()
+    hub, _ = device.register()
+    tell.seen(f"{OWN_CSR} took its bundle, which holds no key, and registered itself: {hub}")
+    done = until("the order is complete", lambda: world.get(path), lambda body: body["state"] == "completed")
+    world.check(done["progress"]["registered"] == len(order["devices"]), "every device is registered")
+    lowered = next(line for line in done["devices"] if line.get("requestedAs") == "PRESS-002")
+    world.check(lowered["deviceId"] == "press-002", "the upper-case id was lowered")
+    tell.seen("PRESS-002 became device press-002, and the result says so")
+    for line in done["devices"]:
+        world.check(world.hub_identity(line["assignedHub"], line["deviceId"]) == "enabled", f"{line} is in its hub")
+    tell.seen(f"all {len(done['devices'])} are enabled in {done['devices'][0]['assignedHub']}")
+    registered = until(
+        "an event for each device",
+        lambda: {event["subject"] for event in world.events("DeviceProvisioning.DeviceRegistered")},
+        lambda subjects: len(subjects) == len(order["devices"]),
+    )
+    tell.seen(f"DeviceRegistered on provisioning-events for {', '.join(sorted(registered))}")
+    until("OrderCompleted", lambda: world.events("DeviceProvisioning.OrderCompleted"), bool)
+    tell.seen("OrderCompleted, with the order's correlation id")
+
+
+def boot(world: outside.World, tell: Narrator, registration_id: str) -> None:
+    """Step 5."""
+    device = world.device(registration_id)
+    device.take_bundle()
+    world.check(world.bundle_status(registration_id) == 410, "a second caller gets 410")  # noqa: PLR2004
+    tell.seen("its bundle was handed out once; a second caller gets 410, with what to do")
+    hub, device_id = device.register()
+    tell.seen(f"registered at first boot: device {device_id} of {hub}")
+    with device.connected() as client:
+        client.send({"pressure": 7.4})
+        twin = client.twin()
+    received = until(
+        "the hub has the telemetry", lambda: world.telemetry(hub, device_id), lambda found: len(found) > 0
+    )
+    tell.seen(f"the hub received {received[-1]}")
+    tell.seen(f"its twin: tags are the hub's, desired properties at version {twin['desired']['$version']}")
+
+
+def revoke(world: outside.World, tell: Narrator, registration_id: str) -> None:
+    """Step 6."""
+    device = world.device(registration_id)
+    before = world.get(f"devices/{registration_id}")
+    answer = world.post("revocations", {"registrationId": registration_id, "reason": "keyCompromise"})
+    world.check(answer.status_code == 202, f"the webhook answers 202, not {answer.status_code}")  # noqa: PLR2004
+    until("revoked", lambda: world.get(f"devices/{registration_id}"), lambda body: body["state"] == "revoked")
+    world.check(device.refused_by_hub(), "the hub refuses it")
+    tell.seen(f"{before['assignedHub']} refuses the connection")
+    world.check(device.refused_by_dps(), "DPS refuses it")
+    tell.seen("DPS refuses to provision it again")
+    issuer = before["certificate"]["issuer"]
+    crl = x509.load_der_x509_crl(world.anonymous(f"crl/{issuer}.crl"))
+    entry = crl.get_revoked_certificate_by_serial_number(int(before["certificate"]["serialNumber"], 16))
+    world.check(entry is not None, "the CRL lists it")
+    tell.seen(f"the CRL of {issuer} lists {before['certificate']['serialNumber']}")
+    until("DeviceRevoked", lambda: world.events("DeviceProvisioning.DeviceRevoked"), bool)
+
+
+def disable_group(world: outside.World, tell: Narrator) -> None:
+    """Step 7."""
+    world.post_message(
+        "device-orders",
+        {"orderId": "line-2-first", "enrollmentGroup": "line-2", "devices": [{"registrationId": "oven-001"}]},
+    )
+    world.post_message(
+        "device-orders",
+        {
+            "orderId": "line-2-self",
+            "enrollmentGroup": "line-2",
+            "registerBy": "device",
+            "devices": [{"registrationId": "oven-002"}],
+        },
+    )
+    until("oven-001", lambda: world.state("oven-001"), lambda state: state == "registered")
+    until("oven-002", lambda: world.state("oven-002"), lambda state: state == "issued")
+    registered, fresh = world.device("oven-001"), world.device("oven-002")
+    for device in (registered, fresh):
+        device.take_bundle()
+    hub, device_id = registered.register()
+    world.switch_group("line-2", "disable")
+    tell.seen("line-2 is disabled in DPS")
+    world.check(fresh.refused_by_dps(), "a new device of a disabled group is refused")
+    tell.seen("oven-002, new, is refused by DPS")
+    world.post_message(
+        "device-orders",
+        {"orderId": "line-2-late", "enrollmentGroup": "line-2", "devices": [{"registrationId": "oven-003"}]},
+    )
+    rejected = until(
+        "the order is refused",
+        lambda: [
+            event
+            for event in world.events("DeviceProvisioning.RequestRejected")
+            if event["correlationid"] == "line-2-late"
+        ],
+        bool,
+    )
+    tell.seen(f"an order for it is refused: {rejected[0]['data']['reasons'][0]['message']}")
+    with registered.connected() as client:
+        client.send({"temperature": 190})
+    until("telemetry of oven-001", lambda: world.telemetry(hub, device_id), lambda found: len(found) > 0)
+    tell.seen("oven-001, registered before, keeps sending")
+    world.switch_group("line-2", "enable")
+    fresh.register()
+    until("oven-002 is noticed", lambda: world.state("oven-002"), lambda state: state == "registered")
+    tell.seen("line-2 is enabled again: oven-002 registered by itself, and the app noticed")
+
+
+def sweep(world: outside.World, tell: Narrator, stack: Stack) -> None:
+    """Step 8: the app's own sweep, run in this process with another clock, against the same ledger."""
+    ahead = datetime.now(UTC) + timedelta(days=340)
+    reported = outside.sweep_at(stack, ahead)
+    until("CertificateExpiring", lambda: world.events("DeviceProvisioning.CertificateExpiring"), bool)
+    expiring = sorted(event["subject"] for event in world.events("DeviceProvisioning.CertificateExpiring"))
+    world.check(len(expiring) == reported, "one event per certificate")
+    world.check("press-001" not in expiring, "a revoked certificate is not reported")
+    tell.seen(f"on {ahead:%Y-%m-%d} it reports {', '.join(expiring)}; the revoked press-001 is left out")
+
+
+def show(world: outside.World) -> None:
+    """Print what there is at the end."""
+    columns = ("device", "group", "state", "hub", "serial number", "expires")
+    rows = [
+        (
+            device["registrationId"],
+            device["enrollmentGroup"],
+            device["state"],
+            device["assignedHub"] or "",
+            device["certificate"]["serialNumber"] if device["certificate"] else "",
+            device["certificate"]["notAfter"][:10] if device["certificate"] else "",
+        )
+        for device in sorted(world.get("devices")["items"], key=lambda item: item["registrationId"])
+    ]
+    widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
+    print()
+    for row in (columns, tuple("-" * width for width in widths), *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    print(f"\nTo look at: {STATE / 'devices'} (bundles, chains, keys of the devices)")
+    print(f"            {STATE / 'logs'} (of the functions host, the emulator and Azurite)")
+    print("            `make run`, then GET /api/devices, /api/device-orders/{orderId}, /api/rejections")
+
+
+def main() -> int:
+    """Run the demo on a stack of its own."""
+    shutil.rmtree(STATE, ignore_errors=True)
+    print("Starting Azurite, the emulated Azure services and the functions host ...", flush=True)
+    started = time.perf_counter()
+    try:
+        with Stack.free(STATE) as stack:
+            print(f"ready after {time.perf_counter() - started:.1f} s: {stack.endpoints.functions_url}", flush=True)
+            run(stack)
+    except Failed as failure:
+        print(f"\nFAILED: {failure}\nThe logs are in {STATE / 'logs'}.", file=sys.stderr)
+        return 1
+    print(f"\nEvery step was seen to work ({time.perf_counter() - started:.0f} s).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The emulator's store and its TLS files."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devstack.emulator.store import Store
+from devstack.emulator.tls import ensure_tls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store of the test's own."""
+    kept = Store(tmp_path / "store.sqlite3")
+    yield kept
+    kept.close()
+
+
+def test_documents_are_kept_by_kind_and_key(store: Store) -> None:
+    """Put replaces, get finds by kind and key, delete says whether there was something."""
+    store.put("a", "1", {"n": 1})
+    store.put("b", "1", {"n": 2})
+    store.put("a", "1", {"n": 3, "text": "\ud800"})
+    assert store.get("a", "1") == {"n": 3, "text": "\ud800"}
+    assert store.get("b", "1") == {"n": 2}
+    assert store.get("a", "2") is None
+    assert [store.delete("a", "1"), store.delete("a", "1")] == [True, False]
+    assert [store.count("a"), store.count("b")] == [0, 1]
+
+
+def test_a_scan_goes_in_key_order_from_where_it_left(store: Store) -> None:
+    """Prefix, start and limit of a scan hold, across its pages."""
+    keys = [f"g/{number:04}" for number in range(600)]
+    with store.transaction():
+        for key in (*reversed(keys), "f", "g", "h/0001"):
+            store.put("kind", key, {"key": key})
+    assert [key for key, _ in store.scan("kind", prefix="g/")] == keys
+    assert [key for key, _ in store.scan("kind", prefix="g/", after="g/0299", limit=290)] == keys[300:590]
+    assert [key for key, _ in store.scan("kind", limit=2)] == ["f", "g"]
+    assert list(store.scan("kind", limit=0)) == []
+    assert store.count("kind", prefix="g/") == 600
+
+
+TEXT = st.text(st.sampled_from("ab\ud7ff\ue000\U0010fffe\U0010ffff"), min_size=1, max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(keys=st.sets(TEXT), prefix=st.just("") | TEXT)
+def test_a_prefix_finds_what_starts_with_it(keys: set[str], prefix: str) -> None:
+    """Whatever the characters, a scan gives the keys with the prefix in code point order, and count agrees."""
+    with tempfile.TemporaryDirectory() as folder, closing(Store(Path(folder) / "store.sqlite3")) as store:
+        with store.transaction():
+            for key in keys:
+                store.put("kind", key, {})
+        expected = sorted(key for key in keys if key.startswith(prefix))
+        assert [key for key, _ in store.scan("kind", prefix=prefix)] == expected
+        assert store.count("kind", prefix=prefix) == len(expected)
+
+
+def test_a_transaction_is_all_or_nothing(store: Store) -> None:
+    """An error undoes every write of the outermost transaction, inner ones included."""
+    store.put("kind", "kept", {})
+    with pytest.raises(RuntimeError, match="stop"), store.transaction():  # noqa: PT012  the writes before the error are the point
+        store.put("kind", "undone", {})
+        with store.transaction():
+            store.delete("kind", "kept")
+        raise RuntimeError("stop")
+    assert [key for key, _ in store.scan("kind")] == ["kept"]
+
+
+def test_a_new_name_gets_a_new_certificate_from_the_same_authority(tmp_path: Path) -> None:
+    """The server certificate is kept while it fits, made anew when a name is missing; the CA stays."""
+    first = ensure_tls(tmp_path, ["localhost", "127.0.0.1"])
+    authority, certificate = first.ca_file.read_bytes(), first.certificate_file.read_bytes()
+    assert ensure_tls(tmp_path, ["127.0.0.1"]).certificate_file.read_bytes() == certificate
+    second = ensure_tls(tmp_path, ["localhost", "127.0.0.1", "127.9.9.9"])
+    assert second.certificate_file.read_bytes() != certificate
+    assert second.ca_file.read_bytes() == authority
+    names = x509.load_pem_x509_certificate(second.certificate_file.read_bytes()).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert [str(name.value) for name in names.value] == ["localhost", "127.0.0.1", "127.9.9.9"]
+    assert second.key_file.stat().st_mode & 0o077 == 0
+
+
+def test_half_written_files_are_replaced(tmp_path: Path) -> None:
+    """A key that does not belong to the certificate, as a crash may leave it, is not served."""
+    files = ensure_tls(tmp_path / "a", ["localhost"])
+    other = ensure_tls(tmp_path / "b", ["localhost"])
+    files.key_file.write_bytes(other.key_file.read_bytes())
+    ensure_tls(tmp_path / "a", ["localhost"])
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate_file, files.key_file)
