@@ -1,0 +1,472 @@
+"""An MQTT 3.1.1 server over TLS (OASIS MQTT 3.1.1), as far as DPS and IoT Hub speak it.
+
+TLS asks for a client certificate and takes any, or none: whether to trust it is for the service to decide, since the
+real ones answer an unknown certificate in their own words and not with a broken handshake. What TLS does prove is that
+the client has the key of the first certificate it sent. Python's ``ssl`` can't do that, hence pyOpenSSL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+from OpenSSL import SSL
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from cryptography import x509
+
+LOG = logging.getLogger(__name__)
+PACKET_LIMIT = 512 * 1024
+"""Bytes: IoT Hub takes messages of 256 KB."""
+
+CONNECT_SECONDS = 20
+BACKLOG = 1024
+QUEUE_LIMIT = 64
+_READ_SIZE = 65536
+
+
+class PacketType(IntEnum):
+    """Control packets (section 2.2.1)."""
+
+    CONNECT = 1
+    CONNACK = 2
+    PUBLISH = 3
+    PUBACK = 4
+    SUBSCRIBE = 8
+    SUBACK = 9
+    UNSUBSCRIBE = 10
+    UNSUBACK = 11
+    PINGREQ = 12
+    PINGRESP = 13
+    DISCONNECT = 14
+
+
+class ReturnCode(IntEnum):
+    """Why a CONNECT is refused (section 3.2.2.3)."""
+
+    ACCEPTED = 0
+    UNACCEPTABLE_PROTOCOL = 1
+    IDENTIFIER_REJECTED = 2
+    UNAVAILABLE = 3
+    BAD_CREDENTIALS = 4
+    NOT_AUTHORIZED = 5
+
+
+SUBSCRIPTION_REFUSED = 0x80
+
+
+class Malformed(Exception):
+    """The client sent what is no MQTT 3.1.1; the connection ends (section 4.8)."""
+
+
+class Refused(Exception):
+    """The client may not connect.
+
+    Attributes:
+        return_code: sent in the CONNACK.
+    """
+
+    def __init__(self, return_code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.return_code = return_code
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A client's CONNECT."""
+
+    client_id: str
+    username: str
+    password: bytes | None
+    clean_session: bool
+    keep_alive: int
+
+
+class Session(Protocol):
+    """What a service makes of one connected client."""
+
+    async def subscribed(self, filters: Sequence[tuple[str, int]]) -> list[int]:
+        """Give the granted QoS for each (topic filter, QoS), or ``SUBSCRIPTION_REFUSED``."""
+        ...
+
+    async def published(self, topic: str, payload: bytes, qos: int) -> None:
+        """Take a message; it is acknowledged when this returns."""
+        ...
+
+    async def closed(self) -> None:
+        """Learn that the connection has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One control packet.
+
+    Attributes:
+        flags: the low four bits of its first octet.
+        body: everything behind the fixed header.
+    """
+
+    kind: int
+    flags: int
+    body: bytes
+
+
+class Reader:
+    """Reads the fields of a packet (section 1.5)."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._position = 0
+
+    @property
+    def more(self) -> bool:
+        """Whether anything is left."""
+        return self._position < len(self._body)
+
+    def octets(self, count: int) -> bytes:
+        """Take so many octets."""
+        end = self._position + count
+        if end > len(self._body):
+            raise Malformed("a packet is shorter than its fields")
+        taken = self._body[self._position : end]
+        self._position = end
+        return taken
+
+    def number(self, size: int) -> int:
+        """Take an unsigned number, most significant octet first."""
+        return int.from_bytes(self.octets(size), "big")
+
+    def binary(self) -> bytes:
+        """Take octets with their length before them."""
+        return self.octets(self.number(2))
+
+    def text(self) -> str:
+        """Take a UTF-8 string."""
+        try:
+            return self.binary().decode()
+        except UnicodeDecodeError:
+            raise Malformed("a string is not UTF-8") from None
+
+    def rest(self) -> bytes:
+        """Take what is left."""
+        return self.octets(len(self._body) - self._position)
+
+
+def encode(kind: PacketType, body: bytes, flags: int = 0) -> bytes:
+    """Put the fixed header before a packet's body (section 2.2)."""
+    length, octets = len(body), bytearray()
+    while True:
+        length, low = divmod(length, 128)
+        octets.append(low | 0x80 if length else low)
+        if not length:
+            return bytes((kind << 4 | flags,)) + octets + body
+
+
+def take_packets(buffer: bytearray) -> Iterator[Packet]:
+    """Take every whole packet off the front of a buffer.
+
+    Raises:
+        Malformed: a length can't be read, or is over the limit.
+    """
+    while True:
+        length, position = 0, 1
+        for shift in range(0, 28, 7):
+            if position >= len(buffer):
+                return
+            octet = buffer[position]
+            position += 1
+            length |= (octet & 0x7F) << shift
+            if not octet & 0x80:
+                break
+        else:
+            raise Malformed("the remaining length has more than four octets")
+        if length > PACKET_LIMIT:
+            raise Malformed(f"a packet has {length} bytes; at most {PACKET_LIMIT} are taken")
+        if len(buffer) < position + length:
+            return
+        first, body = buffer[0], bytes(buffer[position : position + length])
+        del buffer[: position + length]
+        yield Packet(first >> 4, first & 0x0F, body)
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
+
+
+def parse_connect(body: bytes) -> Connect:
+    """Read a CONNECT (section 3.1).
+
+    Raises:
+        Malformed: it is none.
+        Refused: it is of another protocol version.
+    """
+    reader = Reader(body)
+    if reader.text() != "MQTT":
+        raise Malformed("the protocol is not MQTT")
+    level = reader.number(1)
+    if level != 4:  # noqa: PLR2004 - 3.1.1 is level 4
+        raise Refused(ReturnCode.UNACCEPTABLE_PROTOCOL, f"protocol level {level}; MQTT 3.1.1 is level 4")
+    flags, keep_alive = reader.number(1), reader.number(2)
+    client_id = reader.text()
+    if flags & 0x04:  # a will, which neither DPS nor this hub delivers
+        reader.text()
+        reader.binary()
+    username = reader.text() if flags & 0x80 else ""
+    password = reader.binary() if flags & 0x40 else None
+    return Connect(client_id, username, password, bool(flags & 0x02), keep_alive)
+
+
+class Connection(asyncio.Protocol):
+    """One client, from its TLS handshake to its end.
+
+    Attributes:
+        peer_chain: the certificates the client sent, leaf first, not verified; there once TLS is up.
+        connect: its CONNECT, once it came.
+    """
+
+    def __init__(self, context: SSL.Context, accept: Acceptor, connections: set[Connection]) -> None:
+        self.peer_chain: tuple[x509.Certificate, ...] = ()
+        self.connect: Connect | None = None
+        self._accept = accept
+        self._connections = connections
+        self._tls = SSL.Connection(context, None)
+        self._tls.set_accept_state()
+        self._secured = False
+        self._buffer = bytearray()
+        self._packets: asyncio.Queue[Packet | None] = asyncio.Queue()
+        self._next_id = 0
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives nothing else
+        self._transport = transport
+        self._connections.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def data_received(self, data: bytes) -> None:
+        """Decrypt, and hand on whole packets."""
+        self._tls.bio_write(data)
+        try:
+            self._advance()
+        except SSL.Error as error:
+            LOG.info("TLS with %s failed: %s", self._peer(), error)
+            self._flush()
+            self.close()
+        except Malformed as error:
+            LOG.info("%s sent malformed MQTT: %s", self._peer(), error)
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        del exc
+        self._connections.discard(self)
+        self._packets.put_nowait(None)
+
+    def _advance(self) -> None:
+        try:
+            if not self._secured:
+                self._tls.do_handshake()
+                self._secured = True
+                self.peer_chain = self._sent_chain()
+            while True:
+                self._buffer += self._tls.recv(_READ_SIZE)
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.close()
+        self._flush()
+        for packet in take_packets(self._buffer):
+            self._packets.put_nowait(packet)
+        if self._packets.qsize() > QUEUE_LIMIT and self._transport:
+            self._transport.pause_reading()
+
+    def _sent_chain(self) -> tuple[x509.Certificate, ...]:
+        leaf = self._tls.get_peer_certificate(as_cryptography=True)
+        if leaf is None:
+            return ()
+        # On the server's side OpenSSL's chain leaves the leaf out.
+        others = self._tls.get_peer_cert_chain(as_cryptography=True) or []
+        return (leaf, *(each for each in others if each != leaf))
+
+    def _flush(self) -> None:
+        while self._transport is not None and not self._transport.is_closing():
+            try:
+                self._transport.write(self._tls.bio_read(_READ_SIZE))
+            except SSL.WantReadError:
+                return
+
+    def _peer(self) -> str:
+        address = self._transport.get_extra_info("peername") if self._transport else None
+        return f"{address[0]}:{address[1]}" if address else "a client"
+
+    # --- for sessions ---
+
+    async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
+        """Send a message to the client. With QoS 1 it is sent once; a missing PUBACK has no consequence here."""
+        identifier = b""
+        if qos:
+            self._next_id = self._next_id % 0xFFFF + 1
+            identifier = self._next_id.to_bytes(2, "big")
+        self._send(encode(PacketType.PUBLISH, _text(topic) + identifier + payload, min(qos, 1) << 1))
+
+    def close(self) -> None:
+        """End the connection, as when the device gets disabled."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _send(self, packet: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._tls.sendall(packet)
+        self._flush()
+
+    # --- the packets, one after the other ---
+
+    async def _run(self) -> None:
+        session: Session | None = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                session = await self._connected()
+            while session is not None and (packet := await self._next()) is not None:
+                await self._handle(session, packet)
+        except TimeoutError:
+            LOG.info("%s kept silent for too long", self._peer())
+        except Malformed as error:
+            LOG.info("%s sent malformed MQTT: %s", self._peer(), error)
+        except Refused as refusal:
+            LOG.info("%s is refused: %s", self._peer(), refusal)
+            self._send(encode(PacketType.CONNACK, bytes((0, refusal.return_code))))
+        except Exception:
+            LOG.exception("defect in the emulator while serving %s", self._peer())
+        finally:
+            self.close()
+            if session is not None:
+                await session.closed()
+
+    async def _next(self) -> Packet | None:
+        # One and a half times the keep-alive (section 3.1.2.10); 0 turns it off.
+        keep_alive = self.connect.keep_alive if self.connect else 0
+        async with asyncio.timeout(keep_alive * 1.5 or None):
+            packet = await self._packets.get()
+        if self._transport is not None and not self._transport.is_reading() and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return packet
+
+    async def _connected(self) -> Session | None:
+        packet = await self._packets.get()
+        if packet is None:
+            return None
+        if packet.kind != PacketType.CONNECT:
+            raise Malformed("the first packet is not CONNECT")
+        self.connect = parse_connect(packet.body)
+        session = await self._accept(self.connect, self)
+        self._send(encode(PacketType.CONNACK, bytes((0, ReturnCode.ACCEPTED))))
+        return session
+
+    async def _handle(self, session: Session, packet: Packet) -> None:
+        reader = Reader(packet.body)
+        match packet.kind:
+            case PacketType.PUBLISH:
+                await self._published(session, packet)
+            case PacketType.SUBSCRIBE:
+                identifier, filters = reader.octets(2), []
+                while reader.more:
+                    filters.append((reader.text(), reader.number(1)))
+                granted = await session.subscribed(filters)
+                self._send(encode(PacketType.SUBACK, identifier + bytes(granted)))
+            case PacketType.UNSUBSCRIBE:
+                self._send(encode(PacketType.UNSUBACK, reader.octets(2)))
+            case PacketType.PINGREQ:
+                self._send(encode(PacketType.PINGRESP, b""))
+            case PacketType.PUBACK:
+                pass
+            case PacketType.DISCONNECT:
+                self.close()
+            case kind:
+                raise Malformed(f"packet type {kind} is not expected here")
+
+    async def _published(self, session: Session, packet: Packet) -> None:
+        qos = packet.flags >> 1 & 0x03
+        if qos > 1:
+            raise Malformed("QoS 2 is not offered by DPS or IoT Hub")
+        reader = Reader(packet.body)
+        topic = reader.text()
+        identifier = reader.octets(2) if qos else b""
+        await session.published(topic, reader.rest(), qos)
+        if qos:
+            self._send(encode(PacketType.PUBACK, identifier))
+
+
+type Acceptor = Callable[[Connect, Connection], Awaitable[Session]]
+"""Decides about a CONNECT; raises Refused."""
+
+
+class MqttListener:
+    """Listens on one address.
+
+    Args:
+        address: loopback address.
+        port: 0 for a free one.
+        certificate_file: the server's certificate, PEM.
+        key_file: its key, PEM.
+        accept: decides about each CONNECT.
+    """
+
+    def __init__(
+        self, *, address: str, port: int, certificate_file: Path | str, key_file: Path | str, accept: Acceptor
+    ) -> None:
+        self._address = address
+        self._port = port
+        self._accept = accept
+        self._context = _tls_context(str(certificate_file), str(key_file))
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        """The clients that are connected now."""
+        return self._connections
+
+    async def start(self) -> int:
+        """Listen, and give the port."""
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._context, self._accept, self._connections),
+            self._address,
+            self._port,
+            backlog=BACKLOG,
+        )
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """End every connection, and stop listening."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [connection._task for connection in self._connections if connection._task]  # noqa: SLF001 - our own
+        for connection in tuple(self._connections):
+            connection.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tls_context(certificate_file: str, key_file: str) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.use_certificate_chain_file(certificate_file)
+    context.use_privatekey_file(key_file)
+    # A resumed session would bring no certificates.
+    context.set_options(SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    return context
