@@ -109,9 +109,7 @@ class _ServiceApi:
         async def operation(request: web.Request) -> web.Response:
             wanted = str((await _json(request)).get("query", ""))
             if " ".join(wanted.lower().split()) not in {"select * from enrollments", "select * from enrollmentgroups"}:
-                raise errors.bad_request(
-                    f"The query {wanted!r} is not understood; offered is SELECT * FROM enrollments."
-                )
+                raise errors.bad_request(f"The query {wanted!r} is not understood; only all entries can be asked for.")
             after, size = _paging(request)
             items, following = self._provisioning.page(kind, after=after, size=size)
             return _page(items, following, "enrollmentGroup" if kind is GROUPS else "enrollment")

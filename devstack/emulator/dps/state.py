@@ -230,14 +230,14 @@ class Provisioning:
     def _hub_for(self, match: Match, registration_id: str, present: Mapping[str, Any] | None) -> tuple[IotHub, bool]:
         """Choose a hub: by hash over the registration id, or the first one (``static``)."""
         names = list(match.entry.get("iotHubs") or self._hubs)
-        before = present["assignedHub"] if present else None
+        before = str(present["assignedHub"]) if present else ""
         if before in self._hubs and not _policy(match)["updateHubAssignment"]:
             return self._hubs[before], False
         if match.entry["allocationPolicy"] == "custom":
             raise errors.not_offered("custom allocation: it calls an Azure Function of yours")
         digest = int.from_bytes(hashlib.sha256(registration_id.encode()).digest()[:8], "big")
         chosen = names[0] if match.entry["allocationPolicy"] == "static" else names[digest % len(names)]
-        return self._hubs[chosen], before is not None and before != chosen
+        return self._hubs[chosen], bool(before) and before != chosen
 
     # --- CA certificates ---
 
