@@ -172,9 +172,7 @@ def boot(world: outside.World, tell: Narrator, registration_id: str) -> None:
     with device.connected() as client:
         client.send({"pressure": 7.4})
         twin = client.twin()
-    received = until(
-        "the hub has the telemetry", lambda: world.telemetry(hub, device_id), lambda found: len(found) > 0
-    )
+    received = until("the hub has the telemetry", lambda: world.telemetry(hub, device_id), lambda found: len(found) > 0)
     tell.seen(f"the hub received {received[-1]}")
     tell.seen(f"its twin: tags are the hub's, desired properties at version {twin['desired']['$version']}")
 

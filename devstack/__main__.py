@@ -1,0 +1,112 @@
+"""``python -m devstack``: the local stack, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devstack.azurite import AzuriteMissing
+from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_WATCH_SECONDS = 0.5
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    default = Options()
+    parser = argparse.ArgumentParser(prog="python -m devstack", description=__doc__)
+    parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
+    parser.add_argument("--state-dir", type=Path, default=default.state_dir)
+    parser.add_argument(
+        "--address", default=default.address, help="loopback address; 8883 is fixed, so a second stack moves it"
+    )
+    parser.add_argument("--functions-port", type=int, default=default.functions_port)
+    parser.add_argument(
+        "--azurite-ports", default=",".join(map(str, default.azurite_ports)), help="of blobs, queues and tables"
+    )
+    parser.add_argument("--https-port", type=int, default=default.https_port, help="of the emulated services")
+    parser.add_argument("--identity-port", type=int, default=default.identity_port)
+    parser.add_argument("--admin-port", type=int, default=default.admin_port)
+    parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
+    arguments = parser.parse_args(argv)
+    try:
+        blob, queue, table = map(int, arguments.azurite_ports.split(","))
+    except ValueError:
+        parser.error(f"--azurite-ports is {arguments.azurite_ports!r}; give three numbers, as in 10000,10001,10002")
+    arguments.azurite_ports = (blob, queue, table)
+    return arguments
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        state_dir=arguments.state_dir.resolve(),
+        address=arguments.address,
+        functions_port=arguments.functions_port,
+        azurite_ports=arguments.azurite_ports,
+        https_port=arguments.https_port,
+        identity_port=arguments.identity_port,
+        admin_port=arguments.admin_port,
+        extra_hubs=tuple(arguments.extra_hub),
+    )
+
+
+def _write_settings_for_core_tools(stack: Stack) -> None:
+    """Write local.settings.json for ``func start``, unless somebody wrote one by hand."""
+    path = REPOSITORY / "local.settings.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("_comment") != GENERATED:
+        print(
+            f"{path} was written by hand and stays; the stack's settings are in {stack.options.state_dir}", flush=True
+        )
+        path = stack.options.state_dir / "local.settings.json"
+    values = {**stack.settings(), **stack.endpoints.environment()}
+    content = {"_comment": GENERATED, "IsEncrypted": False, "Values": values}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"settings for `func start` are in {path}", flush=True)
+
+
+def _say_ready(stack: Stack) -> None:
+    endpoints = stack.endpoints
+    print(f"  storage   {endpoints.queue_service_url}", flush=True)
+    print(f"  DPS       {endpoints.dps_service_url}  devices: {endpoints.dps_device_host}:8883")
+    print(f"  key vault {endpoints.key_vault_url}")
+    if endpoints.functions_url:
+        print(f"  functions {endpoints.functions_url}/api")
+    print(
+        f"all of it, with keys, is in {stack.options.state_dir / 'endpoints.json'}; Ctrl-C stops everything", flush=True
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGINT, SIGTERM or SIGHUP, or until a part ends by itself."""
+    arguments = _arguments(argv)
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, lambda *_: ended.set())
+    parts = "Azurite, the emulated Azure services" + (" and the functions host" if arguments.what == "run" else "")
+    print(f"starting {parts} ...", flush=True)
+    started = time.perf_counter()
+    try:
+        with Stack(_options(arguments), with_host=arguments.what == "run") as stack:
+            print(f"ready after {time.perf_counter() - started:.1f} s", flush=True)
+            if arguments.what == "stack":
+                _write_settings_for_core_tools(stack)
+            _say_ready(stack)
+            while not ended.wait(_WATCH_SECONDS):
+                stack.watch()
+            print("stopping ...", flush=True)
+    except (StackError, AzuriteMissing) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Azurite, Microsoft's storage emulator, over HTTPS and with bearer tokens (``--oauth basic``)."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devstack.emulator.tls import TlsFiles
+
+ACCOUNT = "devstoreaccount1"
+SCRIPT = Path("node_modules") / "azurite" / "dist" / "src" / "azurite.js"
+
+
+class AzuriteMissing(RuntimeError):
+    """Node or Azurite is not installed; the message says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageEndpoints:
+    """Where the account's services are, and its key, which only outside tools use."""
+
+    blob: str
+    queue: str
+    table: str
+    key: str
+
+    @property
+    def connection_string(self) -> str:
+        """Give what tools without bearer tokens take."""
+        return (
+            f"DefaultEndpointsProtocol=https;AccountName={ACCOUNT};AccountKey={self.key};"
+            f"BlobEndpoint={self.blob};QueueEndpoint={self.queue};TableEndpoint={self.table};"
+        )
+
+
+def endpoints(host: str, ports: tuple[int, int, int], folder: Path) -> StorageEndpoints:
+    """Give the endpoints of an account whose key is made at random at the first start, and kept.
+
+    Args:
+        host: name that clients use.
+        ports: of blobs, queues and tables.
+        folder: where the account's key and content are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key_file = folder / "account-key"
+    if not key_file.exists():
+        key_file.touch(mode=0o600)
+        key_file.write_text(base64.b64encode(secrets.token_bytes(64)).decode(), encoding="ascii")
+    blob, queue, table = (f"https://{host}:{port}/{ACCOUNT}" for port in ports)
+    return StorageEndpoints(blob, queue, table, key_file.read_text(encoding="ascii"))
+
+
+def command(repository: Path, address: str, ports: tuple[int, int, int], folder: Path, tls: TlsFiles) -> list[str]:
+    """Give the command that runs Azurite.
+
+    Raises:
+        AzuriteMissing: Node or Azurite is not there.
+    """
+    node, script = shutil.which("node"), repository / SCRIPT
+    if node is None:
+        raise AzuriteMissing("Node.js is not installed, and Azurite needs it: install Node 20 or later")
+    if not script.exists():
+        raise AzuriteMissing("Azurite is not installed: run `make setup`")
+    blob, queue, table = map(str, ports)
+    return [
+        *(node, str(script), "--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+        *("--oauth", "basic", "--cert", str(tls.certificate_file), "--key", str(tls.key_file)),
+        *("--blobHost", address, "--blobPort", blob, "--queueHost", address, "--queuePort", queue),
+        *("--tableHost", address, "--tablePort", table),
+    ]
+
+
+def environment(storage: StorageEndpoints) -> dict[str, str]:
+    """Give what Azurite reads from its environment."""
+    return {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{storage.key}"}

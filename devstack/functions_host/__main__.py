@@ -1,0 +1,146 @@
+"""``python -m devstack.functions_host``: run a Functions app on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from devstack.functions_host import configuration, http_server
+from devstack.functions_host.configuration import ConfigurationError, HostSettings, resolve
+from devstack.functions_host.queue_listener import LEASE_SECONDS, QueueListener
+from devstack.functions_host.timer_listener import TimerListener
+from devstack.functions_host.worker import AppError, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devstack.functions_host.worker import Function
+
+_LAST_CALLS_SECONDS = 10.0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m devstack.functions_host", description=__doc__)
+    parser.add_argument("--app-dir", type=Path, default=Path(), help="folder of function_app.py and host.json")
+    parser.add_argument("--settings", type=Path, help="local.settings.json; default: the one in --app-dir")
+    parser.add_argument("--address", default="127.0.0.1", help="loopback address to listen on")
+    parser.add_argument("--port", type=int, default=7071, help="0 for a free one")
+    parser.add_argument("--keys-file", type=Path, default=Path(".devstack/function-keys.json"))
+    parser.add_argument(
+        "--message-lease",
+        type=float,
+        default=LEASE_SECONDS,
+        metavar="SECONDS",
+        help="how long a queue message is leased (the real host: 600); shorter for tests that kill this host",
+    )
+    return parser.parse_args(argv)
+
+
+class _Host:
+    def __init__(self, arguments: argparse.Namespace, settings: HostSettings) -> None:
+        self._arguments = arguments
+        self._settings = settings
+        self._worker = Worker(arguments.app_dir.resolve())
+        self._listeners: list[QueueListener] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._services: dict[str, tuple[Any, Any]] = {}
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> dict[str, Any]:
+        functions = await self._worker.start()
+        keys = http_server.Keys.kept(self._arguments.keys_file)
+        application = http_server.application(self._worker, functions, keys, self._settings.route_prefix)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._arguments.address, self._arguments.port)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        for function in functions:
+            self._listen(function)
+        return {
+            "functionsUrl": f"http://{self._arguments.address}:{port}",
+            "functionKey": keys.function,
+            "masterKey": keys.master,
+            "functions": [function.name for function in functions],
+        }
+
+    def _listen(self, function: Function) -> None:
+        if function.kind == "queueTrigger":
+            service = self._queue_service(str(function.trigger.get("connection") or "AzureWebJobsStorage"))
+            listener = QueueListener(
+                service,
+                resolve(str(function.trigger["queueName"])),
+                self._settings.queues,
+                partial(self._worker.invoke, function),
+                lease_seconds=self._arguments.message_lease,
+            )
+            self._listeners.append(listener)
+            self._tasks.append(asyncio.create_task(listener.run()))
+        elif function.kind == "timerTrigger":
+            timer = TimerListener(function.name, function.trigger, partial(self._worker.invoke, function))
+            self._tasks.append(asyncio.create_task(timer.run()))
+        elif function.kind != "httpTrigger":
+            raise ConfigurationError(f"{function.name} has a {function.kind}, which this host does not offer")
+
+    def _queue_service(self, connection: str) -> Any:
+        if connection not in self._services:
+            self._services[connection] = configuration.queue_service(connection)
+        return self._services[connection][0]
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(listener.stop(seconds=_LAST_CALLS_SECONDS) for listener in self._listeners))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        for service, credential in self._services.values():
+            await service.close()
+            if credential is not None:
+                await credential.close()
+        self._worker.stop()
+
+
+async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, ended.set)
+    host = _Host(arguments, settings)
+    try:
+        ready = await host.start()
+        print(json.dumps(ready), flush=True)
+        await ended.wait()
+    finally:
+        await host.stop()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGINT or SIGTERM."""
+    arguments = _arguments(argv)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "azure.functions"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        settings = configuration.read_host_json(arguments.app_dir / "host.json")
+        configuration.apply_local_settings(arguments.settings or arguments.app_dir / "local.settings.json")
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_serve(arguments, settings))
+    except (ConfigurationError, AppError, OSError) as error:
+        sys.stderr.write(f"the functions host can't start: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
