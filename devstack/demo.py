@@ -8,8 +8,10 @@ takes effect: in DPS, in the hub, in the vault, in the CRL. Exit status 0 means 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -281,6 +283,8 @@ def show(world: outside.World) -> None:
 
 def main() -> int:
     """Run the demo on a stack of its own."""
+    logging.getLogger("azure").setLevel(logging.CRITICAL)  # refusals are part of the story
+    threading.excepthook = lambda _: None  # the device SDK leaves timers behind after a refusal
     shutil.rmtree(STATE, ignore_errors=True)
     print("Starting Azurite, the emulated Azure services and the functions host ...", flush=True)
     started = time.perf_counter()

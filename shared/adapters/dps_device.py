@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import X509
 from azure.iot.device.aio import ProvisioningDeviceClient
-from azure.iot.device.exceptions import ServiceError
+from azure.iot.device.exceptions import ClientError, ServiceError
 
 from shared.errors import Deferred, Rejected
 
@@ -98,7 +98,7 @@ class DeviceRegistrar:
                 f"DPS did not finish the registration of {registration_id!r} within {self._timeout:.0f} s",
                 retry_after=timedelta(seconds=self._timeout),
             ) from None
-        except ServiceError as error:
+        except (ServiceError, ClientError) as error:
             raise _translated(registration_id, error) from error
         finally:
             if result is None or result.status != "assigned":
@@ -109,9 +109,12 @@ class DeviceRegistrar:
         return Assignment(assigned_hub=state.assigned_hub, device_id=state.device_id)
 
 
-def _translated(registration_id: str, error: ServiceError) -> Exception:
-    """Read the status out of the SDK's message, the only place that has it."""
-    found = _STATUS.search(str(error))
+def _translated(registration_id: str, error: Exception) -> Exception:
+    """Read the status out of the SDK's message, the only place that has it.
+
+    The SDK raises an answer of the service as ClientError("Unexpected failure"), caused by a ServiceError.
+    """
+    found = _STATUS.search(f"{error} {error.__cause__}")
     status = int(found[1]) if found else 0
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Deferred(f"DPS is throttling the registration of {registration_id!r}", retry_after=timedelta(seconds=30))

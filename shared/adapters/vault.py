@@ -96,8 +96,8 @@ class VaultKeys:
 def _public_key(key: KeyVaultKey) -> PublicKey:
     """Read the public half out of a JSON Web Key (RFC 7518 section 6)."""
     jwk: Any = key.key
-    if str(jwk.kty).upper().startswith("EC"):
-        curve = next(curve for name, curve in CURVES.values() if name == str(jwk.crv))
+    if jwk.crv is not None:
+        curve = next(curve for name, curve in CURVES.values() if name == jwk.crv)
         return ec.EllipticCurvePublicNumbers(
             int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
         ).public_key()

@@ -133,7 +133,7 @@ class Orders:
         condition, parameters = _lines_of(order_id)
         states = {f"state{index}": state.value for index, state in enumerate(sorted(OPEN_STATES))}
         still_open = " or ".join(f"state eq @{name}" for name in states)
-        rows = self._lines.query(f"{condition} and ({still_open})", {**parameters, **states}, select=["RowKey"])
+        rows = self._lines.query(f"{condition} and ( {still_open} )", {**parameters, **states}, select=["RowKey"])
         return sum([1 async for _ in rows])
 
     @staticmethod

@@ -1,0 +1,358 @@
+"""Everybody outside the app, for the demo and the end-to-end tests: ERP, installer, devices, operators.
+
+They use Microsoft's SDKs and plain HTTP, and nothing of the app's own code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from azure.identity import ManagedIdentityCredential
+from azure.iot.device import X509, IoTHubDeviceClient, Message, ProvisioningDeviceClient
+from azure.iot.device.exceptions import ClientError, ServiceError
+from azure.iot.hub import IoTHubRegistryManager
+from azure.keyvault.secrets import SecretClient
+from azure.mgmt.iothubprovisioningservices import IotDpsClient
+from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64EncodePolicy
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from devstack.stack import Endpoints, Stack
+
+REPOSITORY = Path(__file__).parents[1]
+PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+_MISSING = object()
+
+
+class Failed(Exception):
+    """Something was not seen to work; the message says what."""
+
+
+def until[T](what: str, ask: Callable[[], T], good: Callable[[T], bool], *, seconds: float = PATIENCE_SECONDS) -> T:
+    """Ask again and again until the answer is good, and give it.
+
+    Raises:
+        Failed: it was not in time; with the last answer.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if good(answer):
+            return answer
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not seen within {seconds:.0f} s; the last answer was {str(answer)[:800]}")
+        time.sleep(_POLL_SECONDS)
+
+
+class World:
+    """One running stack, seen from outside.
+
+    Args:
+        endpoints: of the stack.
+        devices: folder in which the devices keep what is theirs.
+    """
+
+    def __init__(self, endpoints: Endpoints, devices: Path) -> None:
+        os.environ.update(endpoints.environment())
+        self._endpoints = endpoints
+        self._folder = devices
+        self._credential = ManagedIdentityCredential()
+        self._http = requests.Session()
+        self._queues = QueueServiceClient(endpoints.queue_service_url, credential=self._credential)
+        self._events: dict[str, dict[str, Any]] = {}
+        self._devices: dict[str, Device] = {}
+
+    # --- the ERP ---
+
+    def queue(self, name: str) -> QueueClient:
+        """Give a queue, for messages in base64."""
+        return self._queues.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
+
+    def post_message(self, queue: str, body: Any) -> None:
+        """Put a message into a queue."""
+        self.queue(queue).send_message(body if isinstance(body, str) else json.dumps(body))
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Give all events of a type that came so far, each once."""
+        queue = self._queues.get_queue_client("provisioning-events")
+        while messages := list(queue.receive_messages(messages_per_page=32, max_messages=32)):
+            for message in messages:
+                event = json.loads(b64decode(message.content))
+                self._events[event["id"]] = event
+                queue.delete_message(message)
+        return [event for event in self._events.values() if event["type"] == kind]
+
+    # --- HTTP ---
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Call the app's API with the function key."""
+        return self._http.request(
+            method,
+            f"{self._endpoints.functions_url}/api/{path}",
+            headers={"x-functions-key": self._endpoints.function_key, **options.pop("headers", {})},
+            timeout=60,
+            **options,
+        )
+
+    def get(self, path: str, *, missing: Any = _MISSING) -> Any:
+        """Read JSON; ``missing`` stands for a 404.
+
+        Raises:
+            Failed: the answer is no 200.
+        """
+        answer = self.request("GET", path)
+        if answer.status_code == requests.codes.not_found and missing is not _MISSING:
+            return missing
+        if answer.status_code != requests.codes.ok:
+            raise Failed(f"GET {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json()
+
+    def post(self, path: str, body: Any = None) -> requests.Response:
+        """Post JSON."""
+        return self.request("POST", path, json=body)
+
+    def anonymous(self, path: str) -> bytes:
+        """Read without a key.
+
+        Raises:
+            Failed: the answer is no 200.
+        """
+        answer = self._http.get(f"{self._endpoints.functions_url}/api/{path}", timeout=60)
+        if answer.status_code != requests.codes.ok:
+            raise Failed(f"GET {path} without a key: {answer.status_code} {answer.text[:500]}")
+        return answer.content
+
+    def state(self, registration_id: str) -> str | None:
+        """Give a device's state, ``None`` if there is no such device."""
+        device = self.get(f"devices/{registration_id}", missing=None)
+        return str(device["state"]) if device else None
+
+    def bundle_status(self, registration_id: str) -> int:
+        """Ask for a bundle, and give the status alone."""
+        return self.request("GET", f"devices/{registration_id}/bundle").status_code
+
+    def switch_group(self, group: str, action: str) -> None:
+        """Disable or enable a group, and wait until DPS has it so."""
+        self.post(f"enrollment-groups/{group}/{action}")
+        wanted = {"disable": "disabled", "enable": "enabled"}[action]
+        until(
+            f"{group} is {wanted}",
+            lambda: self.get(f"enrollment-groups/{group}"),
+            lambda body: body["state"] == wanted and body["provisioningService"]["provisioningStatus"] == wanted,
+        )
+
+    # --- the services themselves ---
+
+    def dps_says_verified(self, name: str) -> bool:
+        """Ask DPS, not the app, whether a CA certificate is verified."""
+        _, _, subscription, _, group, *_, service = self._endpoints.dps_resource_id.split("/")
+        client = IotDpsClient(
+            self._credential,
+            subscription,
+            base_url=self._endpoints.arm_url,
+            credential_scopes=["https://management.azure.com/.default"],
+        )
+        with client:
+            properties = client.dps_certificate.get(name, group, service).properties
+        return bool(properties and properties.is_verified)
+
+    def hub_identity(self, hub: str, device_id: str) -> str:
+        """Ask a hub, not the app, for a device's status."""
+        urls = {each["hostName"]: each["serviceUrl"] for each in self._endpoints.iot_hubs}
+        registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
+        return str(registry.get_device(device_id).status)
+
+    def telemetry(self, hub: str, device_id: str) -> list[Any]:
+        """Give the messages that a hub received from a device."""
+        answer = self._http.get(
+            f"{self._endpoints.emulator_admin_url}/telemetry", params={"hub": hub, "device": device_id}, timeout=10
+        )
+        answer.raise_for_status()
+        body = answer.json()
+        messages = body["messages"] if isinstance(body, dict) else body
+        return [message["body"] for message in messages]
+
+    def secret(self, url: str) -> str:
+        """Read a vault secret, as an installer with a role on the vault does."""
+        client = SecretClient(self._endpoints.key_vault_url, self._credential, verify_challenge_resource=False)
+        with client:
+            return str(client.get_secret(url.rsplit("/", 1)[1]).value)
+
+    def device(self, registration_id: str) -> Device:
+        """Give a device, which keeps its own files."""
+        if registration_id not in self._devices:
+            self._devices[registration_id] = Device(self, self._endpoints, registration_id, self._folder)
+        return self._devices[registration_id]
+
+    @staticmethod
+    def check(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
+        """Insist.
+
+        Raises:
+            Failed: it does not hold.
+        """
+        if not holds:
+            raise Failed(f"this does not hold: {what}")
+
+
+class Device:
+    """A device with its own files: a key and a certificate chain, and nothing else."""
+
+    def __init__(self, world: World, endpoints: Endpoints, registration_id: str, folder: Path) -> None:
+        self._world = world
+        self._endpoints = endpoints
+        self._id = registration_id
+        self._folder = folder / registration_id
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._key = self._folder / "key.pem"
+        self._bundle = self._folder / "bundle.pem"
+        self._password: str | None = None
+        self._hub: tuple[str, str] | None = None
+
+    def make_own_key(self) -> str:
+        """Make a key that stays here, and give a CSR for it."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._id)])
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        return request.public_bytes(Encoding.PEM).decode()
+
+    def take_bundle(self) -> None:
+        """Receive the bundle, and the password that travels separately.
+
+        Raises:
+            Failed: it is not handed out.
+        """
+        answer = self._world.request("GET", f"devices/{self._id}/bundle")
+        if answer.status_code != requests.codes.ok:
+            raise Failed(f"the bundle of {self._id}: {answer.status_code} {answer.text[:500]}")
+        self._bundle.write_bytes(answer.content)
+        secret = answer.headers.get("x-password-secret")
+        if secret:
+            self._password = self._world.secret(secret)
+            self._key = self._bundle
+
+    def _credentials(self) -> X509:
+        return X509(str(self._bundle), str(self._key), self._password)
+
+    def register(self) -> tuple[str, str]:
+        """Register with DPS, as at first boot.
+
+        Returns:
+            The assigned hub and the device id there.
+
+        Raises:
+            ServiceError, ClientError: DPS refuses it.
+        """
+        client = ProvisioningDeviceClient.create_from_x509_certificate(
+            provisioning_host=self._endpoints.dps_device_host,
+            registration_id=self._id,
+            id_scope=self._endpoints.id_scope,
+            x509=self._credentials(),
+        )
+        result = client.register()
+        if result is None or result.registration_state is None:
+            raise Failed(f"DPS gave {self._id} no registration state")
+        self._hub = (result.registration_state.assigned_hub, result.registration_state.device_id)
+        return self._hub
+
+    def refused_by_dps(self) -> bool:
+        """Try to register, and tell whether DPS refused."""
+        try:
+            self.register()
+        except (ServiceError, ClientError) as error:  # the SDK wraps the service's answer
+            return "401" in f"{error} {error.__cause__}"
+        return False
+
+    def refused_by_hub(self) -> bool:
+        """Try to connect to the hub, and tell whether it refused."""
+        try:
+            with self.connected():
+                return False
+        except ClientError:
+            return True
+
+    @contextmanager
+    def connected(self) -> Iterator[Connected]:
+        """Connect to the assigned hub."""
+        if self._hub is None:
+            raise Failed(f"{self._id} has not registered, so it knows no hub")
+        hub, device_id = self._hub
+        client = IoTHubDeviceClient.create_from_x509_certificate(
+            hostname=hub,
+            device_id=device_id,
+            x509=self._credentials(),
+            connection_retry=False,
+            auto_connect=False,
+        )
+        try:
+            client.connect()
+            yield Connected(client)
+        finally:
+            client.shutdown()
+
+
+class Connected:
+    """A device's open connection."""
+
+    def __init__(self, client: IoTHubDeviceClient) -> None:
+        self._client = client
+
+    def send(self, reading: dict[str, Any]) -> None:
+        """Send telemetry."""
+        message = Message(json.dumps(reading))
+        message.content_type, message.content_encoding = "application/json", "utf-8"
+        self._client.send_message(message)
+
+    def twin(self) -> dict[str, Any]:
+        """Read the device's twin."""
+        return dict(self._client.get_twin())
+
+
+_SWEEP = """
+import asyncio, os, sys
+from datetime import datetime
+from shared.services import build
+from shared.settings import Settings
+
+async def sweep(at):
+    services = build(Settings.from_environment(os.environ), clock=lambda: at)
+    try:
+        return await services.expiry_sweep.run()
+    finally:
+        await services.close()
+
+print(sum(asyncio.run(sweep(datetime.fromisoformat(sys.argv[1]))).values()))
+"""
+
+
+def sweep_at(stack: Stack, at: datetime) -> int:
+    """Run the app's expiry sweep at another time, against the stack's ledger, and give how many it reported."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", _SWEEP, at.isoformat()],
+        cwd=REPOSITORY,
+        env={**os.environ, **stack.endpoints.environment(), **stack.settings()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"the sweep failed: {done.stderr[-2000:]}")
+    return int(done.stdout)
