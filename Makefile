@@ -1,0 +1,61 @@
+# Everything a fresh machine needs: `make demo` shows the main job, `make test` runs all tests.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+STAMPS := .venv/stamps
+
+.PHONY: help setup demo test run stack bench lint lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(STAMPS)/python $(STAMPS)/node ## install what is missing (the others do it by themselves)
+
+demo: setup ## run the main job from end to end, and check every step
+	@$(PY) -m devstack.demo
+
+test: setup lint ## run all tests
+	@$(PY) -m pytest
+
+run: setup ## start the local stack and keep it running, until Ctrl-C
+	@exec $(PY) -m devstack run $(ARGS)
+
+stack: setup ## the same without the functions host, for `func start`
+	@exec $(PY) -m devstack stack $(ARGS)
+
+bench: setup ## measure, and print ratios
+	@$(PY) -m benchmarks $(ARGS)
+
+lint: setup ## formatting, linting, types, import rules
+	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy --no-error-summary .
+	@.venv/bin/lint-imports --no-logo >.venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+lock: setup ## pin all dependencies anew
+	@$(PY) -m pip install --quiet pip-tools
+	@for name in requirements requirements-dev; do \
+		.venv/bin/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+			--no-emit-find-links --strip-extras --allow-unsafe --no-header --annotation-style=line \
+			-o $$name.txt $$name.in; done
+
+clean: ## remove what was installed and what the stack kept
+	rm -rf .venv .devstack node_modules
+
+# A stamp is newer than what it was made from, and is made anew when that changes: nothing is installed twice.
+
+$(STAMPS)/python: requirements-dev.txt
+	@python=$$(bash devstack/find-python.sh) || exit 1; \
+	 test -x $(PY) || { echo "making .venv with $$python"; "$$python" -m venv .venv \
+		|| { echo "this Python can't make virtual environments: on Debian install python3.13-venv" >&2; exit 1; }; }
+	@echo "installing the Python packages (once; a minute or two) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/node: package-lock.json
+	@command -v node >/dev/null || { echo "Node.js is missing, and Azurite needs it: install Node 20 or later" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing, and brings Azurite: install it beside Node" >&2; exit 1; }
+	@echo "installing Azurite (once; half a minute) ..."
+	@npm ci --silent --no-audit --no-fund --ignore-scripts
+	@mkdir -p $(STAMPS) && touch $@
