@@ -7,13 +7,13 @@ takes effect: in DPS, in the hub, in the vault, in the CRL. Exit status 0 means 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ class Narrator:
     def __init__(self) -> None:
         self._step = 0
 
-    @contextmanager
+    @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Tell of a step, and of its end."""
         self._step += 1
@@ -58,7 +58,12 @@ class Narrator:
 
 def run(stack: Stack) -> None:
     """Play the whole story against a running stack."""
-    world = outside.World(stack.endpoints, STATE / "devices")
+    with contextlib.closing(outside.World(stack.endpoints, STATE / "devices")) as world:
+        tell_the_story(world, stack)
+
+
+def tell_the_story(world: outside.World, stack: Stack) -> None:
+    """Play one step after the other."""
     tell = Narrator()
     with tell.step(f"Root CA {ROOT} and its proof of possession to DPS"):
         make_root(world, tell)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+from azure.data.tables import TableClient
 from azure.identity import ManagedIdentityCredential
 from azure.iot.device import X509, IoTHubDeviceClient, Message, ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError, ServiceError
@@ -79,7 +80,17 @@ class World:
         self._events: dict[str, dict[str, Any]] = {}
         self._devices: dict[str, Device] = {}
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._queues.close()
+        self._http.close()
+        self._credential.close()
+
     # --- the ERP ---
+
+    def plain_queue(self, name: str) -> QueueClient:
+        """Give a queue, for messages as they are: what the app's queues do not take."""
+        return self._queues.get_queue_client(name)
 
     def queue(self, name: str) -> QueueClient:
         """Give a queue, for messages in base64."""
@@ -175,9 +186,17 @@ class World:
 
     def hub_identity(self, hub: str, device_id: str) -> str:
         """Ask a hub, not the app, for a device's status."""
+        return str(self.identity(hub, device_id).status)
+
+    def identity(self, hub: str, device_id: str) -> Any:
+        """Ask a hub, not the app, for a device's identity."""
         urls = {each["hostName"]: each["serviceUrl"] for each in self._endpoints.iot_hubs}
         registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
-        return str(registry.get_device(device_id).status)
+        return registry.get_device(device_id)
+
+    def table(self, name: str) -> TableClient:
+        """Give a table of the ledger, for looking behind the app's back."""
+        return TableClient(self._endpoints.table_service_url, name, credential=self._credential)
 
     def telemetry(self, hub: str, device_id: str) -> list[Any]:
         """Give the messages that a hub received from a device."""

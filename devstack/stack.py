@@ -49,6 +49,7 @@ class Options:
     Attributes:
         azurite_ports: of blobs, queues and tables.
         message_lease: seconds for which the functions host leases a queue message; ``None`` as the real one.
+        settings: app settings beside, or instead of, those that follow from the rest.
     """
 
     state_dir: Path = REPOSITORY / ".devstack"
@@ -60,6 +61,7 @@ class Options:
     admin_port: int = 8444
     extra_hubs: tuple[str, ...] = ()
     message_lease: float | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,13 @@ class Stack:
     _host: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def free(cls, state_dir: Path, *, with_host: bool = True, message_lease: float | None = None) -> Stack:
+    def free(
+        cls,
+        state_dir: Path,
+        *,
+        message_lease: float | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> Stack:
         """Give a stack on free ports and a loopback address of its own, so that several run side by side."""
         address = _free_address()
         blob, queue, table, functions = _free_ports(address, 4)
@@ -131,8 +139,8 @@ class Stack:
                 identity_port=0,
                 admin_port=0,
                 message_lease=message_lease,
-            ),
-            with_host=with_host,
+                settings=settings or {},
+            )
         )
 
     def __enter__(self) -> Self:
@@ -269,6 +277,7 @@ class Stack:
             "ARM_URL": emulator["armUrl"],
             "IOT_HUBS": ";".join(f"{hub['hostName']}={hub['serviceUrl']}" for hub in emulator["iotHubs"]),
             "PUBLIC_BASE_URL": f"http://{host_name_of(self.options.address)}:{self.options.functions_port}",
+            **self.options.settings,
         }
 
     def _set_up_storage(self) -> None:

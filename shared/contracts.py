@@ -259,7 +259,7 @@ class DeviceOrder(Contract):
 
     order_id: RequestId
     enrollment_group: EnrollmentGroupId
-    devices: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
+    devices: Annotated[list[Any], Field(min_length=1)] | None = None
     devices_url: AnyUrl | None = None
     register_by: RegisterBy = RegisterBy.SERVICE
     validity_days: Annotated[int, Field(ge=1, le=3650)] | None = None
@@ -274,7 +274,7 @@ class DeviceOrder(Contract):
 class DeviceOrderSchema(DeviceOrder):
     """The published schema of an order, in which each device shows its fields."""
 
-    devices: list[DeviceRequest] | None = None  # type: ignore[assignment]
+    devices: list[DeviceRequest] | None = None
 
 
 class DeviceRegistration(Contract):

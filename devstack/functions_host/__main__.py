@@ -132,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "azure.functions"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        settings = configuration.read_host_json(arguments.app_dir / "host.json")
         configuration.apply_local_settings(arguments.settings or arguments.app_dir / "local.settings.json")
+        settings = configuration.read_host_json(arguments.app_dir / "host.json")
         with suppress(KeyboardInterrupt):
             asyncio.run(_serve(arguments, settings))
     except (ConfigurationError, AppError, OSError) as error:

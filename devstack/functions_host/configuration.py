@@ -57,7 +57,7 @@ def read_host_json(path: Path) -> HostSettings:
     Raises:
         ConfigurationError: it is missing, no JSON, or a value breaks its rule.
     """
-    document = _document(path)
+    document = _overridden(_document(path))
     extensions = document.get("extensions", {})
     queues = extensions.get("queues", {})
     batch_size = int(queues.get("batchSize", 16))
@@ -78,6 +78,22 @@ def read_host_json(path: Path) -> HostSettings:
         ),
         function_timeout=_seconds(path, document.get("functionTimeout", "00:30:00")),
     )
+
+
+_OVERRIDE = "AzureFunctionsJobHost__"
+
+
+def _overridden(document: dict[str, Any]) -> dict[str, Any]:
+    """Let app settings such as ``AzureFunctionsJobHost__extensions__queues__batchSize`` win, as the real host does."""
+    for name, value in os.environ.items():
+        if not name.startswith(_OVERRIDE):
+            continue
+        *path, last = name.removeprefix(_OVERRIDE).split("__")
+        place = document
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return document
 
 
 def apply_local_settings(path: Path) -> None:

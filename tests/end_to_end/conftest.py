@@ -1,0 +1,66 @@
+"""One running stack for all end-to-end tests: the real functions host, real Azurite, Microsoft's SDKs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devstack.outside import World, until
+from devstack.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+QUICK_RETRIES = {"AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01"}
+GROUP = "line-1"
+
+
+@contextmanager
+def running(folder: Path, *, message_lease: float | None = None) -> Iterator[tuple[Stack, World]]:
+    """Run a stack of one's own with a root and one enrollment group in it."""
+    before = dict(os.environ)
+    try:
+        with (
+            Stack.free(folder, message_lease=message_lease, settings=QUICK_RETRIES) as stack,
+            closing(World(stack.endpoints, folder / "devices")) as world,
+        ):
+            prepare(world)
+            yield stack, world
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def prepare(world: World) -> None:
+    """Make the root and the enrollment group that the tests order for."""
+    world.post_message("certificate-requests", {"requestId": "root", "kind": "root", "name": "dpsCa"})
+    until(
+        "the root is verified",
+        lambda: world.get("certificate-authorities/dpsCa", missing={}),
+        lambda body: body.get("proofOfPossession") == "verified",
+    )
+    world.post_message(
+        "enrollment-group-requests", {"requestId": "group", "enrollmentGroup": GROUP, "action": "create"}
+    )
+    until(
+        "the group is enabled",
+        lambda: world.get(f"enrollment-groups/{GROUP}", missing={}),
+        lambda body: body.get("state") == "enabled",
+    )
+
+
+@pytest.fixture(scope="session")
+def stack_and_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, World]]:
+    """One stack for all tests; each uses ids of its own in it."""
+    with running(tmp_path_factory.mktemp("stack")) as both:
+        yield both
+
+
+@pytest.fixture
+def world(stack_and_world: tuple[Stack, World]) -> World:
+    """The stack, seen from outside."""
+    return stack_and_world[1]

@@ -1,0 +1,262 @@
+"""What bad input gets: an answer that names field, value and rule; and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from devstack.outside import until
+from tests.end_to_end.conftest import GROUP
+
+if TYPE_CHECKING:
+    from devstack.outside import World
+
+REJECTED = "DeviceProvisioning.RequestRejected"
+NO_SUCH_GROUP = (
+    "there is no enrollment group 'nowhere'; create it first (queue enrollment-group-requests, action 'create')"
+)
+
+
+def signing_request(name: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return request.public_bytes(Encoding.PEM).decode()
+
+
+def with_wrong_signature(name: str) -> str:
+    pem = signing_request(name, ec.generate_private_key(ec.SECP256R1()))
+    request = bytearray(x509.load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER))
+    request[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(request)).public_bytes(Encoding.PEM).decode()
+
+
+def rejection_of(world: World, correlation_id: str) -> list[dict[str, str]]:
+    """Wait for the event about a request, and give its reasons."""
+    event = until(
+        f"{correlation_id} is rejected",
+        lambda: [each for each in world.events(REJECTED) if each["correlationid"] == correlation_id],
+        bool,
+    )[0]
+    reasons: list[dict[str, str]] = event["data"]["reasons"]
+    return reasons
+
+
+def order(order_id: str, *devices: Any, **fields: Any) -> dict[str, Any]:
+    return {"orderId": order_id, "enrollmentGroup": GROUP, "devices": list(devices), **fields}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        (
+            order("bad-unknown-field", {"registrationId": "a"}, colour="red"),
+            "colour",
+            "is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
+        ),
+        (
+            {"orderId": "bad-missing-field", "devices": [{"registrationId": "a"}]},
+            "enrollmentGroup",
+            "is required",
+        ),
+        (
+            {**order("bad-unknown-group", {"registrationId": "a"}), "enrollmentGroup": "nowhere"},
+            "enrollmentGroup",
+            NO_SUCH_GROUP,
+        ),
+        (
+            {"orderId": "bad-no-devices", "enrollmentGroup": GROUP},
+            "",
+            "an order needs either devices or devicesUrl, and not both",
+        ),
+    ],
+    ids=lambda value: value["orderId"] if isinstance(value, dict) else "",
+)
+def test_a_bad_order_is_rejected_with_field_and_rule(
+    world: World, body: dict[str, Any], field: str, message: str
+) -> None:
+    """An order that can't be carried out is rejected with one reason that names its field and the rule."""
+    world.post_message("device-orders", body)
+    assert rejection_of(world, body["orderId"]) == [{"field": field, "message": message}]
+
+
+def test_a_message_that_is_no_json_is_kept_whole_and_can_be_replayed(world: World) -> None:
+    """What is no JSON stands in the rejections, byte for byte, and a replay puts it back."""
+    world.post_message("device-orders", "{ no JSON ü")
+    found = until(
+        "the rejection",
+        lambda: [each for each in world.get("rejections")["items"] if each["body"] == "{ no JSON ü"],
+        bool,
+    )[0]
+    assert found["queue"] == "device-orders"
+    assert found["kind"] == "rejected"
+    assert found["reasons"] == [
+        {
+            "field": "",
+            "message": "the message is no JSON: Expecting property name enclosed in double quotes: "
+            "line 1 column 3 (char 2)",
+        }
+    ]
+    answer = world.post(f"rejections/{found['id']}/replay")
+    assert answer.status_code == 202
+    assert answer.json()["replayedAt"] is not None
+
+
+def test_a_message_that_is_no_base64_is_not_lost(world: World) -> None:
+    """What the host can't decode goes to the poison queue without the function, and from there to the rejections."""
+    world.plain_queue("device-orders").send_message("plain text, no base64!")
+    until(
+        "the rejection",
+        lambda: [each for each in world.get("rejections")["items"] if each["body"] == "plain text, no base64!"],
+        bool,
+    )
+
+
+def test_one_bad_device_does_not_stop_the_others(world: World) -> None:
+    """Each bad device of an order fails with its own reason, and every good one is registered."""
+    weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - weak on purpose
+    other = ec.generate_private_key(ec.SECP256R1())
+    devices = [
+        {"registrationId": "good-1"},
+        {"registrationId": "bad id!"},
+        {"registrationId": "x" * 65},
+        {"registrationId": "GOOD-1"},
+        {"registrationId": "bad-5", "csr": "-----BEGIN NONSENSE-----"},
+        {"registrationId": "bad-6", "csr": with_wrong_signature("bad-6")},
+        {"registrationId": "bad-7", "csr": signing_request("bad-7", weak)},
+        {"registrationId": "bad-8", "csr": signing_request("somebody-else", other)},
+        {"registrationId": "bad-9", "colour": "red"},
+        {"registrationId": "good-2"},
+        "no object",
+    ]
+    world.post_message("device-orders", order("mixed", *devices))
+    done = until(
+        "the order is complete",
+        lambda: world.get("device-orders/mixed", missing={}),
+        lambda body: body.get("state") == "completed",
+    )
+    states = [line["state"] for line in done["devices"]]
+    assert states == ["registered", *["failed"] * 8, "registered", "failed"]
+    reasons = [line.get("reason") for line in done["devices"]]
+    rule = "a registration id has letters, digits and - . _ : only"
+    limit = "a registration id has at most 64, because it is the certificate's CN"
+    assert reasons[1:4] == [
+        f"devices[1].registrationId: 'bad id!' contains ' ', '!'; {rule}",
+        f"devices[2].registrationId: '{'x' * 65}' has 65 characters; {limit}",
+        "devices[3].registrationId: 'good-1' is ordered by devices[0] already; give each device once",
+    ]
+    assert reasons[4].startswith("devices[4].csr: the CSR can't be read as PKCS#10 in PEM: ")
+    assert reasons[5:] == [
+        "devices[5].csr: the CSR's signature is wrong, so it does not prove possession of its key",
+        "devices[6].csr: the CSR's RSA key has 1024 bits; at least 2048 are needed",
+        "devices[7].csr: the CSR's CN is 'somebody-else', and the registration id is 'bad-8'; they must be the same",
+        "devices[8].colour: is not a known field; known are csr, initialTwin, keyAlgorithm, registrationId, tags",
+        None,
+        "devices[10]: must be a JSON object, and is a string",
+    ]
+
+
+def test_the_same_order_again_changes_nothing_and_other_content_is_refused(world: World) -> None:
+    """An orderId stands for its content: sent again it is the same order, with other content it is refused."""
+    world.post_message("device-orders", order("again", {"registrationId": "again-1"}))
+    first = until(
+        "the order is complete",
+        lambda: world.get("device-orders/again", missing={}),
+        lambda body: body.get("state") == "completed",
+    )
+    world.post_message("device-orders", order("again", {"registrationId": "again-1"}))
+    world.post_message("device-orders", order("again", {"registrationId": "again-2"}))
+    reasons = rejection_of(world, "again")
+    assert reasons[0]["field"] == "orderId"
+    assert reasons[0]["message"].endswith("with other content; a changed order needs a new orderId")
+    assert world.get("device-orders/again") == first
+    refused = world.post("device-orders", order("again", {"registrationId": "again-2"}))
+    assert refused.status_code == 409
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_a_device_of_another_order_is_not_taken(world: World) -> None:
+    """A device that one order has registered fails in another order, which says what to do."""
+    for name in ("first", "second"):
+        world.post_message("device-orders", order(f"taken-{name}", {"registrationId": "taken"}))
+        until(
+            f"{name} is complete",
+            lambda name=name: world.get(f"device-orders/taken-{name}", missing={}),  # type: ignore[misc]
+            lambda body: body.get("state") == "completed",
+        )
+    line = world.get("device-orders/taken-second")["devices"][0]
+    assert line["state"] == "failed"
+    assert line["reason"] == (
+        "devices[0].registrationId: 'taken' is registered through order 'taken-first'; renew it, or revoke and delete "
+        "it before ordering it again"
+    )
+
+
+def test_more_than_48_kib_is_refused_with_the_way_out(world: World) -> None:
+    """A body over 48 KiB is refused, and the answer names devicesUrl."""
+    devices = [{"registrationId": f"many-{index:06d}"} for index in range(2000)]
+    answer = world.post("device-orders", order("too-large", *devices))
+    assert answer.status_code == 400
+    size = len(json.dumps(order("too-large", *devices)))
+    assert answer.json()["detail"] == (
+        f"the body has {size} bytes, at most 49152 are taken: put the devices of a large order into a blob and name it "
+        "in devicesUrl"
+    )
+
+
+def test_a_group_beyond_the_limit_of_dps_is_refused(world: World) -> None:
+    """The 101st enrollment group is refused with the limit, before a CA is made for it."""
+    table = world.table("groups")
+    with table:
+        present = sum(1 for _ in table.list_entities())
+        rows = [
+            {
+                "PartitionKey": "group",
+                "RowKey": f"filler-{index:03d}",
+                "enrollmentGroup": f"filler-{index:03d}",
+                "state": "disabled",
+                "issuer": "none",
+                "updatedAt": "2026-01-01T00:00:00Z",
+                "lastRequest": "none",
+                "generation": 1,
+            }
+            for index in range(100 - present)
+        ]
+        for row in rows:
+            table.create_entity(row)
+        try:
+            request = {"requestId": "one-too-many", "enrollmentGroup": "group-101", "action": "create"}
+            world.post_message("enrollment-group-requests", request)
+            reasons = rejection_of(world, "one-too-many")
+        finally:
+            for row in rows:
+                table.delete_entity(row)
+    assert reasons == [
+        {
+            "field": "enrollmentGroup",
+            "message": "the DPS has 100 enrollment groups and takes 100; delete one, or use another DPS",
+        }
+    ]
+    assert world.get("certificate-authorities/group-101-ca1", missing=None) is None
+
+
+def test_http_refusals_name_field_and_rule(world: World) -> None:
+    """HTTP answers bad input with a problem document whose errors name the fields."""
+    answer = world.post("device-orders", {"orderId": "a b", "enrollmentGroup": GROUP, "devices": [{}]})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"] == [
+        {
+            "field": "orderId",
+            "message": "'a b' is no id: 1 to 128 letters, digits and - . _ :, the first a letter or a digit",
+        }
+    ]
+    assert world.request("GET", "devices/unknown").status_code == 404
+    assert world.request("GET", "devices?state=happy").json()["errors"][0]["field"] == "state"
+    assert world.request("GET", "devices", headers={"x-functions-key": "wrong"}).status_code == 401

@@ -1,0 +1,70 @@
+"""What a crash gets: the order completes, each device has one certificate and one identity, each event is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devstack.outside import until
+from tests.end_to_end.conftest import GROUP, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devstack.outside import World
+    from devstack.stack import Stack
+
+DEVICES = 50
+KILLS_AT = (5, 20, 35)
+
+
+def registered(world: World, order_id: str) -> int:
+    return int(
+        world.get(f"device-orders/{order_id}", missing={"progress": {"registered": 0}})["progress"]["registered"]
+    )
+
+
+def kill_and_start(stack: Stack, part: str) -> None:
+    stack.kill(part)
+    (stack.start_emulator if part == "emulator" else stack.start_functions_host)()
+
+
+@pytest.mark.parametrize("part", ["functions_host", "emulator"])
+def test_an_order_survives_being_killed_three_times(tmp_path: Path, part: str) -> None:
+    """Killed three times in the middle of an order of 50, everything is there in the end, and nothing twice."""
+    ids = [f"crash-{index:02d}" for index in range(DEVICES)]
+    with running(tmp_path, message_lease=2) as (stack, world):
+        order = {"orderId": "crash", "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in ids]}
+        world.post_message("device-orders", order)
+        for least in KILLS_AT:
+            until(f"{least} devices", lambda: registered(world, "crash"), lambda count, least=least: count >= least)  # type: ignore[misc]
+            assert registered(world, "crash") < DEVICES, "the order was over before the kill"
+            kill_and_start(stack, part)
+        until(
+            "the order is complete",
+            lambda: world.get("device-orders/crash"),
+            lambda body: body["state"] == "completed",
+            seconds=120,
+        )
+        assert registered(world, "crash") == DEVICES
+        assert_one_certificate_and_identity_each(world, ids)
+        for kind in ("CertificateIssued", "DeviceRegistered"):
+            events = world.events(f"DeviceProvisioning.{kind}")
+            subjects = sorted(each["subject"] for each in events if each["correlationid"] == "crash")
+            assert subjects == ids, f"each device has its {kind} event, under one id"
+        assert [each["subject"] for each in world.events("DeviceProvisioning.OrderCompleted")] == ["crash"]
+
+
+def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> None:
+    with world.table("certificates") as table:
+        rows = [row for row in table.list_entities() if row["kind"] == "device"]
+    active = {row["serialNumber"]: row for row in rows if row["state"] == "active"}
+    assert sorted(row["subject"] for row in active.values()) == ids, "exactly one active certificate each"
+    devices = {each["registrationId"]: each for each in world.get("devices?pageSize=1000")["items"]}
+    assert sorted(devices) == ids
+    for device in devices.values():
+        certificate = active[device["certificate"]["serialNumber"]]
+        identity = world.identity(device["assignedHub"], device["deviceId"])
+        assert identity.status == "enabled"
+        assert identity.authentication.x509_thumbprint.primary_thumbprint == certificate["thumbprint"]
