@@ -55,8 +55,16 @@ def endpoints(host: str, ports: tuple[int, int, int], folder: Path) -> StorageEn
     return StorageEndpoints(blob, queue, table, key_file.read_text(encoding="ascii"))
 
 
-def command(repository: Path, address: str, ports: tuple[int, int, int], folder: Path, tls: TlsFiles) -> list[str]:
-    """Give the command that runs Azurite.
+def command(
+    repository: Path,
+    address: str,
+    ports: tuple[int, int, int],
+    folder: Path,
+    tls: TlsFiles,
+    *,
+    access_log: bool = False,
+) -> list[str]:
+    """Give the command that runs Azurite; with ``access_log`` it prints a line per request.
 
     Raises:
         AzuriteMissing: Node or Azurite is not there.
@@ -68,7 +76,8 @@ def command(repository: Path, address: str, ports: tuple[int, int, int], folder:
         raise AzuriteMissing("Azurite is not installed: run `make setup`")
     blob, queue, table = map(str, ports)
     return [
-        *(node, str(script), "--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+        *(node, str(script), "--location", str(folder), "--skipApiVersionCheck", "--disableTelemetry"),
+        *(() if access_log else ("--silent",)),
         *("--oauth", "basic", "--cert", str(tls.certificate_file), "--key", str(tls.key_file)),
         *("--blobHost", address, "--blobPort", blob, "--queueHost", address, "--queuePort", queue),
         *("--tableHost", address, "--tablePort", table),

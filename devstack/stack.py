@@ -49,6 +49,7 @@ class Options:
     Attributes:
         azurite_ports: of blobs, queues and tables.
         message_lease: seconds for which the functions host leases a queue message; ``None`` as the real one.
+        storage_log: whether Azurite logs each request.
         settings: app settings beside, or instead of, those that follow from the rest.
     """
 
@@ -61,6 +62,7 @@ class Options:
     admin_port: int = 8444
     extra_hubs: tuple[str, ...] = ()
     message_lease: float | None = None
+    storage_log: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -124,6 +126,7 @@ class Stack:
         state_dir: Path,
         *,
         message_lease: float | None = None,
+        storage_log: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> Stack:
         """Give a stack on free ports and a loopback address of its own, so that several run side by side."""
@@ -139,6 +142,7 @@ class Stack:
                 identity_port=0,
                 admin_port=0,
                 message_lease=message_lease,
+                storage_log=storage_log,
                 settings=settings or {},
             )
         )
@@ -208,7 +212,12 @@ class Stack:
     def _spawn_azurite(self) -> None:
         options = self.options
         command = azurite.command(
-            REPOSITORY, options.address, options.azurite_ports, options.state_dir / "azurite", self._tls
+            REPOSITORY,
+            options.address,
+            options.azurite_ports,
+            options.state_dir / "azurite",
+            self._tls,
+            access_log=options.storage_log,
         )
         self._spawn("azurite", command, {**os.environ, **azurite.environment(self._storage)})
 
