@@ -194,6 +194,12 @@ class World:
         registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
         return registry.get_device(device_id)
 
+    def devices_in_hub(self) -> int:
+        """Ask the first hub how many devices it has."""
+        host = self._endpoints.iot_hubs[0]["serviceUrl"].removeprefix("https://")
+        registry = IoTHubRegistryManager.from_token_credential(host, self._credential)
+        return int(registry.get_device_registry_statistics().total_device_count or 0)
+
     def table(self, name: str) -> TableClient:
         """Give a table of the ledger, for looking behind the app's back."""
         return TableClient(self._endpoints.table_service_url, name, credential=self._credential)

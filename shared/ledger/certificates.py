@@ -76,14 +76,16 @@ class Certificates:
         self._certificates = certificates
         self._revocations = revocations
 
-    async def reserve(self, record: CertificateRecord) -> None:
+    async def reserve(self, record: CertificateRecord) -> Versioned[CertificateRecord]:
         """Record a serial number before it is signed.
 
         Raises:
             RuntimeError: the serial number was drawn before: the random source is broken.
         """
-        if await self._certificates.insert(self._row(record)) is None:
+        reserved = versioned(record, await self._certificates.insert(self._row(record)))
+        if reserved is None:
             raise RuntimeError(f"serial number {record.serial_number} was drawn twice; the random source is broken")
+        return reserved
 
     async def get(self, serial_number: str) -> Versioned[CertificateRecord] | None:
         """Find a certificate by its serial number."""

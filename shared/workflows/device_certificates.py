@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from shared.adapters.vault import VaultSecrets
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.table import Versioned
     from shared.pki.issuance import Issuer
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.settings import Settings
@@ -202,7 +203,7 @@ class DeviceCertificates:
             now=self.clock(),
             urls=self.authorities.distribution_points(request.issuer),
         )
-        await self.certificates.reserve(reserved)
+        known = await self.certificates.reserve(reserved)
         certificate = await asyncio.to_thread(issue, prepared, issuer)
         self._check(request, certificate, issuer)
         password = new_password() if key else None
@@ -223,7 +224,7 @@ class DeviceCertificates:
             if stored is None:
                 raise RuntimeError(f"bundle {request.bundle!r} was there a moment ago and is gone")
             return await self._found(request, Bundle.from_bytes(stored.content))
-        await self._book(request, bundle)
+        await self._book(request, bundle, known)
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
 
     async def _key(self, request: DeviceCertificateRequest) -> tuple[PrivateKey | None, PublicKey]:
@@ -251,7 +252,9 @@ class DeviceCertificates:
 
     async def _found(self, request: DeviceCertificateRequest, bundle: Bundle) -> IssuedCertificate:
         """Go on with what was committed before, by this worker or another."""
-        await self._book(request, bundle)
+        known = await self.certificates.get(bundle.summary.serial_number)
+        if known is not None and known.record.state is CertificateState.RESERVED:
+            await self._book(request, bundle, known)
         if bundle.password_secret is None or bundle.handed_out:
             return IssuedCertificate(bundle, None)
         password = await self.secrets.get(bundle.password_secret)
@@ -259,12 +262,11 @@ class DeviceCertificates:
             raise RuntimeError(f"the vault has lost secret {bundle.password_secret!r}, which opens a stored bundle")
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password))
 
-    async def _book(self, request: DeviceCertificateRequest, bundle: Bundle) -> None:
-        """Enter the committed certificate into the books. What is there already is left as it is."""
+    async def _book(
+        self, request: DeviceCertificateRequest, bundle: Bundle, known: Versioned[CertificateRecord]
+    ) -> None:
+        """Enter the committed certificate into the books."""
         summary = bundle.summary
-        known = await self.certificates.get(summary.serial_number)
-        if known is None or known.record.state is not CertificateState.RESERVED:
-            return
         active = known.record.changed(
             state=CertificateState.ACTIVE,
             not_before=summary.not_before,
