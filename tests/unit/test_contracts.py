@@ -1,0 +1,215 @@
+"""Messages: each rule with its exact words."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.contracts import (
+    CertificateRequest,
+    Contract,
+    DeviceOrder,
+    EnrollmentGroupRequest,
+    EventType,
+    Queue,
+    RevocationRequest,
+    command,
+    device_request,
+    event,
+    parse,
+    path_value,
+    read_message,
+)
+from shared.errors import Rejected
+
+
+def words(contract: type[Contract], body: Any) -> list[str]:
+    with pytest.raises(Rejected) as caught:
+        parse(contract, body)
+    return [str(reason) for reason in caught.value.reasons]
+
+
+KINDS = "'root', 'intermediate', 'device' or 'verification'"
+
+
+@pytest.mark.parametrize(
+    ("contract", "body", "expected"),
+    [
+        (DeviceOrder, [], ["must be a JSON object, and is an array"]),
+        (DeviceOrder, None, ["must be a JSON object, and is null"]),
+        (
+            CertificateRequest,
+            {"requestId": "r", "kind": "leaf", "name": "x"},
+            [f"kind: input should be {KINDS}; it is 'leaf'"],
+        ),
+        (
+            CertificateRequest,
+            {"requestId": "r", "kind": "root", "name": "a_b"},
+            [
+                "'a_b' is no name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at the ends (it "
+                "names a Key Vault key and is the CN)"
+            ],
+        ),
+        (
+            CertificateRequest,
+            {"requestId": "r", "kind": "root", "name": "ca", "issuer": "other"},
+            ["a root signs itself; leave issuer out, or ask for 'intermediate'"],
+        ),
+        (
+            CertificateRequest,
+            {"requestId": "r", "kind": "verification", "name": "x", "issuer": "ca"},
+            ["a verification certificate needs issuer (the CA to be verified) and verificationCode"],
+        ),
+        (
+            EnrollmentGroupRequest,
+            {"requestId": "r", "enrollmentGroup": "a/b", "action": "create"},
+            [
+                "enrollmentGroup: 'a/b' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, "
+                "digit or -"
+            ],
+        ),
+        (
+            RevocationRequest,
+            {"requestId": "r", "registrationId": "a", "serialNumber": "01"},
+            ["name exactly one of registrationId, serialNumber and enrollmentGroup"],
+        ),
+        (
+            RevocationRequest,
+            {"requestId": "r", "serialNumber": "xyz"},
+            [
+                "serialNumber: 'xyz' is no serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section "
+                "4.1.2.2)"
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_each_rule_has_its_words(contract: type[Contract], body: Any, expected: list[str]) -> None:
+    """A body that breaks a rule is rejected with the field, the value and the rule."""
+    assert words(contract, body) == expected
+
+
+def test_every_problem_is_told_at_once() -> None:
+    """All problems of a body come in one answer, not one by one."""
+    assert words(DeviceOrder, {"orderId": "", "devices": [], "validityDays": 0, "x": 1, "y": 2}) == [
+        "orderId: string should have at least 1 character; it is ''",
+        "enrollmentGroup: is required",
+        "devices: list should have at least 1 item after validation, not 0",
+        "validityDays: input should be greater than or equal to 1; it is '0'",
+        "x: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
+        "y: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("Press-001", "press-001"), ("A.b_C:d-", "a.b_c:d-"), ("x" * 64, "x" * 64), ("7", "7")],
+)
+def test_registration_ids_are_lowered(text: str, canonical: str) -> None:
+    """A registration id is taken in any case, and lower case from then on."""
+    assert device_request({"registrationId": text}, index=0).registration_id == canonical
+    assert path_value("registrationId", text) == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a b", "'a b' contains ' '; a registration id has letters, digits and - . _ : only"),
+        ("ärger", "'ärger' contains 'ä'; a registration id has letters, digits and - . _ : only"),
+        ("a.", "'a.' must end with a letter, a digit or a dash"),
+        ("*", "'*' contains '*'; a registration id has letters, digits and - . _ : only"),
+    ],
+)
+def test_registration_ids_that_dps_would_refuse_are_refused(text: str, message: str) -> None:
+    """What DPS does not take as a registration id is refused with its rule."""
+    with pytest.raises(Rejected) as caught:
+        device_request({"registrationId": text}, index=7)
+    assert str(caught.value) == f"devices[7].registrationId: {message}"
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.text(max_size=80))
+def test_a_registration_id_is_canonical_or_rejected(text: str) -> None:
+    """Whatever the text: it is rejected, or its canonical form is stable, lower case, and fits a CN."""
+    try:
+        canonical = path_value("registrationId", text)
+    except Rejected:
+        return
+    assert canonical == text.lower()
+    assert path_value("registrationId", canonical) == canonical
+    assert 1 <= len(canonical) <= 64
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_no_json_raises_anything_but_a_rejection(body: Any) -> None:
+    """Whatever JSON comes, it is taken or rejected, and nothing else happens."""
+    try:
+        data, _ = read_message(json.dumps(body))
+        parse(DeviceOrder, data)
+    except Rejected as rejection:
+        assert rejection.reasons  # noqa: PT017 - either outcome is right
+
+
+def test_the_bare_object_and_a_cloud_event_are_the_same() -> None:
+    """A CloudEvent around the data gives the data and its traceparent; a bare object is the data."""
+    data = {"orderId": "1"}
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    wrapped = {"specversion": "1.0", "id": "1", "source": "/erp", "type": "x", "traceparent": trace, "data": data}
+    assert read_message(json.dumps(wrapped)) == (data, trace)
+    assert read_message(json.dumps(data)) == (data, None)
+
+
+def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
+    """A CloudEvent that lacks id, source or type is rejected by name."""
+    with pytest.raises(Rejected) as caught:
+        read_message('{"specversion": "1.0"}')
+    assert [str(reason) for reason in caught.value.reasons] == [
+        "id: is required",
+        "source: is required",
+        "type: is required",
+    ]
+
+
+def test_a_command_reads_back_as_it_was() -> None:
+    """What the app sends to its own queues is what it reads from them."""
+    request = RevocationRequest(request_id="r", registration_id="a")
+    body, trace = read_message(command(Queue.REVOCATION_REQUESTS, request, traceparent="t"))
+    assert parse(RevocationRequest, body) == request
+    assert trace == "t"
+
+
+def test_an_event_sent_again_has_the_same_id() -> None:
+    """An event's id follows from what happened and not from when it was sent."""
+    texts = [
+        event(
+            EventType.DEVICE_REGISTERED,
+            subject="press-001",
+            correlation_id="order-1",
+            at=datetime(2026, 1, day, tzinfo=UTC),
+            traceparent=None,
+            data={},
+        )
+        for day in (1, 2)
+    ]
+    first, second = map(json.loads, texts)
+    assert first["id"] == second["id"] == "DeviceRegistered/press-001/order-1"
+    assert first["time"] == "2026-01-01T00:00:00Z"
+
+
+def test_equal_content_has_an_equal_fingerprint() -> None:
+    """The order of fields does not matter to a fingerprint, the content does."""
+    one = parse(DeviceOrder, {"orderId": "1", "enrollmentGroup": "g", "devices": [{"registrationId": "a"}]})
+    same = parse(DeviceOrder, {"devices": [{"registrationId": "a"}], "enrollmentGroup": "G", "orderId": "1"})
+    other = parse(DeviceOrder, {"orderId": "1", "enrollmentGroup": "g", "devices": [{"registrationId": "b"}]})
+    assert one.fingerprint == same.fingerprint != other.fingerprint

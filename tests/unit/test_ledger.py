@@ -1,0 +1,88 @@
+"""The ledger: records survive their columns, and writers do not overwrite each other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.contracts import DeviceState, RegisterBy
+from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
+from shared.ledger.orders import OrderLine, Orders
+from shared.ledger.rejections import rejection_id
+from tests.unit.fakes import FakeTable
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+JSON = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=3)
+
+
+def line(index: int = 0, **fields: Any) -> OrderLine:
+    return OrderLine(
+        order_id="o",
+        line=index,
+        state=DeviceState.ORDERED,
+        requested_id="A",
+        enrollment_group="g",
+        register_by=RegisterBy.SERVICE,
+        accepted_at=NOW,
+        **fields,
+    )
+
+
+@given(tags=JSON, desired=JSON, csr=st.none() | st.text(max_size=50))
+def test_a_record_survives_its_columns(tags: dict[str, object], desired: dict[str, object], csr: str | None) -> None:
+    """A record written as columns and read back is the same, its JSON included."""
+    record = line(tags=tags, desired=desired, csr=csr, reasons=({"field": "f", "message": "m"},))
+    assert OrderLine.from_columns(record.columns()) == record
+
+
+async def test_the_second_of_two_writers_learns_that_the_first_was_there() -> None:
+    """A replacement with an old ETag does not take place."""
+    devices = Devices(FakeTable())
+    record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
+    first = await devices.insert(record)
+    assert first is not None
+    assert await devices.insert(record) is None
+    assert await devices.replace(first, record.entered(DeviceState.ISSUED, NOW)) is not None
+    assert await devices.replace(first, record.entered(DeviceState.FAILED, NOW)) is None
+    present = await devices.get("a")
+    assert present is not None
+    assert present.record.state is DeviceState.ISSUED
+
+
+async def test_lines_of_a_broken_off_attempt_stay() -> None:
+    """Recording an order's lines again leaves those that are there as they are."""
+    orders = Orders(FakeTable(), FakeTable())
+    await orders.insert_lines([line(index) for index in range(150)])
+    known = await orders.get_line("o", 120)
+    assert known is not None
+    await orders.replace_line(known, known.record.changed(state=DeviceState.REGISTERED))
+    await orders.insert_lines([line(index) for index in range(150)])
+    again = await orders.get_line("o", 120)
+    assert again is not None
+    assert again.record.state is DeviceState.REGISTERED
+
+
+def test_a_history_is_kept_within_a_column() -> None:
+    """However long a device lives, its history fits a column of 32 K characters."""
+    record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
+    for index in range(500):
+        record = record.entered(DeviceState.ISSUED, NOW, f"certificate {index:040x}")
+    assert len(record.columns()["history"]) < 32_768
+    assert record.history[-1].note.endswith(f"{499:040x}")
+
+
+def test_certificates_keep_their_times() -> None:
+    """A summary keeps its times through JSON, with their zone."""
+    summary = CertificateSummary(serial_number="1", thumbprint="T", not_before=NOW, not_after=NOW, issuer="ca")
+    record = DeviceRecord(
+        registration_id="a", state=DeviceState.ISSUED, order_id="o", updated_at=NOW, certificate=summary
+    )
+    assert DeviceRecord.from_columns(record.columns()).certificate == summary
+
+
+def test_a_rejection_has_the_same_id_on_every_delivery() -> None:
+    """The id of a rejection follows from the message, so a redelivery records nothing twice."""
+    assert rejection_id(NOW, "q", "m") == rejection_id(NOW, "q", "m") != rejection_id(NOW, "q", "n")
