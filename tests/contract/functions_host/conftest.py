@@ -1,0 +1,115 @@
+"""The functions host with a small app, on real Azurite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from azure.storage.queue import QueueClient
+
+from devstack.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parents[3]
+SAMPLE = Path(__file__).parent / "sample_app"
+LEASE = 2
+OVERRIDES = {
+    "WORK_QUEUE": "work",
+    "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
+    "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.2",
+}
+
+
+@dataclass
+class RunningHost:
+    """A functions host, and what its functions noted."""
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+    results: Path
+    stack: Stack
+
+    @property
+    def url(self) -> str:
+        return str(self.ready["functionsUrl"])
+
+    def notes(self) -> list[dict[str, Any]]:
+        if not self.results.exists():
+            return []
+        return [json.loads(line) for line in self.results.read_text(encoding="utf-8").splitlines()]
+
+    def seen(self, body: str) -> list[dict[str, Any]]:
+        """Every time that a function was called with this message."""
+        return [note for note in self.notes() if note["body"] == body]
+
+    def queue(self, name: str) -> QueueClient:
+        endpoints = self.stack.endpoints
+        return QueueClient.from_connection_string(
+            endpoints.storage_connection_string, name, connection_verify=endpoints.tls_ca_file
+        )
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Azurite and the emulated identity, without the app."""
+    stack = Stack.free(tmp_path_factory.mktemp("cloud"))
+    stack.with_host = False
+    with stack:
+        yield stack
+
+
+@contextmanager
+def host_on(stack: Stack, folder: Path) -> Iterator[RunningHost]:
+    """Run a host of one's own on the sample app."""
+    settings = folder / "local.settings.json"
+    settings.write_text(json.dumps({"Values": {**stack.settings(), **OVERRIDES}}), encoding="utf-8")
+    results = folder / "results.jsonl"
+    environment = {
+        **os.environ,
+        **stack.endpoints.environment(),
+        "RESULTS": str(results),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    command = [
+        *(sys.executable, "-m", "devstack.functions_host", "--app-dir", str(SAMPLE), "--settings", str(settings)),
+        *("--port", "0", "--keys-file", str(folder / "keys.json"), "--message-lease", str(LEASE)),
+    ]
+    with (
+        (folder / "host.log").open("ab") as log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        line = process.stdout.readline() if process.stdout else ""
+        assert line, (folder / "host.log").read_text()
+        try:
+            yield RunningHost(process, json.loads(line), results, stack)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def host(cloud: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
+    """One host for all tests; each sends messages of its own."""
+    with cloud_queue(cloud, "work"), host_on(cloud, tmp_path_factory.mktemp("host")) as running:
+        yield running
+
+
+@contextmanager
+def cloud_queue(cloud: Stack, name: str) -> Iterator[None]:
+    for each in (name, f"{name}-poison"):
+        endpoints = cloud.endpoints
+        with QueueClient.from_connection_string(
+            endpoints.storage_connection_string, each, connection_verify=endpoints.tls_ca_file
+        ) as queue:
+            queue.create_queue()
+    yield

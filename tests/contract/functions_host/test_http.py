@@ -1,0 +1,58 @@
+"""HTTP triggers: routes, methods, keys, and what becomes of an exception."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import requests
+
+if TYPE_CHECKING:
+    from tests.contract.functions_host.conftest import RunningHost
+
+
+def call(host: RunningHost, method: str, path: str, **options: object) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, f"{host.url}/{path}", timeout=30, **options)  # type: ignore[arg-type]
+
+
+def test_a_function_sees_route_query_and_body(host: RunningHost) -> None:
+    """Route parameters, query and body reach the function; its status, headers and body reach the caller."""
+    headers = {"x-functions-key": host.ready["functionKey"]}
+    answer = call(host, "POST", "api/items/a%20b?q=1", headers=headers, data=b"content")
+    assert answer.status_code == 201
+    assert answer.headers["x-seen"] == "yes"
+    assert answer.json() == {"id": "a b", "q": "1", "body": "content"}
+
+
+def test_a_key_is_needed_where_the_function_says_so(host: RunningHost) -> None:
+    """Level function takes the function key or the master key, in header or query; anonymous takes anybody."""
+    keys = (host.ready["functionKey"], host.ready["masterKey"])
+    assert [call(host, "GET", f"api/items/1?code={key}").status_code for key in keys] == [201, 201]
+    assert call(host, "GET", "api/items/1").status_code == 401
+    assert call(host, "GET", "api/items/1", headers={"x-functions-key": "wrong"}).status_code == 401
+    assert call(host, "GET", "api/open").text == "hello GET"
+
+
+def test_other_paths_and_methods_are_refused(host: RunningHost) -> None:
+    """An unknown route is 404, a method that the function does not take is 405."""
+    assert call(host, "GET", "api/nowhere").status_code == 404
+    assert call(host, "GET", "items/1").status_code == 404
+    assert call(host, "DELETE", "api/open").status_code == 405
+
+
+def test_an_exception_is_a_500_without_its_text(host: RunningHost) -> None:
+    """What a function raises stays in the log."""
+    answer = call(host, "GET", "api/broken")
+    assert (answer.status_code, answer.text) == (500, "")
+
+
+def test_the_admin_api_starts_a_timer_with_the_master_key_only(host: RunningHost) -> None:
+    """A timer can be started by hand, as on the real host, with the master key."""
+    key = {"x-functions-key": host.ready["functionKey"]}
+    assert call(host, "POST", "admin/functions/tick", headers=key).status_code == 401
+    master = {"x-functions-key": host.ready["masterKey"]}
+    before = len(host.seen("tick"))
+    assert call(host, "POST", "admin/functions/tick", headers=master).status_code == 202
+    assert host.seen("tick")[before:] == [{"body": "tick", "late": False}]
+    assert call(host, "POST", "admin/functions/nothing", headers=master).status_code == 404
