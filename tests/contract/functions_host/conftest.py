@@ -24,7 +24,6 @@ REPOSITORY = Path(__file__).parents[3]
 SAMPLE = Path(__file__).parent / "sample_app"
 LEASE = 2
 OVERRIDES = {
-    "WORK_QUEUE": "work",
     "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
     "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.2",
 }
@@ -69,10 +68,12 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @contextmanager
-def host_on(stack: Stack, folder: Path) -> Iterator[RunningHost]:
-    """Run a host of one's own on the sample app."""
+def host_on(stack: Stack, folder: Path, *, queue: str = "work") -> Iterator[RunningHost]:
+    """Run a host of one's own on the sample app, which listens to ``queue``."""
     settings = folder / "local.settings.json"
-    settings.write_text(json.dumps({"Values": {**stack.settings(), **OVERRIDES}}), encoding="utf-8")
+    settings.write_text(
+        json.dumps({"Values": {**stack.settings(), **OVERRIDES, "WORK_QUEUE": queue}}), encoding="utf-8"
+    )
     results = folder / "results.jsonl"
     environment = {
         **os.environ,

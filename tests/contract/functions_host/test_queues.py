@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from tests.contract.functions_host.conftest import LEASE, cloud_queue, host_on
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from devstack.stack import Stack
     from tests.contract.functions_host.conftest import RunningHost
@@ -57,6 +56,7 @@ def test_a_message_that_is_no_base64_is_poison_at_once(host: RunningHost) -> Non
 def test_a_lease_is_renewed_while_the_function_works(host: RunningHost, tmp_path: Path) -> None:
     """A function may take longer than the lease: its message does not come to another in the meantime."""
     gate = tmp_path / "gate"
+    os.mkfifo(gate)
     body = f"wait for {gate}"
     send(host, body)
     until("begun", lambda: host.seen(body), bool)
@@ -66,24 +66,23 @@ def test_a_lease_is_renewed_while_the_function_works(host: RunningHost, tmp_path
     assert hidden.id
     until("later", lambda: host.seen("later"), bool)
     assert len(host.seen(body)) == 1
-    gate.touch()
+    gate.write_text("go on", encoding="utf-8")
     until("waited", lambda: host.seen("waited"), bool)
     until("deleted", lambda: count_of(host, "work"), lambda count: count == 0)
     assert len(host.seen(body)) == 1
 
 
-def test_a_message_of_a_killed_host_comes_back(cloud: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_of_a_killed_host_comes_back(cloud: Stack, tmp_path: Path) -> None:
     """When the host dies in the middle, the message is delivered again as soon as its lease has ended."""
-    monkeypatch.setitem(
-        __import__("tests.contract.functions_host.conftest", fromlist=["x"]).OVERRIDES, "WORK_QUEUE", "own"
-    )
-    body = f"wait for {tmp_path / 'gate'}"
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    body = f"wait for {gate}"
     with cloud_queue(cloud, "own"):
-        with host_on(cloud, tmp_path) as host:
+        with host_on(cloud, tmp_path, queue="own") as host:
             send(host, body, queue="own")
             until("begun", lambda: host.seen(body), bool)
             host.process.kill()
-        (tmp_path / "gate").touch()
-        with host_on(cloud, tmp_path) as host:
+        with host_on(cloud, tmp_path, queue="own") as host:
+            gate.write_text("go on", encoding="utf-8")
             until("waited", lambda: host.seen("waited"), bool)
             assert [note["tries"] for note in host.seen(body)] == [1, 2]

@@ -39,9 +39,8 @@ async def work(message: func.QueueMessage) -> None:
     if body.startswith("fail"):
         raise RuntimeError(body)
     if body.startswith("wait for "):
-        until = Path(body.removeprefix("wait for "))
-        while not until.exists():
-            await asyncio.sleep(0.05)
+        gate = Path(body.removeprefix("wait for "))  # a named pipe: reading it waits for its writer
+        await asyncio.to_thread(gate.read_text)
         note(body="waited")
 
 
