@@ -230,9 +230,8 @@ def register(emulator: RunningEmulator, folder: Path, device: Party, registratio
     try:
         result = client.register()
     except ClientError as error:
+        client._pipeline.shutdown(callback=lambda **_: None)  # noqa: SLF001 - the SDK ends by itself after a success only
         raise Refused(str(error.__cause__)) from error
-    finally:
-        client._pipeline.shutdown(callback=lambda **_: None)  # noqa: SLF001 - the SDK ends after a success only
     assert result is not None
     return result.registration_state
 
