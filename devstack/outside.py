@@ -23,6 +23,7 @@ from azure.iot.device.exceptions import ClientError, ServiceError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.keyvault.secrets import SecretClient
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
+from azure.storage.blob import BlobClient
 from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64EncodePolicy
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -219,6 +220,19 @@ class World:
         client = SecretClient(self._endpoints.key_vault_url, self._credential, verify_challenge_resource=False)
         with client:
             return str(client.get_secret(url.rsplit("/", 1)[1]).value)
+
+    def put_secret(self, name: str, value: str) -> None:
+        """Store a vault secret, as an operator does."""
+        client = SecretClient(self._endpoints.key_vault_url, self._credential, verify_challenge_resource=False)
+        with client:
+            client.set_secret(name, value)
+
+    def upload(self, container: str, name: str, content: bytes) -> str:
+        """Put a blob, and give its URL."""
+        url = f"{self._endpoints.blob_service_url}/{container}/{name}"
+        with BlobClient.from_blob_url(url, credential=self._credential) as client:
+            client.upload_blob(content, overwrite=True)
+        return url
 
     def device(self, registration_id: str) -> Device:
         """Give a device, which keeps its own files."""

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-QUICK_RETRIES = {"AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01"}
+SETTINGS = {
+    "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
+    "WEBHOOK_SECRET_NAME": "webhook-secret",
+}
 GROUP = "line-1"
 
 
@@ -25,7 +28,7 @@ def running(folder: Path, *, message_lease: float | None = None) -> Iterator[tup
     before = dict(os.environ)
     try:
         with (
-            Stack.free(folder, message_lease=message_lease, settings=QUICK_RETRIES) as stack,
+            Stack.free(folder, message_lease=message_lease, settings=SETTINGS) as stack,
             closing(World(stack.endpoints, folder / "devices")) as world,
         ):
             prepare(world)

@@ -1,0 +1,317 @@
+"""The HTTP API and what stands behind it: renewal, holds, deletion, rolls, bundles, large orders, webhooks."""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import b64encode
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from devstack.outside import until
+from shared.webhooks import sign
+from tests.end_to_end.conftest import GROUP
+
+if TYPE_CHECKING:
+    from devstack.outside import Device, World
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def ordered(world: World, *ids: str, group: str = GROUP, order_id: str | None = None) -> None:
+    """Order devices, and wait until all are registered."""
+    order_id = order_id or f"order-{ids[0]}"
+    devices = [{"registrationId": each} for each in ids]
+    answer = world.post("device-orders", {"orderId": order_id, "enrollmentGroup": group, "devices": devices})
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/api/device-orders/{order_id}"
+    until(
+        f"{order_id} is complete",
+        lambda: world.get(f"device-orders/{order_id}", missing={}),
+        lambda body: body.get("state") == "completed",
+    )
+    assert [world.state(each) for each in ids] == ["registered"] * len(ids)
+
+
+def booted(world: World, registration_id: str) -> Device:
+    device = world.device(registration_id)
+    device.take_bundle()
+    device.register()
+    return device
+
+
+def wait_for_state(world: World, registration_id: str, state: str) -> dict[str, Any]:
+    until(f"{registration_id} is {state}", lambda: world.state(registration_id), lambda found: found == state)
+    found: dict[str, Any] = world.get(f"devices/{registration_id}")
+    return found
+
+
+def test_every_route_of_the_document_is_there(world: World) -> None:
+    """The OpenAPI document names the routes of the contract, and each asks for the key unless it says otherwise."""
+    document = world.get("openapi.json")
+    routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert len(routes) == 31
+    assert {
+        "POST /api/device-orders",
+        "GET /api/device-orders/{orderId}",
+        "GET /api/devices/{registrationId}/bundle",
+        "POST /api/revocations",
+        "POST /api/enrollment-groups/{id}/roll",
+        "POST /api/rejections/{id}/replay",
+    } <= routes
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if "security" in operation and "{" not in path:
+                answer = world.request(method.upper(), path.removeprefix("/api/"), headers={"x-functions-key": ""})
+                assert answer.status_code == 401, path
+
+
+def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
+    """Readiness names each dependency."""
+    assert world.anonymous("health/live") == b'{"status": "ok"}'
+    names = ("queues", "tables", "blobs", "keyVault", "provisioningService")
+    assert world.get("health/ready") == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
+
+
+def test_a_pfx_opens_with_the_password_from_the_vault(world: World) -> None:
+    """The PFX holds key, leaf and chain; its password is a vault secret; a second caller gets 410."""
+    ordered(world, "pfx-1")
+    answer = world.request("GET", "devices/pfx-1/bundle?format=pfx")
+    assert answer.headers["content-type"] == "application/x-pkcs12"
+    assert answer.headers["cache-control"] == "no-store"
+    opened = pkcs12.load_pkcs12(answer.content, world.secret(answer.headers["x-password-secret"]).encode())
+    assert opened.cert is not None
+    assert opened.cert.certificate.subject.rfc4514_string() == "CN=pfx-1"
+    assert [each.certificate.subject.rfc4514_string() for each in opened.additional_certs] == [
+        "CN=line-1-ca1,O=Example Corporation,C=US"
+    ]
+    again = world.request("GET", "devices/pfx-1/bundle")
+    assert again.status_code == 410
+    assert again.json()["detail"] == (
+        "the bundle was handed out before and its private key is deleted; renew the device to get a new key"
+    )
+
+
+def test_a_hold_shuts_out_and_is_undone(world: World) -> None:
+    """On hold a device is refused by hub and DPS and stands on the CRL; reinstated, it connects again."""
+    ordered(world, "hold-1")
+    device = booted(world, "hold-1")
+    serial = int(world.get("devices/hold-1")["certificate"]["serialNumber"], 16)
+    assert world.post("devices/hold-1/revoke", {"reason": "certificateHold"}).status_code == 202
+    wait_for_state(world, "hold-1", "revoked")
+    assert device.refused_by_hub()
+    assert device.refused_by_dps()
+    held = x509.load_der_x509_crl(world.anonymous("crl/line-1-ca1.crl"))
+    assert held.get_revoked_certificate_by_serial_number(serial) is not None
+    assert world.post("devices/hold-1/reinstate").status_code == 202
+    wait_for_state(world, "hold-1", "registered")
+    with device.connected() as client:
+        client.send({"back": True})
+    free = x509.load_der_x509_crl(world.anonymous("crl/line-1-ca1.crl"))
+    assert free.get_revoked_certificate_by_serial_number(serial) is None
+    number = x509.CRLNumber
+    assert (
+        free.extensions.get_extension_for_class(number).value.crl_number
+        > held.extensions.get_extension_for_class(number).value.crl_number
+    )
+
+
+def test_a_final_revocation_is_not_undone(world: World) -> None:
+    """Only a hold can be undone; anything else is rejected with that rule."""
+    ordered(world, "final-1")
+    world.post("devices/final-1/revoke", {"reason": "keyCompromise"})
+    wait_for_state(world, "final-1", "revoked")
+    key = {"Idempotency-Key": "undo-final-1"}
+    world.request("POST", "devices/final-1/reinstate", headers=key)
+    rejected = until(
+        "the rejection",
+        lambda: [
+            event
+            for event in world.events("DeviceProvisioning.RequestRejected")
+            if event["correlationid"] == "undo-final-1"
+        ],
+        bool,
+    )
+    assert rejected[0]["data"]["reasons"] == [
+        {
+            "field": "action",
+            "message": "'final-1' is not on hold; only reason 'certificateHold' can be undone, any other revocation is final",
+        }
+    ]
+
+
+def test_a_renewed_device_keeps_its_old_certificate_until_it_uses_the_new(world: World) -> None:
+    """The device works on while the new certificate waits; when it registers with it, the old one is superseded."""
+    ordered(world, "renew-1")
+    device = booted(world, "renew-1")
+    old = world.get("devices/renew-1")["certificate"]["serialNumber"]
+    assert world.post("devices/renew-1/renew", {}).status_code == 202
+    renewing = wait_for_state(world, "renew-1", "renewing")
+    assert renewing["certificate"]["serialNumber"] == old
+    with device.connected() as client:
+        client.send({"still": "here"})
+    device.take_bundle()
+    device.register()
+    renewed = wait_for_state(world, "renew-1", "registered")
+    new = renewed["certificate"]["serialNumber"]
+    assert new != old
+    assert new == renewing["nextCertificate"]["serialNumber"]
+    before, after = world.get(f"certificates/{old}"), world.get(f"certificates/{new}")
+    assert (before["state"], before["successor"]) == ("superseded", new)
+    assert (after["state"], after["predecessor"]) == ("active", old)
+    with device.connected() as client:
+        client.send({"renewed": True})
+
+
+def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certificate(world: World) -> None:
+    """Deleted, a device is gone from its hub and its old certificate is of no use; ordered again, the new one is."""
+    ordered(world, "gone-1")
+    old = booted(world, "gone-1")
+    assert world.request("DELETE", "devices/gone-1").status_code == 204
+    assert world.state("gone-1") == "deleted"
+    assert old.refused_by_dps()
+    assert old.refused_by_hub()
+    ordered(world, "gone-1", order_id="order-gone-1-again")
+    assert old.refused_by_dps(), "its old certificate must not take the place of the new one"
+    fresh = booted(world, "gone-1")
+    with fresh.connected() as client:
+        client.send({"again": True})
+    notes = [entry["state"] for entry in world.get("devices/gone-1")["history"]]
+    assert notes[:5] == ["ordered", "issued", "registered", "registered", "revoked"]
+    assert "deleted" in notes
+
+
+def test_a_roll_lets_a_new_ca_take_over_and_keeps_the_old_devices(world: World) -> None:
+    """After a roll new devices come from the new CA, and those of the old one still register."""
+    answer = world.request("PUT", "enrollment-groups/rolling", json={})
+    assert answer.status_code == 202
+    until(
+        "rolling",
+        lambda: world.get("enrollment-groups/rolling", missing={}),
+        lambda body: body.get("state") == "enabled",
+    )
+    ordered(world, "roll-1", group="rolling")
+    world.post("enrollment-groups/rolling/roll")
+    rolled = until(
+        "rolled",
+        lambda: world.get("enrollment-groups/rolling"),
+        lambda body: body["issuer"] == "rolling-ca2",
+    )
+    assert rolled["previousIssuer"] == "rolling-ca1"
+    ordered(world, "roll-2", group="rolling")
+    assert world.get("devices/roll-2")["certificate"]["issuer"] == "rolling-ca2"
+    booted(world, "roll-1")
+    booted(world, "roll-2")
+    listed = world.get("enrollment-groups/rolling/registrations?pageSize=1")
+    assert [item["registrationId"] for item in listed["items"]] == ["roll-1"]
+    following = world.get(
+        f"enrollment-groups/rolling/registrations?pageSize=1&continuationToken={listed['continuationToken']}"
+    )
+    assert [item["registrationId"] for item in following["items"]] == ["roll-2"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_long_order_comes_in_a_blob(world: World, suffix: str) -> None:
+    """DevicesUrl names a CSV or JSON list in the app's own container; elsewhere it is not read."""
+    ids = [f"blob-{suffix}-{index}" for index in range(3)]
+    listed = json.dumps([{"registrationId": each} for each in ids])
+    content = listed if suffix == "json" else "registrationId,keyAlgorithm\n" + "".join(f"{each},\n" for each in ids)
+    url = world.upload("orders", f"list.{suffix}", content.encode())
+    world.post_message("device-orders", {"orderId": f"blob-{suffix}", "enrollmentGroup": GROUP, "devicesUrl": url})
+    until(
+        "complete",
+        lambda: world.get(f"device-orders/blob-{suffix}", missing={}),
+        lambda body: body.get("state") == "completed",
+    )
+    assert [world.state(each) for each in ids] == ["registered"] * 3
+
+
+def test_devices_are_listed_page_by_page(world: World) -> None:
+    """Every device is listed once, over as many pages as it takes, and filters hold."""
+    ordered(world, "page-1", "page-2", "page-3")
+    found: list[str] = []
+    token = ""
+    while True:
+        page = world.request("GET", "devices", params={"pageSize": 2, "continuationToken": token}).json()
+        assert len(page["items"]) <= 2
+        found += [item["registrationId"] for item in page["items"]]
+        token = page["continuationToken"]
+        if not token:
+            break
+    assert len(found) == len(set(found))
+    assert {"page-1", "page-2", "page-3"} <= set(found)
+    assert all(item["state"] == "revoked" for item in world.get("devices?state=revoked")["items"])
+
+
+def test_possession_can_be_proved_by_hand(world: World) -> None:
+    """The code that a service gave becomes the CN of a certificate that the CA signs."""
+    answer = world.post(
+        "certificate-authorities/dpsCa/verification-certificates", {"verificationCode": "0123456789ABCDEF"}
+    )
+    assert answer.status_code == 201
+    certificate = x509.load_pem_x509_certificate(answer.json()["certificate"].encode())
+    root = x509.load_der_x509_certificate(world.anonymous("ca/dpsCa.cer"))
+    assert certificate.subject.rfc4514_string() == "CN=0123456789ABCDEF"
+    certificate.verify_directly_issued_by(root)
+    chain = world.request("GET", "certificate-authorities/line-1-ca1?format=pem").content
+    assert [each.subject.rfc4514_string().split(",")[0] for each in x509.load_pem_x509_certificates(chain)] == [
+        "CN=line-1-ca1",
+        "CN=dpsCa",
+    ]
+
+
+def test_a_webhook_is_taken_with_its_signature_only(world: World) -> None:
+    """Where a secret is set, a webhook needs its signature, and its id is its idempotency key."""
+    ordered(world, "hook-1")
+    secret = "whsec_" + b64encode(token_bytes(24)).decode()
+    world.put_secret("webhook-secret", secret)
+    body = json.dumps({"registrationId": "hook-1", "reason": "superseded"}).encode()
+    unsigned = world.request("POST", "revocations", data=body)
+    assert unsigned.status_code == 401
+    stamp = int(time.time())
+    headers = {
+        "webhook-id": "hook-event-1",
+        "webhook-timestamp": str(stamp),
+        "webhook-signature": sign(secret, "hook-event-1", stamp, body),
+    }
+    assert world.request("POST", "revocations", data=body, headers=headers).status_code == 202
+    assert world.request("POST", "revocations", data=body, headers=headers).status_code == 202
+    wait_for_state(world, "hook-1", "revoked")
+    events = until(
+        "DeviceRevoked",
+        lambda: [
+            event
+            for event in world.events("DeviceProvisioning.DeviceRevoked")
+            if event["correlationid"] == "hook-event-1"
+        ],
+        bool,
+    )
+    assert [event["data"]["reason"] for event in events] == ["superseded"]
+
+
+def test_the_trace_of_an_order_is_carried_to_its_events(world: World) -> None:
+    """A sender's traceparent stands in every event that its order leads to."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    world.post_message(
+        "device-orders",
+        {
+            "specversion": "1.0",
+            "id": "1",
+            "source": "/erp",
+            "type": "order",
+            "traceparent": trace,
+            "data": {"orderId": "traced", "enrollmentGroup": GROUP, "devices": [{"registrationId": "traced-1"}]},
+        },
+    )
+    until("complete", lambda: world.events("DeviceProvisioning.OrderCompleted"), lambda found: any(
+        event["correlationid"] == "traced" for event in found))  # fmt: skip
+    kinds = ("OrderAccepted", "CertificateIssued", "DeviceRegistered", "OrderCompleted")
+    events = [event for kind in kinds for event in world.events(f"DeviceProvisioning.{kind}")]
+    traces = {
+        event["type"].split(".")[1]: event.get("traceparent") for event in events if event["correlationid"] == "traced"
+    }
+    assert traces == dict.fromkeys(kinds, trace)
