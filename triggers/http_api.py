@@ -347,7 +347,8 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
 async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Order devices; orderId is the idempotency key."""
     order = parse(DeviceOrder, _body(request))
-    await services.device_orders.check_unchanged(order)
+    if await services.device_orders.check_unchanged(order) is None:
+        await services.registrations.usable_group(order.enrollment_group)
     if len(command(Queue.DEVICE_ORDERS, order, traceparent=None)) > MESSAGE_LIMIT:
         raise Rejected.because("the order does not fit a message; put its devices into a blob", field="devices")
     return await _queued(services, Queue.DEVICE_ORDERS, order, f"/api/device-orders/{order.order_id}")

@@ -122,7 +122,8 @@ class Worker:
         return returned
 
     def stop(self) -> None:
-        """End the loop's thread."""
+        """End the loop's thread, as the platform does: without closing what the app has open."""
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread is not None:
             self._thread.join(timeout=5)

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.contracts import CertificateKind, EventType
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
@@ -39,6 +39,7 @@ ROOT_VALIDITY = timedelta(days=3652)
 ISSUING_PATH_LENGTH = 0
 ISSUING_VALIDITY = timedelta(days=1826)
 DEFAULT_ALGORITHM = "EC-P256"
+_BEING_MADE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,14 +308,15 @@ class CertificateAuthorities:
         """Give a CA for signing: its certificate, its key in the vault, and its chain up to the root.
 
         Raises:
-            NotFound: there is no such CA, or it is not signed yet.
+            NotFound: there is no such CA.
+            Deferred: it is being made.
         """
         loaded = self._loaded.get(name)
         if loaded is not None:
             return loaded
         record = (await self._known(name)).record
         if record.certificate is None or record.key_id is None:
-            raise NotFound.because(f"the certificate authority {name!r} is not signed yet", field="issuer")
+            raise Deferred(f"the certificate authority {name!r} is being made", retry_after=_BEING_MADE)
         certificate = x509.load_pem_x509_certificate(record.certificate.encode())
         public_key = certificate.public_key()
         key = remote_key(public_key, partial(self.keys.sign_digest, record.key_id))

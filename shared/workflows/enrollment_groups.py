@@ -84,19 +84,31 @@ class EnrollmentGroups:
     # --- create ---
 
     async def _create(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        known = await self.groups.get(request.enrollment_group)
-        if known is not None and known.record.state is not GroupState.DELETED:
-            if known.record.last_request != request.request_id:
-                raise Conflict.because(
-                    f"the enrollment group {request.enrollment_group!r} exists; change it with action 'update'",
-                    field="enrollmentGroup",
-                )
-        else:
-            known = await self._record(request, known)
+        # Before anything is recorded: a request that names no CA to sign with must leave no trace.
+        await self.authorities.load(request.issuer or self.settings.root_authority)
+        known = await self._claim(request)
         issuer = await self._issuer(request, known.record.generation)
         certificate = (await self.authorities.load(issuer)).certificate
         await self._put_new(_body(request.enrollment_group, request, certificate), certificate)
         return await self._entered(known, request, state=GroupState.ENABLED, issuer=issuer, previous_issuer=None)
+
+    async def _claim(self, request: EnrollmentGroupRequest) -> Versioned[GroupRecord]:
+        """Take the group's id for this request, or find that an earlier attempt took it."""
+        known = await self.groups.get(request.enrollment_group)
+        if known is None or known.record.state is GroupState.DELETED:
+            return await self._record(request, known)
+        if known.record.last_request == request.request_id:
+            return known
+        if known.record.state is GroupState.REQUESTED:
+            # An earlier request did not get to its end; this one carries it on.
+            taken = await self.groups.replace(known, known.record.changed(last_request=request.request_id))
+            if taken is None:
+                raise _busy(request.enrollment_group)
+            return taken
+        raise Conflict.because(
+            f"the enrollment group {request.enrollment_group!r} exists; change it with action 'update'",
+            field="enrollmentGroup",
+        )
 
     async def _record(
         self, request: EnrollmentGroupRequest, deleted: Versioned[GroupRecord] | None

@@ -172,9 +172,12 @@ class Registrations:
         Raises:
             NotFound: there is none.
             Conflict: it is disabled.
+            Deferred: it is being made.
         """
         known = await self.groups.get(group_id)
-        if known is None or known.record.state in {GroupState.DELETED, GroupState.REQUESTED}:
+        if known is not None and known.record.state is GroupState.REQUESTED:
+            raise Deferred(f"the enrollment group {group_id!r} is being made", retry_after=timedelta(seconds=1))
+        if known is None or known.record.state is GroupState.DELETED:
             raise NotFound.because(
                 f"there is no enrollment group {group_id!r}; create it first (queue enrollment-group-requests, action "
                 "'create')",
