@@ -180,6 +180,14 @@ class DeviceCertificates:
                 return await self._found(request, Bundle.from_bytes(stored.content))
         return await self._make(request)
 
+    async def stored(self, name: str) -> IssuedCertificate:
+        """Find what was issued, by the name of its bundle.
+
+        Raises:
+            NotFound: there is no such bundle.
+        """
+        return await self._opened(await self.read_bundle(name))
+
     async def _make(self, request: DeviceCertificateRequest) -> IssuedCertificate:
         issuer = await self.authorities.load(request.issuer)
         key, public_key = await self._key(request)
@@ -255,6 +263,9 @@ class DeviceCertificates:
         known = await self.certificates.get(bundle.summary.serial_number)
         if known is not None and known.record.state is CertificateState.RESERVED:
             await self._book(request, bundle, known)
+        return await self._opened(bundle)
+
+    async def _opened(self, bundle: Bundle) -> IssuedCertificate:
         if bundle.password_secret is None or bundle.handed_out:
             return IssuedCertificate(bundle, None)
         password = await self.secrets.get(bundle.password_secret)

@@ -90,20 +90,10 @@ class Registrations:
             return device.record
         if device.record.state not in OPEN_STATES:
             raise Conflict.because(f"{registration_id!r} was {device.record.state} before its order was carried out")
-        group = await self.usable_group(line.enrollment_group)
-        request = DeviceCertificateRequest(
-            registration_id=registration_id,
-            issuer=group.issuer,
-            cause=line.order_id,
-            validity=timedelta(days=line.validity_days) if line.validity_days else self.settings.device_validity,
-            csr=line.csr,
-            key_algorithm=line.key_algorithm,
-            enrollment_group=line.enrollment_group,
-            field=f"devices[{line.line}].csr",
-        )
-        issued = await self.device_certificates.issue(request, resumed=resumed)
         if device.record.state is DeviceState.ORDERED:
-            device = await self.enter_issued(device, issued, request.bundle)
+            device, issued = await self._issue(line, device, resumed=resumed)
+        else:
+            issued = await self.device_certificates.stored(device.record.bundle or "")
         if device.record.readmitted:
             await self.provisioning.admit_only(registration_id, issued.bundle.certificate)
         by_service = line.register_by is RegisterBy.SERVICE
@@ -119,6 +109,23 @@ class Registrations:
                 assignment.assigned_hub, assignment.device_id, tags=line.tags or {}, desired=line.desired or {}
             )
         return await self._enter_registered(device, assignment)
+
+    async def _issue(
+        self, line: OrderLine, device: Versioned[DeviceRecord], *, resumed: bool
+    ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
+        group = await self.usable_group(line.enrollment_group)
+        request = DeviceCertificateRequest(
+            registration_id=device.record.registration_id,
+            issuer=group.issuer,
+            cause=line.order_id,
+            validity=timedelta(days=line.validity_days) if line.validity_days else self.settings.device_validity,
+            csr=line.csr,
+            key_algorithm=line.key_algorithm,
+            enrollment_group=line.enrollment_group,
+            field=f"devices[{line.line}].csr",
+        )
+        issued = await self.device_certificates.issue(request, resumed=resumed)
+        return await self.enter_issued(device, issued, request.bundle), issued
 
     async def _claim(self, line: OrderLine, registration_id: str) -> tuple[Versioned[DeviceRecord], bool]:
         """Take the device for this order.
@@ -227,9 +234,9 @@ class Registrations:
         record = device.record.entered(
             DeviceState.ISSUED, self.clock(), f"certificate {summary.serial_number}", certificate=summary, bundle=bundle
         )
-        entered = await self.replace(device, record)
+        # First, since nobody looks back at it once the device is entered as issued.
         await self.announce_issued(record)
-        return entered
+        return await self.replace(device, record)
 
     async def _enter_registered(self, device: Versioned[DeviceRecord], assignment: Assignment) -> DeviceRecord:
         record = device.record.entered(
