@@ -213,3 +213,13 @@ def test_equal_content_has_an_equal_fingerprint() -> None:
     same = parse(DeviceOrder, {"devices": [{"registrationId": "a"}], "enrollmentGroup": "G", "orderId": "1"})
     other = parse(DeviceOrder, {"orderId": "1", "enrollmentGroup": "g", "devices": [{"registrationId": "b"}]})
     assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_a_message_over_48_kib_is_refused_with_the_way_out() -> None:
+    """More than fits a queue is refused with its size, the limit, and devicesUrl."""
+    text = json.dumps({"orderId": "x" * 50_000})
+    with pytest.raises(Rejected) as caught:
+        read_message(text)
+    assert str(caught.value) == (
+        "the message has 50014 bytes; at most 49152 fit a queue: put the devices into a blob and name it in devicesUrl"
+    )
