@@ -221,5 +221,5 @@ def test_a_message_over_48_kib_is_refused_with_the_way_out() -> None:
     with pytest.raises(Rejected) as caught:
         read_message(text)
     assert str(caught.value) == (
-        "the message has 50014 bytes; at most 49152 fit a queue: put the devices into a blob and name it in devicesUrl"
+        "the message has 50015 bytes; at most 49152 fit a queue: put the devices into a blob and name it in devicesUrl"
     )
