@@ -234,6 +234,13 @@ class World:
             client.upload_blob(content, overwrite=True)
         return url
 
+    def withhold_roles(self, *services: str) -> None:
+        """Take away the identities' roles at these emulated services, and give all others back."""
+        answer = self._http.put(
+            f"{self._endpoints.emulator_admin_url}/roles", json={"withheld": list(services)}, timeout=10
+        )
+        answer.raise_for_status()
+
     def device(self, registration_id: str) -> Device:
         """Give a device, which keeps its own files."""
         if registration_id not in self._devices:

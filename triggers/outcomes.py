@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 
 from shared import tracing
+from shared.adapters.sdk_errors import role_missing
 from shared.contracts import Queue, read_message
 from shared.errors import (
     Conflict,
@@ -80,6 +81,10 @@ async def _attempt(
         await services().clients.queues.send(queue, text, delay=deferred.retry_after)
     except Rejected as rejection:
         await _reject(received, rejection)
+    except Exception as error:
+        if role_missing(error):
+            log.critical("%s: a role is missing for this app's identity: %s", queue, error)
+        raise
 
 
 async def _reject(received: ReceivedMessage, rejection: Rejected) -> None:

@@ -71,3 +71,10 @@ def _text(error: HttpResponseError | HttpOperationError) -> str:
     if isinstance(error, HttpOperationError):
         return " ".join(str(getattr(error.response, "text", "") or error).split())[:600]
     return " ".join(str(error.message).split())[:600]
+
+
+def role_missing(error: BaseException) -> bool:
+    """Tell whether a service does not let this identity in, which no retry mends, but a role does."""
+    if not isinstance(error, HttpResponseError | HttpOperationError):
+        return False
+    return getattr(error.response, "status_code", None) in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}

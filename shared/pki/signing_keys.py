@@ -130,7 +130,25 @@ def _digest(algorithm: hashes.HashAlgorithm, content: bytes) -> bytes:
 _NOT_HERE = "the private key is in the vault and does not leave it"
 
 
-class RemoteEllipticCurveKey(ec.EllipticCurvePrivateKey):
+class _InVault:
+    """What the keys of a vault have in common: they do not leave it, and a copy is the same key."""
+
+    def private_numbers(self) -> NoReturn:
+        """Refuse: the key does not leave the vault."""
+        raise NotImplementedError(_NOT_HERE)
+
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002
+        """Refuse: the key does not leave the vault."""
+        raise NotImplementedError(_NOT_HERE)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class RemoteEllipticCurveKey(_InVault, ec.EllipticCurvePrivateKey):
     """An EC key in a vault."""
 
     def __init__(self, public_key: ec.EllipticCurvePublicKey, sign_digest: SignDigest) -> None:
@@ -166,22 +184,8 @@ class RemoteEllipticCurveKey(ec.EllipticCurvePrivateKey):
         """Refuse: a CA key signs."""
         raise NotImplementedError(_NOT_HERE)
 
-    def private_numbers(self) -> NoReturn:
-        """Refuse: the key does not leave the vault."""
-        raise NotImplementedError(_NOT_HERE)
 
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002
-        """Refuse: the key does not leave the vault."""
-        raise NotImplementedError(_NOT_HERE)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
-
-
-class RemoteRsaKey(rsa.RSAPrivateKey):
+class RemoteRsaKey(_InVault, rsa.RSAPrivateKey):
     """An RSA key in a vault. Signs with PKCS #1 v1.5, the padding of certificates."""
 
     def __init__(self, public_key: rsa.RSAPublicKey, sign_digest: SignDigest) -> None:
@@ -206,20 +210,6 @@ class RemoteRsaKey(rsa.RSAPrivateKey):
     def decrypt(self, ciphertext: bytes, padding: Any) -> NoReturn:
         """Refuse: a CA key signs."""
         raise NotImplementedError(_NOT_HERE)
-
-    def private_numbers(self) -> NoReturn:
-        """Refuse: the key does not leave the vault."""
-        raise NotImplementedError(_NOT_HERE)
-
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002
-        """Refuse: the key does not leave the vault."""
-        raise NotImplementedError(_NOT_HERE)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
 
 
 _PKCS1v15 = padding.PKCS1v15

@@ -114,9 +114,7 @@ def emulator_process(state_dir: Path, *arguments: str) -> Iterator[tuple[subproc
     command = [sys.executable, "-m", "devstack.emulator", "--state-dir", str(state_dir), *ports, *arguments]
     with (
         (state_dir.parent / f"{state_dir.name}.log").open("ab") as log,
-        subprocess.Popen(  # noqa: S603  our own program, started with our own arguments
-            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=REPOSITORY
-        ) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=REPOSITORY) as process,
     ):
         try:
             yield process, json.loads(_first_line(process, Path(log.name)))

@@ -114,9 +114,7 @@ def key_of(connection_string: str) -> str:
 def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     command = [sys.executable, "-m", "devstack.emulator", "--state-dir", str(tmp_path / "state"), *arguments]
-    return subprocess.run(  # noqa: S603  our own program, started with our own arguments
-        command, capture_output=True, text=True, timeout=20, cwd=REPOSITORY, check=False
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=REPOSITORY, check=False)
 
 
 def test_a_state_directory_has_one_owner(tmp_path: Path) -> None:
