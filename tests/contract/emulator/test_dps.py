@@ -42,7 +42,8 @@ def unique(prefix: str) -> str:
 def service(
     emulator: RunningEmulator, managed_identity: ManagedIdentityCredential
 ) -> Iterator[DeviceProvisioningClient]:
-    with DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file) as client:
+    client = DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file)
+    with closing(client):
         yield client
 
 
