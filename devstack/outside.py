@@ -185,6 +185,11 @@ class World:
             properties = client.dps_certificate.get(name, group, service).properties
         return bool(properties and properties.is_verified)
 
+    @property
+    def hub_name(self) -> str:
+        """Give the first hub's host name."""
+        return self._endpoints.iot_hubs[0]["hostName"]
+
     def hub_identity(self, hub: str, device_id: str) -> str:
         """Ask a hub, not the app, for a device's status."""
         return str(self.identity(hub, device_id).status)

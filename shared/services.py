@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.adapters.dps_device import DeviceRegistrar
@@ -198,6 +199,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
                 "blobs": clients.blobs.check,
                 "keyVault": clients.keys.check,
                 "provisioningService": clients.provisioning.check,
+                **{f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls},
             }
         ),
     )

@@ -73,7 +73,8 @@ def test_every_route_of_the_document_is_there(world: World) -> None:
 def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
     """Readiness names each dependency."""
     assert world.anonymous("health/live") == b'{"status": "ok"}'
-    names = ("queues", "tables", "blobs", "keyVault", "provisioningService")
+    hub = f"iotHub {world.hub_name}"
+    names = ("queues", "tables", "blobs", "keyVault", "provisioningService", hub)
     assert world.get("health/ready") == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
 
 
