@@ -8,13 +8,12 @@ import json
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
 
 from cryptography.hazmat.primitives import hashes
 
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.sas import verify_sas
-from devstack.emulator.iot_hub import errors
+from devstack.emulator.iot_hub import errors, messages
 from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
 
@@ -22,42 +21,78 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devstack.emulator.context import Context
+    from devstack.emulator.faults import Faults, Rule
     from devstack.emulator.iot_hub.state import IotHub, IotHubs
     from devstack.emulator.mqtt import Acceptor, Connect, Connection
 
 LOG = logging.getLogger(__name__)
-_TWIN = "$iothub/twin/"
-_METHODS = "$iothub/methods/"
+_SERVICE = "iot_hub_device"
+_TWIN_ANSWERS = "$iothub/twin/res/"
+_TWIN_GET = "$iothub/twin/GET/"
+_TWIN_REPORT = "$iothub/twin/PATCH/properties/reported/"
+_TWIN_DESIRED = "$iothub/twin/PATCH/properties/desired/"
+_METHOD_CALLS = "$iothub/methods/POST/"
+_METHOD_ANSWERS = "$iothub/methods/res/"
+_OVERLOADED = 429
+_USERNAME = "{hub host name}/{device id}/?api-version=..."
 
 
 def acceptor(context: Context, hubs: IotHubs) -> Acceptor:
     """Give what decides about a device's CONNECT."""
 
     async def accept(connect: Connect, connection: Connection) -> DeviceSession:
-        host, _, rest = connect.username.partition("/")  # {hub}/{deviceId}/?api-version=...
-        device_id = rest.split("/")[0]
-        if host not in hubs:
-            raise Refused(ReturnCode.NOT_AUTHORIZED, f"there is no hub {host!r} here; hubs are {', '.join(hubs)}")
-        if device_id != connect.client_id:
-            raise Refused(ReturnCode.IDENTIFIER_REJECTED, f"client id {connect.client_id!r} is not {device_id!r}")
-        _authenticate(context, hubs[host], device_id, connect, connection)
-        session = DeviceSession(hubs[host], device_id, connection)
-        hubs[host].connect(device_id, session)
+        hub, device_id = _addressed(hubs, connect)
+        rule = context.faults.next(_SERVICE, "connect")
+        await _planned_refusal(rule, connection)
+        _authenticate(context, hub, device_id, connect, connection)
+        session = DeviceSession(context.faults, hub, device_id, connection, persistent=not connect.clean_session)
+        hub.connect(device_id, session)
+        if rule is not None and rule.drop == "response":
+            connection.close()
         return session
 
     return accept
+
+
+def _addressed(hubs: IotHubs, connect: Connect) -> tuple[IotHub, str]:
+    """Read from the user name which device connects to which hub."""
+    host, _, rest = connect.username.partition("/")
+    device_id, _, parameters = rest.partition("/")
+    if host.lower() not in hubs:
+        raise Refused(ReturnCode.NOT_AUTHORIZED, f"there is no hub {host!r} here; hubs are {', '.join(hubs)}")
+    if connect.client_id.partition("/")[2]:
+        raise Refused(ReturnCode.NOT_AUTHORIZED, f"{connect.client_id!r} is a module; the emulator has none")
+    if "api-version=" not in parameters:
+        raise Refused(ReturnCode.NOT_AUTHORIZED, f"the user name {connect.username!r} is not {_USERNAME}")
+    if device_id != connect.client_id:
+        raise Refused(ReturnCode.IDENTIFIER_REJECTED, f"client id {connect.client_id!r} is not {device_id!r}")
+    return hubs[host.lower()], device_id
+
+
+async def _planned_refusal(rule: Rule | None, connection: Connection) -> None:
+    if rule is None:
+        return
+    await asyncio.sleep(rule.latency_ms / 1000)
+    if rule.drop == "request":
+        connection.close()
+        raise Refused(ReturnCode.UNAVAILABLE, "a planned fault dropped the connection")
+    if rule.status is not None:
+        overloaded = rule.status == _OVERLOADED or rule.status >= 500  # noqa: PLR2004 - the server's own faults
+        code = ReturnCode.UNAVAILABLE if overloaded else ReturnCode.NOT_AUTHORIZED
+        raise Refused(code, f"a planned fault: {rule.status}")
 
 
 def _authenticate(context: Context, hub: IotHub, device_id: str, connect: Connect, connection: Connection) -> None:
     """Let the device in by its certificate's thumbprint, or by a signature with its key.
 
     Raises:
-        Refused: with the reason that the real hub does not tell.
+        Refused: with the reason, for the log: a device is not told.
     """
     try:
         identity = hub.get(device_id)
-    except HubError as error:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, error.message) from None
+    except HubError:
+        reason = f"IotHub {hub.host_name!r} does not contain the specified device {device_id!r}"
+        raise Refused(ReturnCode.NOT_AUTHORIZED, reason) from None
     if identity["status"] == "disabled":
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r} is disabled: {identity['statusReason']}")
     authentication = identity["authentication"]
@@ -66,7 +101,7 @@ def _authenticate(context: Context, hub: IotHub, device_id: str, connect: Connec
     elif authentication["type"] == "sas":
         _check_signature(context, hub, device_id, authentication["symmetricKey"], connect)
     else:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, "the emulated hub has no CA certificates of its own")
+        raise Refused(ReturnCode.NOT_AUTHORIZED, f"{device_id!r} needs a CA of the hub, and the emulated hub has none")
 
 
 def _check_certificate(
@@ -75,121 +110,185 @@ def _check_certificate(
     if not connection.peer_chain:
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r} sent no certificate")
     leaf = connection.peer_chain[0]
-    sent = {leaf.fingerprint(kind).hex().upper() for kind in (hashes.SHA1(), hashes.SHA256())}  # noqa: S303 - its names
-    if not sent & {value.upper() for value in thumbprints.values() if value}:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"the certificate of {device_id!r} is not the one the hub knows")
+    sha1, sha256 = (leaf.fingerprint(kind).hex().upper() for kind in (hashes.SHA1(), hashes.SHA256()))  # noqa: S303 - a name, not a signature
+    if not {sha1, sha256} & {value.upper() for value in thumbprints.values() if value}:
+        raise Refused(
+            ReturnCode.NOT_AUTHORIZED,
+            f"Thumbprint of {device_id!r} does not match configuration: Thumbprint: SHA1Hash={sha1}, SHA2Hash={sha256};"
+            f" Configuration: PrimaryThumbprint={thumbprints['primaryThumbprint']},"
+            f" SecondaryThumbprint={thumbprints['secondaryThumbprint']}",
+        )
     if not leaf.not_valid_before_utc <= context.clock() <= leaf.not_valid_after_utc:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"the certificate of {device_id!r} is expired or not yet valid")
+        raise Refused(
+            ReturnCode.NOT_AUTHORIZED,
+            f"the certificate of {device_id!r} is valid from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+            f" to {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, and not now",
+        )
 
 
 def _check_signature(context: Context, hub: IotHub, device_id: str, keys: Mapping[str, str], connect: Connect) -> None:
     header = (connect.password or b"").decode(errors="replace")
+    resource, reasons = f"{hub.host_name}/devices/{device_id}", []
     for key in keys.values():
         try:
-            verify_sas(
-                header,
-                resource=f"{hub.host_name}/devices/{device_id}",
-                keys={"": base64.b64decode(key)},
-                now=context.clock(),
-            )
-        except Refusal:
-            continue
-        return
-    raise Refused(ReturnCode.NOT_AUTHORIZED, f"the signature of {device_id!r} does not fit its keys")
+            verify_sas(header, resource=resource, keys={"": base64.b64decode(key)}, now=context.clock())
+        except Refusal as refusal:
+            reasons.append(refusal.reason)
+        else:
+            return
+    raise Refused(ReturnCode.NOT_AUTHORIZED, f"the signature of {device_id!r} is refused: {reasons[-1]}")
 
 
 class DeviceSession:
     """One connected device."""
 
-    def __init__(self, hub: IotHub, device_id: str, connection: Connection) -> None:
+    def __init__(
+        self, faults: Faults, hub: IotHub, device_id: str, connection: Connection, *, persistent: bool
+    ) -> None:
+        self._faults = faults
         self._hub = hub
         self._device_id = device_id
         self._connection = connection
-        self._filters: set[str] = set()
+        self._persistent = persistent
+        self._events = f"devices/{device_id}/messages/events/"
+        self._filters = hub.subscriptions(device_id) if persistent else frozenset()
         self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
-        self._own = f"devices/{device_id}/messages/"
+        if not persistent:
+            hub.remember_subscriptions(device_id, ())
 
     # --- mqtt.Session ---
 
     async def subscribed(self, filters: Sequence[tuple[str, int]]) -> list[int]:
-        """Grant the device's own topics."""
-        allowed = (f"{self._own}devicebound/", _TWIN, _METHODS)
-        granted = [min(qos, 1) if topic.startswith(allowed) else SUBSCRIPTION_REFUSED for topic, qos in filters]
-        pairs = zip(filters, granted, strict=True)
-        self._filters |= {topic for (topic, _), answer in pairs if answer != SUBSCRIPTION_REFUSED}
-        return granted
+        """Grant what the hub has for a device, and nothing else."""
+        allowed = {
+            f"{prefix}#"
+            for prefix in (
+                f"devices/{self._device_id}/messages/devicebound/",
+                _TWIN_ANSWERS,
+                _TWIN_DESIRED,
+                _METHOD_CALLS,
+            )
+        }
+        self._filters |= {topic for topic, _ in filters} & allowed
+        if self._persistent:
+            self._hub.remember_subscriptions(self._device_id, self._filters)
+        if self.takes_methods:
+            self._hub.announce()
+        return [min(qos, 1) if topic in allowed else SUBSCRIPTION_REFUSED for topic, qos in filters]
 
     async def published(self, topic: str, payload: bytes, qos: int) -> None:
-        """Take telemetry, a twin request, or the answer of a method."""
+        """Take telemetry, a twin request, or the answer of a method; what is none of them ends the connection."""
         del qos
         path, _, query = topic.partition("?")
-        if topic.startswith(f"{self._own}events/"):
-            properties = dict(parse_qsl(unquote(topic.removeprefix(f"{self._own}events/")), keep_blank_values=True))
-            self._hub.receive(self._device_id, payload, properties)
-        elif path.startswith(_TWIN):
-            await self._twin_request(path, dict(parse_qsl(query)).get("$rid", ""), payload)
-        elif path.startswith(f"{_METHODS}res/"):
-            self._method_answer(path, dict(parse_qsl(query)).get("$rid", ""), payload)
-        else:
-            LOG.info("%s published to %s, which is no topic of its own", self._device_id, topic)
-            self._connection.close()
+        request_id = dict(pair.partition("=")[::2] for pair in query.split("&")).get("$rid", "")
+        operation = self._operation(topic, path)
+        rule = self._faults.next(_SERVICE, operation)
+        if rule is not None and await self._went_wrong(rule, operation, request_id):
+            return
+        match operation:
+            case "telemetry":
+                self._telemetry(topic.removeprefix(self._events), payload)
+            case "twinGet":
+                await self._twin_answer(200, request_id, self._hub.device_view(self._device_id))
+            case "twinReport":
+                await self._report(request_id, payload)
+            case "methodAnswer":
+                self._method_answer(path, request_id, payload)
+            case _:
+                self._end(f"published to {topic!r}, which is no topic of its own")
+
+    def _operation(self, topic: str, path: str) -> str:
+        if topic.startswith(self._events):
+            return "telemetry"
+        if path.startswith(_METHOD_ANSWERS):
+            return "methodAnswer"
+        return {_TWIN_GET: "twinGet", _TWIN_REPORT: "twinReport"}.get(path, "unknown")
+
+    async def _went_wrong(self, rule: Rule, operation: str, request_id: str) -> bool:
+        """Let a planned fault happen; tell whether the request got lost by it."""
+        await asyncio.sleep(rule.latency_ms / 1000)
+        if rule.drop is not None:
+            self._end(f"loses the connection by a planned fault ({rule.drop})")
+            return rule.drop == "request"
+        if rule.status is not None and operation.startswith("twin"):
+            await self._twin_answer(rule.status, request_id, None)
+        elif rule.status is not None:
+            self._end(f"loses the connection by a planned fault ({rule.status}): MQTT has no status for {operation}")
+        return rule.status is not None
+
+    def _end(self, why: str) -> None:
+        LOG.info("device %s of %s %s", self._device_id, self._hub.host_name, why)
+        self._connection.close()
 
     async def closed(self) -> None:
         """Leave the hub."""
         self._hub.disconnected(self._device_id, self)
         for call in self._calls.values():
-            call.cancel()
+            if not call.done():
+                call.set_exception(errors.gone())
 
-    # --- twin ---
+    # --- telemetry and twin ---
 
-    async def _twin_request(self, path: str, request_id: str, payload: bytes) -> None:
+    def _telemetry(self, bag: str, payload: bytes) -> None:
+        size = len(payload) + len(bag.encode())
+        if size > messages.SIZE_LIMIT:
+            self._end(f"sent a message of {size} bytes; at most {messages.SIZE_LIMIT} are allowed")
+        else:
+            self._hub.receive(self._device_id, payload, messages.property_bag(bag))
+
+    async def _report(self, request_id: str, payload: bytes) -> None:
         try:
-            if path == f"{_TWIN}GET/":
-                await self._twin_answer(200, request_id, self._hub.device_view(self._device_id))
-            elif path == f"{_TWIN}PATCH/properties/reported/":
-                version = self._hub.report(self._device_id, _json(payload))
-                await self._twin_answer(204, request_id, None, version)
+            version = self._hub.report(self._device_id, _json(payload))
         except HubError as error:
-            await self._twin_answer(error.status, request_id, {"errorCode": error.code, "message": error.message})
+            body = {"errorCode": error.number, "message": error.message}
+            await self._twin_answer(error.status, request_id, body)
+        else:
+            await self._twin_answer(204, request_id, None, version)
 
     async def _twin_answer(self, status: int, request_id: str, body: Any, version: int | None = None) -> None:
-        topic = f"{_TWIN}res/{status}/?$rid={request_id}" + (f"&$version={version}" if version is not None else "")
-        await self._connection.publish(topic, b"" if body is None else json.dumps(body).encode())
+        if f"{_TWIN_ANSWERS}#" in self._filters:
+            topic = f"{_TWIN_ANSWERS}{status}/?$rid={request_id}" + ("" if version is None else f"&$version={version}")
+            await self._connection.publish(topic, b"" if body is None else json.dumps(body).encode())
 
     # --- state.ConnectedDevice ---
 
+    @property
+    def takes_methods(self) -> bool:
+        """Whether it has subscribed to direct methods."""
+        return f"{_METHOD_CALLS}#" in self._filters
+
     async def desired_changed(self, patch: Mapping[str, Any], version: int) -> None:
         """Tell the device, if it listens."""
-        if any(each.startswith(f"{_TWIN}PATCH/properties/desired") for each in self._filters):
-            topic = f"{_TWIN}PATCH/properties/desired/?$version={version}"
-            await self._connection.publish(topic, json.dumps({**patch, "$version": version}).encode())
+        if f"{_TWIN_DESIRED}#" in self._filters:
+            payload = json.dumps({**patch, "$version": version}).encode()
+            await self._connection.publish(f"{_TWIN_DESIRED}?$version={version}", payload)
 
     async def invoke(self, method: str, payload: Any, seconds: float) -> tuple[int, Any]:
         """Call a direct method of the device.
 
         Raises:
-            HubError: 404 if it does not listen for methods, 504 if it does not answer in time.
+            HubError: 404 if it leaves meanwhile, 504 if it does not answer in time.
         """
-        if not any(each.startswith(_METHODS) for each in self._filters):
-            raise errors.not_online(self._device_id)
         request_id = uuid.uuid4().hex
         call: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
         self._calls[request_id] = call
         try:
-            topic = f"{_METHODS}POST/{method}/?$rid={request_id}"
-            await self._connection.publish(topic, json.dumps(payload).encode())
+            await self._connection.publish(f"{_METHOD_CALLS}{method}/?$rid={request_id}", json.dumps(payload).encode())
             async with asyncio.timeout(seconds):
                 return await call
-        except (TimeoutError, asyncio.CancelledError):
-            raise errors.timed_out(self._device_id) from None
+        except TimeoutError:
+            raise errors.timed_out() from None
         finally:
             del self._calls[request_id]
 
     def _method_answer(self, path: str, request_id: str, payload: bytes) -> None:
-        status = path.removeprefix(f"{_METHODS}res/").strip("/")
-        call = self._calls.get(request_id)
-        if call is not None and not call.done() and status.lstrip("-").isdecimal():
+        call, status = self._calls.get(request_id), path.removeprefix(_METHOD_ANSWERS).strip("/")
+        if call is None or call.done():
+            return  # it came too late
+        try:
             call.set_result((int(status), _json(payload) if payload else None))
+        except (ValueError, HubError):
+            self._end(f"answered a method with status {status!r} and {len(payload)} bytes: no number, or no JSON")
 
     def drop(self) -> None:
         """End the connection."""

@@ -1,14 +1,30 @@
-"""A hub's own error bodies: ``{"Message": "ErrorCode:...", "ExceptionMessage": "Tracking ID:..."}``.
+"""A hub's own error bodies: ``{"Message": "ErrorCode:DeviceNotFound;...", "ExceptionMessage": "Tracking ID:..."}``.
 
-Codes: Microsoft, "Azure IoT Hub common errors" and the REST reference.
+Direct methods have another form: there ``Message`` is JSON text with ``errorCode``, ``trackingId``, ``message``,
+``info`` and ``timestampUtc``. Codes and texts: Microsoft, "Troubleshoot Azure IoT Hub error codes", and public issue
+threads that quote answers of the service.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from devstack.emulator.wire import WireError
+
+NUMBERS = {
+    "ArgumentInvalid": 400004,
+    "IotHubUnauthorizedAccess": 401002,
+    "IotHubUnauthorized": 401003,
+    "DeviceNotFound": 404001,
+    "DeviceNotOnline": 404103,
+    "DeviceAlreadyExists": 409001,
+    "PreconditionFailed": 412001,
+    "NotImplemented": 501001,
+    "GatewayTimeout": 504101,
+}
+"""The number that stands for each code where the service gives numbers."""
 
 
 class HubError(Exception):
@@ -17,19 +33,41 @@ class HubError(Exception):
     Attributes:
         status: HTTP status, also of an MQTT answer.
         code: such as ``DeviceNotFound``.
+        timeout: how long the hub waited for a device before it gave up.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, timeout: timedelta | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.timeout = timeout
+
+    @property
+    def number(self) -> int:
+        """The code as a number, such as 404001."""
+        return NUMBERS[self.code]
 
     def on_the_wire(self) -> WireError:
-        """Give it as an HTTP answer."""
-        tracking = f"Tracking ID:{uuid.uuid4().hex}-TimeStamp:{datetime.now(UTC):%m/%d/%Y %H:%M:%S}"
-        body = {"Message": f"ErrorCode:{self.code};{self.message}", "ExceptionMessage": tracking}
+        """Give it as an HTTP answer of the registry or the twins."""
+        body = {"Message": f"ErrorCode:{self.code};{self.message}", "ExceptionMessage": f"Tracking ID:{_tracking_id()}"}
         return WireError(self.status, body, {"iothub-errorcode": self.code})
+
+    def of_a_method_on_the_wire(self) -> WireError:
+        """Give it as an HTTP answer to the call of a direct method."""
+        described = {
+            "errorCode": self.number,
+            "trackingId": _tracking_id(),
+            "message": self.message,
+            "info": {} if self.timeout is None else {"timeout": f"{self.timeout!s:0>8}"},
+            "timestampUtc": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        }
+        body = {"Message": json.dumps(described), "ExceptionMessage": ""}
+        return WireError(self.status, body, {"iothub-errorcode": self.code})
+
+
+def _tracking_id() -> str:
+    return f"{uuid.uuid4().hex}-G:0-TimeStamp:{datetime.now(UTC):%m/%d/%Y %H:%M:%S}"
 
 
 def bad_argument(message: str) -> HubError:
@@ -38,18 +76,42 @@ def bad_argument(message: str) -> HubError:
 
 
 def unauthorized(message: str) -> HubError:
-    """401: the caller is not let in."""
+    """401: the hub does not know who is calling."""
     return HubError(401, "IotHubUnauthorizedAccess", message)
+
+
+def no_role(method: str, path: str) -> HubError:
+    """401, not 403: the caller is known, and has no role at the hub."""
+    return HubError(
+        401,
+        "IotHubUnauthorized",
+        f"The principal is not authorized for {method} on {path} due to no assigned permissions",
+    )
 
 
 def not_found(device_id: str) -> HubError:
     """404: no such device."""
-    return HubError(404, "DeviceNotFound", f"DeviceId : {device_id} not found")
+    return HubError(404, "DeviceNotFound", device_id)
 
 
-def not_online(device_id: str) -> HubError:
+def not_registered() -> HubError:
+    """404: no such device, in the words of direct methods."""
+    return HubError(404, "DeviceNotFound", "Not registered")
+
+
+def not_online(waited: timedelta) -> HubError:
     """404: the device is not connected, or does not listen for methods."""
-    return HubError(404, "DeviceNotOnline", f"Device {device_id} is not connected")
+    return HubError(404, "DeviceNotOnline", "Timed out waiting for device to connect.", timeout=waited)
+
+
+def gone() -> HubError:
+    """404: the device disconnected while it was being called."""
+    return HubError(404, "DeviceNotOnline", "Device unavailable")
+
+
+def timed_out() -> HubError:
+    """504: the device did not answer in time."""
+    return HubError(504, "GatewayTimeout", "Timed out waiting for the response from device.")
 
 
 def exists(device_id: str) -> HubError:
@@ -57,14 +119,9 @@ def exists(device_id: str) -> HubError:
     return HubError(409, "DeviceAlreadyExists", f"A device with ID '{device_id}' is already registered.")
 
 
-def precondition_failed(device_id: str) -> HubError:
+def precondition_failed() -> HubError:
     """412: the ETag is another."""
-    return HubError(412, "PreconditionFailed", f"Precondition failed: the ETag of device {device_id} does not match.")
-
-
-def timed_out(device_id: str) -> HubError:
-    """504: the device did not answer in time."""
-    return HubError(504, "GatewayTimeout", f"Timed out waiting for the response from device {device_id}.")
+    return HubError(412, "PreconditionFailed", "Precondition failed: Invalid ETag")
 
 
 def not_offered(what: str) -> HubError:

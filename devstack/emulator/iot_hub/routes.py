@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from devstack.emulator.identity.errors import Refusal
+from devstack.emulator.identity.errors import Forbidden, Unauthenticated
 from devstack.emulator.identity.sas import verify_sas
 from devstack.emulator.identity.tokens import IOT_HUB_AUDIENCE
-from devstack.emulator.iot_hub import errors, queries
+from devstack.emulator.iot_hub import bulk, errors
 from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.wire import json_body
 
@@ -24,27 +25,39 @@ if TYPE_CHECKING:
     Operation = Callable[[web.Request, IotHub], Awaitable[web.Response]]
 
 PAGE = 1000
-BULK_LIMIT = 100
-_METHOD_SECONDS = 30
+DEFAULT_PAGE = 100
+METHOD_SECONDS = range(5, 301)
+CONNECT_SECONDS = range(301)
+_DEFAULT_METHOD_SECONDS = 30
+_METHOD_NAME = re.compile(r"[A-Za-z0-9!#%&'*+.^_`|~-]+")
+_MODULES = "/devices/{id}/modules/{module}"
 _MISSING = (
     ("GET", "/devices/{id}/modules", "modules"),
-    ("PUT", "/devices/{id}/modules/{module}", "modules"),
-    ("GET", "/devices/{id}/modules/{module}", "modules"),
+    *((method, _MODULES, "modules") for method in ("GET", "PUT", "DELETE")),
+    *((method, "/twins/{id}/modules/{module}", "modules") for method in ("GET", "PATCH", "PUT")),
+    ("POST", "/twins/{id}/modules/{module}/methods", "modules"),
+    ("DELETE", "/devices/{id}/commands", "cloud-to-device messages"),
+    ("GET", "/messages/serviceBound/feedback", "cloud-to-device messages"),
     ("GET", "/configurations", "configurations"),
-    ("PUT", "/configurations/{id}", "configurations"),
+    *((method, "/configurations/{id}", "configurations") for method in ("GET", "PUT", "DELETE")),
+    ("POST", "/configurations/testQueries", "configurations"),
+    ("POST", "/devices/{id}/applyConfigurationContent", "configurations"),
     ("POST", "/jobs/create", "jobs"),
+    *((method, "/jobs/{id}", "jobs") for method in ("GET", "DELETE")),
     ("GET", "/jobs", "jobs"),
-    ("PUT", "/jobs/v2/{id}", "jobs"),
+    ("GET", "/jobs/v2/query", "jobs"),
+    *((method, "/jobs/v2/{id}", "jobs") for method in ("GET", "PUT")),
+    ("POST", "/jobs/v2/{id}/cancel", "jobs"),
+    *((method, "/digitaltwins/{id}", "digital twins") for method in ("GET", "PATCH")),
 )
 
 
 def routes(context: Context, hubs: IotHubs) -> list[web.RouteDef]:
     """All routes of the registry."""
     table: list[tuple[str, str, Operation]] = [
-        *((method, path, _missing(what)) for method, path, what in _MISSING),
         ("POST", "/devices/query", query),
         ("GET", "/devices", list_identities),
-        ("POST", "/devices", bulk),
+        ("POST", "/devices", change_many_in(context)),
         ("GET", "/devices/{id}", get_identity),
         ("PUT", "/devices/{id}", put_identity),
         ("DELETE", "/devices/{id}", delete_identity),
@@ -54,6 +67,7 @@ def routes(context: Context, hubs: IotHubs) -> list[web.RouteDef]:
         ("PATCH", "/twins/{id}", update_twin),
         ("PUT", "/twins/{id}", replace_twin),
         ("POST", "/twins/{id}/methods", invoke_method),
+        *((method, path, _missing(what)) for method, path, what in _MISSING),
     ]
     return [web.route(method, path, _guarded(context, hubs, operation)) for method, path, operation in table]
 
@@ -66,8 +80,10 @@ def _guarded(context: Context, hubs: IotHubs, operation: Operation) -> Callable[
             if not request.query.get("api-version"):
                 raise errors.bad_argument("api-version is required, e.g. ?api-version=2021-04-12")
             return await operation(request, hub)
-        except Refusal as refusal:
+        except Unauthenticated as refusal:
             raise errors.unauthorized(refusal.reason).on_the_wire() from None
+        except Forbidden:
+            raise errors.no_role(request.method, request.path).on_the_wire() from None
         except HubError as error:
             raise error.on_the_wire() from None
 
@@ -120,53 +136,20 @@ async def delete_identity(request: web.Request, hub: IotHub) -> web.Response:
 
 async def list_identities(request: web.Request, hub: IotHub) -> web.Response:
     """List identities, at most 1,000."""
-    top = request.query.get("top", str(PAGE))
-    if not top.isdecimal() or not 1 <= int(top) <= PAGE:
-        raise errors.bad_argument(f"top {top!r} is not from 1 to {PAGE}.")
-    return web.json_response(hub.identities(limit=int(top)))
+    top = request.query.get("top", "")
+    within = top.isdecimal() and 1 <= int(top) <= PAGE
+    return web.json_response(hub.identities(limit=int(top) if within else PAGE))
 
 
-async def bulk(request: web.Request, hub: IotHub) -> web.Response:
+def change_many_in(context: Context) -> Operation:
     """Create, change or delete up to 100 identities, each by its import mode."""
-    entries = await _body(request)
-    if not isinstance(entries, list) or len(entries) > BULK_LIMIT:
-        raise errors.bad_argument(f"A bulk operation has a list of at most {BULK_LIMIT} devices.")
-    failures = [failure for entry in entries if (failure := _one_of_many(hub, entry))]
-    body = {"isSuccessful": not failures, "errors": failures, "warnings": []}
-    return web.json_response(body, status=400 if failures else 200)
 
+    async def change_many(request: web.Request, hub: IotHub) -> web.Response:
+        failures = await bulk.change(context.store, hub, await _body(request))
+        body = {"isSuccessful": not failures, "errors": failures, "warnings": []}
+        return web.json_response(body, status=400 if failures else 200)
 
-def _one_of_many(hub: IotHub, entry: Any) -> dict[str, Any] | None:
-    device_id, mode = str(entry.get("id", "")), entry.get("importMode", "create")
-    identity = {name: value for name, value in entry.items() if name not in {"id", "importMode", "eTag"}}
-    etag = entry.get("eTag")
-    try:
-        match mode:
-            case "create":
-                hub.put(device_id, identity, None)
-            case "update":
-                hub.put(device_id, identity, "*")
-            case "updateIfMatchETag":
-                hub.put(device_id, identity, etag)
-            case "createOrUpdate":
-                hub.put(device_id, identity, "*" if _exists(hub, device_id) else None)
-            case "delete":
-                hub.delete(device_id, None)
-            case "deleteIfMatchETag":
-                hub.delete(device_id, etag)
-            case _:
-                raise errors.bad_argument(f"importMode {mode!r} is not offered.")
-    except HubError as error:
-        return {"deviceId": device_id, "errorCode": error.code, "errorStatus": error.message}
-    return None
-
-
-def _exists(hub: IotHub, device_id: str) -> bool:
-    try:
-        hub.get(device_id)
-    except HubError:
-        return False
-    return True
+    return change_many
 
 
 async def device_statistics(_request: web.Request, hub: IotHub) -> web.Response:
@@ -197,32 +180,49 @@ async def replace_twin(request: web.Request, hub: IotHub) -> web.Response:
 
 
 async def query(request: web.Request, hub: IotHub) -> web.Response:
-    """Find twins."""
+    """Find twins, a page at a time."""
     body = await _body(request)
-    wanted = queries.predicate(str(body.get("query", "")) if isinstance(body, dict) else "")
-    size, after = request.headers.get("x-ms-max-item-count", "100"), _continuation(request)
+    size = request.headers.get("x-ms-max-item-count", str(DEFAULT_PAGE))
     if not size.isdecimal() or int(size) < 1:
-        raise errors.bad_argument(f"x-ms-max-item-count {size!r} is no number from 1.")
-    found = [twin for identity in hub.identities(limit=1_000_000) if wanted(twin := hub.twin(identity["deviceId"]))]
-    page = [twin for twin in found if twin["deviceId"] > after][: int(size)]
-    headers = {"x-ms-item-type": "twin", "x-ms-continuation": ""}
-    if page and page[-1]["deviceId"] != found[-1]["deviceId"]:
-        headers["x-ms-continuation"] = base64.b64encode(page[-1]["deviceId"].encode()).decode()
+        raise errors.bad_argument(f"x-ms-max-item-count {size!r} is no whole number from 1.")
+    wanted = body.get("query") if isinstance(body, dict) else None
+    page, last = hub.find(wanted, after=_continuation(request), size=min(int(size), PAGE))
+    headers = {"x-ms-item-type": "Twin"}
+    if last is not None:
+        headers["x-ms-continuation"] = base64.b64encode(last.encode()).decode()
     return web.json_response(page, headers=headers)
 
 
 def _continuation(request: web.Request) -> str:
+    given = request.headers.get("x-ms-continuation", "")
     try:
-        return base64.b64decode(request.headers.get("x-ms-continuation", "")).decode()
+        return base64.b64decode(given, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise errors.bad_argument("x-ms-continuation is none that this hub gave.") from None
+        raise errors.bad_argument(f"x-ms-continuation {given!r} is none that this hub gave.") from None
 
 
 async def invoke_method(request: web.Request, hub: IotHub) -> web.Response:
-    """Call a direct method of a connected device."""
+    """Call a direct method of a device."""
     body = await _body(request)
-    if not isinstance(body, dict) or not body.get("methodName"):
-        raise errors.bad_argument("methodName is required.")
-    seconds = float(body.get("responseTimeoutInSeconds") or _METHOD_SECONDS)
-    status, payload = await hub.connected(_id(request)).invoke(str(body["methodName"]), body.get("payload"), seconds)
+    name = body.get("methodName") if isinstance(body, dict) else None
+    if not isinstance(name, str) or not _METHOD_NAME.fullmatch(name):
+        raise errors.bad_argument(
+            f"methodName {name!r} is not made of ASCII letters, digits and ! # % & ' * + . ^ _ ` | ~ -."
+        )
+    waits = _seconds(body, "connectTimeoutInSeconds", CONNECT_SECONDS, 0)
+    answers_within = _seconds(body, "responseTimeoutInSeconds", METHOD_SECONDS, _DEFAULT_METHOD_SECONDS)
+    try:
+        device = await hub.listening(_id(request), waits)
+        status, payload = await device.invoke(name, body.get("payload"), answers_within)
+    except HubError as error:
+        raise error.of_a_method_on_the_wire() from None
     return web.json_response({"status": status, "payload": payload})
+
+
+def _seconds(body: dict[str, Any], name: str, allowed: range, default: int) -> int:
+    given = body.get(name)
+    if given is None:
+        return default
+    if isinstance(given, bool) or not isinstance(given, int) or given not in allowed:
+        raise errors.bad_argument(f"{name} {given!r} is no whole number from {allowed[0]} to {allowed[-1]}.")
+    return given

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import re
-import secrets
-import uuid
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from devstack.emulator.iot_hub import errors, twins
+from devstack.emulator.iot_hub import errors, identities, queries, twins
+from devstack.emulator.iot_hub.messages import Telemetry
 
 if TYPE_CHECKING:
-    from devstack.emulator.context import Context
+    from collections.abc import Collection
 
-_DEVICE_ID = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
-_TELEMETRY_KEPT = 100
-_NEVER = "0001-01-01T00:00:00Z"
-_STATUSES = ("enabled", "disabled")
-_AUTHENTICATION = ("sas", "selfSigned", "certificateAuthority")
+    from devstack.emulator.context import Context
 
 
 class ConnectedDevice(Protocol):
     """A device's open connection."""
+
+    @property
+    def takes_methods(self) -> bool:
+        """Whether it has subscribed to direct methods."""
+        ...
 
     async def desired_changed(self, patch: Mapping[str, Any], version: int) -> None:
         """Tell the device of changed desired properties."""
@@ -46,8 +47,11 @@ class IotHub:
         self._store = context.store
         self._devices = f"hub.{host_name}.device"
         self._twins = f"hub.{host_name}.twin"
-        self._messages = f"hub.{host_name}.telemetry"
+        self._subscriptions = f"hub.{host_name}.subscriptions"
+        self._telemetry = Telemetry(context.store, host_name)
         self._connected: dict[str, ConnectedDevice] = {}
+        self._ready = asyncio.Event()
+        """Set, and made anew, whenever a device connects or begins to take methods."""
 
     def _now(self) -> str:
         return self._context.clock().isoformat().replace("+00:00", "Z")
@@ -63,7 +67,15 @@ class IotHub:
         found = self._store.get(self._devices, device_id)
         if found is None:
             raise errors.not_found(device_id)
-        return {**found, "connectionState": "Connected" if device_id in self._connected else "Disconnected"}
+        return self._shown(found)
+
+    def _shown(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        state = "Connected" if identity["deviceId"] in self._connected else "Disconnected"
+        return {**identity, "connectionState": state}
+
+    def has(self, device_id: str) -> bool:
+        """Tell whether there is such an identity."""
+        return self._store.get(self._devices, device_id) is not None
 
     def put(self, device_id: str, body: Any, if_match: str | None) -> dict[str, Any]:
         """Create an identity (no ETag), or change the one that has this ETag (or any, ``*``).
@@ -77,36 +89,12 @@ class IotHub:
         if present is not None and if_match is None:
             raise errors.exists(device_id)
         if present is not None and not matches(if_match, present["etag"]):
-            raise errors.precondition_failed(device_id)
-        identity = self._checked(device_id, body, present)
+            raise errors.precondition_failed()
+        identity = identities.changed(device_id, body, present, self._now())
         self._keep(identity, present)
         return self.get(device_id)
 
-    def _checked(self, device_id: str, body: Any, present: Mapping[str, Any] | None) -> dict[str, Any]:
-        if not isinstance(body, dict) or body.get("deviceId", device_id) != device_id:
-            raise errors.bad_argument(f"The body must be a device identity with deviceId {device_id!r}.")
-        if not _DEVICE_ID.fullmatch(device_id):
-            raise errors.bad_argument(f"{device_id!r} is no device id.")
-        before: Mapping[str, Any] = present or {}
-        status = body.get("status") or before.get("status", "enabled")
-        if status not in _STATUSES:
-            raise errors.bad_argument(f"status {status!r} is none of {', '.join(_STATUSES)}.")
-        now = self._now()
-        return {
-            "deviceId": device_id,
-            "generationId": before.get("generationId") or str(secrets.randbelow(10**18)),
-            "etag": base64.b64encode(secrets.token_bytes(6)).decode(),
-            "status": status,
-            "statusReason": body.get("statusReason"),
-            "statusUpdatedTime": before["statusUpdatedTime"] if before.get("status") == status else now,
-            "connectionStateUpdatedTime": before.get("connectionStateUpdatedTime", _NEVER),
-            "lastActivityTime": before.get("lastActivityTime", _NEVER),
-            "cloudToDeviceMessageCount": 0,
-            "authentication": _checked_authentication(body.get("authentication") or before.get("authentication")),
-            "capabilities": body.get("capabilities") or before.get("capabilities") or {"iotEdge": False},
-        }
-
-    def _keep(self, identity: dict[str, Any], present: Mapping[str, Any] | None) -> None:
+    def _keep(self, identity: Mapping[str, Any], present: Mapping[str, Any] | None) -> None:
         device_id = identity["deviceId"]
         with self._store.transaction():
             self._store.put(self._devices, device_id, identity)
@@ -123,19 +111,19 @@ class IotHub:
         """
         present = self.get(device_id)
         if not matches(if_match, present["etag"]):
-            raise errors.precondition_failed(device_id)
+            raise errors.precondition_failed()
         self.remove(device_id)
 
     def remove(self, device_id: str) -> None:
-        """Delete an identity with its twin, if it exists, as when DPS moves a device."""
+        """Delete an identity with its twin, if it exists, as when DPS moves a device. Its telemetry stays."""
         with self._store.transaction():
-            self._store.delete(self._devices, device_id)
-            self._store.delete(self._twins, device_id)
+            for kind in (self._devices, self._twins, self._subscriptions):
+                self._store.delete(kind, device_id)
         self.disconnect(device_id)
 
     def identities(self, *, limit: int) -> list[dict[str, Any]]:
         """List identities by id."""
-        return [self.get(device_id) for device_id, _ in self._store.scan(self._devices, limit=limit)]
+        return [self._shown(body) for _, body in self._store.scan(self._devices, limit=limit)]
 
     def statistics(self) -> dict[str, int]:
         """Count identities."""
@@ -161,11 +149,13 @@ class IotHub:
         A disabled identity stays disabled. The twin is made once, and made anew only when the policy says so.
         """
         present = self._store.get(self._devices, device_id)
-        authentication = {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": thumbprint}}
-        body = {"deviceId": device_id, "authentication": authentication, "capabilities": {"iotEdge": iot_edge}}
-        identity = self._checked(device_id, {**body, "statusReason": (present or {}).get("statusReason")}, present)
+        body = {
+            "authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": thumbprint}},
+            "capabilities": {"iotEdge": iot_edge},
+            "statusReason": present["statusReason"] if present else None,
+        }
         with self._store.transaction():
-            self._keep(identity, present)
+            self._keep(identities.changed(device_id, body, present, self._now()), present)
             if present is None or reset_twin:
                 self._store.put(self._twins, device_id, twins.new_twin(initial_twin, self._now()))
 
@@ -178,21 +168,25 @@ class IotHub:
             HubError: 404.
         """
         identity, twin = self.get(device_id), self._twin(device_id)
+        authentication = identity["authentication"]
         return {
             "deviceId": device_id,
-            "etag": base64.b64encode(str(twin["version"]).encode()).decode(),
+            "etag": base64.b64encode(int(twin["revision"]).to_bytes(8)).decode(),
             "deviceEtag": identity["etag"],
             "status": identity["status"],
+            "statusReason": identity["statusReason"],
             "statusUpdateTime": identity["statusUpdatedTime"],
             "connectionState": identity["connectionState"],
             "lastActivityTime": identity["lastActivityTime"],
             "cloudToDeviceMessageCount": 0,
-            "authenticationType": identity["authentication"]["type"],
-            "x509Thumbprint": identity["authentication"].get("x509Thumbprint"),
+            "authenticationType": authentication["type"],
+            "x509Thumbprint": authentication["x509Thumbprint"],
             "version": twin["version"],
             "tags": twin["tags"],
             "properties": {"desired": twin["desired"], "reported": twin["reported"]},
             "capabilities": identity["capabilities"],
+            "deviceScope": identity["deviceScope"],
+            "parentScopes": identity["parentScopes"],
         }
 
     def _twin(self, device_id: str) -> dict[str, Any]:
@@ -201,32 +195,70 @@ class IotHub:
             raise errors.not_found(device_id)
         return found
 
+    def write_twin(self, device_id: str, body: Any, if_match: str | None, *, replace: bool) -> dict[str, Any] | None:
+        """Merge into, or replace, tags and desired properties.
+
+        Returns:
+            The desired properties' part of the change, for the device; None if it has none.
+
+        Raises:
+            HubError: 400, 404, 412.
+        """
+        twin = self._twin(device_id)
+        if not matches(if_match, self.twin(device_id)["etag"]):
+            raise errors.precondition_failed()
+        if not isinstance(body, dict) or not isinstance(body.get("properties"), dict | None):
+            raise errors.bad_argument('The body must be a twin: {"tags": {...}, "properties": {"desired": {...}}}.')
+        empty: dict[str, Any] | None = {} if replace else None
+        tags, desired = body.get("tags", empty), (body.get("properties") or {}).get("desired", empty)
+        changed = {**twin, "version": twin["version"] + 1, "revision": twin["revision"] + 1}
+        if tags is not None:
+            changed["tags"] = twins.with_tags(twin, tags, replace=replace)
+        if desired is not None:
+            changed["desired"] = twins.with_desired(twin, desired, self._now(), replace=replace)
+        self._store.put(self._twins, device_id, changed)
+        return None if desired is None else twins.plain(desired)
+
     async def change_twin(self, device_id: str, body: Any, if_match: str | None, *, replace: bool) -> dict[str, Any]:
         """Merge into, or replace, tags and desired properties, and tell the device.
 
         Raises:
             HubError: 400, 404, 412.
         """
-        if not isinstance(body, dict):
-            raise errors.bad_argument("The body must be a twin.")
-        shown, twin = self.twin(device_id), self._twin(device_id)
-        if not matches(if_match, shown["etag"]):
-            raise errors.precondition_failed(device_id)
-        tags, desired = body.get("tags"), (body.get("properties") or {}).get("desired")
-        changed = {**twin, "version": twin["version"] + 1}
-        if tags is not None or replace:
-            changed["tags"] = twins.with_tags({} if replace else twin["tags"], tags or {})
-        if desired is not None or replace:
-            base = twins.section({}, self._now(), twin["desired"]["$version"]) if replace else twin["desired"]
-            changed["desired"] = twins.patched(base, desired or {}, self._now())
-        self._store.put(self._twins, device_id, changed)
+        patch = self.write_twin(device_id, body, if_match, replace=replace)
+        changed = self.twin(device_id)
         device = self._connected.get(device_id)
-        if device is not None and desired is not None:
-            await device.desired_changed(twins.plain(desired), changed["desired"]["$version"])
-        return self.twin(device_id)
+        if device is not None and patch is not None:
+            await device.desired_changed(patch, changed["properties"]["desired"]["$version"])
+        return changed
+
+    def find(self, query: Any, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Find twins, by device id.
+
+        Args:
+            query: in the query language.
+            after: the last device id of the page before.
+            size: how many at most.
+
+        Returns:
+            A page, and its last device id when more follow.
+
+        Raises:
+            HubError: 400, 501.
+        """
+        wanted = queries.predicate(query)
+        page: list[dict[str, Any]] = []
+        for device_id, _ in self._store.scan(self._devices, after=after):
+            twin = self.twin(device_id)
+            if not wanted(twin):
+                continue
+            if len(page) == size:
+                return page, page[-1]["deviceId"]
+            page.append(twin)
+        return page, None
 
     def device_view(self, device_id: str) -> dict[str, Any]:
-        """Give a twin as its device reads it: no tags."""
+        """Give a twin as its device reads it: no tags, no metadata."""
         twin = self._twin(device_id)
         return {
             name: {**twins.plain(twin[name]), "$version": twin[name]["$version"]} for name in ("desired", "reported")
@@ -235,16 +267,17 @@ class IotHub:
     def report(self, device_id: str, patch: Any) -> int:
         """Merge what a device reports, and give the new version.
 
+        The twin's ETag stays: it guards tags and desired properties, which the device does not write.
+
         Raises:
             HubError: 400.
         """
         twin = self._twin(device_id)
-        reported = twins.patched(twin["reported"], patch, self._now())
+        reported = twins.with_reported(twin, patch, self._now())
         self._store.put(self._twins, device_id, {**twin, "reported": reported, "version": twin["version"] + 1})
-        version: int = reported["$version"]
-        return version
+        return int(reported["$version"])
 
-    # --- connections and telemetry ---
+    # --- connections ---
 
     def connect(self, device_id: str, device: ConnectedDevice) -> None:
         """Enter a connection; an older one of the same device ends."""
@@ -252,58 +285,82 @@ class IotHub:
         self._connected[device_id] = device
         if older is not None:
             older.drop()
-        self._touch(device_id)
+        now = self._now()
+        self._touch(device_id, connectionStateUpdatedTime=now, lastActivityTime=now)
+        self.announce()
 
     def disconnected(self, device_id: str, device: ConnectedDevice) -> None:
         """Forget a connection that ended."""
         if self._connected.get(device_id) is device:
             del self._connected[device_id]
+            self._touch(device_id, connectionStateUpdatedTime=self._now())
 
     def disconnect(self, device_id: str) -> None:
         """End a device's connection, if it has one."""
-        device = self._connected.pop(device_id, None)
+        device = self._connected.get(device_id)
         if device is not None:
+            self.disconnected(device_id, device)
             device.drop()
 
-    def connected(self, device_id: str) -> ConnectedDevice:
-        """Find a device's connection.
+    def announce(self) -> None:
+        """Let those look again who wait for a device."""
+        self._ready.set()
+        self._ready = asyncio.Event()
+
+    async def listening(self, device_id: str, seconds: float) -> ConnectedDevice:
+        """Find the connection of a device that takes direct methods; wait for it if need be.
 
         Raises:
-            HubError: 404, it is not connected.
+            HubError: 404, there is no such device, or none connected within so many seconds.
         """
-        self.get(device_id)
-        device = self._connected.get(device_id)
-        if device is None:
-            raise errors.not_online(device_id)
-        return device
+        if not self.has(device_id):
+            raise errors.not_registered()
+        try:
+            async with asyncio.timeout(seconds):
+                while (device := self._connected.get(device_id)) is None or not device.takes_methods:
+                    await self._ready.wait()
+                return device
+        except TimeoutError:
+            raise errors.not_online(timedelta(seconds=seconds)) from None
 
     @property
     def connected_count(self) -> int:
         """How many devices are connected."""
         return len(self._connected)
 
-    def _touch(self, device_id: str) -> None:
+    def subscriptions(self, device_id: str) -> frozenset[str]:
+        """Give the topic filters that a device's persistent session holds (MQTT 3.1.1, section 3.1.2.4)."""
+        found = self._store.get(self._subscriptions, device_id)
+        return frozenset(found["filters"]) if found else frozenset()
+
+    def remember_subscriptions(self, device_id: str, filters: Collection[str]) -> None:
+        """Keep the topic filters of a persistent session, or forget them with an empty collection."""
+        if filters:
+            self._store.put(self._subscriptions, device_id, {"filters": sorted(filters)})
+        else:
+            self._store.delete(self._subscriptions, device_id)
+
+    def _touch(self, device_id: str, **times: str) -> None:
         found = self._store.get(self._devices, device_id)
         if found is not None:
-            self._store.put(self._devices, device_id, {**found, "lastActivityTime": self._now()})
+            self._store.put(self._devices, device_id, {**found, **times})
+
+    # --- telemetry ---
 
     def receive(self, device_id: str, payload: bytes, properties: Mapping[str, str]) -> None:
         """Keep a device's message; of each device the last hundred are kept."""
-        kept = self._store.get(self._messages, device_id) or {"count": 0, "messages": []}
-        message = {
-            "enqueuedTime": self._now(),
-            "body": payload.decode(errors="replace"),
-            "properties": dict(properties),
-        }
-        kept["count"] += 1
-        kept["messages"] = [*kept["messages"], message][-_TELEMETRY_KEPT:]
-        self._store.put(self._messages, device_id, kept)
-        self._touch(device_id)
+        now = self._now()
+        with self._store.transaction():
+            self._telemetry.add(device_id, payload, properties, now)
+            self._touch(device_id, lastActivityTime=now)
 
     def telemetry(self, device_id: str) -> list[dict[str, Any]]:
         """Give the device's latest messages, oldest first."""
-        kept = self._store.get(self._messages, device_id)
-        return list(kept["messages"]) if kept else []
+        return self._telemetry.latest(device_id)
+
+    def telemetry_count(self, device_id: str) -> int:
+        """Tell how many messages the device has ever sent."""
+        return self._telemetry.count(device_id)
 
 
 class IotHubs(Mapping[str, IotHub]):
@@ -327,28 +384,6 @@ class IotHubs(Mapping[str, IotHub]):
         return self._hubs.get(name) or next(iter(self._hubs.values()))
 
 
-def _checked_authentication(given: Any) -> dict[str, Any]:
-    authentication: dict[str, Any] = {"type": "sas", **(given or {})}
-    kind = authentication["type"]
-    if kind not in _AUTHENTICATION:
-        raise errors.bad_argument(f"authentication.type {kind!r} is none of {', '.join(_AUTHENTICATION)}.")
-    if kind == "sas":
-        keys = authentication.get("symmetricKey") or {}
-        made = {name: keys.get(name) or _key() for name in ("primaryKey", "secondaryKey")}
-        return {"type": "sas", "symmetricKey": made}
-    if kind == "certificateAuthority":
-        return {"type": kind}
-    thumbprints = {name: value for name, value in (authentication.get("x509Thumbprint") or {}).items() if value}
-    for name, value in thumbprints.items():
-        if not re.fullmatch(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}", value):
-            raise errors.bad_argument(f"{name} {value!r} is no SHA-1 or SHA-256 thumbprint in hexadecimal.")
-    return {"type": kind, "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None, **thumbprints}}
-
-
-def _key() -> str:
-    return base64.b64encode(uuid.uuid4().bytes + uuid.uuid4().bytes).decode()
-
-
 def matches(if_match: str | None, etag: str) -> bool:
     """Tell whether an If-Match header lets a change through."""
-    return if_match is None or if_match.strip('"') in {"*", etag}
+    return if_match is None or if_match.removeprefix("W/").strip('"') in {"*", etag}
