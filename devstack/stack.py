@@ -119,6 +119,7 @@ class Stack:
     _running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     _emulator: dict[str, Any] = field(default_factory=dict)
     _host: dict[str, Any] = field(default_factory=dict)
+    _published: bool = False
 
     @classmethod
     def free(
@@ -177,6 +178,7 @@ class Stack:
         if self.with_host:
             self.start_functions_host()
         self._write(self.options.state_dir / "endpoints.json", self.endpoints.to_json())
+        self._published = True
 
     @property
     def _logs(self) -> Path:
@@ -401,7 +403,9 @@ class Stack:
                 process.wait()
             if process.stdout is not None:
                 process.stdout.close()
-        (self.options.state_dir / "endpoints.json").unlink(missing_ok=True)
+        if self._published:  # a stack that did not start must not take away another one's
+            (self.options.state_dir / "endpoints.json").unlink(missing_ok=True)
+            self._published = False
 
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write a file of the owner's only, whole or not at all."""

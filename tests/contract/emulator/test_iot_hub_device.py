@@ -415,7 +415,7 @@ def test_subscriptions_of_a_persistent_session(
 ) -> None:
     """They outlive the connection, as SDKs rely on; what changed in between is not sent; a clean session ends them."""
     received = []
-    for number, (clean, subscribes) in enumerate(((False, True), (False, False), (True, False))):
+    for number, (clean, subscribes) in enumerate(((False, True), (False, False), (True, False), (False, False))):
         registry.update_twin(device_id, desired(missed=number))
         with session(emulator, device_id, certificate, clean=clean) as device:
             if subscribes:
@@ -481,6 +481,22 @@ def test_a_method_waits_for_its_device(
             MethodResponse.create_from_method_request(request, 200)
         )
         assert result.result(PATIENCE).status == 200
+
+
+def test_a_method_waits_for_a_persistent_session(
+    emulator: RunningEmulator, registry: IoTHubRegistryManager, device_id: str, certificate: DeviceCertificate
+) -> None:
+    """A device that had subscribed to methods takes them as soon as it connects again."""
+    with session(emulator, device_id, certificate, clean=False) as device:
+        device.subscribe("$iothub/methods/POST/#")
+    eventually(lambda: connection_state(registry, device_id), lambda state: state == "Disconnected")
+    method = CloudToDeviceMethod(method_name="wake", connect_timeout_in_seconds=60)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(registry.invoke_device_method, device_id, method)
+        with session(emulator, device_id, certificate, clean=False) as device:
+            topic, _ = device.messages.get(timeout=PATIENCE)
+            device.publish(topic.replace("POST/wake", "res/202"))
+            assert result.result(PATIENCE).status == 202
 
 
 def test_a_device_that_leaves_during_a_call(

@@ -165,16 +165,25 @@ def test_sizes(registry: IoTHubRegistryManager, device_id: str) -> None:
     """Tags end at 8 KiB and desired properties at 32 KiB, counted as the hub counts; smaller ones get in again."""
     texts = {f"t{index}": "x" * 4094 for index in range(8)}  # 4,096 each, with its name
     assert registry.update_twin(device_id, patch_of(tags={"t0": texts["t0"], "t1": texts["t1"]})).version == 3
-    assert refused(lambda: registry.update_twin(device_id, patch_of(tags={"n": 1}))) == (
+    assert refused(lambda: registry.update_twin(device_id, patch_of(tags={"n": ""}))) == (
         400,
-        "ErrorCode:ArgumentInvalid;tags would have 8201 bytes; at most 8192 are allowed.",
+        "ErrorCode:ArgumentInvalid;tags would have 8193 bytes; at most 8192 are allowed.",
     )
-    registry.update_twin(device_id, patch_of(texts))
-    assert refused(lambda: registry.update_twin(device_id, patch_of({"yes": True}))) == (
+    assert registry.update_twin(device_id, patch_of(texts)).properties.desired["$version"] == 2
+    assert refused(lambda: registry.update_twin(device_id, patch_of({"n": ""}))) == (
         400,
-        "ErrorCode:ArgumentInvalid;properties.desired would have 32775 bytes; at most 32768 are allowed.",
+        "ErrorCode:ArgumentInvalid;properties.desired would have 32769 bytes; at most 32768 are allowed.",
     )
     assert registry.update_twin(device_id, patch_of({"t0": None})).properties.desired["$version"] == 3
+
+
+def test_what_is_too_large_already_may_shrink() -> None:
+    """Only a change that adds to what is over the limit is refused."""
+    twin = twins.new_twin({"tags": {f"t{index}": "x" * 4094 for index in range(4)}}, "now")
+    assert len(twins.with_tags(twin, {"t0": None}, replace=False)) == 3
+    with pytest.raises(HubError) as caught:
+        twins.with_tags(twin, {"n": [True, 1, None]}, replace=False)
+    assert caught.value.message == "tags would have 16397 bytes; at most 8192 are allowed."
 
 
 @pytest.mark.parametrize(
@@ -341,13 +350,13 @@ def test_queries_that_are_not_understood(query: Any, status: int, message: str) 
 
 
 def test_pages(fresh_emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages follow one another without gap or repetition, and the last one has no continuation."""
+    """Pages follow one another without gap or repetition up to a last one; 100 by default, and 1,000 at most."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", fresh_emulator.ca_file)
     registry = registry_of(fresh_emulator.endpoints)
-    for first in range(0, 250, 50):
-        many = [{"id": f"d{n:03}", "tags": {"even": n % 2 == 0}} for n in range(first, first + 50)]
+    for first in range(0, 1100, 100):
+        many = [{"id": f"d{n:04}", "tags": {"tenth": n % 10 == 0}} for n in range(first, first + 100)]
         assert registry.bulk_create_or_update_devices(many).is_successful
-    query = QuerySpecification(query="SELECT * FROM devices WHERE tags.even = true")
+    query = QuerySpecification(query="SELECT * FROM devices WHERE tags.tenth = true")
     sizes, found, continuation = [], [], None
     while True:
         page = registry.query_iot_hub(query, continuation, 50)
@@ -356,11 +365,11 @@ def test_pages(fresh_emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch)
         continuation = page.continuation_token
         if continuation is None:
             break
-    assert sizes == [50, 50, 25]
-    assert found == [f"d{n:03}" for n in range(0, 250, 2)]
+    assert sizes == [50, 50, 10]
+    assert found == [f"d{n:04}" for n in range(0, 1100, 10)]
     assert page.type == "Twin"
     assert len(registry.query_iot_hub(query).items) == 100
-    assert len(registry.query_iot_hub(query, None, 1000).items) == 125
+    assert len(registry.query_iot_hub(QuerySpecification(query="select * from devices"), None, 5000).items) == 1000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""The stack as one thing: it says what is in its way, leaves others alone, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devstack.outside import until
+from devstack.stack import Stack
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    """Options of a stack on ports and an address of its own."""
+    free = Stack.free(tmp_path).options
+    ports = ",".join(map(str, free.azurite_ports))
+    return [
+        *("--state-dir", str(tmp_path), "--address", free.address, "--functions-port", str(free.functions_port)),
+        *("--azurite-ports", ports, "--https-port", "0", "--identity-port", "0", "--admin-port", "0"),
+    ]
+
+
+def start(options: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "devstack", "run", *options]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ready(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until a stack says so, and give its processes."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("all of it"):
+            return psutil.Process(process.pid).children(recursive=True)
+    raise AssertionError("the stack ended before it was ready")
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(options: list[str], tmp_path: Path) -> None:
+    """The second stack names the port and the option that moves it, ends with 1, and the first one stays whole."""
+    with start(options) as first:
+        ready(first)
+        second = subprocess.run(
+            [sys.executable, "-m", "devstack", "run", *options],
+            cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        address, port = options[options.index("--address") + 1], options[options.index("--functions-port") + 1]
+        assert second.returncode == 1
+        assert second.stderr == (
+            f"port {port} on {address} is in use by another program; stop it, or move with --functions-port\n"
+        )
+        endpoints = json.loads((tmp_path / "endpoints.json").read_text(encoding="utf-8"))
+        assert endpoints["functionsUrl"] == f"http://{address}:{port}"
+        first.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_is_left_behind(options: list[str], tmp_path: Path, how: signal.Signals) -> None:
+    """However the stack ends, all its processes end; asked to end, it takes its endpoints away."""
+    with start(options) as process:
+        children = ready(process)
+        assert len(children) == 3
+        os.kill(process.pid, how)
+        assert process.wait(30) == (-signal.SIGKILL if how is signal.SIGKILL else 0)
+    until("all ended", lambda: ended(children), bool)
+    assert (tmp_path / "endpoints.json").exists() == (how is signal.SIGKILL)
+
+
+def test_a_part_that_ends_by_itself_ends_the_stack_with_its_name(options: list[str]) -> None:
+    """When a part dies, the stack says which, and ends with 1."""
+    with start(options) as process:
+        children = ready(process)
+        emulator = next(each for each in children if "devstack.emulator" in each.cmdline())
+        emulator.kill()
+        assert process.stdout is not None
+        said = process.stdout.read()
+        assert process.wait(30) == 1
+    assert "emulator has ended unexpectedly with status -9" in said
+    until("all ended", lambda: ended(children), bool)
