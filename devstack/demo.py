@@ -176,6 +176,9 @@ def boot(world: outside.World, tell: Narrator, registration_id: str) -> None:
     tell.seen("its bundle was handed out once; a second caller gets 410, with what to do")
     hub, device_id = device.register()
     tell.seen(f"registered at first boot: device {device_id} of {hub}")
+    subject, chain = world.device("press-005").take_pfx()
+    world.check(subject == "CN=press-005" and len(chain) == 1, "the PFX holds leaf, key and chain")
+    tell.seen(f"the PFX of press-005 opens with the password from the vault: {subject}, with {chain[0]}")
     with device.connected() as client:
         client.send({"pressure": 7.4})
         twin = client.twin()

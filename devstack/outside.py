@@ -28,7 +28,7 @@ from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64Encod
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
@@ -299,6 +299,26 @@ class Device:
         if secret:
             self._password = self._world.secret(secret)
             self._key = self._bundle
+
+    def take_pfx(self) -> tuple[str, list[str]]:
+        """Receive the bundle as PKCS#12 and open it.
+
+        Returns:
+            The leaf's subject, and those of its chain.
+
+        Raises:
+            Failed: it is not handed out, or holds no key.
+        """
+        answer = self._world.request("GET", f"devices/{self._id}/bundle?format=pfx")
+        if answer.status_code != requests.codes.ok:
+            raise Failed(f"the PFX of {self._id}: {answer.status_code} {answer.text[:500]}")
+        (self._folder / "bundle.pfx").write_bytes(answer.content)
+        password = self._world.secret(answer.headers["x-password-secret"])
+        opened = pkcs12.load_pkcs12(answer.content, password.encode())
+        if opened.key is None or opened.cert is None:
+            raise Failed(f"the PFX of {self._id} holds no key")
+        chain = [each.certificate.subject.rfc4514_string() for each in opened.additional_certs]
+        return opened.cert.certificate.subject.rfc4514_string(), chain
 
     def _credentials(self) -> X509:
         return X509(str(self._bundle), str(self._key), self._password)

@@ -141,11 +141,8 @@ def _page(items: Any, continuation: str | None) -> func.HttpResponse:
 
 async def _queued(services: Services, queue: Queue, request: Contract, location: str) -> func.HttpResponse:
     await services.outbox.order(queue, request)
-    return _json(
-        {"status": "queued", "location": location, "requestId": getattr(request, "request_id", None)},
-        HTTPStatus.ACCEPTED,
-        {"Location": location},
-    )
+    ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
+    return _json({"status": "queued", "location": location, **ids}, HTTPStatus.ACCEPTED, {"Location": location})
 
 
 # --- health and description ---

@@ -316,3 +316,74 @@ def test_the_trace_of_an_order_is_carried_to_its_events(world: World) -> None:
         event["type"].split(".")[1]: event.get("traceparent") for event in events if event["correlationid"] == "traced"
     }
     assert traces == dict.fromkeys(kinds, trace)
+
+
+@pytest.mark.parametrize("algorithm", ["EC-P384", "RSA-2048"])
+def test_a_hierarchy_of_each_algorithm_brings_a_device_into_its_hub(world: World, algorithm: str) -> None:
+    """A root and a named issuing CA of another algorithm are made on request, and a group takes the CA by its name."""
+    name = algorithm.lower()
+    root = {"requestId": f"root-{name}", "kind": "root", "name": f"root-{name}", "keyAlgorithm": algorithm}
+    world.post_message("certificate-requests", root)
+    until(
+        "the root",
+        lambda: world.get(f"certificate-authorities/root-{name}", missing={}),
+        lambda body: body.get("proofOfPossession") == "verified",
+    )
+    issuing = {"kind": "intermediate", "name": f"issuing-{name}", "issuer": f"root-{name}", "keyAlgorithm": algorithm}
+    assert world.post("certificate-authorities", issuing).status_code == 202
+    until(
+        "the issuing CA",
+        lambda: world.get(f"certificate-authorities/issuing-{name}", missing={}),
+        lambda body: body.get("state") == "active",
+    )
+    world.request("PUT", f"enrollment-groups/group-{name}", json={"issuer": f"issuing-{name}"})
+    until(
+        "the group",
+        lambda: world.get(f"enrollment-groups/group-{name}", missing={}),
+        lambda body: body.get("state") == "enabled",
+    )
+    ordered(world, f"device-{name}", group=f"group-{name}")
+    device = world.get(f"devices/device-{name}")
+    assert device["certificate"]["issuer"] == f"issuing-{name}"
+    with booted(world, f"device-{name}").connected() as client:
+        client.send({"algorithm": algorithm})
+
+
+def test_a_single_device_certificate_is_issued_without_dps(world: World) -> None:
+    """A certificate request for a device gives certificate and bundle, and registers nothing."""
+    own = world.device("single-own").make_own_key()
+    for name, csr in (("single-own", own), ("single-made", None)):
+        body = {"kind": "device", "name": name, "issuer": "line-1-ca1", **({"csr": csr} if csr else {})}
+        answer = world.post("certificates", body)
+        assert (answer.status_code, answer.headers["location"]) == (202, f"/api/devices/{name}")
+        wait_for_state(world, name, "issued")
+        world.device(name).take_bundle()
+    serial = world.get("devices/single-own")["certificate"]["serialNumber"]
+    assert world.get(f"certificates/{serial}")["subject"] == "single-own"
+    assert world.get("devices/single-own")["assignedHub"] is None
+
+
+def test_a_certificate_is_revoked_by_its_serial_number_and_a_group_as_a_whole(world: World) -> None:
+    """One device is found by its serial number; naming the group revokes every device of it."""
+    world.request("PUT", "enrollment-groups/doomed", json={})
+    until(
+        "the group",
+        lambda: world.get("enrollment-groups/doomed", missing={}),
+        lambda body: body.get("state") == "enabled",
+    )
+    ids = [f"doomed-{index}" for index in range(4)]
+    ordered(world, *ids, group="doomed")
+    serial = world.get("devices/doomed-0")["certificate"]["serialNumber"]
+    world.post_message(
+        "revocation-requests", {"requestId": "by-serial", "serialNumber": serial.upper(), "reason": "keyCompromise"}
+    )
+    wait_for_state(world, "doomed-0", "revoked")
+    world.post_message(
+        "revocation-requests", {"requestId": "all", "enrollmentGroup": "doomed", "reason": "cessationOfOperation"}
+    )
+    for each in ids:
+        wait_for_state(world, each, "revoked")
+    crl = x509.load_der_x509_crl(world.anonymous("crl/doomed-ca1.crl"))
+    listed = {f"{entry.serial_number:040x}" for entry in crl}
+    assert listed == {world.get(f"devices/{each}")["certificate"]["serialNumber"] for each in ids}
+    assert all(world.hub_identity(world.hub_name, each) == "disabled" for each in ids)
