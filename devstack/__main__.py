@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack.azurite import AzuriteMissing
-from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError
+from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def _write_settings_for_core_tools(stack: Stack) -> None:
         path = stack.options.state_dir / "local.settings.json"
     values = {**stack.settings(), **stack.endpoints.environment()}
     content = {"_comment": GENERATED, "IsEncrypted": False, "Values": values}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_owner_only(path, content)
     print(f"settings for `func start` are in {path}", flush=True)
 
 

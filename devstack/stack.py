@@ -177,7 +177,7 @@ class Stack:
         self._set_up_storage()
         if self.with_host:
             self.start_functions_host()
-        self._write(self.options.state_dir / "endpoints.json", self.endpoints.to_json())
+        write_owner_only(self.options.state_dir / "endpoints.json", self.endpoints.to_json())
         self._published = True
 
     @property
@@ -255,7 +255,7 @@ class Stack:
         """Start the functions host with the app, on settings that point at this stack."""
         options = self.options
         settings = options.state_dir / "local.settings.json"
-        self._write(settings, {"_comment": GENERATED, "IsEncrypted": False, "Values": self.settings()})
+        write_owner_only(settings, {"_comment": GENERATED, "IsEncrypted": False, "Values": self.settings()})
         lease = [] if options.message_lease is None else ["--message-lease", str(options.message_lease)]
         self._host = self._spawn_until_ready(
             "functions_host",
@@ -407,13 +407,14 @@ class Stack:
             (self.options.state_dir / "endpoints.json").unlink(missing_ok=True)
             self._published = False
 
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        """Write a file of the owner's only, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+
+def write_owner_only(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON into a file that only its owner reads, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _die_with_parent() -> None:
