@@ -43,8 +43,15 @@ def ready(process: subprocess.Popen[str]) -> list[psutil.Process]:
     raise AssertionError("the stack ended before it was ready")
 
 
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
+
+
 def ended(processes: list[psutil.Process]) -> bool:
-    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+    return not any(map(runs, processes))
 
 
 def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(options: list[str], tmp_path: Path) -> None:
