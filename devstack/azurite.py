@@ -38,11 +38,11 @@ class StorageEndpoints:
         )
 
 
-def endpoints(host: str, ports: tuple[int, int, int], folder: Path) -> StorageEndpoints:
+def endpoints(address: str, ports: tuple[int, int, int], folder: Path) -> StorageEndpoints:
     """Give the endpoints of an account whose key is made at random at the first start, and kept.
 
     Args:
-        host: name that clients use.
+        address: that Azurite listens on.
         ports: of blobs, queues and tables.
         folder: where the account's key and content are.
     """
@@ -51,7 +51,7 @@ def endpoints(host: str, ports: tuple[int, int, int], folder: Path) -> StorageEn
     if not key_file.exists():
         key_file.touch(mode=0o600)
         key_file.write_text(base64.b64encode(secrets.token_bytes(64)).decode(), encoding="ascii")
-    blob, queue, table = (f"https://{host}:{port}/{ACCOUNT}" for port in ports)
+    blob, queue, table = (f"https://{address}:{port}/{ACCOUNT}" for port in ports)
     return StorageEndpoints(blob, queue, table, key_file.read_text(encoding="ascii"))
 
 

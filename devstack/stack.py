@@ -191,8 +191,9 @@ class Stack:
 
     @property
     def _storage(self) -> StorageEndpoints:
-        host = host_name_of(self.options.address)
-        return azurite.endpoints(host, self.options.azurite_ports, self.options.state_dir / "azurite")
+        # By address, since azure-data-tables takes "localhost" on any port but 10002 for Cosmos DB.
+        options = self.options
+        return azurite.endpoints(options.address, options.azurite_ports, options.state_dir / "azurite")
 
     def _check_ports(self) -> None:
         options = self.options

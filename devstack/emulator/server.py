@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import ssl
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,10 +10,18 @@ from aiohttp import web
 
 from devstack.emulator import admin, faults, listeners, wire
 from devstack.emulator.context import Context, utc_now
+from devstack.emulator.dps import device as dps_device
+from devstack.emulator.dps import management
+from devstack.emulator.dps import routes as dps_routes
+from devstack.emulator.dps.state import Provisioning
 from devstack.emulator.identity import routes as identity_routes
 from devstack.emulator.identity import sas
 from devstack.emulator.identity.tokens import Tokens
+from devstack.emulator.iot_hub import device as hub_device
+from devstack.emulator.iot_hub import routes as hub_routes
+from devstack.emulator.iot_hub.state import IotHubs
 from devstack.emulator.key_vault import routes as key_vault_routes
+from devstack.emulator.mqtt import MqttListener
 from devstack.emulator.store import Store
 from devstack.emulator.tls import TlsFiles, ensure_tls
 
@@ -25,8 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from devstack.emulator.configuration import Configuration
+    from devstack.emulator.mqtt import Acceptor, Connect, Connection, Session
 
-LOG = logging.getLogger(__name__)
 STORE_FILE = "emulator.sqlite3"
 
 
@@ -76,13 +82,15 @@ class Emulator:
         context = _context(configuration, self._clock, running)
         header = identity_routes.kept_identity_header(context.store)
 
-        hubs = _iot_hubs(context)
-        provisioning = _provisioning(context, hubs)
+        hubs = IotHubs(context)
+        provisioning = Provisioning(context, hubs)
         services = {
             "key_vault": key_vault_routes.routes(context),
-            **_device_services(context, hubs, provisioning),
+            "dps": dps_routes.routes(context, provisioning),
+            "management": management.routes(context, provisioning),
+            "iot_hub": hub_routes.routes(context, hubs),
         }
-        mqtt = await _start_mqtt(context, hubs, provisioning, tls, running)
+        mqtt = await _start_mqtt(configuration, tls, _acceptor(context, provisioning, hubs), running)
         endpoints = _endpoints(context, tls, header)
 
         for application, sockets, secured in (
@@ -144,55 +152,28 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def _neighbour(name: str) -> Any:
-    """A part that may not be there yet."""
-    try:
-        return importlib.import_module(f"devstack.emulator.{name}")
-    except ModuleNotFoundError as error:
-        LOG.warning("the emulator runs without %s: %s", name, error)
-        return None
-
-
-def _iot_hubs(context: Context) -> Any:
-    state = _neighbour("iot_hub.state")
-    return state.IotHubs(context) if state else {}
-
-
-def _provisioning(context: Context, hubs: Any) -> Any:
-    state = _neighbour("dps.state")
-    return state.Provisioning(context, hubs) if state else None
-
-
-def _device_services(context: Context, hubs: Any, provisioning: Any) -> dict[str, list[web.RouteDef]]:
-    services: dict[str, list[web.RouteDef]] = {}
-    if hub_routes := _neighbour("iot_hub.routes"):
-        services["iot_hub"] = hub_routes.routes(context, hubs)
-    for name, module in (("dps", "dps.routes"), ("management", "dps.management")):
-        if provisioning and (routes := _neighbour(module)):
-            services[name] = routes.routes(context, provisioning)
-    return services
-
-
-async def _start_mqtt(
-    context: Context, hubs: Any, provisioning: Any, tls: TlsFiles, running: AsyncExitStack
-) -> Sequence[Any]:
-    """One listener per address; the user name tells a registration at DPS from a device of a hub."""
-    mqtt, dps_device, hub_device = map(_neighbour, ("mqtt", "dps.device", "iot_hub.device"))
-    if not (mqtt and dps_device and hub_device and provisioning):
-        return ()
+def _acceptor(context: Context, provisioning: Provisioning, hubs: IotHubs) -> Acceptor:
+    """The user name tells a registration at DPS from a device of a hub."""
     to_dps = dps_device.acceptor(context, provisioning)
     to_hub = hub_device.acceptor(context, hubs)
     registration = f"{context.configuration.id_scope}/registrations/"
 
-    async def accept(connect: Any, connection: Any) -> Any:
+    async def accept(connect: Connect, connection: Connection) -> Session:
         chosen = to_dps if connect.username.startswith(registration) else to_hub
         return await chosen(connect, connection)
 
+    return accept
+
+
+async def _start_mqtt(
+    configuration: Configuration, tls: TlsFiles, accept: Acceptor, running: AsyncExitStack
+) -> Sequence[MqttListener]:
+    """Listen on every address: devices know a hub by its address, and the port is the same for all."""
     started = []
-    for address in context.configuration.addresses:
-        listener = mqtt.MqttListener(
+    for address in configuration.addresses:
+        listener = MqttListener(
             address=address,
-            port=context.configuration.mqtt_port,
+            port=configuration.mqtt_port,
             certificate_file=tls.certificate_file,
             key_file=tls.key_file,
             accept=accept,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -176,3 +178,27 @@ def test_every_answer_has_a_request_id(emulator: RunningEmulator) -> None:
     answer = requests.get(f"{emulator.admin_url}/health", headers=headers, timeout=10)
     assert answer.headers["x-ms-client-request-id"] == "mine"
     assert uuid.UUID(answer.headers["x-ms-request-id"])
+
+
+def test_the_admin_port_counts_connections(fresh_emulator: RunningEmulator) -> None:
+    """A TLS connection to the MQTT port is counted as soon as it stands."""
+    url = f"{fresh_emulator.admin_url}/connections"
+    assert requests.get(url, timeout=10).json() == {"count": 0}
+    trusting = ssl.create_default_context(cafile=fresh_emulator.ca_file)
+    host, port = fresh_emulator.endpoints["dpsDeviceHost"], fresh_emulator.endpoints["mqttPort"]
+    with socket.create_connection((host, port)) as plain, trusting.wrap_socket(plain, server_hostname=host):
+        assert requests.get(url, timeout=10).json() == {"count": 1}
+
+
+def test_telemetry_is_asked_for_by_hub_and_device(emulator: RunningEmulator) -> None:
+    """A question without a device, or for a hub that is not there, is answered in words."""
+    url = f"{emulator.admin_url}/telemetry"
+    hub = emulator.endpoints["dpsDeviceHost"]
+    for params, message in (
+        ({}, "The query has no 'device'; name the device id, e.g. /telemetry?device=thermostat-1."),
+        ({"hub": "elsewhere", "device": "d"}, f"There is no hub 'elsewhere'; known are: {hub}."),
+    ):
+        answer = requests.get(url, params=params, timeout=10)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == message
+    assert requests.get(url, params={"device": "silent"}, timeout=10).json() == {"messages": []}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ssl
-import tempfile
+import uuid
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from devstack.emulator.tls import ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -56,17 +56,24 @@ def test_a_scan_goes_in_key_order_from_where_it_left(store: Store) -> None:
 TEXT = st.text(st.sampled_from("ab\ud7ff\ue000\U0010fffe\U0010ffff"), min_size=1, max_size=3)
 
 
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One store for many examples, each under a kind of its own."""
+    with closing(Store(tmp_path_factory.mktemp("store") / "store.sqlite3")) as kept:
+        yield kept
+
+
 @settings(max_examples=300, deadline=None)
 @given(keys=st.sets(TEXT), prefix=st.just("") | TEXT)
-def test_a_prefix_finds_what_starts_with_it(keys: set[str], prefix: str) -> None:
+def test_a_prefix_finds_what_starts_with_it(shared_store: Store, keys: set[str], prefix: str) -> None:
     """Whatever the characters, a scan gives the keys with the prefix in code point order, and count agrees."""
-    with tempfile.TemporaryDirectory() as folder, closing(Store(Path(folder) / "store.sqlite3")) as store:
-        with store.transaction():
-            for key in keys:
-                store.put("kind", key, {})
-        expected = sorted(key for key in keys if key.startswith(prefix))
-        assert [key for key, _ in store.scan("kind", prefix=prefix)] == expected
-        assert store.count("kind", prefix=prefix) == len(expected)
+    kind = uuid.uuid4().hex
+    with shared_store.transaction():
+        for key in keys:
+            shared_store.put(kind, key, {})
+    expected = sorted(key for key in keys if key.startswith(prefix))
+    assert [key for key, _ in shared_store.scan(kind, prefix=prefix)] == expected
+    assert shared_store.count(kind, prefix=prefix) == len(expected)
 
 
 def test_a_transaction_is_all_or_nothing(store: Store) -> None:
