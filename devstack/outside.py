@@ -246,6 +246,19 @@ class World:
         )
         answer.raise_for_status()
 
+    def plan_faults(self, *rules: dict[str, Any], seed: int = 0) -> None:
+        """Let the emulated services fail as planned; without rules, no more."""
+        answer = self._http.put(
+            f"{self._endpoints.emulator_admin_url}/faults", json={"seed": seed, "rules": list(rules)}, timeout=10
+        )
+        answer.raise_for_status()
+
+    def applied_faults(self) -> list[int]:
+        """Tell how often each planned rule was applied."""
+        answer = self._http.get(f"{self._endpoints.emulator_admin_url}/faults", timeout=10)
+        answer.raise_for_status()
+        return [rule["applied"] for rule in answer.json()["rules"]]
+
     def device(self, registration_id: str) -> Device:
         """Give a device, which keeps its own files."""
         if registration_id not in self._devices:

@@ -56,6 +56,30 @@ def test_an_order_survives_being_killed_three_times(tmp_path: Path, part: str) -
         assert [each["subject"] for each in world.events("DeviceProvisioning.OrderCompleted")] == ["crash"]
 
 
+def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
+    """Refused signatures, lost answers of DPS and broken secrets: everything is there in the end, and nothing twice."""
+    ids = [f"faulty-{index:02d}" for index in range(20)]
+    rules = (
+        {"service": "key_vault", "operation": "POST /keys/*/sign", "probability": 0.2, "status": 500},
+        {"service": "key_vault", "operation": "PUT /secrets/*", "probability": 0.2, "drop": "response"},
+        {"service": "dps_device", "operation": "register", "probability": 0.2, "drop": "response"},
+    )
+    with running(tmp_path) as (_, world):
+        world.plan_faults(*rules, seed=7)
+        order = {"orderId": "faulty", "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in ids]}
+        world.post_message("device-orders", order)
+        until(
+            "the order is complete",
+            lambda: world.get("device-orders/faulty", missing={}),
+            lambda body: body.get("state") == "completed",
+            seconds=150,
+        )
+        assert all(world.applied_faults()), "each fault took place"
+        world.plan_faults()
+        assert registered(world, "faulty") == len(ids)
+        assert_one_certificate_and_identity_each(world, ids)
+
+
 def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> None:
     with world.table("certificates") as table:
         rows = [row for row in table.list_entities() if row["kind"] == "device"]
