@@ -227,11 +227,11 @@ class DeviceCertificates:
             metadata={"serialNumber": reserved.serial_number},
         )
         if not created:
-            await self.certificates.put(reserved.changed(state=CertificateState.ABANDONED))
-            stored = await self.blobs.get(BUNDLES, request.bundle)
-            if stored is None:
-                raise RuntimeError(f"bundle {request.bundle!r} was there a moment ago and is gone")
-            return await self._found(request, Bundle.from_bytes(stored.content))
+            committed = await self.read_bundle(request.bundle)
+            if committed.summary.serial_number != reserved.serial_number:
+                # Somebody came first. Otherwise it is our own: the answer got lost, and the SDK tried again.
+                await self.certificates.put(reserved.changed(state=CertificateState.ABANDONED))
+            return await self._found(request, committed)
         await self._book(request, bundle, known)
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
 

@@ -1,0 +1,155 @@
+"""The commit point: one certificate per cause, whoever comes first and whatever gets lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from shared.adapters.storage import StoredBlob
+from shared.errors import Gone, Rejected
+from shared.ledger.certificates import Certificates, CertificateState
+from shared.ledger.expiry import ExpiryIndex
+from shared.pki.issuance import DistributionPoints
+from shared.workflows.device_certificates import DeviceCertificateRequest, DeviceCertificates
+from tests.unit.fakes import FakeTable
+from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.unit.pki.test_requests import request as signing_request
+
+
+@dataclass
+class FakeBlobs:
+    """Blobs in memory; ``lose_answer`` makes a create succeed and look as if the blob had been there."""
+
+    blobs: dict[str, StoredBlob] = field(default_factory=dict)
+    lose_answer: bool = False
+
+    async def create(
+        self, container: str, name: str, content: bytes, *, content_type: str, metadata: dict[str, str]
+    ) -> bool:
+        del container, content_type
+        if name in self.blobs:
+            return False
+        self.blobs[name] = StoredBlob(content, metadata, "v1")
+        return not self.lose_answer
+
+    async def get(self, container: str, name: str) -> StoredBlob | None:
+        del container
+        return self.blobs.get(name)
+
+    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
+        del container, content_type
+        if self.blobs[name].etag != blob.etag:
+            return False
+        self.blobs[name] = StoredBlob(blob.content, blob.metadata, blob.etag + "+")
+        return True
+
+
+@dataclass
+class FakeSecrets:
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    async def put(self, name: str, value: str, *, tags: dict[str, str]) -> None:
+        del tags
+        self.secrets[name] = value
+
+    async def get(self, name: str) -> str | None:
+        return self.secrets.get(name)
+
+
+class FakeAuthorities:
+    async def load(self, _name: str) -> Any:
+        return hierarchy().issuing
+
+    def distribution_points(self, _name: str) -> DistributionPoints:
+        return DistributionPoints()
+
+
+@dataclass
+class Scene:
+    certificates: FakeTable = field(default_factory=FakeTable)
+    blobs: FakeBlobs = field(default_factory=FakeBlobs)
+    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+
+    @property
+    def subject(self) -> DeviceCertificates:
+        anything: Any = SimpleNamespace(expiry_warning=timedelta(days=30))
+        authorities: Any = FakeAuthorities()
+        blobs: Any = self.blobs
+        secrets: Any = self.secrets
+        ledger = Certificates(self.certificates, FakeTable())
+        return DeviceCertificates(authorities, ledger, ExpiryIndex(FakeTable()), blobs, secrets, anything, lambda: NOW)
+
+    def states(self) -> list[str]:
+        return sorted(row.values["state"] for row in self.certificates.rows.values())
+
+
+def wanted(*, csr: str | None = None) -> DeviceCertificateRequest:
+    return DeviceCertificateRequest("press-001", "line-1-ca1", "order-1", timedelta(days=365), csr=csr)
+
+
+async def test_a_certificate_is_active_when_its_bundle_is_committed() -> None:
+    """One signature, one active certificate, one password; the bundle's key opens with it."""
+    scene = Scene()
+    issued = await scene.subject.issue(wanted(), resumed=False)
+    assert scene.states() == [CertificateState.ACTIVE]
+    assert issued.credentials is not None
+    assert list(scene.secrets.secrets.values()) == [issued.credentials.password]
+    assert issued.bundle.pfx is not None
+
+
+async def test_who_comes_second_takes_what_the_first_committed() -> None:
+    """Two workers on the same line end with one certificate; the other signature is accounted for as abandoned."""
+    scene = Scene()
+    first = await scene.subject.issue(wanted(), resumed=False)
+    second = await scene.subject.issue(wanted(), resumed=False)
+    assert second.bundle.certificate == first.bundle.certificate
+    assert second.credentials == first.credentials
+    assert scene.states() == [CertificateState.ABANDONED, CertificateState.ACTIVE]
+
+
+async def test_a_lost_answer_does_not_abandon_the_certificate() -> None:
+    """When the blob was created and the answer got lost, the certificate in it is the active one."""
+    scene = Scene(blobs=FakeBlobs(lose_answer=True))
+    issued = await scene.subject.issue(wanted(), resumed=False)
+    assert scene.states() == [CertificateState.ACTIVE]
+    assert issued.credentials is not None
+
+
+async def test_what_was_broken_off_is_found_again() -> None:
+    """A later attempt finds the bundle and signs nothing."""
+    scene = Scene()
+    first = await scene.subject.issue(wanted(), resumed=False)
+    again = await scene.subject.issue(wanted(), resumed=True)
+    assert again.bundle.certificate == first.bundle.certificate
+    assert scene.states() == [CertificateState.ACTIVE]
+
+
+async def test_a_bundle_is_handed_out_once_and_its_key_is_gone() -> None:
+    """After the hand-out the blob holds certificates only, and the next caller learns what to do."""
+    scene = Scene()
+    await scene.subject.issue(wanted(), resumed=False)
+    _, content = await scene.subject.hand_out(wanted().bundle, wanted="pem")
+    assert b"ENCRYPTED PRIVATE KEY" in content
+    left = scene.blobs.blobs[wanted().bundle].content
+    assert b"PRIVATE KEY" not in left
+    assert b'"pfx": null' in left
+    with pytest.raises(Gone, match="renew the device to get a new key"):
+        await scene.subject.hand_out(wanted().bundle, wanted="pfx")
+
+
+async def test_the_bundle_of_a_device_with_its_own_key_can_be_had_again() -> None:
+    """Without a key in it, a bundle is handed out as often as wanted, as PEM only."""
+    scene = Scene()
+    issued = await scene.subject.issue(wanted(csr=signing_request("press-001")), resumed=False)
+    assert issued.credentials is None
+    assert scene.secrets.secrets == {}
+    for _ in range(2):
+        _, content = await scene.subject.hand_out(wanted().bundle, wanted="pem")
+        assert x509.load_pem_x509_certificates(content)[0] == issued.bundle.certificate
+    with pytest.raises(Rejected, match="this device made its own"):
+        await scene.subject.hand_out(wanted().bundle, wanted="pfx")
