@@ -28,6 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.errors import Reason, Rejected
+from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,33 +107,13 @@ KeyAlgorithmName = Literal["EC-P256", "EC-P384", "RSA-2048", "RSA-3072", "RSA-40
 
 # --- ids: each with its rule in the error text -----------------------------------------------------------------------
 
-_REGISTRATION_ID = re.compile(r"[a-z0-9\-._:]*[a-z0-9\-]")
-REGISTRATION_ID_LIMIT = 64
-"""Characters: DPS takes 128, but with X.509 the id is the CN, and a CN holds 64 (RFC 5280 ub-common-name)."""
-
 
 def _registration_id(text: str) -> str:
-    """Give the canonical form, lower case: DPS compares registration ids without case, IoT Hub device ids with it."""
-    canonical = text.lower()
-    if len(canonical) > REGISTRATION_ID_LIMIT:
-        raise PydanticCustomError(
-            "registration_id",
-            "'{text}' has {count} characters; a registration id has at most 64, because it is the certificate's CN",
-            {"text": text if len(text) <= 2 * REGISTRATION_ID_LIMIT else text[:REGISTRATION_ID_LIMIT] + "...",
-             "count": len(text)},
-        )  # fmt: skip
-    forbidden = sorted({character for character in canonical if not re.fullmatch(r"[a-z0-9\-._:]", character)})
-    if forbidden:
-        raise PydanticCustomError(
-            "registration_id",
-            "'{text}' contains {forbidden}; a registration id has letters, digits and - . _ : only",
-            {"text": text, "forbidden": ", ".join(map(repr, forbidden))},
-        )
-    if not _REGISTRATION_ID.fullmatch(canonical):
-        raise PydanticCustomError(
-            "registration_id", "'{text}' must end with a letter, a digit or a dash", {"text": text}
-        )
-    return canonical
+    try:
+        return canonical_registration_id(text)
+    except Rejected as rejection:
+        message = rejection.reasons[0].message
+        raise PydanticCustomError("registration_id", "{message}", {"message": message}) from None
 
 
 def _enrollment_group_id(text: str) -> str:

@@ -7,18 +7,28 @@ certificate attestation" and "How to troubleshoot DPS"; RFC 5280 section 6 for t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.pki import names
+from shared.pki.signing_keys import UnsupportedKey, algorithm_of
+from shared.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
+
+LENGTH_LIMIT = 16
+"""Certificates in a chain; path lengths of a CA hierarchy are far below."""
+
+_CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
+_SERIAL_LIMIT = 1 << 159  # RFC 5280 section 4.1.2.2
+_BROKEN_HASHES = frozenset({"md5", "sha1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +66,43 @@ def check_chain(
     """
     if not chain:
         return (Finding("empty", "there is no certificate; send the leaf first, then every intermediate"),)
+    if len(chain) > LENGTH_LIMIT:
+        return (Finding("too-long", f"there are {len(chain)} certificates; at most {LENGTH_LIMIT} make a chain"),)
+    unreadable = tuple(_unreadable_findings(chain))
+    if unreadable:
+        return unreadable
+    whole = _completed(chain, verified_authorities)
     return (
         *_leaf_findings(chain[0], registration_id),
-        *_life_findings(chain, now),
+        *_life_findings(whole, now),
+        *_content_findings(whole),
         *_link_findings(chain),
-        *_path_findings(chain),
+        *_path_findings(whole),
         *_anchor_findings(chain, verified_authorities),
         *_group_findings(chain, group_certificates),
     )
 
 
+def _completed(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Add the verified CA at the top if it was left out: its life and path length count as well."""
+    if any(each in verified for each in chain):
+        return tuple(chain)
+    return (*chain, *[authority for authority in verified if issued_by(chain[-1], authority)][:1])
+
+
+def _unreadable_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    """Decode everything once: cryptography does so when it is asked, and others may have made these."""
+    for position, certificate in enumerate(chain, start=1):
+        try:
+            _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.version
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion) as error:
+            yield Finding("unreadable", f"certificate {position} of the chain is damaged: {str(error)[:200]}")
+
+
 def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Finding]:
     name = names.common_name(leaf.subject)
-    if name.lower() != registration_id.lower():
+    if not same_registration_id(name, registration_id):
         yield Finding(
             "common-name",
             f"the leaf's CN is {name!r} and the registration id {registration_id!r}; they must be the same",
@@ -76,13 +110,15 @@ def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Fin
     constraints = _find(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         yield Finding("leaf-is-ca", f"the first certificate, {name!r}, is a CA; the device's own comes first")
+    elif issued_by(leaf, leaf):
+        yield Finding(
+            "self-signed-leaf", f"{name!r} is signed by itself; a group's device has a certificate of the group's CA"
+        )
     usage = _find(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
         yield Finding("key-usage", "the leaf's key usage lacks digitalSignature, which a TLS client needs")
     purposes = _find(leaf, x509.ExtendedKeyUsage)
-    if purposes is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
-        *purposes
-    }:
+    if purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
         yield Finding("extended-key-usage", "the leaf's extended key usage lacks clientAuth")
 
 
@@ -97,32 +133,93 @@ def _life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator
             yield Finding("expired", f"{name!r} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
+def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    for certificate in chain:
+        name = names.common_name(certificate.subject)
+        try:
+            algorithm_of(certificate.public_key())
+        except (UnsupportedKey, UnsupportedAlgorithm, ValueError) as error:
+            yield Finding("key-algorithm", f"the key of {name!r} can't be used: {error}")
+        if not 0 < certificate.serial_number < _SERIAL_LIMIT:
+            number = certificate.serial_number
+            yield Finding(
+                "serial-number",
+                f"the serial number of {name!r} is {number}; positive, of at most 20 octets is right",
+            )
+        digest = _digest_name(certificate)
+        # A root is trusted for itself and not for its signature.
+        if digest in _BROKEN_HASHES and certificate.issuer != certificate.subject:
+            yield Finding("weak-signature", f"{name!r} is signed with {digest.upper()}; SHA-256 or SHA-384 is needed")
+        for extension in certificate.extensions:
+            # RFC 5280 section 4.2: what is critical and not understood is refused.
+            if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
+                oid = extension.oid.dotted_string
+                yield Finding("critical-extension", f"{name!r} has the critical extension {oid}, which is not known")
+
+
+def _digest_name(certificate: x509.Certificate) -> str:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return ""
+    return digest.name if digest else ""
+
+
 def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     for lower, upper in pairwise(chain):
         if issued_by(lower, upper):
+            if not _identifiers_match(lower, upper):
+                yield Finding(
+                    "authority-key-identifier",
+                    f"{names.common_name(lower.subject)!r} names another key as its issuer's than that of "
+                    f"{names.common_name(upper.subject)!r}: the CA's subject key identifier has changed",
+                )
             continue
+        if lower == upper:
+            yield Finding("duplicate", f"{names.common_name(lower.subject)!r} is there twice; send it once")
+            continue
+        if _digest_name(lower) in _BROKEN_HASHES:
+            continue  # said already; such a signature is not even verified
         names_of = f"{names.common_name(lower.subject)!r} is not signed by {names.common_name(upper.subject)!r}"
         if any(issued_by(lower, other) for other in chain if other is not lower):
             yield Finding(
                 "misordered", f"{names_of}, which follows it: the order is leaf first, then each one's issuer"
             )
+        elif lower.issuer == upper.subject:
+            yield Finding(
+                "other-key", f"{names_of}, which follows it: that is a CA of the right name, with another key"
+            )
         else:
             yield Finding("broken-link", f"{names_of}, which follows it: an intermediate between them is missing")
 
 
+def _identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+    wanted, present = _find(lower, x509.AuthorityKeyIdentifier), _find(upper, x509.SubjectKeyIdentifier)
+    if wanted is None or wanted.key_identifier is None or present is None:
+        return True
+    return wanted.key_identifier == present.digest
+
+
 def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
-    for depth, authority in enumerate(chain[1:]):
+    below = 0
+    for authority in chain[1:]:
         name = names.common_name(authority.subject)
         constraints = _find(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
             yield Finding("not-a-ca", f"{name!r} stands above another certificate and is no CA")
-        elif constraints.path_length is not None and depth > constraints.path_length:
+        elif constraints.path_length is not None and below > constraints.path_length:
             yield Finding(
-                "path-length", f"{name!r} allows {constraints.path_length} CAs below it, and {depth} are there"
+                "path-length", f"{name!r} allows {constraints.path_length} CAs below it, and {below} are there"
             )
         usage = _find(authority, x509.KeyUsage)
         if usage is not None and not usage.key_cert_sign:
             yield Finding("key-usage", f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
+        purposes = _find(authority, x509.ExtendedKeyUsage)
+        if purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
+            # TLS stacks read a CA's extended key usage as a limit to what is below it.
+            yield Finding("extended-key-usage", f"the extended key usage of {name!r} lacks clientAuth")
+        # A CA that signs its own new key does not count (RFC 5280 section 4.2.1.9).
+        below += authority.issuer != authority.subject
 
 
 def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]) -> Iterator[Finding]:
@@ -157,15 +254,22 @@ def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Cert
 
 def issued_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     """Tell whether one certificate is signed by another, by name and by signature."""
+    # The names say no at once, and a signature takes as long to verify as a certificate to make.
+    return lower.issuer == upper.subject and _is_signed_by(lower, upper)
+
+
+@lru_cache(maxsize=1024)
+def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+    """Verify a signature; the links between CAs are the same for all their devices, so they are remembered."""
     try:
         lower.verify_directly_issued_by(upper)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
 
 def _find[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E | None:
-    found: Iterable[x509.Extension[E]] = (
-        extension for extension in certificate.extensions if isinstance(extension.value, kind)
-    )
-    return next((extension.value for extension in found), None)
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None

@@ -1,25 +1,30 @@
 """Issuance in two steps: what was not checked can't be signed.
 
 :func:`prepare` validates a request against its profile and issuer and gives a :class:`Prepared`; :func:`issue` redeems
-that, once, with the issuer it was prepared for, and checks what came out.
+that, once, with the issuer it was prepared for, and checks what came out. A signature is verified where it comes from
+afar, in the remote key itself; one made here is not, since verifying takes longer than signing.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
 from shared.pki import names
 from shared.pki.profiles import Kind, Profile, ProfileError
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, digest_for
+from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +38,11 @@ BACKDATING = timedelta(minutes=10)
 LEAST_SHARE = 0.9
 """Of the wanted life, so much must be left in the issuer: else it is refused rather than silently shortened."""
 
-_COMMON_NAME_LIMIT = 64  # RFC 5280 appendix A.1: ub-common-name
+_NAME_LIMIT = 64  # RFC 5280 appendix A.1: ub-common-name, ub-organization-name
 _SERIAL_BITS = 158
+_SERIAL_LIMIT = 1 << 159  # 20 octets, of which the top bit is the sign: RFC 5280 section 4.1.2.2
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_URL = re.compile(r"https?://[!-~]+")
 
 
 class IssuerError(ValueError):
@@ -47,11 +55,25 @@ class AlreadyRedeemed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A subject name: C, O and CN, in this order."""
+    """A subject name: C, O and CN, in this order.
+
+    Attributes:
+        common_name: of whoever asks; its rules are checked by :func:`prepare`.
+        organization: from the settings, like the country, two letters (ISO 3166-1).
+
+    Raises:
+        ProfileError: organization or country can't stand in a certificate.
+    """
 
     common_name: str
     organization: str | None = None
     country: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.organization is not None and not 0 < len(self.organization) <= _NAME_LIMIT:
+            raise ProfileError(f"the organization {self.organization!r} must have 1 to {_NAME_LIMIT} characters")
+        if self.country is not None and not _COUNTRY.fullmatch(self.country):
+            raise ProfileError(f"the country {self.country!r} must be two capital letters (ISO 3166-1)")
 
     def to_name(self) -> x509.Name:
         """Give the name as it goes into a certificate."""
@@ -65,10 +87,19 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class DistributionPoints:
-    """Where relying parties find what they need about an issuer, over plain HTTP (RFC 5280 section 8)."""
+    """Where relying parties find what they need about an issuer (RFC 5280 section 8: over plain HTTP).
+
+    Raises:
+        ProfileError: one is no URL.
+    """
 
     crl_url: str | None = None
     ca_issuers_url: str | None = None
+
+    def __post_init__(self) -> None:
+        for url in (self.crl_url, self.ca_issuers_url):
+            if url is not None and not _URL.fullmatch(url):
+                raise ProfileError(f"{url!r} is no URL for a certificate; one in ASCII that begins with http:// is")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,36 +110,82 @@ class Issuer:
         chain: its own certificate first, up to and including the root.
 
     Raises:
-        IssuerError: its key does not match its certificate, its certificate may not sign, or its chain has a gap.
+        IssuerError: its key does not match its certificate, a CA of its chain may not sign, or the chain has a gap.
     """
 
     certificate: x509.Certificate
-    signing_key: PrivateKey
-    chain: tuple[x509.Certificate, ...]
+    signing_key: PrivateKey = field(repr=False)
+    chain: tuple[x509.Certificate, ...] = field(repr=False)
+    _partials: dict[tuple[Profile, DistributionPoints], x509.CertificateBuilder] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
-        name = names.common_name(self.certificate.subject)
         if self.signing_key.public_key() != self.certificate.public_key():
-            raise IssuerError(f"the key of CA {name!r} does not match its certificate")
-        if not _extension(self.certificate, x509.BasicConstraints, IssuerError).ca:
-            raise IssuerError(f"the certificate of {name!r} is no CA certificate")
-        if not _extension(self.certificate, x509.KeyUsage, IssuerError).key_cert_sign:
-            raise IssuerError(f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
+            raise IssuerError(f"the key of CA {self.name!r} does not match its certificate")
         if not self.chain or self.chain[0] != self.certificate:
-            raise IssuerError(f"the chain of {name!r} must begin with its own certificate")
-        for lower, upper in zip(self.chain, (*self.chain[1:], self.chain[-1]), strict=True):
-            try:
-                lower.verify_directly_issued_by(upper)
-            except (ValueError, TypeError, InvalidSignature):
-                raise IssuerError(
-                    f"the chain of {name!r} has a gap: {names.common_name(lower.subject)!r} is not signed by "
-                    f"{names.common_name(upper.subject)!r}"
-                ) from None
+            raise IssuerError(f"the chain of {self.name!r} must begin with its own certificate")
+        for below, authority in enumerate(self.chain):
+            _check_authority(authority, below)
+        self._check_links()
+        _extension(self.certificate, x509.SubjectKeyIdentifier)
 
-    @property
+    def _check_links(self) -> None:
+        for lower, upper in pairwise(self.chain):
+            if not _is_signed_by(lower, upper):
+                raise IssuerError(
+                    f"the chain of {self.name!r} has a gap: {names.common_name(lower.subject)!r} is not signed by "
+                    f"{names.common_name(upper.subject)!r}"
+                )
+        top = self.chain[-1]
+        if not _is_signed_by(top, top):
+            raise IssuerError(
+                f"the chain of {self.name!r} ends at {names.common_name(top.subject)!r}, which is no root; it must go "
+                "up to and include the root"
+            )
+
+    @cached_property
+    def name(self) -> str:
+        """Its CN."""
+        return names.common_name(self.certificate.subject)
+
+    @cached_property
     def path_length(self) -> int | None:
-        """How many CAs may stand below it; ``None`` for any number."""
-        return _extension(self.certificate, x509.BasicConstraints, IssuerError).path_length
+        """How many CAs may stand below it, by its own and all certificates above it; ``None`` for any number."""
+        lengths = [
+            length - below
+            for below, authority in enumerate(self.chain)
+            if (length := _extension(authority, x509.BasicConstraints).path_length) is not None
+        ]
+        return min(lengths, default=None)
+
+    @cached_property
+    def begins(self) -> datetime:
+        """Since when its whole chain is valid."""
+        return max(authority.not_valid_before_utc for authority in self.chain)
+
+    @cached_property
+    def ends_first(self) -> x509.Certificate:
+        """Whichever of its chain's certificates ends first: nothing below is valid longer."""
+        return min(self.chain, key=lambda authority: authority.not_valid_after_utc)
+
+    def partial_builder(self, profile: Profile, urls: DistributionPoints) -> x509.CertificateBuilder:
+        """Give a builder with all that is the same in each certificate of a profile: it is immutable, and kept."""
+        builder = self._partials.get((profile, urls))
+        if builder is None:
+            builder = self._partials[profile, urls] = _partial(profile, self.certificate, urls)
+        return builder
+
+
+def _check_authority(authority: x509.Certificate, below: int) -> None:
+    name = names.common_name(authority.subject)
+    constraints = _extension(authority, x509.BasicConstraints)
+    if not constraints.ca:
+        raise IssuerError(f"the certificate of {name!r} is no CA certificate")
+    if not _extension(authority, x509.KeyUsage).key_cert_sign:
+        raise IssuerError(f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
+    if constraints.path_length is not None and below > constraints.path_length:
+        raise IssuerError(f"{name!r} allows {constraints.path_length} CAs below it, and {below} are in the chain")
 
 
 @dataclass(slots=True)
@@ -118,18 +195,21 @@ class Prepared:
     _builder: x509.CertificateBuilder
     _issuer: Issuer | None
     _signing_key: PrivateKey
-    _public_key: PublicKey
-    _redeemed: bool = field(default=False)
+    _serial_number: int
+    _not_after: datetime
+    _once: threading.Lock = field(default_factory=threading.Lock)
 
     def redeem(self, issuer: Issuer | None) -> x509.Certificate:
         """Sign; see :func:`issue`."""
-        if self._redeemed:
-            raise AlreadyRedeemed("this certificate was signed before; prepare another one")
         if issuer is not self._issuer:
             raise AlreadyRedeemed("this certificate was prepared for another CA")
-        self._redeemed = True
+        # Taken once and never given back, so that two threads can't both sign.
+        if not self._once.acquire(blocking=False):
+            raise AlreadyRedeemed("this certificate was signed before; prepare another one")
         certificate = self._builder.sign(self._signing_key, digest_for(self._signing_key.public_key()))
-        _check(certificate, issuer, self._public_key)
+        # Key and issuer are the builder's own; what the ledger was told is read back, since it costs next to nothing.
+        if certificate.serial_number != self._serial_number or certificate.not_valid_after_utc != self._not_after:
+            raise IssuerError("the certificate that was signed has another serial number or end than was prepared")
         return certificate
 
 
@@ -169,15 +249,17 @@ def prepare(
         Rejected: the request can't be met: name, key, or too little life left in the issuer.
         ProfileError: the profile contradicts its issuer.
     """
-    _check_name(subject)
+    _check_name(subject, profile)
     _check_key(public_key)
-    key = issuer.signing_key if issuer else signing_key
-    if key is None or (issuer is None) != (profile.kind is Kind.ROOT):
-        raise ProfileError("a root signs itself with its own key, and everything else needs an issuer")
+    if not 0 < serial_number < _SERIAL_LIMIT:
+        raise ProfileError(
+            f"serial number {serial_number} is not positive, or has more than 20 octets (RFC 5280 section 4.1.2.2)"
+        )
+    key = _signing_key(profile, issuer, signing_key, public_key)
     if issuer is not None:
-        _check_path_length(profile, issuer)
+        _check_issuer(profile, issuer, now)
     not_before, not_after = _life(profile, issuer, now)
-    base = _partial(profile, issuer, urls) if issuer else _root_partial(profile, subject)
+    base = issuer.partial_builder(profile, urls) if issuer else _root_partial(profile, subject)
     builder = (
         base.subject_name(subject.to_name())
         .public_key(public_key)
@@ -186,7 +268,7 @@ def prepare(
         .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
-    return Prepared(builder, issuer, key, public_key)
+    return Prepared(builder, issuer, key, serial_number, not_after)
 
 
 def issue(prepared: Prepared, issuer: Issuer | None) -> x509.Certificate:
@@ -201,15 +283,31 @@ def issue(prepared: Prepared, issuer: Issuer | None) -> x509.Certificate:
     return prepared.redeem(issuer)
 
 
-def _check_name(subject: Subject) -> None:
+def _signing_key(
+    profile: Profile, issuer: Issuer | None, own_key: PrivateKey | None, public_key: PublicKey
+) -> PrivateKey:
+    if profile.kind is not Kind.ROOT:
+        if issuer is None or own_key is not None:
+            raise ProfileError("only a root signs itself; everything else is signed by an issuer's key")
+        return issuer.signing_key
+    if issuer is not None or own_key is None:
+        raise ProfileError("a root has no issuer: it is signed by its own key")
+    if own_key.public_key() != public_key:
+        raise ProfileError("a root's signing key must be the private half of the key it certifies")
+    return own_key
+
+
+def _check_name(subject: Subject, profile: Profile) -> None:
     name = subject.common_name
-    if not name or len(name) > _COMMON_NAME_LIMIT:
+    if not name or len(name) > _NAME_LIMIT:
         raise Rejected.because(
-            f"the CN {name[:140]!r} has {len(name)} characters; 1 to {_COMMON_NAME_LIMIT} are allowed (RFC 5280 "
+            f"the CN {name[:140]!r} has {len(name)} characters; 1 to {_NAME_LIMIT} are allowed (RFC 5280 "
             "ub-common-name)"
         )
     if not name.isprintable():
         raise Rejected.because(f"the CN {name!r} has characters that can't be printed")
+    if profile.kind is Kind.DEVICE and name != (canonical := canonical_registration_id(name)):
+        raise Rejected.because(f"the CN {name!r} must be the registration id in lower case, {canonical!r}")
 
 
 def _check_key(public_key: PublicKey) -> None:
@@ -219,15 +317,25 @@ def _check_key(public_key: PublicKey) -> None:
         raise Rejected.because(str(error), field="csr") from None
 
 
-def _check_path_length(profile: Profile, issuer: Issuer) -> None:
+def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
+    """Check what the issuer allows, its own time aside."""
+    if now < issuer.begins:
+        raise Rejected.because(
+            f"{issuer.name!r} can't sign before {issuer.begins:%Y-%m-%d %H:%M} UTC, when it becomes valid"
+        )
+    purposes = _find(issuer.certificate, x509.ExtendedKeyUsage)
+    if profile.client_authentication and purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
+        raise Rejected.because(
+            f"{issuer.name!r} can't sign certificates for TLS clients: its extended key usage lacks clientAuth",
+            field="issuer",
+        )
     allowed = issuer.path_length
     if not profile.is_ca or allowed is None:
         return
     if profile.path_length is None or profile.path_length >= allowed:
         raise Rejected.because(
-            f"a CA of path length {profile.path_length} does not fit below "
-            f"{names.common_name(issuer.certificate.subject)!r}, whose path length is {allowed}: it must be smaller "
-            "(RFC 5280 section 4.2.1.9)",
+            f"a CA of path length {profile.path_length} does not fit below {issuer.name!r}, whose path length is "
+            f"{allowed}: it must be smaller (RFC 5280 section 4.2.1.9)",
             field="pathLength",
         )
 
@@ -235,29 +343,33 @@ def _check_path_length(profile: Profile, issuer: Issuer) -> None:
 def _life(profile: Profile, issuer: Issuer | None, now: datetime) -> tuple[datetime, datetime]:
     """Choose notBefore and notAfter, both inclusive (RFC 5280 section 4.1.2.5), to the second."""
     start = now.replace(microsecond=0)
-    not_before, not_after = start - BACKDATING, start + profile.validity - timedelta(seconds=1)
+    try:
+        not_before, not_after = start - BACKDATING, start + profile.validity - timedelta(seconds=1)
+    except OverflowError:
+        raise Rejected.because(
+            f"a life of {profile.validity.days} days ends after the year 9999, the last that a certificate can name "
+            "(RFC 5280 section 4.1.2.5)",
+            field="validityDays",
+        ) from None
     if issuer is None:
         return not_before, not_after
-    certificate = issuer.certificate
-    left = certificate.not_valid_after_utc - start
+    last = issuer.ends_first
+    left = last.not_valid_after_utc - start
     if left < profile.validity * LEAST_SHARE:
         raise Rejected.because(
-            f"{names.common_name(certificate.subject)!r} ends on {certificate.not_valid_after_utc:%Y-%m-%d}, which "
-            f"leaves {max(left.days, 0)} of the {profile.validity.days} days wanted; roll the issuing CA, or ask for "
-            "fewer days",
+            f"{names.common_name(last.subject)!r} ends on {last.not_valid_after_utc:%Y-%m-%d}, which leaves "
+            f"{max(left.days, 0)} of the {profile.validity.days} days wanted; roll the issuing CA, or ask for fewer "
+            "days",
             field="validityDays",
         )
-    return max(not_before, certificate.not_valid_before_utc), min(not_after, certificate.not_valid_after_utc)
+    return max(not_before, issuer.certificate.not_valid_before_utc), min(not_after, last.not_valid_after_utc)
 
 
-@lru_cache(maxsize=512)
-def _partial(profile: Profile, issuer: Issuer, urls: DistributionPoints) -> x509.CertificateBuilder:
-    """Give a builder with all that is the same in each certificate of a profile and issuer: it is immutable."""
-    builder = _with_profile(profile, x509.CertificateBuilder().issuer_name(issuer.certificate.subject))
-    identifier = _extension(issuer.certificate, x509.SubjectKeyIdentifier, IssuerError)
+def _partial(profile: Profile, issuer: x509.Certificate, urls: DistributionPoints) -> x509.CertificateBuilder:
+    builder = _with_profile(profile, x509.CertificateBuilder().issuer_name(issuer.subject))
     builder = builder.add_extension(
         # Copied, not computed: another CA may have made the issuer's identifier by another rule.
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
+        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_extension(issuer, x509.SubjectKeyIdentifier)),
         critical=False,
     )
     if not profile.distribution_points:
@@ -276,6 +388,7 @@ def _root_partial(profile: Profile, subject: Subject) -> x509.CertificateBuilder
     return _with_profile(profile, x509.CertificateBuilder().issuer_name(subject.to_name()))
 
 
+_CLIENT_PURPOSES = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 _ANY_POLICY = x509.CertificatePolicies(
     [x509.PolicyInformation(x509.ObjectIdentifier("2.5.29.32.0"), None)]  # anyPolicy, RFC 5280 section 4.2.1.4
 )
@@ -292,19 +405,24 @@ def _with_profile(profile: Profile, builder: x509.CertificateBuilder) -> x509.Ce
     return builder
 
 
-def _check(certificate: x509.Certificate, issuer: Issuer | None, public_key: PublicKey) -> None:
-    """Check what came back from the signing key, before anybody uses it."""
+def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     try:
-        certificate.verify_directly_issued_by(issuer.certificate if issuer else certificate)
-    except (ValueError, TypeError, InvalidSignature):
-        raise IssuerError("the signature that came back does not fit the certificate") from None
-    if certificate.public_key() != public_key:
-        raise IssuerError("the certificate that was signed has another key than was asked for")
+        lower.verify_directly_issued_by(upper)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
-def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E], error: type[ValueError]) -> E:
+def _find[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
+        return None
+
+
+def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E:
+    found = _find(certificate, kind)
+    if found is None:
         name = names.common_name(certificate.subject)
-        raise error(f"the certificate of {name!r} has no {kind.__name__} extension") from None
+        raise IssuerError(f"the certificate of {name!r} has no {kind.__name__} extension")
+    return found

@@ -22,6 +22,11 @@ def thumbprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name, nothing rests on its strength
 
 
+def sha256_thumbprint(certificate: x509.Certificate) -> str:
+    """Give the SHA-256 fingerprint in upper-case hexadecimal, the other name that DPS knows a certificate by."""
+    return certificate.fingerprint(hashes.SHA256()).hex().upper()
+
+
 def common_name(name: x509.Name) -> str:
     """Give the single CN of a name; empty if it has none, or several."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -11,6 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from shared.errors import Rejected
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of
+from shared.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
     from shared.pki.signing_keys import PublicKey
@@ -19,41 +22,87 @@ SIZE_LIMIT = 16_384
 """Bytes: an RSA-4096 request has about 1,700."""
 
 _LEAST_RSA_BITS = 2048
+_BROKEN_HASHES = frozenset({"md5", "sha1"})
+_ARMOUR = b"-----BEGIN "
+_SEQUENCE = b"\x30"
+"""First octet of a request in DER. Base64 of one begins with M."""
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
 
 
-def requested_key(request: str, *, registration_id: str, field: str = "csr") -> PublicKey:
-    """Check a signing request, and take its key.
+def requested_key(request: str | bytes, *, registration_id: str, field: str = "csr") -> PublicKey:
+    """Check a signing request, and take its key: subject and extensions come from the profile and the order.
 
-    Nothing else is taken from it: subject and extensions come from the profile and the order.
+    Args and errors are those of :func:`parse_signing_request`.
+    """
+    return _public_key(parse_signing_request(request, registration_id=registration_id, field=field))
+
+
+def parse_signing_request(
+    request: str | bytes, *, registration_id: str, field: str = "csr"
+) -> x509.CertificateSigningRequest:
+    """Read a signing request, and check that a device of this id may have a certificate for it.
+
+    Usages that it asks for beyond the profile's are not granted and do no harm; a CA's are refused.
 
     Args:
-        request: in PEM.
+        request: PEM, DER, or DER in base64 without armour.
         registration_id: of the device, in canonical form; the CN must be the same, in upper or lower case.
         field: path of the request, for messages.
 
     Raises:
-        Rejected: it can't be parsed, its signature is wrong (so possession of the key is not proved), its key is weak
-            or of an unknown kind, it names another device, or asks for what a device does not get.
+        Rejected: it can't be parsed, its signature is wrong or weak (so possession of the key is not proved), its key
+            is weak or of an unknown kind, it names another device, or asks for what a device does not get.
     """
-    if len(request) > SIZE_LIMIT:
-        raise Rejected.because(f"the CSR has {len(request)} characters; at most {SIZE_LIMIT} are read", field=field)
+    encoded = request.encode(errors="replace") if isinstance(request, str) else request
+    if len(encoded) > SIZE_LIMIT:
+        raise Rejected.because(f"the CSR has {len(encoded)} bytes; at most {SIZE_LIMIT} are read", field=field)
+    if b"PRIVATE KEY-----" in encoded:
+        raise Rejected.because("there is a private key beside the CSR; it must stay in the device", field=field)
     try:
-        parsed = x509.load_pem_x509_csr(request.encode())
-        public_key = parsed.public_key()
+        parsed = _loaded(encoded)
+        # cryptography decodes these when they are asked for, so that damage shows here.
+        public_key, extensions, digest = parsed.public_key(), parsed.extensions, parsed.signature_hash_algorithm
         signed = parsed.is_signature_valid
-        names = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        extensions = parsed.extensions
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.DuplicateExtension) as error:
-        raise Rejected.because(
-            f"the CSR can't be read as PKCS#10 in PEM: {_first_line(error)}; it begins with "
-            "'-----BEGIN CERTIFICATE REQUEST-----'",
-            field=field,
-        ) from None
+        found = [str(name.value) for name in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except _UNREADABLE as error:
+        raise Rejected.because(_unreadable(encoded, error), field=field) from None
+    if digest is not None and digest.name in _BROKEN_HASHES:
+        raise Rejected.because(f"the CSR is signed with {digest.name.upper()}; use SHA-256 or SHA-384", field=field)
     if not signed:
         raise Rejected.because("the CSR's signature is wrong, so it does not prove possession of its key", field=field)
-    _check_names([str(name.value) for name in names], registration_id, field)
+    _check_names(found, registration_id, field)
     _check_extensions(extensions, registration_id, field)
-    return _checked_key(public_key, field)
+    _check_key(public_key, field)
+    return parsed
+
+
+def _loaded(encoded: bytes) -> x509.CertificateSigningRequest:
+    if _ARMOUR in encoded:
+        if encoded.count(_ARMOUR) > 1:
+            raise ValueError(f"{encoded.count(_ARMOUR)} PEM blocks are there instead of one")
+        return x509.load_pem_x509_csr(encoded)
+    if encoded[:1] == _SEQUENCE:
+        return x509.load_der_x509_csr(encoded)
+    try:
+        der = base64.b64decode(b"".join(encoded.split()), validate=True)
+    except binascii.Error:
+        raise ValueError("it has characters or a length that base64 has not") from None
+    return x509.load_der_x509_csr(der)
+
+
+def _unreadable(encoded: bytes, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    begin = "'-----BEGIN CERTIFICATE REQUEST-----'"
+    if _ARMOUR in encoded:
+        return f"the CSR can't be read as PKCS#10 in PEM: {reason}; it begins with {begin}"
+    return f"the CSR is no PEM (which begins with {begin}), and can't be read as DER or base64 either: {reason}"
 
 
 def _check_names(found: list[str], registration_id: str, field: str) -> None:
@@ -61,7 +110,7 @@ def _check_names(found: list[str], registration_id: str, field: str) -> None:
         raise Rejected.because(
             f"the CSR has {len(found)} CNs; it must have one, the registration id {registration_id!r}", field=field
         )
-    if found[0].lower() != registration_id:
+    if not same_registration_id(found[0], registration_id):
         raise Rejected.because(
             f"the CSR's CN is {found[0]!r}, and the registration id is {registration_id!r}; they must be the same",
             field=field,
@@ -75,7 +124,7 @@ def _check_extensions(extensions: x509.Extensions, registration_id: str, field: 
         if isinstance(value, x509.BasicConstraints) and value.ca:
             raise Rejected.because("the CSR asks for a CA certificate (CA:TRUE); a device is none", field=field)
         if isinstance(value, x509.SubjectAlternativeName):
-            others = [str(name.value) for name in value if str(name.value).lower() != registration_id]
+            others = [repr(name.value) for name in value if not _names_device(name, registration_id)]
             if others:
                 raise Rejected.because(
                     f"the CSR asks for other names ({', '.join(others)[:200]}); a device gets its registration id only",
@@ -87,7 +136,11 @@ def _check_extensions(extensions: x509.Extensions, registration_id: str, field: 
             )
 
 
-def _checked_key(public_key: object, field: str) -> PublicKey:
+def _names_device(name: x509.GeneralName, registration_id: str) -> bool:
+    return isinstance(name.value, str) and same_registration_id(name.value, registration_id)
+
+
+def _check_key(public_key: object, field: str) -> None:
     if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < _LEAST_RSA_BITS:
         raise Rejected.because(
             f"the CSR's RSA key has {public_key.key_size} bits; at least {_LEAST_RSA_BITS} are needed", field=field
@@ -96,8 +149,7 @@ def _checked_key(public_key: object, field: str) -> PublicKey:
         algorithm_of(public_key)
     except UnsupportedKey as error:
         raise Rejected.because(f"the CSR's key can't be used: {error}", field=field) from None
-    return public_key  # type: ignore[return-value]  # algorithm_of knows these two kinds only
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+def _public_key(request: x509.CertificateSigningRequest) -> PublicKey:
+    return request.public_key()  # type: ignore[return-value]  # only these two kinds pass _check_key

@@ -7,7 +7,7 @@ in proportion to its entries, where adding them to a builder one by one takes ti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -15,16 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from shared.pki import names
 from shared.pki.issuance import IssuerError
-from shared.pki.signing_keys import algorithm_of, digest_for, generate_key
+from shared.pki.signing_keys import PARAMETERS, SignatureAlgorithm, algorithm_of, digest_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from shared.pki.issuance import Issuer
-    from shared.pki.signing_keys import KeyAlgorithm, PrivateKey
 
-_REASON_CODES = {
+REASON_CODES: Mapping[str, int] = {
     "unspecified": 0,
     "keyCompromise": 1,
     "cACompromise": 2,
@@ -34,10 +33,26 @@ _REASON_CODES = {
     "certificateHold": 6,
     "privilegeWithdrawn": 9,
 }
-_SEQUENCE, _INTEGER, _BIT_STRING, _OCTET_STRING, _ENUMERATED = 0x30, 0x02, 0x03, 0x04, 0x0A
+"""RFC 5280 section 5.3.1, without removeFromCRL (for delta CRLs) and aACompromise (for attribute certificates)."""
+
+_INTEGER, _BIT_STRING, _OCTET_STRING, _ENUMERATED, _SEQUENCE = 0x02, 0x03, 0x04, 0x0A, 0x30
 _UTC_TIME, _GENERALIZED_TIME, _EXPLICIT_0 = 0x17, 0x18, 0xA0
-_CRL_REASON_OID = bytes.fromhex("0603551d15")  # 2.5.29.21
+_VERSION_2 = bytes.fromhex("020101")
+_CRL_REASON = bytes.fromhex("0603551d15")  # 2.5.29.21
+_EXTENSION_IDS = {x509.AuthorityKeyIdentifier: bytes.fromhex("0603551d23"), x509.CRLNumber: bytes.fromhex("0603551d14")}
+_ALGORITHM_IDENTIFIERS = {
+    # RFC 5758 section 3.2 and RFC 4055 section 5: ECDSA has no parameters, RSA has NULL.
+    SignatureAlgorithm.ES256: bytes.fromhex("300a06082a8648ce3d040302"),
+    SignatureAlgorithm.ES384: bytes.fromhex("300a06082a8648ce3d040303"),
+    SignatureAlgorithm.RS256: bytes.fromhex("300d06092a864886f70d01010b0500"),
+    SignatureAlgorithm.RS384: bytes.fromhex("300d06092a864886f70d01010c0500"),
+}
 _LAST_UTC_TIME_YEAR = 2049  # RFC 5280 section 5.1.2.4
+_MOST_OCTETS = 20  # of a serial number and of a CRL number: RFC 5280 sections 4.1.2.2 and 5.2.3
+
+
+class RevocationError(ValueError):
+    """An entry or a list contradicts RFC 5280; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +60,34 @@ class RevokedCertificate:
     """One entry.
 
     Attributes:
-        reason: name of RFC 5280 section 5.3.1; ``unspecified`` is left out of the entry, as the RFC asks.
+        revoked_at: with its time zone; written in UTC, to the second.
+        reason: a name of :data:`REASON_CODES`; ``unspecified`` is left out of the entry, as the RFC asks.
+
+    Raises:
+        RevocationError: the serial number, time or reason can't stand in a CRL.
     """
 
     serial_number: int
     revoked_at: datetime
     reason: str = "unspecified"
 
+    def __post_init__(self) -> None:
+        if not 0 < self.serial_number < 1 << (8 * _MOST_OCTETS - 1):
+            raise RevocationError(
+                f"serial number {self.serial_number} is not positive, or has more than {_MOST_OCTETS} octets "
+                "(RFC 5280 section 4.1.2.2)"
+            )
+        if self.reason not in REASON_CODES:
+            raise RevocationError(f"{self.reason!r} is no revocation reason; there are {', '.join(REASON_CODES)}")
+        _check_aware(self.revoked_at)
+
 
 def encode_entry(revoked: RevokedCertificate) -> bytes:
     """Encode one entry as DER."""
     content = _integer(revoked.serial_number) + _time(revoked.revoked_at)
-    code = _REASON_CODES[revoked.reason]
+    code = REASON_CODES[revoked.reason]
     if code:
-        reason = _tagged(_SEQUENCE, _CRL_REASON_OID + _tagged(_OCTET_STRING, _tagged(_ENUMERATED, bytes([code]))))
+        reason = _tagged(_SEQUENCE, _CRL_REASON, _tagged(_OCTET_STRING, _tagged(_ENUMERATED, bytes([code]))))
         content += _tagged(_SEQUENCE, reason)
     return _tagged(_SEQUENCE, content)
 
@@ -67,6 +96,8 @@ def build_crl(
     entries: Iterable[bytes], *, issuer: Issuer, crl_number: int, now: datetime, next_update: datetime
 ) -> bytes:
     """Build and sign a list.
+
+    With a key in a vault this waits for the network: call it in a thread.
 
     Args:
         entries: from :func:`encode_entry`.
@@ -80,46 +111,52 @@ def build_crl(
 
     Raises:
         IssuerError: the issuer's key usage forbids signing CRLs.
+        RevocationError: the number or the times are not as RFC 5280 wants them.
     """
+    _check_list(issuer, crl_number, now, next_update)
+    algorithm = _ALGORITHM_IDENTIFIERS[PARAMETERS[algorithm_of(issuer.signing_key.public_key())].signature]
+    listed = b"".join(entries)
+    to_be_signed = _tagged(
+        _SEQUENCE,
+        _VERSION_2,
+        algorithm,
+        issuer.certificate.subject.public_bytes(),
+        _time(now),
+        _time(next_update),
+        # An empty list of entries is left out (RFC 5280 section 5.1.2.6).
+        *((_header(_SEQUENCE, len(listed)), listed) if listed else ()),
+        _tagged(_EXPLICIT_0, _extensions(issuer, crl_number)),
+    )
+    del listed  # a million entries are 53 MB
+    return _tagged(_SEQUENCE, to_be_signed, algorithm, _tagged(_BIT_STRING, b"\0", _signature(issuer, to_be_signed)))
+
+
+def _check_list(issuer: Issuer, number: int, now: datetime, next_update: datetime) -> None:
     usage = issuer.certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     if not usage.crl_sign:
         name = names.common_name(issuer.certificate.subject)
         raise IssuerError(f"the key usage of {name!r} forbids signing CRLs (cRLSign)")
-    # The builder makes everything but the entries; they are put in between, and the whole is signed.
-    head, algorithm, tail = _frame(issuer, crl_number, now, next_update)
-    joined = b"".join(entries)
-    listed = _tagged(_SEQUENCE, joined) if joined else b""
-    to_be_signed = _tagged(_SEQUENCE, head + listed + tail)
-    signature = _signature(issuer, to_be_signed)
-    return _tagged(_SEQUENCE, to_be_signed + algorithm + _tagged(_BIT_STRING, b"\0" + signature))
+    if not 0 <= number < 1 << (8 * _MOST_OCTETS - 1):
+        raise RevocationError(f"CRL number {number} is negative, or has more than {_MOST_OCTETS} octets")
+    _check_aware(now)
+    _check_aware(next_update)
+    if next_update <= now:
+        raise RevocationError(f"nextUpdate, {next_update.isoformat()}, is not after thisUpdate, {now.isoformat()}")
 
 
-def _frame(issuer: Issuer, number: int, now: datetime, next_update: datetime) -> tuple[bytes, bytes, bytes]:
-    """Give what stands before the entries, the signature algorithm, and what stands after the entries."""
+def _check_aware(at: datetime) -> None:
+    if at.tzinfo is None:
+        raise RevocationError(f"{at.isoformat()} has no time zone")
+
+
+def _extensions(issuer: Issuer, number: int) -> bytes:
     identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    public_key = issuer.signing_key.public_key()
-    empty = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(now)
-        .next_update(next_update)
-        .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .sign(_frame_key(algorithm_of(public_key)), digest_for(public_key))
+    values = (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), x509.CRLNumber(number))
+    encoded = (
+        _tagged(_SEQUENCE, _EXTENSION_IDS[type(value)], _tagged(_OCTET_STRING, value.public_bytes()))
+        for value in values
     )
-    body = _content(empty.tbs_certlist_bytes)
-    parts = _split(body)
-    # The extensions come last; all the rest stands before the entries (RFC 5280 section 5.1).
-    before, after = parts[:-1], parts[-1]
-    if after[0] != _EXPLICIT_0:
-        raise IssuerError("the frame of the CRL is not as expected")
-    return b"".join(before), before[1], after
-
-
-@lru_cache(maxsize=8)
-def _frame_key(algorithm: KeyAlgorithm) -> PrivateKey:
-    """Give a key of the issuer's kind to sign the frame with, so that the issuer's own signs once per list."""
-    return generate_key(algorithm)
+    return _tagged(_SEQUENCE, *encoded)
 
 
 def _signature(issuer: Issuer, content: bytes) -> bytes:
@@ -130,13 +167,20 @@ def _signature(issuer: Issuer, content: bytes) -> bytes:
     return key.sign(content, padding.PKCS1v15(), digest)
 
 
-def _tagged(tag: int, content: bytes) -> bytes:
-    """Encode one DER value (X.690 section 8.1)."""
-    length = len(content)
+# --- DER (X.690) -----------------------------------------------------------------------------------------------------
+
+
+def _header(tag: int, length: int) -> bytes:
+    """Encode tag and length (section 8.1)."""
     if length < 128:  # noqa: PLR2004 - the short form ends here
-        return bytes((tag, length)) + content
+        return bytes((tag, length))
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
+    return bytes((tag, 0x80 | len(octets))) + octets
+
+
+def _tagged(tag: int, *content: bytes) -> bytes:
+    """Encode a value of several parts, with one copy of them."""
+    return b"".join((_header(tag, sum(map(len, content))), *content))
 
 
 def _integer(value: int) -> bytes:
@@ -145,31 +189,7 @@ def _integer(value: int) -> bytes:
 
 
 def _time(at: datetime) -> bytes:
-    if at.year <= _LAST_UTC_TIME_YEAR:
-        return _tagged(_UTC_TIME, at.strftime("%y%m%d%H%M%SZ").encode())
-    return _tagged(_GENERALIZED_TIME, at.strftime("%Y%m%d%H%M%SZ").encode())
-
-
-def _header(encoded: bytes, start: int) -> tuple[int, int]:
-    """Give where a value's content begins and ends."""
-    first = encoded[start + 1]
-    if first < 128:  # noqa: PLR2004 - the short form ends here
-        return start + 2, start + 2 + first
-    octets = first & 0x7F
-    length = int.from_bytes(encoded[start + 2 : start + 2 + octets], "big")
-    return start + 2 + octets, start + 2 + octets + length
-
-
-def _content(encoded: bytes) -> bytes:
-    begin, end = _header(encoded, 0)
-    return encoded[begin:end]
-
-
-def _split(content: bytes) -> list[bytes]:
-    """Cut a sequence's content into its values."""
-    values, position = [], 0
-    while position < len(content):
-        _, end = _header(content, position)
-        values.append(content[position:end])
-        position = end
-    return values
+    utc = at.astimezone(UTC)
+    if utc.year <= _LAST_UTC_TIME_YEAR:
+        return _tagged(_UTC_TIME, utc.strftime("%y%m%d%H%M%SZ").encode())
+    return _tagged(_GENERALIZED_TIME, utc.strftime("%Y%m%d%H%M%SZ").encode())

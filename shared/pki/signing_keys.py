@@ -6,16 +6,28 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 
 if TYPE_CHECKING:
     from collections.abc import Buffer, Callable, Mapping
 
 type PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 type PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-type SignDigest = Callable[[str, bytes], bytes]
-"""Signs a digest far away: (JWA algorithm, digest) -> signature, for EC keys as r || s (RFC 7518 section 3.4)."""
+type SignDigest = Callable[[SignatureAlgorithm, bytes], bytes]
+"""Signs a digest far away; an EC key answers with r || s (RFC 7518 section 3.4)."""
+
+
+class SignatureAlgorithm(StrEnum):
+    """Names of signatures in a vault (JWA, RFC 7518 section 3.1)."""
+
+    ES256 = "ES256"
+    ES384 = "ES384"
+    RS256 = "RS256"
+    RS384 = "RS384"
+    RS512 = "RS512"
 
 
 class KeyAlgorithm(StrEnum):
@@ -36,28 +48,33 @@ class KeyParameters:
         curve: of an EC key.
         bits: of an RSA key's modulus.
         digest: the hash that certificates signed with such a key use (NIST SP 800-57 part 1, table 2).
-        jwa: name of its signatures in a vault (RFC 7518 section 3.1).
+        signature: name of such signatures in a vault.
     """
 
     digest: hashes.SHA256 | hashes.SHA384
-    jwa: str
+    signature: SignatureAlgorithm
     curve: ec.EllipticCurve | None = None
     bits: int | None = None
 
 
 PARAMETERS: Mapping[KeyAlgorithm, KeyParameters] = {
-    KeyAlgorithm.EC_P256: KeyParameters(hashes.SHA256(), "ES256", curve=ec.SECP256R1()),
-    KeyAlgorithm.EC_P384: KeyParameters(hashes.SHA384(), "ES384", curve=ec.SECP384R1()),
-    KeyAlgorithm.RSA_2048: KeyParameters(hashes.SHA256(), "RS256", bits=2048),
-    KeyAlgorithm.RSA_3072: KeyParameters(hashes.SHA256(), "RS256", bits=3072),
-    KeyAlgorithm.RSA_4096: KeyParameters(hashes.SHA384(), "RS384", bits=4096),
+    KeyAlgorithm.EC_P256: KeyParameters(hashes.SHA256(), SignatureAlgorithm.ES256, curve=ec.SECP256R1()),
+    KeyAlgorithm.EC_P384: KeyParameters(hashes.SHA384(), SignatureAlgorithm.ES384, curve=ec.SECP384R1()),
+    KeyAlgorithm.RSA_2048: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, bits=2048),
+    KeyAlgorithm.RSA_3072: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, bits=3072),
+    KeyAlgorithm.RSA_4096: KeyParameters(hashes.SHA384(), SignatureAlgorithm.RS384, bits=4096),
 }
 
 _PUBLIC_EXPONENT = 65537
+"""Also the least that is taken (NIST SP 800-56B section 6.2)."""
 
 
 class UnsupportedKey(ValueError):
     """The key's algorithm or size is none of :class:`KeyAlgorithm`; the message names both."""
+
+
+class WrongSignature(RuntimeError):
+    """What a vault gave is no signature of the digest by the key that was meant. Nothing may be made of it."""
 
 
 def generate_key(algorithm: KeyAlgorithm) -> PrivateKey:
@@ -83,8 +100,19 @@ def algorithm_of(public_key: object) -> KeyAlgorithm:
             if public_key.curve.name == parameters.curve.name:
                 return algorithm
         elif isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size == parameters.bits:
+            _check_exponent(public_key)
             return algorithm
-    raise UnsupportedKey(f"the key is {describe(public_key)}; supported are {', '.join(KeyAlgorithm)}")
+    raise _unsupported(public_key)
+
+
+def _unsupported(public_key: object) -> UnsupportedKey:
+    return UnsupportedKey(f"the key is {describe(public_key)}; supported are {', '.join(KeyAlgorithm)}")
+
+
+def _check_exponent(public_key: rsa.RSAPublicKey) -> None:
+    exponent = public_key.public_numbers().e
+    if exponent < _PUBLIC_EXPONENT:
+        raise UnsupportedKey(f"the RSA key has the public exponent {exponent}; {_PUBLIC_EXPONENT} or more is needed")
 
 
 def describe(public_key: object) -> str:
@@ -112,59 +140,52 @@ def remote_key(public_key: object, sign_digest: SignDigest) -> PrivateKey:
         UnsupportedKey: the key is none of :class:`KeyAlgorithm`.
     """
     if isinstance(public_key, ec.EllipticCurvePublicKey):
-        key: PrivateKey = RemoteEllipticCurveKey(public_key, sign_digest)
-    elif isinstance(public_key, rsa.RSAPublicKey):
-        key = RemoteRsaKey(public_key, sign_digest)
-    else:
-        raise UnsupportedKey(f"a vault's key is EC or RSA, not {describe(public_key)}")
-    algorithm_of(public_key)
-    return key
+        return RemoteEllipticCurveKey(public_key, sign_digest)
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return RemoteRsaKey(public_key, sign_digest)
+    raise _unsupported(public_key)
 
 
-def _digest(algorithm: hashes.HashAlgorithm, content: bytes) -> bytes:
+def _digest(algorithm: hashes.HashAlgorithm, content: Buffer) -> bytes:
     context = hashes.Hash(algorithm)
-    context.update(content)
+    context.update(memoryview(content))
     return context.finalize()
 
 
 _NOT_HERE = "the private key is in the vault and does not leave it"
+_WRONG_KEY = "the signature that the vault gave does not fit the key that was meant"
 
 
-class _InVault:
-    """What the keys of a vault have in common: they do not leave it, and a copy is the same key."""
-
-    def private_numbers(self) -> NoReturn:
-        """Refuse: the key does not leave the vault."""
-        raise NotImplementedError(_NOT_HERE)
-
-    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002
-        """Refuse: the key does not leave the vault."""
-        raise NotImplementedError(_NOT_HERE)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
-
-
-class RemoteEllipticCurveKey(_InVault, ec.EllipticCurvePrivateKey):
+class RemoteEllipticCurveKey(ec.EllipticCurvePrivateKey):
     """An EC key in a vault."""
 
     def __init__(self, public_key: ec.EllipticCurvePublicKey, sign_digest: SignDigest) -> None:
         self._public_key = public_key
+        self._parameters = PARAMETERS[algorithm_of(public_key)]
         self._sign_digest = sign_digest
 
     def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """Sign: the digest travels, and the answer, r || s, becomes DER (RFC 3279 section 2.2.3)."""
+        """Sign: the digest travels, and the answer, r || s, becomes DER (RFC 3279 section 2.2.3).
+
+        Raises:
+            WrongSignature: what came back is no signature of this key.
+        """
         chosen = signature_algorithm.algorithm
-        if isinstance(chosen, utils.Prehashed):
-            raise TypeError("give the content, not its digest")
-        answer = self._sign_digest(PARAMETERS[algorithm_of(self._public_key)].jwa, _digest(chosen, bytes(data)))
-        half = (self._public_key.key_size + 7) // 8
+        # A vault ties one hash to each curve (RFC 7518 section 3.4).
+        if isinstance(chosen, utils.Prehashed) or chosen.name != self._parameters.digest.name:
+            raise TypeError(f"a vault's {self.curve.name} key signs content with {self._parameters.digest.name} only")
+        digest = _digest(chosen, data)
+        answer = self._sign_digest(self._parameters.signature, digest)
+        half = (self.key_size + 7) // 8
         if len(answer) != 2 * half:
-            raise ValueError(f"the vault gave a signature of {len(answer)} bytes instead of {2 * half}")
-        return utils.encode_dss_signature(int.from_bytes(answer[:half], "big"), int.from_bytes(answer[half:], "big"))
+            raise WrongSignature(f"the vault gave a signature of {len(answer)} bytes instead of {2 * half}")
+        r, s = int.from_bytes(answer[:half], "big"), int.from_bytes(answer[half:], "big")
+        signature = utils.encode_dss_signature(r, s)
+        try:
+            self._public_key.verify(signature, digest, ec.ECDSA(utils.Prehashed(chosen)))
+        except InvalidSignature:
+            raise WrongSignature(_WRONG_KEY) from None
+        return signature
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """Give the public half."""
@@ -184,19 +205,49 @@ class RemoteEllipticCurveKey(_InVault, ec.EllipticCurvePrivateKey):
         """Refuse: a CA key signs."""
         raise NotImplementedError(_NOT_HERE)
 
+    def private_numbers(self) -> NoReturn:
+        """Refuse: the key does not leave the vault."""
+        raise NotImplementedError(_NOT_HERE)
 
-class RemoteRsaKey(_InVault, rsa.RSAPrivateKey):
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002
+        """Refuse: the key does not leave the vault."""
+        raise NotImplementedError(_NOT_HERE)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class RemoteRsaKey(rsa.RSAPrivateKey):
     """An RSA key in a vault. Signs with PKCS #1 v1.5, the padding of certificates."""
 
     def __init__(self, public_key: rsa.RSAPublicKey, sign_digest: SignDigest) -> None:
+        algorithm_of(public_key)
         self._public_key = public_key
         self._sign_digest = sign_digest
 
-    def sign(self, data: Buffer, padding: Any, algorithm: Any) -> bytes:
-        """Sign: only the digest travels."""
-        if not isinstance(padding, _PKCS1v15) or isinstance(algorithm, utils.Prehashed):
+    def sign(
+        self,
+        data: Buffer,
+        padding: AsymmetricPadding,
+        algorithm: utils.Prehashed | hashes.HashAlgorithm | utils.NoDigestInfo,
+    ) -> bytes:
+        """Sign: only the digest travels.
+
+        Raises:
+            WrongSignature: what came back is no signature of this key.
+        """
+        if not isinstance(padding, PKCS1v15) or not isinstance(algorithm, hashes.HashAlgorithm):
             raise TypeError("a vault's RSA key signs content with PKCS #1 v1.5 here")
-        return self._sign_digest(f"RS{algorithm.digest_size * 8}", _digest(algorithm, bytes(data)))
+        digest = _digest(algorithm, data)
+        signature = self._sign_digest(SignatureAlgorithm(f"RS{algorithm.digest_size * 8}"), digest)
+        try:
+            self._public_key.verify(signature, digest, padding, utils.Prehashed(algorithm))
+        except InvalidSignature:
+            raise WrongSignature(_WRONG_KEY) from None
+        return signature
 
     def public_key(self) -> rsa.RSAPublicKey:
         """Give the public half."""
@@ -211,5 +262,16 @@ class RemoteRsaKey(_InVault, rsa.RSAPrivateKey):
         """Refuse: a CA key signs."""
         raise NotImplementedError(_NOT_HERE)
 
+    def private_numbers(self) -> NoReturn:
+        """Refuse: the key does not leave the vault."""
+        raise NotImplementedError(_NOT_HERE)
 
-_PKCS1v15 = padding.PKCS1v15
+    def private_bytes(self, encoding: Any, format: Any, encryption_algorithm: Any) -> NoReturn:  # noqa: A002
+        """Refuse: the key does not leave the vault."""
+        raise NotImplementedError(_NOT_HERE)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self

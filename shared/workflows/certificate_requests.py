@@ -10,6 +10,7 @@ from shared.contracts import CertificateKind, CertificateRequest, DeviceState, E
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.devices import DeviceRecord
 from shared.pki import names
+from shared.registration_ids import canonical_registration_id
 from shared.workflows.certificate_authorities import DEFAULT_ALGORITHM, AuthorityDefinition
 from shared.workflows.device_certificates import DeviceCertificateRequest
 from shared.workflows.requests import once
@@ -83,7 +84,7 @@ class CertificateRequests:
 
     async def _device(self, request: CertificateRequest) -> None:
         """Issue for a device that is registered by other means, or not with DPS at all."""
-        registration_id, issuer = request.name.lower(), request.issuer or ""
+        registration_id, issuer = canonical_registration_id(request.name), request.issuer or ""
         authority = await self.authorities.get(issuer)
         if authority.kind is CertificateKind.ROOT:
             raise Rejected.because(f"{issuer!r} is a root; a device is signed by an issuing CA", field="issuer")

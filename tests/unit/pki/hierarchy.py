@@ -90,6 +90,12 @@ def hierarchy(algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256) -> Hierarchy:
 
 
 @cache
+def spare_key(algorithm: KeyAlgorithm) -> PrivateKey:
+    """Make a device's key once for all tests: RSA keys take their time."""
+    return generate_key(algorithm)
+
+
+@cache
 def _made(algorithm: KeyAlgorithm) -> Hierarchy:
     root = certificate_authority("dpsCa", None, algorithm, root_profile(), now=NOW - timedelta(days=1))
     return Hierarchy(root, certificate_authority("line-1-ca1", root, algorithm, issuing_profile()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from pkilint import loader, pkix
+from pkilint.bin import lint_pkix_signer_signee_cert_chain as pair_linter
 from pkilint.pkix import certificate, crl, extension, name
 from pkilint.validation import ValidationFindingSeverity
 
@@ -23,6 +24,19 @@ def findings_of_certificate(subject: Any) -> list[str]:
     )
     document = loader.load_der_certificate(subject.public_bytes(Encoding.DER), "certificate")
     return _findings(validator.validate(document.root))
+
+
+def findings_of_pair(issuer: Any, subject: Any) -> list[str]:
+    """Lint how a certificate fits its issuer's: names, identifiers, policies, signature."""
+    documents: dict[str, Any] = {}
+    load = loader.RFC5280CertificateDocumentLoader().load_der_document
+    for name_of, given in (("issuer", issuer), ("subject", subject)):
+        documents[name_of] = load(given.public_bytes(Encoding.DER), name_of, name_of, documents)
+    decoding = pair_linter.create_decoder_validation_container()
+    results = [*decoding.validate(documents["issuer"].root), *decoding.validate(documents["subject"].root)]
+    results += pair_linter.create_issuer_validation_container().validate(documents["issuer"].root)
+    results += pair_linter.create_subject_validation_container().validate(documents["subject"].root)
+    return _findings(results)
 
 
 def findings_of_crl(der: bytes) -> list[str]:

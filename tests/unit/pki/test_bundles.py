@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from shared.pki.bundles import new_password, pem_bundle, pfx_bundle
+from shared.pki.bundles import BundleError, new_password, open_pem_bundle, pem_bundle, pfx_bundle
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.pki.hierarchy import hierarchy
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from shared.pki.signing_keys import PrivateKey
 
 KEY = generate_key(KeyAlgorithm.EC_P256)
 LEAF = hierarchy().device(key=KEY)
@@ -39,7 +51,7 @@ def test_a_bundle_for_a_device_with_its_own_key_has_none() -> None:
 
 def test_a_key_is_never_written_without_a_password() -> None:
     """A key with an empty password is refused."""
-    with pytest.raises(ValueError, match="a key is written under a password only"):
+    with pytest.raises(ValueError, match="a key is written and read under a password only"):
         pem_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="")
 
 
@@ -66,3 +78,114 @@ def test_passwords_are_long_random_and_safe_to_type() -> None:
     passwords = {new_password() for _ in range(100)}
     assert len(passwords) == 100
     assert all(len(password) == 27 and password.isascii() and password.isprintable() for password in passwords)
+
+
+@pytest.mark.skipif(shutil.which("keytool") is None, reason="Java's keytool is not installed")
+def test_a_pfx_opens_in_java(tmp_path: Path) -> None:
+    """Java's keytool finds the key under the friendly name, with its whole chain."""
+    pfx = pfx_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="open-sesame", friendly_name="press-001")
+    (tmp_path / "device.pfx").write_bytes(pfx)
+    done = subprocess.run(
+        ["keytool", "-list", "-v", "-keystore", "device.pfx", "-storetype", "PKCS12", "-storepass", "open-sesame"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Alias name: press-001" in done.stdout, done.stdout + done.stderr
+    assert "Entry type: PrivateKeyEntry" in done.stdout
+    assert f"Certificate chain length: {1 + len(CHAIN)}" in done.stdout
+
+
+def bundle() -> bytes:
+    return pem_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="open sesame")
+
+
+def test_a_pem_bundle_opens_with_its_password() -> None:
+    """What was packed comes back: key, leaf and chain."""
+    key, leaf, chain = open_pem_bundle(bundle(), "open sesame")
+    assert key is not None
+    assert key.private_numbers() == KEY.private_numbers()
+    assert (leaf, chain) == (LEAF, CHAIN)
+    without = pem_bundle(certificate=LEAF, chain=CHAIN, key=None, password=None)
+    assert open_pem_bundle(without, None) == (None, LEAF, CHAIN)
+
+
+def test_an_unencrypted_key_needs_no_password() -> None:
+    """A bundle whose key is in the clear opens with or without a password."""
+    clear = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for password in (None, "not needed"):
+        key, leaf, _ = open_pem_bundle(clear + LEAF.public_bytes(Encoding.PEM), password)
+        assert key is not None
+        assert leaf == LEAF
+
+
+ED25519 = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+DAMAGED = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+CANT_BE_OPENED = "the private key of the bundle can't be opened: the password is wrong, or the key is damaged"
+
+
+@pytest.mark.parametrize(
+    ("pem", "password", "message"),
+    [
+        (b"", None, "there is no certificate in the bundle; it begins with '-----BEGIN CERTIFICATE-----'"),
+        (b"-----BEGIN CERTIFICATE-----" * 4000, None, "the bundle has 108000 bytes; at most 65536 are read"),
+        (bundle(), "wrong", CANT_BE_OPENED),
+        (bundle(), None, "a key is written and read under a password only"),
+        (bundle() + bundle(), "open sesame", "there are 2 private keys in the bundle; one belongs there"),
+        (bundle() + ED25519, "open sesame", "there are 2 private keys in the bundle; one belongs there"),
+        (bundle()[: bundle().index(b"-----BEGIN ENC")] + ED25519, None, "the private key of the bundle is neither EC nor RSA"),
+        (
+            hierarchy().root.certificate.public_bytes(Encoding.PEM) + bundle(),
+            "open sesame",
+            "the key is not that of 'dpsCa'",
+        ),
+        (
+            DAMAGED,
+            "open sesame",
+            "a certificate of the bundle can't be read: error parsing asn1 value: ParseError { kind: ShortData "
+            "{ needed: 1 } }",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_bundle_is_refused_with_the_reason(pem: bytes, password: str | None, message: str) -> None:
+    """Each fault of a bundle has its message, and none shows a password."""
+    with pytest.raises(BundleError) as caught:
+        open_pem_bundle(pem, password)
+    assert str(caught.value) == message
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@settings(max_examples=1500, deadline=None)
+@given(st.data())
+def test_no_damaged_bundle_raises_anything_but_its_error(data: st.DataObject) -> None:
+    """Whatever is done to a bundle's bytes, it opens or is refused, and nothing else happens."""
+    damaged = bytearray(GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        open_pem_bundle(bytes(damaged), "open sesame")
+    except BundleError as refusal:
+        assert str(refusal)  # noqa: PT017 - either outcome is right
+
+
+GOOD = bundle()
+OTHER_KEY = generate_key(KeyAlgorithm.EC_P256)
+ROOT = hierarchy().root.certificate
+
+
+@pytest.mark.parametrize(
+    ("chain", "key", "message"),
+    [
+        (CHAIN, OTHER_KEY, "the key is not that of 'press-001'"),
+        ([ROOT], KEY, "'press-001' is followed by 'dpsCa', which is not its issuer"),
+        ([*CHAIN, ROOT], KEY, "the root 'dpsCa' does not belong in a bundle: whoever verifies has it"),
+    ],
+)
+def test_what_does_not_belong_together_is_not_packed(
+    chain: list[x509.Certificate], key: PrivateKey, message: str
+) -> None:
+    """A wrong key, a chain with a gap or a root is refused, in PEM and in PFX."""
+    with pytest.raises(BundleError) as caught:
+        pem_bundle(certificate=LEAF, chain=chain, key=key, password="open sesame")
+    assert str(caught.value) == message
+    with pytest.raises(BundleError) as caught:
+        pfx_bundle(certificate=LEAF, chain=chain, key=key, password="open sesame", friendly_name="press-001")
+    assert str(caught.value) == message

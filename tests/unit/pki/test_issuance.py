@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
 from shared.pki import names
 from shared.pki.issuance import (
     AlreadyRedeemed,
+    DistributionPoints,
     Issuer,
     IssuerError,
     Subject,
@@ -22,17 +25,28 @@ from shared.pki.issuance import (
     new_serial_number,
     prepare,
 )
-from shared.pki.profiles import Kind, Profile, ProfileError, device_profile, issuing_profile, verification_profile
-from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.hierarchy import NOW, URLS, certificate_authority, hierarchy
-from tests.unit.pki.linting import findings_of_certificate
+from shared.pki.profiles import (
+    Kind,
+    Profile,
+    ProfileError,
+    device_profile,
+    issuing_profile,
+    root_profile,
+    verification_profile,
+)
+from shared.pki.signing_keys import KeyAlgorithm, WrongSignature, generate_key, remote_key
+from tests.unit.pki.hierarchy import NOW, URLS, certificate_authority, hierarchy, spare_key, vault_of
+from tests.unit.pki.linting import findings_of_certificate, findings_of_pair
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from shared.pki.issuance import Prepared
+    from shared.pki.signing_keys import PrivateKey, PublicKey
 
 CHEAP = (KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384, KeyAlgorithm.RSA_2048)
+OWN_KEY = generate_key(KeyAlgorithm.EC_P256)
 
 
 def prepared_device(*, name: str = "press-001", days: int = 365, issuer: Issuer | None = None) -> Prepared:
@@ -45,6 +59,19 @@ def prepared_device(*, name: str = "press-001", days: int = 365, issuer: Issuer 
         now=NOW,
         urls=URLS,
     )
+
+
+def prepared_root(
+    public_key: PublicKey, signing_key: PrivateKey | None, *, issuer: Issuer | None = None, **changes: Any
+) -> Prepared:
+    known = {
+        "subject": Subject("root", "Example", "US"),
+        "serial_number": new_serial_number(),
+        "now": NOW,
+        "urls": DistributionPoints(),
+    }
+    profile = changes.pop("profile", root_profile())
+    return prepare(profile, public_key=public_key, signing_key=signing_key, issuer=issuer, **{**known, **changes})
 
 
 def proof(algorithm: KeyAlgorithm) -> x509.Certificate:
@@ -63,6 +90,30 @@ def proof(algorithm: KeyAlgorithm) -> x509.Certificate:
     )
 
 
+@pytest.mark.parametrize("algorithm", KeyAlgorithm)
+def test_no_linter_finds_anything_in_a_device_of_any_algorithm(algorithm: KeyAlgorithm) -> None:
+    """Pkilint has no finding from NOTICE up for a device's certificate, whatever its own key."""
+    device = hierarchy().device(key=spare_key(algorithm))
+    assert findings_of_certificate(device) == []
+    assert findings_of_pair(hierarchy().issuing.certificate, device) == []
+
+
+@pytest.mark.parametrize("algorithm", [KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096])
+def test_no_linter_finds_anything_in_a_large_root(algorithm: KeyAlgorithm) -> None:
+    """Pkilint has no finding from NOTICE up for roots with the larger RSA keys."""
+    key = spare_key(algorithm)
+    assert findings_of_certificate(issue(prepared_root(key.public_key(), key), None)) == []
+
+
+def test_the_linter_sees_what_is_wrong() -> None:
+    """A certificate with an empty extended key usage, as the trap in the field has it, does not pass the linter."""
+    key = generate_key(KeyAlgorithm.EC_P256)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wrong")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + timedelta(days=1))
+    wrong = builder.add_extension(x509.ExtendedKeyUsage([]), critical=False).sign(key, hashes.SHA256())
+    assert any(finding.startswith("itu.invalid_asn1_syntax") for finding in findings_of_certificate(wrong))
+
+
 @pytest.mark.parametrize("algorithm", CHEAP)
 def test_no_linter_finds_anything(algorithm: KeyAlgorithm) -> None:
     """Pkilint has no finding from NOTICE up for any profile, whatever the CA's algorithm."""
@@ -70,6 +121,8 @@ def test_no_linter_finds_anything(algorithm: KeyAlgorithm) -> None:
     device = made.device(key=generate_key(algorithm))
     for certificate in (made.root.certificate, made.issuing.certificate, device, proof(algorithm)):
         assert findings_of_certificate(certificate) == []
+    for upper, lower in ((made.root, made.issuing.certificate), (made.issuing, device), (made.root, proof(algorithm))):
+        assert findings_of_pair(upper.certificate, lower) == []
 
 
 @pytest.mark.parametrize("algorithm", CHEAP)
@@ -142,7 +195,6 @@ def test_a_prepared_certificate_is_signed_by_its_own_issuer_only() -> None:
 
 def test_too_little_life_left_in_the_issuer_is_refused_and_not_shortened() -> None:
     """Less than nine tenths of the wanted life left in the issuer is a rejection that says what is left."""
-    issuing_profile(validity=timedelta(days=300))
     short = certificate_authority(
         "short", hierarchy().root, KeyAlgorithm.EC_P256, issuing_profile(validity=timedelta(days=300))
     )
@@ -162,6 +214,13 @@ def test_too_little_life_left_in_the_issuer_is_refused_and_not_shortened() -> No
         ("", "the CN '' has 0 characters; 1 to 64 are allowed (RFC 5280 ub-common-name)"),
         ("x" * 65, f"the CN {'x' * 65!r} has 65 characters; 1 to 64 are allowed (RFC 5280 ub-common-name)"),
         ("a\nb", r"the CN 'a\nb' has characters that can't be printed"),
+        ("a\u202eb", r"the CN 'a\u202eb' has characters that can't be printed"),
+        ("\ud800", r"the CN '\ud800' has characters that can't be printed"),
+        ("Press-001", "the CN 'Press-001' must be the registration id in lower case, 'press-001'"),
+        (
+            "*.example",
+            "registrationId: '*.example' contains '*'; a registration id has letters, digits and - . _ : only",
+        ),
     ],
 )
 def test_a_name_that_no_cn_can_hold_is_refused(name: str, message: str) -> None:
@@ -208,3 +267,222 @@ def test_a_profile_that_contradicts_itself_can_not_be_made(fields: dict[str, obj
     """A profile is checked when it is made, not when it is used."""
     with pytest.raises(ProfileError, match=message):
         Profile(**{"validity": timedelta(days=1), **fields})  # type: ignore[arg-type]
+
+
+def test_one_of_many_threads_signs() -> None:
+    """A prepared certificate that many threads redeem at once is signed by one of them."""
+    issuer, prepared = hierarchy().issuing, prepared_device()
+
+    def redeem(_: int) -> bool:
+        try:
+            issue(prepared, issuer)
+        except AlreadyRedeemed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(redeem, range(32))) == 1
+
+
+def test_a_vault_that_signs_with_another_key_makes_no_certificate() -> None:
+    """A signature that does not fit the CA's key stops the issuance."""
+    key, other = generate_key(KeyAlgorithm.EC_P256), generate_key(KeyAlgorithm.EC_P256)
+    wrong = remote_key(key.public_key(), vault_of(other))
+    prepared = prepared_root(key.public_key(), wrong)
+    with pytest.raises(WrongSignature, match="the signature that the vault gave does not fit the key that was meant"):
+        issue(prepared, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"signing_key": None}, "a root has no issuer: it is signed by its own key"),
+        ({"issuer": hierarchy().root}, "a root has no issuer: it is signed by its own key"),
+        (
+            {"signing_key": generate_key(KeyAlgorithm.EC_P256)},
+            "a root's signing key must be the private half of the key it certifies",
+        ),
+        ({"profile": device_profile()}, "only a root signs itself; everything else is signed by an issuer's key"),
+        (
+            {"profile": device_profile(), "issuer": hierarchy().issuing},
+            "only a root signs itself; everything else is signed by an issuer's key",
+        ),
+        (
+            {"serial_number": 0},
+            "serial number 0 is not positive, or has more than 20 octets (RFC 5280 section 4.1.2.2)",
+        ),
+        (
+            {"serial_number": 1 << 159},
+            f"serial number {1 << 159} is not positive, or has more than 20 octets (RFC 5280 section 4.1.2.2)",
+        ),
+    ],
+)
+def test_what_the_callers_got_wrong_is_found_before_signing(changes: dict[str, Any], message: str) -> None:
+    """A wrong combination of profile, issuer, key and serial number can't be prepared."""
+    given = {"signing_key": OWN_KEY, "issuer": None, "subject": Subject("press-001"), **changes}
+    with pytest.raises(ProfileError) as caught:
+        prepared_root(OWN_KEY.public_key(), **given)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Subject("a", country="usa"), "the country 'usa' must be two capital letters (ISO 3166-1)"),
+        (lambda: Subject("a", organization=""), "the organization '' must have 1 to 64 characters"),
+        (
+            lambda: DistributionPoints("ldap://x"),
+            "'ldap://x' is no URL for a certificate; one in ASCII that begins with http:// is",
+        ),
+        (
+            lambda: DistributionPoints(None, "http://b\u00e4r"),
+            "'http://b\u00e4r' is no URL for a certificate; one in ASCII that begins with http:// is",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused_when_they_are_read(make: Callable[[], object], message: str) -> None:
+    """Names and URLs that no certificate can hold are refused before any request comes."""
+    with pytest.raises(ProfileError) as caught:
+        make()
+    assert str(caught.value) == message
+
+
+def test_a_life_beyond_the_year_9999_is_refused() -> None:
+    """A certificate can't name a later year, for a root and below."""
+    with pytest.raises(Rejected) as caught:
+        prepared_root(OWN_KEY.public_key(), OWN_KEY, profile=root_profile(validity=timedelta(days=3_000_000)))
+    assert str(caught.value) == (
+        "validityDays: a life of 3000000 days ends after the year 9999, the last that a certificate can name "
+        "(RFC 5280 section 4.1.2.5)"
+    )
+
+
+def test_a_ca_does_not_sign_before_it_is_valid() -> None:
+    """An issuer that is not valid yet is refused with the time from which it is."""
+    later = certificate_authority(
+        "later", None, KeyAlgorithm.EC_P256, root_profile(path_length=0), now=NOW + timedelta(days=2)
+    )
+    with pytest.raises(Rejected) as caught:
+        prepared_device(issuer=later)
+    assert str(caught.value) == "'later' can't sign before 2026-03-03 11:50 UTC, when it becomes valid"
+
+
+def test_an_expired_ca_does_not_sign() -> None:
+    """An issuer whose life is over leaves no days."""
+    early = certificate_authority(
+        "early", None, KeyAlgorithm.EC_P256, root_profile(validity=timedelta(days=1)), now=NOW - timedelta(days=9)
+    )
+    with pytest.raises(Rejected) as caught:
+        prepared_device(issuer=early)
+    assert str(caught.value) == (
+        "validityDays: 'early' ends on 2026-02-21, which leaves 0 of the 365 days wanted; roll the issuing CA, or ask for "
+        "fewer days"
+    )
+
+
+def test_a_deeper_hierarchy_can_be_expressed() -> None:
+    """Root, factory, line and device with path lengths 3, 2 and 0, as other tools lay them out."""
+    root = hierarchy().root
+    factory = certificate_authority("factory", root, KeyAlgorithm.EC_P256, issuing_profile(path_length=2))
+    line = certificate_authority("line", factory, KeyAlgorithm.EC_P256, issuing_profile())
+    assert [issuer.path_length for issuer in (root, factory, line)] == [3, 2, 0]
+    assert issue(prepared_device(issuer=line), line).issuer == line.certificate.subject
+
+
+FLAGS = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+MORE_FLAGS = ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+SIGNS = x509.KeyUsage(**{flag: flag == "key_cert_sign" for flag in (*FLAGS, *MORE_FLAGS)})
+SIGNS_NOTHING = x509.KeyUsage(**{flag: flag == "digital_signature" for flag in (*FLAGS, *MORE_FLAGS)})
+
+
+def foreign_issuer(
+    *extensions: x509.ExtensionType, name: str = "bought", parent: Issuer | None = None, days: int = 4000
+) -> Issuer:
+    """Make a CA that this project would not, as an owner may bring one along."""
+    key = generate_key(KeyAlgorithm.EC_P256)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    above = parent.certificate.subject if parent else subject
+    builder = x509.CertificateBuilder(above, subject, key.public_key(), 1, NOW, NOW + timedelta(days=days))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    certificate = builder.sign(parent.signing_key if parent else key, hashes.SHA256())
+    return Issuer(certificate, key, (certificate, *(parent.chain if parent else ())))
+
+
+IDENTIFIER = x509.SubjectKeyIdentifier(b"1")
+ANY_DEPTH, LAST = x509.BasicConstraints(ca=True, path_length=None), x509.BasicConstraints(ca=True, path_length=0)
+SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+
+@pytest.mark.parametrize(
+    ("extensions", "message"),
+    [
+        ((SIGNS, IDENTIFIER), "the certificate of 'bought' has no BasicConstraints extension"),
+        (
+            (x509.BasicConstraints(ca=False, path_length=None), SIGNS, IDENTIFIER),
+            "the certificate of 'bought' is no CA certificate",
+        ),
+        ((ANY_DEPTH, IDENTIFIER), "the certificate of 'bought' has no KeyUsage extension"),
+        (
+            (ANY_DEPTH, SIGNS_NOTHING, IDENTIFIER),
+            "the key usage of 'bought' forbids signing certificates (keyCertSign)",
+        ),
+        ((ANY_DEPTH, SIGNS), "the certificate of 'bought' has no SubjectKeyIdentifier extension"),
+    ],
+)
+def test_a_ca_that_can_not_sign_is_refused_at_the_start(
+    extensions: tuple[x509.ExtensionType, ...], message: str
+) -> None:
+    """An issuer whose certificate forbids signing, or leaves open whether it may, can't be made."""
+    with pytest.raises(IssuerError) as caught:
+        foreign_issuer(*extensions)
+    assert str(caught.value) == message
+
+
+def test_a_chain_that_is_longer_than_its_root_allows_is_refused_at_the_start() -> None:
+    """Path lengths are checked over the whole chain, and the least of them counts for what is below."""
+    root = foreign_issuer(LAST, SIGNS, IDENTIFIER, name="top")
+    with pytest.raises(IssuerError) as caught:
+        foreign_issuer(ANY_DEPTH, SIGNS, IDENTIFIER, parent=root)
+    assert str(caught.value) == "'top' allows 0 CAs below it, and 1 are in the chain"
+    wider = foreign_issuer(x509.BasicConstraints(ca=True, path_length=2), SIGNS, IDENTIFIER, name="top")
+    assert foreign_issuer(ANY_DEPTH, SIGNS, IDENTIFIER, parent=wider).path_length == 1
+    assert foreign_issuer(ANY_DEPTH, SIGNS, IDENTIFIER).path_length is None
+
+
+def test_a_chain_without_its_root_is_refused_at_the_start() -> None:
+    """An issuer's chain goes up to and includes the root."""
+    issuing = hierarchy().issuing
+    with pytest.raises(IssuerError) as caught:
+        Issuer(issuing.certificate, issuing.signing_key, (issuing.certificate,))
+    assert str(caught.value) == (
+        "the chain of 'line-1-ca1' ends at 'line-1-ca1', which is no root; it must go up to and include the root"
+    )
+    with pytest.raises(IssuerError) as caught:
+        Issuer(issuing.certificate, issuing.signing_key, hierarchy().root.chain)
+    assert str(caught.value) == "the chain of 'line-1-ca1' must begin with its own certificate"
+
+
+def test_nothing_outlives_any_ca_above_it() -> None:
+    """A root that ends before the CA below it limits what that CA signs."""
+    root = foreign_issuer(ANY_DEPTH, SIGNS, IDENTIFIER, name="top", days=360)
+    issuer = foreign_issuer(ANY_DEPTH, SIGNS, IDENTIFIER, parent=root)
+    certificate = issue(prepared_device(issuer=issuer), issuer)
+    assert certificate.not_valid_after_utc == root.certificate.not_valid_after_utc
+    with pytest.raises(Rejected, match="'top' ends on 2027-02-24, which leaves 360 of the 500 days wanted"):
+        prepared_device(issuer=issuer, days=500)
+
+
+def test_a_ca_for_servers_signs_no_devices() -> None:
+    """An issuer whose extended key usage lacks clientAuth is refused, since TLS stacks would refuse its devices."""
+    issuer = foreign_issuer(ANY_DEPTH, SIGNS, IDENTIFIER, SERVERS)
+    with pytest.raises(Rejected) as caught:
+        prepared_device(issuer=issuer)
+    assert str(caught.value) == (
+        "issuer: 'bought' can't sign certificates for TLS clients: its extended key usage lacks clientAuth"
+    )
+
+
+def test_the_key_of_a_ca_is_in_no_text() -> None:
+    """What is printed of an issuer does not hold its key."""
+    assert "key" not in repr(hierarchy().issuing).lower()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Rejected
-from shared.pki.requests import requested_key
+from shared.pki.requests import parse_signing_request, requested_key
 
 SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -27,6 +29,24 @@ def request(*names: str, extension: x509.ExtensionType | None = None, key: objec
     return builder.sign(key, digest).public_bytes(Encoding.PEM).decode()  # type: ignore[arg-type]
 
 
+def wrongly_signed() -> str:
+    der = bytearray(x509.load_pem_x509_csr(request("press-001").encode()).public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(der)).public_bytes(Encoding.PEM).decode()
+
+
+UNREADABLE_PEM = "the CSR can't be read as PKCS#10 in PEM"
+BEGINS = "it begins with '-----BEGIN CERTIFICATE REQUEST-----'"
+NO_BASE64 = "it has characters or a length that base64 has not"
+PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY-----\n"
+SHA1_REQUEST = """-----BEGIN CERTIFICATE REQUEST-----
+MIHNMHYCAQAwFDESMBAGA1UEAwwJcHJlc3MtMDAxMFkwEwYHKoZIzj0CAQYIKoZI
+zj0DAQcDQgAEfqXR36e5AKlFq0TtZMElMhqLXX1GDY49syMDf5fCDJChnjCfMu/E
+Q3hMSEFFjOuRnnFfq3fvUeYnN6+yh2f+eKAAMAkGByqGSM49BAEDSAAwRQIgJRRU
+Sel4A+e5UJejUOlpLJvfK+TIXLeGYKoY+/x7rzgCIQDW/PaBtI3qWONRaSeWh968
+UIv5S/G8M7KUiJleC0kVng==
+-----END CERTIFICATE REQUEST-----
+"""
 CA_USAGE = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
@@ -45,6 +65,30 @@ def test_the_key_of_a_good_request_is_taken() -> None:
     assert requested_key(request("Press-001"), registration_id="press-001") == KEY.public_key()
 
 
+def test_a_request_is_read_in_every_usual_form() -> None:
+    """PEM as text or bytes, DER, and DER in base64 with line ends are the same request."""
+    pem = request("press-001")
+    parsed = x509.load_pem_x509_csr(pem.encode())
+    der = parsed.public_bytes(Encoding.DER)
+    for form in (pem, pem.encode(), f"\ufeff\r\n{pem}".replace("\ufeff", ""), der, base64.encodebytes(der).decode()):
+        assert parse_signing_request(form, registration_id="press-001") == parsed
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        x509.BasicConstraints(ca=False, path_length=None),
+        x509.SubjectAlternativeName([x509.DNSName("Press-001")]),
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
+    ],
+    ids=["no CA", "own name", "usages"],
+)
+def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType) -> None:
+    """A request that says it is no CA, repeats its own name or asks for other usages is taken; the profile decides."""
+    pem = request("press-001", extension=extension)
+    assert requested_key(pem, registration_id="press-001") == KEY.public_key()
+
+
 @pytest.mark.parametrize(
     ("pem", "message"),
     [
@@ -57,7 +101,7 @@ def test_the_key_of_a_good_request_is_taken() -> None:
         ),
         (
             request("press-001", extension=x509.SubjectAlternativeName([x509.DNSName("bank.example")])),
-            "the CSR asks for other names (bank.example); a device gets its registration id only",
+            "the CSR asks for other names ('bank.example'); a device gets its registration id only",
         ),
         (
             request("press-001", extension=CA_USAGE),
@@ -75,7 +119,27 @@ def test_the_key_of_a_good_request_is_taken() -> None:
             request("press-001", key=ec.generate_private_key(ec.SECP521R1())),
             f"the CSR's key can't be used: the key is EC secp521r1; {SUPPORTED}",
         ),
-        ("x" * 20_000, "the CSR has 20000 characters; at most 16384 are read"),
+        (
+            request("press-001", key=rsa.generate_private_key(3, 2048)),
+            "the CSR's key can't be used: the RSA key has the public exponent 3; 65537 or more is needed",
+        ),
+        (
+            request("press-\u212a"),
+            "the CSR's CN is 'press-\u212a', and the registration id is 'press-001'; they must be the same",
+        ),
+        (SHA1_REQUEST, "the CSR is signed with SHA1; use SHA-256 or SHA-384"),
+        (
+            "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----",
+            f"{UNREADABLE_PEM}: error parsing asn1 value: ParseError {{ kind: ShortData {{ needed: 1 }} }}; {BEGINS}",
+        ),
+        (request("press-001") * 2, f"{UNREADABLE_PEM}: 2 PEM blocks are there instead of one; {BEGINS}"),
+        (request("press-001") + PRIVATE_KEY, "there is a private key beside the CSR; it must stay in the device"),
+        (wrongly_signed(), "the CSR's signature is wrong, so it does not prove possession of its key"),
+        (
+            "no request",
+            f"the CSR is no PEM (which {BEGINS[3:]}), and can't be read as DER or base64 either: {NO_BASE64}",
+        ),
+        ("x" * 20_000, "the CSR has 20000 bytes; at most 16384 are read"),
     ],
 )
 def test_a_request_that_asks_for_too_much_is_refused_by_name(pem: str, message: str) -> None:
@@ -99,6 +163,14 @@ def test_no_damaged_request_raises_anything_but_a_rejection(data: st.DataObject)
         requested_key(damaged.decode("latin-1"), registration_id="press-001")
     except Rejected as rejection:
         assert rejection.reasons  # noqa: PT017 - either outcome is right
+
+
+@settings(max_examples=3000, deadline=None)
+@given(st.binary(max_size=300) | st.binary(max_size=300).map(base64.b64encode) | st.binary().map(b"\x30".__add__))
+def test_no_bytes_raise_anything_but_a_rejection(content: bytes) -> None:
+    """Bytes that are no request are rejected, as DER and in base64."""
+    with pytest.raises(Rejected):
+        requested_key(content, registration_id="press-001")
 
 
 @settings(max_examples=3000, deadline=None)
