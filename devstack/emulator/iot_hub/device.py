@@ -153,6 +153,8 @@ class DeviceSession:
         self._events = f"devices/{device_id}/messages/events/"
         self._filters = hub.subscriptions(device_id) if persistent else frozenset()
         self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
+        self._ended = False
+        """Set with the connection's end: what the device sent before and nobody has read yet is not obeyed."""
         if not persistent:
             hub.remember_subscriptions(device_id, ())
 
@@ -160,6 +162,8 @@ class DeviceSession:
 
     async def subscribed(self, filters: Sequence[tuple[str, int]]) -> list[int]:
         """Grant what the hub has for a device, and nothing else."""
+        if self._ended:
+            return [SUBSCRIPTION_REFUSED] * len(filters)
         allowed = {
             f"{prefix}#"
             for prefix in (
@@ -179,6 +183,8 @@ class DeviceSession:
     async def published(self, topic: str, payload: bytes, qos: int) -> None:
         """Take telemetry, a twin request, or the answer of a method; what is none of them ends the connection."""
         del qos
+        if self._ended:
+            return
         path, _, query = topic.partition("?")
         request_id = dict(pair.partition("=")[::2] for pair in query.split("&")).get("$rid", "")
         operation = self._operation(topic, path)
@@ -207,6 +213,8 @@ class DeviceSession:
     async def _went_wrong(self, rule: Rule, operation: str, request_id: str) -> bool:
         """Let a planned fault happen; tell whether the request got lost by it."""
         await asyncio.sleep(rule.latency_ms / 1000)
+        if self._ended:
+            return True
         if rule.drop is not None:
             self._end(f"loses the connection by a planned fault ({rule.drop})")
             return rule.drop == "request"
@@ -218,7 +226,7 @@ class DeviceSession:
 
     def _end(self, why: str) -> None:
         LOG.info("device %s of %s %s", self._device_id, self._hub.host_name, why)
-        self._connection.close()
+        self.drop()
 
     async def closed(self) -> None:
         """Leave the hub."""
@@ -292,6 +300,7 @@ class DeviceSession:
 
     def drop(self) -> None:
         """End the connection."""
+        self._ended = True
         self._connection.close()
 
 

@@ -10,7 +10,7 @@ import queue
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from devstack.emulator.context import Context, utc_now
 from devstack.emulator.faults import Faults
 from devstack.emulator.identity.sas import kept_sas_keys
 from devstack.emulator.identity.tokens import Tokens
-from devstack.emulator.iot_hub.device import acceptor
+from devstack.emulator.iot_hub.device import DeviceSession, acceptor
 from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.iot_hub.state import IotHubs
 from devstack.emulator.mqtt import MqttListener
@@ -720,6 +720,7 @@ class SmallHub:
     """A hub in the test's own event loop, without HTTP."""
 
     hubs: IotHubs
+    faults: Faults
     port: int
     ca_file: str
 
@@ -746,7 +747,7 @@ async def small_hub(tmp_path: Path) -> AsyncIterator[SmallHub]:
         key_file=tls.key_file,
         accept=acceptor(context, hubs),
     )
-    yield SmallHub(hubs, await listener.start(), str(tls.ca_file))
+    yield SmallHub(hubs, context.faults, await listener.start(), str(tls.ca_file))
     await listener.stop()
     store.close()
 
@@ -784,6 +785,46 @@ async def test_an_answer_that_is_none(small_hub: SmallHub, tmp_path: Path) -> No
             await call
         await asyncio.to_thread(device.endings.get, timeout=PATIENCE)
     assert caught.value.message == "Device unavailable"
+
+
+@asynccontextmanager
+async def session_inside(small_hub: SmallHub, folder: Path) -> AsyncIterator[DeviceSession]:
+    """What the hub holds of a connected device ``d``, with a persistent session."""
+    made = device_certificate(folder, "d")
+    small_hub.hubs["localhost"].put("d", {"authentication": {"x509Thumbprint": {"primaryThumbprint": made.sha1}}}, None)
+    with raw_device(small_hub.ca_file, "d", f"localhost/d/{VERSION}", made, clean=False) as device:
+        assert await asyncio.to_thread(device.connect, "localhost", small_hub.port) == 0
+        await asyncio.to_thread(device.subscribe, "$iothub/methods/POST/#")
+        inside = await small_hub.hubs["localhost"].listening("d", 0)
+        assert isinstance(inside, DeviceSession)
+        yield inside
+
+
+async def test_what_is_read_after_the_end(small_hub: SmallHub, tmp_path: Path) -> None:
+    """Packets of a deleted device that were not read yet change nothing, and are no defect."""
+    hub = small_hub.hubs["localhost"]
+    async with session_inside(small_hub, tmp_path) as inside:
+        await inside.published("devices/d/messages/events/", b"before", 1)
+        hub.remove("d")
+        await inside.published("devices/d/messages/events/", b"after", 1)
+        await inside.published("$iothub/twin/GET/?$rid=1", b"", 1)
+        await inside.published("$iothub/twin/PATCH/properties/reported/?$rid=2", b'{"a": 1}', 1)
+        assert await inside.subscribed([(DESIRED_TOPIC, 1), (ANSWERS_TOPIC, 0)]) == [0x80, 0x80]
+    assert [message["body"] for message in hub.telemetry("d")] == ["before"]
+    assert hub.subscriptions("d") == frozenset()
+
+
+async def test_a_message_delayed_beyond_the_end(small_hub: SmallHub, tmp_path: Path) -> None:
+    """A message that a planned fault holds back while its device gets disabled is not kept."""
+    hub = small_hub.hubs["localhost"]
+    small_hub.faults.plan({"rules": [{"operation": "telemetry", "latencyMilliseconds": 1}]})
+    async with session_inside(small_hub, tmp_path) as inside:
+        late = asyncio.create_task(inside.published("devices/d/messages/events/", b"late", 1))
+        await asyncio.sleep(0)  # gives way to the task, which gets as far as the planned latency
+        assert small_hub.faults.to_json()["rules"][0]["applied"] == 1
+        hub.put("d", {"status": "disabled"}, "*")
+        await late
+    assert hub.telemetry("d") == []
 
 
 async def test_provisioning(small_hub: SmallHub) -> None:
