@@ -95,6 +95,10 @@ class Session(Protocol):
         """Give the granted QoS for each (topic filter, QoS), or ``SUBSCRIPTION_REFUSED``."""
         ...
 
+    async def unsubscribed(self, filters: Sequence[str]) -> None:
+        """Learn which topic filters the client wants no more."""
+        ...
+
     async def published(self, topic: str, payload: bytes, qos: int) -> None:
         """Take a message; it is acknowledged when this returns."""
         ...
@@ -387,7 +391,11 @@ class Connection(asyncio.Protocol):
                 granted = await session.subscribed(filters)
                 self._send(encode(PacketType.SUBACK, identifier + bytes(granted)))
             case PacketType.UNSUBSCRIBE:
-                self._send(encode(PacketType.UNSUBACK, reader.octets(2)))
+                identifier, unwanted = reader.octets(2), []
+                while reader.more:
+                    unwanted.append(reader.text())
+                await session.unsubscribed(unwanted)
+                self._send(encode(PacketType.UNSUBACK, identifier))
             case PacketType.PINGREQ:
                 self._send(encode(PacketType.PINGRESP, b""))
             case PacketType.PUBACK:

@@ -180,6 +180,14 @@ class DeviceSession:
             self._hub.announce()
         return [min(qos, 1) if topic in allowed else SUBSCRIPTION_REFUSED for topic, qos in filters]
 
+    async def unsubscribed(self, filters: Sequence[str]) -> None:
+        """Send nothing more on these topics, and keep them out of a persistent session."""
+        if self._ended:
+            return
+        self._filters -= set(filters)
+        if self._persistent:
+            self._hub.remember_subscriptions(self._device_id, self._filters)
+
     async def published(self, topic: str, payload: bytes, qos: int) -> None:
         """Take telemetry, a twin request, or the answer of a method; what is none of them ends the connection."""
         del qos

@@ -851,3 +851,12 @@ async def test_provisioning(small_hub: SmallHub) -> None:
     assert hub.twin("d")["properties"]["desired"]["interval"] == 5
     hub.remove("d")
     assert not hub.has("d")
+
+
+async def test_what_a_device_unsubscribes_from(small_hub: SmallHub, tmp_path: Path) -> None:
+    """A topic that is unsubscribed from is gone, also from a persistent session."""
+    async with session_inside(small_hub, tmp_path) as inside:
+        assert small_hub.hubs["localhost"].subscriptions("d") == {"$iothub/methods/POST/#"}
+        await inside.unsubscribed(["$iothub/methods/POST/#"])
+        assert not inside.takes_methods
+        assert small_hub.hubs["localhost"].subscriptions("d") == frozenset()
