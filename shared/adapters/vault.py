@@ -1,6 +1,7 @@
 """Key Vault: CA keys that sign inside the vault, and bundle passwords as secrets.
 
-Synchronous for keys, because cryptography calls a key's ``sign`` from its own code: callers are in a thread there.
+Keys are reached by the synchronous client, because cryptography calls a key's ``sign`` from its own code. Whatever
+signs with such a key runs in one of the vault's own threads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from azure.keyvault.keys.crypto import CryptographyClient, SignatureAlgorithm
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.threads import ThreadPool
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,20 +29,31 @@ CURVES: Mapping[str, tuple[str, type[ec.EllipticCurve]]] = {
 }
 RSA_SIZES: Mapping[str, int] = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
 
+_CALLS_AT_ONCE = 16
+_READ_SECONDS = 20
+"""A signature that got lost is asked for again, which harms nothing."""
+
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 class VaultKeys:
-    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel."""
+    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
+
+    Attributes:
+        threads: for calls that sign.
+    """
 
     def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool) -> None:
         self._credential = credential
         self._verify_challenge = verify_challenge
-        self._client = KeyClient(url, credential, verify_challenge_resource=verify_challenge)
+        self._client = KeyClient(
+            url, credential, verify_challenge_resource=verify_challenge, read_timeout=_READ_SECONDS
+        )
+        self.threads = ThreadPool("key-vault", _CALLS_AT_ONCE)
         self._signers: dict[str, CryptographyClient] = {}
         self._lock = threading.Lock()
 
-    def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
         """Find the newest version of a key, or make the key.
 
         Args:
@@ -49,11 +63,14 @@ class VaultKeys:
         Returns:
             The id of the key's version, and its public key.
         """
-        try:
-            key = self._client.get_key(name)
-        except ResourceNotFoundError:
-            key = self._create(name, algorithm)
+        key = await self.threads.run(self._get_or_create, name, algorithm)
         return key.id, _public_key(key)
+
+    def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
+        try:
+            return self._client.get_key(name)
+        except ResourceNotFoundError:
+            return self._create(name, algorithm)
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         operations = ["sign", "verify"]
@@ -78,19 +95,24 @@ class VaultKeys:
         with self._lock:
             signer = self._signers.get(key_id)
             if signer is None:
-                signer = CryptographyClient(key_id, self._credential, verify_challenge_resource=self._verify_challenge)
+                signer = CryptographyClient(
+                    key_id,
+                    self._credential,
+                    verify_challenge_resource=self._verify_challenge,
+                    read_timeout=_READ_SECONDS,
+                )
                 self._signers[key_id] = signer
             return signer
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Raise unless the vault answers and lets this identity in."""
-        next(iter(self._client.list_properties_of_keys(max_page_size=1)), None)
+        await self.threads.run(lambda: next(iter(self._client.list_properties_of_keys(max_page_size=1)), None))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
-        self._client.close()
-        for signer in self._signers.values():
-            signer.close()
+        for client in (self._client, *self._signers.values()):
+            await self.threads.run(client.close)
+        self.threads.close()
 
 
 def _public_key(key: KeyVaultKey) -> PublicKey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -22,7 +21,7 @@ from shared.pki.profiles import issuing_profile, root_profile, verification_prof
 from shared.pki.signing_keys import remote_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.vault import VaultKeys
@@ -144,7 +143,7 @@ class CertificateAuthorities:
 
     async def _sign(self, definition: AuthorityDefinition) -> IssuerRecord:
         known = await self._known(definition.name)
-        key_id, public_key = await asyncio.to_thread(self.keys.get_or_create, definition.name, definition.key_algorithm)
+        key_id, public_key = await self.keys.get_or_create(definition.name, definition.key_algorithm)
         serial = new_serial_number()
         reserved = CertificateRecord(
             serial_number=names.serial_text(serial),
@@ -168,7 +167,7 @@ class CertificateAuthorities:
             now=self.clock(),
             urls=self.distribution_points(definition.parent) if definition.parent else DistributionPoints(),
         )
-        certificate = await asyncio.to_thread(issue, prepared, parent)
+        certificate = await self.signing(issue, prepared, parent)
         signed = known.record.changed(
             state=IssuerState.SIGNED,
             key_id=key_id,
@@ -290,7 +289,7 @@ class CertificateAuthorities:
             now=self.clock(),
             urls=DistributionPoints(),
         )
-        certificate = await asyncio.to_thread(issue, prepared, issuer)
+        certificate = await self.signing(issue, prepared, issuer)
         await self.certificates.put(
             reserved.changed(
                 state=CertificateState.ACTIVE,
@@ -324,6 +323,10 @@ class CertificateAuthorities:
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
         self._loaded[name] = issuer
         return issuer
+
+    async def signing[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what signs with a CA's key: the vault may take its time."""
+        return await self.keys.threads.run(call, *args, **kwargs)
 
     async def get(self, name: str) -> IssuerRecord:
         """Read the record of a CA.

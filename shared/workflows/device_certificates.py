@@ -6,7 +6,6 @@ renewal) a device gets one certificate, however often and by how many workers it
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from shared.pki.issuance import Issuer
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.settings import Settings
+    from shared.threads import ThreadPool
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.events import Clock
 
@@ -163,6 +163,7 @@ class DeviceCertificates:
     secrets: VaultSecrets
     settings: Settings
     clock: Clock
+    computing: ThreadPool
 
     async def issue(self, request: DeviceCertificateRequest, *, resumed: bool) -> IssuedCertificate:
         """Issue a device's certificate and store its bundle, or find what was issued for the same cause.
@@ -212,7 +213,7 @@ class DeviceCertificates:
             urls=self.authorities.distribution_points(request.issuer),
         )
         known = await self.certificates.reserve(reserved)
-        certificate = await asyncio.to_thread(issue, prepared, issuer)
+        certificate = await self.authorities.signing(issue, prepared, issuer)
         self._check(request, certificate, issuer)
         password = new_password() if key else None
         bundle = _packed(certificate, issuer, key, password)
@@ -240,7 +241,7 @@ class DeviceCertificates:
             return None, requested_key(request.csr, registration_id=request.registration_id, field=request.field)
         algorithm = KeyAlgorithm(request.key_algorithm or KeyAlgorithm.EC_P256)
         # An RSA key takes up to a second of computing, and releases the interpreter lock meanwhile.
-        key = await asyncio.to_thread(generate_key, algorithm)
+        key = await self.computing.run(generate_key, algorithm)
         return key, key.public_key()
 
     def _check(self, request: DeviceCertificateRequest, certificate: x509.Certificate, issuer: Issuer) -> None:
