@@ -21,7 +21,7 @@ from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.devices import CertificateSummary
 from shared.ledger.expiry import DueNotice, Notice
 from shared.pki import names
-from shared.pki.bundles import new_password, pem_bundle, pfx_bundle
+from shared.pki.bundles import new_password, pack
 from shared.pki.chains import check_chain
 from shared.pki.issuance import Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
@@ -351,10 +351,9 @@ class DeviceCertificates:
 
 def _packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:
     chain = issuer.chain[:-1]  # the verifier has the root itself
-    pem = pem_bundle(certificate=certificate, chain=chain, key=key, password=password)
-    if key is None or password is None:
-        return Bundle(certificate, pem, None, None)
     friendly_name = names.common_name(certificate.subject)
-    pfx = pfx_bundle(certificate=certificate, chain=chain, key=key, password=password, friendly_name=friendly_name)
+    packed = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
+    if packed.pfx is None:
+        return Bundle(certificate, packed.pem, None, None)
     # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
-    return Bundle(certificate, pem, pfx, f"bundle-{names.serial_text(certificate.serial_number)}")
+    return Bundle(certificate, packed.pem, packed.pfx, f"bundle-{names.serial_text(certificate.serial_number)}")
