@@ -25,6 +25,7 @@ from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
+from shared.workflows.authority_keys import AuthorityKeys
 from shared.workflows.certificate_authorities import CertificateAuthorities
 from shared.workflows.certificate_requests import CertificateRequests
 from shared.workflows.device_certificates import DeviceCertificates
@@ -146,8 +147,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     orders = Orders(table("orders"), table("orderlines"))
     outbox = Outbox(clients.queues, clock)
     computing = ThreadPool("computing", os.process_cpu_count() or 1)
+    authority_keys = AuthorityKeys(clients.keys, computing)
     authorities = CertificateAuthorities(
-        issuers, certificates, expiry, clients.keys, clients.dps_authorities, outbox, settings, clock
+        issuers, certificates, expiry, authority_keys, clients.dps_authorities, outbox, settings, clock
     )
     device_certificates = DeviceCertificates(
         authorities, certificates, expiry, clients.blobs, clients.secrets, settings, clock, computing

@@ -10,8 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.keyvault.keys import KeyClient, KeyVaultKey
-from azure.keyvault.keys.crypto import CryptographyClient, SignatureAlgorithm
+from azure.keyvault.keys import JsonWebKey, KeyClient, KeyVaultKey
+from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, SignatureAlgorithm
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -34,6 +34,7 @@ _READ_SECONDS = 20
 """A signature that got lost is asked for again, which harms nothing."""
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class VaultKeys:
@@ -71,6 +72,45 @@ class VaultKeys:
             return self._client.get_key(name)
         except ResourceNotFoundError:
             return self._create(name, algorithm)
+
+    async def import_key(self, name: str, key: PrivateKey) -> str:
+        """Put a key that was made elsewhere into the vault, unless it is the newest version there.
+
+        Returns:
+            The id of the key's version.
+        """
+        return (await self.threads.run(self._import, name, key)).id
+
+    def _import(self, name: str, key: PrivateKey) -> KeyVaultKey:
+        try:
+            present = self._client.get_key(name)
+        except ResourceNotFoundError:
+            present = None
+        if present is not None and _public_key(present) == key.public_key():
+            return present
+        return self._client.import_key(name, _json_web_key(key))
+
+    async def wrapping_key(self, name: str) -> str:
+        """Find the newest version of the key that wraps others, or make it: RSA of 3072 bits, about AES-128.
+
+        Returns:
+            The id of the key's version.
+        """
+        return (await self.threads.run(self._wrapping_key, name)).id
+
+    def _wrapping_key(self, name: str) -> KeyVaultKey:
+        try:
+            return self._client.get_key(name)
+        except ResourceNotFoundError:
+            return self._client.create_rsa_key(name, size=3072, key_operations=["wrapKey", "unwrapKey"])
+
+    def wrap(self, key_id: str, content: bytes) -> bytes:
+        """Have the vault encrypt a key (RSA-OAEP-256)."""
+        return self._signer(key_id).wrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).encrypted_key
+
+    def unwrap(self, key_id: str, content: bytes) -> bytes:
+        """Have the vault decrypt a key."""
+        return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         operations = ["sign", "verify"]
@@ -124,6 +164,24 @@ def _public_key(key: KeyVaultKey) -> PublicKey:
             int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
         ).public_key()
     return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
+
+
+def _json_web_key(key: PrivateKey) -> JsonWebKey:
+    """Give a key as a JSON Web Key that signs (RFC 7518 section 6)."""
+    operations = ["sign", "verify"]
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        size, numbers = (key.key_size + 7) // 8, key.private_numbers()
+        curve = next(name for name, known in CURVES.values() if isinstance(key.curve, known))
+        point = numbers.public_numbers
+        x, y, d = (number.to_bytes(size, "big") for number in (point.x, point.y, numbers.private_value))
+        return JsonWebKey(kty="EC", crv=curve, key_ops=operations, x=x, y=y, d=d)
+    secret = key.private_numbers()
+    parts = {
+        "n": secret.public_numbers.n, "e": secret.public_numbers.e, "d": secret.d, "p": secret.p, "q": secret.q,
+        "dp": secret.dmp1, "dq": secret.dmq1, "qi": secret.iqmp,
+    }  # fmt: skip
+    octets = {name: number.to_bytes((number.bit_length() + 7) // 8, "big") for name, number in parts.items()}
+    return JsonWebKey(kty="RSA", key_ops=operations, **octets)
 
 
 class VaultSecrets:

@@ -98,9 +98,10 @@ class DistributionPoints:
 
     crl_url: str | None = None
     ca_issuers_url: str | None = None
+    ocsp_url: str | None = None
 
     def __post_init__(self) -> None:
-        for url in (self.crl_url, self.ca_issuers_url):
+        for url in (self.crl_url, self.ca_issuers_url, self.ocsp_url):
             if url is not None and not _URL.fullmatch(url):
                 raise ProfileError(f"{url!r} is no URL for a certificate; one in ASCII that begins with http:// is")
 
@@ -149,6 +150,11 @@ class Issuer:
     def name(self) -> str:
         """Its CN."""
         return names.common_name(self.certificate.subject)
+
+    @cached_property
+    def may_sign_crls(self) -> bool:
+        """Whether its key usage allows it to sign CRLs; that of many an imported CA does not."""
+        return _extension(self.certificate, x509.KeyUsage).crl_sign
 
     @cached_property
     def path_length(self) -> int | None:
@@ -402,6 +408,8 @@ def _of_profile(profile: Profile) -> _Extensions:
         yield usage, False
     if profile.kind in {Kind.INTERMEDIATE, Kind.DEVICE}:
         yield _ANY_POLICY, False
+    if profile.kind is Kind.OCSP_RESPONDER:
+        yield x509.OCSPNoCheck(), False  # RFC 6960 section 4.2.2.2.1
 
 
 def _of_issuer(profile: Profile, issuer: x509.Certificate, urls: DistributionPoints) -> _Extensions:
@@ -413,10 +421,16 @@ def _of_issuer(profile: Profile, issuer: x509.Certificate, urls: DistributionPoi
     if urls.crl_url:
         point = x509.DistributionPoint([x509.UniformResourceIdentifier(urls.crl_url)], None, None, None)
         yield x509.CRLDistributionPoints([point]), False
-    if urls.ca_issuers_url:
-        where = x509.UniformResourceIdentifier(urls.ca_issuers_url)
-        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
-        yield x509.AuthorityInformationAccess([access]), False
+    accesses = [
+        x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+        for method, url in (
+            (AuthorityInformationAccessOID.OCSP, urls.ocsp_url),
+            (AuthorityInformationAccessOID.CA_ISSUERS, urls.ca_issuers_url),
+        )
+        if url
+    ]
+    if accesses:
+        yield x509.AuthorityInformationAccess(accesses), False
 
 
 def _encoded(extensions: _Extensions) -> bytes:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.settings import Settings
     from shared.threads import ThreadPool
-    from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.certificate_authorities import CertificateAuthorities, LoadedAuthority
     from shared.workflows.events import Clock
 
 BUNDLES = "bundles"
@@ -190,7 +190,8 @@ class DeviceCertificates:
         return await self._opened(await self.read_bundle(name))
 
     async def _make(self, request: DeviceCertificateRequest) -> IssuedCertificate:
-        issuer = await self.authorities.load(request.issuer)
+        authority = await self.authorities.loaded(request.issuer)
+        issuer = authority.issuer
         key, public_key = await self._key(request)
         reserved = CertificateRecord(
             serial_number=names.serial_text(serial := new_serial_number()),
@@ -210,11 +211,11 @@ class DeviceCertificates:
             issuer=issuer,
             serial_number=serial,
             now=self.clock(),
-            urls=self.authorities.distribution_points(request.issuer),
+            urls=self.authorities.distribution_points(authority),
         )
         known = await self.certificates.reserve(reserved)
-        certificate = await self.authorities.signing(issue, prepared, issuer)
-        self._check(request, certificate, issuer)
+        certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
+        self._check(request, certificate, authority)
         password = new_password() if key else None
         bundle = _packed(certificate, issuer, key, password)
         if bundle.password_secret and password:
@@ -244,13 +245,15 @@ class DeviceCertificates:
         key = await self.computing.run(generate_key, algorithm)
         return key, key.public_key()
 
-    def _check(self, request: DeviceCertificateRequest, certificate: x509.Certificate, issuer: Issuer) -> None:
+    def _check(
+        self, request: DeviceCertificateRequest, certificate: x509.Certificate, authority: LoadedAuthority
+    ) -> None:
         """Check the chain as DPS will: what it would refuse never leaves."""
         findings = check_chain(
-            (certificate, *issuer.chain[:-1]),
+            (certificate, *authority.issuer.chain[:-1]),
             registration_id=request.registration_id,
-            group_certificates=(issuer.certificate,),
-            verified_authorities=issuer.chain[-1:],
+            group_certificates=(authority.issuer.certificate,),
+            verified_authorities=(authority.anchor,),
             now=self.clock(),
         )
         if findings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives import hashes
 
 from shared.adapters.dps_service import x509_attestation
-from shared.contracts import CertificateKind, EventType, GroupAction
+from shared.contracts import CertificateKind, EventType, GroupAction, KeyCustody
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupRecord, GroupState
 from shared.workflows.certificate_authorities import AuthorityDefinition
@@ -133,11 +133,11 @@ class EnrollmentGroups:
         return made
 
     async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
-        """Find the group's issuing CA by its name, or make one under the named root, or under the deployment's."""
+        """Find the group's issuing CA by its name, or make one: under the CA that is named, or under the root."""
         parent = self.settings.root_authority
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
-            if named.kind is CertificateKind.INTERMEDIATE:
+            if named.kind is CertificateKind.INTERMEDIATE and named.path_length == 0:
                 return named.name
             parent = named.name
         name = issuer_name(request.enrollment_group, generation)
@@ -146,6 +146,7 @@ class EnrollmentGroups:
             kind=CertificateKind.INTERMEDIATE,
             parent=parent,
             enrollment_group=request.enrollment_group,
+            custody=request.custody or KeyCustody(self.settings.issuing_custody),
         )
         await self.authorities.ensure(definition, cause=request.request_id)
         return name
@@ -162,8 +163,9 @@ class EnrollmentGroups:
     # --- changes ---
 
     async def _update(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        if request.issuer is not None:
-            raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field="issuer")
+        for field, value in (("issuer", request.issuer), ("custody", request.custody)):
+            if value is not None:
+                raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field=field)
         known = await self._known(request.enrollment_group)
         await self._change(request.enrollment_group, lambda group: {**group, **_settable(request)})
         return await self._entered(known, request)

@@ -77,7 +77,7 @@ class RevocationLists:
                 if entry.not_after > self.clock()
             ]
             crl = await self.authorities.signing(
-                _signed, entries, issuer, number, self.clock(), self.settings.crl_validity
+                issuer, _signed, entries, issuer, number, self.clock(), self.settings.crl_validity
             )
             if await self._store(name, crl, number, present):
                 return

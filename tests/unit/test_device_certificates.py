@@ -16,6 +16,7 @@ from shared.ledger.certificates import Certificates, CertificateState
 from shared.ledger.expiry import ExpiryIndex
 from shared.pki.issuance import DistributionPoints
 from shared.threads import ThreadPool
+from shared.workflows.certificate_authorities import LoadedAuthority
 from shared.workflows.device_certificates import DeviceCertificateRequest, DeviceCertificates
 from tests.unit.fakes import FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
@@ -66,13 +67,13 @@ class FakeSecrets:
 
 
 class FakeAuthorities:
-    async def load(self, _name: str) -> Any:
-        return hierarchy().issuing
+    async def loaded(self, _name: str) -> LoadedAuthority:
+        return LoadedAuthority("line-1-ca1", hierarchy().issuing, hierarchy().root.certificate)
 
-    async def signing(self, call: Callable[..., Any], *args: Any) -> Any:
+    async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)
 
-    def distribution_points(self, _name: str) -> DistributionPoints:
+    def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
         return DistributionPoints()
 
 
