@@ -8,6 +8,7 @@ from base64 import b64decode
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import azure.functions as func
 from cryptography import x509
@@ -42,6 +43,7 @@ from shared.contracts import (
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.authority_files import authority_from_pem, authority_from_pfx
+from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
 from triggers import outcomes
 from triggers.openapi import Operation, document
 
@@ -546,6 +548,27 @@ async def get_ca_certificate(services: Services, request: func.HttpRequest) -> f
     """Give the certificate of a certificate authority, as {issuer}.cer (RFC 5280 section 4.2.2.1)."""
     issuer = await services.authorities.load(_file_name(request, ".cer"))
     return func.HttpResponse(issuer.certificate.public_bytes(Encoding.DER), mimetype="application/pkix-cert")
+
+
+@_endpoint("POST", "ocsp/{issuer}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an OCSP request about a certificate of a CA."""
+    return await _ocsp(services, request, request.get_body())
+
+
+@_endpoint("GET", "ocsp/{issuer}/{*request}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
+    encoded = unquote(request.route_params["request"])
+    answer = await _ocsp(services, request, _base64(encoded, "request"))
+    # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon.
+    answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
+    return answer
+
+
+async def _ocsp(services: Services, request: func.HttpRequest, content: bytes) -> func.HttpResponse:
+    answer = await services.status_answers.answer(request.route_params["issuer"], content)
+    return func.HttpResponse(answer, mimetype=OCSP_RESPONSE)
 
 
 # --- rejections ---
