@@ -6,6 +6,7 @@ import json
 import uuid
 from base64 import b64decode
 from datetime import date, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -60,6 +61,7 @@ _PAGING = (("pageSize", "1 to 1000, default 100"), ("continuationToken", "of the
 _OK = (200, "found")
 _QUEUED = (202, "queued; Location names where the outcome will be")
 _PAGE_LIMIT = 1000
+_CRL_SECONDS = 3600
 
 
 def _endpoint(
@@ -532,15 +534,28 @@ async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpRes
     """Give the newest CRL of a certificate authority, as {issuer}.crl."""
     stored = await services.revocation_lists.read(_file_name(request, ".crl"))
     crl = x509.load_der_x509_crl(stored.content)
+    left = (crl.next_update_utc or services.clock()) - services.clock()
     headers = {
         "ETag": stored.etag,
-        "Last-Modified": crl.last_update_utc.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-        # A revocation is to be seen soon, though the list itself is good until its nextUpdate.
-        "Cache-Control": "public, max-age=300",
+        "Last-Modified": format_datetime(crl.last_update_utc, usegmt=True),
+        # Never longer than the list is good for; and a revocation is to be seen soon.
+        "Cache-Control": f"public, max-age={max(0, min(int(left.total_seconds()), _CRL_SECONDS))}",
     }
-    if stored.etag in request.headers.get("If-None-Match", ""):
+    if _is_unchanged(request, stored.etag, crl.last_update_utc):
         return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return func.HttpResponse(stored.content, mimetype="application/pkix-crl", headers=headers)
+
+
+def _is_unchanged(request: func.HttpRequest, etag: str, modified: datetime) -> bool:
+    """Tell whether a caller has what is there (RFC 9110 section 13): If-None-Match counts before If-Modified-Since."""
+    tags = request.headers.get("If-None-Match")
+    if tags is not None:
+        return tags.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in tags.split(","))
+    since = request.headers.get("If-Modified-Since")
+    try:
+        return since is not None and modified <= parsedate_to_datetime(since)
+    except (ValueError, TypeError):
+        return False
 
 
 @_endpoint("GET", "ca/{file}", success=(200, "the certificate, in DER"), anonymous=True)

@@ -35,6 +35,7 @@ REASON_CODES: Mapping[str, int] = {
 
 _CRL_REASON = "2.5.29.21"
 _VERSION_2 = der.integer(1)
+_ENTRY_HEADER = 2  # an entry has at most 60 octets, so its length takes one
 _MOST_OCTETS = 20  # of a serial number and of a CRL number: RFC 5280 sections 4.1.2.2 and 5.2.3
 
 
@@ -76,6 +77,24 @@ def encode_entry(revoked: RevokedCertificate) -> bytes:
     if code:
         content += der.sequence(der.extension(_CRL_REASON, der.enumerated(code)))
     return der.sequence(content)
+
+
+def changed_entries(entries: bytes, *, removed: Iterable[int], added: Iterable[RevokedCertificate]) -> bytes:
+    """Change joined entries without decoding them: some leave, others come or are replaced.
+
+    Args:
+        entries: from :func:`encode_entry`, joined.
+        removed: serial numbers of those that leave; ones that are not there do no harm.
+        added: those that come; one that is there already is replaced.
+    """
+    arriving = {revoked.serial_number: encode_entry(revoked) for revoked in added}
+    for serial_number in (*removed, *arriving):
+        encoded = der.integer(serial_number)
+        at = entries.find(encoded)
+        if at >= 0:  # the serial number comes first in its entry, after two octets of tag and length
+            begin = at - _ENTRY_HEADER
+            entries = entries[:begin] + entries[begin + _ENTRY_HEADER + entries[at - 1] :]
+    return entries + b"".join(arriving.values())
 
 
 def build_crl(
