@@ -54,7 +54,7 @@ authorityInfoAccess = caIssuers;URI:{URLS.ca_issuers_url}
 _OPENSSL_COMMANDS = (
     f"req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout device.key -out device.csr -subj /CN={NAME}",
     "x509 -req -in device.csr -CA ca.pem -CAkey ca-key.pem -days 365 -sha256 -extfile extensions.cnf -out device.pem",
-    "pkcs12 -export -inkey device.key -in device.pem -certfile ca.pem -passout pass:sesame -name device -out device.pfx",
+    "pkcs12 -export -inkey device.key -in device.pem -certfile ca.pem -passout pass:sesame -name press -out device.pfx",
 )
 
 
