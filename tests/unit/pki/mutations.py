@@ -128,6 +128,8 @@ def _splice(der: bytes, place: int, value: int, other: bytes) -> bytes:
 def _length_field(der: bytes, place: int, value: int, _: bytes) -> bytes:
     """Change the length that an element near the place says it has."""
     starts = [at for at in range(len(der) - 1) if der[at] in {0x30, 0x31, 0x04, 0x03, 0x02, 0x0C, 0x13, 0xA3, 0xA0}]
+    if not starts:
+        return der
     damaged = bytearray(der)
     lengths = (0, 1, 0x7F, 0x80, 0x81, 0x84, 0x88, 0xFF)
     damaged[starts[place % len(starts)] + 1] = lengths[value % len(lengths)]

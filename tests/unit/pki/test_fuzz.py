@@ -21,7 +21,10 @@ from tests.unit.pki.cases import Case, cases
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Parsed a serial number"),
+    pytest.mark.filterwarnings("ignore:Attribute's length must be:UserWarning"),  # a damaged country, when it is read
+]
 
 CASES = cases()
 HANG = 2000
