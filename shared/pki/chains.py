@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.pki import names
+from shared.pki.name_constraints import forbidden_names
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of
 from shared.registration_ids import same_registration_id
 
@@ -103,6 +104,7 @@ def _findings(
         *_content_findings(whole),
         *_link_findings(chain),
         *_path_findings(whole),
+        *_constraint_findings(whole),
         *_anchor_findings(chain, verified_authorities),
         *_group_findings(chain, group_certificates),
     )
@@ -257,6 +259,21 @@ def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding("extended-key-usage", f"the extended key usage of {name!r} lacks clientAuth")
         # A CA that signs its own new key does not count (RFC 5280 section 4.2.1.9).
         below += authority.issuer != authority.subject
+
+
+def _constraint_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    for position, authority in enumerate(chain):
+        constraints = _find(authority, x509.NameConstraints)
+        for level, lower in enumerate(chain[:position]):
+            # A CA that signs its own new key is exempt, a leaf is not (RFC 5280 section 6.1.3 b).
+            if constraints is None or (level and lower.issuer == lower.subject):
+                continue
+            for reason in forbidden_names(constraints, lower):
+                yield Finding(
+                    "name-constraints",
+                    f"{names.common_name(authority.subject)!r} constrains the names below it, and "
+                    f"{names.common_name(lower.subject)!r} {reason}",
+                )
 
 
 def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]) -> Iterator[Finding]:

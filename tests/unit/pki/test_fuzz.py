@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Rejected
 from shared.pki.bundles import BundleError, open_pem_bundle
+from shared.pki.chains import check_chain
 from shared.pki.requests import requested_key
+from shared.pki.signing_keys import KeyAlgorithm
 from shared.registration_ids import canonical_registration_id
 from tests.unit.pki import properties as holds
 from tests.unit.pki.cases import Case, cases
+from tests.unit.pki.hierarchy import NOW, spare_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,3 +164,62 @@ def test_mutations_reach_behind_the_parser() -> None:
 
     count()
     assert outcomes["loaded"] > 100
+
+
+def certificate_with(der: bytes) -> x509.Certificate:
+    """Make a device certificate whose alternative names are these octets."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "press-001")])
+    key = spare_key(KeyAlgorithm.EC_P256)
+    life = (NOW, NOW + timedelta(days=365))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, *life)
+    extension = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, der)
+    return builder.add_extension(extension, critical=False).sign(key, hashes.SHA256())
+
+
+X400_NAME = bytes.fromhex("3002a300")
+X400_MESSAGE = "x400Address/EDIPartyName are not supported types"
+
+
+def test_a_name_of_a_kind_that_nobody_reads_is_refused_in_a_chain() -> None:
+    """An X.400 address is well-formed and read by no one here: the chain is judged, and said to be unreadable."""
+    found = check_chain(
+        [certificate_with(X400_NAME)],
+        registration_id="press-001",
+        group_certificates=[],
+        verified_authorities=[],
+        now=NOW,
+    )
+    assert [finding.message for finding in found] == [f"certificate 1 of the chain is damaged: {X400_MESSAGE}"]
+
+
+def test_a_name_of_a_kind_that_nobody_reads_is_refused_in_a_request() -> None:
+    """The same in a request is a rejection."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "press-001")])
+    extension = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, X400_NAME)
+    builder = x509.CertificateSigningRequestBuilder(name).add_extension(extension, critical=False)
+    request = builder.sign(spare_key(KeyAlgorithm.EC_P256), hashes.SHA256())
+    with pytest.raises(Rejected) as caught:
+        requested_key(request.public_bytes(Encoding.PEM), registration_id="press-001")
+    assert str(caught.value) == (
+        f"csr: the CSR can't be read as PKCS#10 in PEM: {X400_MESSAGE}; it begins with "
+        "'-----BEGIN CERTIFICATE REQUEST-----'"
+    )
+
+
+def test_what_is_damaged_in_dps_is_named_when_a_chain_is_refused() -> None:
+    """Damaged certificates of the group or of DPS stop no good chain, and are named beside what they may have caused."""
+    world, damage = holds.deep(), certificate_with(X400_NAME)
+    chain = [world.device("press-001"), *world.issuing.chain]
+    root, line = world.root.certificate, world.issuing.certificate
+
+    def found(group: list[x509.Certificate], verified: list[x509.Certificate]) -> list[str]:
+        judged = check_chain(
+            chain, registration_id="press-001", group_certificates=group, verified_authorities=verified, now=NOW
+        )
+        return [finding.message for finding in judged]
+
+    assert found([damage, line], [damage, root]) == []
+    assert found([damage], [root, damage])[1:] == [
+        f"certificate 1 of the enrollment group is damaged: {X400_MESSAGE}",
+        f"certificate 2 of the CAs verified in DPS is damaged: {X400_MESSAGE}",
+    ]
