@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 
-from shared.pki.bundles import PKCS12_ROUNDS, new_password, pem_bundle, pfx_bundle
+from shared.pki.bundles import PKCS12_ROUNDS, Packed, new_password, pack
 from shared.pki.issuance import DistributionPoints, Issuer, Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import Profile, device_profile, issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -77,14 +77,11 @@ class World:
         """Make a device's key and certificate."""
         return _issued(generate_key(KeyAlgorithm.EC_P256), self.issuing, self.now)
 
-    def bundle(self) -> tuple[bytes, bytes]:
+    def bundle(self) -> Packed:
         """Make all that a device gets: key, certificate, PEM and PFX, under a fresh password."""
-        key, password, chain = generate_key(KeyAlgorithm.EC_P256), new_password(), self.issuing.chain[:-1]
+        key, chain = generate_key(KeyAlgorithm.EC_P256), self.issuing.chain[:-1]
         certificate = _issued(key, self.issuing, self.now)
-        return (
-            pem_bundle(certificate=certificate, chain=chain, key=key, password=password),
-            pfx_bundle(certificate=certificate, chain=chain, key=key, password=password, friendly_name=NAME),
-        )
+        return pack(certificate=certificate, chain=chain, friendly_name=NAME, key=key, password=new_password())
 
     def pfx_alone(self) -> bytes:
         """Call cryptography for a PFX of the same content and rounds, and nothing else."""

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Rejected
 from shared.pki import names
-from shared.pki.bundles import BundleError, open_pem_bundle, pem_bundle, pfx_bundle
+from shared.pki.bundles import BundleError, open_pem_bundle, pack
 from shared.pki.chains import check_chain
 from shared.pki.issuance import DistributionPoints, Issuer, IssuerError, Subject, issue, prepare
 from shared.pki.profiles import (
@@ -193,9 +193,10 @@ def a_pem_bundle_is_opened_or_refused(pem: bytes, password: str | None) -> None:
 def whole_bundle() -> bytes:
     """Give an undamaged one, with its key under the password ``sesame``."""
     world, key = deep(), spare_key(KeyAlgorithm.EC_P256)
-    return pem_bundle(
-        certificate=world.device(NAME, key=key), chain=world.issuing.chain[:-1], key=key, password="sesame"
-    )
+    chain = world.issuing.chain[:-1]
+    return pack(
+        certificate=world.device(NAME, key=key), chain=chain, friendly_name=NAME, key=key, password="sesame"
+    ).pem
 
 
 # --- names, numbers, times -------------------------------------------------------------------------------------------
@@ -288,12 +289,11 @@ def a_bundle_opens_with_its_password(password: str, friendly_name: str) -> None:
     key, world = spare_key(KeyAlgorithm.EC_P256), deep()
     certificate, chain = _own_leaf(), world.issuing.chain[:-1]
     try:
-        pem = pem_bundle(certificate=certificate, chain=chain, key=key, password=password)
-        pfx = pfx_bundle(certificate=certificate, chain=chain, key=key, password=password, friendly_name=friendly_name)
+        packed = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
     except BundleError:
         return
-    assert open_pem_bundle(pem, password)[0] is not None
-    assert pkcs12.load_pkcs12(pfx, password.encode()).cert is not None
+    assert open_pem_bundle(packed.pem, password)[0] is not None
+    assert pkcs12.load_pkcs12(packed.pfx or b"", password.encode()).cert is not None
 
 
 @cache

@@ -59,8 +59,6 @@ def test_the_property_holds(case: Case) -> None:
     @settings(
         max_examples=case.examples,
         deadline=HANG,
-        derandomize=True,
-        database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(st.tuples(*case.inputs))
@@ -157,7 +155,7 @@ def test_mutations_reach_behind_the_parser() -> None:
     """Enough damaged certificates still load: the engine's own rules are what is tried, not cryptography's parser."""
     outcomes = {"loaded": 0, "refused": 0}
 
-    @settings(max_examples=500, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=500)
     @given(holds.damaged("leaves"))
     def count(der: bytes) -> None:
         outcomes["loaded" if holds.loaded(der) else "refused"] += 1
