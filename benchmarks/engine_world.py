@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -83,8 +84,8 @@ class World:
         certificate = _issued(key, self.issuing, self.now)
         return pack(certificate=certificate, chain=chain, friendly_name=NAME, key=key, password=new_password())
 
-    def pfx_alone(self) -> bytes:
-        """Call cryptography for a PFX of the same content and rounds, and nothing else."""
+    def pfx_alone(self, key: PrivateKey | None = None, certificate: x509.Certificate | None = None) -> bytes:
+        """Call cryptography for a PFX of the same content and rounds, and nothing else, by default of one device."""
         encryption = (
             PrivateFormat.PKCS12.encryption_builder()
             .kdf_rounds(PKCS12_ROUNDS)
@@ -93,7 +94,18 @@ class World:
             .build(b"a password of twenty-seven octets")
         )
         chain = list(self.issuing.chain[:-1])
-        return pkcs12.serialize_key_and_certificates(NAME.encode(), self.key, self.certificate, chain, encryption)
+        return pkcs12.serialize_key_and_certificates(
+            NAME.encode(), key or self.key, certificate or self.certificate, chain, encryption
+        )
+
+    def fresh_pfx_alone(self, times: int) -> float:
+        """Time that call for keys that were never used, as a bundle's are: a second use of a key is quicker."""
+        keys = [generate_key(KeyAlgorithm.EC_P256) for _ in range(times)]
+        devices = [(key, _issued(key, self.issuing, self.now)) for key in keys]
+        began = time.perf_counter()
+        for key, certificate in devices:
+            self.pfx_alone(key, certificate)
+        return (time.perf_counter() - began) / times
 
     def issue_from(self, issuer: Issuer) -> x509.Certificate:
         """Make a certificate for a key that is there, from any CA."""
