@@ -37,6 +37,7 @@ from shared.workflows.rejections import RejectedMessages
 from shared.workflows.renewals import Renewals
 from shared.workflows.revocation_lists import RevocationLists
 from shared.workflows.revocations import Revocations
+from shared.workflows.rollovers import Rollovers
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -107,6 +108,7 @@ class Services:
     authorities: CertificateAuthorities
     certificate_requests: CertificateRequests
     enrollment_groups: EnrollmentGroups
+    rollovers: Rollovers
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -137,7 +139,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     """
     clients = clients or Clients.open(settings)
     table = clients.tables.table
-    certificates = Certificates(table("certificates"), table("revocations"))
+    certificates = Certificates(table("certificates"), table("revocations"), table("inforce"))
     issuers, groups, requests = Issuers(table("issuers")), Groups(table("groups")), Requests(table("requests"))
     devices, expiry = Devices(table("devices")), ExpiryIndex(table("expiry"))
     orders = Orders(table("orders"), table("orderlines"))
@@ -172,6 +174,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         outbox=outbox,
         clock=clock,
     )
+    rollovers = Rollovers(groups, certificates, authorities, clients.provisioning, outbox, clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -182,8 +185,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
             requests, certificates, authorities, device_certificates, registrations, outbox, settings, clock
         ),
         enrollment_groups=EnrollmentGroups(
-            groups, requests, authorities, clients.provisioning, outbox, settings, clock
+            groups, requests, authorities, rollovers, clients.provisioning, outbox, settings, clock
         ),
+        rollovers=rollovers,
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,
         renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives import hashes
-
 from shared.adapters.dps_service import x509_attestation
 from shared.contracts import CertificateKind, EventType, GroupAction
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupRecord, GroupState
+from shared.pki import names
 from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.dps_entries import busy, change_entry, signers
 from shared.workflows.requests import once
+from shared.workflows.rollovers import summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.events import Clock, Outbox
+    from shared.workflows.rollovers import Rollovers
 
 GROUP_LIMIT = 100
 """X.509 enrollment groups of one DPS (Microsoft: "Azure IoT DPS limits")."""
@@ -44,6 +45,7 @@ class EnrollmentGroups:
     groups: Groups
     requests: Requests
     authorities: CertificateAuthorities
+    rollovers: Rollovers
     provisioning: ProvisioningService
     outbox: Outbox
     settings: Settings
@@ -103,7 +105,7 @@ class EnrollmentGroups:
             # An earlier request did not get to its end; this one carries it on.
             taken = await self.groups.replace(known, known.record.changed(last_request=request.request_id))
             if taken is None:
-                raise _busy(request.enrollment_group)
+                raise busy(request.enrollment_group)
             return taken
         raise Conflict.because(
             f"the enrollment group {request.enrollment_group!r} exists; change it with action 'update'",
@@ -129,7 +131,7 @@ class EnrollmentGroups:
         )
         made = await (self.groups.replace(deleted, record) if deleted else self.groups.insert(record))
         if made is None:
-            raise _busy(request.enrollment_group)
+            raise busy(request.enrollment_group)
         return made
 
     async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
@@ -156,7 +158,7 @@ class EnrollmentGroups:
             await self.provisioning.put_group(body)
         except (Conflict, PreconditionFailed):
             present = await self.provisioning.get_group(body["enrollmentGroupId"])
-            if present is None or _primary_thumbprint(present) != _sha256(certificate):
+            if present is None or signers(present)[0] != names.sha256_thumbprint(certificate):
                 raise
 
     # --- changes ---
@@ -165,57 +167,34 @@ class EnrollmentGroups:
         if request.issuer is not None:
             raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field="issuer")
         known = await self._known(request.enrollment_group)
-        await self._change(request.enrollment_group, lambda group: {**group, **_settable(request)})
+        await change_entry(self.provisioning, request.enrollment_group, lambda group: {**group, **_settable(request)})
         return await self._entered(known, request)
 
     async def _switch(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
         state = GroupState.ENABLED if request.action is GroupAction.ENABLE else GroupState.DISABLED
-        await self._change(request.enrollment_group, lambda group: {**group, "provisioningStatus": state.value})
+        await change_entry(
+            self.provisioning, request.enrollment_group, lambda group: {**group, "provisioningStatus": state.value}
+        )
         return await self._entered(known, request, state=state)
 
     async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        """Let a new issuing CA take over. DPS accepts certificates of both (Microsoft: "How to roll certificates")."""
+        """Let a new issuing CA take over; see :mod:`shared.workflows.rollovers`."""
         known = await self._known(request.enrollment_group)
-        if known.record.last_request == request.request_id:
-            return known.record
-        await self._check_rolled_out(known.record)
-        generation = known.record.generation + 1
-        name = await self._issuer(request, generation)
-        new = (await self.authorities.load(name)).certificate
-        old = (await self.authorities.load(known.record.issuer)).certificate
-        await self._change(request.enrollment_group, lambda group: {**group, "attestation": x509_attestation(old, new)})
-        return await self._entered(
-            known, request, issuer=name, previous_issuer=known.record.issuer, generation=generation
-        )
-
-    async def _check_rolled_out(self, record: GroupRecord) -> None:
-        """Refuse a roll that would push out a CA whose certificates are in the field: DPS holds two at a time."""
-        if record.previous_issuer is None:
-            return
-        previous = await self.authorities.get(record.previous_issuer)
-        if previous.not_after is not None and previous.not_after > self.clock():
-            raise Conflict.because(
-                f"the last roll is not over: certificates of {previous.name!r} are valid until "
-                f"{previous.not_after:%Y-%m-%d}, and DPS holds two issuing CAs of a group at a time",
-                field="action",
-            )
+        parent: str | None = self.settings.root_authority
+        target = issuer_name(request.enrollment_group, known.record.generation + 1)
+        if request.issuer is not None:
+            named = await self.authorities.get(request.issuer)
+            if named.kind is CertificateKind.INTERMEDIATE:
+                parent, target = None, named.name
+            else:
+                parent = named.name
+        return await self.rollovers.roll(known, request.request_id, target=target, parent=parent)
 
     async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
         await self.provisioning.delete_group(request.enrollment_group)
         return await self._entered(known, request, state=GroupState.DELETED)
-
-    async def _change(self, group_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        group = await self.provisioning.get_group(group_id)
-        if group is None:
-            raise NotFound.because(
-                f"the enrollment group {group_id!r} is gone from the DPS; create it anew", field="enrollmentGroup"
-            )
-        try:
-            await self.provisioning.put_group(change(group), etag=group["etag"])
-        except PreconditionFailed as changed:
-            raise _busy(group_id) from changed
 
     async def _known(self, group_id: str) -> Versioned[GroupRecord]:
         known = await self.groups.get(group_id)
@@ -228,7 +207,7 @@ class EnrollmentGroups:
     ) -> GroupRecord:
         record = known.record.changed(updated_at=self.clock(), last_request=request.request_id, **changes)
         if await self.groups.replace(known, record) is None:
-            raise _busy(request.enrollment_group)
+            raise busy(request.enrollment_group)
         return record
 
     # --- reading ---
@@ -240,7 +219,11 @@ class EnrollmentGroups:
             NotFound: there is none.
         """
         record = (await self._known(group_id)).record
-        return {**_summary(record), "provisioningService": await self.provisioning.get_group(group_id)}
+        return {
+            **_summary(record),
+            "rollover": await self.rollovers.describe(record),
+            "provisioningService": await self.provisioning.get_group(group_id),
+        }
 
     async def list_groups(self) -> list[dict[str, Any]]:
         """List all groups."""
@@ -288,26 +271,12 @@ def _body(group_id: str, definition: EnrollmentGroupDefinition, certificate: x50
     }
 
 
-def _primary_thumbprint(group: dict[str, Any]) -> str:
-    primary = group["attestation"]["x509"]["signingCertificates"]["primary"]
-    return str(primary["info"]["sha256Thumbprint"]).lower()
-
-
-def _sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex()
-
-
-def _busy(group_id: str) -> Deferred:
-    return Deferred(
-        f"the enrollment group {group_id!r} is being changed by someone else", retry_after=timedelta(seconds=2)
-    )
-
-
 def _summary(record: GroupRecord) -> dict[str, Any]:
     return {
         "enrollmentGroup": record.enrollment_group,
         "state": record.state,
         "issuer": record.issuer,
         "previousIssuer": record.previous_issuer,
+        "rollover": summary(record.rollover) if record.rollover else None,
         "updatedAt": record.updated_at,
     }
