@@ -185,7 +185,15 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
             requests, certificates, authorities, device_certificates, registrations, outbox, settings, clock
         ),
         enrollment_groups=EnrollmentGroups(
-            groups, requests, authorities, rollovers, clients.provisioning, outbox, settings, clock
+            groups=groups,
+            requests=requests,
+            authorities=authorities,
+            rollovers=rollovers,
+            provisioning=clients.provisioning,
+            resource=clients.dps_authorities,
+            outbox=outbox,
+            settings=settings,
+            clock=clock,
         ),
         rollovers=rollovers,
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),

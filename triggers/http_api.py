@@ -37,7 +37,7 @@ from shared.contracts import (
 )
 from shared.errors import NotFound, Rejected
 from shared.pki import names
-from triggers import outcomes
+from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
 
 if TYPE_CHECKING:
@@ -139,10 +139,13 @@ def _page(items: Any, continuation: str | None) -> func.HttpResponse:
     return _json({"items": items, "continuationToken": continuation})
 
 
-async def _queued(services: Services, queue: Queue, request: Contract, location: str) -> func.HttpResponse:
+async def _queued(
+    services: Services, queue: Queue, request: Contract, location: str, headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
     await services.outbox.order(queue, request)
     ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
-    return _json({"status": "queued", "location": location, **ids}, HTTPStatus.ACCEPTED, {"Location": location})
+    body = {"status": "queued", "location": location, **ids}
+    return _json(body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
 
 
 # --- health and description ---
@@ -270,20 +273,17 @@ async def list_enrollment_groups(services: Services, _request: func.HttpRequest)
 
 @_endpoint("GET", "enrollment-groups/{id}")
 async def get_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show an enrollment group, with what DPS holds of it."""
-    return _json(await services.enrollment_groups.describe(_group_id(request)))
+    """Show an enrollment group, with what DPS holds of it; its ETag guards changes."""
+    described = await services.enrollment_groups.describe(_group_id(request))
+    return _json(described, headers=_etag(described))
 
 
 @_endpoint("PUT", "enrollment-groups/{id}", success=_QUEUED, body=EnrollmentGroupDefinition)
 async def put_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Have an enrollment group created, or changed if it exists."""
+    """Have an enrollment group created, or changed if it exists; If-Match guards the change."""
     definition = parse(EnrollmentGroupDefinition, _body(request, optional=True))
-    try:
-        await services.enrollment_groups.describe(_group_id(request))
-        action = GroupAction.UPDATE
-    except NotFound:
-        action = GroupAction.CREATE
-    return await _group_request(services, request, action, definition)
+    await services.enrollment_groups.check(definition)
+    return await _group_request(services, request, GroupAction.UPDATE, definition, otherwise=GroupAction.CREATE)
 
 
 @_endpoint("DELETE", "enrollment-groups/{id}", success=_QUEUED)
@@ -315,17 +315,32 @@ async def _group_request(
     request: func.HttpRequest,
     action: GroupAction,
     definition: EnrollmentGroupDefinition | None = None,
+    *,
+    otherwise: GroupAction | None = None,
 ) -> func.HttpResponse:
+    """Queue an action on a group, or another one if there is no such group."""
     group = _group_id(request)
-    if action is not GroupAction.CREATE:
-        await services.enrollment_groups.describe(group)
+    described: dict[str, Any] = {}
+    try:
+        described = await services.enrollment_groups.describe(group)
+    except NotFound:
+        if otherwise is None:
+            raise
+        action = otherwise
+    if_match = preconditions.check(request.headers, f"the enrollment group {group!r}", described.get("etag"))
     wanted = EnrollmentGroupRequest(
         request_id=_request_id(request),
         enrollment_group=group,
         action=action,
+        if_match=if_match,
         **(dict(definition) if definition else {}),
     )
-    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, f"/api/enrollment-groups/{group}")
+    location = f"/api/enrollment-groups/{group}"
+    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, _etag(described))
+
+
+def _etag(described: Mapping[str, Any]) -> dict[str, str]:
+    return {"ETag": preconditions.quoted(described["etag"])} if described.get("etag") else {}
 
 
 @_endpoint("GET", "enrollment-groups/{id}/registrations", parameters=_PAGING)

@@ -7,28 +7,37 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.dps_service import x509_attestation
+from shared.adapters.dps_service import reference_attestation, x509_attestation
 from shared.contracts import CertificateKind, EventType, GroupAction
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupRecord, GroupState
 from shared.pki import names
 from shared.workflows.certificate_authorities import AuthorityDefinition
-from shared.workflows.dps_entries import busy, change_entry, signers
+from shared.workflows.dps_entries import (
+    busy,
+    change_entry,
+    check_etag,
+    check_hubs,
+    check_references,
+    same_attestation,
+    with_references,
+    with_settings,
+)
 from shared.workflows.requests import once
 from shared.workflows.rollovers import summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cryptography import x509
-
+    from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
-    from shared.contracts import EnrollmentGroupDefinition, EnrollmentGroupRequest
+    from shared.contracts import CaReferences, EnrollmentGroupDefinition, EnrollmentGroupRequest
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.dps_entries import Entry
     from shared.workflows.events import Clock, Outbox
     from shared.workflows.rollovers import Rollovers
 
@@ -47,6 +56,7 @@ class EnrollmentGroups:
     authorities: CertificateAuthorities
     rollovers: Rollovers
     provisioning: ProvisioningService
+    resource: ProvisioningServiceAuthorities | None
     outbox: Outbox
     settings: Settings
     clock: Clock
@@ -86,13 +96,50 @@ class EnrollmentGroups:
     # --- create ---
 
     async def _create(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        # Before anything is recorded: a request that names no CA to sign with must leave no trace.
-        await self.authorities.load(request.issuer or self.settings.root_authority)
-        known = await self._claim(request)
-        issuer = await self._issuer(request, known.record.generation)
-        certificate = (await self.authorities.load(issuer)).certificate
-        await self._put_new(_body(request.enrollment_group, request, certificate), certificate)
+        # Before anything is recorded: a request that can't be carried out must leave no trace.
+        await self.check(request)
+        if request.ca_references is not None:
+            issuer = await self._issuer_below(request.ca_references, request.issuer)
+            known = await self._claim(request)
+            references = request.ca_references
+            attestation = reference_attestation(references.primary, references.secondary)
+        else:
+            await self.authorities.load(request.issuer or self.settings.root_authority)
+            known = await self._claim(request)
+            issuer = await self._issuer(request, known.record.generation)
+            attestation = x509_attestation((await self.authorities.load(issuer)).certificate)
+        await self._put_new(_body(request.enrollment_group, request, attestation))
         return await self._entered(known, request, state=GroupState.ENABLED, issuer=issuer, previous_issuer=None)
+
+    async def check(self, definition: EnrollmentGroupDefinition) -> None:
+        """Check what a definition names in the DPS.
+
+        Raises:
+            Rejected: a hub is not linked, or a CA not verified.
+        """
+        await check_hubs(self.resource, definition)
+        await check_references(self.resource, definition.ca_references)
+
+    async def _issuer_below(self, references: CaReferences, named: str | None) -> str:
+        """Find the CA that signs for a group of referred CAs; empty if its devices have certificates from elsewhere."""
+        if named is None:
+            try:
+                referred = await self.authorities.get(references.primary)
+            except NotFound:
+                return ""
+            return referred.name if referred.kind is CertificateKind.INTERMEDIATE else ""
+        issuer = await self.authorities.get(named)
+        chain = (await self.authorities.load(named)).chain
+        present = [names.common_name(authority.subject) for authority in chain]
+        if issuer.kind is not CertificateKind.INTERMEDIATE or not {references.primary, references.secondary} & {
+            *present
+        }:
+            raise Rejected.because(
+                f"{named!r} is to sign for a group that accepts what stands under {references.primary!r}, and its "
+                f"chain is {', '.join(present)}; name an issuing CA under one of the caReferences",
+                field="issuer",
+            )
+        return named
 
     async def _claim(self, request: EnrollmentGroupRequest) -> Versioned[GroupRecord]:
         """Take the group's id for this request, or find that an earlier attempt took it."""
@@ -152,30 +199,36 @@ class EnrollmentGroups:
         await self.authorities.ensure(definition, cause=request.request_id)
         return name
 
-    async def _put_new(self, body: dict[str, Any], certificate: x509.Certificate) -> None:
+    async def _put_new(self, body: dict[str, Any]) -> None:
         """Create the group in DPS, unless an earlier attempt did."""
         try:
             await self.provisioning.put_group(body)
         except (Conflict, PreconditionFailed):
             present = await self.provisioning.get_group(body["enrollmentGroupId"])
-            if present is None or signers(present)[0] != names.sha256_thumbprint(certificate):
+            if present is None or not same_attestation(present, body):
                 raise
 
     # --- changes ---
 
     async def _update(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        if request.issuer is not None:
-            raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field="issuer")
         known = await self._known(request.enrollment_group)
-        await change_entry(self.provisioning, request.enrollment_group, lambda group: {**group, **_settable(request)})
-        return await self._entered(known, request)
+        changes = {}
+        if request.ca_references is not None:
+            signing = request.issuer or known.record.issuer or None
+            changes["issuer"] = await self._issuer_below(request.ca_references, signing)
+        elif request.issuer is not None:
+            raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field="issuer")
+        await self.check(request)
+        await self._change(request, lambda entry: _updated(entry, request))
+        return await self._entered(known, request, **changes)
+
+    async def _change(self, request: EnrollmentGroupRequest, change: Callable[[Entry], Entry]) -> None:
+        await change_entry(self.provisioning, request.enrollment_group, change, if_match=request.if_match)
 
     async def _switch(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
         state = GroupState.ENABLED if request.action is GroupAction.ENABLE else GroupState.DISABLED
-        await change_entry(
-            self.provisioning, request.enrollment_group, lambda group: {**group, "provisioningStatus": state.value}
-        )
+        await self._change(request, lambda entry: {**entry, "provisioningStatus": state.value})
         return await self._entered(known, request, state=state)
 
     async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
@@ -189,12 +242,23 @@ class EnrollmentGroups:
                 parent, target = None, named.name
             else:
                 parent = named.name
-        return await self.rollovers.roll(known, request.request_id, target=target, parent=parent)
+        return await self.rollovers.roll(
+            known, request.request_id, target=target, parent=parent, if_match=request.if_match
+        )
 
     async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
-        await self.provisioning.delete_group(request.enrollment_group)
+        entry = await self.provisioning.get_group(request.enrollment_group)
+        if entry is not None:
+            check_etag(f"the enrollment group {request.enrollment_group!r}", entry["etag"], request.if_match)
+            await self._delete_entry(request.enrollment_group, entry["etag"] if request.if_match else None)
         return await self._entered(known, request, state=GroupState.DELETED)
+
+    async def _delete_entry(self, group_id: str, etag: str | None) -> None:
+        try:
+            await self.provisioning.delete_group(group_id, etag=etag)
+        except PreconditionFailed as changed:
+            raise busy(group_id) from changed
 
     async def _known(self, group_id: str) -> Versioned[GroupRecord]:
         known = await self.groups.get(group_id)
@@ -219,10 +283,12 @@ class EnrollmentGroups:
             NotFound: there is none.
         """
         record = (await self._known(group_id)).record
+        entry = await self.provisioning.get_group(group_id)
         return {
             **_summary(record),
             "rollover": await self.rollovers.describe(record),
-            "provisioningService": await self.provisioning.get_group(group_id),
+            "etag": entry["etag"] if entry else None,
+            "provisioningService": entry,
         }
 
     async def list_groups(self) -> list[dict[str, Any]]:
@@ -245,30 +311,20 @@ def issuer_name(group_id: str, generation: int) -> str:
     return f"{plain}-ca{generation}"
 
 
-def _settable(definition: EnrollmentGroupDefinition) -> dict[str, Any]:
-    """Give what a request sets, in the DPS's own terms."""
-    body: dict[str, Any] = {}
-    if definition.allocation_policy is not None:
-        body["allocationPolicy"] = definition.allocation_policy
-    if definition.iot_hubs is not None:
-        body["iotHubs"] = list(definition.iot_hubs)
-    if definition.initial_twin is not None:
-        twin = definition.initial_twin
-        body["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.properties.desired}}
-    if definition.reprovision_policy is not None:
-        body["reprovisionPolicy"] = definition.reprovision_policy.model_dump(by_alias=True)
-    return body
+def _updated(entry: Entry, request: EnrollmentGroupRequest) -> Entry:
+    changed = with_settings(entry, request)
+    return with_references(changed, request.ca_references) if request.ca_references else changed
 
 
-def _body(group_id: str, definition: EnrollmentGroupDefinition, certificate: x509.Certificate) -> dict[str, Any]:
-    return {
+def _body(group_id: str, definition: EnrollmentGroupDefinition, attestation: dict[str, Any]) -> Entry:
+    defaults = {
         "enrollmentGroupId": group_id,
-        "attestation": x509_attestation(certificate),
+        "attestation": attestation,
         "provisioningStatus": "enabled",
         "allocationPolicy": "hashed",
         "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
-        **_settable(definition),
     }
+    return with_settings(defaults, definition)
 
 
 def _summary(record: GroupRecord) -> dict[str, Any]:

@@ -197,6 +197,12 @@ class Registrations:
                 f"the enrollment group {group_id!r} is disabled; enable it before new devices can join",
                 field="enrollmentGroup",
             )
+        if not known.record.issuer:
+            raise Conflict.because(
+                f"the enrollment group {group_id!r} attests by caReferences and has no issuing CA, so its devices get "
+                "their certificates elsewhere; order for a group that has one",
+                field="enrollmentGroup",
+            )
         return known.record
 
     async def assign(

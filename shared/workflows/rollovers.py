@@ -11,7 +11,6 @@ sweep.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,15 @@ from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.groups import GroupState, Rollover, RolloverState
 from shared.workflows.certificate_authorities import AuthorityDefinition
 from shared.workflows.device_certificates import DECISION_HOLDS
-from shared.workflows.dps_entries import busy, change_entry, check_alone, read_entry, with_next, without_previous
+from shared.workflows.dps_entries import (
+    busy,
+    change_entry,
+    check_alone,
+    check_etag,
+    read_entry,
+    with_next,
+    without_previous,
+)
 
 if TYPE_CHECKING:
     from shared.adapters.dps_service import ProvisioningService
@@ -49,7 +56,13 @@ class Rollovers:
     clock: Clock
 
     async def roll(
-        self, known: Versioned[GroupRecord], request_id: str, *, target: str, parent: str | None
+        self,
+        known: Versioned[GroupRecord],
+        request_id: str,
+        *,
+        target: str,
+        parent: str | None,
+        if_match: str | None = None,
     ) -> GroupRecord:
         """Let another issuing CA take over.
 
@@ -58,14 +71,16 @@ class Rollovers:
             request_id: of the request that asks for it.
             target: name of the CA that is to take over.
             parent: the CA to make it under, ``None`` if it exists.
+            if_match: the ETag that the group's entry is expected to have.
 
         Raises:
+            PreconditionFailed: it has another.
             Conflict: a rollover is under way, or the group does not hold what this app put there.
         """
         record, present = known.record, known.record.rollover
         if present is not None and present.request == request_id:
             return await self._prepare(known) if present.state is RolloverState.PREPARING else record
-        await self._check_ready(record, target)
+        await self._check_ready(record, target, if_match)
         rollover = Rollover(
             source=record.issuer,
             target=target,
@@ -77,7 +92,7 @@ class Rollovers:
         # Ahead of every step, so that a second rollover is refused and a broken-off one is found.
         return await self._prepare(await self._enter(known, rollover, generation=record.generation + 1))
 
-    async def _check_ready(self, record: GroupRecord, target: str) -> None:
+    async def _check_ready(self, record: GroupRecord, target: str, if_match: str | None) -> None:
         group_id, present = record.enrollment_group, record.rollover
         if present is not None and present.under_way:
             raise Conflict.because(
@@ -88,17 +103,15 @@ class Rollovers:
                 field="action",
             )
         if record.state is GroupState.REQUESTED:
-            raise Deferred(f"the enrollment group {group_id!r} is being made", retry_after=timedelta(seconds=1))
-        if not record.issuer:
             raise Conflict.because(
-                f"the enrollment group {group_id!r} attests by caReferences and has no issuing CA; change the "
-                "references with action 'update'",
-                field="action",
+                f"the enrollment group {group_id!r} is not made yet; roll it when its state is 'enabled'",
+                field="enrollmentGroup",
             )
         if target == record.issuer:
             raise Conflict.because(f"{target!r} is the group's issuing CA already; name another", field="issuer")
-        source = (await self.authorities.load(record.issuer)).certificate
-        check_alone(await read_entry(self.provisioning, group_id), source)
+        entry = await read_entry(self.provisioning, group_id)
+        check_etag(f"the enrollment group {group_id!r}", entry["etag"], if_match)
+        check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)
 
     async def _prepare(self, known: Versioned[GroupRecord]) -> GroupRecord:
         """Make the next CA, have DPS accept it, and only then issue from it."""

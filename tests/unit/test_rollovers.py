@@ -133,6 +133,7 @@ class Scene:
             authorities=authorities,
             rollovers=self.rollovers,
             provisioning=provisioning,
+            resource=None,
             outbox=Outbox(queues, self.clock),
             settings=settings,
             clock=self.clock,
