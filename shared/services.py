@@ -31,6 +31,7 @@ from shared.workflows.devices import DeviceDirectory
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
 from shared.workflows.expiry import ExpirySweep
+from shared.workflows.individual_enrollments import IndividualEnrollments
 from shared.workflows.readiness import Readiness
 from shared.workflows.registrations import Registrations
 from shared.workflows.rejections import RejectedMessages
@@ -109,6 +110,7 @@ class Services:
     certificate_requests: CertificateRequests
     enrollment_groups: EnrollmentGroups
     rollovers: Rollovers
+    individual_enrollments: IndividualEnrollments
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -196,6 +198,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
             clock=clock,
         ),
         rollovers=rollovers,
+        individual_enrollments=IndividualEnrollments(
+            devices, certificates, clients.provisioning, clients.dps_authorities, clock
+        ),
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,
         renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),

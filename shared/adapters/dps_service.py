@@ -73,13 +73,12 @@ class ProvisioningService:
         await self._enroll(registration_id, certificate, status="enabled")
 
     async def _enroll(self, registration_id: str, certificate: x509.Certificate, *, status: str) -> None:
+        present = await self.get_enrollment(registration_id)
         enrollment = {
-            "registrationId": registration_id,
-            "deviceId": registration_id,
+            **(present or {"registrationId": registration_id, "deviceId": registration_id}),
             "attestation": leaf_attestation(_pem(certificate)),
             "provisioningStatus": status,
         }
-        present = await self.get_enrollment(registration_id)
         await self.put_enrollment(enrollment, etag=ANY_VERSION if present else None)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import CaReferences, EntrySettings
 
+RETRY = timedelta(seconds=2)
+"""So long one waits for another writer."""
+
 type Entry = dict[str, Any]
 """An entry in the service's own JSON."""
 
@@ -84,9 +87,7 @@ def check_etag(what: str, present: str, expected: str | None) -> None:
 
 def busy(group_id: str) -> Deferred:
     """Tell that another writer was faster."""
-    return Deferred(
-        f"the enrollment group {group_id!r} is being changed by someone else", retry_after=timedelta(seconds=2)
-    )
+    return Deferred(f"the enrollment group {group_id!r} is being changed by someone else", retry_after=RETRY)
 
 
 # --- what can be set ---

@@ -201,3 +201,58 @@ def test_a_group_by_reference_takes_devices_of_an_issuing_ca_under_it(world: Wor
     assert answer.status_code == 409
     assert "attests by caReferences and has no issuing CA" in answer.json()["detail"]
     assert world.request("DELETE", "enrollment-groups/others").status_code == 202
+
+
+def test_one_device_of_a_group_is_shut_out_and_let_in_again(world: World) -> None:
+    """A disabled individual enrollment decides before the group; deleted, the group decides again."""
+    ordered(world, "single-1")
+    device = booted(world, "single-1")
+    assert world.request("GET", "enrollments/single-1").status_code == 404
+    shut = world.post("enrollments/single-1/disable")
+    assert (shut.status_code, shut.json()["provisioningStatus"]) == (200, "disabled")
+    assert device.refused_by_dps()
+    etag = shut.headers["ETag"]
+    enabled = world.request(
+        "PUT", "enrollments/single-1", json={"provisioningStatus": "enabled"}, headers={"If-Match": etag}
+    )
+    assert enabled.status_code == 200
+    device.register()
+    late = world.request("DELETE", "enrollments/single-1", headers={"If-Match": etag})
+    assert late.status_code == 412
+    assert world.request("DELETE", "enrollments/single-1").status_code == 204
+    assert world.request("DELETE", "enrollments/single-1").status_code == 204
+    device.register()
+
+
+def test_an_individual_enrollment_does_not_let_a_revoked_certificate_in(world: World) -> None:
+    """The entry that shuts a revoked device out is neither enabled nor deleted through this API."""
+    ordered(world, "single-2")
+    device = booted(world, "single-2")
+    world.post("devices/single-2/revoke", {"reason": "keyCompromise"})
+    wait_for_state(world, "single-2", "revoked")
+    for method, body in (("PUT", {"provisioningStatus": "enabled"}), ("DELETE", None)):
+        answer = world.request(method, "enrollments/single-2", json=body)
+        assert answer.status_code == 409
+        assert "which is revoked (keyCompromise), and a group would let it in" in answer.json()["detail"]
+    assert device.refused_by_dps()
+
+
+def test_a_device_of_its_own_is_enrolled_with_its_own_certificate(world: World) -> None:
+    """A certificate that no group knows is let in by an individual enrollment, under the device id that it names."""
+    device = world.device("single-3")
+    pem = device.sign_itself()
+    answer = world.request(
+        "PUT", "enrollments/single-3", json={"certificate": pem, "deviceId": "press-3", "iotHubs": [world.hub_name]}
+    )
+    assert answer.status_code == 201
+    assert device.register() == (world.hub_name, "press-3")
+    wrong = world.request("PUT", "enrollments/single-4", json={"certificate": pem})
+    assert wrong.json()["errors"] == [
+        {
+            "field": "certificate",
+            "message": "its CN is 'single-3' and the registration id 'single-4'; DPS wants them to be the same",
+        }
+    ]
+    nobody = world.request("PUT", "enrollments/single-4", json={})
+    assert nobody.status_code == 404
+    assert "has no certificate of this app's; give the device's own in certificate" in nobody.json()["detail"]
