@@ -335,6 +335,10 @@ class Device:
             self._password = self._world.secret(secret)
             self._key = self._bundle
 
+    def certificates(self) -> list[x509.Certificate]:
+        """Give the certificates of its bundle: its own, and those of the CAs that it sends along."""
+        return x509.load_pem_x509_certificates(self._bundle.read_bytes())
+
     def take_pfx(self) -> tuple[str, list[str]]:
         """Receive the bundle as PKCS#12 and open it.
 

@@ -11,7 +11,7 @@ import json
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     StringConstraints,
     UrlConstraints,
     ValidationError,
@@ -33,7 +34,7 @@ from shared.errors import Reason, Rejected
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 MESSAGE_LIMIT = 48 * 1024
 """Bytes of a queue message before base64: a Storage queue carries 64 KiB of text, base64 takes a third of it."""
@@ -278,12 +279,26 @@ class CertificateKind(StrEnum):
     INTERMEDIATE = "intermediate"
     DEVICE = "device"
     VERIFICATION = "verification"
+    OCSP_RESPONDER = "ocspResponder"
+
+
+class KeyCustody(StrEnum):
+    """Where a CA's key is.
+
+    ``vault``: made in Key Vault, where each signature is one call. ``wrapped``: for issuing CAs only, encrypted under a
+    key of the vault in the ledger, and in memory while a worker lives: as many signatures as the worker can compute.
+    """
+
+    VAULT = "vault"
+    WRAPPED = "wrapped"
 
 
 class CertificateRequest(Contract):
     """A request for one certificate (queue ``certificate-requests``).
 
     ``name`` is the CA's name, or the registration id of a device; a verification certificate is named by its code.
+    ``externallySigned`` asks for an issuing CA whose certificate is signed elsewhere, by an offline or corporate root:
+    its signing request can be fetched, and the answer installed.
     """
 
     request_id: RequestId
@@ -294,27 +309,117 @@ class CertificateRequest(Contract):
     key_algorithm: KeyAlgorithmName | None = None
     validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
     path_length: Annotated[int, Field(ge=0, le=5)] | None = None
+    custody: KeyCustody | None = None
+    externally_signed: bool = False
     verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
 
     @model_validator(mode="after")
     def _fields_of_kind(self) -> Self:
-        if self.kind in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
+        if self.kind in _CA_KINDS:
             _issuer_name(self.name)
         if self.kind is CertificateKind.DEVICE:
             _registration_id(self.name)
-        if self.kind is CertificateKind.ROOT and self.issuer is not None:
-            raise PydanticCustomError("root_issuer", "a root signs itself; leave issuer out, or ask for 'intermediate'")
-        if self.kind is CertificateKind.DEVICE and self.issuer is None:
-            raise PydanticCustomError("device_issuer", "a device certificate needs issuer, the name of its issuing CA")
-        if self.kind is CertificateKind.VERIFICATION and (self.issuer is None or self.verification_code is None):
-            raise PydanticCustomError(
-                "verification", "a verification certificate needs issuer (the CA to be verified) and verificationCode"
-            )
-        if self.kind is not CertificateKind.VERIFICATION and self.verification_code is not None:
-            raise PydanticCustomError("code", "verificationCode belongs to kind 'verification' only")
-        if self.kind is not CertificateKind.DEVICE and self.csr is not None:
-            raise PydanticCustomError("csr", "csr belongs to kind 'device' only; a CA's key is made in the vault")
+        for broken, code, rule in self._rules_of_kind():
+            if broken:
+                raise PydanticCustomError(code, rule)
         return self
+
+    def _rules_of_kind(self) -> Iterator[tuple[bool, LiteralString, LiteralString]]:
+        """Give each rule: whether it is broken, a word for it, and its text."""
+        kind, external = self.kind, self.externally_signed
+        intermediate, verification = kind is CertificateKind.INTERMEDIATE, kind is CertificateKind.VERIFICATION
+        yield (
+            kind is CertificateKind.OCSP_RESPONDER,
+            "responder",
+            "the certificates of OCSP responders are made by the app itself; they can't be ordered",
+        )
+        yield (
+            kind is CertificateKind.ROOT and self.issuer is not None,
+            "root_issuer",
+            "a root signs itself; leave issuer out, or ask for 'intermediate'",
+        )
+        yield (
+            kind is CertificateKind.DEVICE and self.issuer is None,
+            "device_issuer",
+            "a device certificate needs issuer, the name of its issuing CA",
+        )
+        yield (
+            verification and (self.issuer is None or self.verification_code is None),
+            "verification",
+            "a verification certificate needs issuer (the CA to be verified) and verificationCode",
+        )
+        yield (
+            not verification and self.verification_code is not None,
+            "code",
+            "verificationCode belongs to kind 'verification' only",
+        )
+        yield (
+            kind is not CertificateKind.DEVICE and self.csr is not None,
+            "csr",
+            "csr belongs to kind 'device' only; a CA's key is made in the vault",
+        )
+        yield (
+            self.custody is not None and kind not in _CA_KINDS,
+            "custody",
+            "custody belongs to the kinds 'root' and 'intermediate' only",
+        )
+        yield (
+            self.custody is KeyCustody.WRAPPED and not intermediate,
+            "custody",
+            "custody 'wrapped' is for issuing CAs; a root's key stays in the vault",
+        )
+        yield (
+            external and (not intermediate or self.issuer is not None),
+            "externally_signed",
+            "externallySigned is for kind 'intermediate' without issuer: another CA signs it",
+        )
+        yield (
+            external and self.validity_days is not None,
+            "externally_signed",
+            "with externallySigned the CA that signs decides the life; leave validityDays out",
+        )
+
+
+_CA_KINDS = frozenset({CertificateKind.ROOT, CertificateKind.INTERMEDIATE})
+
+
+class AuthorityImport(Contract):
+    """Body of ``POST /certificate-authorities/{name}/import``: an owner's root or issuing CA, with its key.
+
+    Either ``pfx`` (PKCS#12 in base64) or ``pem`` (key and certificates), with the chain up to the root. The key goes
+    into the vault, or is wrapped by a key of it, and is kept nowhere else.
+    """
+
+    pfx: SecretStr | None = None
+    pem: SecretStr | None = None
+    password: SecretStr | None = None
+    custody: KeyCustody = KeyCustody.VAULT
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.pfx is None) == (self.pem is None):
+            raise PydanticCustomError("one_form", "give either pfx or pem, and not both")
+        return self
+
+
+class AuthorityCertificate(Contract):
+    """Body of ``PUT /certificate-authorities/{name}/certificate``: the answer to its signing request.
+
+    ``certificate`` is PEM: the CA's certificate, and the chain above it up to and including the root.
+    """
+
+    certificate: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
+
+
+class CertificateCheck(Contract):
+    """Body of ``POST /certificates/check``: would DPS accept this chain for this device?
+
+    ``chain`` is PEM, the leaf first. Without ``enrollmentGroup`` the groups whose CA is in the chain are tried.
+    """
+
+    registration_id: RegistrationId
+    chain: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
+    enrollment_group: EnrollmentGroupId | None = None
 
 
 class GroupAction(StrEnum):
@@ -383,14 +488,23 @@ class EnrollmentGroupDefinition(EntrySettings):
     """What can be set of an enrollment group."""
 
     issuer: IssuerName | None = None
+    custody: KeyCustody | None = None
     ca_references: CaReferences | None = None
+
+
+class EnrollmentGroupRoll(Contract):
+    """Body of ``POST /enrollment-groups/{id}/roll``: the next issuing CA, or what it is to be; all may be left out."""
+
+    issuer: IssuerName | None = None
+    custody: KeyCustody | None = None
 
 
 class EnrollmentGroupRequest(EnrollmentGroupDefinition):
     """A request about an enrollment group (queue ``enrollment-group-requests``).
 
-    ``issuer`` names the group's issuing CA, or a root under which one is made. Without it, one is made under the
-    deployment's root. With ``caReferences`` the group accepts whatever stands under these CAs, and none is made.
+    ``issuer`` names the group's issuing CA, or a CA that may have others below it, under which one is made. Without it,
+    one is made under the deployment's root. ``custody`` says where the key of one that is made is to be. With
+    ``caReferences`` the group accepts whatever stands under these CAs, and none is made.
 
     ``ifMatch`` is the ETag that the group is expected to have in the DPS.
     """
@@ -538,13 +652,14 @@ class _PathValues(Contract):
     enrollment_group: EnrollmentGroupId | None = None
     serial_number: SerialNumber | None = None
     request_id: RequestId | None = None
+    name: IssuerName | None = None
 
 
 def path_value(field: str, value: str) -> str:
     """Check an id from a path or a header, and give its canonical form.
 
     Args:
-        field: ``registrationId``, ``enrollmentGroup``, ``serialNumber`` or ``requestId``.
+        field: ``registrationId``, ``enrollmentGroup``, ``serialNumber``, ``requestId`` or ``name``, of a CA.
         value: the id as given.
 
     Raises:

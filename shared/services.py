@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +24,8 @@ from shared.ledger.issuers import Issuers
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
+from shared.threads import ThreadPool
+from shared.workflows.authority_keys import AuthorityKeys
 from shared.workflows.certificate_authorities import CertificateAuthorities
 from shared.workflows.certificate_requests import CertificateRequests
 from shared.workflows.device_certificates import DeviceCertificates
@@ -94,7 +97,8 @@ class Clients:
             self.provisioning.close(),
             *([self.dps_authorities.close()] if self.dps_authorities else []),
         )
-        await asyncio.to_thread(self.keys.close)
+        await self.keys.close()
+        self.hubs.close()
         await self.identity.close()
 
 
@@ -146,11 +150,13 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     devices, expiry = Devices(table("devices")), ExpiryIndex(table("expiry"))
     orders = Orders(table("orders"), table("orderlines"))
     outbox = Outbox(clients.queues, clock)
+    computing = ThreadPool("computing", os.process_cpu_count() or 1)
+    authority_keys = AuthorityKeys(clients.keys, computing)
     authorities = CertificateAuthorities(
-        issuers, certificates, expiry, clients.keys, clients.dps_authorities, outbox, settings, clock
+        issuers, certificates, expiry, authority_keys, clients.dps_authorities, outbox, settings, clock
     )
     device_certificates = DeviceCertificates(
-        authorities, certificates, expiry, clients.blobs, clients.secrets, settings, clock
+        authorities, certificates, expiry, clients.blobs, clients.secrets, settings, clock, computing
     )
     registrations = Registrations(
         orders=orders,

@@ -64,6 +64,7 @@ class Settings:
         subject_organization: ``O`` of CA subjects.
         subject_country: ``C`` of CA subjects, two letters (ISO 3166-1).
         root_authority: name of the root that issuing CAs are made under when a request names none.
+        issuing_custody: where the keys of issuing CAs are when a request says nothing: ``vault`` or ``wrapped``.
         public_base_url: where relying parties reach this app's CRLs over plain HTTP (RFC 5280 section 8: a CRL
             behind TLS can be a circle), such as ``http://pki.example.com``; ``None`` leaves the URLs out.
         device_validity: life of a device certificate when the order names none.
@@ -88,6 +89,7 @@ class Settings:
     subject_organization: str
     subject_country: str
     root_authority: str
+    issuing_custody: str
     public_base_url: str | None
     device_validity: timedelta
     expiry_warning: timedelta
@@ -122,6 +124,7 @@ class Settings:
             subject_organization=reader.optional("CA_ORGANIZATION") or "Device Identity Factory",
             subject_country=reader.country("CA_COUNTRY", default="US"),
             root_authority=reader.optional("ROOT_CA_NAME") or "dpsCa",
+            issuing_custody=reader.one_of("ISSUING_CA_CUSTODY", "vault", "wrapped"),
             public_base_url=reader.plain_http_url("PUBLIC_BASE_URL"),
             device_validity=timedelta(days=reader.number("DEVICE_VALIDITY_DAYS", default=365, low=1, high=3650)),
             expiry_warning=timedelta(days=reader.number("EXPIRY_WARNING_DAYS", default=30, low=1, high=365)),
@@ -197,6 +200,12 @@ class _Reader:
             self.problems.append(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
             return default
         return int(value)
+
+    def one_of(self, name: str, *values: str) -> str:
+        value = self.optional(name) or values[0]
+        if value not in values:
+            self.problems.append(f"{name} is {value!r}; it must be {' or '.join(values)}")
+        return value
 
     def country(self, name: str, *, default: str) -> str:
         value = self.optional(name) or default

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from base64 import b64decode
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared import webhooks
 from shared.contracts import (
     MESSAGE_LIMIT,
+    AuthorityCertificate,
+    AuthorityImport,
     CertificateKind,
     CertificateRequest,
     Contract,
@@ -23,6 +26,7 @@ from shared.contracts import (
     DeviceState,
     EnrollmentGroupDefinition,
     EnrollmentGroupRequest,
+    EnrollmentGroupRoll,
     GroupAction,
     IndividualEnrollmentDefinition,
     Queue,
@@ -38,6 +42,7 @@ from shared.contracts import (
 )
 from shared.errors import NotFound, Rejected
 from shared.pki import names
+from shared.pki.authority_files import authority_from_pem, authority_from_pfx
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
 
@@ -181,9 +186,10 @@ def _authority(record: Any) -> dict[str, Any]:
         "name": record.name,
         "kind": record.kind,
         "state": record.state,
-        "issuer": record.parent or record.name,
+        "issuer": record.signed_by,
         "enrollmentGroup": record.enrollment_group,
         "keyAlgorithm": record.key_algorithm,
+        "custody": record.custody,
         "keyId": record.key_id,
         "pathLength": record.path_length,
         "serialNumber": record.serial_number,
@@ -239,6 +245,45 @@ async def create_verification_certificate(services: Services, request: func.Http
     )
     serial = names.serial_text(certificate.serial_number)
     return _json({"serialNumber": serial, "certificate": names.pem(certificate)}, HTTPStatus.CREATED)
+
+
+@_endpoint("GET", "certificate-authorities/{name}/signing-request", success=(200, "the PKCS#10 request, in PEM"))
+async def get_signing_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give the signing request of a CA that is signed elsewhere."""
+    name = request.route_params["name"]
+    record = await services.authorities.get(name)
+    if record.signing_request is None:
+        raise NotFound.because(f"{name!r} has no signing request; only a CA made with externallySigned has one")
+    return func.HttpResponse(record.signing_request, mimetype="application/x-pem-file")
+
+
+@_endpoint("PUT", "certificate-authorities/{name}/certificate", success=(200, "installed"), body=AuthorityCertificate)
+async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Install the certificate of a CA that was signed elsewhere, with the chain up to its root."""
+    certificates = parse(AuthorityCertificate, _body(request)).certificate
+    record = await services.authorities.install(request.route_params["name"], certificates.encode())
+    return _json(_authority(record))
+
+
+@_endpoint("POST", "certificate-authorities/{name}/import", success=(201, "imported"), body=AuthorityImport)
+async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Import an owner's root or issuing CA with its key, as PFX or PEM."""
+    name = path_value("name", request.route_params["name"])
+    wanted = parse(AuthorityImport, _body(request))
+    password = wanted.password.get_secret_value() if wanted.password else None
+    if wanted.pfx is not None:
+        issuer = authority_from_pfx(_base64(wanted.pfx.get_secret_value(), "pfx"), password)
+    else:
+        issuer = authority_from_pem(wanted.pem.get_secret_value().encode() if wanted.pem else b"", password)
+    record = await services.authorities.take_over(name, issuer, wanted.custody, cause=_request_id(request))
+    return _json(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})
+
+
+def _base64(text: str, field: str) -> bytes:
+    try:
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise Rejected.because("it is no base64", field=field) from None
 
 
 @_endpoint("POST", "certificates", success=_QUEUED, body=CertificateRequest)
@@ -305,10 +350,12 @@ async def enable_enrollment_group(services: Services, request: func.HttpRequest)
     return await _group_request(services, request, GroupAction.ENABLE)
 
 
-@_endpoint("POST", "enrollment-groups/{id}/roll", success=_QUEUED)
+@_endpoint("POST", "enrollment-groups/{id}/roll", success=_QUEUED, body=EnrollmentGroupRoll)
 async def roll_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a new issuing CA take over in an enrollment group."""
-    return await _group_request(services, request, GroupAction.ROLL)
+    roll = parse(EnrollmentGroupRoll, _body(request, optional=True))
+    definition = EnrollmentGroupDefinition(issuer=roll.issuer, custody=roll.custody)
+    return await _group_request(services, request, GroupAction.ROLL, definition)
 
 
 async def _group_request(

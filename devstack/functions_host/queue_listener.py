@@ -2,7 +2,9 @@
 
 A message is leased and the lease renewed while its function works. Success deletes it; failure makes it visible again
 after host.json's ``visibilityTimeout``; after ``maxDequeueCount`` tries, and at once when it can't be decoded, it is
-copied to ``<queue>-poison`` and then deleted. A poison queue has no poison queue of its own.
+copied to ``<queue>-poison`` and then deleted. A poison queue has no poison queue of its own. What can't be decoded is
+copied as it is, so that a function on the poison queue can't see it either: there it stays until it expires
+(Azure/azure-sdk-for-net, Microsoft.Azure.WebJobs.Extensions.Storage.Queues, QueueServiceClientProvider).
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ class QueueListener:
             body = _decoded(text) if self._settings.base64 else text
         except ValueError as error:
             LOG.warning("message %s of %s can't be decoded: %s", message.id, self._queue, error)
-            await self._set_aside(message, text)
+            await self._copy_to_poison(message, text)
             return
         if (message.dequeue_count or 0) > self._settings.max_dequeue_count:
             await self._set_aside(message, body)
@@ -164,12 +166,14 @@ class QueueListener:
             await self._client.update_message(message, visibility_timeout=int(self._settings.visibility_timeout))
 
     async def _set_aside(self, message: QueueMessage, body: str | bytes) -> None:
+        raw = body if isinstance(body, bytes) else body.encode()
+        await self._copy_to_poison(message, base64.b64encode(raw).decode() if self._settings.base64 else raw.decode())
+
+    async def _copy_to_poison(self, message: QueueMessage, text: str) -> None:
         """Copy to the poison queue, then delete: killed in between, the message is there twice and not lost."""
         if self._poison is None:
             LOG.error("message %s of the poison queue %s failed; it stays there", message.id, self._queue)
             return
-        raw = body if isinstance(body, bytes) else body.encode()
-        text = base64.b64encode(raw).decode() if self._settings.base64 else raw.decode()
         try:
             await self._poison.send_message(text, time_to_live=-1)
         except ResourceNotFoundError:

@@ -1,11 +1,10 @@
 """The IoT Hub registry: device identities and twins (api-version 2021-04-12).
 
-Microsoft's azure-iot-hub is synchronous, so every call runs in a thread.
+Microsoft's azure-iot-hub is synchronous, so every call runs in a thread of the registries' own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from azure.iot.hub.models import Twin, TwinProperties
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
+from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 ANY_VERSION = "*"
+_CALLS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class IotHubRegistries:
         self._credential = credential
         self._registries: dict[str, IoTHubRegistryManager] = {}
         self._lock = threading.Lock()
+        self._threads = ThreadPool("iot-hub", _CALLS_AT_ONCE)
 
     def _registry(self, hub: str) -> IoTHubRegistryManager:
         with self._lock:
@@ -67,7 +69,7 @@ class IotHubRegistries:
         """Read a device identity, ``None`` if there is none."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
-                device = await asyncio.to_thread(lambda: self._registry(hub).get_device(device_id))
+                device = await self._threads.run(lambda: self._registry(hub).get_device(device_id))
         except NotFound:
             return None
         return _identity(device)
@@ -84,7 +86,7 @@ class IotHubRegistries:
 
         try:
             with translated(f"device {device_id!r} in {hub}"):
-                return _identity(await asyncio.to_thread(change))
+                return _identity(await self._threads.run(change))
         except NotFound:
             return None
 
@@ -92,7 +94,7 @@ class IotHubRegistries:
         """Delete a device identity, if it exists."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
-                await asyncio.to_thread(lambda: self._registry(hub).delete_device(device_id, etag=ANY_VERSION))
+                await self._threads.run(lambda: self._registry(hub).delete_device(device_id, etag=ANY_VERSION))
         except NotFound:
             return
 
@@ -102,11 +104,15 @@ class IotHubRegistries:
         """Merge tags and desired properties into a device's twin."""
         twin = Twin(tags=dict(tags), properties=TwinProperties(desired=dict(desired)))
         with translated(f"twin of {device_id!r} in {hub}"):
-            await asyncio.to_thread(lambda: self._registry(hub).update_twin(device_id, twin, etag=ANY_VERSION))
+            await self._threads.run(lambda: self._registry(hub).update_twin(device_id, twin, etag=ANY_VERSION))
 
     async def check(self, hub: str) -> None:
         """Raise unless the hub answers and lets this identity in."""
-        await asyncio.to_thread(lambda: self._registry(hub).get_service_statistics())
+        await self._threads.run(lambda: self._registry(hub).get_service_statistics())
+
+    def close(self) -> None:
+        """Take no further calls."""
+        self._threads.close()
 
 
 def _identity(device: Any) -> HubIdentity:

@@ -1,6 +1,7 @@
 """Key Vault: CA keys that sign inside the vault, and bundle passwords as secrets.
 
-Synchronous for keys, because cryptography calls a key's ``sign`` from its own code: callers are in a thread there.
+Keys are reached by the synchronous client, because cryptography calls a key's ``sign`` from its own code. Whatever
+signs with such a key runs in one of the vault's own threads.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.keyvault.keys import KeyClient, KeyVaultKey
-from azure.keyvault.keys.crypto import CryptographyClient, SignatureAlgorithm
+from azure.keyvault.keys import JsonWebKey, KeyClient, KeyVaultKey
+from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, SignatureAlgorithm
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,20 +29,32 @@ CURVES: Mapping[str, tuple[str, type[ec.EllipticCurve]]] = {
 }
 RSA_SIZES: Mapping[str, int] = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
 
+_CALLS_AT_ONCE = 16
+_READ_SECONDS = 20
+"""A signature that got lost is asked for again, which harms nothing."""
+
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class VaultKeys:
-    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel."""
+    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
+
+    Attributes:
+        threads: for calls that sign.
+    """
 
     def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool) -> None:
         self._credential = credential
         self._verify_challenge = verify_challenge
-        self._client = KeyClient(url, credential, verify_challenge_resource=verify_challenge)
+        self._client = KeyClient(
+            url, credential, verify_challenge_resource=verify_challenge, read_timeout=_READ_SECONDS
+        )
+        self.threads = ThreadPool("key-vault", _CALLS_AT_ONCE)
         self._signers: dict[str, CryptographyClient] = {}
         self._lock = threading.Lock()
 
-    def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
         """Find the newest version of a key, or make the key.
 
         Args:
@@ -49,11 +64,53 @@ class VaultKeys:
         Returns:
             The id of the key's version, and its public key.
         """
-        try:
-            key = self._client.get_key(name)
-        except ResourceNotFoundError:
-            key = self._create(name, algorithm)
+        key = await self.threads.run(self._get_or_create, name, algorithm)
         return key.id, _public_key(key)
+
+    def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
+        try:
+            return self._client.get_key(name)
+        except ResourceNotFoundError:
+            return self._create(name, algorithm)
+
+    async def import_key(self, name: str, key: PrivateKey) -> str:
+        """Put a key that was made elsewhere into the vault, unless it is the newest version there.
+
+        Returns:
+            The id of the key's version.
+        """
+        return (await self.threads.run(self._import, name, key)).id
+
+    def _import(self, name: str, key: PrivateKey) -> KeyVaultKey:
+        try:
+            present = self._client.get_key(name)
+        except ResourceNotFoundError:
+            present = None
+        if present is not None and _public_key(present) == key.public_key():
+            return present
+        return self._client.import_key(name, _json_web_key(key))
+
+    async def wrapping_key(self, name: str) -> str:
+        """Find the newest version of the key that wraps others, or make it: RSA of 3072 bits, about AES-128.
+
+        Returns:
+            The id of the key's version.
+        """
+        return (await self.threads.run(self._wrapping_key, name)).id
+
+    def _wrapping_key(self, name: str) -> KeyVaultKey:
+        try:
+            return self._client.get_key(name)
+        except ResourceNotFoundError:
+            return self._client.create_rsa_key(name, size=3072, key_operations=["wrapKey", "unwrapKey"])
+
+    def wrap(self, key_id: str, content: bytes) -> bytes:
+        """Have the vault encrypt a key (RSA-OAEP-256)."""
+        return self._signer(key_id).wrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).encrypted_key
+
+    def unwrap(self, key_id: str, content: bytes) -> bytes:
+        """Have the vault decrypt a key."""
+        return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         operations = ["sign", "verify"]
@@ -78,19 +135,24 @@ class VaultKeys:
         with self._lock:
             signer = self._signers.get(key_id)
             if signer is None:
-                signer = CryptographyClient(key_id, self._credential, verify_challenge_resource=self._verify_challenge)
+                signer = CryptographyClient(
+                    key_id,
+                    self._credential,
+                    verify_challenge_resource=self._verify_challenge,
+                    read_timeout=_READ_SECONDS,
+                )
                 self._signers[key_id] = signer
             return signer
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Raise unless the vault answers and lets this identity in."""
-        next(iter(self._client.list_properties_of_keys(max_page_size=1)), None)
+        await self.threads.run(lambda: next(iter(self._client.list_properties_of_keys(max_page_size=1)), None))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
-        self._client.close()
-        for signer in self._signers.values():
-            signer.close()
+        for client in (self._client, *self._signers.values()):
+            await self.threads.run(client.close)
+        self.threads.close()
 
 
 def _public_key(key: KeyVaultKey) -> PublicKey:
@@ -102,6 +164,24 @@ def _public_key(key: KeyVaultKey) -> PublicKey:
             int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
         ).public_key()
     return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
+
+
+def _json_web_key(key: PrivateKey) -> JsonWebKey:
+    """Give a key as a JSON Web Key that signs (RFC 7518 section 6)."""
+    operations = ["sign", "verify"]
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        size, numbers = (key.key_size + 7) // 8, key.private_numbers()
+        curve = next(name for name, known in CURVES.values() if isinstance(key.curve, known))
+        point = numbers.public_numbers
+        x, y, d = (number.to_bytes(size, "big") for number in (point.x, point.y, numbers.private_value))
+        return JsonWebKey(kty="EC", crv=curve, key_ops=operations, x=x, y=y, d=d)
+    secret = key.private_numbers()
+    parts = {
+        "n": secret.public_numbers.n, "e": secret.public_numbers.e, "d": secret.d, "p": secret.p, "q": secret.q,
+        "dp": secret.dmp1, "dq": secret.dmq1, "qi": secret.iqmp,
+    }  # fmt: skip
+    octets = {name: number.to_bytes((number.bit_length() + 7) // 8, "big") for name, number in parts.items()}
+    return JsonWebKey(kty="RSA", key_ops=operations, **octets)
 
 
 class VaultSecrets:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from shared.contracts import KeyCustody
 from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Rollover(BaseModel):
             are in use, then ``retired``.
         request: id of the request that asked for it.
         parent: name of the CA that the target is made under; ``None`` if it was there.
+        custody: where the target's key is to be, likewise.
         rolling_since: when the target took over.
         problem: why the last attempt to go on did not succeed.
     """
@@ -56,6 +58,7 @@ class Rollover(BaseModel):
     request: str
     started_at: datetime
     parent: str | None = None
+    custody: KeyCustody | None = None
     rolling_since: datetime | None = None
     retired_at: datetime | None = None
     problem: str | None = None

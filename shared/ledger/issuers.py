@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from shared.contracts import CertificateKind
+from shared.contracts import CertificateKind, KeyCustody
 from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ class IssuerState(StrEnum):
     """States of a CA."""
 
     REQUESTED = "requested"
+    AWAITING_CERTIFICATE = "awaitingCertificate"
     SIGNED = "signed"
     ACTIVE = "active"
 
 
 class ProofOfPossession(StrEnum):
-    """What DPS knows of a root."""
+    """What DPS knows of a CA at the top of ours: a root, or one that was signed elsewhere."""
 
     PENDING = "pending"
     VERIFIED = "verified"
@@ -39,10 +40,15 @@ class IssuerRecord(Record):
         parent: name of the CA that signed it; ``None`` for a root.
         fingerprint: of the definition it was requested with.
         cause: id of the request.
-        key_id: id of the vault key's version.
+        custody: where its key is.
+        key_id: id of the vault key's version; ``None`` for a wrapped key.
+        wrapped_key: the key, encrypted under one of the vault; ``None`` for a key in the vault.
+        signing_request: PEM, of a CA that is signed elsewhere.
         certificate: PEM.
+        external_issuer: CN of the CA that signed it, if that is none of ours.
+        certificates_above: PEM, from its issuer up to the root, where those are not CAs of this ledger.
         crl_number: number of the newest CRL (RFC 5280 section 5.2.3), 0 before the first.
-        proof_of_possession: of a root towards DPS; ``None`` for others.
+        proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
     """
 
     name: str
@@ -54,7 +60,12 @@ class IssuerRecord(Record):
     requested_at: datetime
     parent: str | None = None
     enrollment_group: str | None = None
+    custody: KeyCustody = KeyCustody.VAULT
     key_id: str | None = None
+    wrapped_key: str | None = None
+    signing_request: str | None = None
+    external_issuer: str | None = None
+    certificates_above: str | None = None
     serial_number: str | None = None
     thumbprint: str | None = None
     certificate: str | None = None
@@ -63,6 +74,11 @@ class IssuerRecord(Record):
     not_after: datetime | None = None
     crl_number: int = 0
     proof_of_possession: ProofOfPossession | None = None
+
+    @property
+    def signed_by(self) -> str:
+        """Who signed it: a CA of ours by its name, another by its CN, a root itself."""
+        return self.parent or self.external_issuer or self.name
 
 
 class Issuers:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from base64 import b64encode
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,14 +14,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     PrivateFormat,
     load_pem_private_key,
     pkcs12,
 )
 
-from shared.pki import names
+from shared.pki import der, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,55 +54,45 @@ def new_password(random: Callable[[int], str] = secrets.token_urlsafe) -> str:
     return random(PASSWORD_BYTES)
 
 
-def pem_bundle(
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A bundle in both forms.
+
+    Attributes:
+        pem: the leaf, the CAs above it in their order, then the key, if there is one, as encrypted PKCS#8 (RFC 5958).
+        pfx: the same as PKCS#12 (RFC 7292); ``None`` without a key.
+    """
+
+    pem: bytes
+    pfx: bytes | None
+
+
+def pack(
     *,
     certificate: x509.Certificate,
     chain: Sequence[x509.Certificate],
-    key: PrivateKey | None,
-    password: str | None,
-) -> bytes:
-    """Write a bundle as PEM: the leaf, the CAs above it in their order, then the key as encrypted PKCS#8.
+    friendly_name: str,
+    key: PrivateKey | None = None,
+    password: str | None = None,
+) -> Packed:
+    """Write a bundle. The key is encrypted once for both forms: AES-256-CBC under PBKDF2-HMAC-SHA256.
+
+    Windows opens this form of PFX from Windows 10 1709 and Server 2019 on, Java from 8u301 on.
 
     Args:
         certificate: the leaf.
         chain: from its issuer up to the root's child: DPS wants every intermediate and has the root itself.
-        key: ``None`` when the device has it.
-        password: encrypts the key (PBES2 with AES-256, RFC 8018).
+        friendly_name: what keystores show; Java takes it as the alias.
+        key: the leaf's; ``None`` when the device has it.
+        password: protects key and certificates.
 
     Raises:
         BundleError: the parts do not belong together, the root is among them, or a key has no password.
     """
     _check_parts(certificate, chain, key)
-    content = b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *chain))
+    pem = b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *chain))
     if key is None:
-        return content
-    encryption = BestAvailableEncryption(_secret(password))
-    return content + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-
-
-def pfx_bundle(
-    *,
-    certificate: x509.Certificate,
-    chain: Sequence[x509.Certificate],
-    key: PrivateKey,
-    password: str,
-    friendly_name: str,
-) -> bytes:
-    """Write a bundle as PKCS#12 (RFC 7292): AES-256-CBC under PBKDF2-HMAC-SHA256, SHA-256 for the MAC.
-
-    Windows opens this form from Windows 10 1709 and Server 2019 on, Java from 8u301 on.
-
-    Args:
-        certificate: the leaf.
-        chain: as for :func:`pem_bundle`.
-        key: the leaf's.
-        password: protects key and certificates.
-        friendly_name: what keystores show; Java takes it as the alias.
-
-    Raises:
-        BundleError: the parts do not belong together, the root is among them, or the password is empty.
-    """
-    _check_parts(certificate, chain, key)
+        return Packed(pem, None)
     encryption = (
         PrivateFormat.PKCS12.encryption_builder()
         .kdf_rounds(PKCS12_ROUNDS)
@@ -109,13 +100,32 @@ def pfx_bundle(
         .hmac_hash(hashes.SHA256())
         .build(_secret(password))
     )
-    return pkcs12.serialize_key_and_certificates(friendly_name.encode(), key, certificate, list(chain), encryption)
+    pfx = pkcs12.serialize_key_and_certificates(friendly_name.encode(), key, certificate, list(chain), encryption)
+    return Packed(pem + _pem_block("ENCRYPTED PRIVATE KEY", _shrouded_key(pfx)), pfx)
+
+
+_SHROUDED_KEY_BAG = der.object_identifier("1.2.840.113549.1.12.10.1.2")
+
+
+def _shrouded_key(pfx: bytes) -> bytes:
+    """Take the key out of a PFX as it is encrypted there: its bag holds PKCS#8 (RFC 7292 section 4.2.2).
+
+    To encrypt it anew for the PEM would take a third as long as the whole PFX. The bag stands last and in the open, so
+    its identifier is found as it is written.
+    """
+    return der.content(pfx[pfx.rindex(_SHROUDED_KEY_BAG) + len(_SHROUDED_KEY_BAG) :])
+
+
+def _pem_block(label: str, content: bytes) -> bytes:
+    text = b64encode(content).decode("ascii")
+    lines = (text[at : at + 64] for at in range(0, len(text), 64))  # RFC 7468 section 2
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----\n")).encode("ascii")
 
 
 def open_pem_bundle(
     pem: bytes, password: str | None
 ) -> tuple[PrivateKey | None, x509.Certificate, tuple[x509.Certificate, ...]]:
-    """Open what :func:`pem_bundle` wrote.
+    """Open a bundle's PEM.
 
     Args:
         pem: leaf first, then its chain; the key anywhere.

@@ -7,6 +7,7 @@ afar, in the remote key itself; one made here is not, since verifying takes long
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import threading
@@ -18,16 +19,17 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
-from shared.pki import names
+from shared.pki import der, names
 from shared.pki.profiles import Kind, Profile, ProfileError
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of, digest_for
+from shared.pki.signing_keys import UnsupportedKey, algorithm_of, sign, signature_algorithm_identifier
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from shared.pki.signing_keys import PrivateKey, PublicKey
@@ -41,6 +43,7 @@ LEAST_SHARE = 0.9
 _NAME_LIMIT = 64  # RFC 5280 appendix A.1: ub-common-name, ub-organization-name
 _SERIAL_BITS = 158
 _SERIAL_LIMIT = 1 << 159  # 20 octets, of which the top bit is the sign: RFC 5280 section 4.1.2.2
+_VERSION_3 = der.explicit(0, der.integer(2))
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _URL = re.compile(r"https?://[!-~]+")
 
@@ -95,9 +98,10 @@ class DistributionPoints:
 
     crl_url: str | None = None
     ca_issuers_url: str | None = None
+    ocsp_url: str | None = None
 
     def __post_init__(self) -> None:
-        for url in (self.crl_url, self.ca_issuers_url):
+        for url in (self.crl_url, self.ca_issuers_url, self.ocsp_url):
             if url is not None and not _URL.fullmatch(url):
                 raise ProfileError(f"{url!r} is no URL for a certificate; one in ASCII that begins with http:// is")
 
@@ -116,9 +120,7 @@ class Issuer:
     certificate: x509.Certificate
     signing_key: PrivateKey = field(repr=False)
     chain: tuple[x509.Certificate, ...] = field(repr=False)
-    _partials: dict[tuple[Profile, DistributionPoints], x509.CertificateBuilder] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _extensions: dict[tuple[Profile, DistributionPoints], bytes] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.signing_key.public_key() != self.certificate.public_key():
@@ -150,6 +152,11 @@ class Issuer:
         return names.common_name(self.certificate.subject)
 
     @cached_property
+    def may_sign_crls(self) -> bool:
+        """Whether its key usage allows it to sign CRLs; that of many an imported CA does not."""
+        return _extension(self.certificate, x509.KeyUsage).crl_sign
+
+    @cached_property
     def path_length(self) -> int | None:
         """How many CAs may stand below it, by its own and all certificates above it; ``None`` for any number."""
         lengths = [
@@ -169,12 +176,24 @@ class Issuer:
         """Whichever of its chain's certificates ends first: nothing below is valid longer."""
         return min(self.chain, key=lambda authority: authority.not_valid_after_utc)
 
-    def partial_builder(self, profile: Profile, urls: DistributionPoints) -> x509.CertificateBuilder:
-        """Give a builder with all that is the same in each certificate of a profile: it is immutable, and kept."""
-        builder = self._partials.get((profile, urls))
-        if builder is None:
-            builder = self._partials[profile, urls] = _partial(profile, self.certificate, urls)
-        return builder
+    @cached_property
+    def name_in_der(self) -> bytes:
+        """Its subject as it stands in its certificate: octet by octet the issuer of what it signs."""
+        return self.certificate.subject.public_bytes()
+
+    @cached_property
+    def signature_identifier(self) -> bytes:
+        """The AlgorithmIdentifier of its signatures, in DER."""
+        return signature_algorithm_identifier(self.signing_key.public_key())
+
+    def extensions(self, profile: Profile, urls: DistributionPoints) -> bytes:
+        """Give, in DER, the extensions that are the same in each certificate of a profile: encoded once, and kept."""
+        encoded = self._extensions.get((profile, urls))
+        if encoded is None:
+            encoded = self._extensions[profile, urls] = _encoded(
+                (*_of_profile(profile), *_of_issuer(profile, self.certificate, urls))
+            )
+        return encoded
 
 
 def _check_authority(authority: x509.Certificate, below: int) -> None:
@@ -192,11 +211,10 @@ def _check_authority(authority: x509.Certificate, below: int) -> None:
 class Prepared:
     """A certificate that was checked and is not signed yet."""
 
-    _builder: x509.CertificateBuilder
+    _to_be_signed: bytes
+    _algorithm: bytes
     _issuer: Issuer | None
     _signing_key: PrivateKey
-    _serial_number: int
-    _not_after: datetime
     _once: threading.Lock = field(default_factory=threading.Lock)
 
     def redeem(self, issuer: Issuer | None) -> x509.Certificate:
@@ -206,10 +224,13 @@ class Prepared:
         # Taken once and never given back, so that two threads can't both sign.
         if not self._once.acquire(blocking=False):
             raise AlreadyRedeemed("this certificate was signed before; prepare another one")
-        certificate = self._builder.sign(self._signing_key, digest_for(self._signing_key.public_key()))
-        # Key and issuer are the builder's own; what the ledger was told is read back, since it costs next to nothing.
-        if certificate.serial_number != self._serial_number or certificate.not_valid_after_utc != self._not_after:
-            raise IssuerError("the certificate that was signed has another serial number or end than was prepared")
+        signature = sign(self._signing_key, self._to_be_signed)
+        certificate = x509.load_der_x509_certificate(
+            der.sequence(self._to_be_signed, self._algorithm, der.bit_string(signature))
+        )
+        # Read back by another's hand: what was written is what is meant, down to the last octet.
+        if certificate.tbs_certificate_bytes != self._to_be_signed or certificate.version is not x509.Version.v3:
+            raise IssuerError("the certificate that was signed does not read as it was prepared")
         return certificate
 
 
@@ -259,16 +280,21 @@ def prepare(
     if issuer is not None:
         _check_issuer(profile, issuer, now)
     not_before, not_after = _life(profile, issuer, now)
-    base = issuer.partial_builder(profile, urls) if issuer else _root_partial(profile, subject)
-    builder = (
-        base.subject_name(subject.to_name())
-        .public_key(public_key)
-        .serial_number(serial_number)
-        .not_valid_before(not_before)
-        .not_valid_after(not_after)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    name = subject.to_name().public_bytes()
+    algorithm = issuer.signature_identifier if issuer else signature_algorithm_identifier(public_key)
+    extensions = issuer.extensions(profile, urls) if issuer else _encoded(_of_profile(profile))
+    key_info = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    to_be_signed = der.sequence(  # TBSCertificate, RFC 5280 section 4.1
+        _VERSION_3,
+        der.integer(serial_number),
+        algorithm,
+        issuer.name_in_der if issuer else name,
+        der.sequence(der.time(not_before), der.time(not_after)),
+        name,
+        key_info,
+        der.explicit(3, der.sequence(extensions, _subject_key_identifier(key_info))),
     )
-    return Prepared(builder, issuer, key, serial_number, not_after)
+    return Prepared(to_be_signed, algorithm, issuer, key)
 
 
 def issue(prepared: Prepared, issuer: Issuer | None) -> x509.Certificate:
@@ -365,28 +391,8 @@ def _life(profile: Profile, issuer: Issuer | None, now: datetime) -> tuple[datet
     return max(not_before, issuer.certificate.not_valid_before_utc), min(not_after, last.not_valid_after_utc)
 
 
-def _partial(profile: Profile, issuer: x509.Certificate, urls: DistributionPoints) -> x509.CertificateBuilder:
-    builder = _with_profile(profile, x509.CertificateBuilder().issuer_name(issuer.subject))
-    builder = builder.add_extension(
-        # Copied, not computed: another CA may have made the issuer's identifier by another rule.
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_extension(issuer, x509.SubjectKeyIdentifier)),
-        critical=False,
-    )
-    if not profile.distribution_points:
-        return builder
-    if urls.crl_url:
-        point = x509.DistributionPoint([x509.UniformResourceIdentifier(urls.crl_url)], None, None, None)
-        builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
-    if urls.ca_issuers_url:
-        where = x509.UniformResourceIdentifier(urls.ca_issuers_url)
-        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
-        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-    return builder
-
-
-def _root_partial(profile: Profile, subject: Subject) -> x509.CertificateBuilder:
-    return _with_profile(profile, x509.CertificateBuilder().issuer_name(subject.to_name()))
-
+type _Extensions = Iterable[tuple[x509.ExtensionType, bool]]
+"""Each with whether it is critical."""
 
 _CLIENT_PURPOSES = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 _ANY_POLICY = x509.CertificatePolicies(
@@ -394,15 +400,53 @@ _ANY_POLICY = x509.CertificatePolicies(
 )
 
 
-def _with_profile(profile: Profile, builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
-    builder = builder.add_extension(profile.basic_constraints(), critical=True)
-    builder = builder.add_extension(profile.key_usage(), critical=True)
+def _of_profile(profile: Profile) -> _Extensions:
+    yield profile.basic_constraints(), True
+    yield profile.key_usage(), True
     usage = profile.extended_key_usage()
     if usage is not None:
-        builder = builder.add_extension(usage, critical=False)
+        yield usage, False
     if profile.kind in {Kind.INTERMEDIATE, Kind.DEVICE}:
-        builder = builder.add_extension(_ANY_POLICY, critical=False)
-    return builder
+        yield _ANY_POLICY, False
+    if profile.kind is Kind.OCSP_RESPONDER:
+        yield x509.OCSPNoCheck(), False  # RFC 6960 section 4.2.2.2.1
+
+
+def _of_issuer(profile: Profile, issuer: x509.Certificate, urls: DistributionPoints) -> _Extensions:
+    # Copied, not computed: another CA may have made the issuer's identifier by another rule.
+    identifier = _extension(issuer, x509.SubjectKeyIdentifier)
+    yield x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False
+    if not profile.distribution_points:
+        return
+    if urls.crl_url:
+        point = x509.DistributionPoint([x509.UniformResourceIdentifier(urls.crl_url)], None, None, None)
+        yield x509.CRLDistributionPoints([point]), False
+    accesses = [
+        x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+        for method, url in (
+            (AuthorityInformationAccessOID.OCSP, urls.ocsp_url),
+            (AuthorityInformationAccessOID.CA_ISSUERS, urls.ca_issuers_url),
+        )
+        if url
+    ]
+    if accesses:
+        yield x509.AuthorityInformationAccess(accesses), False
+
+
+def _encoded(extensions: _Extensions) -> bytes:
+    return b"".join(
+        der.extension(value.oid.dotted_string, value.public_bytes(), critical=critical)
+        for value, critical in extensions
+    )
+
+
+_KEY_IDENTIFIER = der.extension("2.5.29.14", der.octet_string(bytes(20)))[:-20]
+
+
+def _subject_key_identifier(key_info: bytes) -> bytes:
+    """Encode the extension by method 1 of RFC 5280 section 4.2.1.2: the SHA-1 of the key's bits."""
+    bits = der.content(key_info, 1)[1:]  # without the count of unused bits
+    return _KEY_IDENTIFIER + hashlib.sha1(bits, usedforsecurity=False).digest()
 
 
 def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     INTERMEDIATE = "intermediate"
     DEVICE = "device"
     VERIFICATION = "verification"
+    OCSP_RESPONDER = "ocspResponder"
 
 
 _CA_KINDS = frozenset({Kind.ROOT, Kind.INTERMEDIATE})
@@ -83,6 +84,8 @@ class Profile:
 
     def extended_key_usage(self) -> x509.ExtendedKeyUsage | None:
         """Give the extension, ``None`` where it is left out."""
+        if self.kind is Kind.OCSP_RESPONDER:
+            return x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])  # RFC 6960 section 4.2.2.2
         return x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]) if self.client_authentication else None
 
 
@@ -106,3 +109,8 @@ def device_profile(*, validity: timedelta = timedelta(days=365)) -> Profile:
 def verification_profile() -> Profile:
     """Give the profile of a proof of possession: one day."""
     return Profile(Kind.VERIFICATION, timedelta(days=1))
+
+
+def ocsp_responder_profile() -> Profile:
+    """Give the profile of an OCSP responder: two weeks, since nothing tells whether it is revoked itself."""
+    return Profile(Kind.OCSP_RESPONDER, timedelta(days=14))

@@ -7,15 +7,13 @@ in proportion to its entries, where adding them to a builder one by one takes ti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from shared.pki import names
+from shared.pki import der, names
 from shared.pki.issuance import IssuerError
-from shared.pki.signing_keys import PARAMETERS, SignatureAlgorithm, algorithm_of, digest_for
+from shared.pki.signing_keys import sign, signature_algorithm_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,19 +33,8 @@ REASON_CODES: Mapping[str, int] = {
 }
 """RFC 5280 section 5.3.1, without removeFromCRL (for delta CRLs) and aACompromise (for attribute certificates)."""
 
-_INTEGER, _BIT_STRING, _OCTET_STRING, _ENUMERATED, _SEQUENCE = 0x02, 0x03, 0x04, 0x0A, 0x30
-_UTC_TIME, _GENERALIZED_TIME, _EXPLICIT_0 = 0x17, 0x18, 0xA0
-_VERSION_2 = bytes.fromhex("020101")
-_CRL_REASON = bytes.fromhex("0603551d15")  # 2.5.29.21
-_EXTENSION_IDS = {x509.AuthorityKeyIdentifier: bytes.fromhex("0603551d23"), x509.CRLNumber: bytes.fromhex("0603551d14")}
-_ALGORITHM_IDENTIFIERS = {
-    # RFC 5758 section 3.2 and RFC 4055 section 5: ECDSA has no parameters, RSA has NULL.
-    SignatureAlgorithm.ES256: bytes.fromhex("300a06082a8648ce3d040302"),
-    SignatureAlgorithm.ES384: bytes.fromhex("300a06082a8648ce3d040303"),
-    SignatureAlgorithm.RS256: bytes.fromhex("300d06092a864886f70d01010b0500"),
-    SignatureAlgorithm.RS384: bytes.fromhex("300d06092a864886f70d01010c0500"),
-}
-_LAST_UTC_TIME_YEAR = 2049  # RFC 5280 section 5.1.2.4
+_CRL_REASON = "2.5.29.21"
+_VERSION_2 = der.integer(1)
 _MOST_OCTETS = 20  # of a serial number and of a CRL number: RFC 5280 sections 4.1.2.2 and 5.2.3
 
 
@@ -84,12 +71,11 @@ class RevokedCertificate:
 
 def encode_entry(revoked: RevokedCertificate) -> bytes:
     """Encode one entry as DER."""
-    content = _integer(revoked.serial_number) + _time(revoked.revoked_at)
+    content = der.integer(revoked.serial_number) + der.time(revoked.revoked_at)
     code = REASON_CODES[revoked.reason]
     if code:
-        reason = _tagged(_SEQUENCE, _CRL_REASON, _tagged(_OCTET_STRING, _tagged(_ENUMERATED, bytes([code]))))
-        content += _tagged(_SEQUENCE, reason)
-    return _tagged(_SEQUENCE, content)
+        content += der.sequence(der.extension(_CRL_REASON, der.enumerated(code)))
+    return der.sequence(content)
 
 
 def build_crl(
@@ -114,21 +100,20 @@ def build_crl(
         RevocationError: the number or the times are not as RFC 5280 wants them.
     """
     _check_list(issuer, crl_number, now, next_update)
-    algorithm = _ALGORITHM_IDENTIFIERS[PARAMETERS[algorithm_of(issuer.signing_key.public_key())].signature]
+    algorithm = signature_algorithm_identifier(issuer.signing_key.public_key())
     listed = b"".join(entries)
-    to_be_signed = _tagged(
-        _SEQUENCE,
+    to_be_signed = der.sequence(
         _VERSION_2,
         algorithm,
         issuer.certificate.subject.public_bytes(),
-        _time(now),
-        _time(next_update),
+        der.time(now),
+        der.time(next_update),
         # An empty list of entries is left out (RFC 5280 section 5.1.2.6).
-        *((_header(_SEQUENCE, len(listed)), listed) if listed else ()),
-        _tagged(_EXPLICIT_0, _extensions(issuer, crl_number)),
+        *((der.sequence_header(len(listed)), listed) if listed else ()),
+        der.explicit(0, _extensions(issuer, crl_number)),
     )
     del listed  # a million entries are 53 MB
-    return _tagged(_SEQUENCE, to_be_signed, algorithm, _tagged(_BIT_STRING, b"\0", _signature(issuer, to_be_signed)))
+    return der.sequence(to_be_signed, algorithm, der.bit_string(sign(issuer.signing_key, to_be_signed)))
 
 
 def _check_list(issuer: Issuer, number: int, now: datetime, next_update: datetime) -> None:
@@ -152,44 +137,4 @@ def _check_aware(at: datetime) -> None:
 def _extensions(issuer: Issuer, number: int) -> bytes:
     identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     values = (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), x509.CRLNumber(number))
-    encoded = (
-        _tagged(_SEQUENCE, _EXTENSION_IDS[type(value)], _tagged(_OCTET_STRING, value.public_bytes()))
-        for value in values
-    )
-    return _tagged(_SEQUENCE, *encoded)
-
-
-def _signature(issuer: Issuer, content: bytes) -> bytes:
-    key = issuer.signing_key
-    digest = digest_for(key.public_key())
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(content, ec.ECDSA(digest))
-    return key.sign(content, padding.PKCS1v15(), digest)
-
-
-# --- DER (X.690) -----------------------------------------------------------------------------------------------------
-
-
-def _header(tag: int, length: int) -> bytes:
-    """Encode tag and length (section 8.1)."""
-    if length < 128:  # noqa: PLR2004 - the short form ends here
-        return bytes((tag, length))
-    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets
-
-
-def _tagged(tag: int, *content: bytes) -> bytes:
-    """Encode a value of several parts, with one copy of them."""
-    return b"".join((_header(tag, sum(map(len, content))), *content))
-
-
-def _integer(value: int) -> bytes:
-    # One octet more when the top bit is set: DER integers are signed.
-    return _tagged(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
-
-
-def _time(at: datetime) -> bytes:
-    utc = at.astimezone(UTC)
-    if utc.year <= _LAST_UTC_TIME_YEAR:
-        return _tagged(_UTC_TIME, utc.strftime("%y%m%d%H%M%SZ").encode())
-    return _tagged(_GENERALIZED_TIME, utc.strftime("%Y%m%d%H%M%SZ").encode())
+    return der.sequence(*(der.extension(value.oid.dotted_string, value.public_bytes()) for value in values))

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 
+from shared.pki import der
+
 if TYPE_CHECKING:
     from collections.abc import Buffer, Callable, Mapping
 
@@ -49,20 +51,28 @@ class KeyParameters:
         bits: of an RSA key's modulus.
         digest: the hash that certificates signed with such a key use (NIST SP 800-57 part 1, table 2).
         signature: name of such signatures in a vault.
+        signature_identifier: of such signatures in certificates, an AlgorithmIdentifier in DER: ECDSA has no
+            parameters, RSA has NULL (RFC 5758 section 3.2, RFC 4055 section 5).
     """
 
     digest: hashes.SHA256 | hashes.SHA384
     signature: SignatureAlgorithm
+    signature_identifier: bytes
     curve: ec.EllipticCurve | None = None
     bits: int | None = None
 
 
+_ECDSA_SHA256 = der.sequence(der.object_identifier("1.2.840.10045.4.3.2"))
+_ECDSA_SHA384 = der.sequence(der.object_identifier("1.2.840.10045.4.3.3"))
+_RSA_SHA256 = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL)
+_RSA_SHA384 = der.sequence(der.object_identifier("1.2.840.113549.1.1.12"), der.NULL)
+
 PARAMETERS: Mapping[KeyAlgorithm, KeyParameters] = {
-    KeyAlgorithm.EC_P256: KeyParameters(hashes.SHA256(), SignatureAlgorithm.ES256, curve=ec.SECP256R1()),
-    KeyAlgorithm.EC_P384: KeyParameters(hashes.SHA384(), SignatureAlgorithm.ES384, curve=ec.SECP384R1()),
-    KeyAlgorithm.RSA_2048: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, bits=2048),
-    KeyAlgorithm.RSA_3072: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, bits=3072),
-    KeyAlgorithm.RSA_4096: KeyParameters(hashes.SHA384(), SignatureAlgorithm.RS384, bits=4096),
+    KeyAlgorithm.EC_P256: KeyParameters(hashes.SHA256(), SignatureAlgorithm.ES256, _ECDSA_SHA256, curve=ec.SECP256R1()),
+    KeyAlgorithm.EC_P384: KeyParameters(hashes.SHA384(), SignatureAlgorithm.ES384, _ECDSA_SHA384, curve=ec.SECP384R1()),
+    KeyAlgorithm.RSA_2048: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, _RSA_SHA256, bits=2048),
+    KeyAlgorithm.RSA_3072: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, _RSA_SHA256, bits=3072),
+    KeyAlgorithm.RSA_4096: KeyParameters(hashes.SHA384(), SignatureAlgorithm.RS384, _RSA_SHA384, bits=4096),
 }
 
 _PUBLIC_EXPONENT = 65537
@@ -124,9 +134,25 @@ def describe(public_key: object) -> str:
     return type(public_key).__name__.lstrip("_").removesuffix("PublicKey")
 
 
+def signature_algorithm_identifier(public_key: PublicKey) -> bytes:
+    """Give the AlgorithmIdentifier, in DER, of what :func:`sign` makes with a key."""
+    return PARAMETERS[algorithm_of(public_key)].signature_identifier
+
+
 def digest_for(public_key: PublicKey) -> hashes.SHA256 | hashes.SHA384:
     """Give the hash that signatures of a key use."""
     return PARAMETERS[algorithm_of(public_key)].digest
+
+
+def sign(key: PrivateKey, content: bytes) -> bytes:
+    """Sign what a certificate or a revocation list says, with the hash that belongs to the key.
+
+    With a key in a vault this waits for the network: call it in a thread.
+    """
+    digest = digest_for(key.public_key())
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(content, ec.ECDSA(digest))
+    return key.sign(content, PKCS1v15(), digest)
 
 
 def remote_key(public_key: object, sign_digest: SignDigest) -> PrivateKey:

@@ -1,37 +1,41 @@
-"""Certificate authorities: made once, their keys in the vault, roots proved towards DPS."""
+"""Certificate authorities: made here, signed elsewhere or brought along; loaded for signing; proved towards DPS.
+
+A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -> ``signed`` -> ``active``; each step is
+guarded by its row's ETag and finds what an interrupted one left.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import CertificateKind, EventType
-from shared.errors import Conflict, Deferred, NotFound
+from shared.contracts import CertificateKind, EventType, KeyCustody
+from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
 from shared.pki import names
+from shared.pki.authority_files import answered_authority, signing_request
 from shared.pki.issuance import DistributionPoints, Issuer, Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import issuing_profile, root_profile, verification_profile
-from shared.pki.signing_keys import remote_key
+from shared.pki.signing_keys import algorithm_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
-    from shared.adapters.vault import VaultKeys
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.issuers import Issuers
     from shared.ledger.table import Versioned
     from shared.pki.profiles import Profile
     from shared.settings import Settings
+    from shared.workflows.authority_keys import AuthorityKeys
     from shared.workflows.events import Clock, Outbox
 
 ROOT_PATH_LENGTH = 3
@@ -40,6 +44,7 @@ ISSUING_PATH_LENGTH = 0
 ISSUING_VALIDITY = timedelta(days=1826)
 DEFAULT_ALGORITHM = "EC-P256"
 _BEING_MADE = timedelta(seconds=1)
+_AWAITED = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class AuthorityDefinition:
         kind: root or intermediate.
         parent: name of the CA that signs it; ``None`` for a root.
         enrollment_group: the group it is made for, if for one.
+        custody: where its key is.
+        externally_signed: whether a CA signs it that is none of ours.
     """
 
     name: str
@@ -60,12 +67,14 @@ class AuthorityDefinition:
     validity: timedelta | None = None
     path_length: int | None = None
     enrollment_group: str | None = None
+    custody: KeyCustody = KeyCustody.VAULT
+    externally_signed: bool = False
 
     @property
     def fingerprint(self) -> str:
         """Equal for equal definitions."""
         parts = (self.kind, self.parent, self.key_algorithm, self.validity, self.path_length, self.enrollment_group)
-        return "|".join(map(str, parts))
+        return "|".join(map(str, (*parts, self.custody, self.externally_signed)))
 
     def profile(self) -> Profile:
         """Give the profile of the CA's certificate."""
@@ -77,18 +86,33 @@ class AuthorityDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedAuthority:
+    """A CA ready for use.
+
+    Attributes:
+        name: what it is called here; the CN of an imported one may be another.
+        issuer: signs; its chain goes up to the root.
+        anchor: the certificate of its chain whose possession is proved to DPS: the topmost CA of which the key is ours.
+    """
+
+    name: str
+    issuer: Issuer
+    anchor: x509.Certificate
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateAuthorities:
     """Makes CAs, loads them for signing, and proves possession of roots."""
 
     issuers: Issuers
     certificates: Certificates
     expiry: ExpiryIndex
-    keys: VaultKeys
+    keys: AuthorityKeys
     dps_authorities: ProvisioningServiceAuthorities | None
     outbox: Outbox
     settings: Settings
     clock: Clock
-    _loaded: dict[str, Issuer] = field(default_factory=dict)
+    _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
 
     async def ensure(self, definition: AuthorityDefinition, *, cause: str) -> IssuerRecord:
         """Make a CA, or finish making it, or find that it is made.
@@ -100,10 +124,15 @@ class CertificateAuthorities:
         await self._record(definition, cause)
         record = (await self._known(definition.name)).record
         if record.state is IssuerState.REQUESTED:
-            record = await self._sign(definition)
+            make = self._request_signature if definition.externally_signed else self._sign
+            record = await make(definition)
+        return await self._completed(record)
+
+    async def _completed(self, record: IssuerRecord) -> IssuerRecord:
+        """Do what is left to do for a CA that has its certificate."""
         if record.state is IssuerState.SIGNED:
             record = await self._announce(record)
-        if record.proof_of_possession is ProofOfPossession.PENDING:
+        if record.state is IssuerState.ACTIVE and record.proof_of_possession is ProofOfPossession.PENDING:
             record = await self._prove(record)
         return record
 
@@ -120,20 +149,22 @@ class CertificateAuthorities:
             requested_at=self.clock(),
             parent=definition.parent,
             enrollment_group=definition.enrollment_group,
-            proof_of_possession=self._proof_needed(definition),
+            proof_of_possession=self._proof_of_topmost() if definition.parent is None else None,
         )
+        await self._claim(record)
+
+    async def _claim(self, record: IssuerRecord) -> None:
+        """Take a CA's name, or find that it was taken for the same CA."""
         if await self.issuers.insert(record):
             return
-        present = (await self._known(definition.name)).record
+        present = (await self._known(record.name)).record
         if present.fingerprint != record.fingerprint:
             raise Conflict.because(
-                f"{definition.name!r} exists as {present.kind} CA of another definition; take another name",
+                f"{record.name!r} exists as {present.kind} CA of another definition; take another name",
                 field="name",
             )
 
-    def _proof_needed(self, definition: AuthorityDefinition) -> ProofOfPossession | None:
-        if definition.kind is not CertificateKind.ROOT:
-            return None
+    def _proof_of_topmost(self) -> ProofOfPossession:
         return ProofOfPossession.PENDING if self.dps_authorities else ProofOfPossession.BY_HAND
 
     async def _known(self, name: str) -> Versioned[IssuerRecord]:
@@ -144,7 +175,8 @@ class CertificateAuthorities:
 
     async def _sign(self, definition: AuthorityDefinition) -> IssuerRecord:
         known = await self._known(definition.name)
-        key_id, public_key = await asyncio.to_thread(self.keys.get_or_create, definition.name, definition.key_algorithm)
+        key = await self.keys.create(definition.name, definition.key_algorithm, definition.custody)
+        public_key = key.signing_key.public_key()
         serial = new_serial_number()
         reserved = CertificateRecord(
             serial_number=names.serial_text(serial),
@@ -157,33 +189,126 @@ class CertificateAuthorities:
             enrollment_group=definition.enrollment_group,
         )
         await self.certificates.reserve(reserved)
-        parent = await self.load(definition.parent) if definition.parent else None
+        above = await self.loaded(definition.parent) if definition.parent else None
+        parent = above.issuer if above else None
         prepared = prepare(
             definition.profile(),
             subject=self._subject(definition.name),
             public_key=public_key,
             issuer=parent,
-            signing_key=None if parent else remote_key(public_key, partial(self.keys.sign_digest, key_id)),
+            signing_key=None if parent else key.signing_key,
             serial_number=serial,
             now=self.clock(),
-            urls=self.distribution_points(definition.parent) if definition.parent else DistributionPoints(),
+            urls=self.distribution_points(above) if above else DistributionPoints(),
         )
-        certificate = await asyncio.to_thread(issue, prepared, parent)
-        signed = known.record.changed(
-            state=IssuerState.SIGNED,
-            key_id=key_id,
-            serial_number=reserved.serial_number,
-            thumbprint=names.thumbprint(certificate),
-            certificate=names.pem(certificate),
-            path_length=definition.profile().path_length,
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-        )
+        signing_key = parent.signing_key if parent else key.signing_key
+        certificate = await self.keys.signing(signing_key, issue, prepared, parent)
+        signed = known.record.changed(**_signed(certificate), **key.place)
         if not await self.issuers.replace(known, signed):
             # Another worker signed first: what it stored counts.
             await self.certificates.put(reserved.changed(state=CertificateState.ABANDONED))
             return (await self._known(definition.name)).record
         return signed
+
+    # --- signed elsewhere, brought along ---
+
+    async def _request_signature(self, definition: AuthorityDefinition) -> IssuerRecord:
+        known = await self._known(definition.name)
+        key = await self.keys.create(definition.name, definition.key_algorithm, definition.custody)
+        request = await self.keys.signing(
+            key.signing_key,
+            signing_request,
+            definition.profile(),
+            self._subject(definition.name),
+            key.signing_key,
+        )
+        text = request.public_bytes(Encoding.PEM).decode("ascii")
+        awaiting = known.record.changed(state=IssuerState.AWAITING_CERTIFICATE, signing_request=text, **key.place)
+        # Another worker may have been first: its key and its request count.
+        replaced = await self.issuers.replace(known, awaiting)
+        return replaced.record if replaced else (await self._known(definition.name)).record
+
+    async def install(self, name: str, certificates: bytes) -> IssuerRecord:
+        """Install the certificate of a CA that was signed elsewhere.
+
+        Args:
+            name: of the CA.
+            certificates: PEM: its own and the chain above it, up to and including the root.
+
+        Raises:
+            NotFound: there is no such CA.
+            Conflict: it asks for no certificate, or has another one already.
+            Rejected: the certificates do not fit its key, or each other, or can't be a CA's here.
+        """
+        known = await self._known(name)
+        if known.record.signing_request is None:
+            raise Conflict.because(
+                f"{name!r} needs no certificate from elsewhere: it was not made with externallySigned"
+            )
+        request = x509.load_pem_x509_csr(known.record.signing_request.encode())
+        key = await self.keys.open(known.record, request.public_key())  # type: ignore[arg-type]  # made by us
+        issuer = answered_authority(certificates, key)
+        if names.common_name(issuer.certificate.subject) != name:
+            raise Rejected.because(
+                f"the certificate's CN is {names.common_name(issuer.certificate.subject)!r}; it must be {name!r}, as "
+                "the signing request says",
+                field="certificate",
+            )
+        return await self._install(known, issuer, {})
+
+    async def take_over(self, name: str, issuer: Issuer, custody: KeyCustody, *, cause: str) -> IssuerRecord:
+        """Keep a CA that its owner brought along, with its key.
+
+        Args:
+            name: what it is called here; its CN may be another.
+            issuer: the CA, with its key and its chain up to the root.
+            custody: where the key is to be.
+            cause: id of the request.
+
+        Raises:
+            Conflict: the name belongs to another CA.
+            Rejected: it has expired, or a root's key is not to be in the vault.
+        """
+        kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
+        if kind is CertificateKind.ROOT and custody is not KeyCustody.VAULT:
+            raise Rejected.because("a root's key stays in the vault; leave custody out", field="custody")
+        record = IssuerRecord(
+            name=name,
+            kind=kind,
+            state=IssuerState.REQUESTED,
+            key_algorithm=algorithm_of(issuer.certificate.public_key()),
+            fingerprint=f"imported|{names.sha256_thumbprint(issuer.certificate)}",
+            cause=cause,
+            requested_at=self.clock(),
+            proof_of_possession=self._proof_of_topmost(),
+        )
+        await self._claim(record)
+        known = await self._known(name)
+        if known.record.state is not IssuerState.REQUESTED:
+            return await self._completed(known.record)
+        key = await self.keys.take_over(name, issuer.signing_key, custody)
+        return await self._install(known, issuer, key.place)
+
+    async def _install(
+        self, known: Versioned[IssuerRecord], issuer: Issuer, place: Mapping[str, object]
+    ) -> IssuerRecord:
+        if self.clock() > issuer.ends_first.not_valid_after_utc:
+            name = names.common_name(issuer.ends_first.subject)
+            raise Rejected.because(f"{name!r} expired on {issuer.ends_first.not_valid_after_utc:%Y-%m-%d}")
+        installed = _signed(issuer.certificate)
+        if known.record.certificate is not None:
+            if known.record.thumbprint != installed["thumbprint"]:
+                raise Conflict.because(f"{known.record.name!r} has another certificate already")
+            return await self._completed(known.record)
+        if len(issuer.chain) > 1:
+            installed["certificates_above"] = "".join(map(names.pem, issuer.chain[1:]))
+            installed["external_issuer"] = names.common_name(issuer.certificate.issuer)
+        signed = known.record.changed(**installed, **place)
+        if not await self.issuers.replace(known, signed):
+            raise Deferred(f"{known.record.name!r} is being changed by others", retry_after=_BEING_MADE)
+        return await self._completed((await self._known(known.record.name)).record)
+
+    # --- what every CA gets ---
 
     async def _announce(self, record: IssuerRecord) -> IssuerRecord:
         """Enter a signed CA into the books, tell of it, and open it for use."""
@@ -195,7 +320,7 @@ class CertificateAuthorities:
                 kind=record.kind,
                 state=CertificateState.ACTIVE,
                 subject=record.name,
-                issuer=record.parent or record.name,
+                issuer=record.signed_by,
                 cause=record.cause,
                 recorded_at=record.requested_at,
                 enrollment_group=record.enrollment_group,
@@ -221,7 +346,7 @@ class CertificateAuthorities:
             data={
                 "kind": record.kind,
                 "name": record.name,
-                "issuer": record.parent or record.name,
+                "issuer": record.signed_by,
                 "serialNumber": record.serial_number,
                 "thumbprint": record.thumbprint,
                 "notAfter": record.not_after.isoformat(),
@@ -239,7 +364,7 @@ class CertificateAuthorities:
     # --- proof of possession ---
 
     async def _prove(self, record: IssuerRecord) -> IssuerRecord:
-        """Upload a root to DPS and prove possession of its key (Microsoft: "How to verify X.509 CA certificates")."""
+        """Upload a CA to DPS and prove possession of its key (Microsoft: "How to verify X.509 CA certificates")."""
         assert self.dps_authorities is not None  # noqa: S101 - pending is set only where the management API is
         issuer = await self.load(record.name)
         uploaded = await self.dps_authorities.get(record.name)
@@ -248,7 +373,7 @@ class CertificateAuthorities:
         if uploaded.thumbprint and uploaded.thumbprint != record.thumbprint:
             raise Conflict.because(
                 f"the DPS holds another CA certificate named {record.name!r}, of thumbprint {uploaded.thumbprint} "
-                f"and not {record.thumbprint}; delete it there, or give this root another name"
+                f"and not {record.thumbprint}; delete it there, or give this CA another name"
             )
         if not uploaded.verified:
             code, etag = await self.dps_authorities.verification_code(record.name, uploaded.etag)
@@ -290,7 +415,7 @@ class CertificateAuthorities:
             now=self.clock(),
             urls=DistributionPoints(),
         )
-        certificate = await asyncio.to_thread(issue, prepared, issuer)
+        certificate = await self.keys.signing(issuer.signing_key, issue, prepared, issuer)
         await self.certificates.put(
             reserved.changed(
                 state=CertificateState.ACTIVE,
@@ -305,25 +430,39 @@ class CertificateAuthorities:
     # --- reading ---
 
     async def load(self, name: str) -> Issuer:
-        """Give a CA for signing: its certificate, its key in the vault, and its chain up to the root.
+        """Give a CA for signing: its certificate, its key, and its chain up to the root.
 
         Raises:
             NotFound: there is no such CA.
-            Deferred: it is being made.
+            Deferred: it is being made, or waits for its certificate.
         """
-        loaded = self._loaded.get(name)
-        if loaded is not None:
-            return loaded
+        return (await self.loaded(name)).issuer
+
+    async def loaded(self, name: str) -> LoadedAuthority:
+        """Give a CA for signing, and what DPS knows of its chain; errors are those of :meth:`load`."""
+        present = self._loaded.get(name)
+        if present is not None:
+            return present
         record = (await self._known(name)).record
-        if record.certificate is None or record.key_id is None:
+        if record.state is IssuerState.AWAITING_CERTIFICATE:
+            raise Deferred(
+                f"the certificate authority {name!r} waits for its certificate: have its signing request signed, and "
+                "install the answer",
+                retry_after=_AWAITED,
+            )
+        if record.certificate is None:
             raise Deferred(f"the certificate authority {name!r} is being made", retry_after=_BEING_MADE)
         certificate = x509.load_pem_x509_certificate(record.certificate.encode())
-        public_key = certificate.public_key()
-        key = remote_key(public_key, partial(self.keys.sign_digest, record.key_id))
-        above = (await self.load(record.parent)).chain if record.parent else ()
+        key = await self.keys.open(record, certificate.public_key())  # type: ignore[arg-type]  # checked by Issuer
+        parent = await self.loaded(record.parent) if record.parent else None
+        above = parent.issuer.chain if parent else _certificates(record.certificates_above)
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
-        self._loaded[name] = issuer
-        return issuer
+        self._loaded[name] = LoadedAuthority(name, issuer, parent.anchor if parent else certificate)
+        return self._loaded[name]
+
+    async def signing[**P, T](self, issuer: Issuer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what signs with a CA's key, where it holds up nothing."""
+        return await self.keys.signing(issuer.signing_key, call, *args, **kwargs)
 
     async def get(self, name: str) -> IssuerRecord:
         """Read the record of a CA.
@@ -337,12 +476,16 @@ class CertificateAuthorities:
         """List all CAs."""
         return self.issuers.list()
 
-    def distribution_points(self, issuer: str) -> DistributionPoints:
-        """Give the URLs that go into certificates signed by a CA: where its CRL and its certificate are found."""
-        base = self.settings.public_base_url
+    def distribution_points(self, authority: LoadedAuthority) -> DistributionPoints:
+        """Give the URLs that go into certificates signed by a CA: its certificate, its CRL and its OCSP responder."""
+        base, name = self.settings.public_base_url, authority.name
         if base is None:
             return DistributionPoints()
-        return DistributionPoints(crl_url=f"{base}/api/crl/{issuer}.crl", ca_issuers_url=f"{base}/api/ca/{issuer}.cer")
+        return DistributionPoints(
+            crl_url=f"{base}/api/crl/{name}.crl" if authority.issuer.may_sign_crls else None,
+            ca_issuers_url=f"{base}/api/ca/{name}.cer",
+            ocsp_url=f"{base}/api/ocsp/{name}",
+        )
 
     def _subject(self, name: str) -> Subject:
         return Subject(
@@ -350,3 +493,21 @@ class CertificateAuthorities:
             organization=self.settings.subject_organization,
             country=self.settings.subject_country,
         )
+
+
+def _signed(certificate: x509.Certificate) -> dict[str, object]:
+    """Describe a CA that has its certificate, as its record does."""
+    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    return {
+        "state": IssuerState.SIGNED,
+        "serial_number": names.serial_text(certificate.serial_number),
+        "thumbprint": names.thumbprint(certificate),
+        "certificate": names.pem(certificate),
+        "path_length": constraints.path_length,
+        "not_before": certificate.not_valid_before_utc,
+        "not_after": certificate.not_valid_after_utc,
+    }
+
+
+def _certificates(pem: str | None) -> tuple[x509.Certificate, ...]:
+    return tuple(x509.load_pem_x509_certificates(pem.encode())) if pem else ()

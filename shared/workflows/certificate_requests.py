@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType
+from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.devices import DeviceRecord
 from shared.pki import names
@@ -57,14 +57,17 @@ class CertificateRequests:
                 await self.authorities.ensure(self._definition(request), cause=request.request_id)
 
     def _definition(self, request: CertificateRequest) -> AuthorityDefinition:
-        intermediate = request.kind is CertificateKind.INTERMEDIATE
+        ours = request.kind is CertificateKind.INTERMEDIATE and not request.externally_signed
+        parent = (request.issuer or self.settings.root_authority) if ours else None
         return AuthorityDefinition(
             name=request.name,
             kind=request.kind,
-            parent=(request.issuer or self.settings.root_authority) if intermediate else None,
+            parent=parent,
             key_algorithm=request.key_algorithm or DEFAULT_ALGORITHM,
             validity=timedelta(days=request.validity_days) if request.validity_days else None,
             path_length=request.path_length,
+            custody=request.custody or KeyCustody.VAULT,
+            externally_signed=request.externally_signed,
         )
 
     async def _verification(self, request: CertificateRequest) -> None:

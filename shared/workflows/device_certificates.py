@@ -6,7 +6,6 @@ renewal) a device gets one certificate, however often and by how many workers it
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.devices import CertificateSummary
 from shared.ledger.expiry import DueNotice, Notice
 from shared.pki import names
-from shared.pki.bundles import new_password, pem_bundle, pfx_bundle
+from shared.pki.bundles import new_password, pack
 from shared.pki.chains import check_chain
 from shared.pki.issuance import Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
     from shared.pki.issuance import Issuer
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.settings import Settings
-    from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.threads import ThreadPool
+    from shared.workflows.certificate_authorities import CertificateAuthorities, LoadedAuthority
     from shared.workflows.events import Clock
 
 BUNDLES = "bundles"
@@ -169,6 +169,7 @@ class DeviceCertificates:
     secrets: VaultSecrets
     settings: Settings
     clock: Clock
+    computing: ThreadPool
 
     async def issue(self, request: DeviceCertificateRequest, *, resumed: bool) -> IssuedCertificate:
         """Issue a device's certificate and store its bundle, or find what was issued for the same cause.
@@ -195,7 +196,8 @@ class DeviceCertificates:
         return await self._opened(await self.read_bundle(name))
 
     async def _make(self, request: DeviceCertificateRequest) -> IssuedCertificate:
-        issuer = await self.authorities.load(request.issuer)
+        authority = await self.authorities.loaded(request.issuer)
+        issuer = authority.issuer
         key, public_key = await self._key(request)
         reserved = CertificateRecord(
             serial_number=names.serial_text(serial := new_serial_number()),
@@ -215,12 +217,12 @@ class DeviceCertificates:
             issuer=issuer,
             serial_number=serial,
             now=self.clock(),
-            urls=self.authorities.distribution_points(request.issuer),
+            urls=self.authorities.distribution_points(authority),
         )
         known = await self.certificates.reserve(reserved, until=self.clock() + request.validity)
         self._check_still_decided(request)
-        certificate = await asyncio.to_thread(issue, prepared, issuer)
-        self._check(request, certificate, issuer)
+        certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
+        self._check(request, certificate, authority)
         password = new_password() if key else None
         bundle = _packed(certificate, issuer, key, password)
         if bundle.password_secret and password:
@@ -260,16 +262,18 @@ class DeviceCertificates:
             return None, requested_key(request.csr, registration_id=request.registration_id, field=request.field)
         algorithm = KeyAlgorithm(request.key_algorithm or KeyAlgorithm.EC_P256)
         # An RSA key takes up to a second of computing, and releases the interpreter lock meanwhile.
-        key = await asyncio.to_thread(generate_key, algorithm)
+        key = await self.computing.run(generate_key, algorithm)
         return key, key.public_key()
 
-    def _check(self, request: DeviceCertificateRequest, certificate: x509.Certificate, issuer: Issuer) -> None:
+    def _check(
+        self, request: DeviceCertificateRequest, certificate: x509.Certificate, authority: LoadedAuthority
+    ) -> None:
         """Check the chain as DPS will: what it would refuse never leaves."""
         findings = check_chain(
-            (certificate, *issuer.chain[:-1]),
+            (certificate, *authority.issuer.chain[:-1]),
             registration_id=request.registration_id,
-            group_certificates=(issuer.certificate,),
-            verified_authorities=issuer.chain[-1:],
+            group_certificates=(authority.issuer.certificate,),
+            verified_authorities=(authority.anchor,),
             now=self.clock(),
         )
         if findings:
@@ -371,10 +375,9 @@ class DeviceCertificates:
 
 def _packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:
     chain = issuer.chain[:-1]  # the verifier has the root itself
-    pem = pem_bundle(certificate=certificate, chain=chain, key=key, password=password)
-    if key is None or password is None:
-        return Bundle(certificate, pem, None, None)
     friendly_name = names.common_name(certificate.subject)
-    pfx = pfx_bundle(certificate=certificate, chain=chain, key=key, password=password, friendly_name=friendly_name)
+    packed = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
+    if packed.pfx is None:
+        return Bundle(certificate, packed.pem, None, None)
     # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
-    return Bundle(certificate, pem, pfx, f"bundle-{names.serial_text(certificate.serial_number)}")
+    return Bundle(certificate, packed.pem, packed.pfx, f"bundle-{names.serial_text(certificate.serial_number)}")

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_service import reference_attestation, x509_attestation
-from shared.contracts import CertificateKind, EventType, GroupAction
+from shared.contracts import CertificateKind, EventType, GroupAction, KeyCustody
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupRecord, GroupState
 from shared.pki import names
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import CaReferences, EnrollmentGroupDefinition, EnrollmentGroupRequest
     from shared.ledger.groups import Groups
+    from shared.ledger.issuers import IssuerRecord
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
     from shared.settings import Settings
@@ -127,16 +128,16 @@ class EnrollmentGroups:
                 referred = await self.authorities.get(references.primary)
             except NotFound:
                 return ""
-            return referred.name if referred.kind is CertificateKind.INTERMEDIATE else ""
-        issuer = await self.authorities.get(named)
-        chain = (await self.authorities.load(named)).chain
-        present = [names.common_name(authority.subject) for authority in chain]
-        if issuer.kind is not CertificateKind.INTERMEDIATE or not {references.primary, references.secondary} & {
-            *present
-        }:
+            return referred.name if _signs_devices(referred) else ""
+        accepted = [references.primary, *([references.secondary] if references.secondary else [])]
+        issuer, chain = await self.authorities.get(named), (await self.authorities.load(named)).chain
+        verified = await self.resource.verified() if self.resource else []
+        thumbprints = {each.thumbprint for each in verified if each.name in accepted}
+        below = not self.resource or bool(thumbprints & {names.thumbprint(each) for each in chain})
+        if not _signs_devices(issuer) or not below:
             raise Rejected.because(
-                f"{named!r} is to sign for a group that accepts what stands under {references.primary!r}, and its "
-                f"chain is {', '.join(present)}; name an issuing CA under one of the caReferences",
+                f"{named!r} is to sign for a group that accepts what stands under {' or '.join(accepted)}, and it is "
+                f"no issuing CA of these: its chain is {', '.join(names.common_name(each.subject) for each in chain)}",
                 field="issuer",
             )
         return named
@@ -182,22 +183,30 @@ class EnrollmentGroups:
         return made
 
     async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
-        """Find the group's issuing CA by its name, or make one under the named root, or under the deployment's."""
+        """Find the group's issuing CA by its name, or make one: under the CA that is named, or under the root."""
+        name, definition = await self._wanted_issuer(request, generation)
+        if definition is not None:
+            await self.authorities.ensure(definition, cause=request.request_id)
+        return name
+
+    async def _wanted_issuer(
+        self, request: EnrollmentGroupRequest, generation: int
+    ) -> tuple[str, AuthorityDefinition | None]:
+        """Give the name of the issuing CA that is asked for, and what it is to be if it has to be made."""
         parent = self.settings.root_authority
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
-            if named.kind is CertificateKind.INTERMEDIATE:
-                return named.name
+            if _signs_devices(named):
+                return named.name, None
             parent = named.name
-        name = issuer_name(request.enrollment_group, generation)
         definition = AuthorityDefinition(
-            name=name,
+            name=issuer_name(request.enrollment_group, generation),
             kind=CertificateKind.INTERMEDIATE,
             parent=parent,
             enrollment_group=request.enrollment_group,
+            custody=request.custody or KeyCustody(self.settings.issuing_custody),
         )
-        await self.authorities.ensure(definition, cause=request.request_id)
-        return name
+        return definition.name, definition
 
     async def _put_new(self, body: dict[str, Any]) -> None:
         """Create the group in DPS, unless an earlier attempt did."""
@@ -216,8 +225,10 @@ class EnrollmentGroups:
         if request.ca_references is not None:
             signing = request.issuer or known.record.issuer or None
             changes["issuer"] = await self._issuer_below(request.ca_references, signing)
-        elif request.issuer is not None:
-            raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field="issuer")
+        else:
+            for field, value in (("issuer", request.issuer), ("custody", request.custody)):
+                if value is not None:
+                    raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field=field)
         await self.check(request)
         await self._change(request, lambda entry: _updated(entry, request))
         return await self._entered(known, request, **changes)
@@ -234,16 +245,9 @@ class EnrollmentGroups:
     async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
         """Let a new issuing CA take over; see :mod:`shared.workflows.rollovers`."""
         known = await self._known(request.enrollment_group)
-        parent: str | None = self.settings.root_authority
-        target = issuer_name(request.enrollment_group, known.record.generation + 1)
-        if request.issuer is not None:
-            named = await self.authorities.get(request.issuer)
-            if named.kind is CertificateKind.INTERMEDIATE:
-                parent, target = None, named.name
-            else:
-                parent = named.name
+        name, definition = await self._wanted_issuer(request, known.record.generation + 1)
         return await self.rollovers.roll(
-            known, request.request_id, target=target, parent=parent, if_match=request.if_match
+            known, request.request_id, target=name, definition=definition, if_match=request.if_match
         )
 
     async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
@@ -309,6 +313,10 @@ def issuer_name(group_id: str, generation: int) -> str:
     if plain != group_id or len(plain) > _ISSUER_NAME_LIMIT:
         plain = f"{plain[:_ISSUER_NAME_LIMIT]}-{sha256(group_id.encode()).hexdigest()[:8]}".strip("-")
     return f"{plain}-ca{generation}"
+
+
+def _signs_devices(authority: IssuerRecord) -> bool:
+    return authority.kind is CertificateKind.INTERMEDIATE and authority.path_length == 0
 
 
 def _updated(entry: Entry, request: EnrollmentGroupRequest) -> Entry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ _SECONDS = 5
 class Readiness:
     """Checks dependencies, each by its name; a check raises when its service is not usable."""
 
-    checks: Mapping[str, Callable[[], Awaitable[None] | None]]
+    checks: Mapping[str, Callable[[], Awaitable[None]]]
 
     async def report(self) -> dict[str, str]:
         """Give ``"ok"`` or the cause of the failure for each dependency."""
@@ -25,13 +24,10 @@ class Readiness:
         return dict(zip(self.checks, results, strict=True))
 
     @staticmethod
-    async def _outcome(check: Callable[[], Awaitable[None] | None]) -> str:
+    async def _outcome(check: Callable[[], Awaitable[None]]) -> str:
         try:
             async with asyncio.timeout(_SECONDS):
-                if inspect.iscoroutinefunction(check):
-                    await check()
-                else:
-                    await asyncio.to_thread(check)
+                await check()
         except TimeoutError:
             return f"no answer within {_SECONDS} s"
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer

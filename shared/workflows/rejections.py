@@ -29,7 +29,7 @@ class ReceivedMessage:
     Attributes:
         queue: where it came from.
         message_id: the queue's own id of it.
-        body: its bytes, decoded from base64.
+        body: its bytes, decoded if it came in base64.
         received: when it was put into the queue.
     """
 

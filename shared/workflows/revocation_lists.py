@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -77,7 +76,9 @@ class RevocationLists:
                 async for entry in self.certificates.revoked_by(name)
                 if entry.not_after > self.clock()
             ]
-            crl = await asyncio.to_thread(_signed, entries, issuer, number, self.clock(), self.settings.crl_validity)
+            crl = await self.authorities.signing(
+                issuer, _signed, entries, issuer, number, self.clock(), self.settings.crl_validity
+            )
             if await self._store(name, crl, number, present):
                 return
         raise Deferred(f"the CRL of {name!r} is being published by others", retry_after=timedelta(seconds=2))

@@ -61,7 +61,7 @@ class Rollovers:
         request_id: str,
         *,
         target: str,
-        parent: str | None,
+        definition: AuthorityDefinition | None,
         if_match: str | None = None,
     ) -> GroupRecord:
         """Let another issuing CA take over.
@@ -70,7 +70,7 @@ class Rollovers:
             known: the group.
             request_id: of the request that asks for it.
             target: name of the CA that is to take over.
-            parent: the CA to make it under, ``None`` if it exists.
+            definition: what it is to be, ``None`` if it exists.
             if_match: the ETag that the group's entry is expected to have.
 
         Raises:
@@ -84,7 +84,8 @@ class Rollovers:
         rollover = Rollover(
             source=record.issuer,
             target=target,
-            parent=parent,
+            parent=definition.parent if definition else None,
+            custody=definition.custody if definition else None,
             state=RolloverState.PREPARING,
             request=request_id,
             started_at=self.clock(),
@@ -131,13 +132,14 @@ class Rollovers:
         return entered.record
 
     async def _make(self, record: GroupRecord, rollover: Rollover) -> None:
-        if rollover.parent is None:
+        if rollover.parent is None or rollover.custody is None:
             return
         definition = AuthorityDefinition(
             name=rollover.target,
             kind=CertificateKind.INTERMEDIATE,
             parent=rollover.parent,
             enrollment_group=record.enrollment_group,
+            custody=rollover.custody,
         )
         await self.authorities.ensure(definition, cause=rollover.request)
 

@@ -109,12 +109,23 @@ def test_a_message_that_is_no_json_is_kept_whole_and_can_be_replayed(world: Worl
 
 
 def test_a_message_that_is_no_base64_is_not_lost(world: World) -> None:
-    """What the host can't decode goes to the poison queue without the function, and from there to the rejections."""
+    """What is neither base64 nor JSON is rejected with that reason, and kept as it came."""
     world.plain_queue("device-orders").send_message("plain text, no base64!")
-    until(
+    [found] = until(
         "the rejection",
         lambda: [each for each in world.get("rejections")["items"] if each["body"] == "plain text, no base64!"],
         bool,
+    )
+    assert found["kind"] == "rejected"
+    assert "the message is no JSON" in found["reasons"][0]["message"]
+
+
+def test_a_message_in_plain_json_is_as_good_as_one_in_base64(world: World) -> None:
+    """azure-storage-queue sends plain text unless told otherwise: such an order is carried out like any other."""
+    order = {"orderId": "plain", "enrollmentGroup": GROUP, "devices": [{"registrationId": "plain-1"}]}
+    world.plain_queue("device-orders").send_message(json.dumps(order))
+    until(
+        "the order", lambda: world.get("device-orders/plain", missing={}), lambda body: body.get("state") == "completed"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -15,10 +15,15 @@ from shared.errors import Deferred, Gone, Rejected
 from shared.ledger.certificates import Certificates, CertificateState
 from shared.ledger.expiry import ExpiryIndex
 from shared.pki.issuance import DistributionPoints
+from shared.threads import ThreadPool
+from shared.workflows.certificate_authorities import LoadedAuthority
 from shared.workflows.device_certificates import DECISION_HOLDS, DeviceCertificateRequest, DeviceCertificates
 from tests.unit.fakes import FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass
@@ -62,10 +67,13 @@ class FakeSecrets:
 
 
 class FakeAuthorities:
-    async def load(self, _name: str) -> Any:
-        return hierarchy().issuing
+    async def loaded(self, _name: str) -> LoadedAuthority:
+        return LoadedAuthority("line-1-ca1", hierarchy().issuing, hierarchy().root.certificate)
 
-    def distribution_points(self, _name: str) -> DistributionPoints:
+    async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
+        return call(*args)
+
+    def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
         return DistributionPoints()
 
 
@@ -83,7 +91,16 @@ class Scene:
         blobs: Any = self.blobs
         secrets: Any = self.secrets
         ledger = Certificates(self.certificates, FakeTable(), self.in_force)
-        return DeviceCertificates(authorities, ledger, ExpiryIndex(FakeTable()), blobs, secrets, anything, lambda: NOW)
+        return DeviceCertificates(
+            authorities,
+            ledger,
+            ExpiryIndex(FakeTable()),
+            blobs,
+            secrets,
+            anything,
+            lambda: NOW,
+            ThreadPool("computing", 1),
+        )
 
     def states(self) -> list[str]:
         return sorted(row.values["state"] for row in self.certificates.rows.values())

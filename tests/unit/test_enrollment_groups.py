@@ -28,7 +28,11 @@ class FakeResource:
         return ("hub-1.example", "hub-2.example")
 
     async def verified(self) -> list[VerifiedAuthority]:
-        return [VerifiedAuthority("dpsCa", "AB", None), VerifiedAuthority("line-1-ca1", "CD", None)]
+        return [
+            VerifiedAuthority("dpsCa", names.thumbprint(hierarchy().root.certificate), None),
+            VerifiedAuthority("line-1-ca1", names.thumbprint(hierarchy().issuing.certificate), None),
+            VerifiedAuthority("elsewhere", "AB", None),
+        ]
 
 
 class FakeAuthorities:
@@ -41,7 +45,7 @@ class FakeAuthorities:
         if name not in {"dpsCa", "line-1-ca1", "g-ca1"}:
             raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")
         kind = CertificateKind.ROOT if name == "dpsCa" else CertificateKind.INTERMEDIATE
-        return SimpleNamespace(name=name, kind=kind)
+        return SimpleNamespace(name=name, kind=kind, path_length=None if name == "dpsCa" else 0)
 
     async def load(self, name: str) -> Issuer:
         await self.get(name)
@@ -56,7 +60,7 @@ class Scene:
 
     async def carry_out(self, action: str, request_id: str = "", **fields: Any) -> None:
         fakes: Any = SimpleNamespace(queues=FakeQueues(), authorities=FakeAuthorities(), resource=FakeResource())
-        anything: Any = SimpleNamespace(root_authority="dpsCa")
+        anything: Any = SimpleNamespace(root_authority="dpsCa", issuing_custody="vault")
         provisioning: Any = self.provisioning
         body = {"requestId": request_id or action, "enrollmentGroup": "g", "action": action, **fields}
         await EnrollmentGroups(
@@ -180,8 +184,20 @@ async def test_a_reference_to_what_is_not_verified_is_refused() -> None:
         await scene.carry_out("create", caReferences={"primary": "dpsCa", "secondary": "other"})
     assert str(refused.value) == (
         "caReferences.secondary: no CA certificate named 'other' is verified in the DPS; verified are dpsCa, "
-        "line-1-ca1: upload it there and prove possession of its key"
+        "elsewhere, line-1-ca1: upload it there and prove possession of its key"
     )
+
+
+async def test_a_ca_that_the_references_do_not_reach_does_not_sign() -> None:
+    """DPS would refuse its devices; a root does not sign devices at all."""
+    for reference, issuer in (("elsewhere", "line-1-ca1"), ("dpsCa", "dpsCa")):
+        scene = Scene()
+        with pytest.raises(Rejected) as refused:
+            await scene.carry_out("create", caReferences={"primary": reference}, issuer=issuer)
+        assert str(refused.value).startswith(
+            f"issuer: '{issuer}' is to sign for a group that accepts what stands under {reference}, and it is no issuing "
+            "CA of these: its chain is "
+        )
 
 
 async def test_references_do_not_take_the_place_of_a_groups_own_ca() -> None:

@@ -51,7 +51,7 @@ class FakeAuthorities:
         self.step()
 
     async def get(self, name: str) -> Any:
-        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE)
+        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE, path_length=0)
 
     async def load(self, name: str) -> Issuer:
         assert name in self.made, f"{name} is used before it is made"
@@ -123,7 +123,7 @@ class Scene:
         return {state.value: count for state, count in (await self.rollovers.sweep()).items()}
 
     async def roll(self, request_id: str = "roll", issuer: str | None = None) -> None:
-        settings: Any = SimpleNamespace(root_authority="dpsCa")
+        settings: Any = SimpleNamespace(root_authority="dpsCa", issuing_custody="vault")
         queues: Any = self.queues
         authorities: Any = self.authorities
         provisioning: Any = self.provisioning

@@ -13,15 +13,16 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     pkcs12,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.pki.bundles import BundleError, new_password, open_pem_bundle, pem_bundle, pfx_bundle
+from shared.pki.bundles import BundleError, new_password, open_pem_bundle, pack
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.hierarchy import hierarchy
+from tests.unit.pki.hierarchy import hierarchy, spare_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ CHAIN = hierarchy().issuing.chain[:-1]
 
 def test_a_pem_bundle_is_leaf_chain_and_encrypted_key() -> None:
     """The PEM bundle has the leaf first, then its CAs up to the root's child, then the key under the password."""
-    pem = pem_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="open sesame")
+    pem = pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password="open sesame").pem
     assert x509.load_pem_x509_certificates(pem) == [LEAF, *CHAIN]
     key_part = pem[pem.index(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") :]
     key = load_pem_private_key(key_part, b"open sesame")
@@ -46,19 +47,22 @@ def test_a_pem_bundle_is_leaf_chain_and_encrypted_key() -> None:
 
 def test_a_bundle_for_a_device_with_its_own_key_has_none() -> None:
     """Without a key the bundle is certificates only."""
-    assert b"PRIVATE" not in pem_bundle(certificate=LEAF, chain=CHAIN, key=None, password=None)
+    packed = pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001")
+    assert b"PRIVATE" not in packed.pem
+    assert packed.pfx is None
 
 
 def test_a_key_is_never_written_without_a_password() -> None:
     """A key with an empty password is refused."""
     with pytest.raises(ValueError, match="a key is written and read under a password only"):
-        pem_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="")
+        pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password="")
 
 
 def test_a_pfx_opens_in_openssl_with_modern_algorithms(tmp_path: Path) -> None:
     """OpenSSL opens the PFX, and it is AES-256 under PBKDF2-HMAC-SHA256 throughout."""
     password = new_password()
-    pfx = pfx_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password=password, friendly_name="press-001")
+    pfx = pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password=password).pfx
+    assert pfx is not None
     (tmp_path / "device.pfx").write_bytes(pfx)
     done = subprocess.run(
         ["openssl", "pkcs12", "-in", "device.pfx", "-info", "-noout", "-passin", f"pass:{password}"],
@@ -83,7 +87,8 @@ def test_passwords_are_long_random_and_safe_to_type() -> None:
 @pytest.mark.skipif(shutil.which("keytool") is None, reason="Java's keytool is not installed")
 def test_a_pfx_opens_in_java(tmp_path: Path) -> None:
     """Java's keytool finds the key under the friendly name, with its whole chain."""
-    pfx = pfx_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="open-sesame", friendly_name="press-001")
+    pfx = pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password="open-sesame").pfx
+    assert pfx is not None
     (tmp_path / "device.pfx").write_bytes(pfx)
     done = subprocess.run(
         ["keytool", "-list", "-v", "-keystore", "device.pfx", "-storetype", "PKCS12", "-storepass", "open-sesame"],
@@ -95,7 +100,22 @@ def test_a_pfx_opens_in_java(tmp_path: Path) -> None:
 
 
 def bundle() -> bytes:
-    return pem_bundle(certificate=LEAF, chain=CHAIN, key=KEY, password="open sesame")
+    return pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password="open sesame").pem
+
+
+@pytest.mark.parametrize("algorithm", KeyAlgorithm)
+def test_openssl_opens_the_key_of_the_pem(tmp_path: Path, algorithm: KeyAlgorithm) -> None:
+    """The key that was taken out of the PFX is PKCS#8 under the same password and PBES2, for every algorithm."""
+    key = spare_key(algorithm)
+    packed = pack(
+        certificate=hierarchy().device(key=key), chain=CHAIN, friendly_name="press-001", key=key, password="open-sesame"
+    )
+    (tmp_path / "device.pem").write_bytes(packed.pem)
+    done = subprocess.run(
+        ["openssl", "pkey", "-in", "device.pem", "-passin", "pass:open-sesame", "-pubout"],
+        cwd=tmp_path, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_a_pem_bundle_opens_with_its_password() -> None:
@@ -104,7 +124,7 @@ def test_a_pem_bundle_opens_with_its_password() -> None:
     assert key is not None
     assert key.private_numbers() == KEY.private_numbers()
     assert (leaf, chain) == (LEAF, CHAIN)
-    without = pem_bundle(certificate=LEAF, chain=CHAIN, key=None, password=None)
+    without = pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001").pem
     assert open_pem_bundle(without, None) == (None, LEAF, CHAIN)
 
 
@@ -152,7 +172,7 @@ def test_what_is_no_bundle_is_refused_with_the_reason(pem: bytes, password: str 
     assert str(caught.value) == message
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length")
 @settings(max_examples=1500, deadline=None)
 @given(st.data())
 def test_no_damaged_bundle_raises_anything_but_its_error(data: st.DataObject) -> None:
@@ -182,10 +202,7 @@ ROOT = hierarchy().root.certificate
 def test_what_does_not_belong_together_is_not_packed(
     chain: list[x509.Certificate], key: PrivateKey, message: str
 ) -> None:
-    """A wrong key, a chain with a gap or a root is refused, in PEM and in PFX."""
+    """A wrong key, a chain with a gap or a root is refused."""
     with pytest.raises(BundleError) as caught:
-        pem_bundle(certificate=LEAF, chain=chain, key=key, password="open sesame")
-    assert str(caught.value) == message
-    with pytest.raises(BundleError) as caught:
-        pfx_bundle(certificate=LEAF, chain=chain, key=key, password="open sesame", friendly_name="press-001")
+        pack(certificate=LEAF, chain=chain, friendly_name="press-001", key=key, password="open sesame")
     assert str(caught.value) == message

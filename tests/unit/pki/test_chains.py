@@ -162,7 +162,7 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
 SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length")
 @pytest.mark.parametrize(
     ("chain", "expected"),
     [
@@ -270,7 +270,7 @@ def test_the_life_and_path_length_of_a_root_that_is_not_sent_count_too() -> None
 DER = LEAF.public_bytes(Encoding.DER)
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length")
 @settings(max_examples=2000, deadline=None)
 @given(st.data())
 def test_no_damaged_certificate_raises_anything(data: st.DataObject) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from shared.pki import names
-from shared.pki.bundles import pem_bundle
+from shared.pki.bundles import pack
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from tests.unit.pki.hierarchy import Hierarchy, certificate_authority, spare_key
@@ -62,7 +62,8 @@ def client(folder: Path, made: Hierarchy, algorithm: KeyAlgorithm, *, whole: boo
     key = spare_key(algorithm)
     certificate = made.device(key=key, now=datetime.now(UTC))
     chain = made.issuing.chain[:-1] if whole else ()
-    (folder / "device.pem").write_bytes(pem_bundle(certificate=certificate, chain=chain, key=key, password="sesame"))
+    packed = pack(certificate=certificate, chain=chain, friendly_name="press-001", key=key, password="sesame")
+    (folder / "device.pem").write_bytes(packed.pem)
     context = ssl.create_default_context()
     SERVER.configure_trust(context)
     context.load_cert_chain(folder / "device.pem", password="sesame")

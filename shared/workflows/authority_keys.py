@@ -1,0 +1,97 @@
+"""Where the keys of CAs are: in the vault, or wrapped by a key of it and in memory while a worker lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts import KeyCustody
+from shared.pki.signing_keys import (
+    KeyAlgorithm,
+    RemoteEllipticCurveKey,
+    RemoteRsaKey,
+    generate_key,
+    remote_key,
+)
+from shared.pki.wrapped_keys import WrappedKey, unwrap_key, wrap_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.adapters.vault import VaultKeys
+    from shared.ledger.issuers import IssuerRecord
+    from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.threads import ThreadPool
+
+WRAPPING_KEY = "ca-key-wrapping"
+"""Name of the vault's key that wraps others."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityKey:
+    """A CA's key, ready to sign.
+
+    Attributes:
+        signing_key: in the form that cryptography signs with.
+        place: what the CA's record says of it: ``key_id`` or ``wrapped_key``.
+    """
+
+    signing_key: PrivateKey
+    place: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityKeys:
+    """Makes, takes over and opens the keys of CAs."""
+
+    vault: VaultKeys
+    computing: ThreadPool
+
+    async def create(self, name: str, algorithm: str, custody: KeyCustody) -> AuthorityKey:
+        """Make a CA's key. One in the vault is found again by its name; a wrapped one is a new one on every call."""
+        if custody is KeyCustody.WRAPPED:
+            key = await self.computing.run(generate_key, KeyAlgorithm(algorithm))
+            return await self._wrapped(name, key)
+        key_id, public_key = await self.vault.get_or_create(name, algorithm)
+        return self._in_vault(key_id, public_key)
+
+    async def take_over(self, name: str, key: PrivateKey, custody: KeyCustody) -> AuthorityKey:
+        """Keep a key that was made elsewhere."""
+        if custody is KeyCustody.WRAPPED:
+            return await self._wrapped(name, key)
+        return self._in_vault(await self.vault.import_key(name, key), key.public_key())
+
+    def _in_vault(self, key_id: str, public_key: PublicKey) -> AuthorityKey:
+        key = remote_key(public_key, partial(self.vault.sign_digest, key_id))
+        return AuthorityKey(key, {"custody": KeyCustody.VAULT, "key_id": key_id, "wrapped_key": None})
+
+    async def _wrapped(self, name: str, key: PrivateKey) -> AuthorityKey:
+        wrapping_key = await self.vault.wrapping_key(WRAPPING_KEY)
+        wrapped = await self.vault.threads.run(
+            wrap_key, key, name=name, wrapping_key=wrapping_key, wrap=partial(self.vault.wrap, wrapping_key)
+        )
+        place = {"custody": KeyCustody.WRAPPED, "key_id": None, "wrapped_key": wrapped.to_text()}
+        return AuthorityKey(key, place)
+
+    async def open(self, record: IssuerRecord, public_key: PublicKey) -> PrivateKey:
+        """Give the key of a recorded CA.
+
+        Args:
+            record: of the CA.
+            public_key: of its certificate, or of its signing request.
+
+        Raises:
+            WrappedKeyError: the ledger's entry was changed.
+        """
+        if record.wrapped_key is None:
+            return remote_key(public_key, partial(self.vault.sign_digest, record.key_id or ""))
+        wrapped = WrappedKey.from_text(record.wrapped_key)
+        unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
+        return await self.vault.threads.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)
+
+    async def signing[**P, T](self, key: PrivateKey, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what signs with a key, where it holds up nothing: the vault may take its time, and RSA computes long."""
+        if isinstance(key, RemoteEllipticCurveKey | RemoteRsaKey):
+            return await self.vault.threads.run(call, *args, **kwargs)
+        return await self.computing.run(call, *args, **kwargs)

@@ -1,0 +1,182 @@
+"""An owner's own PKI: a root brought along, an issuing CA signed elsewhere, and keys for volume."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
+from cryptography.x509.oid import NameOID
+
+from devstack.outside import until
+from tests.end_to_end.test_api import booted, ordered
+
+if TYPE_CHECKING:
+    from devstack.outside import World
+
+
+def corporate_root(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Make a root as a company has one, by its own tools."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return key, signed(subject, key.public_key(), name, key, path_length=2)
+
+
+def signed(
+    subject: x509.Name,
+    public_key: Any,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    path_length: int,
+) -> x509.Certificate:
+    now = datetime.now(UTC)
+    usage = dict.fromkeys(
+        ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+         "encipher_only", "decipher_only"),
+        False,
+    )  # fmt: skip
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2000))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(authority, critical=False)
+        .sign(issuer_key, hashes.SHA384())
+    )
+
+
+def wait_for_authority(world: World, name: str, **wanted: str) -> dict[str, Any]:
+    found: dict[str, Any] = until(
+        f"{name} is {wanted}",
+        lambda: world.get(f"certificate-authorities/{name}", missing={}),
+        lambda body: all(body.get(field) == value for field, value in wanted.items()),
+    )
+    return found
+
+
+def create_group(world: World, group: str, **definition: Any) -> dict[str, Any]:
+    assert world.request("PUT", f"enrollment-groups/{group}", json=definition).status_code == 202
+    until(
+        f"{group} is enabled",
+        lambda: world.get(f"enrollment-groups/{group}", missing={}),
+        lambda body: body.get("state") == "enabled",
+    )
+    made: dict[str, Any] = world.get(f"enrollment-groups/{group}")
+    return made
+
+
+def test_an_imported_root_signs_in_the_vault(world: World) -> None:
+    """A root as PFX: its key goes into the vault, DPS verifies it, and devices of a group below it work."""
+    key, certificate = corporate_root("Corporate Root")
+    pfx = pkcs12.serialize_key_and_certificates(None, key, certificate, None, BestAvailableEncryption(b"open sesame"))
+    body = {"pfx": b64encode(pfx).decode(), "password": "open sesame"}
+    path = "certificate-authorities/corporate/import"
+    wrong = world.post(path, {**body, "password": "guess"})
+    assert wrong.status_code == 400
+    assert wrong.json()["errors"] == [
+        {"field": "pfx", "message": "it can't be opened: the password is wrong, or it is no PKCS#12"}
+    ]
+    assert "guess" not in wrong.text
+    imported = world.post(path, body)
+    assert imported.status_code == 201, imported.text
+    assert imported.json() | {"kind": "root", "state": "active", "proofOfPossession": "verified"} == imported.json()
+    assert imported.json()["custody"] == "vault"
+    assert world.dps_says_verified("corporate")
+    assert world.post(path, body).json() == imported.json(), "a second time changes nothing"
+
+    group = create_group(world, "corporate-line", issuer="corporate")
+    chain = world.request("GET", f"certificate-authorities/{group['issuer']}?format=pem")
+    assert x509.load_pem_x509_certificates(chain.content)[-1] == certificate
+    ordered(world, "corporate-1", group="corporate-line")
+    booted(world, "corporate-1")
+
+    other_key, other = corporate_root("Another Root")
+    pem = other_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + other.public_bytes(Encoding.PEM)
+    taken = world.post(path, {"pem": pem.decode()})
+    assert taken.status_code == 409
+    assert taken.json()["detail"] == "name: 'corporate' exists as root CA of another definition; take another name"
+
+
+def test_an_issuing_ca_is_signed_by_a_root_that_is_elsewhere(world: World) -> None:
+    """The signing request leaves, the answer is installed, DPS verifies the issuing CA itself, and devices work."""
+    wanted = {"kind": "intermediate", "name": "offline-ca1", "externallySigned": True, "keyAlgorithm": "EC-P384"}
+    assert world.post("certificate-authorities", wanted).status_code == 202
+    wait_for_authority(world, "offline-ca1", state="awaitingCertificate")
+    answer = world.request("GET", "certificate-authorities/offline-ca1/signing-request")
+    request = x509.load_pem_x509_csr(answer.content)
+    assert request.is_signature_valid
+
+    root_key, root = corporate_root("Offline Root")
+    certificate = signed(request.subject, request.public_key(), "Offline Root", root_key, path_length=0)
+    leaf_only = {"certificate": certificate.public_bytes(Encoding.PEM).decode()}
+    path = "certificate-authorities/offline-ca1/certificate"
+    refused = world.request("PUT", path, json=leaf_only)
+    assert refused.status_code == 400
+    assert refused.json()["errors"] == [
+        {
+            "field": "certificate",
+            "message": "the issuer of 'offline-ca1', 'CN=Offline Root', is not among its certificates; give the whole "
+            "chain up to and including the root",
+        }
+    ]
+    whole = {"certificate": leaf_only["certificate"] + root.public_bytes(Encoding.PEM).decode()}
+    installed = world.request("PUT", path, json=whole)
+    assert installed.status_code == 200, installed.text
+    described = wait_for_authority(world, "offline-ca1", state="active", proofOfPossession="verified")
+    assert (described["issuer"], described["kind"]) == ("Offline Root", "intermediate")
+    assert world.dps_says_verified("offline-ca1")
+
+    assert create_group(world, "offline-line", issuer="offline-ca1")["issuer"] == "offline-ca1"
+    ordered(world, "offline-1", group="offline-line")
+    booted(world, "offline-1")
+
+
+def test_a_wrapped_key_signs_and_is_nowhere_in_the_clear(world: World) -> None:
+    """An issuing CA for volume says so, signs without the vault's signature, and its key is not readable anywhere."""
+    group = create_group(world, "volume", custody="wrapped")
+    authority = world.get(f"certificate-authorities/{group['issuer']}")
+    assert (authority["custody"], authority["keyId"]) == ("wrapped", None)
+    ordered(world, "volume-1", "volume-2", group="volume")
+    booted(world, "volume-1")
+    with world.table("issuers") as table:
+        row = table.get_entity("issuer", group["issuer"])
+    assert "BEGIN" not in row["wrappedKey"]
+    assert all("wrappedKey" not in each for each in world.get("certificate-authorities")["items"])
+    changed = world.post("enrollment-groups/volume/roll", {"custody": "vault"})
+    assert changed.status_code == 202
+    rolled = until(
+        "rolled",
+        lambda: world.get("enrollment-groups/volume"),
+        lambda body: body["issuer"] != group["issuer"],
+    )
+    assert world.get(f"certificate-authorities/{rolled['issuer']}")["custody"] == "vault"
+
+
+def test_a_hierarchy_of_three_cas_carries_devices(world: World) -> None:
+    """Root, factory, line and device: the group's CA is made below the factory's, and its devices register."""
+    factory = {"kind": "intermediate", "name": "factory-1", "pathLength": 1, "issuer": "dpsCa"}
+    assert world.post("certificate-authorities", factory).status_code == 202
+    wait_for_authority(world, "factory-1", state="active")
+    group = create_group(world, "factory-line", issuer="factory-1")
+    line = world.get(f"certificate-authorities/{group['issuer']}")
+    assert (line["issuer"], line["pathLength"]) == ("factory-1", 0)
+    ordered(world, "deep-1", group="factory-line")
+    assert len(booted(world, "deep-1").certificates()) == 3
