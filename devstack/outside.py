@@ -12,6 +12,7 @@ import sys
 import time
 from base64 import b64decode
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,17 @@ from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64Encod
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from devstack.stack import Endpoints, Stack
 
@@ -297,6 +303,22 @@ class Device:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._id)])
         request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
         return request.public_bytes(Encoding.PEM).decode()
+
+    def sign_itself(self) -> str:
+        """Make a key and a certificate of one's own, as a device of another maker has it, and give that in PEM."""
+        self.make_own_key()
+        key = load_pem_private_key(self._key.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - made a line above
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._id)])
+        begins = datetime.now(UTC) - timedelta(minutes=1)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(begins + timedelta(days=1))
+            .sign(key, hashes.SHA256())
+        )
+        self._bundle.write_bytes(certificate.public_bytes(Encoding.PEM))
+        return self._bundle.read_text()
 
     def take_bundle(self) -> None:
         """Receive the bundle, and the password that travels separately.

@@ -18,10 +18,12 @@ from pydantic import (
     AnyUrl,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
+    UrlConstraints,
     ValidationError,
     model_validator,
 )
@@ -165,6 +167,7 @@ EnrollmentGroupId = Annotated[str, StringConstraints(min_length=1), AfterValidat
 IssuerName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_issuer_name)]
 RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_request_id)]
 SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
+CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 Tags = dict[str, Any]
 
@@ -276,7 +279,6 @@ class CertificateKind(StrEnum):
     INTERMEDIATE = "intermediate"
     DEVICE = "device"
     VERIFICATION = "verification"
-    OCSP_RESPONDER = "ocspResponder"
 
 
 class KeyCustody(StrEnum):
@@ -325,11 +327,6 @@ class CertificateRequest(Contract):
         """Give each rule: whether it is broken, a word for it, and its text."""
         kind, external = self.kind, self.externally_signed
         intermediate, verification = kind is CertificateKind.INTERMEDIATE, kind is CertificateKind.VERIFICATION
-        yield (
-            kind is CertificateKind.OCSP_RESPONDER,
-            "responder",
-            "the certificates of OCSP responders are made by the app itself; they can't be ordered",
-        )
         yield (
             kind is CertificateKind.ROOT and self.issuer is not None,
             "root_issuer",
@@ -437,15 +434,56 @@ class ReprovisionPolicy(Contract):
     migrate_device_data: bool = True
 
 
-class EnrollmentGroupDefinition(Contract):
-    """What can be set of an enrollment group, in the DPS's own terms."""
+class CustomAllocation(Contract):
+    """The Azure Function that chooses the hub (DPS: ``customAllocationDefinition``)."""
 
-    issuer: IssuerName | None = None
-    custody: KeyCustody | None = None
-    allocation_policy: Literal["hashed", "static", "geoLatency"] | None = None
+    webhook_url: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"])]
+    api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")]
+
+
+class CaReferences(Contract):
+    """CA certificates by the names under which they are verified in the DPS (DPS: ``caReferences``)."""
+
+    primary: CaReference
+    secondary: CaReference | None = None
+
+
+_POLICY_SPELLINGS = {"geolatency": "geoLatency"}
+
+
+def _policy(value: Any) -> Any:
+    return _POLICY_SPELLINGS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+class EntrySettings(Contract):
+    """What can be set of an enrollment, be it a group's or a single device's, in the DPS's own terms."""
+
+    allocation_policy: (
+        Annotated[Literal["hashed", "static", "geoLatency", "custom"], BeforeValidator(_policy)] | None
+    ) = None
+    custom_allocation: CustomAllocation | None = None
     iot_hubs: Annotated[list[str], Field(min_length=1, max_length=50)] | None = None
     initial_twin: InitialTwin | None = None
     reprovision_policy: ReprovisionPolicy | None = None
+    iot_edge: bool | None = None
+
+    @model_validator(mode="after")
+    def _custom(self) -> Self:
+        if (self.allocation_policy == "custom") != (self.custom_allocation is not None):
+            raise PydanticCustomError(
+                "custom_allocation",
+                "customAllocation, with webhookUrl and apiVersion, goes with allocationPolicy 'custom', and with no "
+                "other; give both or neither",
+            )
+        return self
+
+
+class EnrollmentGroupDefinition(EntrySettings):
+    """What can be set of an enrollment group."""
+
+    issuer: IssuerName | None = None
+    custody: KeyCustody | None = None
+    ca_references: CaReferences | None = None
 
 
 class EnrollmentGroupRoll(Contract):
@@ -459,12 +497,34 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
     """A request about an enrollment group (queue ``enrollment-group-requests``).
 
     ``issuer`` names the group's issuing CA, or a CA that may have others below it, under which one is made. Without it,
-    one is made under the deployment's root. ``custody`` says where the key of one that is made is to be.
+    one is made under the deployment's root. ``custody`` says where the key of one that is made is to be. With
+    ``caReferences`` the group accepts whatever stands under these CAs, and none is made.
+
+    ``ifMatch`` is the ETag that the group is expected to have in the DPS.
     """
 
     request_id: RequestId
     enrollment_group: EnrollmentGroupId
     action: GroupAction
+    if_match: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+
+    @model_validator(mode="after")
+    def _fields_of_action(self) -> Self:
+        if self.action is GroupAction.CREATE and self.if_match is not None:
+            raise PydanticCustomError("if_match", "ifMatch belongs to a group that exists; leave it out of a 'create'")
+        return self
+
+
+class IndividualEnrollmentDefinition(EntrySettings):
+    """Body of ``PUT /enrollments/{registrationId}``: the enrollment of a single device.
+
+    Without ``certificate`` it is that of the device's present one.
+    """
+
+    certificate: PemText | None = None
+    secondary_certificate: PemText | None = None
+    device_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}$")] | None = None
+    provisioning_status: Literal["enabled", "disabled"] | None = None
 
 
 class RevocationAction(StrEnum):
@@ -561,7 +621,9 @@ def _reason(contract: type[Contract], problem: Any, prefix: str) -> Reason:
     text = _TEXTS.get(problem["type"])
     if text is not None:
         return Reason(path, text.format(known=known, **problem.get("ctx", {})))
-    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    message = problem["msg"]
+    if message[1:2].islower():  # a sentence, and no abbreviation
+        message = message[:1].lower() + message[1:]
     value = problem["input"]
     if problem["type"] not in _OWN_TEXT and isinstance(value, str | int | float | bool):
         message += f"; it is {str(value)[:140]!r}"

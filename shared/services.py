@@ -34,12 +34,14 @@ from shared.workflows.devices import DeviceDirectory
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
 from shared.workflows.expiry import ExpirySweep
+from shared.workflows.individual_enrollments import IndividualEnrollments
 from shared.workflows.readiness import Readiness
 from shared.workflows.registrations import Registrations
 from shared.workflows.rejections import RejectedMessages
 from shared.workflows.renewals import Renewals
 from shared.workflows.revocation_lists import RevocationLists
 from shared.workflows.revocations import Revocations
+from shared.workflows.rollovers import Rollovers
 from shared.workflows.status_answers import StatusAnswers
 
 if TYPE_CHECKING:
@@ -112,6 +114,8 @@ class Services:
     authorities: CertificateAuthorities
     certificate_requests: CertificateRequests
     enrollment_groups: EnrollmentGroups
+    rollovers: Rollovers
+    individual_enrollments: IndividualEnrollments
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -143,7 +147,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     """
     clients = clients or Clients.open(settings)
     table = clients.tables.table
-    certificates = Certificates(table("certificates"), table("revocations"))
+    certificates = Certificates(table("certificates"), table("revocations"), table("inforce"))
     issuers, groups, requests = Issuers(table("issuers")), Groups(table("groups")), Requests(table("requests"))
     devices, expiry = Devices(table("devices")), ExpiryIndex(table("expiry"))
     orders = Orders(table("orders"), table("orderlines"))
@@ -180,6 +184,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         outbox=outbox,
         clock=clock,
     )
+    rollovers = Rollovers(groups, certificates, authorities, clients.provisioning, outbox, clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -190,7 +195,19 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
             requests, certificates, authorities, device_certificates, registrations, outbox, settings, clock
         ),
         enrollment_groups=EnrollmentGroups(
-            groups, requests, authorities, clients.provisioning, outbox, settings, clock
+            groups=groups,
+            requests=requests,
+            authorities=authorities,
+            rollovers=rollovers,
+            provisioning=clients.provisioning,
+            resource=clients.dps_authorities,
+            outbox=outbox,
+            settings=settings,
+            clock=clock,
+        ),
+        rollovers=rollovers,
+        individual_enrollments=IndividualEnrollments(
+            devices, certificates, clients.provisioning, clients.dps_authorities, clock
         ),
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,

@@ -29,6 +29,7 @@ TABLES: Sequence[str] = (
     "devices",
     "expiry",
     "groups",
+    "inforce",
     "issuers",
     "orderlines",
     "orders",

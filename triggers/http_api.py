@@ -30,6 +30,7 @@ from shared.contracts import (
     EnrollmentGroupRequest,
     EnrollmentGroupRoll,
     GroupAction,
+    IndividualEnrollmentDefinition,
     Queue,
     Renewal,
     RenewalRequest,
@@ -45,7 +46,7 @@ from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.authority_files import authority_from_pem, authority_from_pfx
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
-from triggers import outcomes
+from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
 
 if TYPE_CHECKING:
@@ -148,10 +149,13 @@ def _page(items: Any, continuation: str | None) -> func.HttpResponse:
     return _json({"items": items, "continuationToken": continuation})
 
 
-async def _queued(services: Services, queue: Queue, request: Contract, location: str) -> func.HttpResponse:
+async def _queued(
+    services: Services, queue: Queue, request: Contract, location: str, headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
     await services.outbox.order(queue, request)
     ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
-    return _json({"status": "queued", "location": location, **ids}, HTTPStatus.ACCEPTED, {"Location": location})
+    body = {"status": "queued", "location": location, **ids}
+    return _json(body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
 
 
 # --- health and description ---
@@ -319,20 +323,17 @@ async def list_enrollment_groups(services: Services, _request: func.HttpRequest)
 
 @_endpoint("GET", "enrollment-groups/{id}")
 async def get_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show an enrollment group, with what DPS holds of it."""
-    return _json(await services.enrollment_groups.describe(_group_id(request)))
+    """Show an enrollment group, with what DPS holds of it; its ETag guards changes."""
+    described = await services.enrollment_groups.describe(_group_id(request))
+    return _json(described, headers=_etag(described))
 
 
 @_endpoint("PUT", "enrollment-groups/{id}", success=_QUEUED, body=EnrollmentGroupDefinition)
 async def put_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Have an enrollment group created, or changed if it exists."""
+    """Have an enrollment group created, or changed if it exists; If-Match guards the change."""
     definition = parse(EnrollmentGroupDefinition, _body(request, optional=True))
-    try:
-        await services.enrollment_groups.describe(_group_id(request))
-        action = GroupAction.UPDATE
-    except NotFound:
-        action = GroupAction.CREATE
-    return await _group_request(services, request, action, definition)
+    await services.enrollment_groups.check(definition)
+    return await _group_request(services, request, GroupAction.UPDATE, definition, otherwise=GroupAction.CREATE)
 
 
 @_endpoint("DELETE", "enrollment-groups/{id}", success=_QUEUED)
@@ -366,17 +367,32 @@ async def _group_request(
     request: func.HttpRequest,
     action: GroupAction,
     definition: EnrollmentGroupDefinition | None = None,
+    *,
+    otherwise: GroupAction | None = None,
 ) -> func.HttpResponse:
+    """Queue an action on a group, or another one if there is no such group."""
     group = _group_id(request)
-    if action is not GroupAction.CREATE:
-        await services.enrollment_groups.describe(group)
+    described: dict[str, Any] = {}
+    try:
+        described = await services.enrollment_groups.describe(group)
+    except NotFound:
+        if otherwise is None:
+            raise
+        action = otherwise
+    if_match = preconditions.check(request.headers, f"the enrollment group {group!r}", described.get("etag"))
     wanted = EnrollmentGroupRequest(
         request_id=_request_id(request),
         enrollment_group=group,
         action=action,
+        if_match=if_match,
         **(dict(definition) if definition else {}),
     )
-    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, f"/api/enrollment-groups/{group}")
+    location = f"/api/enrollment-groups/{group}"
+    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, _etag(described))
+
+
+def _etag(described: Mapping[str, Any]) -> dict[str, str]:
+    return {"ETag": preconditions.quoted(described["etag"])} if described.get("etag") else {}
 
 
 @_endpoint("GET", "enrollment-groups/{id}/registrations", parameters=_PAGING)
@@ -386,6 +402,58 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
         _group_id(request), size=_page_size(request), continuation=request.params.get("continuationToken")
     )
     return _page(items, following)
+
+
+# --- individual enrollments ---
+
+
+@_endpoint("GET", "enrollments/{registrationId}")
+async def get_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show the individual enrollment of a device, as DPS holds it; its ETag guards changes."""
+    entry = await services.individual_enrollments.get(_registration_id(request))
+    return _json(entry, headers=_etag(entry))
+
+
+@_endpoint(
+    "PUT",
+    "enrollments/{registrationId}",
+    success=(200, "changed; 201 if it was created"),
+    body=IndividualEnrollmentDefinition,
+)
+async def put_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Create the individual enrollment of a device, or change it; If-Match guards the change."""
+    registration_id = _registration_id(request)
+    definition = parse(IndividualEnrollmentDefinition, _body(request, optional=True))
+    if_match = await _enrollment_expected(services, request, registration_id)
+    entry, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
+    return _json(entry, HTTPStatus.CREATED if created else HTTPStatus.OK, _etag(entry))
+
+
+@_endpoint("POST", "enrollments/{registrationId}/disable", success=(200, "shut out of DPS"))
+async def disable_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
+    registration_id = _registration_id(request)
+    if_match = await _enrollment_expected(services, request, registration_id)
+    entry = await services.individual_enrollments.disable(registration_id, if_match=if_match)
+    return _json(entry, headers=_etag(entry))
+
+
+@_endpoint("DELETE", "enrollments/{registrationId}", success=(204, "there is none; a group decides"))
+async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""
+    registration_id = _registration_id(request)
+    if_match = await _enrollment_expected(services, request, registration_id)
+    await services.individual_enrollments.delete(registration_id, if_match=if_match)
+    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _enrollment_expected(services: Services, request: func.HttpRequest, registration_id: str) -> str | None:
+    """Check the request's conditions, if it has any."""
+    if not (request.headers.get("If-Match") or request.headers.get("If-None-Match")):
+        return None
+    entry = await services.individual_enrollments.find(registration_id)
+    what = f"the individual enrollment {registration_id!r}"
+    return preconditions.check(request.headers, what, entry["etag"] if entry else None)
 
 
 # --- orders and devices ---

@@ -21,3 +21,10 @@ async def crl_publication(timer: func.TimerRequest) -> None:
     """Publish a new CRL of every CA; daily at 03:40 UTC."""
     published = await services().revocation_lists.publish_all()
     log.info("CRL publication (late: %s): %d lists", timer.past_due, published)
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="0 */10 * * * *")
+async def rollover_sweep(timer: func.TimerRequest) -> None:
+    """Carry on broken-off rollovers, and retire issuing CAs whose last certificate has ended; every ten minutes."""
+    states = await services().rollovers.sweep()
+    log.info("rollover sweep (late: %s): %s", timer.past_due, {state.value: count for state, count in states.items()})

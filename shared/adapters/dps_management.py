@@ -39,6 +39,21 @@ class UploadedAuthority:
     thumbprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedAuthority:
+    """A CA certificate whose key's possession was proved to the DPS.
+
+    Attributes:
+        name: under which ``caReferences`` name it.
+        thumbprint: SHA-1, upper-case hexadecimal.
+        certificate: DER or PEM, where the service gives it.
+    """
+
+    name: str
+    thumbprint: str
+    certificate: bytes | None
+
+
 class ProvisioningServiceAuthorities:
     """CA certificates of one DPS. A device is accepted only under a CA that is verified here."""
 
@@ -61,6 +76,22 @@ class ProvisioningServiceAuthorities:
             )
         except ResourceNotFoundError:
             return None
+
+    async def verified(self) -> list[VerifiedAuthority]:
+        """List the CA certificates that a device's chain may end at."""
+        with translated("CA certificates of the DPS"):
+            answer = await self._client.dps_certificate.list(self._resource.resource_group, self._resource.name)
+        return [
+            VerifiedAuthority(each.name or "", (held.thumbprint or "").upper(), held.certificate)
+            for each in answer.value or []
+            if (held := each.properties) and held.is_verified
+        ]
+
+    async def linked_hubs(self) -> tuple[str, ...]:
+        """List the host names of the hubs that are linked to the DPS."""
+        with translated("the DPS"):
+            answer = await self._client.iot_dps_resource.get(self._resource.name, self._resource.resource_group)
+        return tuple(hub.name for hub in answer.properties.iot_hubs or [] if hub.name)
 
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
         """Upload a CA certificate, not yet verified."""

@@ -40,11 +40,11 @@ class ProvisioningService:
         with translated(f"enrollment group {group_id!r}"):
             return dict(await self._client.enrollment_group.create_or_update(group_id, dict(group), if_match=etag))
 
-    async def delete_group(self, group_id: str) -> None:
-        """Delete a group, if it exists. Its devices stay in their hubs."""
+    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
+        """Delete a group, if it exists, and if it has this ETag. Its devices stay in their hubs."""
         try:
             with translated(f"enrollment group {group_id!r}"):
-                await self._client.enrollment_group.delete(group_id)
+                await self._client.enrollment_group.delete(group_id, if_match=etag)
         except NotFound:
             return
 
@@ -73,26 +73,27 @@ class ProvisioningService:
         await self._enroll(registration_id, certificate, status="enabled")
 
     async def _enroll(self, registration_id: str, certificate: x509.Certificate, *, status: str) -> None:
+        present = await self.get_enrollment(registration_id)
         enrollment = {
-            "registrationId": registration_id,
-            "deviceId": registration_id,
-            "attestation": {
-                "type": "x509",
-                "x509": {"clientCertificates": {"primary": {"certificate": _pem(certificate)}}},
-            },
+            **(present or {"registrationId": registration_id, "deviceId": registration_id}),
+            "attestation": leaf_attestation(_pem(certificate)),
             "provisioningStatus": status,
         }
-        present = await self.get_enrollment(registration_id)
+        await self.put_enrollment(enrollment, etag=ANY_VERSION if present else None)
+
+    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
+        """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
+        registration_id = enrollment["registrationId"]
         with translated(f"individual enrollment {registration_id!r}"):
-            await self._client.enrollment.create_or_update(
-                registration_id, enrollment, if_match=ANY_VERSION if present else None
+            return dict(
+                await self._client.enrollment.create_or_update(registration_id, dict(enrollment), if_match=etag)
             )
 
-    async def delete_enrollment(self, registration_id: str) -> None:
-        """Delete an individual enrollment, if it exists: the device belongs to its group again."""
+    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
+        """Delete an individual enrollment, if it exists and has this ETag: the device belongs to its group again."""
         try:
             with translated(f"individual enrollment {registration_id!r}"):
-                await self._client.enrollment.delete(registration_id)
+                await self._client.enrollment.delete(registration_id, if_match=etag)
         except NotFound:
             return
 
@@ -143,6 +144,21 @@ def x509_attestation(primary: x509.Certificate, secondary: x509.Certificate | No
                 if certificate is not None
             }
         },
+    }
+
+
+def reference_attestation(primary: str, secondary: str | None = None) -> dict[str, Any]:
+    """Give the attestation of a group by names of CA certificates that are verified in the DPS (``caReferences``)."""
+    names = {"primary": primary, **({"secondary": secondary} if secondary else {})}
+    return {"type": "x509", "x509": {"caReferences": names}}
+
+
+def leaf_attestation(primary: str, secondary: str | None = None) -> dict[str, Any]:
+    """Give the attestation of one device by its own certificates in PEM (DPS: ``clientCertificates``)."""
+    certificates = {"primary": primary, **({"secondary": secondary} if secondary else {})}
+    return {
+        "type": "x509",
+        "x509": {"clientCertificates": {place: {"certificate": pem} for place, pem in certificates.items()}},
     }
 
 

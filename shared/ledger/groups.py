@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from shared.contracts import KeyCustody
 from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
@@ -23,6 +27,48 @@ class GroupState(StrEnum):
     DELETED = "deleted"
 
 
+class RolloverState(StrEnum):
+    """Stages of a rollover."""
+
+    PREPARING = "preparing"
+    ROLLING = "rolling"
+    RETIRED = "retired"
+
+
+class Rollover(BaseModel):
+    """The change from one issuing CA to the next.
+
+    Attributes:
+        source: name of the CA that is leaving.
+        target: name of the CA that takes over.
+        state: ``preparing`` until new certificates come from the target, ``rolling`` while certificates of the source
+            are in use, then ``retired``.
+        request: id of the request that asked for it.
+        parent: name of the CA that the target is made under; ``None`` if it was there.
+        custody: where the target's key is to be, likewise.
+        rolling_since: when the target took over.
+        problem: why the last attempt to go on did not succeed.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+    source: str
+    target: str
+    state: RolloverState
+    request: str
+    started_at: datetime
+    parent: str | None = None
+    custody: KeyCustody | None = None
+    rolling_since: datetime | None = None
+    retired_at: datetime | None = None
+    problem: str | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether DPS may hold both CAs."""
+        return self.state is not RolloverState.RETIRED
+
+
 class GroupRecord(Record):
     """One enrollment group.
 
@@ -31,7 +77,10 @@ class GroupRecord(Record):
         previous_issuer: name of the CA it took over from, whose certificates DPS still accepts.
         generation: how often the issuing CA was made for this group; names the next one.
         last_request: id of the request that led to this state.
+        rollover: the last one, or the one under way.
     """
+
+    documents: ClassVar[frozenset[str]] = frozenset({"rollover"})
 
     enrollment_group: str
     state: GroupState
@@ -40,6 +89,7 @@ class GroupRecord(Record):
     last_request: str
     previous_issuer: str | None = None
     generation: int = 1
+    rollover: Rollover | None = None
 
 
 class Groups:

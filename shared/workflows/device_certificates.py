@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -16,7 +17,7 @@ from cryptography import x509
 from shared.adapters.dps_device import ClientCredentials
 from shared.adapters.storage import StoredBlob
 from shared.contracts import CertificateKind
-from shared.errors import Gone, NotFound, Rejected
+from shared.errors import Deferred, Gone, NotFound, Rejected
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.devices import CertificateSummary
 from shared.ledger.expiry import DueNotice, Notice
@@ -29,7 +30,7 @@ from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime
 
     from shared.adapters.storage import Blobs
     from shared.adapters.vault import VaultSecrets
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 BUNDLES = "bundles"
 """Container of the bundles."""
 
+DECISION_HOLDS = timedelta(seconds=30)
+"""So long after a group's issuing CA was looked up it is used for signing."""
+
 _JSON = "application/json"
 
 
@@ -60,6 +64,7 @@ class DeviceCertificateRequest:
         csr: the device's own request in PEM; without it the service makes the key.
         key_algorithm: of a service-made key.
         field: path of the CSR in the request, for error messages.
+        decided_at: when the group's issuing CA was looked up; ``None`` where the request itself names the CA.
     """
 
     registration_id: str
@@ -71,6 +76,7 @@ class DeviceCertificateRequest:
     enrollment_group: str | None = None
     predecessor: str | None = None
     field: str = "csr"
+    decided_at: datetime | None = None
 
     @property
     def bundle(self) -> str:
@@ -213,7 +219,8 @@ class DeviceCertificates:
             now=self.clock(),
             urls=self.authorities.distribution_points(authority),
         )
-        known = await self.certificates.reserve(reserved)
+        known = await self.certificates.reserve(reserved, until=self.clock() + request.validity)
+        self._check_still_decided(request)
         certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
         self._check(request, certificate, authority)
         password = new_password() if key else None
@@ -236,6 +243,19 @@ class DeviceCertificates:
             return await self._found(request, committed)
         await self._book(request, bundle, known)
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
+
+    def _check_still_decided(self, request: DeviceCertificateRequest) -> None:
+        """Sign nothing by a decision that may be outdated: a CA is retired when none of its certificates are left.
+
+        The certificate stands among those in force now. So a rollover that waits longer than this before it looks
+        sees every certificate that the old CA signs.
+        """
+        if request.decided_at is not None and self.clock() - request.decided_at > DECISION_HOLDS:
+            raise Deferred(
+                f"the certificate of {request.registration_id!r} took too long to prepare; its issuing CA is looked up "
+                "anew",
+                retry_after=timedelta(seconds=1),
+            )
 
     async def _key(self, request: DeviceCertificateRequest) -> tuple[PrivateKey | None, PublicKey]:
         if request.csr is not None:
@@ -266,6 +286,7 @@ class DeviceCertificates:
         """Go on with what was committed before, by this worker or another."""
         known = await self.certificates.get(bundle.summary.serial_number)
         if known is not None and known.record.state is CertificateState.RESERVED:
+            await self.certificates.enter_in_force(known.record, until=bundle.summary.not_after)
             await self._book(request, bundle, known)
         return await self._opened(bundle)
 

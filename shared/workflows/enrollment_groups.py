@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives import hashes
-
-from shared.adapters.dps_service import x509_attestation
+from shared.adapters.dps_service import reference_attestation, x509_attestation
 from shared.contracts import CertificateKind, EventType, GroupAction, KeyCustody
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupRecord, GroupState
+from shared.pki import names
 from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.dps_entries import (
+    busy,
+    change_entry,
+    check_etag,
+    check_hubs,
+    check_references,
+    same_attestation,
+    with_references,
+    with_settings,
+)
 from shared.workflows.requests import once
+from shared.workflows.rollovers import summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cryptography import x509
-
+    from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
-    from shared.contracts import EnrollmentGroupDefinition, EnrollmentGroupRequest
+    from shared.contracts import CaReferences, EnrollmentGroupDefinition, EnrollmentGroupRequest
     from shared.ledger.groups import Groups
+    from shared.ledger.issuers import IssuerRecord
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.dps_entries import Entry
     from shared.workflows.events import Clock, Outbox
+    from shared.workflows.rollovers import Rollovers
 
 GROUP_LIMIT = 100
 """X.509 enrollment groups of one DPS (Microsoft: "Azure IoT DPS limits")."""
@@ -44,7 +55,9 @@ class EnrollmentGroups:
     groups: Groups
     requests: Requests
     authorities: CertificateAuthorities
+    rollovers: Rollovers
     provisioning: ProvisioningService
+    resource: ProvisioningServiceAuthorities | None
     outbox: Outbox
     settings: Settings
     clock: Clock
@@ -84,13 +97,50 @@ class EnrollmentGroups:
     # --- create ---
 
     async def _create(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        # Before anything is recorded: a request that names no CA to sign with must leave no trace.
-        await self.authorities.load(request.issuer or self.settings.root_authority)
-        known = await self._claim(request)
-        issuer = await self._issuer(request, known.record.generation)
-        certificate = (await self.authorities.load(issuer)).certificate
-        await self._put_new(_body(request.enrollment_group, request, certificate), certificate)
+        # Before anything is recorded: a request that can't be carried out must leave no trace.
+        await self.check(request)
+        if request.ca_references is not None:
+            issuer = await self._issuer_below(request.ca_references, request.issuer)
+            known = await self._claim(request)
+            references = request.ca_references
+            attestation = reference_attestation(references.primary, references.secondary)
+        else:
+            await self.authorities.load(request.issuer or self.settings.root_authority)
+            known = await self._claim(request)
+            issuer = await self._issuer(request, known.record.generation)
+            attestation = x509_attestation((await self.authorities.load(issuer)).certificate)
+        await self._put_new(_body(request.enrollment_group, request, attestation))
         return await self._entered(known, request, state=GroupState.ENABLED, issuer=issuer, previous_issuer=None)
+
+    async def check(self, definition: EnrollmentGroupDefinition) -> None:
+        """Check what a definition names in the DPS.
+
+        Raises:
+            Rejected: a hub is not linked, or a CA not verified.
+        """
+        await check_hubs(self.resource, definition)
+        await check_references(self.resource, definition.ca_references)
+
+    async def _issuer_below(self, references: CaReferences, named: str | None) -> str:
+        """Find the CA that signs for a group of referred CAs; empty if its devices have certificates from elsewhere."""
+        if named is None:
+            try:
+                referred = await self.authorities.get(references.primary)
+            except NotFound:
+                return ""
+            return referred.name if _signs_devices(referred) else ""
+        accepted = [references.primary, *([references.secondary] if references.secondary else [])]
+        issuer, chain = await self.authorities.get(named), (await self.authorities.load(named)).chain
+        verified = await self.resource.verified() if self.resource else []
+        thumbprints = {each.thumbprint for each in verified if each.name in accepted}
+        below = not self.resource or bool(thumbprints & {names.thumbprint(each) for each in chain})
+        if not _signs_devices(issuer) or not below:
+            raise Rejected.because(
+                f"{named!r} is to sign for a group that accepts what stands under {' or '.join(accepted)}, and it is "
+                f"no issuing CA of these: its chain is {', '.join(names.common_name(each.subject) for each in chain)}",
+                field="issuer",
+            )
+        return named
 
     async def _claim(self, request: EnrollmentGroupRequest) -> Versioned[GroupRecord]:
         """Take the group's id for this request, or find that an earlier attempt took it."""
@@ -103,7 +153,7 @@ class EnrollmentGroups:
             # An earlier request did not get to its end; this one carries it on.
             taken = await self.groups.replace(known, known.record.changed(last_request=request.request_id))
             if taken is None:
-                raise _busy(request.enrollment_group)
+                raise busy(request.enrollment_group)
             return taken
         raise Conflict.because(
             f"the enrollment group {request.enrollment_group!r} exists; change it with action 'update'",
@@ -129,95 +179,90 @@ class EnrollmentGroups:
         )
         made = await (self.groups.replace(deleted, record) if deleted else self.groups.insert(record))
         if made is None:
-            raise _busy(request.enrollment_group)
+            raise busy(request.enrollment_group)
         return made
 
     async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
         """Find the group's issuing CA by its name, or make one: under the CA that is named, or under the root."""
+        name, definition = await self._wanted_issuer(request, generation)
+        if definition is not None:
+            await self.authorities.ensure(definition, cause=request.request_id)
+        return name
+
+    async def _wanted_issuer(
+        self, request: EnrollmentGroupRequest, generation: int
+    ) -> tuple[str, AuthorityDefinition | None]:
+        """Give the name of the issuing CA that is asked for, and what it is to be if it has to be made."""
         parent = self.settings.root_authority
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
-            if named.kind is CertificateKind.INTERMEDIATE and named.path_length == 0:
-                return named.name
+            if _signs_devices(named):
+                return named.name, None
             parent = named.name
-        name = issuer_name(request.enrollment_group, generation)
         definition = AuthorityDefinition(
-            name=name,
+            name=issuer_name(request.enrollment_group, generation),
             kind=CertificateKind.INTERMEDIATE,
             parent=parent,
             enrollment_group=request.enrollment_group,
             custody=request.custody or KeyCustody(self.settings.issuing_custody),
         )
-        await self.authorities.ensure(definition, cause=request.request_id)
-        return name
+        return definition.name, definition
 
-    async def _put_new(self, body: dict[str, Any], certificate: x509.Certificate) -> None:
+    async def _put_new(self, body: dict[str, Any]) -> None:
         """Create the group in DPS, unless an earlier attempt did."""
         try:
             await self.provisioning.put_group(body)
         except (Conflict, PreconditionFailed):
             present = await self.provisioning.get_group(body["enrollmentGroupId"])
-            if present is None or _primary_thumbprint(present) != _sha256(certificate):
+            if present is None or not same_attestation(present, body):
                 raise
 
     # --- changes ---
 
     async def _update(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        for field, value in (("issuer", request.issuer), ("custody", request.custody)):
-            if value is not None:
-                raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field=field)
         known = await self._known(request.enrollment_group)
-        await self._change(request.enrollment_group, lambda group: {**group, **_settable(request)})
-        return await self._entered(known, request)
+        changes = {}
+        if request.ca_references is not None:
+            signing = request.issuer or known.record.issuer or None
+            changes["issuer"] = await self._issuer_below(request.ca_references, signing)
+        else:
+            for field, value in (("issuer", request.issuer), ("custody", request.custody)):
+                if value is not None:
+                    raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field=field)
+        await self.check(request)
+        await self._change(request, lambda entry: _updated(entry, request))
+        return await self._entered(known, request, **changes)
+
+    async def _change(self, request: EnrollmentGroupRequest, change: Callable[[Entry], Entry]) -> None:
+        await change_entry(self.provisioning, request.enrollment_group, change, if_match=request.if_match)
 
     async def _switch(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
         state = GroupState.ENABLED if request.action is GroupAction.ENABLE else GroupState.DISABLED
-        await self._change(request.enrollment_group, lambda group: {**group, "provisioningStatus": state.value})
+        await self._change(request, lambda entry: {**entry, "provisioningStatus": state.value})
         return await self._entered(known, request, state=state)
 
     async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        """Let a new issuing CA take over. DPS accepts certificates of both (Microsoft: "How to roll certificates")."""
+        """Let a new issuing CA take over; see :mod:`shared.workflows.rollovers`."""
         known = await self._known(request.enrollment_group)
-        if known.record.last_request == request.request_id:
-            return known.record
-        await self._check_rolled_out(known.record)
-        generation = known.record.generation + 1
-        name = await self._issuer(request, generation)
-        new = (await self.authorities.load(name)).certificate
-        old = (await self.authorities.load(known.record.issuer)).certificate
-        await self._change(request.enrollment_group, lambda group: {**group, "attestation": x509_attestation(old, new)})
-        return await self._entered(
-            known, request, issuer=name, previous_issuer=known.record.issuer, generation=generation
+        name, definition = await self._wanted_issuer(request, known.record.generation + 1)
+        return await self.rollovers.roll(
+            known, request.request_id, target=name, definition=definition, if_match=request.if_match
         )
-
-    async def _check_rolled_out(self, record: GroupRecord) -> None:
-        """Refuse a roll that would push out a CA whose certificates are in the field: DPS holds two at a time."""
-        if record.previous_issuer is None:
-            return
-        previous = await self.authorities.get(record.previous_issuer)
-        if previous.not_after is not None and previous.not_after > self.clock():
-            raise Conflict.because(
-                f"the last roll is not over: certificates of {previous.name!r} are valid until "
-                f"{previous.not_after:%Y-%m-%d}, and DPS holds two issuing CAs of a group at a time",
-                field="action",
-            )
 
     async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
-        await self.provisioning.delete_group(request.enrollment_group)
+        entry = await self.provisioning.get_group(request.enrollment_group)
+        if entry is not None:
+            check_etag(f"the enrollment group {request.enrollment_group!r}", entry["etag"], request.if_match)
+            await self._delete_entry(request.enrollment_group, entry["etag"] if request.if_match else None)
         return await self._entered(known, request, state=GroupState.DELETED)
 
-    async def _change(self, group_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        group = await self.provisioning.get_group(group_id)
-        if group is None:
-            raise NotFound.because(
-                f"the enrollment group {group_id!r} is gone from the DPS; create it anew", field="enrollmentGroup"
-            )
+    async def _delete_entry(self, group_id: str, etag: str | None) -> None:
         try:
-            await self.provisioning.put_group(change(group), etag=group["etag"])
+            await self.provisioning.delete_group(group_id, etag=etag)
         except PreconditionFailed as changed:
-            raise _busy(group_id) from changed
+            raise busy(group_id) from changed
 
     async def _known(self, group_id: str) -> Versioned[GroupRecord]:
         known = await self.groups.get(group_id)
@@ -230,7 +275,7 @@ class EnrollmentGroups:
     ) -> GroupRecord:
         record = known.record.changed(updated_at=self.clock(), last_request=request.request_id, **changes)
         if await self.groups.replace(known, record) is None:
-            raise _busy(request.enrollment_group)
+            raise busy(request.enrollment_group)
         return record
 
     # --- reading ---
@@ -242,7 +287,13 @@ class EnrollmentGroups:
             NotFound: there is none.
         """
         record = (await self._known(group_id)).record
-        return {**_summary(record), "provisioningService": await self.provisioning.get_group(group_id)}
+        entry = await self.provisioning.get_group(group_id)
+        return {
+            **_summary(record),
+            "rollover": await self.rollovers.describe(record),
+            "etag": entry["etag"] if entry else None,
+            "provisioningService": entry,
+        }
 
     async def list_groups(self) -> list[dict[str, Any]]:
         """List all groups."""
@@ -264,45 +315,24 @@ def issuer_name(group_id: str, generation: int) -> str:
     return f"{plain}-ca{generation}"
 
 
-def _settable(definition: EnrollmentGroupDefinition) -> dict[str, Any]:
-    """Give what a request sets, in the DPS's own terms."""
-    body: dict[str, Any] = {}
-    if definition.allocation_policy is not None:
-        body["allocationPolicy"] = definition.allocation_policy
-    if definition.iot_hubs is not None:
-        body["iotHubs"] = list(definition.iot_hubs)
-    if definition.initial_twin is not None:
-        twin = definition.initial_twin
-        body["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.properties.desired}}
-    if definition.reprovision_policy is not None:
-        body["reprovisionPolicy"] = definition.reprovision_policy.model_dump(by_alias=True)
-    return body
+def _signs_devices(authority: IssuerRecord) -> bool:
+    return authority.kind is CertificateKind.INTERMEDIATE and authority.path_length == 0
 
 
-def _body(group_id: str, definition: EnrollmentGroupDefinition, certificate: x509.Certificate) -> dict[str, Any]:
-    return {
+def _updated(entry: Entry, request: EnrollmentGroupRequest) -> Entry:
+    changed = with_settings(entry, request)
+    return with_references(changed, request.ca_references) if request.ca_references else changed
+
+
+def _body(group_id: str, definition: EnrollmentGroupDefinition, attestation: dict[str, Any]) -> Entry:
+    defaults = {
         "enrollmentGroupId": group_id,
-        "attestation": x509_attestation(certificate),
+        "attestation": attestation,
         "provisioningStatus": "enabled",
         "allocationPolicy": "hashed",
         "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
-        **_settable(definition),
     }
-
-
-def _primary_thumbprint(group: dict[str, Any]) -> str:
-    primary = group["attestation"]["x509"]["signingCertificates"]["primary"]
-    return str(primary["info"]["sha256Thumbprint"]).lower()
-
-
-def _sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex()
-
-
-def _busy(group_id: str) -> Deferred:
-    return Deferred(
-        f"the enrollment group {group_id!r} is being changed by someone else", retry_after=timedelta(seconds=2)
-    )
+    return with_settings(defaults, definition)
 
 
 def _summary(record: GroupRecord) -> dict[str, Any]:
@@ -311,5 +341,6 @@ def _summary(record: GroupRecord) -> dict[str, Any]:
         "state": record.state,
         "issuer": record.issuer,
         "previousIssuer": record.previous_issuer,
+        "rollover": summary(record.rollover) if record.rollover else None,
         "updatedAt": record.updated_at,
     }

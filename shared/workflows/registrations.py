@@ -113,6 +113,7 @@ class Registrations:
     async def _issue(
         self, line: OrderLine, device: Versioned[DeviceRecord], *, resumed: bool
     ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
+        decided_at = self.clock()
         group = await self.usable_group(line.enrollment_group)
         request = DeviceCertificateRequest(
             registration_id=device.record.registration_id,
@@ -123,6 +124,7 @@ class Registrations:
             key_algorithm=line.key_algorithm,
             enrollment_group=line.enrollment_group,
             field=f"devices[{line.line}].csr",
+            decided_at=decided_at,
         )
         issued = await self.device_certificates.issue(request, resumed=resumed)
         return await self.enter_issued(device, issued, request.bundle), issued
@@ -193,6 +195,12 @@ class Registrations:
         if known.record.state is GroupState.DISABLED:
             raise Conflict.because(
                 f"the enrollment group {group_id!r} is disabled; enable it before new devices can join",
+                field="enrollmentGroup",
+            )
+        if not known.record.issuer:
+            raise Conflict.because(
+                f"the enrollment group {group_id!r} attests by caReferences and has no issuing CA, so its devices get "
+                "their certificates elsewhere; order for a group that has one",
                 field="enrollmentGroup",
             )
         return known.record

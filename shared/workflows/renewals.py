@@ -71,6 +71,7 @@ class Renewals:
             )
 
     async def _issue(self, device: DeviceRecord, request: RenewalRequest) -> IssuedCertificate:
+        decided_at = self.clock()
         group = await self.registrations.usable_group(device.enrollment_group or "")
         return await self.device_certificates.issue(
             DeviceCertificateRequest(
@@ -81,6 +82,7 @@ class Renewals:
                 csr=request.csr,
                 enrollment_group=device.enrollment_group,
                 predecessor=device.certificate.serial_number if device.certificate else None,
+                decided_at=decided_at,
             ),
             resumed=True,
         )

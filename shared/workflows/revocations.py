@@ -214,7 +214,7 @@ class Revocations:
             )
         await self.certificates.reinstate(known.record.issuer, serial_number, self.clock())
         await self.revocation_lists.publish(known.record.issuer)
-        await self.provisioning.delete_enrollment(record.registration_id)
+        await self._readmit(record, known.record)
         if record.assigned_hub and record.device_id:
             await self.hubs.set_enabled(record.assigned_hub, record.device_id, enabled=True, reason="reinstated")
         if record.state is DeviceState.REVOKED:
@@ -224,6 +224,14 @@ class Revocations:
             known.record.changed(state=CertificateState.ACTIVE, revoked_at=None, revocation_reason=None)
         )
         await self._announce(EventType.DEVICE_REINSTATED, record, request, {})
+
+    async def _readmit(self, device: DeviceRecord, certificate: CertificateRecord) -> None:
+        """Let a device in again: by its group, or by its own enrollment where a group would let in too much."""
+        if device.readmitted or device.enrollment_group is None:
+            leaf = x509.load_pem_x509_certificate((certificate.pem or "").encode())
+            await self.provisioning.admit_only(device.registration_id, leaf)
+        else:
+            await self.provisioning.delete_enrollment(device.registration_id)
 
     async def _announce(
         self, kind: EventType, device: DeviceRecord, request: RevocationRequest, details: dict[str, object]

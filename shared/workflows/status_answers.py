@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.contracts import CertificateKind
-from shared.ledger.certificates import CertificateRecord, CertificateState
+from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.pki import names, ocsp
 from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
 from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest
@@ -87,7 +86,7 @@ class StatusAnswers:
         serial = new_serial_number()
         reserved = CertificateRecord(
             serial_number=names.serial_text(serial),
-            kind=CertificateKind.OCSP_RESPONDER,
+            kind=InternalKind.OCSP_RESPONDER,
             state=CertificateState.RESERVED,
             subject=subject,
             issuer=authority.name,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
 from shared.adapters.storage import StoredBlob
+from shared.errors import Conflict, PreconditionFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -21,15 +26,17 @@ class FakeRow:
 
 @dataclass
 class FakeTable:
-    """A table in memory. Of OData it knows what the queries of the test's subject need: a comparison of partitions."""
+    """A table in memory. Of OData it knows what the queries of the test's subject need: comparisons joined by and."""
 
     rows: dict[tuple[str, str], FakeRow] = field(default_factory=dict)
     writes: int = 0
+    step: Callable[[], None] = lambda: None
 
     def _store(self, values: Mapping[str, Any]) -> str:
         self.writes += 1
         etag = f"v{self.writes}"
         self.rows[values["PartitionKey"], values["RowKey"]] = FakeRow(dict(values), etag)
+        self.step()
         return etag
 
     async def get(self, partition: str, row: str) -> FakeRow | None:
@@ -59,11 +66,8 @@ class FakeTable:
         self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
     ) -> AsyncIterator[FakeRow]:
         del select
-        name, operator, parameter = condition.split()
-        value = str(parameters[parameter.removeprefix("@")])
-        compare: Callable[[str, str], bool] = {"eq": str.__eq__, "le": str.__le__}[operator]
         for row in sorted(self.rows.values(), key=lambda row: (row.values["PartitionKey"], row.values["RowKey"])):
-            if compare(row.values[name], value):
+            if all(_holds(row, term, parameters) for term in condition.split(" and ")):
                 yield row
 
     async def page(
@@ -71,6 +75,12 @@ class FakeTable:
     ) -> tuple[list[FakeRow], str | None]:
         del condition, parameters, size, continuation
         return list(self.rows.values()), None
+
+
+def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
+    name, comparison, parameter = term.split()
+    compare: Callable[[Any, Any], bool] = {"eq": operator.eq, "le": operator.le, "ge": operator.ge}[comparison]
+    return compare(row.values[name], parameters[parameter.removeprefix("@")])
 
 
 @dataclass
@@ -114,6 +124,94 @@ class FakeQueues:
     """Remembers what was sent."""
 
     sent: list[tuple[str, dict[str, Any], timedelta | None]] = field(default_factory=list)
+    step: Callable[[], None] = lambda: None
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
         self.sent.append((queue, json.loads(text), delay))
+        self.step()
+
+
+class Killed(BaseException):
+    """What a process ends of: nothing in it gets to handle this."""
+
+
+@dataclass
+class Trap:
+    """Kills after so many steps; ``None`` for never."""
+
+    after: int | None = None
+    steps: int = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps == self.after:
+            raise Killed
+
+
+@dataclass
+class FakeProvisioning:
+    """The entries of a DPS in memory, under ETags."""
+
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    enrollments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    registrations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    writes: int = 0
+    step: Callable[[], None] = lambda: None
+
+    def _put(self, entries: dict[str, dict[str, Any]], key: str, body: Mapping[str, Any], etag: str | None) -> Any:
+        present = entries.get(key)
+        if present is not None and etag is None:
+            raise Conflict.because(f"{key!r} exists")
+        if etag is not None and (present is None or etag not in {"*", present["etag"]}):
+            raise PreconditionFailed.because(f"{key!r} has another ETag")
+        self.writes += 1
+        entries[key] = {**_with_info(body), "etag": f'"{self.writes}"'}
+        self.step()
+        return entries[key]
+
+    async def get_group(self, group_id: str) -> dict[str, Any] | None:
+        return self.groups.get(group_id)
+
+    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> Any:
+        return self._put(self.groups, group["enrollmentGroupId"], group, etag)
+
+    async def delete_group(self, group_id: str) -> None:
+        self.groups.pop(group_id, None)
+        self.step()
+
+    async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
+        for group in self.groups.values():
+            yield group
+
+    async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
+        return self.enrollments.get(registration_id)
+
+    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> Any:
+        return self._put(self.enrollments, enrollment["registrationId"], enrollment, etag)
+
+    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
+        present = self.enrollments.get(registration_id)
+        if present is not None and etag not in {None, "*", present["etag"]}:
+            raise PreconditionFailed.because(f"{registration_id!r} has another ETag")
+        self.enrollments.pop(registration_id, None)
+
+    async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
+        return self.registrations.get(registration_id)
+
+
+def _with_info(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the certificates of an entry as DPS does."""
+    attestation = {
+        kind: {
+            place: {**held, "info": {"sha256Thumbprint": _sha256(held["certificate"])}}
+            for place, held in certificates.items()
+        }
+        if kind != "caReferences" and certificates
+        else certificates
+        for kind, certificates in body["attestation"]["x509"].items()
+    }
+    return {**body, "attestation": {"type": "x509", "x509": attestation}}
+
+
+def _sha256(pem: str) -> str:
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex().upper()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
-from shared.errors import Gone, Rejected
+from shared.errors import Deferred, Gone, Rejected
 from shared.ledger.certificates import Certificates, CertificateState
 from shared.ledger.expiry import ExpiryIndex
 from shared.pki.issuance import DistributionPoints
 from shared.threads import ThreadPool
 from shared.workflows.certificate_authorities import LoadedAuthority
-from shared.workflows.device_certificates import DeviceCertificateRequest, DeviceCertificates
+from shared.workflows.device_certificates import DECISION_HOLDS, DeviceCertificateRequest, DeviceCertificates
 from tests.unit.fakes import FakeBlobs, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
@@ -51,6 +51,7 @@ class FakeAuthorities:
 @dataclass
 class Scene:
     certificates: FakeTable = field(default_factory=FakeTable)
+    in_force: FakeTable = field(default_factory=FakeTable)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
 
@@ -60,7 +61,7 @@ class Scene:
         authorities: Any = FakeAuthorities()
         blobs: Any = self.blobs
         secrets: Any = self.secrets
-        ledger = Certificates(self.certificates, FakeTable())
+        ledger = Certificates(self.certificates, FakeTable(), self.in_force)
         return DeviceCertificates(
             authorities,
             ledger,
@@ -88,6 +89,26 @@ async def test_a_certificate_is_active_when_its_bundle_is_committed() -> None:
     assert issued.credentials is not None
     assert list(scene.secrets.secrets.values()) == [issued.credentials.password]
     assert issued.bundle.pfx is not None
+
+
+async def test_a_certificate_is_in_force_from_before_it_is_signed_until_it_is_abandoned() -> None:
+    """The index of its issuer holds what was committed; the signature that came second is taken out of it."""
+    scene = Scene()
+    await scene.subject.issue(wanted(), resumed=False)
+    await scene.subject.issue(wanted(), resumed=False)
+    active = [key for key, row in scene.certificates.rows.items() if row.values["state"] == CertificateState.ACTIVE]
+    assert list(scene.in_force.rows) == [("line-1-ca1", serial) for _, serial in active]
+
+
+async def test_nothing_is_signed_by_a_decision_that_may_be_outdated() -> None:
+    """Too long after the group's CA was looked up the attempt begins anew, before anything is signed."""
+    scene = Scene()
+    request = replace(wanted(), decided_at=NOW - DECISION_HOLDS - timedelta(seconds=1))
+    with pytest.raises(Deferred, match="took too long to prepare; its issuing CA is looked up anew"):
+        await scene.subject.issue(request, resumed=False)
+    assert scene.states() == [CertificateState.RESERVED]
+    await scene.subject.issue(replace(wanted(), decided_at=NOW - DECISION_HOLDS), resumed=False)
+    assert scene.states() == [CertificateState.ACTIVE, CertificateState.RESERVED]
 
 
 async def test_who_comes_second_takes_what_the_first_committed() -> None:

@@ -20,7 +20,7 @@ SERIAL = "4" * 40
 class Fixture:
     def __init__(self, *, state: CertificateState = CertificateState.ACTIVE) -> None:
         self.queues: Any = FakeQueues()
-        self.certificates = Certificates(FakeTable(), FakeTable())
+        self.certificates = Certificates(FakeTable(), FakeTable(), FakeTable())
         self.devices = Devices(FakeTable())
         self.index = ExpiryIndex(FakeTable())
         self.state = state

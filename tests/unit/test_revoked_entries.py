@@ -39,7 +39,7 @@ class Scene:
 
     @property
     def ledger(self) -> Certificates:
-        return Certificates(FakeTable(), self.rows)
+        return Certificates(FakeTable(), self.rows, FakeTable())
 
     @property
     def subject(self) -> RevokedEntries:

@@ -1,0 +1,257 @@
+"""The entries of DPS: how one is changed (under the ETag it was read with), what can be set, and what is checked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from shared.adapters.dps_service import reference_attestation, x509_attestation
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reason, Rejected
+from shared.pki import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.adapters.dps_management import ProvisioningServiceAuthorities
+    from shared.adapters.dps_service import ProvisioningService
+    from shared.contracts import CaReferences, EntrySettings
+
+RETRY = timedelta(seconds=2)
+"""So long one waits for another writer."""
+
+type Entry = dict[str, Any]
+"""An entry in the service's own JSON."""
+
+
+async def read_entry(provisioning: ProvisioningService, group_id: str) -> Entry:
+    """Read a group's entry.
+
+    Raises:
+        NotFound: DPS does not have it.
+    """
+    entry = await provisioning.get_group(group_id)
+    if entry is None:
+        raise NotFound.because(
+            f"the enrollment group {group_id!r} is gone from the DPS; create it anew", field="enrollmentGroup"
+        )
+    return entry
+
+
+async def change_entry(
+    provisioning: ProvisioningService,
+    group_id: str,
+    change: Callable[[Entry], Entry],
+    *,
+    if_match: str | None = None,
+) -> None:
+    """Change a group's entry. One that would stay as it is is not written, so that its ETag stays as well.
+
+    Args:
+        provisioning: the DPS.
+        group_id: the group.
+        change: gives the new entry for the present one.
+        if_match: the ETag that the entry is expected to have; ``None`` for any.
+
+    Raises:
+        NotFound: DPS does not have it.
+        PreconditionFailed: it has another ETag than is expected.
+        Deferred: somebody else changed it meanwhile; the next try looks at what they made of it.
+    """
+    entry = await read_entry(provisioning, group_id)
+    changed = change(entry)
+    if changed == entry:
+        return  # also what an earlier attempt did, which has changed the ETag
+    check_etag(f"the enrollment group {group_id!r}", entry["etag"], if_match)
+    try:
+        await provisioning.put_group(changed, etag=entry["etag"])
+    except PreconditionFailed as error:
+        raise busy(group_id) from error
+
+
+def check_etag(what: str, present: str, expected: str | None) -> None:
+    """Compare an entry's ETag with the one that its writer has read.
+
+    Raises:
+        PreconditionFailed: they differ.
+    """
+    if expected is None or expected == "*" or expected.strip('"') == present.strip('"'):
+        return
+    raise PreconditionFailed.because(
+        f"{what} was changed since it was read: its ETag is {present.strip('"')!r}, and the request expects "
+        f"{expected.strip('"')!r}; read it again and decide anew",
+        field="ifMatch",
+    )
+
+
+def busy(group_id: str) -> Deferred:
+    """Tell that another writer was faster."""
+    return Deferred(f"the enrollment group {group_id!r} is being changed by someone else", retry_after=RETRY)
+
+
+# --- what can be set ---
+
+
+def with_settings(entry: Entry, settings: EntrySettings) -> Entry:
+    """Put what a request sets into an entry; what it leaves out stays."""
+    changed = dict(entry)
+    if settings.allocation_policy is not None:
+        changed["allocationPolicy"] = settings.allocation_policy
+        changed.pop("customAllocationDefinition", None)
+    if settings.custom_allocation is not None:
+        changed["customAllocationDefinition"] = settings.custom_allocation.model_dump(mode="json", by_alias=True)
+    if settings.iot_hubs is not None:
+        changed["iotHubs"] = list(settings.iot_hubs)
+    if settings.initial_twin is not None:
+        twin = settings.initial_twin
+        changed["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.properties.desired}}
+    if settings.reprovision_policy is not None:
+        changed["reprovisionPolicy"] = settings.reprovision_policy.model_dump(by_alias=True)
+    if settings.iot_edge is not None:
+        changed["capabilities"] = {"iotEdge": settings.iot_edge}
+    return changed
+
+
+async def check_hubs(resource: ProvisioningServiceAuthorities | None, settings: EntrySettings) -> None:
+    """See that a request's hubs are linked to the DPS, where its management API can be asked.
+
+    Raises:
+        Rejected: for each one that is not.
+    """
+    if resource is None or settings.iot_hubs is None:
+        return
+    linked = await resource.linked_hubs()
+    known = {hub.lower() for hub in linked}
+    reasons = [
+        Reason(f"iotHubs[{index}]", f"{hub!r} is not linked to the DPS; linked are {', '.join(sorted(linked))}")
+        for index, hub in enumerate(settings.iot_hubs)
+        if hub.lower() not in known
+    ]
+    if reasons:
+        raise Rejected(*reasons)
+
+
+async def check_references(resource: ProvisioningServiceAuthorities | None, references: CaReferences | None) -> None:
+    """See that what a request refers to is verified in the DPS, where its management API can be asked.
+
+    Raises:
+        Rejected: for each reference that is not.
+    """
+    if resource is None or references is None:
+        return
+    verified = {authority.name for authority in await resource.verified()}
+    given = {"primary": references.primary, "secondary": references.secondary}
+    reasons = [
+        Reason(
+            f"caReferences.{place}",
+            f"no CA certificate named {name!r} is verified in the DPS; verified are "
+            f"{', '.join(sorted(verified)) or 'none'}: upload it there and prove possession of its key",
+        )
+        for place, name in given.items()
+        if name is not None and name not in verified
+    ]
+    if reasons:
+        raise Rejected(*reasons)
+
+
+# --- which CAs a group accepts ---
+
+
+def references(entry: Entry) -> dict[str, str]:
+    """Give the names of the CA certificates by which a group attests; none if it holds the certificates itself."""
+    held = entry["attestation"]["x509"].get("caReferences") or {}
+    return {place: name for place, name in held.items() if name}
+
+
+def with_references(entry: Entry, wanted: CaReferences) -> Entry:
+    """Let a group attest by other CA certificates of the DPS.
+
+    Raises:
+        Conflict: it holds its issuing CA's certificate itself.
+    """
+    if not references(entry):
+        raise Conflict.because(
+            f"the enrollment group {entry['enrollmentGroupId']!r} holds the certificate of its issuing CA; that is "
+            "changed by action 'roll', and caReferences belong to a group created with them",
+            field="caReferences",
+        )
+    attestation = reference_attestation(wanted.primary, wanted.secondary)
+    if references(entry) == attestation["x509"]["caReferences"]:
+        return entry
+    return {**entry, "attestation": attestation}
+
+
+def signers(entry: Entry) -> tuple[str | None, str | None]:
+    """Give the SHA-256 thumbprints of a group's primary and secondary signing certificates."""
+    certificates = entry["attestation"]["x509"].get("signingCertificates") or {}
+    primary, secondary = (
+        str(held["info"]["sha256Thumbprint"]).upper() if (held := certificates.get(place)) else None
+        for place in ("primary", "secondary")
+    )
+    return primary, secondary
+
+
+def same_attestation(present: Entry, wanted: Entry) -> bool:
+    """Tell whether an entry as DPS gives it accepts what a new body asks for."""
+    certificates = wanted["attestation"]["x509"].get("signingCertificates") or {}
+    thumbprints = [
+        names.sha256_thumbprint(x509.load_pem_x509_certificate(held["certificate"].encode()))
+        for held in certificates.values()
+    ]
+    return references(present) == references(wanted) and [each for each in signers(present) if each] == thumbprints
+
+
+def check_alone(entry: Entry, certificate: x509.Certificate | None) -> None:
+    """See that a group accepts one CA, and no other.
+
+    Raises:
+        Conflict: it accepts others.
+    """
+    if references(entry):
+        raise Conflict.because(
+            f"the enrollment group {entry['enrollmentGroupId']!r} attests by caReferences; change them with action "
+            "'update'",
+            field="action",
+        )
+    present = signers(entry)
+    if certificate is None or present != (names.sha256_thumbprint(certificate), None):
+        raise _foreign(entry, present)
+
+
+def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
+    """Let a group accept the next CA beside the present one.
+
+    Raises:
+        Conflict: it accepts others than these, which may have devices.
+    """
+    present, wanted = signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
+    if present == wanted:
+        return entry
+    if present != (wanted[0], None):
+        raise _foreign(entry, present)
+    return {**entry, "attestation": x509_attestation(source, target)}
+
+
+def without_previous(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
+    """Let a group accept the CA that took over alone: it becomes primary, and the secondary place is free again.
+
+    Raises:
+        Conflict: it accepts others than these, which may have devices.
+    """
+    present, both = signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
+    if present == (both[1], None):
+        return entry
+    if present != both:
+        raise _foreign(entry, present)
+    return {**entry, "attestation": x509_attestation(target)}
+
+
+def _foreign(entry: Entry, present: tuple[str | None, str | None]) -> Rejected:
+    primary, secondary = (thumbprint or "none" for thumbprint in present)
+    return Conflict.because(
+        f"in the DPS the enrollment group {entry['enrollmentGroupId']!r} has other signing certificates than this app "
+        f"put there (SHA-256 of the primary {primary}, of the secondary {secondary}); replacing them could cut devices "
+        "off: put them right in the DPS first",
+        field="action",
+    )

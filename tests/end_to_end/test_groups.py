@@ -1,0 +1,258 @@
+"""Enrollment groups from outside: rollovers, changes under ETags, individual enrollments, previews, identities."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devstack.outside import REPOSITORY, Failed, until
+from tests.end_to_end.test_api import booted, ordered, wait_for_state
+
+if TYPE_CHECKING:
+    from devstack.outside import World
+    from devstack.stack import Stack
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+_SWEEP = """
+import asyncio, os, sys
+from datetime import datetime
+from shared.services import build
+from shared.settings import Settings
+
+async def sweep(at):
+    services = build(Settings.from_environment(os.environ), clock=lambda: at)
+    try:
+        return await services.rollovers.sweep()
+    finally:
+        await services.close()
+
+print(asyncio.run(sweep(datetime.fromisoformat(sys.argv[1])))["retired"])
+"""
+
+
+def retired_at(stack: Stack, at: datetime) -> int:
+    """Run the app's rollover sweep at another time, and give how many CAs it retired."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SWEEP, at.isoformat()],
+        cwd=REPOSITORY,
+        env={**os.environ, **stack.endpoints.environment(), **stack.settings()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"the sweep failed: {done.stderr[-2000:]}")
+    return int(done.stdout)
+
+
+def created(world: World, group: str, **definition: Any) -> dict[str, Any]:
+    """Create a group, and wait until it takes devices."""
+    answer = world.request("PUT", f"enrollment-groups/{group}", json=definition)
+    assert answer.status_code == 202, answer.text
+    return until(
+        f"{group} is enabled",
+        lambda: world.get(f"enrollment-groups/{group}", missing={}),
+        lambda body: body.get("state") == "enabled",
+    )
+
+
+def rejected(world: World, request_id: str) -> list[dict[str, str]]:
+    """Wait until a request was rejected, and give the reasons."""
+    found = until(
+        f"{request_id} is rejected",
+        lambda: [
+            event
+            for event in world.events("DeviceProvisioning.RequestRejected")
+            if event["correlationid"] == request_id
+        ],
+        bool,
+    )
+    reasons: list[dict[str, str]] = found[0]["data"]["reasons"]
+    return reasons
+
+
+def group_changes(world: World, group: str) -> list[str]:
+    return [
+        event["data"]["action"]
+        for event in world.events("DeviceProvisioning.EnrollmentGroupChanged")
+        if event["subject"] == group
+    ]
+
+
+def test_a_rollover_ends_when_the_old_ca_has_no_certificate_left(stack_and_world: tuple[Stack, World]) -> None:
+    """Devices of both CAs register all along; renewed and revoked away, the old CA leaves DPS, and a new roll may come."""
+    stack, world = stack_and_world
+    created(world, "over")
+    ordered(world, "over-1", "over-2", group="over")
+    renewing, old = booted(world, "over-1"), booted(world, "over-2")
+    world.post("enrollment-groups/over/roll")
+    rolling = until(
+        "the next CA signs", lambda: world.get("enrollment-groups/over"), lambda body: body["issuer"] == "over-ca2"
+    )
+    progress = {name: rolling["rollover"][name] for name in ("from", "to", "state", "certificatesLeft")}
+    assert progress == {"from": "over-ca1", "to": "over-ca2", "state": "rolling", "certificatesLeft": 2}
+    certificates = rolling["provisioningService"]["attestation"]["x509"]["signingCertificates"]
+    assert [certificates[place]["info"]["subjectName"].split(",")[0] for place in ("primary", "secondary")] == [
+        "CN=over-ca1",
+        "CN=over-ca2",
+    ]
+    world.request("POST", "enrollment-groups/over/roll", headers={"Idempotency-Key": "over-again"})
+    assert (
+        "a rollover of 'over' from 'over-ca1' to 'over-ca2' is under way" in rejected(world, "over-again")[0]["message"]
+    )
+
+    ordered(world, "over-3", group="over", order_id="order-over-3")
+    booted(world, "over-3")
+    old.register()
+    world.post("devices/over-1/renew", {})
+    wait_for_state(world, "over-1", "renewing")
+    renewing.take_bundle()
+    renewing.register()
+    wait_for_state(world, "over-1", "registered")
+    assert world.get("enrollment-groups/over")["rollover"]["certificatesLeft"] == 1
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    assert retired_at(stack, later) == 0
+    old.register()
+    world.post("devices/over-2/revoke", {"reason": "superseded"})
+    wait_for_state(world, "over-2", "revoked")
+    assert retired_at(stack, later) == 1
+
+    done = world.get("enrollment-groups/over")
+    assert (done["rollover"]["state"], done["rollover"]["certificatesLeft"], done["previousIssuer"]) == (
+        "retired",
+        0,
+        None,
+    )
+    certificates = done["provisioningService"]["attestation"]["x509"]["signingCertificates"]
+    assert certificates["primary"]["info"]["subjectName"].startswith("CN=over-ca2,")
+    assert certificates.get("secondary") is None
+    renewing.register()
+    assert retired_at(stack, later) == 0
+    until("both events", lambda: group_changes(world, "over"), lambda found: found == ["create", "roll", "retire"])
+    world.post("enrollment-groups/over/roll")
+    until("a third CA", lambda: world.get("enrollment-groups/over"), lambda body: body["issuer"] == "over-ca3")
+
+
+def test_a_change_is_guarded_by_the_etag_that_was_read(world: World) -> None:
+    """The answer's ETag lets one of two writers through; the other gets 412, over HTTP and through the queue alike."""
+    created(world, "guarded")
+    read = world.request("GET", "enrollment-groups/guarded")
+    etag = read.headers["ETag"]
+    assert etag.strip('"') == read.json()["etag"].strip('"')
+    change = {"allocationPolicy": "static", "iotEdge": True, "iotHubs": [world.hub_name]}
+    answer = world.request("PUT", "enrollment-groups/guarded", json=change, headers={"If-Match": etag})
+    assert (answer.status_code, answer.headers["ETag"]) == (202, etag)
+    changed = until(
+        "the change",
+        lambda: world.get("enrollment-groups/guarded"),
+        lambda body: body["provisioningService"]["allocationPolicy"] == "static",
+    )
+    entry = changed["provisioningService"]
+    assert (entry["capabilities"], entry["iotHubs"]) == ({"iotEdge": True}, [world.hub_name])
+    late = world.request("PUT", "enrollment-groups/guarded", json={}, headers={"If-Match": etag})
+    assert late.status_code == 412
+    assert late.headers["content-type"] == "application/problem+json"
+    present = '"' + changed["etag"].strip('"') + '"'
+    assert late.json()["detail"] == (
+        f"If-Match: the enrollment group 'guarded' was changed since it was read: its ETag is {present}, and If-Match "
+        f"says {etag}; read it again and decide anew"
+    )
+    again = world.request("PUT", "enrollment-groups/guarded", json={}, headers={"If-None-Match": "*"})
+    assert again.status_code == 412
+    message = {"requestId": "late", "enrollmentGroup": "guarded", "action": "update", "allocationPolicy": "hashed"}
+    world.post_message("enrollment-group-requests", {**message, "ifMatch": etag})
+    assert "was changed since it was read" in rejected(world, "late")[0]["message"]
+    assert world.get("enrollment-groups/guarded")["etag"] == changed["etag"]
+
+
+def test_a_definition_that_dps_would_not_take_is_refused_at_once(world: World) -> None:
+    """A hub that is not linked and a CA that is not verified are named in the answer, and nothing is made."""
+    answer = world.request("PUT", "enrollment-groups/unfit", json={"iotHubs": ["nowhere.example"]})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "iotHubs[0]"
+    assert answer.json()["errors"][0]["message"].startswith("'nowhere.example' is not linked to the DPS; linked are ")
+    answer = world.request("PUT", "enrollment-groups/unfit", json={"caReferences": {"primary": "unknown"}})
+    assert answer.status_code == 400
+    assert "no CA certificate named 'unknown' is verified in the DPS; verified are dpsCa" in answer.json()["detail"]
+    assert world.get("enrollment-groups/unfit", missing=None) is None
+
+
+def test_a_group_by_reference_takes_devices_of_an_issuing_ca_under_it(world: World) -> None:
+    """DPS finds the root by its name; a device of a named issuing CA under it registers. Without a CA none is ordered."""
+    assert world.post("certificate-authorities", {"kind": "intermediate", "name": "under-root"}).status_code == 202
+    until(
+        "the issuing CA",
+        lambda: world.get("certificate-authorities/under-root", missing={}),
+        lambda body: body.get("state") == "active",
+    )
+    created(world, "by-root", caReferences={"primary": "dpsCa"}, issuer="under-root")
+    ordered(world, "by-root-1", group="by-root")
+    listed = world.get("enrollment-groups/by-root/registrations")["items"]
+    assert [each["registrationId"] for each in listed] == ["by-root-1"]
+    created(world, "others", caReferences={"primary": "dpsCa"})
+    order = {"orderId": "others", "enrollmentGroup": "others", "devices": [{"registrationId": "others-1"}]}
+    answer = world.post("device-orders", order)
+    assert answer.status_code == 409
+    assert "attests by caReferences and has no issuing CA" in answer.json()["detail"]
+    assert world.request("DELETE", "enrollment-groups/others").status_code == 202
+
+
+def test_one_device_of_a_group_is_shut_out_and_let_in_again(world: World) -> None:
+    """A disabled individual enrollment decides before the group; deleted, the group decides again."""
+    ordered(world, "single-1")
+    device = booted(world, "single-1")
+    assert world.request("GET", "enrollments/single-1").status_code == 404
+    shut = world.post("enrollments/single-1/disable")
+    assert (shut.status_code, shut.json()["provisioningStatus"]) == (200, "disabled")
+    assert device.refused_by_dps()
+    etag = shut.headers["ETag"]
+    enabled = world.request(
+        "PUT", "enrollments/single-1", json={"provisioningStatus": "enabled"}, headers={"If-Match": etag}
+    )
+    assert enabled.status_code == 200
+    device.register()
+    late = world.request("DELETE", "enrollments/single-1", headers={"If-Match": etag})
+    assert late.status_code == 412
+    assert world.request("DELETE", "enrollments/single-1").status_code == 204
+    assert world.request("DELETE", "enrollments/single-1").status_code == 204
+    device.register()
+
+
+def test_an_individual_enrollment_does_not_let_a_revoked_certificate_in(world: World) -> None:
+    """The entry that shuts a revoked device out is neither enabled nor deleted through this API."""
+    ordered(world, "single-2")
+    device = booted(world, "single-2")
+    world.post("devices/single-2/revoke", {"reason": "keyCompromise"})
+    wait_for_state(world, "single-2", "revoked")
+    for method, body in (("PUT", {"provisioningStatus": "enabled"}), ("DELETE", None)):
+        answer = world.request(method, "enrollments/single-2", json=body)
+        assert answer.status_code == 409
+        assert "which is revoked (keyCompromise), and a group would let it in" in answer.json()["detail"]
+    assert device.refused_by_dps()
+
+
+def test_a_device_of_its_own_is_enrolled_with_its_own_certificate(world: World) -> None:
+    """A certificate that no group knows is let in by an individual enrollment, under the device id that it names."""
+    device = world.device("single-3")
+    pem = device.sign_itself()
+    answer = world.request(
+        "PUT", "enrollments/single-3", json={"certificate": pem, "deviceId": "press-3", "iotHubs": [world.hub_name]}
+    )
+    assert answer.status_code == 201
+    assert device.register() == (world.hub_name, "press-3")
+    wrong = world.request("PUT", "enrollments/single-4", json={"certificate": pem})
+    assert wrong.json()["errors"] == [
+        {
+            "field": "certificate",
+            "message": "its CN is 'single-3' and the registration id 'single-4'; DPS wants them to be the same",
+        }
+    ]
+    nobody = world.request("PUT", "enrollments/single-4", json={})
+    assert nobody.status_code == 404
+    assert "has no certificate of this app's; give the device's own in certificate" in nobody.json()["detail"]
