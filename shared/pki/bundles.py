@@ -175,6 +175,8 @@ def _opened_key(pem: bytes, password: str | None) -> PrivateKey | None:
 def _secret(password: str | None) -> bytes:
     if not password:
         raise BundleError("a key is written and read under a password only")
+    if not password.isprintable():
+        raise BundleError("the password has characters that can't be printed; keystores differ in how they read those")
     return password.encode()
 
 

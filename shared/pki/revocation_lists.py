@@ -7,6 +7,7 @@ in proportion to its entries, where adding them to a builder one by one takes ti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -17,7 +18,6 @@ from shared.pki.signing_keys import sign, signature_algorithm_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from shared.pki.issuance import Issuer
 
@@ -34,6 +34,7 @@ REASON_CODES: Mapping[str, int] = {
 """RFC 5280 section 5.3.1, without removeFromCRL (for delta CRLs) and aACompromise (for attribute certificates)."""
 
 _CRL_REASON = "2.5.29.21"
+_FIRST_TIME = datetime(1950, 1, 1, tzinfo=UTC)  # of UTCTime; GeneralizedTime is for 2050 and later
 _VERSION_2 = der.integer(1)
 _ENTRY_HEADER = 2  # an entry has at most 60 octets, so its length takes one
 _MOST_OCTETS = 20  # of a serial number and of a CRL number: RFC 5280 sections 4.1.2.2 and 5.2.3
@@ -68,6 +69,10 @@ class RevokedCertificate:
         if self.reason not in REASON_CODES:
             raise RevocationError(f"{self.reason!r} is no revocation reason; there are {', '.join(REASON_CODES)}")
         _check_aware(self.revoked_at)
+        if self.revoked_at < _FIRST_TIME:
+            raise RevocationError(
+                f"{self.revoked_at.isoformat()} is before 1950, and can't stand in a CRL (RFC 5280 5.1.2.6)"
+            )
 
 
 def encode_entry(revoked: RevokedCertificate) -> bytes:

@@ -38,21 +38,7 @@ HANG = 2000
 """Milliseconds that no single input may take; they take about one."""
 
 
-KNOWN = {
-    "a_damaged_authority_is_made_or_refused": "Issuer() lets cryptography's ValueError, TypeError and DuplicateExtension out",
-    "a_name_is_certified_as_it_is_or_refused": "a name of 64 characters but more octets, or with a lone surrogate: ValueError",
-    "a_bundle_opens_with_its_password": "a password with a NUL is written and makes cryptography panic when it is read; a lone surrogate: ValueError",
-    "a_revocation_is_listed_or_refused": "a revocation before 1950 is written as one a hundred years later or more",
-}
-"""What does not hold yet. A mark is to be taken away when its cause is gone: it fails then."""
-
-
-def as_parameter(case: Case) -> Any:
-    known = KNOWN.get(case.name)
-    return pytest.param(case, id=case.name, marks=[pytest.mark.xfail(reason=known, strict=True)] if known else [])
-
-
-@pytest.mark.parametrize("case", [*map(as_parameter, CASES)])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 def test_the_property_holds(case: Case) -> None:
     """Whatever is put in, nothing but the documented errors comes out, in no time."""
 
