@@ -340,10 +340,9 @@ def _check_name(subject: Subject, profile: Profile) -> None:
         )
     if not name.isprintable():  # which a lone surrogate is not either, so it can be encoded
         raise Rejected.because(f"the CN {name!r} has characters that can't be printed")
-    if len(name.encode()) > _NAME_LIMIT:
-        raise Rejected.because(
-            f"the CN {name!r} has {len(name.encode())} octets in UTF-8; at most {_NAME_LIMIT} are taken"
-        )
+    octets = len(name.encode())
+    if octets > _NAME_LIMIT:
+        raise Rejected.because(f"the CN {name!r} has {octets} octets in UTF-8; at most {_NAME_LIMIT} are taken")
     if profile.kind is Kind.DEVICE and name != (canonical := canonical_registration_id(name)):
         raise Rejected.because(f"the CN {name!r} must be the registration id in lower case, {canonical!r}")
 
