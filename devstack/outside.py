@@ -339,6 +339,11 @@ class Device:
         """Give the certificates of its bundle: its own, and those of the CAs that it sends along."""
         return x509.load_pem_x509_certificates(self._bundle.read_bytes())
 
+    def chain(self) -> str:
+        """Give the certificates that it sends, in PEM."""
+        certificates = x509.load_pem_x509_certificates(self._bundle.read_bytes())
+        return "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
+
     def take_pfx(self) -> tuple[str, list[str]]:
         """Receive the bundle as PKCS#12 and open it.
 

@@ -35,6 +35,7 @@ from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
 from shared.workflows.expiry import ExpirySweep
 from shared.workflows.individual_enrollments import IndividualEnrollments
+from shared.workflows.previews import Previews
 from shared.workflows.readiness import Readiness
 from shared.workflows.registrations import Registrations
 from shared.workflows.rejections import RejectedMessages
@@ -115,6 +116,7 @@ class Services:
     enrollment_groups: EnrollmentGroups
     rollovers: Rollovers
     individual_enrollments: IndividualEnrollments
+    previews: Previews
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -207,6 +209,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         individual_enrollments=IndividualEnrollments(
             devices, certificates, clients.provisioning, clients.dps_authorities, clock
         ),
+        previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,
         renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),

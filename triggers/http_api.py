@@ -24,6 +24,7 @@ from shared.contracts import (
     DeviceOrder,
     DeviceOrderSchema,
     DeviceState,
+    EnrollmentCheck,
     EnrollmentGroupDefinition,
     EnrollmentGroupRequest,
     EnrollmentGroupRoll,
@@ -398,6 +399,18 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
         _group_id(request), size=_page_size(request), continuation=request.params.get("continuationToken")
     )
     return _page(items, following)
+
+
+@_endpoint(
+    "POST",
+    "enrollment-groups/{id}/check",
+    success=(200, "the entry that DPS would match, its answer, and every reason"),
+    body=EnrollmentCheck,
+)
+async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Tell what DPS would answer to a device with this chain, and why."""
+    wanted = parse(EnrollmentCheck, _body(request))
+    return _json(await services.previews.check(_group_id(request), wanted.registration_id, wanted.chain))
 
 
 # --- individual enrollments ---

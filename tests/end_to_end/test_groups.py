@@ -256,3 +256,54 @@ def test_a_device_of_its_own_is_enrolled_with_its_own_certificate(world: World) 
     nobody = world.request("PUT", "enrollments/single-4", json={})
     assert nobody.status_code == 404
     assert "has no certificate of this app's; give the device's own in certificate" in nobody.json()["detail"]
+
+
+def previewed(world: World, group: str, name: str, chain: str) -> dict[str, Any]:
+    answer = world.post(f"enrollment-groups/{group}/check", {"registrationId": name, "chain": chain})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_a_preview_says_what_dps_then_does(world: World) -> None:
+    """Matched entry and answer are foretold with reasons, and each time the device meets with just that."""
+    created(world, "seen")
+    ordered(world, "seen-1", group="seen")
+    device = booted(world, "seen-1")
+    chain = device.chain()
+
+    found = previewed(world, "seen", "seen-1", chain)
+    assert (found["accepted"], found["matchesGroup"], found["reasons"]) == (True, True, [])
+    by_group = {"kind": "enrollmentGroup", "id": "seen", "provisioningStatus": "enabled", "by": "seen-ca1"}
+    assert (found["match"], found["answer"]["status"]) == (by_group, 200)
+    device.register()
+
+    elsewhere = previewed(world, "line-1", "seen-1", chain)
+    assert (elsewhere["accepted"], elsewhere["matchesGroup"], elsewhere["match"]) == (True, False, by_group)
+    assert elsewhere["reasons"][0]["message"].startswith("DPS matches the enrollment group 'seen' and not 'line-1'")
+
+    leaf = chain[: chain.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
+    bare = previewed(world, "seen", "seen-1", leaf)
+    assert (bare["match"], bare["answer"]["errorCode"]) == (None, 401002)
+    assert bare["answer"]["message"] == "CA certificate not found"
+    assert "send every intermediate up to a CA that is verified" in bare["reasons"][0]["message"]
+    named = previewed(world, "seen", "seen-2", chain)
+    assert [reason["code"] for reason in named["reasons"]] == ["common-name"]
+
+    world.switch_group("seen", "disable")
+    disabled = previewed(world, "seen", "seen-1", chain)
+    assert disabled["answer"] == {"status": 401, "errorCode": 401002, "message": "Enrollment is disabled"}
+    assert device.refused_by_dps()
+    world.switch_group("seen", "enable")
+
+    world.post("enrollments/seen-1/disable")
+    shut = previewed(world, "seen", "seen-1", chain)
+    assert (shut["match"]["kind"], shut["accepted"]) == ("individualEnrollment", False)
+    assert shut["reasons"][-1]["message"] == (
+        "the individual enrollment of 'seen-1' is disabled, and decides before any group: the device is shut out"
+    )
+    assert device.refused_by_dps()
+
+    garbage = world.post("enrollment-groups/seen/check", {"registrationId": "seen-1", "chain": "none"})
+    assert garbage.status_code == 400
+    assert garbage.json()["errors"][0]["field"] == "chain"
