@@ -584,6 +584,12 @@ class Revocation(Contract):
     reason: RevocationReason = RevocationReason.UNSPECIFIED
 
 
+class IdentityChange(Contract):
+    """Body of ``POST /devices/{registrationId}/disable`` and ``enable``: why, for whoever looks at the hub."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+
+
 class Renewal(Contract):
     """Body of ``POST /devices/{registrationId}/renew``."""
 
