@@ -5,11 +5,13 @@ They use Microsoft's SDKs and plain HTTP, and nothing of the app's own code.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import time
+import warnings
 from base64 import b64decode
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -196,6 +198,11 @@ class World:
         """Give the first hub's host name."""
         return self._endpoints.iot_hubs[0]["hostName"]
 
+    @property
+    def hub_names(self) -> list[str]:
+        """Give all hubs' host names."""
+        return [each["hostName"] for each in self._endpoints.iot_hubs]
+
     def hub_identity(self, hub: str, device_id: str) -> str:
         """Ask a hub, not the app, for a device's status."""
         return str(self.identity(hub, device_id).status)
@@ -339,6 +346,11 @@ class Device:
         """Give the certificates of its bundle: its own, and those of the CAs that it sends along."""
         return x509.load_pem_x509_certificates(self._bundle.read_bytes())
 
+    def chain(self) -> str:
+        """Give the certificates that it sends, in PEM."""
+        certificates = x509.load_pem_x509_certificates(self._bundle.read_bytes())
+        return "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
+
     def take_pfx(self) -> tuple[str, list[str]]:
         """Receive the bundle as PKCS#12 and open it.
 
@@ -393,11 +405,14 @@ class Device:
 
     def refused_by_hub(self) -> bool:
         """Try to connect to the hub, and tell whether it refused."""
+        refused = False
         try:
             with self.connected():
-                return False
+                pass
         except ClientError:
-            return True
+            refused = True
+        _discard_leftovers()
+        return refused
 
     @contextmanager
     def connected(self) -> Iterator[Connected]:
@@ -417,6 +432,13 @@ class Device:
             yield Connected(client)
         finally:
             client.shutdown()
+
+
+def _discard_leftovers() -> None:
+    """Let go of what the device SDK leaves open after a refused connection, here and not in the middle of a test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 class Connected:

@@ -128,6 +128,7 @@ class Stack:
         *,
         message_lease: float | None = None,
         storage_log: bool = False,
+        extra_hubs: int = 0,
         settings: Mapping[str, str] | None = None,
     ) -> Stack:
         """Give a stack on free ports and a loopback address of its own, so that several run side by side."""
@@ -142,6 +143,7 @@ class Stack:
                 https_port=0,
                 identity_port=0,
                 admin_port=0,
+                extra_hubs=tuple(_free_address() for _ in range(extra_hubs)),
                 message_lease=message_lease,
                 storage_log=storage_log,
                 settings=settings or {},

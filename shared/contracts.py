@@ -527,6 +527,16 @@ class IndividualEnrollmentDefinition(EntrySettings):
     provisioning_status: Literal["enabled", "disabled"] | None = None
 
 
+class EnrollmentCheck(Contract):
+    """Body of ``POST /enrollment-groups/{id}/check``: a device as it would come to DPS.
+
+    ``chain`` is what it would send, in PEM: the leaf first, then each one's issuer.
+    """
+
+    registration_id: RegistrationId
+    chain: Annotated[str, StringConstraints(min_length=1, max_length=MESSAGE_LIMIT)]
+
+
 class RevocationAction(StrEnum):
     """Revoke, or undo a hold."""
 
@@ -566,6 +576,12 @@ class Revocation(Contract):
     """Body of ``POST /devices/{registrationId}/revoke``."""
 
     reason: RevocationReason = RevocationReason.UNSPECIFIED
+
+
+class IdentityChange(Contract):
+    """Body of ``POST /devices/{registrationId}/disable`` and ``enable``: why, for whoever looks at the hub."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
 
 
 class Renewal(Contract):

@@ -29,12 +29,14 @@ from shared.workflows.authority_keys import AuthorityKeys
 from shared.workflows.certificate_authorities import CertificateAuthorities
 from shared.workflows.certificate_requests import CertificateRequests
 from shared.workflows.device_certificates import DeviceCertificates
+from shared.workflows.device_identities import DeviceIdentities
 from shared.workflows.device_orders import DeviceOrders
 from shared.workflows.devices import DeviceDirectory
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
 from shared.workflows.expiry import ExpirySweep
 from shared.workflows.individual_enrollments import IndividualEnrollments
+from shared.workflows.previews import Previews
 from shared.workflows.readiness import Readiness
 from shared.workflows.registrations import Registrations
 from shared.workflows.rejections import RejectedMessages
@@ -116,6 +118,8 @@ class Services:
     enrollment_groups: EnrollmentGroups
     rollovers: Rollovers
     individual_enrollments: IndividualEnrollments
+    previews: Previews
+    identities: DeviceIdentities
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -173,6 +177,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         clock=clock,
     )
     revocation_lists = RevocationLists(issuers, certificates, authorities, clients.blobs, settings, clock)
+    identities = DeviceIdentities(devices, clients.provisioning, clients.hubs, clock)
     revocations = Revocations(
         devices=devices,
         certificates=certificates,
@@ -181,6 +186,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         revocation_lists=revocation_lists,
         provisioning=clients.provisioning,
         hubs=clients.hubs,
+        identities=identities,
         outbox=outbox,
         clock=clock,
     )
@@ -209,6 +215,8 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         individual_enrollments=IndividualEnrollments(
             devices, certificates, clients.provisioning, clients.dps_authorities, clock
         ),
+        identities=identities,
+        previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,
         renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),

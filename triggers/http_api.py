@@ -26,10 +26,12 @@ from shared.contracts import (
     DeviceOrder,
     DeviceOrderSchema,
     DeviceState,
+    EnrollmentCheck,
     EnrollmentGroupDefinition,
     EnrollmentGroupRequest,
     EnrollmentGroupRoll,
     GroupAction,
+    IdentityChange,
     IndividualEnrollmentDefinition,
     Queue,
     Renewal,
@@ -404,6 +406,18 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
     return _page(items, following)
 
 
+@_endpoint(
+    "POST",
+    "enrollment-groups/{id}/check",
+    success=(200, "the entry that DPS would match, its answer, and every reason"),
+    body=EnrollmentCheck,
+)
+async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Tell what DPS would answer to a device with this chain, and why."""
+    wanted = parse(EnrollmentCheck, _body(request))
+    return _json(await services.previews.check(_group_id(request), wanted.registration_id, wanted.chain))
+
+
 # --- individual enrollments ---
 
 
@@ -560,6 +574,40 @@ async def delete_device(services: Services, request: func.HttpRequest) -> func.H
     """Take a device out of service: revoked, and gone from its hub."""
     await services.devices.delete(_registration_id(request), cause=_request_id(request))
     return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
+
+
+# --- device identities ---
+
+
+@_endpoint("GET", "devices/{registrationId}/identity")
+async def get_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show the identity of a device in the hub that DPS has assigned to it."""
+    return _json(await services.identities.describe(_registration_id(request)))
+
+
+@_endpoint("DELETE", "devices/{registrationId}/identity", success=(204, "gone from its hub"))
+async def delete_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Delete the identity of a device in its hub; it gets a new one when it registers again."""
+    await services.identities.delete(_registration_id(request))
+    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
+
+
+@_endpoint("POST", "devices/{registrationId}/disable", success=(200, "the identity"), body=IdentityChange)
+async def disable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Keep a device out of its hub and end its connection; its certificate stays valid."""
+    return await _switched(services, request, enabled=False)
+
+
+@_endpoint("POST", "devices/{registrationId}/enable", success=(200, "the identity"), body=IdentityChange)
+async def enable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Let a device that was disabled into its hub again."""
+    return await _switched(services, request, enabled=True)
+
+
+async def _switched(services: Services, request: func.HttpRequest, *, enabled: bool) -> func.HttpResponse:
+    given = parse(IdentityChange, _body(request, optional=True)).reason
+    reason = given or f"{'enabled' if enabled else 'disabled'} by an operator"
+    return _json(await services.identities.switch(_registration_id(request), enabled=enabled, reason=reason))
 
 
 # --- revocations ---

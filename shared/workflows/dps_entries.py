@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +157,28 @@ async def check_references(resource: ProvisioningServiceAuthorities | None, refe
         raise Rejected(*reasons)
 
 
-# --- which CAs a group accepts ---
+# --- which certificates an entry accepts ---
+
+
+def held_certificates(entry: Entry) -> dict[str, str]:
+    """Give the certificates that an entry holds, its text by the SHA-256 thumbprint."""
+    x509_part = entry["attestation"]["x509"]
+    held = {**(x509_part.get("signingCertificates") or {}), **(x509_part.get("clientCertificates") or {})}
+    return {
+        str(each["info"]["sha256Thumbprint"]).upper(): str(each.get("certificate") or "")
+        for each in held.values()
+        if each
+    }
+
+
+def certificate_of(text: str | bytes | None) -> x509.Certificate | None:
+    """Read a certificate as DPS gives it: PEM, or DER, or either in base64; ``None`` if it is none of these."""
+    raw = text.encode() if isinstance(text, str) else text or b""
+    with suppress(ValueError):
+        if b"-----BEGIN" not in raw and not raw.startswith(b"\x30"):
+            raw = b64decode(raw, validate=True)
+        return x509.load_pem_x509_certificate(raw) if b"-----BEGIN" in raw else x509.load_der_x509_certificate(raw)
+    return None
 
 
 def references(entry: Entry) -> dict[str, str]:

@@ -16,7 +16,7 @@ from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reje
 from shared.ledger.certificates import CertificateState
 from shared.pki import names
 from shared.registration_ids import same_registration_id
-from shared.workflows.dps_entries import RETRY, check_etag, check_hubs, with_settings
+from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, with_settings
 
 if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
@@ -175,8 +175,7 @@ class IndividualEnrollments:
 
     async def _check_none_revoked(self, entry: Entry) -> None:
         """See that no revoked certificate gets back in, neither by this entry nor, without it, by a group."""
-        for pem in _certificates(entry):
-            leaf = x509.load_pem_x509_certificate(pem.encode())
+        for leaf in _certificates(entry):
             known = await self.certificates.get(names.serial_text(leaf.serial_number))
             if known is not None and known.record.state is CertificateState.REVOKED:
                 raise _revoked(entry["registrationId"], known.record)
@@ -192,9 +191,10 @@ class IndividualEnrollments:
             )
 
 
-def _certificates(entry: Entry) -> list[str]:
+def _certificates(entry: Entry) -> list[x509.Certificate]:
     held = entry["attestation"]["x509"].get("clientCertificates") or {}
-    return [each["certificate"] for each in held.values() if each and each.get("certificate")]
+    read = [certificate_of(each.get("certificate")) for each in held.values() if each]
+    return [each for each in read if each is not None]
 
 
 def _new(registration_id: str) -> Entry:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import DeviceRecord, Devices
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
+    from shared.workflows.device_identities import DeviceIdentities
     from shared.workflows.events import Clock, Outbox
     from shared.workflows.registrations import Registrations
     from shared.workflows.revocation_lists import RevocationLists
@@ -51,6 +52,7 @@ class Revocations:
     revocation_lists: RevocationLists
     provisioning: ProvisioningService
     hubs: IotHubRegistries
+    identities: DeviceIdentities
     outbox: Outbox
     clock: Clock
 
@@ -67,7 +69,7 @@ class Revocations:
             if request.enrollment_group is not None:
                 await self._fan_out(request, request.enrollment_group)
                 return
-            device = await self._device(request)
+            device = await self.identities.follow(await self._device(request))
             if request.action is RevocationAction.REINSTATE:
                 await self._reinstate(device, request)
             else:
@@ -80,9 +82,15 @@ class Revocations:
             page, continuation = await self.devices.page(
                 enrollment_group=group_id, state=None, size=_PAGE, continuation=continuation
             )
-            for device in page:
-                if device.certificate is None or device.state in {DeviceState.REVOKED, DeviceState.DELETED}:
-                    continue
+            concerned = [
+                device
+                for device in page
+                if device.certificate is not None and device.state not in {DeviceState.REVOKED, DeviceState.DELETED}
+            ]
+            if request.action is RevocationAction.REVOKE:
+                # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
+                await self.identities.disable_many(concerned, reason=_reason(request.reason))
+            for device in concerned:
                 digest = sha256(f"{request.request_id}\n{device.registration_id}".encode()).hexdigest()[:40]
                 single = RevocationRequest(
                     request_id=f"group.{digest}",
@@ -157,9 +165,7 @@ class Revocations:
         leaf = x509.load_pem_x509_certificate((certificate.pem or "").encode())
         await self.provisioning.shut_out(device.registration_id, leaf)
         if device.assigned_hub and device.device_id:
-            await self.hubs.set_enabled(
-                device.assigned_hub, device.device_id, enabled=False, reason=f"certificate revoked: {reason.value}"
-            )
+            await self.hubs.set_enabled(device.assigned_hub, device.device_id, enabled=False, reason=_reason(reason))
 
     async def _check_shut_out(self, device: DeviceRecord) -> None:
         """Read back that the doors are closed: what a service acknowledged is not yet what it does."""
@@ -185,6 +191,7 @@ class Revocations:
         device = await self.registrations.device(registration_id)
         if device.record.state is DeviceState.DELETED:
             return
+        device = await self.identities.follow(device)
         if device.record.certificate is not None and device.record.state is not DeviceState.REVOKED:
             request = RevocationRequest(
                 request_id=cause,
@@ -247,3 +254,7 @@ class Revocations:
                 **details,
             },
         )
+
+
+def _reason(reason: RevocationReason) -> str:
+    return f"certificate revoked: {reason.value}"

@@ -23,12 +23,12 @@ GROUP = "line-1"
 
 
 @contextmanager
-def running(folder: Path, *, message_lease: float | None = None) -> Iterator[tuple[Stack, World]]:
+def running(folder: Path, *, message_lease: float | None = None, extra_hubs: int = 0) -> Iterator[tuple[Stack, World]]:
     """Run a stack of one's own with a root and one enrollment group in it."""
     before = dict(os.environ)
     try:
         with (
-            Stack.free(folder, message_lease=message_lease, settings=SETTINGS) as stack,
+            Stack.free(folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=SETTINGS) as stack,
             closing(World(stack.endpoints, folder / "devices")) as world,
         ):
             prepare(world)

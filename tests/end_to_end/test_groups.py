@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devstack.outside import REPOSITORY, Failed, until
+from tests.end_to_end.conftest import running
 from tests.end_to_end.test_api import booted, ordered, wait_for_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from devstack.outside import World
     from devstack.stack import Stack
 
@@ -256,3 +259,129 @@ def test_a_device_of_its_own_is_enrolled_with_its_own_certificate(world: World) 
     nobody = world.request("PUT", "enrollments/single-4", json={})
     assert nobody.status_code == 404
     assert "has no certificate of this app's; give the device's own in certificate" in nobody.json()["detail"]
+
+
+def previewed(world: World, group: str, name: str, chain: str) -> dict[str, Any]:
+    answer = world.post(f"enrollment-groups/{group}/check", {"registrationId": name, "chain": chain})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_a_preview_says_what_dps_then_does(world: World) -> None:
+    """Matched entry and answer are foretold with reasons, and each time the device meets with just that."""
+    created(world, "seen")
+    ordered(world, "seen-1", group="seen")
+    device = booted(world, "seen-1")
+    chain = device.chain()
+
+    found = previewed(world, "seen", "seen-1", chain)
+    assert (found["accepted"], found["matchesGroup"], found["reasons"]) == (True, True, [])
+    by_group = {"kind": "enrollmentGroup", "id": "seen", "provisioningStatus": "enabled", "by": "seen-ca1"}
+    assert (found["match"], found["answer"]["status"]) == (by_group, 200)
+    device.register()
+
+    elsewhere = previewed(world, "line-1", "seen-1", chain)
+    assert (elsewhere["accepted"], elsewhere["matchesGroup"], elsewhere["match"]) == (True, False, by_group)
+    assert elsewhere["reasons"][0]["message"].startswith("DPS matches the enrollment group 'seen' and not 'line-1'")
+
+    leaf = chain[: chain.index("-----END CERTIFICATE-----") + len("-----END CERTIFICATE-----")]
+    bare = previewed(world, "seen", "seen-1", leaf)
+    assert (bare["match"], bare["answer"]["errorCode"]) == (None, 401002)
+    assert bare["answer"]["message"] == "CA certificate not found"
+    assert "send every intermediate up to a CA that is verified" in bare["reasons"][0]["message"]
+    named = previewed(world, "seen", "seen-2", chain)
+    assert [reason["code"] for reason in named["reasons"]] == ["common-name"]
+
+    world.switch_group("seen", "disable")
+    disabled = previewed(world, "seen", "seen-1", chain)
+    assert disabled["answer"] == {"status": 401, "errorCode": 401002, "message": "Enrollment is disabled"}
+    assert device.refused_by_dps()
+    world.switch_group("seen", "enable")
+
+    world.post("enrollments/seen-1/disable")
+    shut = previewed(world, "seen", "seen-1", chain)
+    assert (shut["match"]["kind"], shut["accepted"]) == ("individualEnrollment", False)
+    assert shut["reasons"][-1]["message"] == (
+        "the individual enrollment of 'seen-1' is disabled, and decides before any group: the device is shut out"
+    )
+    assert device.refused_by_dps()
+
+    garbage = world.post("enrollment-groups/seen/check", {"registrationId": "seen-1", "chain": "none"})
+    assert garbage.status_code == 400
+    assert garbage.json()["errors"][0]["field"] == "chain"
+
+
+def test_a_device_is_kept_out_of_its_hub_and_let_in_again(world: World) -> None:
+    """Its identity is shown, disabled with a reason, enabled and deleted; a revoked device is not let in."""
+    ordered(world, "identity-1")
+    device = booted(world, "identity-1")
+    shown = world.get("devices/identity-1/identity")
+    assert shown == {
+        "registrationId": "identity-1",
+        "deviceId": "identity-1",
+        "assignedHub": world.hub_name,
+        "status": "enabled",
+        "statusReason": None,
+        "connectionState": "disconnected",
+        "thumbprint": world.get("devices/identity-1")["certificate"]["thumbprint"],
+    }
+    disabled = world.post("devices/identity-1/disable", {"reason": "stolen?"}).json()
+    assert (disabled["status"], disabled["statusReason"]) == ("disabled", "stolen?")
+    assert device.refused_by_hub()
+    assert world.post("devices/identity-1/enable").json()["statusReason"] == "enabled by an operator"
+    with device.connected() as client:
+        client.send({"back": True})
+    assert world.request("DELETE", "devices/identity-1/identity").status_code == 204
+    gone = world.request("GET", "devices/identity-1/identity")
+    assert gone.status_code == 404
+    assert gone.json()["detail"] == (
+        f"registrationId: {world.hub_name} has no identity 'identity-1'; the device gets one when it registers again"
+    )
+    device.register()
+    world.post("devices/identity-1/revoke", {})
+    wait_for_state(world, "identity-1", "revoked")
+    refused = world.post("devices/identity-1/enable")
+    assert refused.status_code == 409
+    assert "is revoked, so its identity stays disabled" in refused.json()["detail"]
+    unknown = world.request("GET", "devices/identity-0/identity")
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "registrationId: there is no device 'identity-0'")
+
+
+def test_a_device_that_dps_moved_is_followed(tmp_path: Path) -> None:
+    """DPS is told to use another hub, the device registers again: the ledger follows, and a revocation finds it there."""
+    with running(tmp_path, extra_hubs=1) as (_, world):
+        here, there = world.hub_names
+        created(world, "moving", iotHubs=[here])
+        ordered(world, "moving-1", group="moving")
+        device = booted(world, "moving-1")
+        world.request("PUT", "enrollment-groups/moving", json={"iotHubs": [there]})
+        until(
+            "the other hub",
+            lambda: world.get("enrollment-groups/moving")["provisioningService"]["iotHubs"],
+            lambda hubs: hubs == [there],
+        )
+        assert device.register()[0] == there
+        assert world.get("devices/moving-1")["assignedHub"] == here
+        world.post("devices/moving-1/revoke", {})
+        revoked = wait_for_state(world, "moving-1", "revoked")
+        assert revoked["assignedHub"] == there
+        assert f"DPS has it in {there} now, not in {here}" in [entry["note"] for entry in revoked["history"]]
+        assert world.hub_identity(there, "moving-1") == "disabled"
+        assert device.refused_by_hub()
+
+
+def test_a_group_is_shut_out_of_its_hub_together(world: World) -> None:
+    """Revoking a group disables its identities in bulk, with their certificates kept as they are."""
+    created(world, "together")
+    ids = [f"together-{index}" for index in range(5)]
+    ordered(world, *ids, group="together")
+    thumbprints = {each: world.get(f"devices/{each}/identity")["thumbprint"] for each in ids}
+    message = {"requestId": "together", "enrollmentGroup": "together", "reason": "superseded"}
+    world.post_message("revocation-requests", message)
+    for each in ids:
+        wait_for_state(world, each, "revoked")
+    identities = [world.get(f"devices/{each}/identity") for each in ids]
+    assert {each["status"] for each in identities} == {"disabled"}
+    assert {each["statusReason"] for each in identities} == {"certificate revoked: superseded"}
+    assert {each["deviceId"]: each["thumbprint"] for each in identities} == thumbprints
