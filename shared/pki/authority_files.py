@@ -38,8 +38,9 @@ def authority_from_pfx(pfx: bytes, password: str | None) -> Issuer:
         Rejected: it can't be opened, lacks the key or a part of the chain, or what it holds can't be a CA here.
     """
     _check_size(pfx, "pfx")
+    secret = _secret(password)
     try:
-        opened = pkcs12.load_pkcs12(pfx, password.encode() if password else None)
+        opened = pkcs12.load_pkcs12(pfx, secret)
     except _UNREADABLE:
         raise Rejected.because("it can't be opened: the password is wrong, or it is no PKCS#12", field="pfx") from None
     found = [opened.cert, *opened.additional_certs]
@@ -57,7 +58,7 @@ def authority_from_pem(pem: bytes, password: str | None) -> Issuer:
     if len(keys) != 1:
         raise Rejected.because(f"there are {len(keys)} private keys; the CA's own belongs there", field="pem")
     block = keys[0][0]
-    secret = password.encode() if password and b"ENCRYPTED" in block else None
+    secret = _secret(password) if b"ENCRYPTED" in block else None
     try:
         key = load_pem_private_key(block, secret)
     except _UNREADABLE:
@@ -98,6 +99,15 @@ def signing_request(profile: Profile, subject: Subject, key: PrivateKey) -> x509
 def _check_size(content: bytes, field: str) -> None:
     if len(content) > SIZE_LIMIT:
         raise Rejected.because(f"it has {len(content)} bytes; at most {SIZE_LIMIT} are read", field=field)
+
+
+def _secret(password: str | None) -> bytes | None:
+    if not password:
+        return None
+    # cryptography ends in a panic at a NUL, which no handler of exceptions catches.
+    if not password.isprintable():
+        raise Rejected.because("it has characters that can't be typed", field="password")
+    return password.encode()
 
 
 def _certificates(pem: bytes, field: str) -> list[x509.Certificate]:
