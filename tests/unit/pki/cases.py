@@ -47,6 +47,11 @@ def a_damaged_authority_is_made_or_refused(der: bytes) -> None:
         holds.an_issuer_is_made_or_refused(certificate)
 
 
+def a_damaged_authority_is_imported_or_rejected(pair: tuple[bytes, bytes]) -> None:
+    """See :func:`properties.a_damaged_authority_is_imported_or_rejected`."""
+    holds.a_damaged_authority_is_imported_or_rejected(*pair)
+
+
 def bundles() -> st.SearchStrategy[bytes]:
     """Draw bundles: damaged as text, or of damaged certificates."""
     text = st.builds(mutated, st.just(holds.whole_bundle()), edits, st.sampled_from(holds.all_seeds()))
@@ -72,7 +77,10 @@ def cases() -> tuple[Case, ...]:
     any_file = holds.damaged("leaves") | authorities
     text = holds.any_text
     passwords = st.sampled_from(holds.PASSWORDS)
+    _, own, root = holds.owned()
+    damaged_authority = st.tuples(damaged_file(own), st.just(root)) | st.tuples(st.just(own), damaged_file(root))
     return (
+        Case(a_damaged_authority_is_imported_or_rejected, (damaged_authority,), 800),
         Case(holds.a_pfx_is_imported_or_rejected, (damaged_file(holds.whole_pfx()), passwords), 1000),
         Case(holds.a_pem_is_imported_or_rejected, (bundles(), passwords), 800),
         Case(holds.an_ocsp_request_is_read_or_refused, (damaged_file(holds.ocsp_request()),), 800),

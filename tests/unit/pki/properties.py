@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
@@ -213,6 +213,35 @@ def whole_pfx() -> bytes:
     encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(1).build(b"sesame")
     key = spare_key(KeyAlgorithm.EC_P256)
     return pkcs12.serialize_key_and_certificates(b"ca", key, _own_leaf(), list(issuing.chain), encryption)
+
+
+@cache
+def owned() -> tuple[bytes, bytes, bytes]:
+    """Give an owner's CA as it comes: its key and itself in PEM, and its own and its root's certificate in DER."""
+    root, key = deep().root, spare_key(KeyAlgorithm.EC_P256)
+    prepared = prepare(
+        issuing_profile(),
+        subject=Subject("owned"),
+        public_key=key.public_key(),
+        issuer=root,
+        serial_number=1 << 158,
+        now=NOW,
+        urls=URLS,
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem, _der(issue(prepared, root)), _der(root.certificate)
+
+
+def a_damaged_authority_is_imported_or_rejected(own: bytes, root: bytes) -> None:
+    """A CA with its key, of which a certificate is damaged, is a CA that can sign, or is rejected."""
+    pem = owned()[0] + armoured(own, "CERTIFICATE") + armoured(root, "CERTIFICATE")
+    _import(lambda: authority_from_pem(pem, None))
+    certificates = [each for each in (loaded(own), loaded(root)) if each]
+    if len(certificates) == 2:
+        key = spare_key(KeyAlgorithm.EC_P256)
+        encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(1).build(b"sesame")
+        pfx = pkcs12.serialize_key_and_certificates(b"ca", key, None, certificates, encryption)
+        _import(lambda: authority_from_pfx(pfx, "sesame"))
 
 
 def a_pfx_is_imported_or_rejected(pfx: bytes, password: str | None) -> None:
