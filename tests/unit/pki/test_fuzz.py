@@ -227,3 +227,22 @@ def test_what_is_damaged_in_dps_is_named_when_a_chain_is_refused() -> None:
         f"certificate 1 of the enrollment group is damaged: {X400_MESSAGE}",
         f"certificate 2 of the CAs verified in DPS is damaged: {X400_MESSAGE}",
     ]
+
+
+def test_no_message_is_as_long_as_a_name_that_someone_made() -> None:
+    """A CN of thousands of characters is named by its beginning."""
+    nodes = parsed(holds.seeds()["leaves"][0])
+    assert nodes
+    for parent in nodes[0].parents():
+        for child in parent.children:
+            if child.content == b"press-001":
+                child.content = b"x" * 5000
+    leaf = holds.loaded(nodes[0].encoded())
+    assert leaf
+    found = check_chain(
+        [leaf], registration_id="press-001", group_certificates=[], verified_authorities=[], now=NOW + timedelta(days=1)
+    )
+    assert found[0].message == (
+        f"the leaf's CN is '{'x' * 140}...' and the registration id 'press-001'; they must be the same"
+    )
+    assert all(len(finding.message) < 500 for finding in found)
