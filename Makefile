@@ -5,10 +5,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo test run stack bench lint lock clean
+.PHONY: help setup demo test run stack bench bench-engine fuzz lint lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 setup: $(STAMPS)/python $(STAMPS)/node ## install what is missing (the others do it by themselves)
 
@@ -26,6 +26,12 @@ stack: setup ## the same without the functions host, for `func start`
 
 bench: setup ## measure, and print ratios
 	@$(PY) -m benchmarks $(ARGS)
+
+bench-engine: setup ## measure the certificate engine against its floor and its peers
+	@$(PY) -m benchmarks.engine $(ARGS)
+
+fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
+	@$(PY) -m benchmarks.fuzz $(ARGS)
 
 lint: setup ## formatting, linting, types, import rules
 	@$(PY) -m ruff format --check --quiet .

@@ -279,7 +279,6 @@ class CertificateKind(StrEnum):
     INTERMEDIATE = "intermediate"
     DEVICE = "device"
     VERIFICATION = "verification"
-    OCSP_RESPONDER = "ocspResponder"
 
 
 class KeyCustody(StrEnum):
@@ -328,11 +327,6 @@ class CertificateRequest(Contract):
         """Give each rule: whether it is broken, a word for it, and its text."""
         kind, external = self.kind, self.externally_signed
         intermediate, verification = kind is CertificateKind.INTERMEDIATE, kind is CertificateKind.VERIFICATION
-        yield (
-            kind is CertificateKind.OCSP_RESPONDER,
-            "responder",
-            "the certificates of OCSP responders are made by the app itself; they can't be ordered",
-        )
         yield (
             kind is CertificateKind.ROOT and self.issuer is not None,
             "root_issuer",

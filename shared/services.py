@@ -44,6 +44,7 @@ from shared.workflows.renewals import Renewals
 from shared.workflows.revocation_lists import RevocationLists
 from shared.workflows.revocations import Revocations
 from shared.workflows.rollovers import Rollovers
+from shared.workflows.status_answers import StatusAnswers
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -124,6 +125,7 @@ class Services:
     renewals: Renewals
     revocations: Revocations
     revocation_lists: RevocationLists
+    status_answers: StatusAnswers
     devices: DeviceDirectory
     expiry_sweep: ExpirySweep
     rejected_messages: RejectedMessages
@@ -220,6 +222,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),
         revocations=revocations,
         revocation_lists=revocation_lists,
+        status_answers=StatusAnswers(authorities, certificates, clock),
         devices=DeviceDirectory(devices, device_certificates, revocations, settings, clock),
         expiry_sweep=ExpirySweep(expiry, certificates, devices, outbox, clock),
         rejected_messages=RejectedMessages(Rejections(table("rejections")), outbox, clock),

@@ -6,8 +6,10 @@ import json
 import uuid
 from base64 import b64decode
 from datetime import date, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import azure.functions as func
 from cryptography import x509
@@ -45,6 +47,7 @@ from shared.contracts import (
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.authority_files import authority_from_pem, authority_from_pfx
+from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
 
@@ -61,6 +64,7 @@ _PAGING = (("pageSize", "1 to 1000, default 100"), ("continuationToken", "of the
 _OK = (200, "found")
 _QUEUED = (202, "queued; Location names where the outcome will be")
 _PAGE_LIMIT = 1000
+_CRL_SECONDS = 3600
 
 
 def _endpoint(
@@ -646,15 +650,28 @@ async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpRes
     """Give the newest CRL of a certificate authority, as {issuer}.crl."""
     stored = await services.revocation_lists.read(_file_name(request, ".crl"))
     crl = x509.load_der_x509_crl(stored.content)
+    left = (crl.next_update_utc or services.clock()) - services.clock()
     headers = {
         "ETag": stored.etag,
-        "Last-Modified": crl.last_update_utc.strftime("%a, %d %b %Y %H:%M:%S GMT"),
-        # A revocation is to be seen soon, though the list itself is good until its nextUpdate.
-        "Cache-Control": "public, max-age=300",
+        "Last-Modified": format_datetime(crl.last_update_utc, usegmt=True),
+        # Never longer than the list is good for; and a revocation is to be seen soon.
+        "Cache-Control": f"public, max-age={max(0, min(int(left.total_seconds()), _CRL_SECONDS))}",
     }
-    if stored.etag in request.headers.get("If-None-Match", ""):
+    if _is_unchanged(request, stored.etag, crl.last_update_utc):
         return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return func.HttpResponse(stored.content, mimetype="application/pkix-crl", headers=headers)
+
+
+def _is_unchanged(request: func.HttpRequest, etag: str, modified: datetime) -> bool:
+    """Tell whether a caller has what is there (RFC 9110 section 13): If-None-Match counts before If-Modified-Since."""
+    tags = request.headers.get("If-None-Match")
+    if tags is not None:
+        return tags.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in tags.split(","))
+    since = request.headers.get("If-Modified-Since")
+    try:
+        return since is not None and modified <= parsedate_to_datetime(since)
+    except (ValueError, TypeError):
+        return False
 
 
 @_endpoint("GET", "ca/{file}", success=(200, "the certificate, in DER"), anonymous=True)
@@ -662,6 +679,27 @@ async def get_ca_certificate(services: Services, request: func.HttpRequest) -> f
     """Give the certificate of a certificate authority, as {issuer}.cer (RFC 5280 section 4.2.2.1)."""
     issuer = await services.authorities.load(_file_name(request, ".cer"))
     return func.HttpResponse(issuer.certificate.public_bytes(Encoding.DER), mimetype="application/pkix-cert")
+
+
+@_endpoint("POST", "ocsp/{issuer}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an OCSP request about a certificate of a CA."""
+    return await _ocsp(services, request, request.get_body())
+
+
+@_endpoint("GET", "ocsp/{issuer}/{*request}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
+    encoded = unquote(request.route_params["request"])
+    answer = await _ocsp(services, request, _base64(encoded, "request"))
+    # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon.
+    answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
+    return answer
+
+
+async def _ocsp(services: Services, request: func.HttpRequest, content: bytes) -> func.HttpResponse:
+    answer = await services.status_answers.answer(request.route_params["issuer"], content)
+    return func.HttpResponse(answer, mimetype=OCSP_RESPONSE)
 
 
 # --- rejections ---

@@ -63,7 +63,8 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(f"/api/{operation.route}", {})[operation.method.lower()] = _described(operation)
+        path = f"/api/{operation.route}".replace("{*", "{")
+        paths.setdefault(path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Device identity factory", "version": "1.0"},
@@ -83,7 +84,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         "parameters": [
             *(
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-                for name in re.findall(r"{(\w+)}", operation.route)
+                for name in re.findall(r"{\*?(\w+)}", operation.route)
             ),
             *(
                 {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}

@@ -252,6 +252,18 @@ class Blobs:
             return None
         return StoredBlob(await stream.readall(), stream.properties.metadata or {}, stream.properties.etag)
 
+    async def names(self, container: str, prefix: str) -> list[str]:
+        """List the names of blobs that begin with a prefix, in order."""
+        client = self._service.get_container_client(container)
+        return [name async for name in client.list_blob_names(name_starts_with=prefix)]
+
+    async def delete(self, container: str, name: str) -> None:
+        """Delete a blob, if it exists."""
+        try:
+            await self._service.get_blob_client(container, name).delete_blob()
+        except ResourceNotFoundError:
+            return
+
     async def size(self, container: str, name: str) -> int | None:
         """Give a blob's length in bytes, ``None`` if there is none."""
         client = self._service.get_blob_client(container, name)

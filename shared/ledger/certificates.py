@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from shared.contracts import CertificateKind, RevocationReason
 from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
 UNSIGNED_FOR = timedelta(days=1)
 """After so long a reserved serial number counts as never signed: no attempt lives longer."""
@@ -35,6 +35,12 @@ class CertificateState(StrEnum):
     EXPIRED = "expired"
 
 
+class InternalKind(StrEnum):
+    """What a certificate is for that nobody orders."""
+
+    OCSP_RESPONDER = "ocspResponder"
+
+
 class CertificateRecord(Record):
     """One certificate.
 
@@ -49,7 +55,7 @@ class CertificateRecord(Record):
     """
 
     serial_number: str
-    kind: CertificateKind
+    kind: CertificateKind | InternalKind
     state: CertificateState
     subject: str
     issuer: str
@@ -91,6 +97,22 @@ class RevocationRecord(Record):
     not_after: datetime
 
 
+class RevocationChange(Record):
+    """A revocation, or its end, that is not in the issuer's kept CRL entries yet.
+
+    Attributes:
+        change_id: grows with time.
+        revocation: as it is from now on.
+        ended: whether the certificate leaves the list.
+    """
+
+    documents: ClassVar[frozenset[str]] = frozenset({"revocation"})
+
+    change_id: str
+    revocation: RevocationRecord
+    ended: bool
+
+
 class InForceRecord(Record):
     """One entry of the index of an issuer's certificates.
 
@@ -105,7 +127,11 @@ class InForceRecord(Record):
 
 
 class Certificates:
-    """The tables of certificates and revocations, and the index of what is in force."""
+    """The tables of certificates and revocations, and the index of what is in force.
+
+    A revocation is a row under its issuer and serial number. Beside it stands, until the issuer's next list is there,
+    a row that says what has changed, so that a list is made from the entries kept and the changes alone.
+    """
 
     def __init__(self, certificates: Table, revocations: Table, in_force: Table) -> None:
         self._certificates = certificates
@@ -195,13 +221,39 @@ class Certificates:
 
     # --- revocations ---
 
-    async def revoke(self, record: RevocationRecord) -> None:
-        """Put a certificate on its issuer's list."""
-        await self._revocations.put(keyed(record.issuer, record.serial_number, record))
+    async def revoke(self, record: RevocationRecord, at: datetime) -> None:
+        """Put a certificate on its issuer's list.
 
-    async def reinstate(self, issuer: str, serial_number: str) -> None:
+        Args:
+            record: the entry; its own time stays when a hold becomes final.
+            at: the present time.
+        """
+        await self._revocations.put(keyed(record.issuer, record.serial_number, record))
+        await self._note(record, at, ended=False)
+
+    async def reinstate(self, issuer: str, serial_number: str, at: datetime) -> None:
         """Take a certificate off its issuer's list."""
+        row = await self._revocations.get(issuer, serial_number)
+        if row is None:
+            return
+        await self._note(RevocationRecord.from_columns(row.values), at, ended=True)
         await self._revocations.delete(issuer, serial_number)
+
+    async def _note(self, record: RevocationRecord, at: datetime, *, ended: bool) -> None:
+        change = RevocationChange(
+            change_id=f"{at:%Y%m%dT%H%M%S%f}-{record.serial_number}", revocation=record, ended=ended
+        )
+        await self._revocations.put(keyed(_changes_of(record.issuer), change.change_id, change))
+
+    async def changes(self, issuer: str) -> list[RevocationChange]:
+        """Give what has changed since the issuer's entries were kept, oldest first."""
+        rows = self._revocations.query("PartitionKey eq @changes", {"changes": _changes_of(issuer)})
+        return [RevocationChange.from_columns(row.values) async for row in rows]
+
+    async def forget(self, changes: Iterable[RevocationChange]) -> None:
+        """Delete changes that are in the entries kept."""
+        for change in changes:
+            await self._revocations.delete(_changes_of(change.revocation.issuer), change.change_id)
 
     async def revoked_by(self, issuer: str) -> AsyncIterator[RevocationRecord]:
         """List the revocations of an issuer's certificates."""
@@ -212,3 +264,7 @@ class Certificates:
     def _row(record: CertificateRecord) -> dict[str, object]:
         # A serial number is random, so its first octet spreads as well as a hash would.
         return keyed(record.serial_number[:2], record.serial_number, record)
+
+
+def _changes_of(issuer: str) -> str:
+    return f"{issuer}!changes"  # no CA's name has such a sign

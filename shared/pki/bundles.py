@@ -90,6 +90,8 @@ def pack(
         BundleError: the parts do not belong together, the root is among them, or a key has no password.
     """
     _check_parts(certificate, chain, key)
+    if not friendly_name.isprintable():
+        raise BundleError(f"the friendly name {friendly_name!r} has characters that can't be printed")
     pem = b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *chain))
     if key is None:
         return Packed(pem, None)
@@ -175,6 +177,8 @@ def _opened_key(pem: bytes, password: str | None) -> PrivateKey | None:
 def _secret(password: str | None) -> bytes:
     if not password:
         raise BundleError("a key is written and read under a password only")
+    if not password.isprintable():
+        raise BundleError("the password has characters that can't be printed; keystores differ in how they read those")
     return password.encode()
 
 

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.pki import names
+from shared.pki.name_constraints import forbidden_names
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of
 from shared.registration_ids import same_registration_id
 
@@ -28,6 +29,13 @@ LENGTH_LIMIT = 16
 
 _CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 _SERIAL_LIMIT = 1 << 159  # RFC 5280 section 4.1.2.2
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _BROKEN_HASHES = frozenset({"md5", "sha1"})
 
 
@@ -68,9 +76,27 @@ def check_chain(
         return (Finding("empty", "there is no certificate; send the leaf first, then every intermediate"),)
     if len(chain) > LENGTH_LIMIT:
         return (Finding("too-long", f"there are {len(chain)} certificates; at most {LENGTH_LIMIT} make a chain"),)
-    unreadable = tuple(_unreadable_findings(chain))
+    unreadable = tuple(_unreadable_findings(chain, "the chain"))
     if unreadable:
         return unreadable
+    group, verified = _readable(group_certificates), _readable(verified_authorities)
+    # What is damaged there matters to those chains only that need it.
+    found = _findings(chain, registration_id, group, verified, now)
+    return found and (
+        *found,
+        *_unreadable_findings(group_certificates, "the enrollment group"),
+        *_unreadable_findings(verified_authorities, "the CAs verified in DPS"),
+    )
+
+
+def _findings(
+    chain: Sequence[x509.Certificate],
+    registration_id: str,
+    group_certificates: Sequence[x509.Certificate],
+    verified_authorities: Sequence[x509.Certificate],
+    now: datetime,
+) -> tuple[Finding, ...]:
+    """Find what is wrong with certificates that can all be read."""
     whole = _completed(chain, verified_authorities)
     return (
         *_leaf_findings(chain[0], registration_id),
@@ -78,6 +104,7 @@ def check_chain(
         *_content_findings(whole),
         *_link_findings(chain),
         *_path_findings(whole),
+        *_constraint_findings(whole),
         *_anchor_findings(chain, verified_authorities),
         *_group_findings(chain, group_certificates),
     )
@@ -90,14 +117,25 @@ def _completed(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certif
     return (*chain, *[authority for authority in verified if issued_by(chain[-1], authority)][:1])
 
 
-def _unreadable_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+def _unreadable_findings(certificates: Sequence[x509.Certificate], place: str) -> Iterator[Finding]:
+    for position, certificate in enumerate(certificates, start=1):
+        damage = _damage(certificate)
+        if damage:
+            yield Finding("unreadable", f"certificate {position} of {place} is damaged: {damage[:200]}")
+
+
+def _readable(certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    return tuple(certificate for certificate in certificates if not _damage(certificate))
+
+
+def _damage(certificate: x509.Certificate) -> str:
     """Decode everything once: cryptography does so when it is asked, and others may have made these."""
-    for position, certificate in enumerate(chain, start=1):
-        try:
-            _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.version
-            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion) as error:
-            yield Finding("unreadable", f"certificate {position} of the chain is damaged: {str(error)[:200]}")
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.version
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except _UNREADABLE as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Finding]:
@@ -123,13 +161,14 @@ def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Fin
 
 
 def _life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Finding]:
+    second = now.replace(microsecond=0)  # notAfter is inclusive (RFC 5280 section 4.1.2.5): its whole second counts
     for certificate in chain:
         name = names.common_name(certificate.subject)
-        if now < certificate.not_valid_before_utc:
+        if second < certificate.not_valid_before_utc:
             yield Finding(
                 "not-yet-valid", f"{name!r} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
             )
-        if now > certificate.not_valid_after_utc:
+        if second > certificate.not_valid_after_utc:
             yield Finding("expired", f"{name!r} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
@@ -220,6 +259,21 @@ def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding("extended-key-usage", f"the extended key usage of {name!r} lacks clientAuth")
         # A CA that signs its own new key does not count (RFC 5280 section 4.2.1.9).
         below += authority.issuer != authority.subject
+
+
+def _constraint_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    for position, authority in enumerate(chain):
+        constraints = _find(authority, x509.NameConstraints)
+        for level, lower in enumerate(chain[:position]):
+            # A CA that signs its own new key is exempt, a leaf is not (RFC 5280 section 6.1.3 b).
+            if constraints is None or (level and lower.issuer == lower.subject):
+                continue
+            for reason in forbidden_names(constraints, lower):
+                yield Finding(
+                    "name-constraints",
+                    f"{names.common_name(authority.subject)!r} constrains the names below it, and "
+                    f"{names.common_name(lower.subject)!r} {reason}",
+                )
 
 
 def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]) -> Iterator[Finding]:

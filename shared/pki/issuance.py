@@ -123,6 +123,14 @@ class Issuer:
     _extensions: dict[tuple[Profile, DistributionPoints], bytes] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except IssuerError:
+            raise
+        except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+            raise IssuerError(f"a certificate of the CA's chain is damaged: {str(error)[:200]}") from None
+
+    def _check(self) -> None:
         if self.signing_key.public_key() != self.certificate.public_key():
             raise IssuerError(f"the key of CA {self.name!r} does not match its certificate")
         if not self.chain or self.chain[0] != self.certificate:
@@ -330,8 +338,11 @@ def _check_name(subject: Subject, profile: Profile) -> None:
             f"the CN {name[:140]!r} has {len(name)} characters; 1 to {_NAME_LIMIT} are allowed (RFC 5280 "
             "ub-common-name)"
         )
-    if not name.isprintable():
+    if not name.isprintable():  # which a lone surrogate is not either, so it can be encoded
         raise Rejected.because(f"the CN {name!r} has characters that can't be printed")
+    octets = len(name.encode())
+    if octets > _NAME_LIMIT:
+        raise Rejected.because(f"the CN {name!r} has {octets} octets in UTF-8; at most {_NAME_LIMIT} are taken")
     if profile.kind is Kind.DEVICE and name != (canonical := canonical_registration_id(name)):
         raise Rejected.because(f"the CN {name!r} must be the registration id in lower case, {canonical!r}")
 

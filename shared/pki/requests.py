@@ -33,6 +33,7 @@ _UNREADABLE = (
     InvalidSignature,
     x509.DuplicateExtension,
     x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
 )
 
 

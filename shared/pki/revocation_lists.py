@@ -7,6 +7,7 @@ in proportion to its entries, where adding them to a builder one by one takes ti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -17,7 +18,6 @@ from shared.pki.signing_keys import sign, signature_algorithm_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from shared.pki.issuance import Issuer
 
@@ -34,7 +34,9 @@ REASON_CODES: Mapping[str, int] = {
 """RFC 5280 section 5.3.1, without removeFromCRL (for delta CRLs) and aACompromise (for attribute certificates)."""
 
 _CRL_REASON = "2.5.29.21"
+_FIRST_TIME = datetime(1950, 1, 1, tzinfo=UTC)  # of UTCTime; GeneralizedTime is for 2050 and later
 _VERSION_2 = der.integer(1)
+_ENTRY_HEADER = 2  # an entry has at most 60 octets, so its length takes one
 _MOST_OCTETS = 20  # of a serial number and of a CRL number: RFC 5280 sections 4.1.2.2 and 5.2.3
 
 
@@ -67,6 +69,8 @@ class RevokedCertificate:
         if self.reason not in REASON_CODES:
             raise RevocationError(f"{self.reason!r} is no revocation reason; there are {', '.join(REASON_CODES)}")
         _check_aware(self.revoked_at)
+        if self.revoked_at < _FIRST_TIME:
+            raise RevocationError(f"{self.revoked_at.isoformat()} can't stand in a CRL; its times begin with 1950")
 
 
 def encode_entry(revoked: RevokedCertificate) -> bytes:
@@ -76,6 +80,24 @@ def encode_entry(revoked: RevokedCertificate) -> bytes:
     if code:
         content += der.sequence(der.extension(_CRL_REASON, der.enumerated(code)))
     return der.sequence(content)
+
+
+def changed_entries(entries: bytes, *, removed: Iterable[int], added: Iterable[RevokedCertificate]) -> bytes:
+    """Change joined entries without decoding them: some leave, others come or are replaced.
+
+    Args:
+        entries: from :func:`encode_entry`, joined.
+        removed: serial numbers of those that leave; ones that are not there do no harm.
+        added: those that come; one that is there already is replaced.
+    """
+    arriving = {revoked.serial_number: encode_entry(revoked) for revoked in added}
+    for serial_number in (*removed, *arriving):
+        encoded = der.integer(serial_number)
+        at = entries.find(encoded)
+        if at >= 0:  # the serial number comes first in its entry, after two octets of tag and length
+            begin = at - _ENTRY_HEADER
+            entries = entries[:begin] + entries[begin + _ENTRY_HEADER + entries[at - 1] :]
+    return entries + b"".join(arriving.values())
 
 
 def build_crl(

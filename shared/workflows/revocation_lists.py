@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from shared.adapters.storage import StoredBlob
 from shared.errors import Deferred, NotFound
 from shared.ledger.issuers import IssuerState
-from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
+from shared.pki.revocation_lists import build_crl
+from shared.workflows.revoked_entries import RevokedEntries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,36 +53,45 @@ class RevocationLists:
             How many were published.
         """
         names = [record.name async for record in self.issuers.list() if record.state is IssuerState.ACTIVE]
+        published = 0
         for name in names:
-            await self.publish(name)
-        return len(names)
+            if (await self.authorities.load(name)).may_sign_crls:
+                await self.publish(name)
+                published += 1
+        return published
 
     async def publish(self, name: str) -> None:
         """Publish a new list for one CA.
 
-        The CRL number is taken first, then the entries are read, then the blob is replaced as it was before: so a
-        list with a higher number never holds less, and an older one never replaces a newer one.
+        The CRL number is taken first, then the entries are brought up to date, then the blob is replaced as it was
+        before: so a list with a higher number never holds less, and an older one never replaces a newer one.
 
         Raises:
             Deferred: others kept publishing at the same time.
+            NotFound: there is no such CA.
         """
         issuer = await self.authorities.load(name)
+        if not issuer.may_sign_crls:
+            return  # an imported CA; its revocations are in the ledger, and OCSP tells of them
         for _ in range(_ATTEMPTS):
             present = await self.blobs.get(CRLS, _blob(name))
             number = await self._next_number(name)
             if number is None:
                 continue
-            entries = [
-                encode_entry(RevokedCertificate(int(entry.serial_number, 16), entry.revoked_at, entry.reason.value))
-                async for entry in self.certificates.revoked_by(name)
-                if entry.not_after > self.clock()
-            ]
+            current = await self._entries().current(name, self.clock())
+            if current is None:
+                continue
+            entries, changes = current
             crl = await self.authorities.signing(
                 issuer, _signed, entries, issuer, number, self.clock(), self.settings.crl_validity
             )
             if await self._store(name, crl, number, present):
+                await self.certificates.forget(changes)
                 return
         raise Deferred(f"the CRL of {name!r} is being published by others", retry_after=timedelta(seconds=2))
+
+    def _entries(self) -> RevokedEntries:
+        return RevokedEntries(self.certificates, self.blobs, CRLS)
 
     async def _next_number(self, name: str) -> int | None:
         known = await self.issuers.get(name)
@@ -108,7 +118,9 @@ class RevocationLists:
             await self.publish(name)
             stored = await self.blobs.get(CRLS, _blob(name))
         if stored is None:
-            raise NotFound.because(f"there is no CRL of {name!r}")
+            raise NotFound.because(
+                f"{name!r} has no CRL: the key usage of its certificate forbids it to sign one (cRLSign)"
+            )
         return stored
 
 

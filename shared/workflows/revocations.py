@@ -151,15 +151,14 @@ class Revocations:
             revocation_reason=reason,
         )
         await self.certificates.put(record)
-        await self.certificates.revoke(
-            RevocationRecord(
-                serial_number=serial_number,
-                issuer=record.issuer,
-                revoked_at=record.revoked_at,
-                reason=reason,
-                not_after=known.record.not_after,
-            )
+        entry = RevocationRecord(
+            serial_number=serial_number,
+            issuer=record.issuer,
+            revoked_at=record.revoked_at,
+            reason=reason,
+            not_after=known.record.not_after,
         )
+        await self.certificates.revoke(entry, self.clock())
         return record
 
     async def _shut_out(self, device: DeviceRecord, certificate: CertificateRecord, reason: RevocationReason) -> None:
@@ -220,7 +219,7 @@ class Revocations:
                 "revocation is final",
                 field="action",
             )
-        await self.certificates.reinstate(known.record.issuer, serial_number)
+        await self.certificates.reinstate(known.record.issuer, serial_number, self.clock())
         await self.revocation_lists.publish(known.record.issuer)
         await self._readmit(record, known.record)
         if record.assigned_hub and record.device_id:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from shared.adapters.storage import StoredBlob
 from shared.errors import Conflict, PreconditionFailed
 
 if TYPE_CHECKING:
@@ -80,6 +81,42 @@ def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
     name, comparison, parameter = term.split()
     compare: Callable[[Any, Any], bool] = {"eq": operator.eq, "le": operator.le, "ge": operator.ge}[comparison]
     return compare(row.values[name], parameters[parameter.removeprefix("@")])
+
+
+@dataclass
+class FakeBlobs:
+    """Blobs in memory; ``lose_answer`` makes a create succeed and look as if the blob had been there."""
+
+    blobs: dict[str, StoredBlob] = field(default_factory=dict)
+    lose_answer: bool = False
+
+    async def create(
+        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> bool:
+        del container, content_type
+        if name in self.blobs:
+            return False
+        self.blobs[name] = StoredBlob(content, metadata, "v1")
+        return not self.lose_answer
+
+    async def get(self, container: str, name: str) -> StoredBlob | None:
+        del container
+        return self.blobs.get(name)
+
+    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
+        del container, content_type
+        if self.blobs[name].etag != blob.etag:
+            return False
+        self.blobs[name] = StoredBlob(blob.content, blob.metadata, blob.etag + "+")
+        return True
+
+    async def names(self, container: str, prefix: str) -> list[str]:
+        del container
+        return sorted(name for name in self.blobs if name.startswith(prefix))
+
+    async def delete(self, container: str, name: str) -> None:
+        del container
+        self.blobs.pop(name, None)
 
 
 @dataclass

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
-from shared.adapters.storage import StoredBlob
 from shared.errors import Deferred, Gone, Rejected
 from shared.ledger.certificates import Certificates, CertificateState
 from shared.ledger.expiry import ExpiryIndex
@@ -18,40 +17,12 @@ from shared.pki.issuance import DistributionPoints
 from shared.threads import ThreadPool
 from shared.workflows.certificate_authorities import LoadedAuthority
 from shared.workflows.device_certificates import DECISION_HOLDS, DeviceCertificateRequest, DeviceCertificates
-from tests.unit.fakes import FakeTable
+from tests.unit.fakes import FakeBlobs, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass
-class FakeBlobs:
-    """Blobs in memory; ``lose_answer`` makes a create succeed and look as if the blob had been there."""
-
-    blobs: dict[str, StoredBlob] = field(default_factory=dict)
-    lose_answer: bool = False
-
-    async def create(
-        self, container: str, name: str, content: bytes, *, content_type: str, metadata: dict[str, str]
-    ) -> bool:
-        del container, content_type
-        if name in self.blobs:
-            return False
-        self.blobs[name] = StoredBlob(content, metadata, "v1")
-        return not self.lose_answer
-
-    async def get(self, container: str, name: str) -> StoredBlob | None:
-        del container
-        return self.blobs.get(name)
-
-    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
-        del container, content_type
-        if self.blobs[name].etag != blob.etag:
-            return False
-        self.blobs[name] = StoredBlob(blob.content, blob.metadata, blob.etag + "+")
-        return True
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from pkilint import loader, pkix
 from pkilint.bin import lint_pkix_signer_signee_cert_chain as pair_linter
-from pkilint.pkix import certificate, crl, extension, name
+from pkilint.pkix import certificate, crl, extension, name, ocsp
 from pkilint.validation import ValidationFindingSeverity
 
 
@@ -52,6 +52,19 @@ def findings_of_crl(der: bytes) -> list[str]:
         ],
     )
     return _findings(validator.validate(loader.load_der_crl(der, "crl").root))
+
+
+def findings_of_ocsp_response(der: bytes) -> list[str]:
+    validator = ocsp.create_pkix_ocsp_response_validator_container(
+        [
+            ocsp.create_response_decoder(),
+            pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+            pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS),
+        ],
+        [],
+    )
+    document = loader.RFC6960OCSPResponseDocumentLoader().load_der_document(der, "response")
+    return _findings(validator.validate(document.root))
 
 
 def _findings(results: Any) -> list[str]:

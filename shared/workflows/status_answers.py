@@ -1,0 +1,121 @@
+"""OCSP: the status of a certificate as the ledger has it at this moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
+from shared.pki import names, ocsp
+from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
+from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest
+from shared.pki.profiles import ocsp_responder_profile
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.ledger.certificates import Certificates
+    from shared.workflows.certificate_authorities import CertificateAuthorities, LoadedAuthority
+    from shared.workflows.events import Clock
+
+CONTENT_TYPE = "application/ocsp-response"
+"""RFC 6960 appendix A.2."""
+
+ANSWER_LIFE = timedelta(hours=1)
+"""From thisUpdate to nextUpdate: so late may a client that keeps answers see a revocation."""
+
+_NAME_LIMIT = 64
+_MADE = frozenset(
+    {CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.EXPIRED, CertificateState.REVOKED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAnswers:
+    """Answers OCSP requests. Each worker has a responder of its own for each CA that it is asked about."""
+
+    authorities: CertificateAuthorities
+    certificates: Certificates
+    clock: Clock
+    _responders: dict[str, Responder] = field(default_factory=dict)
+
+    async def answer(self, name: str, request: bytes) -> bytes:
+        """Answer a request about a certificate of a CA.
+
+        Args:
+            name: of the CA.
+            request: OCSPRequest in DER.
+
+        Returns:
+            OCSPResponse in DER; what can't be answered is so named in it.
+
+        Raises:
+            NotFound: there is no such CA.
+        """
+        authority = await self.authorities.loaded(name)
+        try:
+            asked = ocsp.read_request(request, authority.issuer)
+        except UnreadableRequest as error:
+            return ocsp.refusal(error)
+        status = await self._status(authority, asked.serial_number)
+        now = self.clock()
+        responder = await self._responder(authority, now)
+        return ocsp.answer(asked, status, responder=responder, now=now, next_update=now + ANSWER_LIFE)
+
+    async def _status(self, authority: LoadedAuthority, serial_number: int) -> Status:
+        known = await self.certificates.get(names.serial_text(serial_number))
+        if known is None or known.record.issuer != authority.name or known.record.state not in _MADE:
+            return ocsp.UNKNOWN
+        record = known.record
+        if record.revoked_at is None or record.revocation_reason is None:
+            return ocsp.GOOD
+        return Revoked(record.revoked_at, record.revocation_reason.value)
+
+    async def _responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
+        present = self._responders.get(authority.name)
+        if present is not None and now < _half_life(present):
+            return present
+        made = self._responders[authority.name] = await self._make_responder(authority, now)
+        return made
+
+    async def _make_responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
+        key = generate_key(KeyAlgorithm.EC_P256)
+        subject = f"OCSP {authority.name}"[:_NAME_LIMIT]
+        serial = new_serial_number()
+        reserved = CertificateRecord(
+            serial_number=names.serial_text(serial),
+            kind=InternalKind.OCSP_RESPONDER,
+            state=CertificateState.RESERVED,
+            subject=subject,
+            issuer=authority.name,
+            cause="ocsp",
+            recorded_at=now,
+        )
+        prepared = prepare(
+            ocsp_responder_profile(),
+            subject=Subject(subject),
+            public_key=key.public_key(),
+            issuer=authority.issuer,
+            serial_number=serial,
+            now=now,
+            urls=DistributionPoints(),
+        )
+        await self.certificates.reserve(reserved)
+        certificate = await self.authorities.signing(authority.issuer, issue, prepared, authority.issuer)
+        await self.certificates.put(
+            reserved.changed(
+                state=CertificateState.ACTIVE,
+                not_before=certificate.not_valid_before_utc,
+                not_after=certificate.not_valid_after_utc,
+                thumbprint=names.thumbprint(certificate),
+                pem=names.pem(certificate),
+            )
+        )
+        return Responder(certificate, key)
+
+
+def _half_life(responder: Responder) -> datetime:
+    certificate = responder.certificate
+    return certificate.not_valid_before_utc + (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 2

@@ -1,0 +1,212 @@
+"""Damage to DER: to its octets, and to its structure with all lengths made right again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_CONSTRUCTED = 0x20
+_OCTET_STRING, _BIT_STRING = 0x04, 0x03
+_SHORT = 128
+
+
+@dataclass
+class Node:
+    """One element of DER: content, or elements in it, behind what stands before them (a bit string's first octet)."""
+
+    tag: int
+    content: bytes = b""
+    prefix: bytes = b""
+    children: list[Node] = field(default_factory=list)
+
+    def encoded(self) -> bytes:
+        content = self.prefix + (b"".join(child.encoded() for child in self.children) or self.content)
+        return bytes([self.tag]) + encoded_length(len(content)) + content
+
+    def parents(self) -> Iterator[Node]:
+        """Give all nodes that have children, itself included."""
+        if self.children:
+            yield self
+        for child in self.children:
+            yield from child.parents()
+
+
+def encoded_length(length: int) -> bytes:
+    if length < _SHORT:
+        return bytes([length])
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([0x80 | len(octets)]) + octets
+
+
+def parsed(der: bytes) -> list[Node] | None:
+    """Read elements one after the other; ``None`` where it is no DER. Looks into strings that hold elements, too."""
+    nodes, at = [], 0
+    while at < len(der):
+        header = _header(der, at)
+        if header is None:
+            return None
+        begin, end = header
+        nodes.append(_node(der[at], der[begin:end]))
+        at = end
+    return nodes
+
+
+def _header(der: bytes, at: int) -> tuple[int, int] | None:
+    """Give where the content of an element begins and ends."""
+    if at + 2 > len(der):
+        return None
+    length, begin = der[at + 1], at + 2
+    if length >= _SHORT:
+        octets = length - _SHORT
+        if not 0 < octets <= 4:
+            return None
+        length, begin = int.from_bytes(der[begin : begin + octets], "big"), begin + octets
+    return (begin, begin + length) if begin + length <= len(der) else None
+
+
+def _node(tag: int, content: bytes) -> Node:
+    prefix = 1 if tag == _BIT_STRING else 0
+    if tag & _CONSTRUCTED or tag in {_OCTET_STRING, _BIT_STRING}:
+        children = parsed(content[prefix:]) if len(content) > prefix + 1 else None
+        if children:
+            return Node(tag, prefix=content[:prefix], children=children)
+    return Node(tag, content)
+
+
+STRANGE_CONTENTS = (
+    b"",
+    b"\0",
+    b"\xff",
+    b"\x80" + b"\0" * 19,
+    b"\xff" * 21,
+    b"\x7f" + b"\xff" * 200,
+    "pressé\u202e\U0001f525".encode(),
+    b"\x00p\x00r",
+    b"*.example.com",
+    b"a\0b\r\n",
+    b"x" * 65,
+    b"x" * 5000,
+    b"\xed\xa0\x80",
+    b"99999999999999Z",
+    b"260230240000Z",
+    b"000101000000Z",
+    b"00000101000000Z",
+)
+"""Ends of number ranges, overlong and forbidden text, dates that are none."""
+
+type Edit = tuple[int, int, int]
+"""Kind, place and value; places and values are taken modulo what is there."""
+
+
+def _flip(der: bytes, place: int, value: int, _: bytes) -> bytes:
+    damaged = bytearray(der)
+    damaged[place % len(der)] ^= value % 255 + 1
+    return bytes(damaged)
+
+
+def _truncate(der: bytes, place: int, _: int, __: bytes) -> bytes:
+    return der[: place % len(der) + 1]
+
+
+def _insert(der: bytes, place: int, value: int, other: bytes) -> bytes:
+    place %= len(der)
+    return der[:place] + other[: value % 64] + der[place:]
+
+
+def _splice(der: bytes, place: int, value: int, other: bytes) -> bytes:
+    """Put a slice of another file over this one."""
+    place, origin = place % len(der), value % len(other)
+    piece = other[origin : origin + 40]
+    return der[:place] + piece + der[place + len(piece) :]
+
+
+def _length_field(der: bytes, place: int, value: int, _: bytes) -> bytes:
+    """Change the length that an element near the place says it has."""
+    starts = [at for at in range(len(der) - 1) if der[at] in {0x30, 0x31, 0x04, 0x03, 0x02, 0x0C, 0x13, 0xA3, 0xA0}]
+    if not starts:
+        return der
+    damaged = bytearray(der)
+    lengths = (0, 1, 0x7F, 0x80, 0x81, 0x84, 0x88, 0xFF)
+    damaged[starts[place % len(starts)] + 1] = lengths[value % len(lengths)]
+    return bytes(damaged)
+
+
+def _structural(change: Callable[[Node, int, int, bytes], None]) -> Callable[[bytes, int, int, bytes], bytes]:
+    def edit(der: bytes, place: int, value: int, other: bytes) -> bytes:
+        nodes = parsed(der)
+        parents = [parent for node in nodes or () for parent in node.parents()]
+        if not nodes or not parents:
+            return der
+        parent = parents[place % len(parents)]
+        change(parent, place // len(parents) % len(parent.children), value, other)
+        return b"".join(node.encoded() for node in nodes)
+
+    return edit
+
+
+def _repeat(parent: Node, index: int, value: int, _: bytes) -> None:
+    parent.children[index:index] = [parent.children[index]] * (1 + value % 3)
+
+
+def _remove(parent: Node, index: int, _: int, __: bytes) -> None:
+    del parent.children[index]
+
+
+def _swap(parent: Node, index: int, value: int, _: bytes) -> None:
+    other = value % len(parent.children)
+    parent.children[index], parent.children[other] = parent.children[other], parent.children[index]
+
+
+def _retag(parent: Node, index: int, value: int, _: bytes) -> None:
+    child = parent.children[index]
+    parent.children[index] = Node(value % 256, child.content, child.prefix, child.children)
+
+
+def _fill(parent: Node, index: int, value: int, _: bytes) -> None:
+    parent.children[index] = Node(parent.children[index].tag, STRANGE_CONTENTS[value % len(STRANGE_CONTENTS)])
+
+
+def _graft(parent: Node, index: int, value: int, other: bytes) -> None:
+    """Put an element of another file into this one."""
+    donors = [node for root in parsed(other) or () for node in root.parents()]
+    if donors:
+        parent.children[index] = donors[value % len(donors)]
+
+
+_NESTING = 60
+
+
+def _nest(parent: Node, index: int, value: int, _: bytes) -> None:
+    """Wrap an element many times."""
+    child = parent.children[index]
+    for _level in range(value % _NESTING):
+        child = Node(0x30, children=[child])
+    parent.children[index] = child
+
+
+KINDS: Sequence[Callable[[bytes, int, int, bytes], bytes]] = (
+    _flip,
+    _truncate,
+    _insert,
+    _splice,
+    _length_field,
+    *map(_structural, (_repeat, _remove, _swap, _retag, _fill, _graft, _nest)),
+)
+
+edits: st.SearchStrategy[list[Edit]] = st.lists(
+    st.tuples(st.integers(0, len(KINDS) - 1), st.integers(0, 4095), st.integers(0, 4095)), min_size=1, max_size=3
+)
+
+
+def mutated(der: bytes, changes: Sequence[Edit], other: bytes) -> bytes:
+    """Apply edits in their order; ``other`` gives what is spliced in."""
+    for kind, place, value in changes:
+        if not der:
+            break
+        der = KINDS[kind](der, place, value, other)
+    return der

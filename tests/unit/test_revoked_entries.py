@@ -1,0 +1,140 @@
+"""The entries of CRLs: encoded once, kept by month, changed in place, and gone when their month is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.contracts import RevocationReason
+from shared.ledger.certificates import Certificates, RevocationRecord
+from shared.pki.revocation_lists import build_crl
+from shared.workflows.revoked_entries import RevokedEntries
+from tests.unit.fakes import FakeBlobs, FakeTable
+from tests.unit.pki.hierarchy import NOW, hierarchy
+
+ISSUER = "line-1-ca1"
+NEXT_YEAR = NOW + timedelta(days=365)
+
+
+def record(serial: int, *, not_after: datetime = NEXT_YEAR, reason: str = "superseded") -> RevocationRecord:
+    return RevocationRecord(
+        serial_number=f"{(1 << 158) + serial:040x}",
+        issuer=ISSUER,
+        revoked_at=NOW,
+        reason=RevocationReason(reason),
+        not_after=not_after,
+    )
+
+
+@dataclass
+class Scene:
+    rows: FakeTable = field(default_factory=FakeTable)
+    blobs: FakeBlobs = field(default_factory=FakeBlobs)
+    steps: int = 0
+
+    @property
+    def ledger(self) -> Certificates:
+        return Certificates(FakeTable(), self.rows, FakeTable())
+
+    @property
+    def subject(self) -> RevokedEntries:
+        blobs: Any = self.blobs
+        return RevokedEntries(self.ledger, blobs, "crls")
+
+    def moment(self) -> datetime:
+        self.steps += 1
+        return NOW + timedelta(seconds=self.steps)
+
+    async def listed(self, now: datetime = NOW) -> dict[int, x509.ReasonFlags | None]:
+        """Make a list as the workflow does, and read it with cryptography."""
+        current = await self.subject.current(ISSUER, now)
+        assert current is not None
+        entries, changes = current
+        der = build_crl(entries, issuer=hierarchy().issuing, crl_number=1, now=NOW, next_update=NOW + timedelta(days=7))
+        await self.ledger.forget(changes)
+        return {entry.serial_number - (1 << 158): _reason(entry) for entry in x509.load_der_x509_crl(der)}
+
+
+def _reason(entry: x509.RevokedCertificate) -> x509.ReasonFlags | None:
+    try:
+        return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return None
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["revoke", "hold", "reinstate", "list"])), max_size=25))
+async def test_the_entries_are_those_of_the_ledger_whatever_happened(steps: list[tuple[int, str]]) -> None:
+    """After any row of revocations, holds, reinstatements and lists, the list holds what is revoked and no more."""
+    scene, expected = Scene(), dict[int, x509.ReasonFlags | None]()
+    for serial, step in steps:
+        reason = {"revoke": "unspecified", "hold": "certificateHold"}.get(step)
+        not_after = NEXT_YEAR + timedelta(days=40 * (serial % 3))
+        if reason is not None:
+            await scene.ledger.revoke(record(serial, not_after=not_after, reason=reason), scene.moment())
+            expected[serial] = x509.ReasonFlags.certificate_hold if step == "hold" else None
+        elif step == "reinstate":
+            await scene.ledger.reinstate(ISSUER, record(serial).serial_number, scene.moment())
+            expected.pop(serial, None)
+        else:
+            assert await scene.listed() == expected
+    assert await scene.listed() == expected
+    assert await scene.ledger.changes(ISSUER) == []
+
+
+async def test_a_list_of_what_has_not_changed_reads_no_row_of_a_certificate() -> None:
+    """The kept entries are joined as they are: nothing is encoded, and no blob is written, a second time."""
+    scene = Scene()
+    for serial in range(3):
+        await scene.ledger.revoke(record(serial), scene.moment())
+    await scene.listed()
+    kept = dict(scene.blobs.blobs)
+    for key in [key for key in scene.rows.rows if key[0] == ISSUER]:
+        del scene.rows.rows[key]
+    assert set(await scene.listed()) == {0, 1, 2}
+    assert scene.blobs.blobs == kept
+
+
+async def test_a_month_leaves_when_all_its_certificates_have_expired() -> None:
+    """Entries stay through their month and two days, so that a list made after the end still has them."""
+    scene = Scene()
+    early = datetime.fromisoformat("2026-05-31T23:00:00Z")
+    await scene.ledger.revoke(record(1, not_after=early), scene.moment())
+    await scene.ledger.revoke(record(2), scene.moment())
+    assert set(await scene.listed(datetime.fromisoformat("2026-06-02T12:00:00Z"))) == {1, 2}
+    assert set(await scene.listed(datetime.fromisoformat("2026-06-03T01:00:00Z"))) == {2}
+    assert sorted(scene.blobs.blobs) == [f"entries/{ISSUER}/2027-03"]
+
+
+async def test_lost_entries_are_made_anew_from_the_ledger() -> None:
+    """Whoever deletes the blobs of a CA gets the same list again, without what has expired meanwhile."""
+    scene = Scene()
+    await scene.ledger.revoke(record(1, not_after=NOW + timedelta(days=30)), scene.moment())
+    await scene.ledger.revoke(record(2), scene.moment())
+    await scene.listed()
+    scene.blobs.blobs.clear()
+    assert set(await scene.listed(NOW + timedelta(days=90))) == {2}
+
+
+async def test_two_writers_do_not_overwrite_each_other() -> None:
+    """When another has changed a month in between, nothing is written and the changes are kept for the next try."""
+    scene = Scene()
+    await scene.ledger.revoke(record(1), scene.moment())
+    await scene.listed()
+    await scene.ledger.revoke(record(2), scene.moment())
+    [name] = scene.blobs.blobs
+    read, before = scene.blobs.get, scene.blobs.blobs[name]
+
+    async def get(container: str, wanted: str) -> Any:
+        stored = await read(container, wanted)
+        scene.blobs.blobs[name] = type(before)(before.content, before.metadata, "others")
+        return stored
+
+    scene.blobs.get = get  # type: ignore[method-assign,assignment]
+    assert await scene.subject.current(ISSUER, NOW) is None
+    scene.blobs.get = read  # type: ignore[method-assign]
+    assert set(await scene.listed()) == {1, 2}
