@@ -405,17 +405,6 @@ class AuthorityCertificate(Contract):
     certificate: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
 
 
-class CertificateCheck(Contract):
-    """Body of ``POST /certificates/check``: would DPS accept this chain for this device?
-
-    ``chain`` is PEM, the leaf first. Without ``enrollmentGroup`` the groups whose CA is in the chain are tried.
-    """
-
-    registration_id: RegistrationId
-    chain: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
-    enrollment_group: EnrollmentGroupId | None = None
-
-
 class GroupAction(StrEnum):
     """What can be done to an enrollment group."""
 
@@ -535,6 +524,12 @@ class EnrollmentCheck(Contract):
 
     registration_id: RegistrationId
     chain: Annotated[str, StringConstraints(min_length=1, max_length=MESSAGE_LIMIT)]
+
+
+class CertificateCheck(EnrollmentCheck):
+    """Body of ``POST /certificates/check``. ``enrollmentGroup`` is the one meant; without it, any that DPS finds."""
+
+    enrollment_group: EnrollmentGroupId | None = None
 
 
 class RevocationAction(StrEnum):

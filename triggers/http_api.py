@@ -20,6 +20,7 @@ from shared.contracts import (
     MESSAGE_LIMIT,
     AuthorityCertificate,
     AuthorityImport,
+    CertificateCheck,
     CertificateKind,
     CertificateRequest,
     Contract,
@@ -312,6 +313,13 @@ async def get_certificate(services: Services, request: func.HttpRequest) -> func
     """Show a certificate by its serial number."""
     serial = path_value("serialNumber", request.route_params["serialNumber"])
     return _json(await services.certificate_requests.describe(serial))
+
+
+@_endpoint("POST", "certificates/check", success=(200, "what DPS would answer, and why"), body=CertificateCheck)
+async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
+    wanted = parse(CertificateCheck, _body(request))
+    return _json(await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain))
 
 
 # --- enrollment groups ---

@@ -28,7 +28,14 @@ SIZE_LIMIT = 65_536
 
 _CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _KEYS = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def authority_from_pfx(pfx: bytes, password: str | None) -> Issuer:
@@ -38,8 +45,9 @@ def authority_from_pfx(pfx: bytes, password: str | None) -> Issuer:
         Rejected: it can't be opened, lacks the key or a part of the chain, or what it holds can't be a CA here.
     """
     _check_size(pfx, "pfx")
+    secret = _secret(password)
     try:
-        opened = pkcs12.load_pkcs12(pfx, password.encode() if password else None)
+        opened = pkcs12.load_pkcs12(pfx, secret)
     except _UNREADABLE:
         raise Rejected.because("it can't be opened: the password is wrong, or it is no PKCS#12", field="pfx") from None
     found = [opened.cert, *opened.additional_certs]
@@ -57,7 +65,7 @@ def authority_from_pem(pem: bytes, password: str | None) -> Issuer:
     if len(keys) != 1:
         raise Rejected.because(f"there are {len(keys)} private keys; the CA's own belongs there", field="pem")
     block = keys[0][0]
-    secret = password.encode() if password and b"ENCRYPTED" in block else None
+    secret = _secret(password) if b"ENCRYPTED" in block else None
     try:
         key = load_pem_private_key(block, secret)
     except _UNREADABLE:
@@ -100,6 +108,15 @@ def _check_size(content: bytes, field: str) -> None:
         raise Rejected.because(f"it has {len(content)} bytes; at most {SIZE_LIMIT} are read", field=field)
 
 
+def _secret(password: str | None) -> bytes | None:
+    if not password:
+        return None
+    # cryptography ends in a panic at a NUL, which no handler of exceptions catches.
+    if not password.isprintable():
+        raise Rejected.because("it has characters that can't be typed", field="password")
+    return password.encode()
+
+
 def _certificates(pem: bytes, field: str) -> list[x509.Certificate]:
     try:
         return [x509.load_pem_x509_certificate(block) for block in _CERTIFICATES.findall(pem)]
@@ -133,7 +150,8 @@ def _ordered(
         above = next((each for each in certificates if each not in chain and issued_by(chain[-1], each)), None)
         if above is None:
             raise Rejected.because(
-                f"the issuer of {names.common_name(chain[-1].subject)!r}, {chain[-1].issuer.rfc4514_string()!r}, is "
+                f"the issuer of {names.common_name(chain[-1].subject)[:140]!r}, "
+                f"{chain[-1].issuer.rfc4514_string()[:200]!r}, is "
                 "not among its certificates; give the whole chain up to and including the root",
                 field=field,
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -36,6 +36,8 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+_SHOWN = 140  # characters of a name in a message; a right one has 64
+_NAMES_SHOWN = 5  # of those that one CA forbids another certificate
 _BROKEN_HASHES = frozenset({"md5", "sha1"})
 
 
@@ -138,9 +140,15 @@ def _damage(certificate: x509.Certificate) -> str:
     return ""
 
 
+def _name(certificate: x509.Certificate) -> str:
+    """Give a certificate's CN for a message: others may have made it as long as they liked."""
+    name = names.common_name(certificate.subject)
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+
+
 def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Finding]:
-    name = names.common_name(leaf.subject)
-    if not same_registration_id(name, registration_id):
+    name = _name(leaf)
+    if not same_registration_id(names.common_name(leaf.subject), registration_id):
         yield Finding(
             "common-name",
             f"the leaf's CN is {name!r} and the registration id {registration_id!r}; they must be the same",
@@ -163,7 +171,7 @@ def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Fin
 def _life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Finding]:
     second = now.replace(microsecond=0)  # notAfter is inclusive (RFC 5280 section 4.1.2.5): its whole second counts
     for certificate in chain:
-        name = names.common_name(certificate.subject)
+        name = _name(certificate)
         if second < certificate.not_valid_before_utc:
             yield Finding(
                 "not-yet-valid", f"{name!r} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
@@ -174,7 +182,7 @@ def _life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator
 
 def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     for certificate in chain:
-        name = names.common_name(certificate.subject)
+        name = _name(certificate)
         try:
             algorithm_of(certificate.public_key())
         except (UnsupportedKey, UnsupportedAlgorithm, ValueError) as error:
@@ -210,16 +218,16 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             if not _identifiers_match(lower, upper):
                 yield Finding(
                     "authority-key-identifier",
-                    f"{names.common_name(lower.subject)!r} names another key as its issuer's than that of "
-                    f"{names.common_name(upper.subject)!r}: the CA's subject key identifier has changed",
+                    f"{_name(lower)!r} names another key as its issuer's than that of "
+                    f"{_name(upper)!r}: the CA's subject key identifier has changed",
                 )
             continue
         if lower == upper:
-            yield Finding("duplicate", f"{names.common_name(lower.subject)!r} is there twice; send it once")
+            yield Finding("duplicate", f"{_name(lower)!r} is there twice; send it once")
             continue
         if _digest_name(lower) in _BROKEN_HASHES:
             continue  # said already; such a signature is not even verified
-        names_of = f"{names.common_name(lower.subject)!r} is not signed by {names.common_name(upper.subject)!r}"
+        names_of = f"{_name(lower)!r} is not signed by {_name(upper)!r}"
         if any(issued_by(lower, other) for other in chain if other is not lower):
             yield Finding(
                 "misordered", f"{names_of}, which follows it: the order is leaf first, then each one's issuer"
@@ -242,7 +250,7 @@ def _identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool
 def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     below = 0
     for authority in chain[1:]:
-        name = names.common_name(authority.subject)
+        name = _name(authority)
         constraints = _find(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
             yield Finding("not-a-ca", f"{name!r} stands above another certificate and is no CA")
@@ -268,11 +276,10 @@ def _constraint_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]
             # A CA that signs its own new key is exempt, a leaf is not (RFC 5280 section 6.1.3 b).
             if constraints is None or (level and lower.issuer == lower.subject):
                 continue
-            for reason in forbidden_names(constraints, lower):
+            for reason in islice(forbidden_names(constraints, lower), _NAMES_SHOWN):
                 yield Finding(
                     "name-constraints",
-                    f"{names.common_name(authority.subject)!r} constrains the names below it, and "
-                    f"{names.common_name(lower.subject)!r} {reason}",
+                    f"{_name(authority)!r} constrains the names below it, and {_name(lower)!r} {reason}",
                 )
 
 
@@ -280,7 +287,7 @@ def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.
     top = chain[-1]
     if any(each in verified for each in chain) or any(issued_by(top, authority) for authority in verified):
         return
-    wanted, subject = top.issuer.rfc4514_string(), names.common_name(top.subject)
+    wanted, subject = top.issuer.rfc4514_string()[:_SHOWN], _name(top)
     if top.issuer == top.subject:
         yield Finding(
             "not-verified",
@@ -297,8 +304,8 @@ def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.
 def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Certificate]) -> Iterator[Finding]:
     if any(authority in group for authority in chain[1:]) or any(issued_by(chain[-1], each) for each in group):
         return
-    present = ", ".join(repr(names.common_name(each.subject)) for each in chain[1:]) or "none"
-    wanted = " or ".join(repr(names.common_name(each.subject)) for each in group) or "none"
+    present = ", ".join(repr(_name(each)) for each in chain[1:]) or "none"
+    wanted = " or ".join(repr(_name(each)) for each in group) or "none"
     yield Finding(
         "wrong-group",
         f"the enrollment group's signing certificate is {wanted}, and the chain's CAs are {present}: the group holds "

@@ -37,6 +37,7 @@ _MESSAGES = {
     "not-verified": "CA certificate not found",
     "broken-link": "CA certificate not found",
     "other-key": "CA certificate not found",
+    "no-group": "Signing certificate info did not match chain elements",
     "wrong-group": "Signing certificate info did not match chain elements",
 }
 _OF_THE_PATH = frozenset({*_MESSAGES, "self-signed-leaf"})
@@ -74,11 +75,11 @@ class Previews:
     authorities: CertificateAuthorities
     clock: Clock
 
-    async def check(self, group_id: str, registration_id: str, chain_pem: str) -> dict[str, Any]:
+    async def check(self, group_id: str | None, registration_id: str, chain_pem: str) -> dict[str, Any]:
         """Tell what DPS would do with a device.
 
         Args:
-            group_id: the group that the device is meant for.
+            group_id: the group that the device is meant for; ``None`` for whichever DPS finds.
             registration_id: as it would register.
             chain_pem: the certificates it would send, leaf first.
 
@@ -91,7 +92,7 @@ class Previews:
         """
         chain = _read(chain_pem)
         group, enrollment, verified = await asyncio.gather(
-            read_entry(self.provisioning, group_id),
+            read_entry(self.provisioning, group_id) if group_id else _nothing(),
             self.provisioning.get_enrollment(registration_id),
             self._verified(chain),
         )
@@ -100,6 +101,8 @@ class Previews:
         else:
             match = _first_match(chain, [each async for each in self.provisioning.list_groups()], verified)
         findings = self._findings(chain, registration_id, match.entry if match else group, verified, match)
+        if match is None and group_id is None:
+            findings = [*(each for each in findings if each.code != "wrong-group"), _no_group(chain)]
         return _described(group_id, registration_id, match, findings)
 
     def _findings(
@@ -145,6 +148,18 @@ class Previews:
             if certificate is not None:
                 verified[each.name] = certificate
         return verified
+
+
+async def _nothing() -> Entry:
+    """Stand in for the group that is not named: an entry that accepts no certificate."""
+    return {"attestation": {"x509": {}}}
+
+
+def _no_group(chain: Sequence[x509.Certificate]) -> Finding:
+    present = ", ".join(repr(names.common_name(each.subject)) for each in chain[1:]) or "none"
+    return Finding(
+        "no-group", f"no enrollment group of this DPS holds a CA of the chain; the chain's CAs are {present}"
+    )
 
 
 def _read(chain_pem: str) -> list[x509.Certificate]:
@@ -194,7 +209,9 @@ def _own_certificate(leaf: x509.Certificate, enrollment: Entry) -> list[Finding]
     ]
 
 
-def _described(group_id: str, registration_id: str, match: Match | None, findings: list[Finding]) -> dict[str, Any]:
+def _described(
+    group_id: str | None, registration_id: str, match: Match | None, findings: list[Finding]
+) -> dict[str, Any]:
     refusal = _MESSAGES.get(findings[0].code, _INVALID) if findings else None
     if match is None:
         refusal = refusal or _MESSAGES["wrong-group"]
@@ -202,7 +219,7 @@ def _described(group_id: str, registration_id: str, match: Match | None, finding
     if match is not None and not match.enabled:
         refusal = refusal or _DISABLED
         reasons.append({"code": "disabled", "message": _why_disabled(match)})
-    if match is not None and match.by is not None and match.identifier.lower() != group_id:
+    if group_id and match is not None and match.by is not None and match.identifier.lower() != group_id:
         reasons.append({"code": "other-group", "message": _why_other(match, group_id)})
     return {
         "registrationId": registration_id,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from devstack.outside import until
+from tests.end_to_end.conftest import GROUP
 from tests.end_to_end.test_api import booted, ordered
 
 if TYPE_CHECKING:
@@ -180,3 +181,29 @@ def test_a_hierarchy_of_three_cas_carries_devices(world: World) -> None:
     assert (line["issuer"], line["pathLength"]) == ("factory-1", 0)
     ordered(world, "deep-1", group="factory-line")
     assert len(booted(world, "deep-1").certificates()) == 3
+
+
+def test_a_chain_of_anybodys_is_checked_as_dps_would(world: World) -> None:
+    """A good chain is accepted and its group named; a stranger's is refused with each reason and DPS's own answer."""
+    ordered(world, "checked-1")
+    serial = world.get("devices/checked-1")["certificate"]["serialNumber"]
+    certificate = world.get(f"certificates/{serial}")
+    above = world.request("GET", f"certificate-authorities/{certificate['issuer']}?format=pem").text
+    good = {"registrationId": "CHECKED-1", "chain": certificate["certificate"] + above}
+    answer = world.post("certificates/check", good).json()
+    assert (answer["accepted"], answer["match"]["id"], answer["reasons"]) == (True, GROUP, [])
+    named = world.post("certificates/check", {**good, "enrollmentGroup": "no-such-group"})
+    assert named.status_code == 404
+
+    bare = world.post("certificates/check", {**good, "chain": certificate["certificate"]}).json()
+    assert bare["answer"] == {"status": 401, "errorCode": 401002, "message": "CA certificate not found"}
+    assert [reason["code"] for reason in bare["reasons"]] == ["no-verified-ca", "no-group"]
+
+    key, root = corporate_root("Somebody Else")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "checked-1")])
+    stranger = signed(name, key.public_key(), "Somebody Else", key, path_length=0)
+    chain = "".join(each.public_bytes(Encoding.PEM).decode() for each in (stranger, root))
+    strange = world.post("certificates/check", {"registrationId": "checked-1", "chain": chain}).json()
+    assert not strange["accepted"]
+    assert {"leaf-is-ca", "not-verified", "no-group"} <= {reason["code"] for reason in strange["reasons"]}
+    assert world.post("certificates/check", {"registrationId": "checked-1", "chain": "rubbish"}).status_code == 400

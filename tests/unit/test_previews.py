@@ -78,7 +78,7 @@ class Scene:
         await self.provisioning.put_enrollment(entry)
         return self
 
-    async def check(self, *chain: x509.Certificate, group: str = "g") -> dict[str, Any]:
+    async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
         provisioning: Any = self.provisioning
         authorities: Any = FakeAuthorities()
         resource: Any = None if self.verified is None else FakeResource(self.verified)
@@ -178,3 +178,15 @@ async def test_what_can_not_be_previewed_is_refused() -> None:
         await scene.check()
     with pytest.raises(NotFound, match="the enrollment group 'nowhere' is gone from the DPS"):
         await scene.check(*CHAIN, group="nowhere")
+
+
+async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> None:
+    """No group is named: one that DPS finds accepts the chain; if there is none, that is a reason beside the others."""
+    scene = await Scene().group("g", x509_attestation(ISSUING))
+    found = await scene.check(*CHAIN, group=None)
+    assert (found["accepted"], found["match"]["id"], found["enrollmentGroup"]) == (True, "g", None)
+    bare = await scene.check(LEAF, group=None)
+    assert bare["answer"] == {"status": 401, "errorCode": 401002, "message": "CA certificate not found"}
+    assert codes(bare) == ["no-verified-ca", "no-group"]
+    stranger = await scene.check(LEAF, other().certificate, group=None)
+    assert codes(stranger) == ["broken-link", "no-group"]

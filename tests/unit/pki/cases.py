@@ -47,6 +47,11 @@ def a_damaged_authority_is_made_or_refused(der: bytes) -> None:
         holds.an_issuer_is_made_or_refused(certificate)
 
 
+def a_damaged_authority_is_imported_or_rejected(pair: tuple[bytes, bytes]) -> None:
+    """See :func:`properties.a_damaged_authority_is_imported_or_rejected`."""
+    holds.a_damaged_authority_is_imported_or_rejected(*pair)
+
+
 def bundles() -> st.SearchStrategy[bytes]:
     """Draw bundles: damaged as text, or of damaged certificates."""
     text = st.builds(mutated, st.just(holds.whole_bundle()), edits, st.sampled_from(holds.all_seeds()))
@@ -60,13 +65,25 @@ def bundles() -> st.SearchStrategy[bytes]:
     )
 
 
+def damaged_file(content: bytes) -> st.SearchStrategy[bytes]:
+    """Draw damaged forms of one file."""
+    return st.builds(mutated, st.just(content), edits, st.sampled_from(holds.all_seeds()))
+
+
 def cases() -> tuple[Case, ...]:
     """Give all properties."""
     certificates = holds.strange_certificates()
     authorities = holds.damaged("authorities")
     any_file = holds.damaged("leaves") | authorities
     text = holds.any_text
+    passwords = st.sampled_from(holds.PASSWORDS)
+    _, own, root = holds.owned()
+    damaged_authority = st.tuples(damaged_file(own), st.just(root)) | st.tuples(st.just(own), damaged_file(root))
     return (
+        Case(a_damaged_authority_is_imported_or_rejected, (damaged_authority,), 800),
+        Case(holds.a_pfx_is_imported_or_rejected, (damaged_file(holds.whole_pfx()), passwords), 1000),
+        Case(holds.a_pem_is_imported_or_rejected, (bundles(), passwords), 800),
+        Case(holds.an_ocsp_request_is_read_or_refused, (damaged_file(holds.ocsp_request()),), 800),
         Case(holds.a_request_is_taken_or_rejected, (holds.damaged("requests"), st.integers(0, 5)), 3000),
         Case(a_damaged_certificate_of_a_chain_is_judged, (st.integers(0, 3), any_file), 2500),
         Case(a_damaged_authority_is_made_or_refused, (authorities,), 1000),

@@ -6,6 +6,7 @@ Each property takes generated input and raises AssertionError, or an undocumente
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -14,15 +15,18 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
 
 from shared.errors import Rejected
 from shared.pki import names
+from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx
 from shared.pki.bundles import BundleError, open_pem_bundle, pack
 from shared.pki.chains import check_chain
 from shared.pki.issuance import DistributionPoints, Issuer, IssuerError, Subject, issue, prepare
+from shared.pki.ocsp import UnreadableRequest, read_request
 from shared.pki.profiles import (
     Profile,
     ProfileError,
@@ -197,6 +201,80 @@ def whole_bundle() -> bytes:
     return pack(
         certificate=world.device(NAME, key=key), chain=chain, friendly_name=NAME, key=key, password="sesame"
     ).pem
+
+
+PASSWORDS = (None, "", "sesame", "x", "\ud800", "a\0b", "é")
+
+
+@cache
+def whole_pfx() -> bytes:
+    """Give an owner's CA as PKCS#12: its key, itself and its root, under the password ``sesame``."""
+    issuing = hierarchy(KeyAlgorithm.EC_P256).issuing
+    encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(1).build(b"sesame")
+    key = spare_key(KeyAlgorithm.EC_P256)
+    return pkcs12.serialize_key_and_certificates(b"ca", key, _own_leaf(), list(issuing.chain), encryption)
+
+
+@cache
+def owned() -> tuple[bytes, bytes, bytes]:
+    """Give an owner's CA as it comes: its key and itself in PEM, and its own and its root's certificate in DER."""
+    root, key = deep().root, spare_key(KeyAlgorithm.EC_P256)
+    prepared = prepare(
+        issuing_profile(),
+        subject=Subject("owned"),
+        public_key=key.public_key(),
+        issuer=root,
+        serial_number=1 << 158,
+        now=NOW,
+        urls=URLS,
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem, _der(issue(prepared, root)), _der(root.certificate)
+
+
+def a_damaged_authority_is_imported_or_rejected(own: bytes, root: bytes) -> None:
+    """A CA with its key, of which a certificate is damaged, is a CA that can sign, or is rejected."""
+    pem = owned()[0] + armoured(own, "CERTIFICATE") + armoured(root, "CERTIFICATE")
+    _import(lambda: authority_from_pem(pem, None))
+    certificates = [each for each in (loaded(own), loaded(root)) if each]
+    if len(certificates) == 2:
+        key = spare_key(KeyAlgorithm.EC_P256)
+        encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(1).build(b"sesame")
+        pfx = pkcs12.serialize_key_and_certificates(b"ca", key, None, certificates, encryption)
+        _import(lambda: authority_from_pfx(pfx, "sesame"))
+
+
+def a_pfx_is_imported_or_rejected(pfx: bytes, password: str | None) -> None:
+    """A damaged PFX gives a CA that can sign, or a rejection."""
+    _import(lambda: authority_from_pfx(pfx, password))
+
+
+def a_pem_is_imported_or_rejected(pem: bytes, password: str | None) -> None:
+    """Damaged PEM gives a CA that can sign, or a rejection, also as the answer to a request."""
+    _import(lambda: authority_from_pem(pem, password))
+    _import(lambda: answered_authority(pem, deep().issuing.signing_key))
+
+
+def _import(read: Callable[[], Issuer]) -> None:
+    try:
+        issuer = read()
+    except Rejected as rejection:
+        assert 0 < len(str(rejection)) < _MESSAGE_LIMIT  # noqa: PT017 - either outcome is right
+        return
+    assert issuer.signing_key.public_key() == issuer.certificate.public_key()
+
+
+@cache
+def ocsp_request() -> bytes:
+    """Give a question about a device of the deep hierarchy."""
+    builder = ocsp.OCSPRequestBuilder().add_certificate(_own_leaf(), deep().issuing.certificate, hashes.SHA256())
+    return builder.add_extension(x509.OCSPNonce(b"0123456789abcdef"), critical=False).build().public_bytes(Encoding.DER)
+
+
+def an_ocsp_request_is_read_or_refused(content: bytes) -> None:
+    """A damaged question is read, or refused with the status that says so."""
+    with suppress(UnreadableRequest):
+        read_request(content, deep().issuing)
 
 
 # --- names, numbers, times -------------------------------------------------------------------------------------------

@@ -625,6 +625,14 @@ def test_dps_is_stricter_than_limbo(identifier: str) -> None:
     assert tuple(build().codes()) == codes
 
 
+def test_not_every_one_of_a_thousand_forbidden_names_is_told() -> None:
+    """A certificate with many forbidden names is refused with the first few of them."""
+    assert (
+        constrained(dns(GOOD), None, *dns(*(f"{number}.{BAD}" for number in range(1000)))).codes()
+        == ["name-constraints"] * 5
+    )
+
+
 def test_a_forbidden_name_is_told_with_who_forbids_it() -> None:
     """The message names the CA, the certificate and the name."""
     case = constrained(dns(GOOD), None, *dns(BAD))
