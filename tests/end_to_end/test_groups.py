@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from devstack.outside import REPOSITORY, Failed, until
 from tests.end_to_end.conftest import running
@@ -142,6 +144,27 @@ def test_a_rollover_ends_when_the_old_ca_has_no_certificate_left(stack_and_world
     until("a third CA", lambda: world.get("enrollment-groups/over"), lambda body: body["issuer"] == "over-ca3")
 
 
+def test_the_timer_carries_on_a_rollover_that_broke_off(stack_and_world: tuple[Stack, World]) -> None:
+    """A row that says "preparing", and no message for it any more: the next tick makes what is missing, and goes on."""
+    stack, world = stack_and_world
+    created(world, "broken-off")
+    rollover = {"source": "broken-off-ca1", "target": "broken-off-ca2", "state": "preparing", "request": "lost"}
+    started = {"startedAt": datetime.now(UTC).isoformat(), "parent": "dpsCa", "custody": "vault"}
+    with world.table("groups") as table:
+        row = dict(table.get_entity("group", "broken-off"))
+        table.update_entity({**row, "generation": 2, "rollover": json.dumps({**rollover, **started})})
+    key = {"x-functions-key": stack.endpoints.master_key}
+    url = f"{stack.endpoints.functions_url}/admin/functions/rollover_sweep"
+    assert requests.post(url, json={}, headers=key, timeout=10).status_code == 202
+    rolling = until(
+        "the tick",
+        lambda: world.get("enrollment-groups/broken-off"),
+        lambda body: body["rollover"]["state"] == "rolling",
+    )
+    assert (rolling["issuer"], rolling["previousIssuer"]) == ("broken-off-ca2", "broken-off-ca1")
+    assert rolling["provisioningService"]["attestation"]["x509"]["signingCertificates"]["secondary"] is not None
+
+
 def test_a_change_is_guarded_by_the_etag_that_was_read(world: World) -> None:
     """The answer's ETag lets one of two writers through; the other gets 412, over HTTP and through the queue alike."""
     created(world, "guarded")
@@ -238,6 +261,24 @@ def test_an_individual_enrollment_does_not_let_a_revoked_certificate_in(world: W
         assert answer.status_code == 409
         assert "which is revoked (keyCompromise), and a group would let it in" in answer.json()["detail"]
     assert device.refused_by_dps()
+
+
+def test_a_hold_undone_does_not_let_an_earlier_certificate_in(world: World) -> None:
+    """Ordered anew, a device has an enrollment for its present certificate only; it outlives a hold, and is not deleted."""
+    ordered(world, "again-1")
+    assert world.request("DELETE", "devices/again-1").status_code == 204
+    ordered(world, "again-1", order_id="order-again-1-again")
+    device = booted(world, "again-1")
+    world.post("devices/again-1/revoke", {"reason": "certificateHold"})
+    wait_for_state(world, "again-1", "revoked")
+    assert device.refused_by_dps()
+    world.post("devices/again-1/reinstate")
+    wait_for_state(world, "again-1", "registered")
+    assert world.get("enrollments/again-1")["provisioningStatus"] == "enabled"
+    device.register()
+    kept = world.request("DELETE", "enrollments/again-1")
+    assert kept.status_code == 409
+    assert "an earlier one was revoked, and its group would let that in" in kept.json()["detail"]
 
 
 def test_a_device_of_its_own_is_enrolled_with_its_own_certificate(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, RevocationReason
-from shared.errors import Conflict
+from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
 from shared.ledger.groups import GroupRecord, Groups, GroupState
 from shared.ledger.requests import Requests
@@ -367,6 +367,36 @@ async def test_a_retirement_that_finds_dps_changed_says_so_and_leaves_it() -> No
     assert record.rollover is not None
     assert record.rollover.state == "rolling"
     assert (record.rollover.problem or "").startswith("action: in the DPS the enrollment group 'g' has other signing")
+
+
+async def test_a_roll_that_dps_refuses_makes_room_for_another() -> None:
+    """What can never succeed is withdrawn, so that the next roll is taken; that one makes a CA of another name."""
+    scene = await Scene().set_up()
+    put_group = scene.provisioning.put_group
+
+    async def refusing(_group: Any, *, etag: str | None = None) -> None:
+        del etag
+        raise Rejected.because("DPS takes no such certificate")
+
+    scene.provisioning.put_group = refusing  # type: ignore[method-assign, assignment]
+    with pytest.raises(Rejected, match="DPS takes no such certificate"):
+        await scene.roll()
+    record = await scene.record()
+    assert (record.issuer, record.rollover) == ("g-ca1", None)
+    scene.provisioning.put_group = put_group  # type: ignore[method-assign]
+    await scene.roll("again")
+    assert (await scene.record()).issuer == "g-ca3"
+
+
+async def test_a_roll_based_on_what_has_changed_is_refused() -> None:
+    """With the ETag that was read before somebody else's change, nothing is begun."""
+    scene = await Scene().set_up()
+    stale, known = scene.provisioning.groups["g"]["etag"], await scene.groups.get("g")
+    assert known is not None
+    await scene.provisioning.put_group(entry(authority("g-ca1").certificate), etag="*")
+    with pytest.raises(PreconditionFailed, match="the enrollment group 'g' was changed since it was read"):
+        await scene.rollovers.roll(known, "r", target="shared-ca", definition=None, if_match=stale)
+    assert (await scene.record()).rollover is None
 
 
 async def test_a_named_ca_takes_over_and_the_present_one_does_not() -> None:

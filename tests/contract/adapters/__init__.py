@@ -1,0 +1,1 @@
+"""The adapters, with their real SDKs, against the emulated services."""

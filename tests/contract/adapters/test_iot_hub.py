@@ -1,0 +1,100 @@
+"""Identities changed in bulk, by Microsoft's registry client against the emulated hub."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from azure.identity import ManagedIdentityCredential
+from azure.iot.hub.models import AuthenticationMechanism, ExportImportDevice, X509Thumbprint
+
+from shared.adapters.iot_hub import IotHubRegistries
+from shared.errors import Deferred
+from tests.contract.emulator.iot_hub_clients import registry_of
+from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REASON = "certificate revoked: superseded"
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
+    with emulator_in_thread(tmp_path) as running:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", running.endpoints["identityEndpoint"])
+        monkeypatch.setenv("IDENTITY_HEADER", running.endpoints["identityHeader"])
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", running.endpoints["tlsCaFile"])
+        yield running
+
+
+@pytest.fixture
+def hubs(emulator: RunningEmulator) -> Iterator[IotHubRegistries]:
+    urls = {hub["hostName"]: hub["serviceUrl"] for hub in emulator.endpoints["iotHubs"]}
+    with ManagedIdentityCredential() as credential:
+        registries = IotHubRegistries(urls, credential)
+        yield registries
+        registries.close()
+
+
+def identities(emulator: RunningEmulator, count: int) -> list[str]:
+    """Make devices in the first hub, each with a thumbprint of its own."""
+    ids = [f"bulk-{index:03}" for index in range(count)]
+    made = [
+        ExportImportDevice(
+            id=device_id,
+            import_mode="create",
+            status="enabled",
+            authentication=AuthenticationMechanism(
+                type="selfSigned", x509_thumbprint=X509Thumbprint(primary_thumbprint=f"{index:040X}")
+            ),
+        )
+        for index, device_id in enumerate(ids)
+    ]
+    for start in range(0, count, 100):
+        registry_of(emulator.endpoints).bulk_create_or_update_devices(made[start : start + 100])
+    return ids
+
+
+def throttle(emulator: RunningEmulator, operation: str) -> None:
+    rule = {"service": "iot_hub", "operation": operation, "status": 429, "retryAfterSeconds": 7}
+    requests.put(f"{emulator.admin_url}/faults", json={"seed": 0, "rules": [rule]}, timeout=5).raise_for_status()
+
+
+async def test_many_are_disabled_with_what_they_authenticate_by(
+    emulator: RunningEmulator, hubs: IotHubRegistries
+) -> None:
+    """More than a call takes are disabled, with the reason; thumbprints stay, and who is disabled is not counted."""
+    hub = emulator.endpoints["iotHubs"][0]["hostName"]
+    ids = identities(emulator, 130)
+    await hubs.set_enabled(hub, ids[0], enabled=False, reason="before")
+    assert await hubs.disable_many(hub, [*ids, "bulk-unknown"], reason=REASON) == 129
+    first, last = await hubs.get(hub, ids[0]), await hubs.get(hub, ids[-1])
+    assert first is not None
+    assert last is not None
+    assert (first.enabled, first.reason, first.thumbprint) == (False, "before", f"{0:040X}")
+    assert (last.enabled, last.reason, last.thumbprint) == (False, REASON, f"{129:040X}")
+    assert await hubs.disable_many(hub, ids, reason=REASON) == 0
+
+
+async def test_what_is_so_already_is_not_written_again(emulator: RunningEmulator, hubs: IotHubRegistries) -> None:
+    """Disabling twice for the same reason leaves the identity's ETag as it was."""
+    hub = emulator.endpoints["iotHubs"][0]["hostName"]
+    (device_id,) = identities(emulator, 1)
+    await hubs.set_enabled(hub, device_id, enabled=False, reason=REASON)
+    before = registry_of(emulator.endpoints).get_device(device_id).etag
+    await hubs.set_enabled(hub, device_id, enabled=False, reason=REASON)
+    assert registry_of(emulator.endpoints).get_device(device_id).etag == before
+
+
+async def test_a_hub_that_throttles_is_asked_again_later(emulator: RunningEmulator, hubs: IotHubRegistries) -> None:
+    """429 to a bulk change is told as a matter of waiting."""
+    hub = emulator.endpoints["iotHubs"][0]["hostName"]
+    ids = identities(emulator, 2)
+    throttle(emulator, "POST /devices")
+    with pytest.raises(Deferred) as deferred:
+        await hubs.disable_many(hub, ids, reason=REASON)
+    assert deferred.value.retry_after == timedelta(seconds=7)
