@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from shared.errors import Rejected
-from shared.pki import names
+from shared.pki import der, names
 from shared.pki.chains import issued_by
 from shared.pki.issuance import Issuer, IssuerError
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, digest_for
@@ -26,8 +27,18 @@ if TYPE_CHECKING:
 SIZE_LIMIT = 65_536
 """Bytes that are read: a PFX of RSA-4096 with a chain of ten has 20,000."""
 
-_CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-_KEYS = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+ROUNDS_LIMIT = 1_000_000
+"""Rounds of key derivation that are computed: a tenth of a second. OpenSSL writes 2,048, others up to 600,000."""
+
+_CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+_KEYS = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----(?:[^-]|-(?!----))*-----END \1-----")
+_DERIVATIONS = re.compile(
+    re.escape(der.object_identifier("1.2.840.113549.1.5.12"))  # PBKDF2
+    + b"|"
+    + re.escape(der.object_identifier("1.2.840.113549.1.12.1.3")[:-1])  # PKCS#12, and which cipher
+    + b".",
+    re.DOTALL,
+)
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -46,6 +57,7 @@ def authority_from_pfx(pfx: bytes, password: str | None) -> Issuer:
     """
     _check_size(pfx, "pfx")
     secret = _secret(password)
+    _check_rounds(pfx, "pfx")
     try:
         opened = pkcs12.load_pkcs12(pfx, secret)
     except _UNREADABLE:
@@ -67,6 +79,7 @@ def authority_from_pem(pem: bytes, password: str | None) -> Issuer:
     block = keys[0][0]
     secret = _secret(password) if b"ENCRYPTED" in block else None
     try:
+        _check_rounds(b64decode(b"".join(block.splitlines()[1:-1])), "pem")
         key = load_pem_private_key(block, secret)
     except _UNREADABLE:
         raise Rejected.because(
@@ -115,6 +128,38 @@ def _secret(password: str | None) -> bytes | None:
     if not password.isprintable():
         raise Rejected.because("it has characters that can't be typed", field="password")
     return password.encode()
+
+
+def _check_rounds(encrypted: bytes, field: str) -> None:
+    """Refuse what would take minutes to derive a key for, and what names its rounds where they are not found."""
+    found = [_rounds(encrypted[match.end() :]) for match in _DERIVATIONS.finditer(encrypted)]
+    found += [_mac_rounds(encrypted)] if field == "pfx" else []
+    most = max(found, default=0)
+    if most > ROUNDS_LIMIT:
+        raise Rejected.because(
+            f"it asks for {most} rounds of key derivation; at most {ROUNDS_LIMIT} are computed: write it anew with "
+            "fewer",
+            field=field,
+        )
+
+
+def _rounds(parameters: bytes) -> int:
+    """Read the second field of a derivation's parameters: a salt comes first (RFC 8018 A.2, RFC 7292 C)."""
+    return _number(parameters, 1)
+
+
+def _mac_rounds(pfx: bytes) -> int:
+    """Read the rounds of a PFX's MAC: the third field of its third part (RFC 7292 section 4)."""
+    return _number(pfx, 2, 2)
+
+
+def _number(encoded: bytes, *path: int) -> int:
+    """Read a number, as 2^32 when it has more octets; 0 where there is none, which whoever opens the file will find."""
+    try:
+        octets = der.content(encoded, *path)
+    except IndexError:
+        return 0
+    return int.from_bytes(octets, "big") if len(octets) <= 4 else 1 << 32  # noqa: PLR2004
 
 
 def _certificates(pem: bytes, field: str) -> list[x509.Certificate]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
-    load_pem_private_key,
     pkcs12,
 )
 
@@ -24,6 +20,8 @@ from shared.pki import der, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from cryptography import x509
 
     from shared.pki.signing_keys import PrivateKey
 
@@ -34,15 +32,9 @@ PKCS12_ROUNDS = 2048
 """Rounds of PBKDF2 for the bags. OpenSSL leaves the MAC at 2,048 whatever is asked for, so more rounds here would slow
 each bundle down (600,000 take 0.15 s) and protect nothing: the strength is the password's."""
 
-SIZE_LIMIT = 65_536
-"""Bytes of a PEM bundle that are read: sixteen certificates of RSA-4096 CAs have 40,000."""
-
-_CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-_KEYS = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
-
 
 class BundleError(ValueError):
-    """What is to be packed does not belong together, or what is to be opened is no bundle; the message says why."""
+    """What is to be packed does not belong together; the message says why."""
 
 
 def new_password(random: Callable[[int], str] = secrets.token_urlsafe) -> str:
@@ -89,10 +81,10 @@ def pack(
     Raises:
         BundleError: the parts do not belong together, the root is among them, or a key has no password.
     """
-    _check_parts(certificate, chain, key)
+    _check_leaf(certificate, chain, key)
     if not friendly_name.isprintable():
         raise BundleError(f"the friendly name {friendly_name!r} has characters that can't be printed")
-    pem = b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *chain))
+    pem = certificate.public_bytes(Encoding.PEM) + _chain_pem(tuple(chain))
     if key is None:
         return Packed(pem, None)
     encryption = (
@@ -124,75 +116,41 @@ def _pem_block(label: str, content: bytes) -> bytes:
     return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----\n")).encode("ascii")
 
 
-def open_pem_bundle(
-    pem: bytes, password: str | None
-) -> tuple[PrivateKey | None, x509.Certificate, tuple[x509.Certificate, ...]]:
-    """Open a bundle's PEM.
-
-    Args:
-        pem: leaf first, then its chain; the key anywhere.
-        password: not needed where there is no key, or an unencrypted one.
-
-    Returns:
-        The key, ``None`` if there is none; the leaf; its chain.
-
-    Raises:
-        BundleError: it is too large, there is no certificate, the password is wrong, or the parts do not belong
-            together.
-    """
-    if len(pem) > SIZE_LIMIT:
-        raise BundleError(f"the bundle has {len(pem)} bytes; at most {SIZE_LIMIT} are read")
-    try:
-        certificates = [x509.load_pem_x509_certificate(block) for block in _CERTIFICATES.findall(pem)]
-        for certificate in certificates:
-            _ = certificate.subject, certificate.public_key()  # decoded when asked for: damage shows here
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise BundleError(f"a certificate of the bundle can't be read: {error}") from None
-    if not certificates:
-        raise BundleError("there is no certificate in the bundle; it begins with '-----BEGIN CERTIFICATE-----'")
-    key = _opened_key(pem, password)
-    _check_key(certificates[0], key)
-    return key, certificates[0], tuple(certificates[1:])
-
-
-def _opened_key(pem: bytes, password: str | None) -> PrivateKey | None:
-    blocks = list(_KEYS.finditer(pem))
-    if not blocks:
-        return None
-    if len(blocks) > 1:
-        raise BundleError(f"there are {len(blocks)} private keys in the bundle; one belongs there")
-    block = blocks[0][0]
-    encrypted = b"ENCRYPTED" in block
-    secret = _secret(password) if encrypted else None
-    try:
-        key = load_pem_private_key(block, secret)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        reason = "the password is wrong, or the key is damaged" if encrypted else "it is damaged, or of an unknown kind"
-        raise BundleError(f"the private key of the bundle can't be opened: {reason}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise BundleError("the private key of the bundle is neither EC nor RSA")
-    return key
-
-
 def _secret(password: str | None) -> bytes:
     if not password:
-        raise BundleError("a key is written and read under a password only")
+        raise BundleError("a key is written under a password only")
     if not password.isprintable():
         raise BundleError("the password has characters that can't be printed; keystores differ in how they read those")
     return password.encode()
 
 
-def _check_parts(certificate: x509.Certificate, chain: Sequence[x509.Certificate], key: PrivateKey | None) -> None:
+def _check_leaf(certificate: x509.Certificate, chain: Sequence[x509.Certificate], key: PrivateKey | None) -> None:
     """Check by name, in a few microseconds; signatures are the business of the pre-flight check (chains)."""
     _check_key(certificate, key)
-    for lower, upper in pairwise((certificate, *chain)):
+    if chain and certificate.issuer != chain[0].subject:
+        raise _not_its_issuer(certificate, chain[0])
+
+
+@lru_cache(maxsize=256)
+def _chain_pem(chain: tuple[x509.Certificate, ...]) -> bytes:
+    """Check and write a chain: it is the same in each bundle of an issuing CA.
+
+    Raises:
+        BundleError: it has a gap by name, or ends with a root.
+    """
+    for lower, upper in pairwise(chain):
         if lower.issuer != upper.subject:
-            first, second = names.common_name(lower.subject), names.common_name(upper.subject)
-            raise BundleError(f"{first!r} is followed by {second!r}, which is not its issuer")
+            raise _not_its_issuer(lower, upper)
     if chain and chain[-1].issuer == chain[-1].subject:
         raise BundleError(
             f"the root {names.common_name(chain[-1].subject)!r} does not belong in a bundle: whoever verifies has it"
         )
+    return b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+
+
+def _not_its_issuer(lower: x509.Certificate, upper: x509.Certificate) -> BundleError:
+    first, second = names.common_name(lower.subject), names.common_name(upper.subject)
+    return BundleError(f"{first!r} is followed by {second!r}, which is not its issuer")
 
 
 def _check_key(certificate: x509.Certificate, key: PrivateKey | None) -> None:

@@ -73,8 +73,12 @@ class Subject:
     country: str | None = None
 
     def __post_init__(self) -> None:
-        if self.organization is not None and not 0 < len(self.organization) <= _NAME_LIMIT:
-            raise ProfileError(f"the organization {self.organization!r} must have 1 to {_NAME_LIMIT} characters")
+        if self.organization is not None and not (
+            0 < len(self.organization) <= _NAME_LIMIT and self.organization.isprintable()
+        ):
+            raise ProfileError(
+                f"the organization {self.organization!r} must have 1 to {_NAME_LIMIT} characters that can be printed"
+            )
         if self.country is not None and not _COUNTRY.fullmatch(self.country):
             raise ProfileError(f"the country {self.country!r} must be two capital letters (ISO 3166-1)")
 

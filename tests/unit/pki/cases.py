@@ -82,12 +82,11 @@ def cases() -> tuple[Case, ...]:
     return (
         Case(a_damaged_authority_is_imported_or_rejected, (damaged_authority,), 800),
         Case(holds.a_pfx_is_imported_or_rejected, (damaged_file(holds.whole_pfx()), passwords), 1000),
-        Case(holds.a_pem_is_imported_or_rejected, (bundles(), passwords), 800),
+        Case(holds.a_pem_is_imported_or_rejected, (bundles(), passwords), 2300),
         Case(holds.an_ocsp_request_is_read_or_refused, (damaged_file(holds.ocsp_request()),), 800),
         Case(holds.a_request_is_taken_or_rejected, (holds.damaged("requests"), st.integers(0, 5)), 3000),
         Case(a_damaged_certificate_of_a_chain_is_judged, (st.integers(0, 3), any_file), 2500),
         Case(a_damaged_authority_is_made_or_refused, (authorities,), 1000),
-        Case(holds.a_pem_bundle_is_opened_or_refused, (bundles(), st.sampled_from((None, "sesame", "x"))), 1500),
         Case(
             holds.a_name_is_certified_as_it_is_or_refused,
             (text, st.sampled_from(holds.PROFILES), st.tuples(st.none() | text, st.none() | st.text(max_size=3))),

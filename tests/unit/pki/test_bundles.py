@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
     pkcs12,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from shared.pki.bundles import BundleError, new_password, open_pem_bundle, pack
+from shared.pki.bundles import BundleError, new_password, pack
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.pki.hierarchy import hierarchy, spare_key
 
@@ -54,7 +49,7 @@ def test_a_bundle_for_a_device_with_its_own_key_has_none() -> None:
 
 def test_a_key_is_never_written_without_a_password() -> None:
     """A key with an empty password is refused."""
-    with pytest.raises(ValueError, match="a key is written and read under a password only"):
+    with pytest.raises(ValueError, match="a key is written under a password only"):
         pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password="")
 
 
@@ -99,10 +94,6 @@ def test_a_pfx_opens_in_java(tmp_path: Path) -> None:
     assert f"Certificate chain length: {1 + len(CHAIN)}" in done.stdout
 
 
-def bundle() -> bytes:
-    return pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001", key=KEY, password="open sesame").pem
-
-
 @pytest.mark.parametrize("algorithm", KeyAlgorithm)
 def test_openssl_opens_the_key_of_the_pem(tmp_path: Path, algorithm: KeyAlgorithm) -> None:
     """The key that was taken out of the PFX is PKCS#8 under the same password and PBES2, for every algorithm."""
@@ -118,75 +109,6 @@ def test_openssl_opens_the_key_of_the_pem(tmp_path: Path, algorithm: KeyAlgorith
     assert done.stdout == key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def test_a_pem_bundle_opens_with_its_password() -> None:
-    """What was packed comes back: key, leaf and chain."""
-    key, leaf, chain = open_pem_bundle(bundle(), "open sesame")
-    assert key is not None
-    assert key.private_numbers() == KEY.private_numbers()
-    assert (leaf, chain) == (LEAF, CHAIN)
-    without = pack(certificate=LEAF, chain=CHAIN, friendly_name="press-001").pem
-    assert open_pem_bundle(without, None) == (None, LEAF, CHAIN)
-
-
-def test_an_unencrypted_key_needs_no_password() -> None:
-    """A bundle whose key is in the clear opens with or without a password."""
-    clear = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    for password in (None, "not needed"):
-        key, leaf, _ = open_pem_bundle(clear + LEAF.public_bytes(Encoding.PEM), password)
-        assert key is not None
-        assert leaf == LEAF
-
-
-ED25519 = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-DAMAGED = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-CANT_BE_OPENED = "the private key of the bundle can't be opened: the password is wrong, or the key is damaged"
-
-
-@pytest.mark.parametrize(
-    ("pem", "password", "message"),
-    [
-        (b"", None, "there is no certificate in the bundle; it begins with '-----BEGIN CERTIFICATE-----'"),
-        (b"-----BEGIN CERTIFICATE-----" * 4000, None, "the bundle has 108000 bytes; at most 65536 are read"),
-        (bundle(), "wrong", CANT_BE_OPENED),
-        (bundle(), None, "a key is written and read under a password only"),
-        (bundle() + bundle(), "open sesame", "there are 2 private keys in the bundle; one belongs there"),
-        (bundle() + ED25519, "open sesame", "there are 2 private keys in the bundle; one belongs there"),
-        (bundle()[: bundle().index(b"-----BEGIN ENC")] + ED25519, None, "the private key of the bundle is neither EC nor RSA"),
-        (
-            hierarchy().root.certificate.public_bytes(Encoding.PEM) + bundle(),
-            "open sesame",
-            "the key is not that of 'dpsCa'",
-        ),
-        (
-            DAMAGED,
-            "open sesame",
-            "a certificate of the bundle can't be read: error parsing asn1 value: ParseError { kind: ShortData "
-            "{ needed: 1 } }",
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_no_bundle_is_refused_with_the_reason(pem: bytes, password: str | None, message: str) -> None:
-    """Each fault of a bundle has its message, and none shows a password."""
-    with pytest.raises(BundleError) as caught:
-        open_pem_bundle(pem, password)
-    assert str(caught.value) == message
-
-
-@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length")
-@settings(max_examples=1500, deadline=None)
-@given(st.data())
-def test_no_damaged_bundle_raises_anything_but_its_error(data: st.DataObject) -> None:
-    """Whatever is done to a bundle's bytes, it opens or is refused, and nothing else happens."""
-    damaged = bytearray(GOOD)
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        open_pem_bundle(bytes(damaged), "open sesame")
-    except BundleError as refusal:
-        assert str(refusal)  # noqa: PT017 - either outcome is right
-
-
-GOOD = bundle()
 OTHER_KEY = generate_key(KeyAlgorithm.EC_P256)
 ROOT = hierarchy().root.certificate
 

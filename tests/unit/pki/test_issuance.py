@@ -329,7 +329,7 @@ def test_what_the_callers_got_wrong_is_found_before_signing(changes: dict[str, A
     ("make", "message"),
     [
         (lambda: Subject("a", country="usa"), "the country 'usa' must be two capital letters (ISO 3166-1)"),
-        (lambda: Subject("a", organization=""), "the organization '' must have 1 to 64 characters"),
+        (lambda: Subject("a", organization=""), "the organization '' must have 1 to 64 characters that can be printed"),
         (
             lambda: DistributionPoints("ldap://x"),
             "'ldap://x' is no URL for a certificate; one in ASCII that begins with http:// is",
