@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import errno
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from devstack.emulator.configuration import ConfigurationError
+from devstack.emulator.secured import SecuredServer
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
+
+    from OpenSSL import SSL
 
 BACKLOG = 1024
 SHUTDOWN_SECONDS = 0.2
@@ -60,28 +63,35 @@ def port_of(sockets: Sequence[socket.socket]) -> int:
     return port
 
 
-async def serve(
-    application: web.Application, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
-) -> web.AppRunner:
-    """Start serving; ``stop`` ends it."""
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An application that is being served."""
+
+    runner: web.AppRunner
+    secured: SecuredServer | None
+
+    async def stop(self) -> None:
+        """Give running requests a moment to end, then cut every connection."""
+        if self.secured is not None:
+            self.secured.close()
+        await self.runner.cleanup()
+        for connection in self.secured.open_connections if self.secured else ():
+            connection.transport.abort()
+        await asyncio.sleep(0)  # lets the loop close the sockets
+
+
+async def serve(application: web.Application, sockets: Sequence[socket.socket], tls: SSL.Context | None) -> Site:
+    """Start serving; with TLS, handlers find a client's certificates as ``peer_chain`` of the transport."""
     runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
-    for listener in sockets:
-        await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
-    return runner
-
-
-async def stop(runner: web.AppRunner) -> None:
-    """Give running requests a moment to end, then cut every connection.
-
-    A TLS connection that is only closed would wait for the client's part of the closing handshake.
-    """
-    connections = [] if runner.server is None else [connection.transport for connection in runner.server.connections]
-    await runner.cleanup()
-    for transport in connections:
-        if transport is not None:
-            transport.abort()
-    await asyncio.sleep(0)  # lets the loop close the sockets
+    if tls is None:
+        for listener in sockets:
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        return Site(runner, None)
+    assert runner.server is not None  # noqa: S101 - set up above
+    secured = SecuredServer(tls, runner.server)
+    await secured.start(sockets)
+    return Site(runner, secured)
 
 
 def _bound(address: str, port: int, option: str) -> socket.socket:

@@ -1,9 +1,4 @@
-"""An MQTT 3.1.1 server over TLS (OASIS MQTT 3.1.1), as far as DPS and IoT Hub speak it.
-
-TLS asks for a client certificate and takes any, or none: whether to trust it is for the service to decide, since the
-real ones answer an unknown certificate in their own words and not with a broken handshake. What TLS does prove is that
-the client has the key of the first certificate it sent. Python's ``ssl`` can't do that, hence pyOpenSSL.
-"""
+"""An MQTT 3.1.1 server (OASIS MQTT 3.1.1), as far as DPS and IoT Hub speak it, over TLS or a websocket."""
 
 from __future__ import annotations
 
@@ -13,7 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
-from OpenSSL import SSL
+from devstack.emulator import listeners
+from devstack.emulator.secured import SecuredServer, peer_name, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
@@ -26,9 +22,7 @@ PACKET_LIMIT = 512 * 1024
 """Bytes: IoT Hub takes messages of 256 KB."""
 
 CONNECT_SECONDS = 20
-BACKLOG = 1024
 QUEUE_LIMIT = 64
-_READ_SIZE = 65536
 
 
 class PacketType(IntEnum):
@@ -78,6 +72,15 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Will:
+    """What a client wants published when its connection ends without a DISCONNECT (section 3.1.2.5)."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
     """A client's CONNECT."""
 
@@ -86,10 +89,16 @@ class Connect:
     password: bytes | None
     clean_session: bool
     keep_alive: int
+    will: Will | None = None
 
 
 class Session(Protocol):
     """What a service makes of one connected client."""
+
+    @property
+    def present(self) -> bool:
+        """Whether the service kept a session of this client, to be said in the CONNACK (section 3.2.2.2)."""
+        ...
 
     async def subscribed(self, filters: Sequence[tuple[str, int]]) -> list[int]:
         """Give the granted QoS for each (topic filter, QoS), or ``SUBSCRIPTION_REFUSED``."""
@@ -99,12 +108,16 @@ class Session(Protocol):
         """Learn which topic filters the client wants no more."""
         ...
 
-    async def published(self, topic: str, payload: bytes, qos: int) -> None:
+    async def published(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
         """Take a message; it is acknowledged when this returns."""
         ...
 
-    async def closed(self) -> None:
-        """Learn that the connection has ended."""
+    async def acknowledged(self, identifier: int) -> None:
+        """Learn that the client has a message that was sent with QoS 1."""
+        ...
+
+    async def closed(self, will: Will | None) -> None:
+        """Learn that the connection has ended; the will is there if it is to be published now."""
         ...
 
 
@@ -220,33 +233,30 @@ def parse_connect(body: bytes) -> Connect:
         raise Refused(ReturnCode.UNACCEPTABLE_PROTOCOL, f"protocol level {level}; MQTT 3.1.1 is level 4")
     flags, keep_alive = reader.number(1), reader.number(2)
     client_id = reader.text()
-    if flags & 0x04:  # a will, which neither DPS nor this hub delivers
-        reader.text()
-        reader.binary()
+    will = Will(reader.text(), reader.binary(), bool(flags & 0x20)) if flags & 0x04 else None
     username = reader.text() if flags & 0x80 else ""
     password = reader.binary() if flags & 0x40 else None
-    return Connect(client_id, username, password, bool(flags & 0x02), keep_alive)
+    return Connect(client_id, username, password, bool(flags & 0x02), keep_alive, will)
 
 
 class Connection(asyncio.Protocol):
-    """One client, from its TLS handshake to its end.
+    """One client, from its first packet to its end.
 
     Attributes:
-        peer_chain: the certificates the client sent, leaf first, not verified; there once TLS is up.
+        peer_chain: the certificates the client sent, leaf first, not verified.
         connect: its CONNECT, once it came.
     """
 
-    def __init__(self, context: SSL.Context, accept: Acceptor, connections: set[Connection]) -> None:
+    def __init__(self, accept: Acceptor, connections: set[Connection]) -> None:
         self.peer_chain: tuple[x509.Certificate, ...] = ()
         self.connect: Connect | None = None
         self._accept = accept
         self._connections = connections
-        self._tls = SSL.Connection(context, None)
-        self._tls.set_accept_state()
-        self._secured = False
         self._buffer = bytearray()
         self._packets: asyncio.Queue[Packet | None] = asyncio.Queue()
         self._next_id = 0
+        self._expected = False
+        """Whether the connection's end is no surprise, so that the will is not published."""
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -254,23 +264,23 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives nothing else
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what carries MQTT is a stream
         self._transport = transport
+        self.peer_chain = transport.get_extra_info("peer_chain", ())
         self._connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
-        """Decrypt, and hand on whole packets."""
-        self._tls.bio_write(data)
+        """Hand on whole packets."""
+        self._buffer += data
         try:
-            self._advance()
-        except SSL.Error as error:
-            LOG.info("TLS with %s failed: %s", self._peer(), error)
-            self._flush()
-            self.close()
+            for packet in take_packets(self._buffer):
+                self._packets.put_nowait(packet)
         except Malformed as error:
             LOG.info("%s sent malformed MQTT: %s", self._peer(), error)
             self.close()
+        if self._packets.qsize() > QUEUE_LIMIT and self._transport:
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -278,63 +288,46 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._packets.put_nowait(None)
 
-    def _advance(self) -> None:
-        try:
-            if not self._secured:
-                self._tls.do_handshake()
-                self._secured = True
-                self.peer_chain = self._sent_chain()
-            while True:
-                self._buffer += self._tls.recv(_READ_SIZE)
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            self.close()
-        self._flush()
-        for packet in take_packets(self._buffer):
-            self._packets.put_nowait(packet)
-        if self._packets.qsize() > QUEUE_LIMIT and self._transport:
-            self._transport.pause_reading()
-
-    def _sent_chain(self) -> tuple[x509.Certificate, ...]:
-        leaf = self._tls.get_peer_certificate(as_cryptography=True)
-        if leaf is None:
-            return ()
-        # On the server's side OpenSSL's chain leaves the leaf out.
-        others = self._tls.get_peer_cert_chain(as_cryptography=True) or []
-        return (leaf, *(each for each in others if each != leaf))
-
-    def _flush(self) -> None:
-        while self._transport is not None and not self._transport.is_closing():
-            try:
-                self._transport.write(self._tls.bio_read(_READ_SIZE))
-            except SSL.WantReadError:
-                return
-
     def _peer(self) -> str:
-        address = self._transport.get_extra_info("peername") if self._transport else None
-        return f"{address[0]}:{address[1]}" if address else "a client"
+        return peer_name(self._transport) if self._transport else "a client"
 
     # --- for sessions ---
 
-    async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
-        """Send a message to the client. With QoS 1 it is sent once; a missing PUBACK has no consequence here."""
-        identifier = b""
-        if qos:
-            self._next_id = self._next_id % 0xFFFF + 1
-            identifier = self._next_id.to_bytes(2, "big")
-        self._send(encode(PacketType.PUBLISH, _text(topic) + identifier + payload, min(qos, 1) << 1))
+    async def publish(self, topic: str, payload: bytes, qos: int = 0, *, again: bool = False) -> int:
+        """Send a message to the client, once.
+
+        Args:
+            topic: its topic.
+            payload: its body.
+            qos: 0 or 1.
+            again: whether the client may have had it before (DUP, section 3.3.1.1).
+
+        Returns:
+            The packet identifier, by which the session learns of the PUBACK; 0 with QoS 0.
+        """
+        if not qos:
+            self._send(encode(PacketType.PUBLISH, _text(topic) + payload))
+            return 0
+        self._next_id = self._next_id % 0xFFFF + 1
+        body = _text(topic) + self._next_id.to_bytes(2, "big") + payload
+        self._send(encode(PacketType.PUBLISH, body, 0x0A if again else 0x02))
+        return self._next_id
 
     def close(self) -> None:
         """End the connection, as when the device gets disabled."""
         if self._transport is not None:
             self._transport.close()
 
+    def end(self) -> asyncio.Task[None] | None:
+        """End the connection because the emulator ends; the will stays unpublished."""
+        self._expected = True
+        self.close()
+        return self._task
+
     def _send(self, packet: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        self._tls.sendall(packet)
-        self._flush()
+        self._transport.write(packet)
 
     # --- the packets, one after the other ---
 
@@ -357,7 +350,10 @@ class Connection(asyncio.Protocol):
         finally:
             self.close()
             if session is not None:
-                await session.closed()
+                await session.closed(self._due_will())
+
+    def _due_will(self) -> Will | None:
+        return None if self._expected or self.connect is None else self.connect.will
 
     async def _next(self) -> Packet | None:
         # One and a half times the keep-alive (section 3.1.2.10); 0 turns it off.
@@ -376,7 +372,7 @@ class Connection(asyncio.Protocol):
             raise Malformed("the first packet is not CONNECT")
         self.connect = parse_connect(packet.body)
         session = await self._accept(self.connect, self)
-        self._send(encode(PacketType.CONNACK, bytes((0, ReturnCode.ACCEPTED))))
+        self._send(encode(PacketType.CONNACK, bytes((session.present, ReturnCode.ACCEPTED))))
         return session
 
     async def _handle(self, session: Session, packet: Packet) -> None:
@@ -399,8 +395,9 @@ class Connection(asyncio.Protocol):
             case PacketType.PINGREQ:
                 self._send(encode(PacketType.PINGRESP, b""))
             case PacketType.PUBACK:
-                pass
+                await session.acknowledged(reader.number(2))
             case PacketType.DISCONNECT:
+                self._expected = True
                 self.close()
             case kind:
                 raise Malformed(f"packet type {kind} is not expected here")
@@ -412,7 +409,7 @@ class Connection(asyncio.Protocol):
         reader = Reader(packet.body)
         topic = reader.text()
         identifier = reader.octets(2) if qos else b""
-        await session.published(topic, reader.rest(), qos)
+        await session.published(topic, reader.rest(), qos, retain=bool(packet.flags & 0x01))
         if qos:
             self._send(encode(PacketType.PUBACK, identifier))
 
@@ -437,10 +434,9 @@ class MqttListener:
     ) -> None:
         self._address = address
         self._port = port
-        self._accept = accept
-        self._context = _tls_context(str(certificate_file), str(key_file))
         self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        context = server_context(certificate_file, key_file)
+        self._server = SecuredServer(context, lambda: Connection(accept, self._connections))
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -449,32 +445,14 @@ class MqttListener:
 
     async def start(self) -> int:
         """Listen, and give the port."""
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._context, self._accept, self._connections),
-            self._address,
-            self._port,
-            backlog=BACKLOG,
-        )
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        sockets = listeners.bind([self._address], self._port, "--mqtt-port")
+        await self._server.start(sockets)
+        return listeners.port_of(sockets)
 
     async def stop(self) -> None:
         """End every connection, and stop listening."""
-        if self._server is not None:
-            self._server.close()
-        tasks = [connection._task for connection in self._connections if connection._task]  # noqa: SLF001 - our own
-        for connection in tuple(self._connections):
-            connection.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _tls_context(certificate_file: str, key_file: str) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.use_certificate_chain_file(certificate_file)
-    context.use_privatekey_file(key_file)
-    # A resumed session would bring no certificates.
-    context.set_options(SSL.OP_NO_TICKET)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
-    return context
+        self._server.close()
+        ending = [connection.end() for connection in tuple(self._connections)]
+        for each in self._server.open_connections:
+            each.transport.abort()
+        await asyncio.gather(*(task for task in ending if task), return_exceptions=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from devstack.emulator.iot_hub import routes as hub_routes
 from devstack.emulator.iot_hub.state import IotHubs
 from devstack.emulator.key_vault import routes as key_vault_routes
 from devstack.emulator.mqtt import MqttListener
+from devstack.emulator.secured import server_context
 from devstack.emulator.store import Store
 from devstack.emulator.tls import TlsFiles, ensure_tls
 
@@ -94,7 +94,7 @@ class Emulator:
         endpoints = _endpoints(context, tls, header)
 
         for application, sockets, secured in (
-            (_application(context, services), https, _tls_context(tls)),
+            (_application(context, services), https, server_context(tls.certificate_file, tls.key_file)),
             (_application(context, {"identity": identity_routes.routes(context, header)}), identity, None),
             (
                 _application(context, {"admin": admin.Admin(context, hubs, mqtt, endpoints).routes()}),
@@ -102,8 +102,8 @@ class Emulator:
                 None,
             ),
         ):
-            runner = await listeners.serve(application, sockets, secured)
-            running.push_async_callback(listeners.stop, runner)
+            site = await listeners.serve(application, sockets, secured)
+            running.push_async_callback(site.stop)
         self.context = context
         self.endpoints = endpoints
 
@@ -143,13 +143,6 @@ def _application(context: Context, services: Mapping[str, Iterable[web.RouteDef]
         for route in application.router.add_routes(routes):
             service_of[route] = name
     return application
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(files.certificate_file, files.key_file)
-    return context
 
 
 def _acceptor(context: Context, provisioning: Provisioning, hubs: IotHubs) -> Acceptor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devstack.emulator.context import Context
     from devstack.emulator.dps.state import Provisioning
-    from devstack.emulator.mqtt import Acceptor, Connect, Connection
+    from devstack.emulator.mqtt import Acceptor, Connect, Connection, Will
 
 LOG = logging.getLogger(__name__)
 _SERVICE = "dps_device"
@@ -71,9 +71,17 @@ class RegistrationSession:
     async def unsubscribed(self, filters: Sequence[str]) -> None:
         """Answer on the topic all the same: a client that wants none ends the connection."""
 
-    async def published(self, topic: str, payload: bytes, qos: int) -> None:
+    @property
+    def present(self) -> bool:
+        """Nothing of a device's session is kept."""
+        return False
+
+    async def acknowledged(self, identifier: int) -> None:
+        """Answers are sent once."""
+
+    async def published(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
         """Answer a request."""
-        del qos
+        del qos, retain
         path, _, query = topic.partition("?")
         fields = {name: values[0] for name, values in parse_qs(query).items()}
         operation = {_REGISTER: "register", _STATUS: "operationStatus"}.get(path, "unknown")
@@ -128,7 +136,7 @@ class RegistrationSession:
             topic += f"&retry-after={retry_after}"
         await self._connection.publish(topic, json.dumps(body).encode(), qos=1)
 
-    async def closed(self) -> None:
+    async def closed(self, will: Will | None) -> None:
         """Nothing is left behind: the record is in the store."""
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devstack.emulator.context import Context
     from devstack.emulator.faults import Faults, Rule
     from devstack.emulator.iot_hub.state import IotHub, IotHubs
-    from devstack.emulator.mqtt import Acceptor, Connect, Connection
+    from devstack.emulator.mqtt import Acceptor, Connect, Connection, Will
 
 LOG = logging.getLogger(__name__)
 _SERVICE = "iot_hub_device"
@@ -34,6 +34,8 @@ _TWIN_DESIRED = "$iothub/twin/PATCH/properties/desired/"
 _METHOD_CALLS = "$iothub/methods/POST/"
 _METHOD_ANSWERS = "$iothub/methods/res/"
 _OVERLOADED = 429
+_RETAINED = "mqtt-retain"
+_MESSAGE_TYPE = "iothub-MessageType"
 _USERNAME = "{hub host name}/{device id}/?api-version=..."
 
 
@@ -152,6 +154,7 @@ class DeviceSession:
         self._persistent = persistent
         self._events = f"devices/{device_id}/messages/events/"
         self._filters = hub.subscriptions(device_id) if persistent else frozenset()
+        self._present = bool(self._filters)
         self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
         self._ended = False
         """Set with the connection's end: what the device sent before and nobody has read yet is not obeyed."""
@@ -159,6 +162,11 @@ class DeviceSession:
             hub.remember_subscriptions(device_id, ())
 
     # --- mqtt.Session ---
+
+    @property
+    def present(self) -> bool:
+        """Whether the hub kept subscriptions of the device."""
+        return self._present
 
     async def subscribed(self, filters: Sequence[tuple[str, int]]) -> list[int]:
         """Grant what the hub has for a device, and nothing else."""
@@ -188,7 +196,7 @@ class DeviceSession:
         if self._persistent:
             self._hub.remember_subscriptions(self._device_id, self._filters)
 
-    async def published(self, topic: str, payload: bytes, qos: int) -> None:
+    async def published(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
         """Take telemetry, a twin request, or the answer of a method; what is none of them ends the connection."""
         del qos
         if self._ended:
@@ -201,7 +209,7 @@ class DeviceSession:
             return
         match operation:
             case "telemetry":
-                self._telemetry(topic.removeprefix(self._events), payload)
+                self._telemetry(topic.removeprefix(self._events), payload, {_RETAINED: "true"} if retain else {})
             case "twinGet":
                 await self._twin_answer(200, request_id, self._hub.device_view(self._device_id))
             case "twinReport":
@@ -236,8 +244,14 @@ class DeviceSession:
         LOG.info("device %s of %s %s", self._device_id, self._hub.host_name, why)
         self.drop()
 
-    async def closed(self) -> None:
-        """Leave the hub."""
+    async def acknowledged(self, identifier: int) -> None:
+        """Let go of a cloud-to-device message that the device has."""
+
+    async def closed(self, will: Will | None) -> None:
+        """Leave the hub; a will becomes telemetry, unless the device is no longer let in."""
+        if will is not None and will.topic.startswith(self._events) and self._hub.lets_in(self._device_id):
+            added = {_MESSAGE_TYPE: "Will"} | ({_RETAINED: "true"} if will.retain else {})
+            self._telemetry(will.topic.removeprefix(self._events), will.payload, added)
         self._hub.disconnected(self._device_id, self)
         for call in self._calls.values():
             if not call.done():
@@ -245,12 +259,12 @@ class DeviceSession:
 
     # --- telemetry and twin ---
 
-    def _telemetry(self, bag: str, payload: bytes) -> None:
+    def _telemetry(self, bag: str, payload: bytes, added: dict[str, str]) -> None:
         size = len(payload) + len(bag.encode())
         if size > messages.SIZE_LIMIT:
             self._end(f"sent a message of {size} bytes; at most {messages.SIZE_LIMIT} are allowed")
         else:
-            self._hub.receive(self._device_id, payload, messages.property_bag(bag))
+            self._hub.receive(self._device_id, payload, messages.property_bag(bag) | added)
 
     async def _report(self, request_id: str, payload: bytes) -> None:
         try:

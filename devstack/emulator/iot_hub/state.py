@@ -77,6 +77,11 @@ class IotHub:
         """Tell whether there is such an identity."""
         return self._store.get(self._devices, device_id) is not None
 
+    def lets_in(self, device_id: str) -> bool:
+        """Tell whether there is such an identity, and it is enabled."""
+        found = self._store.get(self._devices, device_id)
+        return found is not None and found["status"] == "enabled"
+
     def put(self, device_id: str, body: Any, if_match: str | None) -> dict[str, Any]:
         """Create an identity (no ETag), or change the one that has this ETag (or any, ``*``).
 
