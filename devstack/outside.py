@@ -94,6 +94,7 @@ class World:
         self._queues.close()
         self._http.close()
         self._credential.close()
+        _discard_leftovers()
 
     # --- the ERP ---
 
@@ -435,7 +436,7 @@ class Device:
 
 
 def _discard_leftovers() -> None:
-    """Let go of what the device SDK leaves open after a refused connection, here and not in the middle of a test."""
+    """Let go of sockets that the device SDK leaves open after a refused connection, and not in the middle of a test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
