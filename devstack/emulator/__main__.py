@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack.emulator.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
+from devstack.emulator.dps.state import MAX_SECONDS, checked_seconds
 from devstack.emulator.server import Emulator
 from devstack.emulator.store import StoreInUse
+from devstack.emulator.throttling import checked_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             identity_port=options.identity_port,
             admin_port=options.admin_port,
             extra_hub_addresses=tuple(options.extra_hub),
+            websocket_port=options.websocket_port,
+            assigning_seconds=options.assigning_seconds,
+            throttling=options.throttling,
         )
         asyncio.run(_run(configuration))
     except (ConfigurationError, StoreInUse) as error:
@@ -66,6 +71,20 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        return checked_seconds(float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {MAX_SECONDS}") from None
+
+
+def _scale(text: str) -> float:
+    try:
+        return checked_scale(float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no scale: a number above 0, e.g. 0.01, is") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m devstack.emulator",
@@ -79,6 +98,27 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}-port", type=_port, default=port, help="0: any free one (%(default)s)")
     parser.add_argument(
         "--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub, on this loopback address"
+    )
+    parser.add_argument(
+        "--websocket-port",
+        type=_port,
+        metavar="PORT",
+        help="one more port for all of HTTPS; device SDKs with websockets know only 443 (none)",
+    )
+    parser.add_argument(
+        "--assigning-seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="for so long a registration at DPS is 'assigning' (%(default)s: the answer is there at once)",
+    )
+    parser.add_argument(
+        "--throttling",
+        type=_scale,
+        nargs="?",
+        const=1.0,
+        metavar="SCALE",
+        help="enforce the documented rates, times SCALE (off; 1 when no scale is given)",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

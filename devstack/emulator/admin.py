@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
+from devstack.emulator.dps.state import checked_seconds
 from devstack.emulator.faults import FaultError
 from devstack.emulator.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
+from devstack.emulator.throttling import ThrottlingError
 from devstack.emulator.wire import WireError, json_body
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from devstack.emulator.context import Context
+    from devstack.emulator.dps.state import Provisioning
 
 AUDIENCE_OF: Mapping[str, str] = {
     "dps": DPS_AUDIENCE,
@@ -46,6 +49,7 @@ class Admin:
     """Answers at the admin port; the README lists them."""
 
     context: Context
+    provisioning: Provisioning
     hubs: Mapping[str, Hub]
     listeners: Sequence[Listener]
     endpoints: Mapping[str, Any]
@@ -58,6 +62,10 @@ class Admin:
             web.get("/faults", self.show_faults),
             web.put("/faults", self.plan_faults),
             web.delete("/faults", self.clear_faults),
+            web.get("/throttling", self.show_throttling),
+            web.put("/throttling", self.set_throttling),
+            web.get("/assigning", self.show_assigning),
+            web.put("/assigning", self.set_assigning),
             web.get("/roles", self.show_roles),
             web.put("/roles", self.withhold_roles),
             web.get("/telemetry", self.telemetry),
@@ -88,6 +96,33 @@ class Admin:
         """No more faults."""
         self.context.faults.clear()
         return web.Response(status=204)
+
+    async def show_throttling(self, _: web.Request) -> web.Response:
+        """Whether rates are enforced, and how many calls each has refused."""
+        return web.json_response(self.context.throttling.to_json())
+
+    async def set_throttling(self, request: web.Request) -> web.Response:
+        """Switch it, or scale it."""
+        try:
+            self.context.throttling.set(await json_body(request, on_error=_refusal))
+        except ThrottlingError as error:
+            raise _refusal(str(error)) from None
+        return await self.show_throttling(request)
+
+    async def show_assigning(self, _: web.Request) -> web.Response:
+        """For how long registrations are ``assigning``."""
+        return web.json_response({"seconds": self.provisioning.assigning_seconds})
+
+    async def set_assigning(self, request: web.Request) -> web.Response:
+        """Change that, for registrations from now on."""
+        body = await json_body(request, on_error=_refusal)
+        try:
+            self.provisioning.assigning_seconds = checked_seconds(body["seconds"])
+        except (TypeError, KeyError):
+            raise _refusal('The body must be {"seconds": number}.') from None
+        except ValueError as error:
+            raise _refusal(str(error)) from None
+        return await self.show_assigning(request)
 
     async def show_roles(self, _: web.Request) -> web.Response:
         """At which services the identities have no role."""

@@ -58,6 +58,9 @@ class Configuration:
     Attributes:
         address: loopback address to bind.
         extra_hub_addresses: further loopback addresses, one more IoT hub on each.
+        websocket_port: a further port for all that ``https_port`` has; None for none. Device SDKs know only 443.
+        assigning_seconds: for so long a registration at DPS is ``assigning``.
+        throttling: the documented rates hold, times this; None for no rates.
     """
 
     state_dir: Path
@@ -73,6 +76,9 @@ class Configuration:
     subscription_id: str = SUBSCRIPTION_ID
     resource_group: str = "devstack"
     extra_hub_addresses: Sequence[str] = ()
+    websocket_port: int | None = None
+    assigning_seconds: float = 0
+    throttling: float | None = None
 
     def __post_init__(self) -> None:
         addresses = self.addresses
@@ -118,6 +124,8 @@ class Configuration:
             f"/providers/Microsoft.Devices/provisioningServices/{self.dps_name}"
         )
 
-    def on_ports(self, *, https: int, mqtt: int, identity: int, admin: int) -> Self:
+    def on_ports(self, *, https: int, websocket: int | None, mqtt: int, identity: int, admin: int) -> Self:
         """The same with the ports that were really bound."""
-        return replace(self, https_port=https, mqtt_port=mqtt, identity_port=identity, admin_port=admin)
+        return replace(
+            self, https_port=https, websocket_port=websocket, mqtt_port=mqtt, identity_port=identity, admin_port=admin
+        )

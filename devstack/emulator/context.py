@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from devstack.emulator.throttling import Throttling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ class Context:
         tokens: checks bearer tokens.
         sas_keys: keys of the shared access policies.
         faults: what is planned to go wrong; the MQTT sessions ask it themselves.
+        throttling: the rates that hold.
     """
 
     configuration: Configuration
@@ -35,6 +38,11 @@ class Context:
     tokens: Tokens
     sas_keys: SasKeys
     faults: Faults
+    throttling: Throttling = field(default_factory=Throttling)
+
+    def throttled(self, rate: str, subject: str = "") -> int | None:
+        """Count a call; give the seconds to wait if it goes over a rate, else None."""
+        return self.throttling.admit(rate, self.clock(), subject)
 
 
 def utc_now() -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from devstack.emulator import admin, faults, listeners, wire
 from devstack.emulator.context import Context, utc_now
 from devstack.emulator.dps import device as dps_device
-from devstack.emulator.dps import management
+from devstack.emulator.dps import device_routes, management
 from devstack.emulator.dps import routes as dps_routes
 from devstack.emulator.dps.state import Provisioning
 from devstack.emulator.identity import routes as identity_routes
@@ -23,7 +24,9 @@ from devstack.emulator.key_vault import routes as key_vault_routes
 from devstack.emulator.mqtt import MqttListener
 from devstack.emulator.secured import server_context
 from devstack.emulator.store import Store
+from devstack.emulator.throttling import Throttling
 from devstack.emulator.tls import TlsFiles, ensure_tls
+from devstack.emulator.websockets import Websockets
 
 if TYPE_CHECKING:
     import socket
@@ -68,44 +71,72 @@ class Emulator:
         await self._running.aclose()
 
     async def _start(self, running: AsyncExitStack) -> None:
-        given = self._configuration
-        https = _closed_with(running, listeners.bind(given.addresses, given.https_port, "--https-port"))
-        identity = _closed_with(running, listeners.bind([given.address], given.identity_port, "--identity-port"))
-        administration = _closed_with(running, listeners.bind([given.address], given.admin_port, "--admin-port"))
-        configuration = given.on_ports(
-            https=listeners.port_of(https),
-            mqtt=listeners.free_port(given.addresses, given.mqtt_port, "--mqtt-port"),
-            identity=listeners.port_of(identity),
-            admin=listeners.port_of(administration),
-        )
+        configuration, sockets = _bind(self._configuration, running)
         tls = ensure_tls(configuration.tls_dir, ["localhost", *configuration.addresses])
         context = _context(configuration, self._clock, running)
         header = identity_routes.kept_identity_header(context.store)
 
         hubs = IotHubs(context)
         provisioning = Provisioning(context, hubs)
+        accept = _acceptor(context, provisioning, hubs)
+        websockets = Websockets(accept)
         services = {
             "key_vault": key_vault_routes.routes(context),
             "dps": dps_routes.routes(context, provisioning),
             "management": management.routes(context, provisioning),
             "iot_hub": hub_routes.routes(context, hubs),
+            "dps_device": device_routes.routes(context, provisioning),
+            "websocket": websockets.routes(),
         }
-        mqtt = await _start_mqtt(configuration, tls, _acceptor(context, provisioning, hubs), running)
+        mqtt = await _start_mqtt(configuration, tls, accept, running)
         endpoints = _endpoints(context, tls, header)
 
-        for application, sockets, secured in (
-            (_application(context, services), https, server_context(tls.certificate_file, tls.key_file)),
-            (_application(context, {"identity": identity_routes.routes(context, header)}), identity, None),
-            (
-                _application(context, {"admin": admin.Admin(context, hubs, mqtt, endpoints).routes()}),
-                administration,
-                None,
-            ),
+        controls = admin.Admin(context, provisioning, hubs, (*mqtt, websockets), endpoints)
+        public = _application(context, services)
+        public.on_shutdown.append(websockets.end)
+        for application, bound, secured in (
+            (public, sockets.https, server_context(tls.certificate_file, tls.key_file)),
+            (_application(context, {"identity": identity_routes.routes(context, header)}), sockets.identity, None),
+            (_application(context, {"admin": controls.routes()}), sockets.admin, None),
         ):
-            site = await listeners.serve(application, sockets, secured)
+            site = await listeners.serve(application, bound, secured)
             running.push_async_callback(site.stop)
         self.context = context
         self.endpoints = endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class _Sockets:
+    """What the HTTP applications listen on; MQTT binds by itself."""
+
+    https: Sequence[socket.socket]
+    identity: Sequence[socket.socket]
+    admin: Sequence[socket.socket]
+
+
+def _bind(given: Configuration, running: AsyncExitStack) -> tuple[Configuration, _Sockets]:
+    """Bind everything, and settle the ports that were left open.
+
+    Raises:
+        ConfigurationError: a port is taken.
+    """
+
+    def bound(addresses: Sequence[str], port: int, option: str) -> Sequence[socket.socket]:
+        return _closed_with(running, listeners.bind(addresses, port, option))
+
+    https = bound(given.addresses, given.https_port, "--https-port")
+    extra = given.websocket_port
+    websocket = () if extra is None else bound(given.addresses, extra, "--websocket-port")
+    identity = bound([given.address], given.identity_port, "--identity-port")
+    administration = bound([given.address], given.admin_port, "--admin-port")
+    configuration = given.on_ports(
+        https=listeners.port_of(https),
+        websocket=listeners.port_of(websocket) if websocket else None,
+        mqtt=listeners.free_port(given.addresses, given.mqtt_port, "--mqtt-port"),
+        identity=listeners.port_of(identity),
+        admin=listeners.port_of(administration),
+    )
+    return configuration, _Sockets((*https, *websocket), identity, administration)
 
 
 def _closed_with(running: AsyncExitStack, sockets: Sequence[socket.socket]) -> Sequence[socket.socket]:
@@ -124,6 +155,7 @@ def _context(configuration: Configuration, clock: Callable[[], datetime], runnin
         tokens=Tokens(store, tenant_id=configuration.tenant_id, clock=clock),
         sas_keys=sas.kept_sas_keys(store, configuration),
         faults=faults.Faults(),
+        throttling=Throttling(enabled=configuration.throttling is not None, scale=configuration.throttling or 1.0),
     )
 
 
@@ -196,7 +228,9 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
         "dpsResourceId": configuration.dps_resource_id,
         "dpsServiceUrl": configuration.https_url,
         "dpsDeviceHost": configuration.host_name,
+        "dpsDeviceUrl": configuration.https_url,
         "mqttPort": configuration.mqtt_port,
+        "websocketPort": configuration.websocket_port or configuration.https_port,
         "iotHubs": [{"hostName": hub.host_name, "serviceUrl": hub.service_url} for hub in configuration.hubs],
         "keyVaultUrl": configuration.https_url,
         "armUrl": configuration.https_url,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRIVATE = 0o600
+CA_FILE = "ca.pem"
 RENEW_BEFORE = timedelta(days=7)
 
 
@@ -45,7 +46,7 @@ def ensure_tls(directory: Path, names: Sequence[str]) -> TlsFiles:
         names: DNS names and IP addresses that the server answers to.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    files = TlsFiles(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    files = TlsFiles(directory / CA_FILE, directory / "server.pem", directory / "server.key")
     ca = _kept_ca(files.ca_file, directory / "ca.key")
     if not _serves(files, names, ca):
         leaf = ca.issue_cert(*names)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from devstack.emulator.dps import errors
+from devstack.emulator.dps.device_api import RETRY_SECONDS, Answer, Device, DeviceApi
 from devstack.emulator.dps.errors import ProvisioningError
 from devstack.emulator.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
 
@@ -23,15 +22,13 @@ if TYPE_CHECKING:
 
     from devstack.emulator.context import Context
     from devstack.emulator.dps.state import Provisioning
+    from devstack.emulator.faults import Rule
     from devstack.emulator.mqtt import Acceptor, Connect, Connection, Will
 
-LOG = logging.getLogger(__name__)
 _SERVICE = "dps_device"
 _RESPONSES = "$dps/registrations/res/"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
-_RETRY_AFTER = 3
-"""Seconds, as the real service advises."""
 
 
 def acceptor(context: Context, provisioning: Provisioning) -> Acceptor:
@@ -39,6 +36,7 @@ def acceptor(context: Context, provisioning: Provisioning) -> Acceptor:
 
     Whether the device is let in is decided when it registers, since only then the service can say why not.
     """
+    api = DeviceApi(context, provisioning)
 
     async def accept(connect: Connect, connection: Connection) -> RegistrationSession:
         parts = connect.username.split("/")  # {idScope}/registrations/{registrationId}/api-version=...
@@ -48,7 +46,7 @@ def acceptor(context: Context, provisioning: Provisioning) -> Acceptor:
                 ReturnCode.IDENTIFIER_REJECTED,
                 f"client id {connect.client_id!r} and registration id {registration_id!r} differ",
             )
-        return RegistrationSession(context, provisioning, connection, registration_id)
+        return RegistrationSession(context, api, connection, registration_id)
 
     return accept
 
@@ -56,11 +54,9 @@ def acceptor(context: Context, provisioning: Provisioning) -> Acceptor:
 class RegistrationSession:
     """One device that registers."""
 
-    def __init__(
-        self, context: Context, provisioning: Provisioning, connection: Connection, registration_id: str
-    ) -> None:
+    def __init__(self, context: Context, api: DeviceApi, connection: Connection, registration_id: str) -> None:
         self._context = context
-        self._provisioning = provisioning
+        self._api = api
         self._connection = connection
         self._registration_id = registration_id
 
@@ -88,9 +84,9 @@ class RegistrationSession:
         lost = await self._planned(operation, fields.get("$rid", ""))
         if lost == "request":
             return
-        status, body = self._outcome(operation, fields, payload)
+        answer = await self._outcome(operation, fields, payload)
         if lost != "response":
-            await self._answer(status, fields.get("$rid", ""), body)
+            await self._answer(fields.get("$rid", ""), answer)
 
     async def _planned(self, operation: str, request_id: str) -> str | None:
         """Let planned faults happen; tell whether the request or its answer gets lost."""
@@ -101,49 +97,31 @@ class RegistrationSession:
             await asyncio.sleep(rule.latency_ms / 1000)
         if rule.status is not None:
             fault = ProvisioningError(rule.status, rule.status * 1000 + 1, "This fault was planned.")
-            await self._answer(rule.status, request_id, fault.body(), rule.retry_after)
+            await self._answer(request_id, Answer(rule.status, fault.body(), _planned_wait(rule)))
             return "request"
         if rule.drop is not None:
             self._connection.close()
         return rule.drop
 
-    def _outcome(self, operation: str, fields: dict[str, str], payload: bytes) -> tuple[int, dict[str, Any]]:
-        try:
-            if operation == "register":
-                return 200, self._register(payload)
-            if operation == "operationStatus":
-                record = self._provisioning.registration(self._registration_id)
-                return 200, _assigned(record, fields.get("operationId", ""))
-        except ProvisioningError as error:
-            LOG.info("DPS refuses %s: %s (%s)", self._registration_id, error.message, error.hint)
-            return error.status, error.body()
-        return 404, errors.not_found("Operation").body()
+    async def _outcome(self, operation: str, fields: dict[str, str], payload: bytes) -> Answer:
+        device = Device(self._connection.peer_chain, self._registration_id)
+        if operation == "register":
+            return await self._api.register(device, payload)
+        if operation == "operationStatus":
+            return await self._api.operation_status(device, fields.get("operationId", ""))
+        return Answer(404, errors.not_found("Operation").body())
 
-    def _register(self, payload: bytes) -> dict[str, Any]:
-        try:
-            body = json.loads(payload) if payload.strip() else {}
-        except ValueError:
-            raise errors.bad_request("The registration is no JSON.") from None
-        given = body.get("payload") if isinstance(body, dict) else None
-        record = self._provisioning.register(self._connection.peer_chain, self._registration_id, given)
-        return _assigned(record, f"5.{uuid.uuid4().hex}")
-
-    async def _answer(
-        self, status: int, request_id: str, body: dict[str, Any], retry_after: int | None = _RETRY_AFTER
-    ) -> None:
-        topic = f"{_RESPONSES}{status}/?$rid={request_id}"
-        if status in {202, 429} or status >= 500:  # noqa: PLR2004 - those that are to be tried again
-            topic += f"&retry-after={retry_after}"
-        await self._connection.publish(topic, json.dumps(body).encode(), qos=1)
+    async def _answer(self, request_id: str, answer: Answer) -> None:
+        topic = f"{_RESPONSES}{answer.status}/?$rid={request_id}"
+        if answer.retry_after is not None:
+            topic += f"&retry-after={answer.retry_after}"
+        await self._connection.publish(topic, json.dumps(answer.body).encode(), qos=1)
 
     async def closed(self, will: Will | None) -> None:
         """Nothing is left behind: the record is in the store."""
 
 
-def _assigned(record: dict[str, Any], operation_id: str) -> dict[str, Any]:
-    shown = {name: value for name, value in record.items() if name != "enrollmentGroupId"}
-    return {
-        "operationId": operation_id,
-        "status": record["status"],
-        "registrationState": {"x509": {}, **shown},
-    }
+def _planned_wait(rule: Rule) -> int | None:
+    """Say when to try again after a planned fault, where trying again makes sense."""
+    passing = rule.status in {202, 429} or (rule.status or 0) >= 500  # noqa: PLR2004 - the server's own faults
+    return (RETRY_SECONDS if rule.retry_after is None else rule.retry_after) if passing else None

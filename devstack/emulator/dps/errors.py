@@ -25,14 +25,16 @@ class ProvisioningError(Exception):
         status: HTTP status, also of the MQTT answer.
         code: six digits, the first three are the status.
         hint: for the emulator's log: which certificate or field is the cause; the real service does not tell.
+        retry_after: seconds after which the client may try again.
     """
 
-    def __init__(self, status: int, code: int, message: str, *, hint: str = "") -> None:
+    def __init__(self, status: int, code: int, message: str, *, hint: str = "", retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.hint = hint
+        self.retry_after = retry_after
 
     def body(self) -> dict[str, Any]:
         """Give the body."""
@@ -45,7 +47,10 @@ class ProvisioningError(Exception):
 
     def on_the_wire(self) -> WireError:
         """Give it as an HTTP answer."""
-        return WireError(self.status, self.body(), {"x-ms-error-code": str(self.code)})
+        headers = {"x-ms-error-code": str(self.code)}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return WireError(self.status, self.body(), headers)
 
 
 def bad_request(message: str) -> ProvisioningError:
@@ -72,6 +77,12 @@ def conflict(message: str) -> ProvisioningError:
 def precondition_failed() -> ProvisioningError:
     """412: the ETag is another."""
     return ProvisioningError(412, 412000, "Precondition failed: the ETag does not match.")
+
+
+def throttled(retry_after: int) -> ProvisioningError:
+    """429: too many calls (text and code as device SDKs' own test data have them)."""
+    message = "Operations are being throttled for this tenant."
+    return ProvisioningError(429, 429001, message, retry_after=retry_after)
 
 
 def not_offered(what: str) -> ProvisioningError:

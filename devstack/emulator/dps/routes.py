@@ -58,6 +58,8 @@ def _guarded(context: Context, operation: Operation) -> Operation:
             _authenticate(context, request)
             if not request.query.get("api-version"):
                 raise errors.bad_request("api-version is required, e.g. ?api-version=2021-10-01")
+            if (wait := context.throttled("dps.operations")) is not None:
+                raise errors.throttled(wait)
             return await operation(request)
         except Refusal as refusal:
             raise errors.ProvisioningError(401, 401003, f"Unauthorized: {refusal.reason}").on_the_wire() from None
@@ -142,7 +144,7 @@ class _ServiceApi:
         return None
 
     async def get_registration(self, request: web.Request) -> web.Response:
-        return _entry(_shown(self._provisioning.registration(request.match_info["id"])))
+        return _entry(self._provisioning.registration(request.match_info["id"]))
 
     async def delete_registration(self, request: web.Request) -> web.Response:
         self._provisioning.delete_registration(request.match_info["id"], request.headers.get("If-Match"))
@@ -151,11 +153,7 @@ class _ServiceApi:
     async def query_registrations(self, request: web.Request) -> web.Response:
         after, size = _paging(request)
         items, following = self._provisioning.registrations_of(request.match_info["id"], after=after, size=size)
-        return _page([_shown(item) for item in items], following, "registration")
-
-
-def _shown(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name != "enrollmentGroupId"}
+        return _page(items, following, "registration")
 
 
 async def _json(request: web.Request) -> dict[str, Any]:

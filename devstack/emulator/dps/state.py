@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import uuid
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -14,17 +14,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from devstack.emulator.dps import attestation, errors
+from devstack.emulator.dps.allocation import Allocation, AllocationFailed, Choice, Request, policy_of
 from devstack.emulator.dps.attestation import Knowledge, KnownAuthority, Match
+from devstack.emulator.tls import CA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devstack.emulator.context import Context
-    from devstack.emulator.iot_hub.state import IotHub, IotHubs
+    from devstack.emulator.iot_hub.state import IotHubs
 
 GROUP_LIMIT = 100
+MAX_SECONDS = 86_400
+"""For so long a registration can be made to take."""
+
 AUTHORITY_LIMIT = 25
 _GROUPS, _ENROLLMENTS, _REGISTRATIONS, _AUTHORITIES = "dps.group", "dps.enrollment", "dps.registration", "dps.ca"
+_OPERATIONS = "dps.operation"
 _STATUSES = ("enabled", "disabled")
 _POLICIES = ("hashed", "static", "geoLatency", "custom")
 
@@ -50,10 +56,22 @@ GROUPS = Collection(_GROUPS, "enrollmentGroupId", "Enrollment group", "signingCe
 ENROLLMENTS = Collection(_ENROLLMENTS, "registrationId", "Enrollment", "clientCertificates")
 
 
+_HIDDEN = ("enrollmentGroupId", "readyAt")
+"""Fields of a registration record that no API shows."""
+
+_KNOWN_WHILE_ASSIGNING = ("registrationId", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "etag")
+
+
 class Provisioning:
-    """One provisioning service."""
+    """One provisioning service.
+
+    Attributes:
+        assigning_seconds: for so long a registration is ``assigning``; its effect is there from the start.
+    """
 
     def __init__(self, context: Context, hubs: IotHubs) -> None:
+        self.assigning_seconds = context.configuration.assigning_seconds
+        self._allocation = Allocation(tuple(hubs), context.configuration.tls_dir / CA_FILE)
         self._context = context
         self._store = context.store
         self._hubs = hubs
@@ -145,10 +163,23 @@ class Provisioning:
         Raises:
             ProvisioningError: 404.
         """
+        return self._shown(self._record(registration_id))
+
+    def _record(self, registration_id: str) -> dict[str, Any]:
         found = self._store.get(_REGISTRATIONS, registration_id.lower())
         if found is None:
             raise errors.not_found("Registration")
         return found
+
+    def _shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a record as it is told now: while it is assigning, nothing is known of the hub."""
+        if self._is_ready(record):
+            return {name: value for name, value in record.items() if name not in _HIDDEN}
+        return {**{name: record[name] for name in _KNOWN_WHILE_ASSIGNING}, "status": "assigning"}
+
+    def _is_ready(self, document: Mapping[str, Any]) -> bool:
+        ready_at = document.get("readyAt")  # absent from records that an earlier version wrote
+        return ready_at is None or datetime.fromisoformat(ready_at) <= self._context.clock()
 
     def delete_registration(self, registration_id: str, if_match: str | None) -> None:
         """Delete a registration record; the hub's identity stays.
@@ -156,10 +187,12 @@ class Provisioning:
         Raises:
             ProvisioningError: 404, 412.
         """
-        present = self.registration(registration_id)
+        present = self._record(registration_id)
         if if_match is not None and not _matches(if_match, present["etag"]):
             raise errors.precondition_failed()
-        self._store.delete(_REGISTRATIONS, registration_id.lower())
+        with self._store.transaction():
+            self._store.delete(_REGISTRATIONS, registration_id.lower())
+            self._store.delete(_OPERATIONS, registration_id.lower())
 
     def registrations_of(self, group_id: str, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
         """List a page of a group's registration records."""
@@ -170,51 +203,124 @@ class Provisioning:
                 continue
             if len(found) == size:
                 return found, found[-1]["registrationId"]
-            found.append(body)
+            found.append(self._shown(body))
             after = key
         return found, None
 
     # --- devices ---
 
-    def register(self, chain: Sequence[x509.Certificate], registration_id: str, payload: Any) -> dict[str, Any]:
+    def admit(self, chain: Sequence[x509.Certificate], registration_id: str) -> Match:
+        """Find the entry that lets a device in.
+
+        Raises:
+            ProvisioningError: none does.
+        """
+        identifier = registration_id.lower()
+        return attestation.decide(chain, identifier, self._knowledge(identifier), self._context.clock())
+
+    async def register(self, chain: Sequence[x509.Certificate], registration_id: str, payload: Any) -> dict[str, Any]:
         """Let a device in, give it a hub, and see that it has an identity there.
 
         Returns:
-            Its registration record.
+            The operation, as ``operation`` gives it.
 
         Raises:
-            ProvisioningError: it is not let in.
+            ProvisioningError: the device is not let in.
         """
         identifier = registration_id.lower()
-        match = attestation.decide(chain, identifier, self._knowledge(identifier), self._context.clock())
-        present = self._store.get(_REGISTRATIONS, identifier)
-        device_id = str(match.entry.get("deviceId") or identifier)
-        hub, moved = self._hub_for(match, identifier, present)
-        twin, migrate = match.entry.get("initialTwin"), _policy(match)["migrateDeviceData"]
+        match = self.admit(chain, identifier)
+        before = self._store.get(_REGISTRATIONS, identifier)
+        try:
+            choice = await self._allocation.choose(Request(match, identifier, chain[0], payload, before))
+        except AllocationFailed as failure:
+            outcome = {"status": "failed", "errorCode": failure.code, "errorMessage": str(failure)}
+            return self._conclude(match, identifier, outcome, keep=before is None)
+        thumbprint = attestation.sha1_thumbprint(chain[0])
+        with self._store.transaction():
+            outcome = self._assign(match, identifier, choice, thumbprint)
+            if choice.payload is not None:
+                outcome["payload"] = choice.payload
+            return self._conclude(match, identifier, outcome, keep=True)
+
+    def _assign(self, match: Match, identifier: str, choice: Choice, thumbprint: str) -> dict[str, Any]:
+        """Give the device its identity at the chosen hub, with the twin that the reprovision policy says."""
+        entry, present = match.entry, self._store.get(_REGISTRATIONS, identifier) or {}
+        device_id = str(entry.get("deviceId") or identifier)
+        hub, migrate = self._hubs[choice.host_name], policy_of(entry)["migrateDeviceData"]
+        old = self._hubs.get(str(present.get("assignedHub")))
+        moved = old is not None and old is not hub
+        carried = old.twin_document(present["deviceId"]) if old and moved and migrate else None
         hub.provision(
             device_id,
-            thumbprint=attestation.sha1_thumbprint(chain[0]),
-            initial_twin=twin,
-            reset_twin=present is not None and not migrate,
-            iot_edge=bool((match.entry.get("capabilities") or {}).get("iotEdge")),
+            thumbprint=thumbprint,
+            initial_twin=choice.initial_twin or entry.get("initialTwin"),
+            reset_twin=old is not None and (not migrate or choice.initial_twin is not None),
+            carried_twin=None if choice.initial_twin else carried,
+            iot_edge=bool((entry.get("capabilities") or {}).get("iotEdge")),
         )
-        if moved and present is not None and present["assignedHub"] in self._hubs:
-            self._hubs[present["assignedHub"]].remove(device_id)
-        record = {
-            "registrationId": identifier,
-            "createdDateTimeUtc": present["createdDateTimeUtc"] if present else self._now(),
+        if old is not None and moved:
+            old.remove(present["deviceId"])
+        return {
             "assignedHub": hub.host_name,
             "deviceId": device_id,
             "status": "assigned",
-            "substatus": _substatus(present, moved=moved, migrate=migrate),
+            "substatus": _substatus(first=old is None, moved=moved, migrate=migrate),
+        }
+
+    def _conclude(self, match: Match, identifier: str, outcome: Mapping[str, Any], *, keep: bool) -> dict[str, Any]:
+        """Write down how a registration ended; it is told when the assigning time is over."""
+        present = self._store.get(_REGISTRATIONS, identifier)
+        record = {
+            "registrationId": identifier,
+            "createdDateTimeUtc": present["createdDateTimeUtc"] if present else self._now(),
+            **outcome,
             "lastUpdatedDateTimeUtc": self._now(),
             "etag": _new_etag(),
             "enrollmentGroupId": match.group_id.lower() if match.group_id else None,
+            "readyAt": (self._context.clock() + timedelta(seconds=self.assigning_seconds)).isoformat(),
         }
-        if payload is not None:
-            record["payload"] = payload
-        self._store.put(_REGISTRATIONS, identifier, record)
-        return record
+        operation_id = f"5.{secrets.token_hex(8)}.{uuid.uuid4()}"
+        with self._store.transaction():
+            self._store.put(_OPERATIONS, identifier, {"operationId": operation_id, "record": record})
+            if keep:
+                self._store.put(_REGISTRATIONS, identifier, record)
+        return self.operation(identifier, operation_id)
+
+    def operation(self, registration_id: str, operation_id: str) -> dict[str, Any]:
+        """Tell how a registration stands (``RegistrationOperationStatus``). Of each device the latest one is kept.
+
+        Raises:
+            ProvisioningError: 404, there is no such operation.
+        """
+        found = self._store.get(_OPERATIONS, registration_id.lower())
+        if found is None or found["operationId"] != operation_id:
+            raise errors.not_found("Operation")
+        record = found["record"]
+        if not self._is_ready(record):
+            return {"operationId": operation_id, "status": "assigning"}
+        return {
+            "operationId": operation_id,
+            "status": record["status"],
+            "registrationState": self._device_view(record),
+        }
+
+    def device_registration(self, registration_id: str) -> dict[str, Any]:
+        """Give a registration record as its device reads it (``DeviceRegistrationResult``).
+
+        Raises:
+            ProvisioningError: 404.
+        """
+        return self._device_view(self._record(registration_id))
+
+    def _device_view(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        group_id = record["enrollmentGroupId"]
+        return {"x509": {"enrollmentGroupId": group_id} if group_id else {}, **self._shown(record)}
+
+    def seconds_left(self, registration_id: str) -> float:
+        """Tell for how long the latest registration of a device stays ``assigning``."""
+        found = self._store.get(_OPERATIONS, registration_id.lower())
+        ready_at = datetime.fromisoformat(found["record"]["readyAt"]) if found else self._context.clock()
+        return (ready_at - self._context.clock()).total_seconds()
 
     def _knowledge(self, registration_id: str) -> Knowledge:
         return Knowledge(
@@ -226,18 +332,6 @@ class Provisioning:
                 if body["isVerified"]
             ],
         )
-
-    def _hub_for(self, match: Match, registration_id: str, present: Mapping[str, Any] | None) -> tuple[IotHub, bool]:
-        """Choose a hub: by hash over the registration id, or the first one (``static``)."""
-        names = list(match.entry.get("iotHubs") or self._hubs)
-        before = str(present["assignedHub"]) if present else ""
-        if before in self._hubs and not _policy(match)["updateHubAssignment"]:
-            return self._hubs[before], False
-        if match.entry["allocationPolicy"] == "custom":
-            raise errors.not_offered("custom allocation: it calls an Azure Function of yours")
-        digest = int.from_bytes(hashlib.sha256(registration_id.encode()).digest()[:8], "big")
-        chosen = names[0] if match.entry["allocationPolicy"] == "static" else names[digest % len(names)]
-        return self._hubs[chosen], bool(before) and before != chosen
 
     # --- CA certificates ---
 
@@ -350,12 +444,20 @@ def _described(given: Any, name: str) -> dict[str, Any]:
     return {"certificate": text, "info": attestation.certificate_info(certificate)}
 
 
-def _policy(match: Match) -> Mapping[str, bool]:
-    return {"updateHubAssignment": True, "migrateDeviceData": True, **(match.entry.get("reprovisionPolicy") or {})}
+def checked_seconds(given: Any) -> float:
+    """Read how long registrations take.
+
+    Raises:
+        ValueError: it is no number of seconds, or too large; the text says what would be right.
+    """
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not number or not 0 <= given <= MAX_SECONDS:
+        raise ValueError(f"seconds is {given!r}; it must be a number from 0 to {MAX_SECONDS}")
+    return float(given)
 
 
-def _substatus(present: Mapping[str, Any] | None, *, moved: bool, migrate: bool) -> str:
-    if present is None:
+def _substatus(*, first: bool, moved: bool, migrate: bool) -> str:
+    if first:
         return "initialAssignment"
     if not moved:
         return "reprovisionedToInitialAssignment"

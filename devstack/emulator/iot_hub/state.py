@@ -148,10 +148,19 @@ class IotHub:
         initial_twin: Mapping[str, Any] | None,
         reset_twin: bool,
         iot_edge: bool,
+        carried_twin: Mapping[str, Any] | None = None,
     ) -> None:
         """Do what DPS does: create the identity, or give it the device's present certificate.
 
         A disabled identity stays disabled. The twin is made once, and made anew only when the policy says so.
+
+        Args:
+            device_id: whose.
+            thumbprint: SHA-1, of the device's certificate.
+            initial_twin: what a new twin starts with.
+            reset_twin: whether a twin that is there is made anew.
+            iot_edge: whether it is an IoT Edge device.
+            carried_twin: the twin from the hub that the device leaves.
         """
         present = self._store.get(self._devices, device_id)
         body = {
@@ -161,7 +170,9 @@ class IotHub:
         }
         with self._store.transaction():
             self._keep(identities.changed(device_id, body, present, self._now()), present)
-            if present is None or reset_twin:
+            if carried_twin is not None:
+                self._store.put(self._twins, device_id, carried_twin)
+            elif present is None or reset_twin:
                 self._store.put(self._twins, device_id, twins.new_twin(initial_twin, self._now()))
 
     # --- twins ---
@@ -199,6 +210,10 @@ class IotHub:
         if found is None:
             raise errors.not_found(device_id)
         return found
+
+    def twin_document(self, device_id: str) -> dict[str, Any] | None:
+        """Give a twin as it is kept, for another hub to take over; None if there is none."""
+        return self._store.get(self._twins, device_id)
 
     def write_twin(self, device_id: str, body: Any, if_match: str | None, *, replace: bool) -> dict[str, Any] | None:
         """Merge into, or replace, tags and desired properties.

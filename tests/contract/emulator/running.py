@@ -11,6 +11,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,28 +65,53 @@ class RunningEmulator:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(READY_SECONDS)
 
 
-def own_address() -> str:
-    """A loopback address on which the MQTT port is free."""
+class SetClock:
+    """A clock that goes on when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = utc_now()
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def own_address(*more_ports: int) -> str:
+    """A loopback address on which the MQTT port is free, and these as well."""
     while True:
         address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"  # noqa: S311  an address, no secret
-        with suppress(OSError), socket.create_server((address, MQTT_PORT)):
+        if all(can_bind(address, port) for port in (MQTT_PORT, *more_ports)):
             return address
+
+
+def can_bind(address: str, port: int) -> bool:
+    """Whether a server could listen there."""
+    with suppress(OSError), socket.create_server((address, port)):
+        return True
+    return False
 
 
 @contextmanager
 def emulator_in_thread(
-    folder: Path, *, clock: Callable[[], datetime] = utc_now, extra_hub_addresses: Sequence[str] = ()
+    folder: Path,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    extra_hub_addresses: Sequence[str] = (),
+    websocket_port: int | None = None,
 ) -> Iterator[RunningEmulator]:
     """Run an emulator on an address of its own until the end of the ``with`` block."""
     configuration = Configuration(
         state_dir=folder / "state",
         tls_dir=folder / "tls",
-        address=own_address(),
+        address=own_address(*([websocket_port] if websocket_port else [])),
         https_port=0,
         mqtt_port=MQTT_PORT,
         identity_port=0,
         admin_port=0,
         extra_hub_addresses=tuple(extra_hub_addresses),
+        websocket_port=websocket_port,
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="emulator", daemon=True)

@@ -1,0 +1,129 @@
+"""The device API without a transport: what a device asks, and what it is answered, over MQTT and HTTPS alike.
+
+Operations and bodies: Azure/azure-rest-api-specs, deviceprovisioningservices, data-plane device API 2021-06-01.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devstack.emulator.dps import errors
+from devstack.emulator.dps.errors import ProvisioningError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from cryptography import x509
+
+    from devstack.emulator.context import Context
+    from devstack.emulator.dps.state import Provisioning
+
+LOG = logging.getLogger(__name__)
+RETRY_SECONDS = 3
+"""What the real service advises between two looks at an operation; less when it is known to end sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a device is told.
+
+    Attributes:
+        status: HTTP status, also of an MQTT answer.
+        retry_after: seconds until it should ask again; None if it need not.
+    """
+
+    status: int
+    body: dict[str, Any]
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Who asks.
+
+    Attributes:
+        chain: its certificates as TLS got them, leaf first; empty if it sent none.
+        registration_id: what it says it is.
+    """
+
+    chain: Sequence[x509.Certificate]
+    registration_id: str
+
+
+class DeviceApi:
+    """Register, look at an operation, look at the registration."""
+
+    def __init__(self, context: Context, provisioning: Provisioning) -> None:
+        self._context = context
+        self._provisioning = provisioning
+
+    async def register(self, device: Device, body: bytes) -> Answer:
+        """Begin a registration: 200 with its outcome, or 202 while it is assigning."""
+
+        async def operation() -> Answer:
+            for rate in ("dps.registrations", "dps.operations"):
+                self._admit(rate)
+            given = _registration(body, device.registration_id)
+            return self._told(device, await self._provisioning.register(device.chain, device.registration_id, given))
+
+        return await self._answered(device, operation)
+
+    async def operation_status(self, device: Device, operation_id: str) -> Answer:
+        """Tell how a registration stands: 200 with its outcome, or 202 while it is assigning."""
+
+        async def operation() -> Answer:
+            self._admit("dps.polling", device.registration_id.lower())
+            self._provisioning.admit(device.chain, device.registration_id)
+            return self._told(device, self._provisioning.operation(device.registration_id, operation_id))
+
+        return await self._answered(device, operation)
+
+    async def registration_state(self, device: Device, body: bytes) -> Answer:
+        """Give the registration record."""
+
+        async def operation() -> Answer:
+            self._admit("dps.polling", device.registration_id.lower())
+            _registration(body, device.registration_id)
+            self._provisioning.admit(device.chain, device.registration_id)
+            return Answer(200, self._provisioning.device_registration(device.registration_id))
+
+        return await self._answered(device, operation)
+
+    def _admit(self, rate: str, subject: str = "") -> None:
+        wait = self._context.throttled(rate, subject)
+        if wait is not None:
+            raise errors.throttled(wait)
+
+    def _told(self, device: Device, operation: dict[str, Any]) -> Answer:
+        if operation["status"] != "assigning":
+            return Answer(200, operation)
+        left = self._provisioning.seconds_left(device.registration_id)
+        return Answer(202, operation, max(1, min(RETRY_SECONDS, math.ceil(left))))
+
+    async def _answered(self, device: Device, operation: Callable[[], Awaitable[Answer]]) -> Answer:
+        try:
+            return await operation()
+        except ProvisioningError as error:
+            LOG.info("DPS refuses %s: %s (%s)", device.registration_id, error.message, error.hint)
+            return Answer(error.status, error.body(), error.retry_after)
+
+
+def _registration(raw: bytes, registration_id: str) -> Any:
+    """Read a ``DeviceRegistration``; gives its payload."""
+    try:
+        body = json.loads(raw) if raw.strip() else {}
+    except ValueError:
+        raise errors.bad_request("The registration is no JSON.") from None
+    if not isinstance(body, dict):
+        raise errors.bad_request("The registration must be a JSON object.")
+    named = body.get("registrationId")
+    if named is not None and str(named).lower() != registration_id.lower():
+        raise errors.bad_request(f"registrationId is {named!r} in the body and {registration_id!r} in the request.")
+    for attestation in ("tpm", "csr"):
+        if body.get(attestation) is not None:
+            raise errors.not_offered(f"registrations with {attestation!r}")
+    return body.get("payload")

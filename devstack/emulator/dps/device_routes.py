@@ -1,0 +1,81 @@
+"""The device API over HTTPS (Microsoft, "How to use X.509 certificates over HTTPS without an SDK")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from devstack.emulator.dps import errors
+from devstack.emulator.dps.device_api import Answer, Device, DeviceApi
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from devstack.emulator.context import Context
+    from devstack.emulator.dps.state import Provisioning
+
+    Operation = Callable[[DeviceApi, Device, web.Request], Awaitable[web.Response]]
+
+VERSIONS = ("2019-03-31", "2021-06-01", "2021-10-01")
+_DEVICE = "/{idScope}/registrations/{registrationId}"
+
+
+def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
+    """All routes of the device API; they stand after those of the services, whose paths are more definite."""
+    api = DeviceApi(context, provisioning)
+    id_scope = context.configuration.id_scope
+
+    def bound(operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            refusal = _refusal(request, id_scope)
+            if refusal is not None:
+                return _response(refusal)
+            chain = request.get_extra_info("peer_chain", ())
+            return await operation(api, Device(chain, request.match_info["registrationId"]), request)
+
+        return handle
+
+    return [
+        web.put(f"{_DEVICE}/register", bound(_register)),
+        web.get(f"{_DEVICE}/operations/{{operationId}}", bound(_operation_status)),
+        web.post(_DEVICE, bound(_registration_state)),
+    ]
+
+
+def _refusal(request: web.Request, id_scope: str) -> Answer | None:
+    version, asked = request.query.get("api-version"), request.match_info["idScope"]
+    if asked != id_scope:
+        error = errors.ProvisioningError(404, 404000, f"ID scope {asked!r} not found; here is {id_scope!r}.")
+    elif version not in VERSIONS:
+        error = errors.bad_request(f"api-version {version!r} is none of {', '.join(VERSIONS)}.")
+    else:
+        return None
+    return Answer(error.status, error.body())
+
+
+async def _register(api: DeviceApi, device: Device, request: web.Request) -> web.Response:
+    """Over HTTPS a registration is always accepted first, and its outcome is looked up (202, then 200)."""
+    answer = await api.register(device, await request.read())
+    if answer.status == 200:  # noqa: PLR2004 - it is there at once
+        pending = {"operationId": answer.body["operationId"], "status": "assigning"}
+        answer = Answer(202, pending, 1)
+    location = {"Location": f"https://{request.host}{request.path}"} if answer.status == 202 else {}  # noqa: PLR2004
+    return _response(answer, location)
+
+
+async def _operation_status(api: DeviceApi, device: Device, request: web.Request) -> web.Response:
+    return _response(await api.operation_status(device, request.match_info["operationId"]))
+
+
+async def _registration_state(api: DeviceApi, device: Device, request: web.Request) -> web.Response:
+    return _response(await api.registration_state(device, await request.read()))
+
+
+def _response(answer: Answer, headers: dict[str, str] | None = None) -> web.Response:
+    more = dict(headers or {})
+    if answer.retry_after is not None:
+        more["Retry-After"] = str(answer.retry_after)
+    if "errorCode" in answer.body:
+        more["x-ms-error-code"] = str(answer.body["errorCode"])
+    return web.json_response(answer.body, status=answer.status, headers=more)
