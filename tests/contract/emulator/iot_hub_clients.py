@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt  # type: ignore[import-untyped]  # it comes with azure-iot-device, and has no types
 from azure.iot.device import X509, IoTHubDeviceClient
+from azure.iot.device.exceptions import NoConnectionError
 from azure.iot.hub import IoTHubRegistryManager
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -86,7 +87,10 @@ def device_client(
     try:
         yield client
     finally:
-        client.shutdown()
+        try:
+            client.shutdown()
+        except NoConnectionError:  # the emulator ended the connection in between; now there is none to end
+            client.shutdown()
 
 
 def eventually[T](read: Callable[[], T], holds: Callable[[T], bool]) -> T:
