@@ -358,6 +358,16 @@ def _check_key(public_key: PublicKey) -> None:
         raise Rejected.because(str(error), field="csr") from None
 
 
+def check_fit(profile: Profile, issuer: Issuer, now: datetime) -> None:
+    """Check that a profile fits below an issuer, before anything is made for it.
+
+    Raises:
+        Rejected: path length, purposes or life contradict the issuer's.
+    """
+    _check_issuer(profile, issuer, now)
+    _life(profile, issuer, now)
+
+
 def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
     """Check what the issuer allows, its own time aside."""
     if now < issuer.begins:
