@@ -1,7 +1,7 @@
-"""One of the engine's properties under libFuzzer, which looks for inputs that reach new lines: needs ``pip install
-atheris``. ``python -m benchmarks.fuzz_guided a_signing_request_is_taken_or_rejected --seconds 60``.
+"""One of the engine's properties under libFuzzer, which looks for inputs that reach new lines of code.
 
-Hypothesis turns libFuzzer's bytes into the property's input, so that both try the same properties.
+Needs ``pip install atheris``; ``python -m benchmarks.fuzz_guided a_request_is_taken_or_rejected --seconds 60``. Hypothesis
+turns libFuzzer's bytes into the property's input, so that the same properties are tried as in the tests.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def target(name: str) -> Callable[[bytes], Any]:
         sys.exit(f"{name!r} is no property; there are {', '.join(known)}")
     case = known[name]
 
-    @settings(deadline=None, database=None, suppress_health_check=[*HealthCheck])
-    @given(st.tuples(*case.inputs))
     def check(given_input: tuple[Any, ...]) -> None:
         case.check(*given_input)
 
-    fuzz_one_input: Callable[[bytes], Any] = check.hypothesis.fuzz_one_input
-    return fuzz_one_input
+    drawn: Any = given(st.tuples(*case.inputs))(check)
+    drawn = settings(deadline=None, database=None, suppress_health_check=[*HealthCheck])(drawn)
+    one_input: Callable[[bytes], Any] = drawn.hypothesis.fuzz_one_input
+    return one_input
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
