@@ -49,7 +49,7 @@ def acceptor(context: Context, hubs: IotHubs) -> Acceptor:
 
     async def accept(connect: Connect, connection: Connection) -> DeviceSession:
         hub, device_id = _addressed(hubs, connect)
-        if context.throttled("iot_hub.connections", hub.host_name) is not None:
+        if context.throttled("iot_hub.connections", subject=hub.host_name) is not None:
             raise Refused(ReturnCode.UNAVAILABLE, f"{hub.host_name!r} gets more new connections than its rate allows")
         rule = context.faults.next(_SERVICE, "connect")
         await _planned_refusal(rule, connection)
@@ -212,7 +212,7 @@ class DeviceSession:
         if rule is not None and await self._went_wrong(rule, operation, request_id):
             return
         rate = _RATES.get(operation)
-        if rate is not None and (wait := self._context.throttled(rate, self._hub.host_name)) is not None:
+        if rate is not None and (wait := self._context.throttled(rate, subject=self._hub.host_name)) is not None:
             await self._throttled(operation, request_id, wait)
             return
         match operation:

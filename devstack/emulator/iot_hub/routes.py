@@ -84,7 +84,7 @@ def _guarded(
             _authenticate(context, hub, request)
             if not request.query.get("api-version"):
                 raise errors.bad_argument("api-version is required, e.g. ?api-version=2021-04-12")
-            if (wait := context.throttled(rate, hub.host_name)) is not None:
+            if (wait := context.throttled(rate, subject=hub.host_name)) is not None:
                 raise errors.throttled(wait)
             return await operation(request, hub)
         except Unauthenticated as refusal:

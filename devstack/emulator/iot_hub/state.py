@@ -388,7 +388,7 @@ class IotHub:
         """
         if not self.has(device_id):
             raise errors.not_found(device_id)
-        if (wait := self._context.throttled("iot_hub.cloudToDevice", self.host_name)) is not None:
+        if (wait := self._context.throttled("iot_hub.cloudToDevice", subject=self.host_name)) is not None:
             raise errors.throttled(wait)
         queued = self._commands.add(device_id, message, self._context.clock())
         device = self._connected.get(device_id)
