@@ -1,7 +1,7 @@
 """One of the engine's properties under libFuzzer, which looks for inputs that reach new lines of code.
 
-Needs ``pip install atheris``; ``python -m benchmarks.fuzz_guided a_request_is_taken_or_rejected --seconds 60``. Hypothesis
-turns libFuzzer's bytes into the property's input, so that the same properties are tried as in the tests.
+Needs ``pip install atheris``; ``python -m benchmarks.fuzz_guided a_request_is_taken_or_rejected --seconds 60``.
+Hypothesis turns libFuzzer's bytes into the property's input: the same properties are tried as in the tests.
 """
 
 from __future__ import annotations
