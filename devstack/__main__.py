@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack.azurite import AzuriteMissing
+from devstack.emulator import controls
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ _WATCH_SECONDS = 0.5
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     default = Options()
-    parser = argparse.ArgumentParser(prog="python -m devstack", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m devstack",
+        description=__doc__,
+        epilog=f"Controls of a running stack: {', '.join(controls.COMMANDS)}; each has its own --help.",
+    )
     parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
     parser.add_argument("--state-dir", type=Path, default=default.state_dir)
     parser.add_argument(
@@ -85,8 +90,11 @@ def _say_ready(stack: Stack) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGINT, SIGTERM or SIGHUP, or until a part ends by itself."""
-    arguments = _arguments(argv)
+    """Run until SIGINT, SIGTERM or SIGHUP, or until a part ends by itself; or give a running stack one command."""
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] in controls.COMMANDS:
+        return controls.main(given)
+    arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda *_: ended.set())

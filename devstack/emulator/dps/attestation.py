@@ -142,8 +142,9 @@ def _check_authority(certificate: x509.Certificate, below: int, now: datetime) -
 def _group(path: Sequence[x509.Certificate], known: Knowledge) -> Match:
     by_name = {authority.name: authority.certificate for authority in known.verified}
     for authority in path[1:]:
+        thumbprint = sha256_thumbprint(authority)
         for group in known.groups:
-            if sha256_thumbprint(authority) not in _signers(group, by_name):
+            if thumbprint not in _signers(group, by_name):
                 continue
             if group.get("provisioningStatus") == "disabled":
                 raise errors.unauthorized(errors.DISABLED, hint=f"group {group['enrollmentGroupId']} is disabled")

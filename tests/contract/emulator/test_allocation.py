@@ -193,6 +193,20 @@ def test_a_webhook_is_told_where_the_device_is(
     assert without_metadata(DpsService(running).hub("GET", "/twins/guest", hub=1).json())[1] == {"pace": 2}
 
 
+def test_a_webhooks_twin_goes_before_migration(
+    running: RunningEmulator, hosts: list[str], webhook: Webhook, tmp_path: Path
+) -> None:
+    """A device that moves begins with the twin that the webhook gives, whatever the reprovision policy says."""
+    enroll_with(running, webhook, hosts)
+    device = HttpsDevice(running, "renewed", make("renewed", ROOT).files(tmp_path))
+    webhook.answer = {"iotHubHostName": hosts[0]}
+    device.registered()
+    lived_twin(running, "renewed")
+    webhook.answer = {"iotHubHostName": hosts[1], "initialTwin": {"tags": {"fresh": True}}}
+    assert device.registered()["substatus"] == "deviceDataReset"
+    assert without_metadata(DpsService(running).hub("GET", "/twins/renewed", hub=1).json()) == ({"fresh": True}, {})
+
+
 def test_a_webhook_that_refuses_fails_the_registration(
     running: RunningEmulator, hosts: list[str], webhook: Webhook, tmp_path: Path
 ) -> None:
