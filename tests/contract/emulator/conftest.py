@@ -9,11 +9,21 @@ import requests
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 
+from tests.contract.api_descriptions.recorded import RECORDED
 from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def as_documented() -> Iterator[None]:
+    """Fail the test whose requests and answers contradict Microsoft's description of the service."""
+    yield
+    found = RECORDED.contradictions()
+    if found:
+        pytest.fail("\n".join(["contradicted: tests/contract/api_descriptions", *found]), pytrace=False)
 
 
 @pytest.fixture(scope="session")
