@@ -1,8 +1,8 @@
 """A log of what was asked and answered at the HTTPS port, for those who check it against a description of the services.
 
 One JSON object a line: ``service``, ``method``, ``path``, ``query``, ``requestHeaders``, ``requestBody``, ``status``,
-``responseHeaders``, ``responseBody``. Header names are in lower case, and only the named few are there; a body is a JSON
-value, or null where there is none. Keys are left out; Key Vault's bodies are left out altogether.
+``responseHeaders``, ``responseBody``. Header names are in lower case, and only a chosen few are there; a body is a JSON
+value, or null where there is none. Keys are left out, and Key Vault's bodies altogether.
 """
 
 from __future__ import annotations
