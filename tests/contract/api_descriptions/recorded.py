@@ -31,7 +31,7 @@ class Recorded:
         found = []
         for exchange in self._new():
             operation = described(exchange)
-            if operation is not None and exchange.service != "unknown":
+            if operation is not None:
                 self._statuses[operation[0].service, operation[1]["id"]].add(exchange.status)
             found += contradictions(exchange)
         return found
