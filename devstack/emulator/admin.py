@@ -10,6 +10,7 @@ from aiohttp import web
 from devstack.emulator.dps.state import checked_seconds
 from devstack.emulator.faults import FaultError
 from devstack.emulator.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
+from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.throttling import ThrottlingError
 from devstack.emulator.wire import WireError, json_body
 
@@ -32,6 +33,10 @@ class Hub(Protocol):
 
     def telemetry(self, device_id: str) -> list[dict[str, Any]]:
         """The device's latest messages, oldest first."""
+        ...
+
+    async def send(self, device_id: str, message: Any) -> dict[str, Any]:
+        """Queue a cloud-to-device message."""
         ...
 
 
@@ -69,6 +74,7 @@ class Admin:
             web.get("/roles", self.show_roles),
             web.put("/roles", self.withhold_roles),
             web.get("/telemetry", self.telemetry),
+            web.post("/messages", self.send_message),
             web.get("/connections", self.connections),
         ]
 
@@ -137,13 +143,29 @@ class Admin:
 
     async def telemetry(self, request: web.Request) -> web.Response:
         """What a hub received from a device; ``hub`` may be left out when the first one is meant."""
-        name = request.query.get("hub", self.context.configuration.host_name)
-        if name not in self.hubs:
-            raise _refusal(f"There is no hub {name!r}; known are: {', '.join(self.hubs)}.")
+        hub = self._hub(request.query.get("hub"))
         device = request.query.get("device")
         if not device:
             raise _refusal("The query has no 'device'; name the device id, e.g. /telemetry?device=thermostat-1.")
-        return web.json_response({"messages": self.hubs[name].telemetry(device)})
+        return web.json_response({"messages": hub.telemetry(device)})
+
+    async def send_message(self, request: web.Request) -> web.Response:
+        """Send a cloud-to-device message, as a service would over AMQP."""
+        body = await json_body(request, on_error=_refusal)
+        if not isinstance(body, dict) or not isinstance(body.get("device"), str):
+            raise _refusal('The body must be {"device": device id, "body": text, ...}.')
+        message = {name: value for name, value in body.items() if name not in {"device", "hub"}}
+        try:
+            queued = await self._hub(body.get("hub")).send(body["device"], message)
+        except HubError as error:
+            raise error.on_the_wire() from None
+        return web.json_response(queued, status=202)
+
+    def _hub(self, name: str | None) -> Hub:
+        wanted = name or self.context.configuration.host_name
+        if wanted not in self.hubs:
+            raise _refusal(f"There is no hub {wanted!r}; known are: {', '.join(self.hubs)}.")
+        return self.hubs[wanted]
 
     async def connections(self, _: web.Request) -> web.Response:
         """How many devices are connected over MQTT."""

@@ -40,9 +40,9 @@ class Context:
     faults: Faults
     throttling: Throttling = field(default_factory=Throttling)
 
-    def throttled(self, rate: str, subject: str = "") -> int | None:
+    def throttled(self, *rates: str, subject: str = "") -> int | None:
         """Count a call; give the seconds to wait if it goes over a rate, else None."""
-        return self.throttling.admit(rate, self.clock(), subject)
+        return self.throttling.admit(rates, self.clock(), subject)
 
 
 def utc_now() -> datetime:

@@ -104,6 +104,10 @@ class Session(Protocol):
         """Give the granted QoS for each (topic filter, QoS), or ``SUBSCRIPTION_REFUSED``."""
         ...
 
+    async def settled(self) -> None:
+        """Learn that the CONNACK, or a SUBACK, is sent: what waited for the client may follow."""
+        ...
+
     async def unsubscribed(self, filters: Sequence[str]) -> None:
         """Learn which topic filters the client wants no more."""
         ...
@@ -373,6 +377,7 @@ class Connection(asyncio.Protocol):
         self.connect = parse_connect(packet.body)
         session = await self._accept(self.connect, self)
         self._send(encode(PacketType.CONNACK, bytes((session.present, ReturnCode.ACCEPTED))))
+        await session.settled()
         return session
 
     async def _handle(self, session: Session, packet: Packet) -> None:
@@ -386,6 +391,7 @@ class Connection(asyncio.Protocol):
                     filters.append((reader.text(), reader.number(1)))
                 granted = await session.subscribed(filters)
                 self._send(encode(PacketType.SUBACK, identifier + bytes(granted)))
+                await session.settled()
             case PacketType.UNSUBSCRIBE:
                 identifier, unwanted = reader.octets(2), []
                 while reader.more:

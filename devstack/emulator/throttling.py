@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 
@@ -63,28 +63,33 @@ class Throttling:
         self._calls: dict[tuple[str, str], deque[datetime]] = {}
         self._refused: dict[str, int] = {}
 
-    def admit(self, name: str, now: datetime, subject: str = "") -> int | None:
-        """Count a call, or refuse it.
+    def admit(self, names: Sequence[str], now: datetime, subject: str = "") -> int | None:
+        """Count a call, or refuse it; a refused call counts towards nothing.
 
         Args:
-            name: out of ``RATES``.
+            names: the rates it falls under, out of ``RATES``.
             now: the present moment.
-            subject: whose rate it is, where each hub or device has its own.
+            subject: whose rates they are, where each hub or device has its own.
 
         Returns:
             None, or the whole seconds after which a call would be let through.
         """
         if not self.enabled:
             return None
-        rate = RATES[name]
-        calls = self._calls.setdefault((name, subject), deque())
+        full = {name: wait for name in names if (wait := self._wait(name, now, subject)) > 0}
+        if not full:
+            for name in names:
+                self._calls[name, subject].append(now)
+            return None
+        for name in full:
+            self._refused[name] = self._refused.get(name, 0) + 1
+        return max(1, math.ceil(max(full.values())))
+
+    def _wait(self, name: str, now: datetime, subject: str) -> float:
+        rate, calls = RATES[name], self._calls.setdefault((name, subject), deque())
         while calls and (now - calls[0]).total_seconds() >= rate.seconds:
             calls.popleft()
-        if len(calls) < self._allowed(rate):
-            calls.append(now)
-            return None
-        self._refused[name] = self._refused.get(name, 0) + 1
-        return max(1, math.ceil(rate.seconds - (now - calls[0]).total_seconds()))
+        return 0 if len(calls) < self._allowed(rate) else rate.seconds - (now - calls[0]).total_seconds()
 
     def _allowed(self, rate: Rate) -> int:
         return max(1, int(rate.calls * self.scale))

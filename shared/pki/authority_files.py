@@ -195,7 +195,7 @@ def _ordered(
         above = next((each for each in certificates if each not in chain and issued_by(chain[-1], each)), None)
         if above is None:
             raise Rejected.because(
-                f"the issuer of {names.common_name(chain[-1].subject)[:140]!r}, "
+                f"the issuer of {names.quoted(chain[-1].subject)}, "
                 f"{chain[-1].issuer.rfc4514_string()[:200]!r}, is "
                 "not among its certificates; give the whole chain up to and including the root",
                 field=field,

@@ -143,16 +143,16 @@ def _chain_pem(chain: tuple[x509.Certificate, ...]) -> bytes:
             raise _not_its_issuer(lower, upper)
     if chain and chain[-1].issuer == chain[-1].subject:
         raise BundleError(
-            f"the root {names.common_name(chain[-1].subject)!r} does not belong in a bundle: whoever verifies has it"
+            f"the root {names.quoted(chain[-1].subject)} does not belong in a bundle: whoever verifies has it"
         )
     return b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 
 
 def _not_its_issuer(lower: x509.Certificate, upper: x509.Certificate) -> BundleError:
-    first, second = names.common_name(lower.subject), names.common_name(upper.subject)
-    return BundleError(f"{first!r} is followed by {second!r}, which is not its issuer")
+    first, second = names.quoted(lower.subject), names.quoted(upper.subject)
+    return BundleError(f"{first} is followed by {second}, which is not its issuer")
 
 
 def _check_key(certificate: x509.Certificate, key: PrivateKey | None) -> None:
     if key is not None and key.public_key() != certificate.public_key():
-        raise BundleError(f"the key is not that of {names.common_name(certificate.subject)!r}")
+        raise BundleError(f"the key is not that of {names.quoted(certificate.subject)}")

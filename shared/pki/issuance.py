@@ -136,9 +136,9 @@ class Issuer:
 
     def _check(self) -> None:
         if self.signing_key.public_key() != self.certificate.public_key():
-            raise IssuerError(f"the key of CA {self.name!r} does not match its certificate")
+            raise IssuerError(f"the key of CA {self.quoted_name} does not match its certificate")
         if not self.chain or self.chain[0] != self.certificate:
-            raise IssuerError(f"the chain of {self.name!r} must begin with its own certificate")
+            raise IssuerError(f"the chain of {self.quoted_name} must begin with its own certificate")
         for below, authority in enumerate(self.chain):
             _check_authority(authority, below)
         self._check_links()
@@ -148,13 +148,13 @@ class Issuer:
         for lower, upper in pairwise(self.chain):
             if not _is_signed_by(lower, upper):
                 raise IssuerError(
-                    f"the chain of {self.name!r} has a gap: {names.common_name(lower.subject)!r} is not signed by "
-                    f"{names.common_name(upper.subject)!r}"
+                    f"the chain of {self.quoted_name} has a gap: {names.quoted(lower.subject)} is not signed by "
+                    f"{names.quoted(upper.subject)}"
                 )
         top = self.chain[-1]
         if not _is_signed_by(top, top):
             raise IssuerError(
-                f"the chain of {self.name!r} ends at {names.common_name(top.subject)!r}, which is no root; it must go "
+                f"the chain of {self.quoted_name} ends at {names.quoted(top.subject)}, which is no root; it must go "
                 "up to and include the root"
             )
 
@@ -167,6 +167,11 @@ class Issuer:
     def may_sign_crls(self) -> bool:
         """Whether its key usage allows it to sign CRLs; that of many an imported CA does not."""
         return _extension(self.certificate, x509.KeyUsage).crl_sign
+
+    @property
+    def quoted_name(self) -> str:
+        """Its CN for messages."""
+        return names.quoted(self.certificate.subject)
 
     @cached_property
     def path_length(self) -> int | None:
@@ -209,14 +214,14 @@ class Issuer:
 
 
 def _check_authority(authority: x509.Certificate, below: int) -> None:
-    name = names.common_name(authority.subject)
+    name = names.quoted(authority.subject)
     constraints = _extension(authority, x509.BasicConstraints)
     if not constraints.ca:
-        raise IssuerError(f"the certificate of {name!r} is no CA certificate")
+        raise IssuerError(f"the certificate of {name} is no CA certificate")
     if not _extension(authority, x509.KeyUsage).key_cert_sign:
-        raise IssuerError(f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
+        raise IssuerError(f"the key usage of {name} forbids signing certificates (keyCertSign)")
     if constraints.path_length is not None and below > constraints.path_length:
-        raise IssuerError(f"{name!r} allows {constraints.path_length} CAs below it, and {below} are in the chain")
+        raise IssuerError(f"{name} allows {constraints.path_length} CAs below it, and {below} are in the chain")
 
 
 @dataclass(slots=True)
@@ -286,7 +291,8 @@ def prepare(
     _check_key(public_key)
     if not 0 < serial_number < _SERIAL_LIMIT:
         raise ProfileError(
-            f"serial number {serial_number} is not positive, or has more than 20 octets (RFC 5280 section 4.1.2.2)"
+            f"serial number {names.number(serial_number)} is not positive, or has more than 20 octets (RFC 5280 "
+            "section 4.1.2.2)"
         )
     key = _signing_key(profile, issuer, signing_key, public_key)
     if issuer is not None:
@@ -358,16 +364,26 @@ def _check_key(public_key: PublicKey) -> None:
         raise Rejected.because(str(error), field="csr") from None
 
 
+def check_fit(profile: Profile, issuer: Issuer, now: datetime) -> None:
+    """Check that a profile fits below an issuer, before anything is made for it.
+
+    Raises:
+        Rejected: path length, purposes or life contradict the issuer's.
+    """
+    _check_issuer(profile, issuer, now)
+    _life(profile, issuer, now)
+
+
 def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
     """Check what the issuer allows, its own time aside."""
     if now < issuer.begins:
         raise Rejected.because(
-            f"{issuer.name!r} can't sign before {issuer.begins:%Y-%m-%d %H:%M} UTC, when it becomes valid"
+            f"{issuer.quoted_name} can't sign before {issuer.begins:%Y-%m-%d %H:%M} UTC, when it becomes valid"
         )
     purposes = _find(issuer.certificate, x509.ExtendedKeyUsage)
     if profile.client_authentication and purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
         raise Rejected.because(
-            f"{issuer.name!r} can't sign certificates for TLS clients: its extended key usage lacks clientAuth",
+            f"{issuer.quoted_name} can't sign certificates for TLS clients: its extended key usage lacks clientAuth",
             field="issuer",
         )
     allowed = issuer.path_length
@@ -375,7 +391,7 @@ def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
         return
     if profile.path_length is None or profile.path_length >= allowed:
         raise Rejected.because(
-            f"a CA of path length {profile.path_length} does not fit below {issuer.name!r}, whose path length is "
+            f"a CA of path length {profile.path_length} does not fit below {issuer.quoted_name}, whose path length is "
             f"{allowed}: it must be smaller (RFC 5280 section 4.2.1.9)",
             field="pathLength",
         )
@@ -398,7 +414,7 @@ def _life(profile: Profile, issuer: Issuer | None, now: datetime) -> tuple[datet
     left = last.not_valid_after_utc - start
     if left < profile.validity * LEAST_SHARE:
         raise Rejected.because(
-            f"{names.common_name(last.subject)!r} ends on {last.not_valid_after_utc:%Y-%m-%d}, which leaves "
+            f"{names.quoted(last.subject)} ends on {last.not_valid_after_utc:%Y-%m-%d}, which leaves "
             f"{max(left.days, 0)} of the {profile.validity.days} days wanted; roll the issuing CA, or ask for fewer "
             "days",
             field="validityDays",
@@ -482,6 +498,5 @@ def _find[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -
 def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E:
     found = _find(certificate, kind)
     if found is None:
-        name = names.common_name(certificate.subject)
-        raise IssuerError(f"the certificate of {name!r} has no {kind.__name__} extension")
+        raise IssuerError(f"the certificate of {names.quoted(certificate.subject)} has no {kind.__name__} extension")
     return found

@@ -33,6 +33,20 @@ def common_name(name: x509.Name) -> str:
     return str(found[0].value) if len(found) == 1 else ""
 
 
+_BITS_SHOWN = 200
+_SHOWN = 140  # characters; a right one has 64
+
+
+def quoted(name: x509.Name) -> str:
+    """Give the CN for a message: in quotes, with what can't be printed escaped, and cut where it gets too long."""
+    return repr(common_name(name)[:_SHOWN])
+
+
+def number(value: int) -> str:
+    """Give a number for a message: strangers write some of thousands of digits, which Python refuses to write out."""
+    return str(value) if value.bit_length() <= _BITS_SHOWN else f"one of {value.bit_length()} bits"
+
+
 def pem(certificate: x509.Certificate) -> str:
     """Give a certificate as PEM text."""
     return certificate.public_bytes(Encoding.PEM).decode("ascii")

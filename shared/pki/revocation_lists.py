@@ -63,8 +63,8 @@ class RevokedCertificate:
     def __post_init__(self) -> None:
         if not 0 < self.serial_number < 1 << (8 * _MOST_OCTETS - 1):
             raise RevocationError(
-                f"serial number {self.serial_number} is not positive, or has more than {_MOST_OCTETS} octets "
-                "(RFC 5280 section 4.1.2.2)"
+                f"serial number {names.number(self.serial_number)} is not positive, or has more than {_MOST_OCTETS} "
+                "octets (RFC 5280 section 4.1.2.2)"
             )
         if self.reason not in REASON_CODES:
             raise RevocationError(f"{self.reason!r} is no revocation reason; there are {', '.join(REASON_CODES)}")
@@ -141,10 +141,10 @@ def build_crl(
 def _check_list(issuer: Issuer, number: int, now: datetime, next_update: datetime) -> None:
     usage = issuer.certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     if not usage.crl_sign:
-        name = names.common_name(issuer.certificate.subject)
-        raise IssuerError(f"the key usage of {name!r} forbids signing CRLs (cRLSign)")
+        name = names.quoted(issuer.certificate.subject)
+        raise IssuerError(f"the key usage of {name} forbids signing CRLs (cRLSign)")
     if not 0 <= number < 1 << (8 * _MOST_OCTETS - 1):
-        raise RevocationError(f"CRL number {number} is negative, or has more than {_MOST_OCTETS} octets")
+        raise RevocationError(f"CRL number {names.number(number)} is negative, or has more than {_MOST_OCTETS} octets")
     _check_aware(now)
     _check_aware(next_update)
     if next_update <= now:

@@ -21,7 +21,7 @@ from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
 from shared.pki import names
 from shared.pki.authority_files import answered_authority, signing_request
-from shared.pki.issuance import DistributionPoints, Issuer, Subject, issue, new_serial_number, prepare
+from shared.pki.issuance import DistributionPoints, Issuer, Subject, check_fit, issue, new_serial_number, prepare
 from shared.pki.profiles import issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import algorithm_of
 
@@ -137,8 +137,8 @@ class CertificateAuthorities:
         return record
 
     async def _record(self, definition: AuthorityDefinition, cause: str) -> None:
-        if definition.parent is not None:
-            await self.load(definition.parent)
+        if await self.issuers.get(definition.name) is None:
+            await self._check(definition)
         record = IssuerRecord(
             name=definition.name,
             kind=definition.kind,
@@ -152,6 +152,12 @@ class CertificateAuthorities:
             proof_of_possession=self._proof_of_topmost() if definition.parent is None else None,
         )
         await self._claim(record)
+
+    async def _check(self, definition: AuthorityDefinition) -> None:
+        """Check before anything is recorded or a key made: a request that contradicts its issuer leaves no trace."""
+        profile = definition.profile()
+        if definition.parent is not None:
+            check_fit(profile, await self.load(definition.parent), self.clock())
 
     async def _claim(self, record: IssuerRecord) -> None:
         """Take a CA's name, or find that it was taken for the same CA."""

@@ -182,6 +182,32 @@ def test_a_hierarchy_of_three_cas_carries_devices(world: World) -> None:
     ordered(world, "deep-1", group="factory-line")
     assert len(booted(world, "deep-1").certificates()) == 3
 
+    too_long = {
+        "kind": "intermediate",
+        "name": "factory-2",
+        "pathLength": 1,
+        "issuer": "factory-1",
+        "requestId": "too-long",
+    }
+    assert world.post("certificate-authorities", too_long).status_code == 202
+    until(
+        "the rejection",
+        lambda: [each for each in world.get("rejections")["items"] if "too-long" in each["body"]],
+        lambda found: (
+            [each["reasons"] for each in found]
+            == [
+                [
+                    {
+                        "field": "pathLength",
+                        "message": "a CA of path length 1 does not fit below 'factory-1', whose path length is 1: it must be "
+                        "smaller (RFC 5280 section 4.2.1.9)",
+                    }
+                ]
+            ]
+        ),
+    )
+    assert world.get("certificate-authorities/factory-2", missing=None) is None, "it leaves no trace"
+
 
 def test_a_chain_of_anybodys_is_checked_as_dps_would(world: World) -> None:
     """A good chain is accepted and its group named; a stranger's is refused with each reason and DPS's own answer."""

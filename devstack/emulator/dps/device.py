@@ -64,6 +64,9 @@ class RegistrationSession:
         """Grant the answers' topic, and no other."""
         return [min(qos, 1) if topic.startswith(_RESPONSES) else SUBSCRIPTION_REFUSED for topic, qos in filters]
 
+    async def settled(self) -> None:
+        """Nothing waits for a device that registers."""
+
     async def unsubscribed(self, filters: Sequence[str]) -> None:
         """Answer on the topic all the same: a client that wants none ends the connection."""
 

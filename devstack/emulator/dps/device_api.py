@@ -65,8 +65,7 @@ class DeviceApi:
         """Begin a registration: 200 with its outcome, or 202 while it is assigning."""
 
         async def operation() -> Answer:
-            for rate in ("dps.registrations", "dps.operations"):
-                self._admit(rate)
+            self._admit("dps.registrations", "dps.operations")
             given = _registration(body, device.registration_id)
             return self._told(device, await self._provisioning.register(device.chain, device.registration_id, given))
 
@@ -76,7 +75,7 @@ class DeviceApi:
         """Tell how a registration stands: 200 with its outcome, or 202 while it is assigning."""
 
         async def operation() -> Answer:
-            self._admit("dps.polling", device.registration_id.lower())
+            self._admit("dps.polling", subject=device.registration_id.lower())
             self._provisioning.admit(device.chain, device.registration_id)
             return self._told(device, self._provisioning.operation(device.registration_id, operation_id))
 
@@ -86,15 +85,15 @@ class DeviceApi:
         """Give the registration record."""
 
         async def operation() -> Answer:
-            self._admit("dps.polling", device.registration_id.lower())
+            self._admit("dps.polling", subject=device.registration_id.lower())
             _registration(body, device.registration_id)
             self._provisioning.admit(device.chain, device.registration_id)
             return Answer(200, self._provisioning.device_registration(device.registration_id))
 
         return await self._answered(device, operation)
 
-    def _admit(self, rate: str, subject: str = "") -> None:
-        wait = self._context.throttled(rate, subject)
+    def _admit(self, *rates: str, subject: str = "") -> None:
+        wait = self._context.throttled(*rates, subject=subject)
         if wait is not None:
             raise errors.throttled(wait)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devstack.emulator.context import Context
-    from devstack.emulator.faults import Faults, Rule
+    from devstack.emulator.faults import Rule
     from devstack.emulator.iot_hub.state import IotHub, IotHubs
     from devstack.emulator.mqtt import Acceptor, Connect, Connection, Will
 
@@ -36,6 +36,11 @@ _METHOD_ANSWERS = "$iothub/methods/res/"
 _OVERLOADED = 429
 _RETAINED = "mqtt-retain"
 _MESSAGE_TYPE = "iothub-MessageType"
+_RATES = {
+    "telemetry": "iot_hub.deviceToCloud",
+    "twinGet": "iot_hub.twinReads",
+    "twinReport": "iot_hub.twinUpdates",
+}
 _USERNAME = "{hub host name}/{device id}/?api-version=..."
 
 
@@ -44,10 +49,12 @@ def acceptor(context: Context, hubs: IotHubs) -> Acceptor:
 
     async def accept(connect: Connect, connection: Connection) -> DeviceSession:
         hub, device_id = _addressed(hubs, connect)
+        if context.throttled("iot_hub.connections", subject=hub.host_name) is not None:
+            raise Refused(ReturnCode.UNAVAILABLE, f"{hub.host_name!r} gets more new connections than its rate allows")
         rule = context.faults.next(_SERVICE, "connect")
         await _planned_refusal(rule, connection)
         _authenticate(context, hub, device_id, connect, connection)
-        session = DeviceSession(context.faults, hub, device_id, connection, persistent=not connect.clean_session)
+        session = DeviceSession(context, hub, device_id, connection, persistent=not connect.clean_session)
         hub.connect(device_id, session)
         if rule is not None and rule.drop == "response":
             connection.close()
@@ -145,9 +152,9 @@ class DeviceSession:
     """One connected device."""
 
     def __init__(
-        self, faults: Faults, hub: IotHub, device_id: str, connection: Connection, *, persistent: bool
+        self, context: Context, hub: IotHub, device_id: str, connection: Connection, *, persistent: bool
     ) -> None:
-        self._faults = faults
+        self._context = context
         self._hub = hub
         self._device_id = device_id
         self._connection = connection
@@ -155,6 +162,10 @@ class DeviceSession:
         self._events = f"devices/{device_id}/messages/events/"
         self._filters = hub.subscriptions(device_id) if persistent else frozenset()
         self._present = bool(self._filters)
+        self._commands = f"devices/{device_id}/messages/devicebound/#"
+        self._command_qos = 1
+        self._unacknowledged: dict[int, int] = {}
+        """Cloud-to-device messages on their way: packet identifier to number."""
         self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
         self._ended = False
         """Set with the connection's end: what the device sent before and nobody has read yet is not obeyed."""
@@ -172,20 +183,13 @@ class DeviceSession:
         """Grant what the hub has for a device, and nothing else."""
         if self._ended:
             return [SUBSCRIPTION_REFUSED] * len(filters)
-        allowed = {
-            f"{prefix}#"
-            for prefix in (
-                f"devices/{self._device_id}/messages/devicebound/",
-                _TWIN_ANSWERS,
-                _TWIN_DESIRED,
-                _METHOD_CALLS,
-            )
-        }
+        allowed = {self._commands, *(f"{prefix}#" for prefix in (_TWIN_ANSWERS, _TWIN_DESIRED, _METHOD_CALLS))}
         self._filters |= {topic for topic, _ in filters} & allowed
         if self._persistent:
             self._hub.remember_subscriptions(self._device_id, self._filters)
         if self.takes_methods:
             self._hub.announce()
+        self._command_qos = dict(filters).get(self._commands, self._command_qos)
         return [min(qos, 1) if topic in allowed else SUBSCRIPTION_REFUSED for topic, qos in filters]
 
     async def unsubscribed(self, filters: Sequence[str]) -> None:
@@ -204,8 +208,12 @@ class DeviceSession:
         path, _, query = topic.partition("?")
         request_id = dict(pair.partition("=")[::2] for pair in query.split("&")).get("$rid", "")
         operation = self._operation(topic, path)
-        rule = self._faults.next(_SERVICE, operation)
+        rule = self._context.faults.next(_SERVICE, operation)
         if rule is not None and await self._went_wrong(rule, operation, request_id):
+            return
+        rate = _RATES.get(operation)
+        if rate is not None and (wait := self._context.throttled(rate, subject=self._hub.host_name)) is not None:
+            await self._throttled(operation, request_id, wait)
             return
         match operation:
             case "telemetry":
@@ -226,6 +234,15 @@ class DeviceSession:
             return "methodAnswer"
         return {_TWIN_GET: "twinGet", _TWIN_REPORT: "twinReport"}.get(path, "unknown")
 
+    async def _throttled(self, operation: str, request_id: str, wait: int) -> None:
+        """Refuse a twin's operation by its status; MQTT has none for telemetry, whose connection ends."""
+        error = errors.throttled(wait)
+        if operation == "telemetry":
+            self._end("sends more telemetry than the hub's rate allows")
+        else:
+            body = {"errorCode": error.number, "message": error.message}
+            await self._twin_answer(error.status, request_id, body)
+
     async def _went_wrong(self, rule: Rule, operation: str, request_id: str) -> bool:
         """Let a planned fault happen; tell whether the request got lost by it."""
         await asyncio.sleep(rule.latency_ms / 1000)
@@ -244,8 +261,15 @@ class DeviceSession:
         LOG.info("device %s of %s %s", self._device_id, self._hub.host_name, why)
         self.drop()
 
+    async def settled(self) -> None:
+        """Deliver what has waited for the device: its CONNACK or SUBACK is on its way."""
+        await self.deliver()
+
     async def acknowledged(self, identifier: int) -> None:
         """Let go of a cloud-to-device message that the device has."""
+        number = self._unacknowledged.pop(identifier, None)
+        if number is not None:
+            self._hub.complete_message(self._device_id, number)
 
     async def closed(self, will: Will | None) -> None:
         """Leave the hub; a will becomes telemetry, unless the device is no longer let in."""
@@ -281,6 +305,19 @@ class DeviceSession:
             await self._connection.publish(topic, b"" if body is None else json.dumps(body).encode())
 
     # --- state.ConnectedDevice ---
+
+    async def deliver(self) -> None:
+        """Send the cloud-to-device messages that wait and are not on their way."""
+        if self._ended or self._commands not in self._filters:
+            return
+        for command in self._hub.due_messages(self._device_id, skip=frozenset(self._unacknowledged.values())):
+            identifier = await self._connection.publish(
+                command.topic, command.payload, self._command_qos, again=command.again
+            )
+            if identifier:
+                self._unacknowledged[identifier] = command.number
+            else:
+                self._hub.complete_message(self._device_id, command.number)
 
     @property
     def takes_methods(self) -> bool:

@@ -17,10 +17,13 @@ NUMBERS = {
     "ArgumentInvalid": 400004,
     "IotHubUnauthorizedAccess": 401002,
     "IotHubUnauthorized": 401003,
+    "DeviceMaximumQueueDepthExceeded": 403004,
     "DeviceNotFound": 404001,
     "DeviceNotOnline": 404103,
     "DeviceAlreadyExists": 409001,
     "PreconditionFailed": 412001,
+    "MessageTooLarge": 413001,
+    "ThrottlingException": 429001,
     "NotImplemented": 501001,
     "GatewayTimeout": 504101,
 }
@@ -34,14 +37,24 @@ class HubError(Exception):
         status: HTTP status, also of an MQTT answer.
         code: such as ``DeviceNotFound``.
         timeout: how long the hub waited for a device before it gave up.
+        retry_after: seconds after which the caller may try again.
     """
 
-    def __init__(self, status: int, code: str, message: str, *, timeout: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        timeout: timedelta | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.timeout = timeout
+        self.retry_after = retry_after
 
     @property
     def number(self) -> int:
@@ -51,7 +64,8 @@ class HubError(Exception):
     def on_the_wire(self) -> WireError:
         """Give it as an HTTP answer of the registry or the twins."""
         body = {"Message": f"ErrorCode:{self.code};{self.message}", "ExceptionMessage": f"Tracking ID:{_tracking_id()}"}
-        return WireError(self.status, body, {"iothub-errorcode": self.code})
+        wait = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return WireError(self.status, body, {"iothub-errorcode": self.code, **wait})
 
     def of_a_method_on_the_wire(self) -> WireError:
         """Give it as an HTTP answer to the call of a direct method."""
@@ -122,6 +136,23 @@ def exists(device_id: str) -> HubError:
 def precondition_failed() -> HubError:
     """412: the ETag is another."""
     return HubError(412, "PreconditionFailed", "Precondition failed: Invalid ETag")
+
+
+def throttled(retry_after: int) -> HubError:
+    """429: too many calls."""
+    message = "Too many requests were made within a given period of time; back off and retry."
+    return HubError(429, "ThrottlingException", message, retry_after=retry_after)
+
+
+def queue_full(limit: int) -> HubError:
+    """403: the device has as many undelivered messages as the hub keeps."""
+    message = f"The device has {limit} undelivered cloud-to-device messages, and the hub keeps no more."
+    return HubError(403, "DeviceMaximumQueueDepthExceeded", message)
+
+
+def message_too_large(size: int, limit: int) -> HubError:
+    """413: a cloud-to-device message is too large."""
+    return HubError(413, "MessageTooLarge", f"The message has {size} bytes; at most {limit} are allowed.")
 
 
 def not_offered(what: str) -> HubError:

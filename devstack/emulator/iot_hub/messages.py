@@ -17,7 +17,7 @@ KEPT = 100
 SIZE_LIMIT = 256 * 1024
 """Bytes of a message: its body and its properties."""
 
-_SYSTEM_PROPERTIES = {
+SYSTEM_PROPERTIES = {
     "$.mid": "messageId",
     "$.cid": "correlationId",
     "$.uid": "userId",
@@ -29,6 +29,7 @@ _SYSTEM_PROPERTIES = {
     "$.sub": "componentName",
     "$.ifid": "interfaceId",
 }
+"""By the names that a topic has for them."""
 
 
 def property_bag(text: str) -> dict[str, str]:
@@ -79,5 +80,5 @@ def _sorted(properties: Mapping[str, str]) -> dict[str, dict[str, str]]:
     system = {name: value for name, value in properties.items() if name.startswith("$.")}
     return {
         "properties": {name: value for name, value in properties.items() if name not in system},
-        "systemProperties": {_SYSTEM_PROPERTIES.get(name, name): value for name, value in system.items()},
+        "systemProperties": {SYSTEM_PROPERTIES.get(name, name): value for name, value in system.items()},
     }

@@ -36,8 +36,7 @@ _MISSING = (
     *((method, _MODULES, "modules") for method in ("GET", "PUT", "DELETE")),
     *((method, "/twins/{id}/modules/{module}", "modules") for method in ("GET", "PATCH", "PUT")),
     ("POST", "/twins/{id}/modules/{module}/methods", "modules"),
-    ("DELETE", "/devices/{id}/commands", "cloud-to-device messages"),
-    ("GET", "/messages/serviceBound/feedback", "cloud-to-device messages"),
+    ("GET", "/messages/serviceBound/feedback", "feedback on cloud-to-device messages"),
     ("GET", "/configurations", "configurations"),
     *((method, "/configurations/{id}", "configurations") for method in ("GET", "PUT", "DELETE")),
     ("POST", "/configurations/testQueries", "configurations"),
@@ -54,31 +53,39 @@ _MISSING = (
 
 def routes(context: Context, hubs: IotHubs) -> list[web.RouteDef]:
     """All routes of the registry."""
-    table: list[tuple[str, str, Operation]] = [
-        ("POST", "/devices/query", query),
-        ("GET", "/devices", list_identities),
-        ("POST", "/devices", change_many_in(context)),
-        ("GET", "/devices/{id}", get_identity),
-        ("PUT", "/devices/{id}", put_identity),
-        ("DELETE", "/devices/{id}", delete_identity),
-        ("GET", "/statistics/devices", device_statistics),
-        ("GET", "/statistics/service", service_statistics),
-        ("GET", "/twins/{id}", get_twin),
-        ("PATCH", "/twins/{id}", update_twin),
-        ("PUT", "/twins/{id}", replace_twin),
-        ("POST", "/twins/{id}/methods", invoke_method),
-        *((method, path, _missing(what)) for method, path, what in _MISSING),
+    registry, reads, updates = "iot_hub.registry", "iot_hub.twinReads", "iot_hub.twinUpdates"
+    table: list[tuple[str, str, Operation, str]] = [
+        ("POST", "/devices/query", query, "iot_hub.queries"),
+        ("GET", "/devices", list_identities, registry),
+        ("POST", "/devices", change_many_in(context), registry),
+        ("GET", "/devices/{id}", get_identity, registry),
+        ("PUT", "/devices/{id}", put_identity, registry),
+        ("DELETE", "/devices/{id}", delete_identity, registry),
+        ("DELETE", "/devices/{id}/commands", purge_commands, registry),
+        ("GET", "/statistics/devices", device_statistics, registry),
+        ("GET", "/statistics/service", service_statistics, registry),
+        ("GET", "/twins/{id}", get_twin, reads),
+        ("PATCH", "/twins/{id}", update_twin, updates),
+        ("PUT", "/twins/{id}", replace_twin, updates),
+        ("POST", "/twins/{id}/methods", invoke_method, "iot_hub.methods"),
+        *((method, path, _missing(what), registry) for method, path, what in _MISSING),
     ]
-    return [web.route(method, path, _guarded(context, hubs, operation)) for method, path, operation in table]
+    return [
+        web.route(method, path, _guarded(context, hubs, operation, rate)) for method, path, operation, rate in table
+    ]
 
 
-def _guarded(context: Context, hubs: IotHubs, operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _guarded(
+    context: Context, hubs: IotHubs, operation: Operation, rate: str
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         hub = hubs.called(request.host)
         try:
             _authenticate(context, hub, request)
             if not request.query.get("api-version"):
                 raise errors.bad_argument("api-version is required, e.g. ?api-version=2021-04-12")
+            if (wait := context.throttled(rate, subject=hub.host_name)) is not None:
+                raise errors.throttled(wait)
             return await operation(request, hub)
         except Unauthenticated as refusal:
             raise errors.unauthorized(refusal.reason).on_the_wire() from None
@@ -139,6 +146,12 @@ async def list_identities(request: web.Request, hub: IotHub) -> web.Response:
     top = request.query.get("top", "")
     within = top.isdecimal() and 1 <= int(top) <= PAGE
     return web.json_response(hub.identities(limit=int(top) if within else PAGE))
+
+
+async def purge_commands(request: web.Request, hub: IotHub) -> web.Response:
+    """Drop the cloud-to-device messages that wait for a device (``PurgeMessageQueueResult``)."""
+    purged = hub.purge_messages(_id(request))
+    return web.json_response({"totalMessagesPurged": purged, "deviceId": _id(request), "moduleId": None})
 
 
 def change_many_in(context: Context) -> Operation:

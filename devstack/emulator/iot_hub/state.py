@@ -9,12 +9,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from devstack.emulator.iot_hub import errors, identities, queries, twins
+from devstack.emulator.iot_hub.cloud_to_device import CommandQueues
 from devstack.emulator.iot_hub.messages import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from devstack.emulator.context import Context
+    from devstack.emulator.iot_hub.cloud_to_device import Command
 
 
 class ConnectedDevice(Protocol):
@@ -33,6 +35,10 @@ class ConnectedDevice(Protocol):
         """Call a direct method; gives the device's status and answer."""
         ...
 
+    async def deliver(self) -> None:
+        """Fetch the cloud-to-device messages that wait, if the device listens."""
+        ...
+
     def drop(self) -> None:
         """End the connection."""
         ...
@@ -49,6 +55,7 @@ class IotHub:
         self._twins = f"hub.{host_name}.twin"
         self._subscriptions = f"hub.{host_name}.subscriptions"
         self._telemetry = Telemetry(context.store, host_name)
+        self._commands = CommandQueues(context.store, host_name)
         self._connected: dict[str, ConnectedDevice] = {}
         self._ready = asyncio.Event()
         """Set, and made anew, whenever a device connects or begins to take methods."""
@@ -71,7 +78,8 @@ class IotHub:
 
     def _shown(self, identity: Mapping[str, Any]) -> dict[str, Any]:
         state = "Connected" if identity["deviceId"] in self._connected else "Disconnected"
-        return {**identity, "connectionState": state}
+        waiting = self._commands.count(identity["deviceId"], self._context.clock())
+        return {**identity, "connectionState": state, "cloudToDeviceMessageCount": waiting}
 
     def has(self, device_id: str) -> bool:
         """Tell whether there is such an identity."""
@@ -124,6 +132,7 @@ class IotHub:
         with self._store.transaction():
             for kind in (self._devices, self._twins, self._subscriptions):
                 self._store.delete(kind, device_id)
+            self._commands.purge(device_id)
         self.disconnect(device_id)
 
     def identities(self, *, limit: int) -> list[dict[str, Any]]:
@@ -194,7 +203,7 @@ class IotHub:
             "statusUpdateTime": identity["statusUpdatedTime"],
             "connectionState": identity["connectionState"],
             "lastActivityTime": identity["lastActivityTime"],
-            "cloudToDeviceMessageCount": 0,
+            "cloudToDeviceMessageCount": identity["cloudToDeviceMessageCount"],
             "authenticationType": authentication["type"],
             "x509Thumbprint": authentication["x509Thumbprint"],
             "version": twin["version"],
@@ -363,6 +372,46 @@ class IotHub:
         found = self._store.get(self._devices, device_id)
         if found is not None:
             self._store.put(self._devices, device_id, {**found, **times})
+
+    # --- cloud-to-device messages ---
+
+    async def send(self, device_id: str, message: Any) -> dict[str, Any]:
+        """Queue a message for a device, and deliver it if the device is there.
+
+        Args:
+            device_id: for whom.
+            message: ``{"body", "bodyEncoding", "properties", "systemProperties"}``, as telemetry is shown.
+
+        Raises:
+            HubError: 400, 403 when too many wait, 404, 413, 429.
+        """
+        if not self.has(device_id):
+            raise errors.not_found(device_id)
+        if (wait := self._context.throttled("iot_hub.cloudToDevice", subject=self.host_name)) is not None:
+            raise errors.throttled(wait)
+        queued = self._commands.add(device_id, message, self._context.clock())
+        device = self._connected.get(device_id)
+        if device is not None:
+            await device.deliver()
+        return queued
+
+    def due_messages(self, device_id: str, *, skip: Collection[int]) -> list[Command]:
+        """Give what is to be delivered to a device now, without those numbers that are on their way."""
+        return self._commands.deliver(device_id, self._context.clock(), skip=skip)
+
+    def complete_message(self, device_id: str, number: int) -> None:
+        """Let go of a message that the device has acknowledged."""
+        self._commands.complete(device_id, number)
+
+    def purge_messages(self, device_id: str) -> int:
+        """Let go of all messages that wait for a device; tells how many.
+
+        Raises:
+            HubError: 404.
+        """
+        if not self.has(device_id):
+            raise errors.not_found(device_id)
+        return self._commands.purge(device_id)
 
     # --- telemetry ---
 

@@ -34,6 +34,16 @@ def forbidden(reason: str) -> WireError:
     return _error(403, "Forbidden", message, "ForbiddenByRbac")
 
 
+def throttled(retry_after: int) -> WireError:
+    """429: too many transactions."""
+    error = _error(
+        429,
+        "Throttled",
+        "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached",
+    )
+    return WireError(error.status, error.body, {"Retry-After": str(retry_after)})
+
+
 def bad_parameter(message: str) -> WireError:
     """400: something in the request breaks a rule."""
     return _error(400, "BadParameter", message)

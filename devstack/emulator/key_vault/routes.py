@@ -69,6 +69,8 @@ def _guarded(context: Context, operation: Operation) -> Callable[[web.Request], 
             raise errors.forbidden(refusal.reason) from None
         if not request.query.get("api-version"):
             raise errors.bad_parameter("api-version must be specified, e.g. ?api-version=7.5")
+        if (wait := context.throttled("key_vault.transactions")) is not None:
+            raise errors.throttled(wait)
         answer = await operation(request)
         if answer is None:
             return web.Response(status=204, headers=HEADERS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import paho.mqtt.client as mqtt  # type: ignore[import-untyped]  # it comes with azure-iot-device, and has no types
 from azure.iot.device import X509, IoTHubDeviceClient
+from azure.iot.device.exceptions import NoConnectionError
 from azure.iot.hub import IoTHubRegistryManager
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -86,7 +87,10 @@ def device_client(
     try:
         yield client
     finally:
-        client.shutdown()
+        try:
+            client.shutdown()
+        except NoConnectionError:  # the emulator ended the connection in between; now there is none to end
+            client.shutdown()
 
 
 def eventually[T](read: Callable[[], T], holds: Callable[[T], bool]) -> T:
@@ -104,6 +108,8 @@ class RawDevice:
     Attributes:
         messages: what it received: topic and payload.
         endings: one item for each connection that ended.
+        duplicates: for each message, whether DUP was set.
+        session_present: what the CONNACK said.
     """
 
     def __init__(
@@ -120,11 +126,29 @@ class RawDevice:
         if certificate is not None:
             context.load_cert_chain(certificate.certificate_file, certificate.key_file)
         self._client.tls_set_context(context)
-        self._client.on_connect = lambda _client, _data, _flags, code: self._answers.put(code)
+        self.duplicates: list[bool] = []
+        self.session_present: bool | None = None
+        self._client.on_connect = self._connected
         self._client.on_subscribe = lambda _client, _data, _id, granted: self._answers.put(list(granted))
         self._client.on_publish = lambda _client, _data, number: self._answers.put(number)
-        self._client.on_message = lambda _client, _data, message: self.messages.put((message.topic, message.payload))
+        self._client.on_message = self._received
         self._client.on_disconnect = lambda _client, _data, code: self.endings.put(code)
+
+    def _connected(self, _client: Any, _data: Any, flags: dict[str, int], code: int) -> None:
+        self.session_present = bool(flags["session present"])
+        self._answers.put(code)
+
+    def _received(self, _client: Any, _data: Any, message: Any) -> None:
+        self.duplicates.append(bool(message.dup))
+        self.messages.put((message.topic, message.payload))
+
+    @property
+    def socket(self) -> Any:
+        """The connection itself, for a test to break."""
+        return self._client.socket()
+
+    def will(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        self._client.will_set(topic, payload, qos=1, retain=retain)
 
     def connect(self, host: str, port: int) -> int:
         """Give the return code of the CONNACK."""
@@ -137,9 +161,9 @@ class RawDevice:
         self._client.subscribe([(each, 1) for each in filters])
         return list(self._answers.get(timeout=PATIENCE))
 
-    def publish(self, topic: str, payload: bytes = b"", *, acknowledged: bool = True) -> None:
+    def publish(self, topic: str, payload: bytes = b"", *, acknowledged: bool = True, retain: bool = False) -> None:
         """Send with QoS 1, and wait for the PUBACK if one is to come."""
-        self._client.publish(topic, payload, qos=1)
+        self._client.publish(topic, payload, qos=1, retain=retain)
         if acknowledged:
             self._answers.get(timeout=PATIENCE)
 

@@ -1,0 +1,180 @@
+"""Cloud-to-device messages: queued for each device until it has them, they expire, or they are purged.
+
+Rules: Microsoft, "Understand cloud-to-device messaging from an IoT hub": 50 messages a device, 64 KB each, one hour
+to live, ten deliveries, at least once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from devstack.emulator.iot_hub import errors
+from devstack.emulator.iot_hub.messages import SYSTEM_PROPERTIES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from devstack.emulator.store import Store
+
+QUEUE_LIMIT = 50
+SIZE_LIMIT = 64 * 1024
+"""Bytes of a message: its body and its properties."""
+
+TIME_TO_LIVE = timedelta(hours=1)
+MAX_DELIVERIES = 10
+_FIELDS = {"body", "bodyEncoding", "properties", "systemProperties"}
+_SHORT_NAMES = {long: short for short, long in SYSTEM_PROPERTIES.items()}
+_SETTABLE = ("messageId", "correlationId", "userId", "contentType", "contentEncoding", "expiryTimeUtc")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A message that waits for its device.
+
+    Attributes:
+        number: its place in the device's queue.
+        topic: where MQTT delivers it, with its properties at the end.
+        again: whether it was delivered before and not acknowledged.
+    """
+
+    number: int
+    topic: str
+    payload: bytes
+    again: bool
+
+
+class CommandQueues:
+    """The queues of one hub's devices."""
+
+    def __init__(self, store: Store, host_name: str) -> None:
+        self._store = store
+        self._messages = f"hub.{host_name}.command"
+        self._numbers = f"hub.{host_name}.commandNumber"
+
+    def add(self, device_id: str, message: Any, now: datetime) -> dict[str, Any]:
+        """Queue a message.
+
+        Returns:
+            It, with ``messageId`` and ``sequenceNumber``.
+
+        Raises:
+            HubError: 400, 403 when the queue is full, 413.
+        """
+        body = _checked(device_id, message, now)
+        if self.count(device_id, now) >= QUEUE_LIMIT:
+            raise errors.queue_full(QUEUE_LIMIT)
+        number = int((self._store.get(self._numbers, device_id) or {"last": 0})["last"]) + 1
+        with self._store.transaction():
+            self._store.put(self._numbers, device_id, {"last": number})
+            self._store.put(self._messages, _key(device_id, number), body)
+        return {"messageId": body["systemProperties"]["messageId"], "sequenceNumber": number}
+
+    def deliver(self, device_id: str, now: datetime, *, skip: Collection[int]) -> list[Command]:
+        """Give what waits for a device, oldest first, and count the delivery; what was delivered too often is gone.
+
+        Args:
+            device_id: whose.
+            now: the present moment; what has expired is gone.
+            skip: numbers of messages that are on their way already.
+        """
+        self._drop_expired(device_id, now)
+        due = []
+        for key, body in self._store.scan(self._messages, prefix=f"{device_id}/"):
+            number = int(key.rpartition("/")[2])
+            if number in skip:
+                continue
+            if body["deliveries"] >= MAX_DELIVERIES:
+                self._store.delete(self._messages, key)
+                continue
+            self._store.put(self._messages, key, {**body, "deliveries": body["deliveries"] + 1})
+            payload = base64.b64decode(body["payload"])
+            due.append(Command(number, _topic(device_id, body), payload, again=body["deliveries"] > 0))
+        return due
+
+    def complete(self, device_id: str, number: int) -> None:
+        """Let go of a message that the device has."""
+        self._store.delete(self._messages, _key(device_id, number))
+
+    def purge(self, device_id: str) -> int:
+        """Let go of all that wait for a device; tells how many."""
+        keys = [key for key, _ in self._store.scan(self._messages, prefix=f"{device_id}/")]
+        for key in keys:
+            self._store.delete(self._messages, key)
+        return len(keys)
+
+    def count(self, device_id: str, now: datetime) -> int:
+        """Tell how many wait for a device; what has expired goes."""
+        self._drop_expired(device_id, now)
+        return self._store.count(self._messages, prefix=f"{device_id}/")
+
+    def _drop_expired(self, device_id: str, now: datetime) -> None:
+        for key, body in self._store.scan(self._messages, prefix=f"{device_id}/"):
+            if datetime.fromisoformat(body["systemProperties"]["expiryTimeUtc"]) <= now:
+                self._store.delete(self._messages, key)
+
+
+def _key(device_id: str, number: int) -> str:
+    return f"{device_id}/{number:012}"  # no device id has a slash
+
+
+def _checked(device_id: str, message: Any, now: datetime) -> dict[str, Any]:
+    if not isinstance(message, dict) or set(message) - _FIELDS:
+        raise errors.bad_argument(f"A message is an object with the fields {', '.join(sorted(_FIELDS))}.")
+    payload = _payload(message)
+    properties = _texts(message, "properties")
+    system = _texts(message, "systemProperties")
+    unknown = sorted(set(system) - set(_SETTABLE))
+    if unknown:
+        raise errors.bad_argument(f"systemProperties has {unknown[0]!r}; known are {', '.join(_SETTABLE)}.")
+    size = len(payload) + sum(len(name) + len(value) for name, value in (properties | system).items())
+    if size > SIZE_LIMIT:
+        raise errors.message_too_large(size, SIZE_LIMIT)
+    system.setdefault("messageId", str(uuid.uuid4()))
+    system["expiryTimeUtc"] = _expiry(system.get("expiryTimeUtc"), now)
+    system["to"] = f"/devices/{device_id}/messages/devicebound"
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "properties": properties,
+        "systemProperties": system,
+        "deliveries": 0,
+    }
+
+
+def _payload(message: Mapping[str, Any]) -> bytes:
+    body, encoding = message.get("body", ""), message.get("bodyEncoding", "utf-8")
+    if not isinstance(body, str) or encoding not in {"utf-8", "base64"}:
+        raise errors.bad_argument("body must be a text, and bodyEncoding 'utf-8' or 'base64'.")
+    try:
+        return body.encode() if encoding == "utf-8" else base64.b64decode(body, validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raise errors.bad_argument(f"body is not {encoding}.") from None
+
+
+def _texts(message: Mapping[str, Any], name: str) -> dict[str, str]:
+    given = message.get(name) or {}
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise errors.bad_argument(f"{name} must be an object of texts.")
+    return dict(given)
+
+
+def _expiry(given: str | None, now: datetime) -> str:
+    try:
+        expiry = now + TIME_TO_LIVE if given is None else datetime.fromisoformat(given)
+    except ValueError:
+        expiry = None
+    if expiry is None or expiry.tzinfo is None:
+        raise errors.bad_argument(f"expiryTimeUtc {given!r} is no time with its zone, e.g. 2030-01-31T12:00:00Z.")
+    return expiry.isoformat().replace("+00:00", "Z")
+
+
+def _topic(device_id: str, body: Mapping[str, Any]) -> str:
+    system = {_SHORT_NAMES[name]: value for name, value in body["systemProperties"].items()}
+    pairs = (system | body["properties"]).items()
+    bag = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+    return f"devices/{device_id}/messages/devicebound/{bag}"
