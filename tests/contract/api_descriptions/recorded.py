@@ -26,12 +26,16 @@ class Recorded:
         self._read_up_to.setdefault(file, 0)
         return file
 
-    def contradictions(self) -> list[str]:
-        """Read what is new, remember which operations were seen, and say where the descriptions are contradicted."""
+    def contradictions(self, *, count: bool) -> list[str]:
+        """Read what is new, and say where the descriptions are contradicted.
+
+        Args:
+            count: the operations count as seen.
+        """
         found = []
         for exchange in self._new():
             operation = described(exchange)
-            if operation is not None:
+            if count and operation is not None:
                 self._statuses[operation[0].service, operation[1]["id"]].add(exchange.status)
             found += contradictions(exchange)
         return found
