@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             websocket_port=options.websocket_port,
             assigning_seconds=options.assigning_seconds,
             throttling=options.throttling,
+            exchange_log=options.exchange_log,
         )
         asyncio.run(_run(configuration))
     except (ConfigurationError, StoreInUse) as error:
@@ -119,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
         const=1.0,
         metavar="SCALE",
         help="enforce the documented rates, times SCALE (off; 1 when no scale is given)",
+    )
+    parser.add_argument(
+        "--exchange-log",
+        type=Path,
+        metavar="FILE",
+        help="append what is asked and answered over HTTPS to FILE, a line of JSON each, without keys (none)",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

@@ -61,6 +61,7 @@ class Configuration:
         websocket_port: a further port for all that ``https_port`` has; None for none. Device SDKs know only 443.
         assigning_seconds: for so long a registration at DPS is ``assigning``.
         throttling: the documented rates hold, times this; None for no rates.
+        exchange_log: file to which what is asked and answered over HTTPS is appended; None for none.
     """
 
     state_dir: Path
@@ -79,6 +80,7 @@ class Configuration:
     websocket_port: int | None = None
     assigning_seconds: float = 0
     throttling: float | None = None
+    exchange_log: Path | None = None
 
     def __post_init__(self) -> None:
         addresses = self.addresses

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from devstack.emulator import admin, faults, listeners, wire
+from devstack.emulator import admin, exchanges, faults, listeners, wire
+from devstack.emulator.configuration import ConfigurationError
 from devstack.emulator.context import Context, utc_now
 from devstack.emulator.dps import device as dps_device
 from devstack.emulator.dps import device_routes, management
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
+    from typing import TextIO
 
     from devstack.emulator.configuration import Configuration
     from devstack.emulator.mqtt import Acceptor, Connect, Connection, Session
@@ -92,7 +94,7 @@ class Emulator:
         endpoints = _endpoints(context, tls, header)
 
         controls = admin.Admin(context, provisioning, hubs, (*mqtt, websockets), endpoints)
-        public = _application(context, services)
+        public = _application(context, services, _recorded_in(configuration, running))
         public.on_shutdown.append(websockets.end)
         for application, bound, secured in (
             (public, sockets.https, server_context(tls.certificate_file, tls.key_file)),
@@ -159,7 +161,24 @@ def _context(configuration: Configuration, clock: Callable[[], datetime], runnin
     )
 
 
-def _application(context: Context, services: Mapping[str, Iterable[web.RouteDef]]) -> web.Application:
+def _recorded_in(configuration: Configuration, running: AsyncExitStack) -> TextIO | None:
+    """Open the exchange log.
+
+    Raises:
+        ConfigurationError: it can't be opened.
+    """
+    path = configuration.exchange_log
+    if path is None:
+        return None
+    try:
+        return running.enter_context(path.open("a", encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"--exchange-log {str(path)!r} can't be opened: {error.strerror}") from None
+
+
+def _application(
+    context: Context, services: Mapping[str, Iterable[web.RouteDef]], exchange_log: TextIO | None = None
+) -> web.Application:
     """One HTTP application; middlewares from the outside in."""
     service_of: dict[web.AbstractRoute, str] = {}
 
@@ -168,8 +187,9 @@ def _application(context: Context, services: Mapping[str, Iterable[web.RouteDef]
         return service_of.get(route, "unknown")
 
     planned = [] if "admin" in services else [faults.middleware(context.faults, service)]
+    recorded = [] if exchange_log is None else [exchanges.middleware(exchange_log, service)]
     application = web.Application(
-        client_max_size=wire.REQUEST_LIMIT, middlewares=[wire.request_ids, *planned, wire.errors]
+        client_max_size=wire.REQUEST_LIMIT, middlewares=[wire.request_ids, *planned, *recorded, wire.errors]
     )
     for name, routes in services.items():
         for route in application.router.add_routes(routes):

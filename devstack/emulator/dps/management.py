@@ -58,6 +58,9 @@ def _guarded(context: Context, operation: Operation) -> Operation:
             context.tokens.verify(request.headers.get("Authorization"), MANAGEMENT_AUDIENCE)
         except Refusal as refusal:
             raise _arm_error(401, "AuthenticationFailed", refusal.reason) from None
+        if not request.query.get("api-version"):
+            message = "The api-version query parameter (?api-version=) is required for all requests."
+            raise _arm_error(400, "MissingApiVersionParameter", message)
         configuration = context.configuration
         asked = [request.match_info[name].lower() for name in ("subscription", "group", "service")]
         known = [configuration.subscription_id, configuration.resource_group, configuration.dps_name]

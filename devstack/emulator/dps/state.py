@@ -443,7 +443,8 @@ def _checked_attestation(kind: Collection, given: Any) -> dict[str, Any]:
     if not certificates.get("primary") and not references.get("primary"):
         raise errors.bad_request(f"attestation.x509 needs {kind.certificates}.primary or caReferences.primary.")
     described = {name: _described(value, name) for name, value in certificates.items() if value}
-    return {"type": "x509", "x509": {**x509_part, kind.certificates: described or None}}
+    others = {name: value for name, value in x509_part.items() if name != kind.certificates and value is not None}
+    return {"type": "x509", "x509": others | ({kind.certificates: described} if described else {})}
 
 
 def _described(given: Any, name: str) -> dict[str, Any]:

@@ -58,9 +58,8 @@ def changed(device_id: str, body: Any, present: Mapping[str, Any] | None, now: s
         "cloudToDeviceMessageCount": 0,
         "authentication": authentication(body.get("authentication") or before.get("authentication")),
         "capabilities": capabilities,
-        "deviceScope": scope,
         "parentScopes": parents,
-    }
+    } | ({} if scope is None else {"deviceScope": scope})
 
 
 def _status(given: Any) -> str:

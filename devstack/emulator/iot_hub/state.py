@@ -210,9 +210,8 @@ class IotHub:
             "tags": twin["tags"],
             "properties": {"desired": twin["desired"], "reported": twin["reported"]},
             "capabilities": identity["capabilities"],
-            "deviceScope": identity["deviceScope"],
             "parentScopes": identity["parentScopes"],
-        }
+        } | {name: identity[name] for name in ("deviceScope",) if name in identity}
 
     def _twin(self, device_id: str) -> dict[str, Any]:
         found = self._store.get(self._twins, device_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,24 @@ from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+
+
+FOLDER = Path(__file__).parent
+LAST = "test_what_was_seen_is_written_down"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the test that looks back on the others' calls run after them."""
+    items.sort(key=lambda item: item.name == LAST)
+
+
+@pytest.fixture
+def complete_run(request: pytest.FixtureRequest) -> bool:
+    """Whether all contract tests of this folder have run, and none has failed."""
+    session, options = request.session, request.config.option
+    chosen = options.keyword or options.markexpr or any("::" in name for name in request.config.args)
+    collected = {item.path for item in session.items}
+    return not (chosen or session.testsfailed) and collected >= set(FOLDER.glob("test_*.py"))
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,8 @@ class DpsService:
     def verified(self, name: str, party: Party) -> None:
         path = f"{self._emulator.endpoints['dpsResourceId']}/certificates/{name}"
         body = {"properties": {"certificate": party.pem, "isVerified": True}}
-        self.call("PUT", path, body, resource="https://management.azure.com").raise_for_status()
+        version = {"api-version": "2022-12-12"}
+        self.call("PUT", path, body, resource="https://management.azure.com", **version).raise_for_status()
 
     def group(self, name: str, signer: Party, **fields: Any) -> None:
         """Create a group, or replace the one that is there."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from devstack.emulator.configuration import Configuration
 from devstack.emulator.context import utc_now
 from devstack.emulator.server import Emulator
+from tests.contract.api_descriptions.recorded import RECORDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -107,6 +108,7 @@ def emulator_in_thread(
         tls_dir=folder / "tls",
         address=own_address(*([websocket_port] if websocket_port else [])),
         https_port=0,
+        exchange_log=RECORDED.log(folder / "exchanges.jsonl"),
         mqtt_port=MQTT_PORT,
         identity_port=0,
         admin_port=0,
@@ -137,7 +139,9 @@ def emulator_process(state_dir: Path, *arguments: str) -> Iterator[tuple[subproc
         arguments: further options; ports given here win.
     """
     ports = [part for name in ("https", "mqtt", "identity", "admin") for part in (f"--{name}-port", "0")]
-    command = [sys.executable, "-m", "devstack.emulator", "--state-dir", str(state_dir), *ports, *arguments]
+    log_file = RECORDED.log(state_dir.parent / f"{state_dir.name}.exchanges.jsonl")
+    kept = ["--state-dir", str(state_dir), "--exchange-log", str(log_file)]
+    command = [sys.executable, "-m", "devstack.emulator", *kept, *ports, *arguments]
     with (
         (state_dir.parent / f"{state_dir.name}.log").open("ab") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=REPOSITORY) as process,
