@@ -14,6 +14,7 @@ from shared.adapters.dps_management import ProvisioningServiceAuthorities
 from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.identity import Identity
 from shared.adapters.iot_hub import IotHubRegistries
+from shared.adapters.iot_hub_management import IotHubAuthorities
 from shared.adapters.storage import Blobs, Queues, Tables
 from shared.adapters.vault import VaultKeys, VaultSecrets
 from shared.ledger.certificates import Certificates
@@ -47,6 +48,7 @@ from shared.workflows.rollovers import Rollovers
 from shared.workflows.status_answers import StatusAnswers
 
 if TYPE_CHECKING:
+    from shared.adapters.ca_certificates import CaCertificates
     from shared.settings import Settings
     from shared.workflows.events import Clock
 
@@ -63,6 +65,7 @@ class Clients:
     secrets: VaultSecrets
     provisioning: ProvisioningService
     dps_authorities: ProvisioningServiceAuthorities | None
+    hub_authorities: tuple[IotHubAuthorities, ...]
     registrar: DeviceRegistrar
     hubs: IotHubRegistries
 
@@ -84,11 +87,20 @@ class Clients:
             )
             if settings.dps_resource
             else None,
+            hub_authorities=tuple(
+                IotHubAuthorities(resource, identity.asynchronous, settings.resource_manager_url)
+                for resource in settings.hub_resources
+            ),
             registrar=DeviceRegistrar(
                 settings.dps_device_host, settings.dps_id_scope, timeout=settings.registration_timeout
             ),
             hubs=IotHubRegistries(settings.iot_hub_service_urls, identity.synchronous),
         )
+
+    @property
+    def ca_certificates(self) -> tuple[CaCertificates, ...]:
+        """Where possession of a root is proved by the app; nowhere when that is done by hand."""
+        return (self.dps_authorities, *self.hub_authorities) if self.dps_authorities else ()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -99,6 +111,7 @@ class Clients:
             self.secrets.close(),
             self.provisioning.close(),
             *([self.dps_authorities.close()] if self.dps_authorities else []),
+            *(hub.close() for hub in self.hub_authorities),
         )
         await self.keys.close()
         self.hubs.close()
@@ -159,7 +172,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     computing = ThreadPool("computing", os.process_cpu_count() or 1)
     authority_keys = AuthorityKeys(clients.keys, computing)
     authorities = CertificateAuthorities(
-        issuers, certificates, expiry, authority_keys, clients.dps_authorities, outbox, settings, clock
+        issuers, certificates, expiry, authority_keys, clients.ca_certificates, outbox, settings, clock
     )
     device_certificates = DeviceCertificates(
         authorities, certificates, expiry, clients.blobs, clients.secrets, settings, clock, computing

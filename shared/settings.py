@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 STORAGE_CONNECTION = "DeviceFactoryStorage"
 """Name of the identity-based connection that triggers and core share."""
@@ -28,13 +28,13 @@ class InvalidSettings(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class ProvisioningServiceResource:
-    """The Azure resource of the DPS, for its management API (Azure Resource Manager).
+class AzureResource:
+    """A DPS or an IoT hub as an Azure resource, for its management API (Azure Resource Manager).
 
     Attributes:
         subscription_id: id of the subscription.
         resource_group: name of the resource group.
-        name: name of the provisioning service.
+        name: of the resource.
     """
 
     subscription_id: str
@@ -58,6 +58,8 @@ class Settings:
         dps_device_host: host that devices register at.
         dps_id_scope: id scope of the DPS.
         dps_resource: the DPS as an Azure resource, for uploading and verifying roots; ``None`` to do that by hand.
+        hub_resources: hubs as Azure resources that roots are uploaded to and verified in as well, for devices that
+            others than DPS register there by CA.
         resource_manager_url: URL of Azure Resource Manager.
         iot_hub_service_urls: service URL by host name of a linked hub, for hubs whose service API is not reached
             under ``https://<host name>``.
@@ -83,7 +85,8 @@ class Settings:
     dps_service_url: str
     dps_device_host: str
     dps_id_scope: str
-    dps_resource: ProvisioningServiceResource | None
+    dps_resource: AzureResource | None
+    hub_resources: Sequence[AzureResource]
     resource_manager_url: str
     iot_hub_service_urls: Mapping[str, str]
     subject_organization: str
@@ -118,7 +121,8 @@ class Settings:
             dps_service_url=reader.url("DPS_SERVICE_URL"),
             dps_device_host=reader.optional("DPS_DEVICE_HOST") or "global.azure-devices-provisioning.net",
             dps_id_scope=reader.required("DPS_ID_SCOPE"),
-            dps_resource=reader.provisioning_service("DPS_RESOURCE_ID"),
+            dps_resource=reader.resource("DPS_RESOURCE_ID", "provisioningServices"),
+            hub_resources=reader.resources("IOT_HUB_RESOURCE_IDS", "IotHubs"),
             resource_manager_url=reader.url("ARM_URL", default="https://management.azure.com"),
             iot_hub_service_urls=reader.hubs("IOT_HUBS"),
             subject_organization=reader.optional("CA_ORGANIZATION") or "Device Identity Factory",
@@ -141,7 +145,7 @@ class Settings:
 
 _RESOURCE_ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
-    r"/providers/Microsoft\.Devices/provisioningServices/(?P<name>[^/]+)",
+    r"/providers/Microsoft\.Devices/(?P<type>[^/]+)/(?P<name>[^/]+)",
     re.IGNORECASE,
 )
 
@@ -213,18 +217,23 @@ class _Reader:
             self.problems.append(f"{name} is {value!r}; it must be two capital letters (ISO 3166-1 alpha-2)")
         return value
 
-    def provisioning_service(self, name: str) -> ProvisioningServiceResource | None:
+    def resource(self, name: str, kind: str) -> AzureResource | None:
         value = self.optional(name)
-        if value is None:
-            return None
+        return self._resource(name, value, kind) if value else None
+
+    def resources(self, name: str, kind: str) -> tuple[AzureResource, ...]:
+        values = filter(None, (part.strip() for part in (self.optional(name) or "").split(";")))
+        return tuple(each for value in values if (each := self._resource(name, value, kind)))
+
+    def _resource(self, name: str, value: str, kind: str) -> AzureResource | None:
         match = _RESOURCE_ID.fullmatch(value)
-        if match is None:
+        if match is None or match["type"].lower() != kind.lower():
             self.problems.append(
                 f"{name} is {value!r}; it must be /subscriptions/<id>/resourceGroups/<name>/providers/"
-                "Microsoft.Devices/provisioningServices/<name>"
+                f"Microsoft.Devices/{kind}/<name>"
             )
             return None
-        return ProvisioningServiceResource(match["subscription"], match["group"], match["name"])
+        return AzureResource(match["subscription"], match["group"], match["name"])
 
     def hubs(self, name: str) -> Mapping[str, str]:
         hubs: dict[str, str] = {}

@@ -15,28 +15,14 @@ from azure.mgmt.iothubprovisioningservices.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from shared.adapters.ca_certificates import UploadedAuthority
 from shared.adapters.sdk_errors import translated
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
 
-    from shared.settings import ProvisioningServiceResource
-
-
-@dataclass(frozen=True, slots=True)
-class UploadedAuthority:
-    """A CA certificate as DPS holds it.
-
-    Attributes:
-        verified: whether possession of its key was proved.
-        etag: guards the next step.
-        thumbprint: SHA-1, upper-case hexadecimal.
-    """
-
-    verified: bool
-    etag: str
-    thumbprint: str
+    from shared.settings import AzureResource
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +43,7 @@ class VerifiedAuthority:
 class ProvisioningServiceAuthorities:
     """CA certificates of one DPS. A device is accepted only under a CA that is verified here."""
 
-    def __init__(
-        self, resource: ProvisioningServiceResource, credential: AsyncTokenCredential, resource_manager_url: str
-    ) -> None:
+    def __init__(self, resource: AzureResource, credential: AsyncTokenCredential, resource_manager_url: str) -> None:
         self._resource = resource
         self._client = IotDpsClient(
             credential,
@@ -67,6 +51,11 @@ class ProvisioningServiceAuthorities:
             base_url=resource_manager_url,
             credential_scopes=["https://management.azure.com/.default"],
         )
+
+    @property
+    def holder(self) -> str:
+        """The DPS, for messages."""
+        return "the DPS"
 
     async def get(self, name: str) -> UploadedAuthority | None:
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""

@@ -26,9 +26,9 @@ from shared.pki.profiles import issuing_profile, root_profile, verification_prof
 from shared.pki.signing_keys import algorithm_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from shared.adapters.dps_management import ProvisioningServiceAuthorities
+    from shared.adapters.ca_certificates import CaCertificates
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.issuers import Issuers
@@ -108,7 +108,7 @@ class CertificateAuthorities:
     certificates: Certificates
     expiry: ExpiryIndex
     keys: AuthorityKeys
-    dps_authorities: ProvisioningServiceAuthorities | None
+    verifiers: Sequence[CaCertificates]
     outbox: Outbox
     settings: Settings
     clock: Clock
@@ -171,7 +171,7 @@ class CertificateAuthorities:
             )
 
     def _proof_of_topmost(self) -> ProofOfPossession:
-        return ProofOfPossession.PENDING if self.dps_authorities else ProofOfPossession.BY_HAND
+        return ProofOfPossession.PENDING if self.verifiers else ProofOfPossession.BY_HAND
 
     async def _known(self, name: str) -> Versioned[IssuerRecord]:
         known = await self.issuers.get(name)
@@ -370,24 +370,30 @@ class CertificateAuthorities:
     # --- proof of possession ---
 
     async def _prove(self, record: IssuerRecord) -> IssuerRecord:
-        """Upload a CA to DPS and prove possession of its key (Microsoft: "How to verify X.509 CA certificates")."""
-        assert self.dps_authorities is not None  # noqa: S101 - pending is set only where the management API is
+        """Prove possession of a CA's key wherever it is to be known."""
+        for verifier in self.verifiers:
+            await self._prove_to(verifier, record)
+        return await self._advance(record.name, proof_of_possession=ProofOfPossession.VERIFIED)
+
+    async def _prove_to(self, verifier: CaCertificates, record: IssuerRecord) -> None:
+        """Upload a CA to a service and prove possession (Microsoft: "How to verify X.509 CA certificates")."""
         issuer = await self.load(record.name)
-        uploaded = await self.dps_authorities.get(record.name)
+        uploaded = await verifier.get(record.name)
         if uploaded is None:
-            uploaded = await self.dps_authorities.upload(record.name, issuer.certificate)
+            uploaded = await verifier.upload(record.name, issuer.certificate)
         if uploaded.thumbprint and uploaded.thumbprint != record.thumbprint:
             raise Conflict.because(
-                f"the DPS holds another CA certificate named {record.name!r}, of thumbprint {uploaded.thumbprint} "
-                f"and not {record.thumbprint}; delete it there, or give this CA another name"
+                f"{verifier.holder} holds another CA certificate named {record.name!r}, of thumbprint "
+                f"{uploaded.thumbprint} and not {record.thumbprint}; delete it there, or give this CA another name"
             )
         if not uploaded.verified:
-            code, etag = await self.dps_authorities.verification_code(record.name, uploaded.etag)
+            code, etag = await verifier.verification_code(record.name, uploaded.etag)
             proof = await self.verification_certificate(record.name, code, cause=record.cause)
-            uploaded = await self.dps_authorities.verify(record.name, proof, etag)
+            uploaded = await verifier.verify(record.name, proof, etag)
         if not uploaded.verified:
-            raise RuntimeError(f"the DPS took the proof of possession of {record.name!r} and did not verify it")
-        return await self._advance(record.name, proof_of_possession=ProofOfPossession.VERIFIED)
+            raise RuntimeError(
+                f"{verifier.holder} took the proof of possession of {record.name!r} and did not verify it"
+            )
 
     async def verification_certificate(self, name: str, code: str, *, cause: str) -> x509.Certificate:
         """Sign a certificate whose CN is a service's verification code, with a key that is thrown away.

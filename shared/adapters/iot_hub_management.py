@@ -1,0 +1,90 @@
+"""An IoT hub as an Azure resource: its CA certificates and their proof of possession (api-version 2023-06-30).
+
+A hub that knows a CA lets devices in by it that were registered in the hub as ``certificateAuthority``, by others than
+DPS. What DPS registers, it registers by thumbprint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import ResourceNotFoundError
+from azure.mgmt.iothub.v2023_06_30.aio import IotHubClient
+from azure.mgmt.iothub.v2023_06_30.models import (
+    CertificateDescription,
+    CertificateProperties,
+    CertificateVerificationDescription,
+)
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from shared.adapters.ca_certificates import UploadedAuthority
+from shared.adapters.sdk_errors import translated
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from cryptography import x509
+
+    from shared.settings import AzureResource
+
+
+class IotHubAuthorities:
+    """CA certificates of one hub."""
+
+    def __init__(self, resource: AzureResource, credential: AsyncTokenCredential, resource_manager_url: str) -> None:
+        self._group, self._hub = resource.resource_group, resource.name
+        self._client = IotHubClient(
+            credential,
+            resource.subscription_id,
+            base_url=resource_manager_url,
+            credential_scopes=["https://management.azure.com/.default"],
+        )
+
+    @property
+    def holder(self) -> str:
+        """The hub, for messages."""
+        return f"the IoT hub {self._hub!r}"
+
+    async def get(self, name: str) -> UploadedAuthority | None:
+        """Read the state of a CA certificate, ``None`` if it was not uploaded."""
+        try:
+            return _uploaded(await self._client.certificates.get(self._group, self._hub, name))
+        except ResourceNotFoundError:
+            return None
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        """Upload a CA certificate, not yet verified."""
+        text = certificate.public_bytes(Encoding.PEM).decode("ascii")
+        body = CertificateDescription(properties=CertificateProperties(certificate=text, is_verified=False))
+        with translated(f"CA certificate {name!r} of {self.holder}"):
+            return _uploaded(await self._client.certificates.create_or_update(self._group, self._hub, name, body))
+
+    async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
+        """Ask for a code that the CA has to put into the CN of a certificate.
+
+        Returns:
+            The code, and the new ETag.
+        """
+        with translated(f"verification code for CA certificate {name!r} of {self.holder}"):
+            answer = await self._client.certificates.generate_verification_code(self._group, self._hub, name, etag)
+        if answer.properties is None or not answer.properties.verification_code:
+            raise RuntimeError(f"{self.holder} gave no verification code for CA certificate {name!r}")
+        return answer.properties.verification_code, answer.etag or ""
+
+    async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
+        """Prove possession with a certificate whose CN is the code, signed by the CA."""
+        body = CertificateVerificationDescription(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
+        with translated(f"proof of possession for CA certificate {name!r} of {self.holder}"):
+            return _uploaded(await self._client.certificates.verify(self._group, self._hub, name, etag, body))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def _uploaded(answer: CertificateDescription) -> UploadedAuthority:
+    properties = answer.properties
+    return UploadedAuthority(
+        verified=bool(properties and properties.is_verified),
+        etag=answer.etag or "",
+        thumbprint=(properties.thumbprint or "").upper() if properties else "",
+    )
