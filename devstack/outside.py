@@ -25,6 +25,7 @@ from azure.iot.device import X509, IoTHubDeviceClient, Message, ProvisioningDevi
 from azure.iot.device.exceptions import ClientError, ServiceError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.keyvault.secrets import SecretClient
+from azure.mgmt.iothub.v2023_06_30 import IotHubClient
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
 from azure.storage.blob import BlobClient
 from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64EncodePolicy
@@ -192,6 +193,19 @@ class World:
         )
         with client:
             properties = client.dps_certificate.get(name, group, service).properties
+        return bool(properties and properties.is_verified)
+
+    def hub_says_verified(self, name: str) -> bool:
+        """Ask the first hub, not the app, whether a CA certificate is verified."""
+        _, _, subscription, _, group, *_, hub = self._endpoints.iot_hubs[0]["resourceId"].split("/")
+        client = IotHubClient(
+            self._credential,
+            subscription,
+            base_url=self._endpoints.arm_url,
+            credential_scopes=["https://management.azure.com/.default"],
+        )
+        with client:
+            properties = client.certificates.get(group, hub, name).properties
         return bool(properties and properties.is_verified)
 
     @property

@@ -288,6 +288,7 @@ class Stack:
             "DPS_DEVICE_HOST": emulator["dpsDeviceHost"],
             "DPS_ID_SCOPE": emulator["idScope"],
             "DPS_RESOURCE_ID": emulator["dpsResourceId"],
+            "IOT_HUB_RESOURCE_IDS": ";".join(hub["resourceId"] for hub in emulator["iotHubs"]),
             "ARM_URL": emulator["armUrl"],
             "IOT_HUBS": ";".join(f"{hub['hostName']}={hub['serviceUrl']}" for hub in emulator["iotHubs"]),
             "PUBLIC_BASE_URL": f"http://{host_name_of(self.options.address)}:{self.options.functions_port}",

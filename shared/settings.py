@@ -138,6 +138,11 @@ class Settings:
                 seconds=reader.number("REGISTRATION_TIMEOUT_SECONDS", default=60, low=5, high=200)
             ),
         )
+        if settings.hub_resources and settings.dps_resource is None:
+            reader.problems.append(
+                "IOT_HUB_RESOURCE_IDS is set and DPS_RESOURCE_ID is not: set it too, since a root is proved to the DPS "
+                "before it is proved to hubs; or leave both out, and prove possession by hand"
+            )
         if reader.problems:
             raise InvalidSettings(tuple(reader.problems))
         return settings

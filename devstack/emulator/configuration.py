@@ -44,11 +44,13 @@ class HubAddress:
         host_name: what devices connect to, and what DPS answers as ``assignedHub``.
         service_url: base URL of its registry API, without a slash at the end.
         address: the loopback address its listeners bind to.
+        resource_id: ARM id; its name is the host name with - for every dot.
     """
 
     host_name: str
     service_url: str
     address: str
+    resource_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class Configuration:
                 host_name=host_name_of(address),
                 service_url=f"https://{host_name_of(address)}:{self.https_port}",
                 address=address,
+                resource_id=self._resource_id("IotHubs", host_name_of(address).replace(".", "-")),
             )
             for address in self.addresses
         )
@@ -121,10 +124,11 @@ class Configuration:
     @property
     def dps_resource_id(self) -> str:
         """ARM id of the provisioning service."""
-        return (
-            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-            f"/providers/Microsoft.Devices/provisioningServices/{self.dps_name}"
-        )
+        return self._resource_id("provisioningServices", self.dps_name)
+
+    def _resource_id(self, kind: str, name: str) -> str:
+        group = f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+        return f"{group}/providers/Microsoft.Devices/{kind}/{name}"
 
     def on_ports(self, *, https: int, websocket: int | None, mqtt: int, identity: int, admin: int) -> Self:
         """The same with the ports that were really bound."""

@@ -12,7 +12,7 @@ from devstack.emulator import admin, exchanges, faults, listeners, wire
 from devstack.emulator.configuration import ConfigurationError
 from devstack.emulator.context import Context, utc_now
 from devstack.emulator.dps import device as dps_device
-from devstack.emulator.dps import device_routes, management
+from devstack.emulator.dps import device_routes
 from devstack.emulator.dps import routes as dps_routes
 from devstack.emulator.dps.state import Provisioning
 from devstack.emulator.identity import routes as identity_routes
@@ -22,6 +22,7 @@ from devstack.emulator.iot_hub import device as hub_device
 from devstack.emulator.iot_hub import routes as hub_routes
 from devstack.emulator.iot_hub.state import IotHubs
 from devstack.emulator.key_vault import routes as key_vault_routes
+from devstack.emulator.management import routes as management_routes
 from devstack.emulator.mqtt import MqttListener
 from devstack.emulator.secured import server_context
 from devstack.emulator.store import Store
@@ -85,7 +86,8 @@ class Emulator:
         services = {
             "key_vault": key_vault_routes.routes(context),
             "dps": dps_routes.routes(context, provisioning),
-            "management": management.routes(context, provisioning),
+            "management": management_routes.routes(context, [_dps_resource(configuration, provisioning)]),
+            "iot_hub_management": management_routes.routes(context, _hub_resources(configuration, hubs)),
             "iot_hub": hub_routes.routes(context, hubs),
             "dps_device": device_routes.routes(context, provisioning),
             "websocket": websockets.routes(),
@@ -197,6 +199,39 @@ def _application(
     return application
 
 
+def _dps_resource(configuration: Configuration, provisioning: Provisioning) -> management_routes.Resource:
+    """The provisioning service as Azure Resource Manager shows it."""
+    return management_routes.Resource(
+        resource_id=configuration.dps_resource_id,
+        kind="ProvisioningServices",
+        properties={
+            "state": "Active",
+            "provisioningState": "Succeeded",
+            "serviceOperationsHostName": f"{configuration.host_name}:{configuration.https_port}",
+            "deviceProvisioningHostName": configuration.host_name,
+            "idScope": configuration.id_scope,
+            "allocationPolicy": "Hashed",
+            "iotHubs": [{"name": hub.host_name, "location": "local"} for hub in configuration.hubs],
+        },
+        certificates=provisioning.ca_certificates,
+        created_status=200,
+    )
+
+
+def _hub_resources(configuration: Configuration, hubs: IotHubs) -> list[management_routes.Resource]:
+    """The hubs as Azure Resource Manager shows them."""
+    return [
+        management_routes.Resource(
+            resource_id=hub.resource_id,
+            kind="IotHubs",
+            properties={"state": "Active", "provisioningState": "Succeeded", "hostName": hub.host_name},
+            certificates=hubs[hub.host_name].ca_certificates,
+            created_status=201,
+        )
+        for hub in configuration.hubs
+    ]
+
+
 def _acceptor(context: Context, provisioning: Provisioning, hubs: IotHubs) -> Acceptor:
     """The user name tells a registration at DPS from a device of a hub."""
     to_dps = dps_device.acceptor(context, provisioning)
@@ -251,7 +286,10 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
         "dpsDeviceUrl": configuration.https_url,
         "mqttPort": configuration.mqtt_port,
         "websocketPort": configuration.websocket_port or configuration.https_port,
-        "iotHubs": [{"hostName": hub.host_name, "serviceUrl": hub.service_url} for hub in configuration.hubs],
+        "iotHubs": [
+            {"hostName": hub.host_name, "serviceUrl": hub.service_url, "resourceId": hub.resource_id}
+            for hub in configuration.hubs
+        ],
         "keyVaultUrl": configuration.https_url,
         "armUrl": configuration.https_url,
         "dpsConnectionString": sas.connection_string(

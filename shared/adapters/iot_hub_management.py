@@ -6,7 +6,7 @@ DPS. What DPS registers, it registers by thumbprint.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.iothub.v2023_06_30.aio import IotHubClient
@@ -66,9 +66,11 @@ class IotHubAuthorities:
         """
         with translated(f"verification code for CA certificate {name!r} of {self.holder}"):
             answer = await self._client.certificates.generate_verification_code(self._group, self._hub, name, etag)
-        if answer.properties is None or not answer.properties.verification_code:
+        properties: Any = answer.properties  # the SDK types what only the service sets as None
+        code = properties.verification_code if properties else None
+        if not code:
             raise RuntimeError(f"{self.holder} gave no verification code for CA certificate {name!r}")
-        return answer.properties.verification_code, answer.etag or ""
+        return str(code), answer.etag or ""
 
     async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
         """Prove possession with a certificate whose CN is the code, signed by the CA."""

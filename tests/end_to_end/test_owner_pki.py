@@ -101,6 +101,7 @@ def test_an_imported_root_signs_in_the_vault(world: World) -> None:
     assert imported.json() | {"kind": "root", "state": "active", "proofOfPossession": "verified"} == imported.json()
     assert imported.json()["custody"] == "vault"
     assert world.dps_says_verified("corporate")
+    assert world.hub_says_verified("corporate")
     assert world.post(path, body).json() == imported.json(), "a second time changes nothing"
 
     group = create_group(world, "corporate-line", issuer="corporate")

@@ -57,6 +57,18 @@ def test_every_missing_setting_is_named() -> None:
             "provisioningServices/<name>",
         ),
         (
+            "IOT_HUB_RESOURCE_IDS",
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/provisioningServices/d",
+            "IOT_HUB_RESOURCE_IDS is '/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/provisioningServices/d'; "
+            "it must be /subscriptions/<id>/resourceGroups/<name>/providers/Microsoft.Devices/IotHubs/<name>",
+        ),
+        (
+            "IOT_HUB_RESOURCE_IDS",
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/IotHubs/h",
+            "IOT_HUB_RESOURCE_IDS is set and DPS_RESOURCE_ID is not: set it too, since a root is proved to the DPS before it "
+            "is proved to hubs; or leave both out, and prove possession by hand",
+        ),
+        (
             "PUBLIC_BASE_URL",
             "https://pki.example.com",
             "PUBLIC_BASE_URL is 'https://pki.example.com'; it must be an http:// URL: RFC 5280 section 8 warns of https",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from devstack.emulator.dps import attestation
+from devstack.emulator.certificates import certificate_info
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ def allocation_request(request: Request, names: Sequence[str]) -> dict[str, Any]
     if current.get("assignedHub"):
         runtime["currentIotHubHostName"] = current["assignedHub"]
         runtime["currentDeviceId"] = current["deviceId"]
-    certificate = {"info": attestation.certificate_info(request.leaf)}
+    certificate = {"info": certificate_info(request.leaf)}
     runtime["x509"] = {"clientCertificates": {"primary": certificate}}
     if request.payload is not None:
         runtime["payload"] = request.payload

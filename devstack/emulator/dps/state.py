@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
-
+from devstack.emulator.certificates import certificate_info, read_certificate, sha1_thumbprint
 from devstack.emulator.dps import attestation, errors
 from devstack.emulator.dps.allocation import Allocation, AllocationFailed, Choice, Request, policy_of
-from devstack.emulator.dps.attestation import Knowledge, KnownAuthority, Match
+from devstack.emulator.dps.attestation import Knowledge, Match
+from devstack.emulator.management.ca_certificates import CaCertificates
 from devstack.emulator.tls import CA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from cryptography import x509
 
     from devstack.emulator.context import Context
     from devstack.emulator.iot_hub.state import IotHubs
@@ -28,9 +27,7 @@ GROUP_LIMIT = 100
 MAX_SECONDS = 86_400
 """For so long a registration can be made to take."""
 
-AUTHORITY_LIMIT = 25
-_GROUPS, _ENROLLMENTS, _REGISTRATIONS, _AUTHORITIES = "dps.group", "dps.enrollment", "dps.registration", "dps.ca"
-_OPERATIONS = "dps.operation"
+_GROUPS, _ENROLLMENTS, _REGISTRATIONS, _OPERATIONS = "dps.group", "dps.enrollment", "dps.registration", "dps.operation"
 _STATUSES = ("enabled", "disabled")
 _POLICIES = ("hashed", "static", "geoLatency", "custom")
 
@@ -67,6 +64,7 @@ class Provisioning:
 
     Attributes:
         assigning_seconds: for so long a registration is ``assigning``; its effect is there from the start.
+        ca_certificates: what a device's chain may end at, once verified.
     """
 
     def __init__(self, context: Context, hubs: IotHubs) -> None:
@@ -75,8 +73,9 @@ class Provisioning:
         self._context = context
         self._store = context.store
         self._hubs = hubs
-        self._known: Knowledge | None = None
-        """Groups and verified CAs as they are now, without an enrollment: reading 100 groups takes milliseconds."""
+        self.ca_certificates = CaCertificates(context, "dps.ca")
+        self._groups: list[dict[str, Any]] | None = None
+        """The enrollment groups as they are now: reading 100 takes milliseconds."""
 
     def _now(self) -> str:
         return self._context.clock().isoformat().replace("+00:00", "Z")
@@ -237,7 +236,7 @@ class Provisioning:
         except AllocationFailed as failure:
             outcome = {"status": "failed", "errorCode": failure.code, "errorMessage": str(failure)}
             return self._conclude(match, identifier, outcome, keep=before is None)
-        thumbprint = attestation.sha1_thumbprint(chain[0])
+        thumbprint = sha1_thumbprint(chain[0])
         with self._store.transaction():
             outcome = self._assign(match, identifier, choice, thumbprint)
             if choice.payload is not None:
@@ -326,110 +325,21 @@ class Provisioning:
         return (ready_at - self._context.clock()).total_seconds()
 
     def _knowledge(self, registration_id: str) -> Knowledge:
-        if self._known is None:
-            self._known = Knowledge(
-                enrollment=None,
-                groups=[body for _, body in self._store.scan(_GROUPS)],
-                verified=[
-                    KnownAuthority(name, x509.load_pem_x509_certificate(body["certificate"].encode()))
-                    for name, body in self._store.scan(_AUTHORITIES)
-                    if body["isVerified"]
-                ],
-            )
-        return replace(self._known, enrollment=self._store.get(_ENROLLMENTS, registration_id))
+        if self._groups is None:
+            self._groups = [body for _, body in self._store.scan(_GROUPS)]
+        return Knowledge(
+            enrollment=self._store.get(_ENROLLMENTS, registration_id),
+            groups=self._groups,
+            verified=self.ca_certificates.verified,
+        )
 
     def _write(self, kind: str, key: str, body: Mapping[str, Any] | None) -> None:
-        """Put an entry or a CA certificate, or delete it (None), and look anew at what devices are decided by."""
+        """Put an entry, or delete it (None)."""
         if body is None:
             self._store.delete(kind, key)
         else:
             self._store.put(kind, key, body)
-        self._known = None
-
-    # --- CA certificates ---
-
-    def authorities(self) -> list[dict[str, Any]]:
-        """List the CA certificates."""
-        return [body for _, body in self._store.scan(_AUTHORITIES)]
-
-    def authority(self, name: str) -> dict[str, Any]:
-        """Read a CA certificate.
-
-        Raises:
-            ProvisioningError: 404.
-        """
-        found = self._store.get(_AUTHORITIES, name)
-        if found is None:
-            raise errors.not_found(f"Certificate {name}")
-        return found
-
-    def put_authority(self, name: str, text: str, if_match: str | None, *, verified: bool) -> dict[str, Any]:
-        """Upload a CA certificate.
-
-        Raises:
-            ProvisioningError: 400 if it is none, or there are 25; 412.
-        """
-        present = self._store.get(_AUTHORITIES, name)
-        if present is not None and not _matches(if_match, present["etag"]):
-            raise errors.precondition_failed()
-        if present is None and self._store.count(_AUTHORITIES) >= AUTHORITY_LIMIT:
-            raise errors.bad_request(f"The service has {AUTHORITY_LIMIT} CA certificates, and takes no more.")
-        try:
-            certificate = attestation.first_of(attestation.read_certificates(text))
-        except ValueError as error:
-            raise errors.bad_request(f"The certificate can't be read: {error}.") from None
-        record = {
-            "name": name,
-            "certificate": certificate.public_bytes(Encoding.PEM).decode(),
-            "isVerified": verified,
-            "created": self._now(),
-            "updated": self._now(),
-            "etag": _new_etag(),
-        }
-        self._write(_AUTHORITIES, name, record)
-        return record
-
-    def delete_authority(self, name: str, if_match: str | None) -> None:
-        """Delete a CA certificate, if it exists."""
-        present = self._store.get(_AUTHORITIES, name)
-        if present is not None and not _matches(if_match, present["etag"]):
-            raise errors.precondition_failed()
-        self._write(_AUTHORITIES, name, None)
-
-    def verification_code(self, name: str, if_match: str | None) -> dict[str, Any]:
-        """Draw a code that the CA has to sign."""
-        present = self.authority(name)
-        if not _matches(if_match, present["etag"]):
-            raise errors.precondition_failed()
-        changed = {**present, "verificationCode": secrets.token_hex(24).upper(), "etag": _new_etag()}
-        self._write(_AUTHORITIES, name, changed)
-        return changed
-
-    def verify_authority(self, name: str, text: str, if_match: str | None) -> dict[str, Any]:
-        """Take the proof of possession: a certificate whose CN is the code, signed by the CA.
-
-        Raises:
-            ProvisioningError: 400 if it proves nothing; 404, 412.
-        """
-        present = self.authority(name)
-        if not _matches(if_match, present["etag"]):
-            raise errors.precondition_failed()
-        try:
-            proof = attestation.first_of(attestation.read_certificates(text))
-        except ValueError as error:
-            raise errors.bad_request(f"The verification certificate can't be read: {error}.") from None
-        names = [str(each.value) for each in proof.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-        if not present.get("verificationCode") or names != [present["verificationCode"]]:
-            raise errors.bad_request("The CN of the verification certificate is not the verification code.")
-        try:
-            proof.verify_directly_issued_by(x509.load_pem_x509_certificate(present["certificate"].encode()))
-        except (ValueError, TypeError, InvalidSignature):
-            raise errors.bad_request("The verification certificate is not signed by this CA.") from None
-        if not proof.not_valid_before_utc <= self._context.clock() <= proof.not_valid_after_utc:
-            raise errors.bad_request("The verification certificate is expired or not yet valid.")
-        changed = {**present, "isVerified": True, "updated": self._now(), "etag": _new_etag()}
-        self._write(_AUTHORITIES, name, changed)
-        return changed
+        self._groups = None
 
 
 def _checked_attestation(kind: Collection, given: Any) -> dict[str, Any]:
@@ -452,10 +362,10 @@ def _described(given: Any, name: str) -> dict[str, Any]:
     if not text:
         raise errors.bad_request(f"the {name} certificate is missing.")
     try:
-        certificate = attestation.first_of(attestation.read_certificates(str(text)))
+        certificate = read_certificate(str(text))
     except ValueError as error:
         raise errors.bad_request(f"the {name} certificate can't be read: {error}.") from None
-    return {"certificate": text, "info": attestation.certificate_info(certificate)}
+    return {"certificate": text, "info": certificate_info(certificate)}
 
 
 def checked_seconds(given: Any) -> float:

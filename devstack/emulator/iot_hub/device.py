@@ -9,8 +9,14 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives import hashes
-
+from devstack.emulator.certificates import (
+    ChainRefused,
+    check_leaf,
+    check_life,
+    climb,
+    sha1_thumbprint,
+    sha256_thumbprint,
+)
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.sas import verify_sas
 from devstack.emulator.iot_hub import errors, messages
@@ -19,6 +25,8 @@ from devstack.emulator.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from cryptography import x509
 
     from devstack.emulator.context import Context
     from devstack.emulator.faults import Rule
@@ -92,7 +100,7 @@ async def _planned_refusal(rule: Rule | None, connection: Connection) -> None:
 
 
 def _authenticate(context: Context, hub: IotHub, device_id: str, connect: Connect, connection: Connection) -> None:
-    """Let the device in by its certificate's thumbprint, or by a signature with its key.
+    """Let the device in by its certificate's thumbprint or the CA above it, or by a signature with its key.
 
     Raises:
         Refused: with the reason, for the log: a device is not told.
@@ -105,33 +113,30 @@ def _authenticate(context: Context, hub: IotHub, device_id: str, connect: Connec
     if identity["status"] == "disabled":
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r} is disabled: {identity['statusReason']}")
     authentication = identity["authentication"]
-    if authentication["type"] == "selfSigned":
-        _check_certificate(context, device_id, authentication["x509Thumbprint"], connection)
-    elif authentication["type"] == "sas":
+    if authentication["type"] == "sas":
         _check_signature(context, hub, device_id, authentication["symmetricKey"], connect)
-    else:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"{device_id!r} needs a CA of the hub, and the emulated hub has none")
-
-
-def _check_certificate(
-    context: Context, device_id: str, thumbprints: Mapping[str, str | None], connection: Connection
-) -> None:
+        return
     if not connection.peer_chain:
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r} sent no certificate")
-    leaf = connection.peer_chain[0]
-    sha1, sha256 = (leaf.fingerprint(kind).hex().upper() for kind in (hashes.SHA1(), hashes.SHA256()))  # noqa: S303 - a name, not a signature
-    if not {sha1, sha256} & {value.upper() for value in thumbprints.values() if value}:
-        raise Refused(
-            ReturnCode.NOT_AUTHORIZED,
-            f"Thumbprint of {device_id!r} does not match configuration: Thumbprint: SHA1Hash={sha1}, SHA2Hash={sha256};"
-            f" Configuration: PrimaryThumbprint={thumbprints['primaryThumbprint']},"
-            f" SecondaryThumbprint={thumbprints['secondaryThumbprint']}",
-        )
-    if not leaf.not_valid_before_utc <= context.clock() <= leaf.not_valid_after_utc:
-        raise Refused(
-            ReturnCode.NOT_AUTHORIZED,
-            f"the certificate of {device_id!r} is valid from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
-            f" to {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, and not now",
+    try:
+        if authentication["type"] == "selfSigned":
+            _check_thumbprint(connection.peer_chain[0], authentication["x509Thumbprint"])
+            check_life(connection.peer_chain[0], context.clock())
+        else:
+            check_leaf(connection.peer_chain[0], device_id, context.clock())
+            climb(connection.peer_chain, list(hub.ca_certificates.verified.values()), context.clock())
+    except ChainRefused as refused:
+        raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r}: {refused}") from None
+
+
+def _check_thumbprint(leaf: x509.Certificate, configured: Mapping[str, str | None]) -> None:
+    """See that a leaf is the one of the identity; only a thumbprint of its own makes it so, whoever signed it."""
+    sha1, sha256 = sha1_thumbprint(leaf), sha256_thumbprint(leaf)
+    if not {sha1, sha256} & {value.upper() for value in configured.values() if value}:
+        raise ChainRefused(
+            f"Thumbprint does not match configuration: Thumbprint: SHA1Hash={sha1}, SHA2Hash={sha256};"
+            f" Configuration: PrimaryThumbprint={configured['primaryThumbprint']},"
+            f" SecondaryThumbprint={configured['secondaryThumbprint']}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from devstack.emulator.iot_hub import errors, identities, queries, twins
 from devstack.emulator.iot_hub.cloud_to_device import CommandQueues
 from devstack.emulator.iot_hub.messages import Telemetry
+from devstack.emulator.management.ca_certificates import CaCertificates
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,10 +46,16 @@ class ConnectedDevice(Protocol):
 
 
 class IotHub:
-    """One hub: identities, twins, telemetry, and who is connected."""
+    """One hub: identities, twins, telemetry, and who is connected.
+
+    Attributes:
+        host_name: what devices connect to.
+        ca_certificates: what the chain of a device with ``certificateAuthority`` may end at, once verified.
+    """
 
     def __init__(self, context: Context, host_name: str) -> None:
         self.host_name = host_name
+        self.ca_certificates = CaCertificates(context, f"hub.{host_name}.ca")
         self._context = context
         self._store = context.store
         self._devices = f"hub.{host_name}.device"

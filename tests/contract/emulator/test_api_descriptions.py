@@ -24,6 +24,7 @@ AUDIENCES = {
     "dps": "https://azure-devices-provisioning.net",
     "dps_device": "https://azure-devices-provisioning.net",
     "management": "https://management.azure.com",
+    "iot_hub_management": "https://management.azure.com",
     "iot_hub": "https://iothubs.azure.net",
 }
 OPERATIONS = [(each, operation) for each in descriptions().values() for operation in each.operations]
@@ -55,6 +56,7 @@ def called(emulator: RunningEmulator, http: requests.Session, path: str, **reque
         "subscriptionId": resource[2],
         "resourceGroupName": resource[4],
         "provisioningServiceName": resource[-1],
+        "resourceName": emulator.endpoints["iotHubs"][0]["resourceId"].split("/")[-1],
         "idScope": emulator.endpoints["idScope"],
     }
     for part in path.split("/"):

@@ -178,7 +178,7 @@ def test_another_certificate(
     with device_client(emulator.endpoints, device_id, other) as client, pytest.raises(CredentialError):
         client.connect()
     assert reasons(log) == [
-        f"Thumbprint of {device_id!r} does not match configuration: Thumbprint: SHA1Hash={other.sha1},"
+        f"device {device_id!r}: Thumbprint does not match configuration: Thumbprint: SHA1Hash={other.sha1},"
         f" SHA2Hash={other.sha256}; Configuration: PrimaryThumbprint={certificate.sha1}, SecondaryThumbprint=None"
     ]
 
@@ -196,7 +196,7 @@ def test_an_expired_certificate(
     with device_client(emulator.endpoints, device_id, expired) as client, pytest.raises(CredentialError):
         client.connect()
     assert reasons(log) == [
-        f"the certificate of {device_id!r} is valid from 2025-05-31T00:00:00Z to 2025-06-02T00:00:00Z, and not now"
+        f"device {device_id!r}: CN={device_id} is valid from 2025-05-31T00:00:00Z to 2025-06-02T00:00:00Z, not now"
     ]
 
 
@@ -207,7 +207,7 @@ def test_an_unknown_device_and_one_that_needs_a_ca(
     tmp_path: Path,
     log: pytest.LogCaptureFixture,
 ) -> None:
-    """Without an identity nothing opens; an identity that trusts a CA of the hub is refused by name."""
+    """Without an identity nothing opens; nor does one that trusts a CA of the hub, while the hub has none."""
     made = device_certificate(tmp_path, device_id)
     for _ in range(2):
         with device_client(emulator.endpoints, device_id, made) as client, pytest.raises(CredentialError):
@@ -217,7 +217,7 @@ def test_an_unknown_device_and_one_that_needs_a_ca(
     hub = emulator.endpoints["iotHubs"][0]["hostName"]
     assert reasons(log) == [
         f"IotHub {hub!r} does not contain the specified device {device_id!r}",
-        f"{device_id!r} needs a CA of the hub, and the emulated hub has none",
+        f"device {device_id!r}: no verified CA is reached; CN={device_id} is missing",
     ]
 
 

@@ -1,0 +1,1 @@
+"""Azure Resource Manager: the services as Azure resources."""

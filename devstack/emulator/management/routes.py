@@ -1,0 +1,179 @@
+"""A DPS and the IoT hubs as Azure resources: what they are, their CA certificates and the proof of possession.
+
+Paths and shapes: Azure/azure-rest-api-specs, deviceprovisioningservices/resource-manager and iothub/resource-manager,
+as Microsoft's azure-mgmt-iothubprovisioningservices and azure-mgmt-iothub use them.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from devstack.emulator.certificates import sha1_thumbprint
+from devstack.emulator.identity.errors import Refusal
+from devstack.emulator.identity.tokens import MANAGEMENT_AUDIENCE
+from devstack.emulator.management import errors
+from devstack.emulator.wire import json_body
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from devstack.emulator.context import Context
+    from devstack.emulator.management.ca_certificates import CaCertificates
+
+    Operation = Callable[["Resource", web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One Azure resource that holds CA certificates.
+
+    Attributes:
+        resource_id: ``/subscriptions/.../providers/Microsoft.Devices/{kind}/{name}``.
+        kind: type of the resource, as answers spell it.
+        properties: what a GET of the resource shows.
+        certificates: its CA certificates.
+        created_status: status of a PUT that makes one.
+    """
+
+    resource_id: str
+    kind: str
+    properties: Mapping[str, Any]
+    certificates: CaCertificates
+    created_status: int
+
+    @property
+    def name(self) -> str:
+        """The resource's own name."""
+        return self.resource_id.rsplit("/", 1)[1]
+
+
+def routes(context: Context, resources: Sequence[Resource]) -> list[web.RouteDef]:
+    """All routes of the resources."""
+    by_id = {each.resource_id.lower(): each for each in resources}
+    table: list[tuple[str, str, Operation]] = [
+        ("GET", "", _show),
+        ("GET", "/certificates", _list),
+        ("GET", "/certificates/{name}", _get),
+        ("PUT", "/certificates/{name}", _put),
+        ("DELETE", "/certificates/{name}", _delete),
+        ("POST", "/certificates/{name}/generateVerificationCode", _verification_code),
+        ("POST", "/certificates/{name}/verify", _verify),
+    ]
+    template = "/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/Microsoft.Devices/{}/{{resource}}"
+    return [
+        web.route(method, template.format(kind) + path, _guarded(context, by_id, kind, operation))
+        for kind in dict.fromkeys(each.resource_id.split("/")[-2] for each in resources)
+        for method, path, operation in table
+    ]
+
+
+def _guarded(
+    context: Context, by_id: Mapping[str, Resource], kind: str, operation: Operation
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            context.tokens.verify(request.headers.get("Authorization"), MANAGEMENT_AUDIENCE)
+        except Refusal as refusal:
+            raise errors.refusal(401, "AuthenticationFailed", refusal.reason) from None
+        if not request.query.get("api-version"):
+            message = "The api-version query parameter (?api-version=) is required for all requests."
+            raise errors.refusal(400, "MissingApiVersionParameter", message)
+        subscription, group, name = (request.match_info[part] for part in ("subscription", "group", "resource"))
+        asked = f"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Devices/{kind}/{name}"
+        resource = by_id.get(asked.lower())
+        if resource is None:
+            here = ", ".join(each.resource_id for each in by_id.values())
+            raise errors.refusal(404, "ResourceNotFound", f"The resource {asked} was not found; here are {here}.")
+        return await operation(resource, request)
+
+    return handle
+
+
+async def _show(resource: Resource, _: web.Request) -> web.Response:
+    return web.json_response(
+        {
+            "id": resource.resource_id,
+            "name": resource.name,
+            "type": f"Microsoft.Devices/{resource.kind}",
+            "location": "local",
+            "sku": {"name": "S1", "tier": "Standard", "capacity": 1},
+            "properties": resource.properties,
+        }
+    )
+
+
+async def _list(resource: Resource, _: web.Request) -> web.Response:
+    return web.json_response({"value": [_described(resource, each) for each in resource.certificates.list()]})
+
+
+async def _get(resource: Resource, request: web.Request) -> web.Response:
+    return web.json_response(_described(resource, resource.certificates.get(request.match_info["name"])))
+
+
+async def _put(resource: Resource, request: web.Request) -> web.Response:
+    properties = (await _object(request)).get("properties")
+    if not isinstance(properties, dict) or not properties.get("certificate"):
+        raise errors.bad_request("properties.certificate is required: PEM, or base64 of PEM or DER.")
+    record, new = resource.certificates.put(
+        request.match_info["name"],
+        str(properties["certificate"]),
+        request.headers.get("If-Match"),
+        verified=bool(properties.get("isVerified")),
+    )
+    return web.json_response(_described(resource, record), status=resource.created_status if new else 200)
+
+
+async def _delete(resource: Resource, request: web.Request) -> web.Response:
+    present = resource.certificates.delete(request.match_info["name"], request.headers.get("If-Match"))
+    return web.Response(status=200 if present else 204)
+
+
+async def _verification_code(resource: Resource, request: web.Request) -> web.Response:
+    record = resource.certificates.verification_code(request.match_info["name"], request.headers.get("If-Match"))
+    described = _described(resource, record)
+    described["properties"]["verificationCode"] = record["verificationCode"]
+    return web.json_response(described)
+
+
+async def _verify(resource: Resource, request: web.Request) -> web.Response:
+    proof = str((await _object(request)).get("certificate") or "")
+    record = resource.certificates.verify(request.match_info["name"], proof, request.headers.get("If-Match"))
+    return web.json_response(_described(resource, record))
+
+
+def _described(resource: Resource, record: Mapping[str, Any]) -> dict[str, Any]:
+    certificate = x509.load_pem_x509_certificate(record["certificate"].encode())
+    return {
+        "id": f"{resource.resource_id}/certificates/{record['name']}",
+        "name": record["name"],
+        "type": f"Microsoft.Devices/{resource.kind}/Certificates",
+        "etag": record["etag"].strip('"'),
+        "properties": {
+            "subject": certificate.subject.rfc4514_string(),
+            "expiry": format_datetime(certificate.not_valid_after_utc, usegmt=True),
+            "thumbprint": sha1_thumbprint(certificate),
+            "isVerified": record["isVerified"],
+            "created": _rfc1123(record["created"]),
+            "updated": _rfc1123(record["updated"]),
+            "certificate": base64.b64encode(certificate.public_bytes(Encoding.DER)).decode(),
+        },
+    }
+
+
+def _rfc1123(iso: str) -> str:
+    return format_datetime(datetime.fromisoformat(iso), usegmt=True)
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    body = await json_body(request, on_error=errors.bad_request)
+    if not isinstance(body, dict):
+        raise errors.bad_request("The body must be a JSON object.")
+    return body
