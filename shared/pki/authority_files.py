@@ -15,7 +15,7 @@ from shared.errors import Rejected
 from shared.pki import der, names
 from shared.pki.chains import issued_by
 from shared.pki.issuance import Issuer, IssuerError
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of, digest_for
+from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +113,7 @@ def signing_request(profile: Profile, subject: Subject, key: PrivateKey) -> x509
         .add_extension(profile.basic_constraints(), critical=True)
         .add_extension(profile.key_usage(), critical=True)
     )
-    return builder.sign(key, digest_for(key.public_key()))
+    return builder.sign(key, parameters_of(key).digest)
 
 
 def _check_size(content: bytes, field: str) -> None:

@@ -81,10 +81,14 @@ def pack(
     Raises:
         BundleError: the parts do not belong together, the root is among them, or a key has no password.
     """
-    _check_leaf(certificate, chain, key)
+    encoded = certificate.public_bytes(Encoding.DER)
+    _check_key(certificate, key)
+    # By name only, which takes a microsecond; signatures are the business of the pre-flight check (chains).
+    if chain and der.content(encoded, *_ISSUER) != _name_in_der(chain[0]):
+        raise _not_its_issuer(certificate, chain[0])
     if not friendly_name.isprintable():
         raise BundleError(f"the friendly name {friendly_name!r} has characters that can't be printed")
-    pem = certificate.public_bytes(Encoding.PEM) + _chain_pem(tuple(chain))
+    pem = _pem_block("CERTIFICATE", encoded) + _chain_pem(tuple(chain))
     if key is None:
         return Packed(pem, None)
     encryption = (
@@ -124,11 +128,13 @@ def _secret(password: str | None) -> bytes:
     return password.encode()
 
 
-def _check_leaf(certificate: x509.Certificate, chain: Sequence[x509.Certificate], key: PrivateKey | None) -> None:
-    """Check by name, in a few microseconds; signatures are the business of the pre-flight check (chains)."""
-    _check_key(certificate, key)
-    if chain and certificate.issuer != chain[0].subject:
-        raise _not_its_issuer(certificate, chain[0])
+_ISSUER = 0, 3
+"""Where a certificate of version 3, as all leaves here are, names its issuer (RFC 5280 section 4.1)."""
+
+
+@lru_cache(maxsize=256)
+def _name_in_der(authority: x509.Certificate) -> bytes:
+    return der.content(authority.subject.public_bytes())
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ pkilint and others in the tests.
 from __future__ import annotations
 
 from datetime import UTC
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _base_128(number: int) -> bytes:
     return bytes(reversed(septets))
 
 
+@lru_cache(maxsize=64)  # what is issued in the same second has the same two times
 def time(at: datetime) -> bytes:
     """Encode a time, to the second: UTCTime up to 2049, GeneralizedTime from then on."""
     utc = at.astimezone(UTC)

@@ -25,14 +25,14 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from shared.errors import Rejected
 from shared.pki import der, names
 from shared.pki.profiles import Kind, Profile, ProfileError
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of, sign, signature_algorithm_identifier
+from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of, sign
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.pki.signing_keys import KeyParameters, PrivateKey, PublicKey
 
 BACKDATING = timedelta(minutes=10)
 """notBefore lies this far back, for devices whose clock is late."""
@@ -199,9 +199,9 @@ class Issuer:
         return self.certificate.subject.public_bytes()
 
     @cached_property
-    def signature_identifier(self) -> bytes:
-        """The AlgorithmIdentifier of its signatures, in DER."""
-        return signature_algorithm_identifier(self.signing_key.public_key())
+    def key_parameters(self) -> KeyParameters:
+        """What its key's algorithm stands for."""
+        return parameters_of(self.signing_key)
 
     def extensions(self, profile: Profile, urls: DistributionPoints) -> bytes:
         """Give, in DER, the extensions that are the same in each certificate of a profile: encoded once, and kept."""
@@ -229,9 +229,9 @@ class Prepared:
     """A certificate that was checked and is not signed yet."""
 
     _to_be_signed: bytes
-    _algorithm: bytes
     _issuer: Issuer | None
     _signing_key: PrivateKey
+    _parameters: KeyParameters
     _once: threading.Lock = field(default_factory=threading.Lock)
 
     def redeem(self, issuer: Issuer | None) -> x509.Certificate:
@@ -241,9 +241,9 @@ class Prepared:
         # Taken once and never given back, so that two threads can't both sign.
         if not self._once.acquire(blocking=False):
             raise AlreadyRedeemed("this certificate was signed before; prepare another one")
-        signature = sign(self._signing_key, self._to_be_signed)
+        signature = sign(self._signing_key, self._to_be_signed, self._parameters.digest)
         certificate = x509.load_der_x509_certificate(
-            der.sequence(self._to_be_signed, self._algorithm, der.bit_string(signature))
+            der.sequence(self._to_be_signed, self._parameters.signature_identifier, der.bit_string(signature))
         )
         # Read back by another's hand: what was written is what is meant, down to the last octet.
         if certificate.tbs_certificate_bytes != self._to_be_signed or certificate.version is not x509.Version.v3:
@@ -299,20 +299,20 @@ def prepare(
         _check_issuer(profile, issuer, now)
     not_before, not_after = _life(profile, issuer, now)
     name = subject.to_name().public_bytes()
-    algorithm = issuer.signature_identifier if issuer else signature_algorithm_identifier(public_key)
+    parameters = issuer.key_parameters if issuer else parameters_of(key)
     extensions = issuer.extensions(profile, urls) if issuer else _encoded(_of_profile(profile))
     key_info = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     to_be_signed = der.sequence(  # TBSCertificate, RFC 5280 section 4.1
         _VERSION_3,
         der.integer(serial_number),
-        algorithm,
+        parameters.signature_identifier,
         issuer.name_in_der if issuer else name,
         der.sequence(der.time(not_before), der.time(not_after)),
         name,
         key_info,
         der.explicit(3, der.sequence(extensions, _subject_key_identifier(key_info))),
     )
-    return Prepared(to_be_signed, algorithm, issuer, key)
+    return Prepared(to_be_signed, issuer, key, parameters)
 
 
 def issue(prepared: Prepared, issuer: Issuer | None) -> x509.Certificate:

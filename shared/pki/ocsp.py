@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from shared.pki import der
-from shared.pki.signing_keys import digest_for
+from shared.pki.signing_keys import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,7 +174,7 @@ def answer(
     )
     if request.nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(request.nonce), critical=False)
-    response = builder.sign(responder.key, digest_for(responder.key.public_key()))
+    response = builder.sign(responder.key, parameters_of(responder.key).digest)
     return response.public_bytes(Encoding.DER)
 
 

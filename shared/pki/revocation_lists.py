@@ -14,7 +14,7 @@ from cryptography import x509
 
 from shared.pki import der, names
 from shared.pki.issuance import IssuerError
-from shared.pki.signing_keys import sign, signature_algorithm_identifier
+from shared.pki.signing_keys import sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -122,12 +122,12 @@ def build_crl(
         RevocationError: the number or the times are not as RFC 5280 wants them.
     """
     _check_list(issuer, crl_number, now, next_update)
-    algorithm = signature_algorithm_identifier(issuer.signing_key.public_key())
+    algorithm = issuer.key_parameters.signature_identifier
     listed = b"".join(entries)
     to_be_signed = der.sequence(
         _VERSION_2,
         algorithm,
-        issuer.certificate.subject.public_bytes(),
+        issuer.name_in_der,
         der.time(now),
         der.time(next_update),
         # An empty list of entries is left out (RFC 5280 section 5.1.2.6).
@@ -135,7 +135,8 @@ def build_crl(
         der.explicit(0, _extensions(issuer, crl_number)),
     )
     del listed  # a million entries are 53 MB
-    return der.sequence(to_be_signed, algorithm, der.bit_string(sign(issuer.signing_key, to_be_signed)))
+    signature = sign(issuer.signing_key, to_be_signed, issuer.key_parameters.digest)
+    return der.sequence(to_be_signed, algorithm, der.bit_string(signature))
 
 
 def _check_list(issuer: Issuer, number: int, now: datetime, next_update: datetime) -> None:

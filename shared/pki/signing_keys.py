@@ -134,22 +134,27 @@ def describe(public_key: object) -> str:
     return type(public_key).__name__.lstrip("_").removesuffix("PublicKey")
 
 
-def signature_algorithm_identifier(public_key: PublicKey) -> bytes:
-    """Give the AlgorithmIdentifier, in DER, of what :func:`sign` makes with a key."""
-    return PARAMETERS[algorithm_of(public_key)].signature_identifier
+def parameters_of(key: PrivateKey | PublicKey) -> KeyParameters:
+    """Give what a key's algorithm stands for.
+
+    Raises:
+        UnsupportedKey: it is none of ours.
+    """
+    if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        key = key.public_key()
+    return PARAMETERS[algorithm_of(key)]
 
 
-def digest_for(public_key: PublicKey) -> hashes.SHA256 | hashes.SHA384:
-    """Give the hash that signatures of a key use."""
-    return PARAMETERS[algorithm_of(public_key)].digest
-
-
-def sign(key: PrivateKey, content: bytes) -> bytes:
-    """Sign what a certificate or a revocation list says, with the hash that belongs to the key.
+def sign(key: PrivateKey, content: bytes, digest: hashes.SHA256 | hashes.SHA384) -> bytes:
+    """Sign what a certificate or a revocation list says.
 
     With a key in a vault this waits for the network: call it in a thread.
+
+    Args:
+        key: of the CA.
+        content: to be signed.
+        digest: the hash that belongs to the key, by its :func:`parameters_of`.
     """
-    digest = digest_for(key.public_key())
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(content, ec.ECDSA(digest))
     return key.sign(content, PKCS1v15(), digest)
