@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import logging
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -52,10 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _take_all_descriptors() -> None:
+    """A thousand devices need a thousand descriptors, which is the usual soft limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def _run(configuration: Configuration) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    _take_all_descriptors()
     emulator = Emulator(configuration)
     await emulator.start()
     gc.freeze()  # what start-up made stays; collections then look at requests only

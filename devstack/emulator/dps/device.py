@@ -59,10 +59,13 @@ class RegistrationSession:
         self._api = api
         self._connection = connection
         self._registration_id = registration_id
+        self._qos = 0
 
     async def subscribed(self, filters: Sequence[tuple[str, int]]) -> list[int]:
-        """Grant the answers' topic, and no other."""
-        return [min(qos, 1) if topic.startswith(_RESPONSES) else SUBSCRIPTION_REFUSED for topic, qos in filters]
+        """Grant the answers' topic, and no other; answers come with the QoS that was granted (MQTT 3.1.1, 3.8.4)."""
+        granted = [min(qos, 1) if topic.startswith(_RESPONSES) else SUBSCRIPTION_REFUSED for topic, qos in filters]
+        self._qos = max((qos for qos in granted if qos != SUBSCRIPTION_REFUSED), default=self._qos)
+        return granted
 
     async def settled(self) -> None:
         """Nothing waits for a device that registers."""
@@ -118,7 +121,7 @@ class RegistrationSession:
         topic = f"{_RESPONSES}{answer.status}/?$rid={request_id}"
         if answer.retry_after is not None:
             topic += f"&retry-after={answer.retry_after}"
-        await self._connection.publish(topic, json.dumps(answer.body).encode(), qos=1)
+        await self._connection.publish(topic, json.dumps(answer.body).encode(), qos=self._qos)
 
     async def closed(self, will: Will | None) -> None:
         """Nothing is left behind: the record is in the store."""

@@ -124,10 +124,14 @@ class MqttDevice:
 
     Attributes:
         answers: what DPS sent: topic and payload.
+        qualities: the QoS of each answer.
     """
 
-    def __init__(self, emulator: RunningEmulator, registration_id: str, files: tuple[str, str]) -> None:
+    def __init__(
+        self, emulator: RunningEmulator, registration_id: str, files: tuple[str, str], *, qos: int = 1
+    ) -> None:
         self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        self.qualities: list[int] = []
         self._ready: queue.Queue[int] = queue.Queue()
         self._client = mqtt.Client(client_id=registration_id, protocol=mqtt.MQTTv311, reconnect_on_failure=False)
         scope = emulator.endpoints["idScope"]
@@ -135,10 +139,14 @@ class MqttDevice:
         context = ssl.create_default_context(cafile=emulator.ca_file)
         context.load_cert_chain(*files)
         self._client.tls_set_context(context)
-        self._client.on_connect = lambda *_: self._client.subscribe("$dps/registrations/res/#", qos=1)
+        self._client.on_connect = lambda *_: self._client.subscribe("$dps/registrations/res/#", qos=qos)
         self._client.on_subscribe = lambda *_: self._ready.put(0)
-        self._client.on_message = lambda _client, _data, message: self.answers.put((message.topic, message.payload))
+        self._client.on_message = self._received
         self._host = emulator.endpoints["dpsDeviceHost"]
+
+    def _received(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        self.qualities.append(message.qos)
+        self.answers.put((message.topic, message.payload))
 
     def ask(self, topic: str, body: bytes = b"") -> tuple[str, bytes]:
         """Publish below ``$dps/registrations/``, and give the answer."""

@@ -214,6 +214,17 @@ def test_a_registration_takes_as_long_over_mqtt(
         assert json.loads(body)["registrationState"]["deviceId"] == device_id
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_answers_come_with_the_qos_that_was_granted(
+    emulator: RunningEmulator, device_id: str, tmp_path: Path, qos: int
+) -> None:
+    """A client that subscribes at most once is not sent what it would have to acknowledge."""
+    files = make(device_id, ROOT).files(tmp_path)
+    with MqttDevice(emulator, device_id, files, qos=qos).connected() as client:
+        client.ask("GET/iotdps-get-operationstatus/?$rid=1&operationId=none")
+    assert client.qualities == [qos]
+
+
 def test_an_operation_outlives_a_restart(tmp_path: Path, device_id: str) -> None:
     """What was accepted before a restart is found after it, by the same operation id."""
     with emulator_in_thread(tmp_path) as running:
