@@ -184,29 +184,28 @@ class World:
 
     def dps_says_verified(self, name: str) -> bool:
         """Ask DPS, not the app, whether a CA certificate is verified."""
-        _, _, subscription, _, group, *_, service = self._endpoints.dps_resource_id.split("/")
-        client = IotDpsClient(
-            self._credential,
-            subscription,
-            base_url=self._endpoints.arm_url,
-            credential_scopes=["https://management.azure.com/.default"],
-        )
-        with client:
+        with self._managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
             properties = client.dps_certificate.get(name, group, service).properties
         return bool(properties and properties.is_verified)
 
     def hub_says_verified(self, name: str) -> bool:
         """Ask the first hub, not the app, whether a CA certificate is verified."""
-        _, _, subscription, _, group, *_, hub = self._endpoints.iot_hubs[0]["resourceId"].split("/")
-        client = IotHubClient(
+        with self._managed(IotHubClient, self._endpoints.iot_hubs[0]["resourceId"]) as (client, group, hub):
+            properties = client.certificates.get(group, hub, name).properties
+        return bool(properties and properties.is_verified)
+
+    @contextmanager
+    def _managed[C](self, kind: Callable[..., C], resource_id: str) -> Iterator[tuple[C, str, str]]:
+        """Give a client of a resource's management API, and the resource's group and name."""
+        _, _, subscription, _, group, *_, name = resource_id.split("/")
+        client: Any = kind(
             self._credential,
             subscription,
             base_url=self._endpoints.arm_url,
             credential_scopes=["https://management.azure.com/.default"],
         )
         with client:
-            properties = client.certificates.get(group, hub, name).properties
-        return bool(properties and properties.is_verified)
+            yield client, group, name
 
     @property
     def hub_name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -22,6 +22,16 @@ class UploadedAuthority:
     verified: bool
     etag: str
     thumbprint: str
+
+
+def uploaded(answer: Any) -> UploadedAuthority:
+    """Read a CA certificate out of either service's answer: the two packages describe it alike."""
+    properties = answer.properties
+    return UploadedAuthority(
+        verified=bool(properties and properties.is_verified),
+        etag=answer.etag or "",
+        thumbprint=(properties.thumbprint or "").upper() if properties else "",
+    )
 
 
 class CaCertificates(Protocol):

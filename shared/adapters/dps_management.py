@@ -15,7 +15,7 @@ from azure.mgmt.iothubprovisioningservices.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.ca_certificates import UploadedAuthority
+from shared.adapters.ca_certificates import UploadedAuthority, uploaded
 from shared.adapters.sdk_errors import translated
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ProvisioningServiceAuthorities:
     async def get(self, name: str) -> UploadedAuthority | None:
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""
         try:
-            return _uploaded(
+            return uploaded(
                 await self._client.dps_certificate.get(name, self._resource.resource_group, self._resource.name)
             )
         except ResourceNotFoundError:
@@ -88,7 +88,7 @@ class ProvisioningServiceAuthorities:
             properties=CertificateProperties(certificate=certificate.public_bytes(Encoding.PEM), is_verified=False)
         )
         with translated(f"CA certificate {name!r} of the DPS"):
-            return _uploaded(
+            return uploaded(
                 await self._client.dps_certificate.create_or_update(
                     self._resource.resource_group, self._resource.name, name, body
                 )
@@ -117,7 +117,7 @@ class ProvisioningServiceAuthorities:
         """Prove possession with a certificate whose CN is the code, signed by the CA."""
         request = VerificationCodeRequest(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
         with translated(f"proof of possession for CA certificate {name!r} of the DPS"):
-            return _uploaded(
+            return uploaded(
                 await self._client.dps_certificate.verify_certificate(
                     name,
                     self._resource.resource_group,
@@ -131,12 +131,3 @@ class ProvisioningServiceAuthorities:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
-
-
-def _uploaded(answer: CertificateResponse) -> UploadedAuthority:
-    properties = answer.properties
-    return UploadedAuthority(
-        verified=bool(properties and properties.is_verified),
-        etag=answer.etag or "",
-        thumbprint=(properties.thumbprint or "").upper() if properties else "",
-    )

@@ -17,7 +17,7 @@ from azure.mgmt.iothub.v2023_06_30.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.ca_certificates import UploadedAuthority
+from shared.adapters.ca_certificates import UploadedAuthority, uploaded
 from shared.adapters.sdk_errors import translated
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class IotHubAuthorities:
     async def get(self, name: str) -> UploadedAuthority | None:
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""
         try:
-            return _uploaded(await self._client.certificates.get(self._group, self._hub, name))
+            return uploaded(await self._client.certificates.get(self._group, self._hub, name))
         except ResourceNotFoundError:
             return None
 
@@ -56,7 +56,7 @@ class IotHubAuthorities:
         text = certificate.public_bytes(Encoding.PEM).decode("ascii")
         body = CertificateDescription(properties=CertificateProperties(certificate=text, is_verified=False))
         with translated(f"CA certificate {name!r} of {self.holder}"):
-            return _uploaded(await self._client.certificates.create_or_update(self._group, self._hub, name, body))
+            return uploaded(await self._client.certificates.create_or_update(self._group, self._hub, name, body))
 
     async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
         """Ask for a code that the CA has to put into the CN of a certificate.
@@ -76,17 +76,8 @@ class IotHubAuthorities:
         """Prove possession with a certificate whose CN is the code, signed by the CA."""
         body = CertificateVerificationDescription(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
         with translated(f"proof of possession for CA certificate {name!r} of {self.holder}"):
-            return _uploaded(await self._client.certificates.verify(self._group, self._hub, name, etag, body))
+            return uploaded(await self._client.certificates.verify(self._group, self._hub, name, etag, body))
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
-
-
-def _uploaded(answer: CertificateDescription) -> UploadedAuthority:
-    properties = answer.properties
-    return UploadedAuthority(
-        verified=bool(properties and properties.is_verified),
-        etag=answer.etag or "",
-        thumbprint=(properties.thumbprint or "").upper() if properties else "",
-    )
