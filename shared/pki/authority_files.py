@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, p
 
 from shared.errors import Rejected
 from shared.pki import der, names
-from shared.pki.chains import issued_by
+from shared.pki.certificates import issued_by
 from shared.pki.issuance import Issuer, IssuerError
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of
 

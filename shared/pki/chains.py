@@ -7,15 +7,15 @@ certificate attestation" and "How to troubleshoot DPS"; RFC 5280 section 6 for t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.pki import names
+from shared.pki.certificates import find_extension, issued_by
 from shared.pki.name_constraints import forbidden_names
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of
 from shared.registration_ids import same_registration_id
@@ -153,17 +153,17 @@ def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Fin
             "common-name",
             f"the leaf's CN is {name!r} and the registration id {registration_id!r}; they must be the same",
         )
-    constraints = _find(leaf, x509.BasicConstraints)
+    constraints = find_extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         yield Finding("leaf-is-ca", f"the first certificate, {name!r}, is a CA; the device's own comes first")
     elif issued_by(leaf, leaf):
         yield Finding(
             "self-signed-leaf", f"{name!r} is signed by itself; a group's device has a certificate of the group's CA"
         )
-    usage = _find(leaf, x509.KeyUsage)
+    usage = find_extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
         yield Finding("key-usage", "the leaf's key usage lacks digitalSignature, which a TLS client needs")
-    purposes = _find(leaf, x509.ExtendedKeyUsage)
+    purposes = find_extension(leaf, x509.ExtendedKeyUsage)
     if purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
         yield Finding("extended-key-usage", "the leaf's extended key usage lacks clientAuth")
 
@@ -241,7 +241,10 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
 
 
 def _identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
-    wanted, present = _find(lower, x509.AuthorityKeyIdentifier), _find(upper, x509.SubjectKeyIdentifier)
+    wanted, present = (
+        find_extension(lower, x509.AuthorityKeyIdentifier),
+        find_extension(upper, x509.SubjectKeyIdentifier),
+    )
     if wanted is None or wanted.key_identifier is None or present is None:
         return True
     return wanted.key_identifier == present.digest
@@ -251,17 +254,17 @@ def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     below = 0
     for authority in chain[1:]:
         name = _name(authority)
-        constraints = _find(authority, x509.BasicConstraints)
+        constraints = find_extension(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
             yield Finding("not-a-ca", f"{name!r} stands above another certificate and is no CA")
         elif constraints.path_length is not None and below > constraints.path_length:
             yield Finding(
                 "path-length", f"{name!r} allows {constraints.path_length} CAs below it, and {below} are there"
             )
-        usage = _find(authority, x509.KeyUsage)
+        usage = find_extension(authority, x509.KeyUsage)
         if usage is not None and not usage.key_cert_sign:
             yield Finding("key-usage", f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
-        purposes = _find(authority, x509.ExtendedKeyUsage)
+        purposes = find_extension(authority, x509.ExtendedKeyUsage)
         if purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
             # TLS stacks read a CA's extended key usage as a limit to what is below it.
             yield Finding("extended-key-usage", f"the extended key usage of {name!r} lacks clientAuth")
@@ -271,7 +274,7 @@ def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
 
 def _constraint_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     for position, authority in enumerate(chain):
-        constraints = _find(authority, x509.NameConstraints)
+        constraints = find_extension(authority, x509.NameConstraints)
         for level, lower in enumerate(chain[:position]):
             # A CA that signs its own new key is exempt, a leaf is not (RFC 5280 section 6.1.3 b).
             if constraints is None or (level and lower.issuer == lower.subject):
@@ -311,26 +314,3 @@ def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Cert
         f"the enrollment group's signing certificate is {wanted}, and the chain's CAs are {present}: the group holds "
         "another CA certificate, perhaps another one of the same name",
     )
-
-
-def issued_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
-    """Tell whether one certificate is signed by another, by name and by signature."""
-    # The names say no at once, and a signature takes as long to verify as a certificate to make.
-    return lower.issuer == upper.subject and _is_signed_by(lower, upper)
-
-
-@lru_cache(maxsize=1024)
-def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
-    """Verify a signature; the links between CAs are the same for all their devices, so they are remembered."""
-    try:
-        lower.verify_directly_issued_by(upper)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _find[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None

@@ -18,12 +18,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
 from shared.pki import der, names
+from shared.pki.certificates import find_extension, issued_by
 from shared.pki.profiles import Kind, Profile, ProfileError
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of, sign
 from shared.registration_ids import canonical_registration_id
@@ -146,13 +147,13 @@ class Issuer:
 
     def _check_links(self) -> None:
         for lower, upper in pairwise(self.chain):
-            if not _is_signed_by(lower, upper):
+            if not issued_by(lower, upper):
                 raise IssuerError(
                     f"the chain of {self.quoted_name} has a gap: {names.quoted(lower.subject)} is not signed by "
                     f"{names.quoted(upper.subject)}"
                 )
         top = self.chain[-1]
-        if not _is_signed_by(top, top):
+        if not issued_by(top, top):
             raise IssuerError(
                 f"the chain of {self.quoted_name} ends at {names.quoted(top.subject)}, which is no root; it must go "
                 "up to and include the root"
@@ -380,7 +381,7 @@ def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
         raise Rejected.because(
             f"{issuer.quoted_name} can't sign before {issuer.begins:%Y-%m-%d %H:%M} UTC, when it becomes valid"
         )
-    purposes = _find(issuer.certificate, x509.ExtendedKeyUsage)
+    purposes = find_extension(issuer.certificate, x509.ExtendedKeyUsage)
     if profile.client_authentication and purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
         raise Rejected.because(
             f"{issuer.quoted_name} can't sign certificates for TLS clients: its extended key usage lacks clientAuth",
@@ -480,23 +481,8 @@ def _subject_key_identifier(key_info: bytes) -> bytes:
     return _KEY_IDENTIFIER + hashlib.sha1(bits, usedforsecurity=False).digest()
 
 
-def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
-    try:
-        lower.verify_directly_issued_by(upper)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _find[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E | None:
-    try:
-        return certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return None
-
-
 def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E:
-    found = _find(certificate, kind)
+    found = find_extension(certificate, kind)
     if found is None:
         raise IssuerError(f"the certificate of {names.quoted(certificate.subject)} has no {kind.__name__} extension")
     return found

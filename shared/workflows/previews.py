@@ -16,7 +16,8 @@ from cryptography import x509
 from shared.errors import Rejected
 from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
-from shared.pki.chains import Finding, check_chain, issued_by
+from shared.pki.certificates import issued_by
+from shared.pki.chains import Finding, check_chain
 from shared.workflows.dps_entries import certificate_of, held_certificates, read_entry, references
 
 if TYPE_CHECKING:
