@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ DECISION_HOLDS = timedelta(seconds=30)
 """So long after a group's issuing CA was looked up it is used for signing."""
 
 _JSON = "application/json"
+_HAND_OUT = "handOut"
+"""Metadata of a bundle's blob: which hand-out took the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,10 +364,24 @@ class DeviceCertificates:
         content = bundle.pfx if wanted == "pfx" else bundle.pem
         if content is None:
             raise RuntimeError(f"bundle {name!r} has no {wanted}")
-        emptied = StoredBlob(bundle.without_key().to_bytes(), stored.metadata, stored.etag)
-        if not await self.blobs.replace(BUNDLES, name, emptied, content_type=_JSON):
-            raise Gone.because("the bundle is being handed out to another caller at this moment")
+        await self._empty(name, stored)
         return bundle, content
+
+    async def _empty(self, name: str, stored: StoredBlob) -> None:
+        """Delete a bundle's key for good, for this hand-out and no other.
+
+        Raises:
+            Gone: another hand-out was first.
+        """
+        hand_out = {_HAND_OUT: uuid.uuid4().hex}
+        emptied = Bundle.from_bytes(stored.content).without_key().to_bytes()
+        blob = StoredBlob(emptied, {**stored.metadata, **hand_out}, stored.etag)
+        if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
+            return
+        # The answer may have got lost, and the SDK have tried again: then it is our own write that it met.
+        present = await self._stored(name)
+        if present.metadata.get(_HAND_OUT) != hand_out[_HAND_OUT]:
+            raise Gone.because("the bundle is being handed out to another caller at this moment")
 
     async def _stored(self, name: str) -> StoredBlob:
         stored = await self.blobs.get(BUNDLES, name)

@@ -85,7 +85,7 @@ def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
 
 @dataclass
 class FakeBlobs:
-    """Blobs in memory; ``lose_answer`` makes a create succeed and look as if the blob had been there."""
+    """Blobs in memory; with ``lose_answer`` a write succeeds and looks as if another one had been there before it."""
 
     blobs: dict[str, StoredBlob] = field(default_factory=dict)
     lose_answer: bool = False
@@ -108,7 +108,7 @@ class FakeBlobs:
         if self.blobs[name].etag != blob.etag:
             return False
         self.blobs[name] = StoredBlob(blob.content, blob.metadata, blob.etag + "+")
-        return True
+        return not self.lose_answer
 
     async def names(self, container: str, prefix: str) -> list[str]:
         del container

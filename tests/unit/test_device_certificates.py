@@ -24,6 +24,8 @@ from tests.unit.pki.test_requests import request as signing_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.adapters.storage import StoredBlob
+
 
 @dataclass
 class FakeSecrets:
@@ -46,6 +48,17 @@ class FakeAuthorities:
 
     def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
         return DistributionPoints()
+
+
+@dataclass
+class ReadBefore(FakeBlobs):
+    """Blobs that were read before somebody else changed them; later reads see that."""
+
+    before: StoredBlob | None = None
+
+    async def get(self, container: str, name: str) -> StoredBlob | None:
+        read, self.before = self.before, None
+        return read or await super().get(container, name)
 
 
 @dataclass
@@ -149,6 +162,28 @@ async def test_a_bundle_is_handed_out_once_and_its_key_is_gone() -> None:
     assert b'"pfx": null' in left
     with pytest.raises(Gone, match="renew the device to get a new key"):
         await scene.subject.hand_out(wanted().bundle, wanted="pfx")
+
+
+async def test_a_bundle_whose_emptying_was_answered_into_the_void_is_handed_out_all_the_same() -> None:
+    """When the key was deleted and the answer got lost, the caller still gets it, for nobody else ever could."""
+    scene = Scene()
+    await scene.subject.issue(wanted(), resumed=False)
+    scene.blobs.lose_answer = True
+    _, content = await scene.subject.hand_out(wanted().bundle, wanted="pem")
+    assert b"ENCRYPTED PRIVATE KEY" in content
+    with pytest.raises(Gone, match="was handed out before"):
+        await scene.subject.hand_out(wanted().bundle, wanted="pem")
+
+
+async def test_of_two_hand_outs_at_once_one_gets_the_key() -> None:
+    """Both have read the bundle, and the one that empties it second goes away without the key."""
+    scene = Scene()
+    await scene.subject.issue(wanted(), resumed=False)
+    before = scene.blobs.blobs[wanted().bundle]
+    await scene.subject.hand_out(wanted().bundle, wanted="pem")
+    scene.blobs = ReadBefore(scene.blobs.blobs, before=before)
+    with pytest.raises(Gone, match="is being handed out to another caller"):
+        await scene.subject.hand_out(wanted().bundle, wanted="pem")
 
 
 async def test_the_bundle_of_a_device_with_its_own_key_can_be_had_again() -> None:
