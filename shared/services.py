@@ -79,7 +79,12 @@ class Clients:
             queues=Queues(settings.queue_service_url, identity.asynchronous),
             tables=Tables(settings.table_service_url, identity.asynchronous),
             blobs=Blobs(settings.blob_service_url, identity.asynchronous),
-            keys=VaultKeys(settings.key_vault_url, identity.synchronous, verify_challenge=verify),
+            keys=VaultKeys(
+                settings.key_vault_url,
+                identity.synchronous,
+                verify_challenge=verify,
+                in_hsm=settings.ca_keys_in_hsm,
+            ),
             secrets=VaultSecrets(settings.key_vault_url, identity.asynchronous, verify_challenge=verify),
             provisioning=ProvisioningService(settings.dps_service_url, identity.asynchronous),
             dps_authorities=ProvisioningServiceAuthorities(
@@ -245,6 +250,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
                 "tables": clients.tables.check,
                 "blobs": clients.blobs.check,
                 "keyVault": clients.keys.check,
+                "certificateAuthorities": authorities.check,
                 "provisioningService": clients.provisioning.check,
                 **{f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls},
             }

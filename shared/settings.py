@@ -54,6 +54,7 @@ class Settings:
         key_vault_url: URL of the vault that holds CA keys and bundle passwords.
         key_vault_verify_challenge: whether the vault's authentication challenge must name a domain that the vault's
             host belongs to (azure-keyvault: ``verify_challenge_resource``). Off for a vault under a name of one's own.
+        ca_keys_in_hsm: whether the vault makes the keys of CAs in its HSMs, which takes the Premium tier.
         dps_service_url: URL of the DPS service API.
         dps_device_host: host that devices register at.
         dps_id_scope: id scope of the DPS.
@@ -82,6 +83,7 @@ class Settings:
     managed_identity_client_id: str | None
     key_vault_url: str
     key_vault_verify_challenge: bool
+    ca_keys_in_hsm: bool
     dps_service_url: str
     dps_device_host: str
     dps_id_scope: str
@@ -118,6 +120,7 @@ class Settings:
             managed_identity_client_id=reader.optional(f"{STORAGE_CONNECTION}__clientId"),
             key_vault_url=reader.url("KEY_VAULT_URL"),
             key_vault_verify_challenge=reader.flag("KEY_VAULT_VERIFY_CHALLENGE", default=True),
+            ca_keys_in_hsm=reader.flag("CA_KEYS_IN_HSM", default=False),
             dps_service_url=reader.url("DPS_SERVICE_URL"),
             dps_device_host=reader.optional("DPS_DEVICE_HOST") or "global.azure-devices-provisioning.net",
             dps_id_scope=reader.required("DPS_ID_SCOPE"),

@@ -10,11 +10,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.keyvault.keys import JsonWebKey, KeyClient, KeyVaultKey
+from azure.keyvault.keys import JsonWebKey, KeyClient, KeyVaultKey, KeyVaultKeyIdentifier
 from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, SignatureAlgorithm
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.errors import Conflict
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -40,11 +41,18 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 class VaultKeys:
     """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
 
+    Args:
+        url: of the vault.
+        credential: the app's identity.
+        verify_challenge: whether the vault's challenge must name a resource of its own domain.
+        in_hsm: whether keys are made in an HSM, which takes a vault of the Premium tier.
+
     Attributes:
         threads: for calls that sign.
     """
 
-    def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool) -> None:
+    def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool, in_hsm: bool = False) -> None:
+        self._in_hsm = in_hsm
         self._credential = credential
         self._verify_challenge = verify_challenge
         self._client = KeyClient(
@@ -69,9 +77,25 @@ class VaultKeys:
 
     def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
         try:
-            return self._client.get_key(name)
+            present = self._client.get_key(name)
         except ResourceNotFoundError:
             return self._create(name, algorithm)
+        if (found := _algorithm(present)) != algorithm:
+            raise Conflict.because(
+                f"the vault has a key {name!r} already, and it is {found} and not {algorithm}; take another name, or "
+                f"order {found}",
+                field="keyAlgorithm",
+            )
+        return present
+
+    async def public_key(self, key_id: str) -> PublicKey:
+        """Give the public half of a version of a key.
+
+        Raises:
+            ResourceNotFoundError: the vault does not have it.
+        """
+        named = KeyVaultKeyIdentifier(key_id)
+        return _public_key(await self.threads.run(self._client.get_key, named.name, named.version))
 
     async def import_key(self, name: str, key: PrivateKey) -> str:
         """Put a key that was made elsewhere into the vault, unless it is the newest version there.
@@ -88,7 +112,7 @@ class VaultKeys:
             present = None
         if present is not None and _public_key(present) == key.public_key():
             return present
-        return self._client.import_key(name, _json_web_key(key))
+        return self._client.import_key(name, _json_web_key(key), hardware_protected=self._in_hsm)
 
     async def wrapping_key(self, name: str) -> str:
         """Find the newest version of the key that wraps others, or make it: RSA of 3072 bits, about AES-128.
@@ -102,7 +126,9 @@ class VaultKeys:
         try:
             return self._client.get_key(name)
         except ResourceNotFoundError:
-            return self._client.create_rsa_key(name, size=3072, key_operations=["wrapKey", "unwrapKey"])
+            return self._client.create_rsa_key(
+                name, size=3072, key_operations=["wrapKey", "unwrapKey"], hardware_protected=self._in_hsm
+            )
 
     def wrap(self, key_id: str, content: bytes) -> bytes:
         """Have the vault encrypt a key (RSA-OAEP-256)."""
@@ -113,10 +139,10 @@ class VaultKeys:
         return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
-        operations = ["sign", "verify"]
+        common: dict[str, Any] = {"key_operations": ["sign", "verify"], "hardware_protected": self._in_hsm}
         if algorithm in CURVES:
-            return self._client.create_ec_key(name, curve=CURVES[algorithm][0], key_operations=operations)
-        return self._client.create_rsa_key(name, size=RSA_SIZES[algorithm], key_operations=operations)
+            return self._client.create_ec_key(name, curve=CURVES[algorithm][0], **common)
+        return self._client.create_rsa_key(name, size=RSA_SIZES[algorithm], **common)
 
     def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
         """Sign a digest inside the vault.
@@ -153,6 +179,14 @@ class VaultKeys:
         for client in (self._client, *self._signers.values()):
             await self.threads.run(client.close)
         self.threads.close()
+
+
+def _algorithm(key: KeyVaultKey) -> str:
+    """Name a key's algorithm as ours are named; by what the vault says of it where it is none of ours."""
+    jwk: Any = key.key
+    if jwk.crv is not None:
+        return next((name for name, (curve, _) in CURVES.items() if curve == jwk.crv), f"EC {jwk.crv}")
+    return f"RSA-{8 * len(jwk.n)}"
 
 
 def _public_key(key: KeyVaultKey) -> PublicKey:

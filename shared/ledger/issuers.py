@@ -82,23 +82,28 @@ class IssuerRecord(Record):
 
 
 class Issuers:
-    """The issuers' table."""
+    """The issuers' table. Two names that differ by case alone can't both be there: they name the same vault key."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def get(self, name: str) -> Versioned[IssuerRecord] | None:
-        """Find a CA by its name."""
-        row = await self._table.get(_PARTITION, name)
+        """Find a CA by its name, as it was given when it was made."""
+        known = await self.holder(name)
+        return known if known and known.record.name == name else None
+
+    async def holder(self, name: str) -> Versioned[IssuerRecord] | None:
+        """Find the CA that has taken a name, in upper or lower case."""
+        row = await self._table.get(_PARTITION, name.lower())
         return Versioned(IssuerRecord.from_columns(row.values), row.etag) if row else None
 
     async def insert(self, record: IssuerRecord) -> Versioned[IssuerRecord] | None:
         """Record a CA; ``None`` if the name is taken."""
-        return versioned(record, await self._table.insert(keyed(_PARTITION, record.name, record)))
+        return versioned(record, await self._table.insert(keyed(_PARTITION, record.name.lower(), record)))
 
     async def replace(self, known: Versioned[IssuerRecord], record: IssuerRecord) -> Versioned[IssuerRecord] | None:
         """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(record, await self._table.replace(keyed(_PARTITION, record.name, record), known.etag))
+        return versioned(record, await self._table.replace(keyed(_PARTITION, record.name.lower(), record), known.etag))
 
     async def list(self) -> AsyncIterator[IssuerRecord]:
         """List all CAs by name."""

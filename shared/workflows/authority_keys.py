@@ -74,18 +74,18 @@ class AuthorityKeys:
         place = {"custody": KeyCustody.WRAPPED, "key_id": None, "wrapped_key": wrapped.to_text()}
         return AuthorityKey(key, place)
 
-    async def open(self, record: IssuerRecord, public_key: PublicKey) -> PrivateKey:
-        """Give the key of a recorded CA.
-
-        Args:
-            record: of the CA.
-            public_key: of its certificate, or of its signing request.
+    async def open(self, record: IssuerRecord) -> PrivateKey:
+        """Give the key of a recorded CA. Its public half comes from where the key is, to be held against certificates.
 
         Raises:
             WrappedKeyError: the ledger's entry was changed.
+            RuntimeError: the record names no key.
         """
+        if record.key_id is not None:
+            public_key = await self.vault.public_key(record.key_id)
+            return self._in_vault(record.key_id, public_key).signing_key
         if record.wrapped_key is None:
-            return remote_key(public_key, partial(self.vault.sign_digest, record.key_id or ""))
+            raise RuntimeError(f"the record of CA {record.name!r} names no key")
         wrapped = WrappedKey.from_text(record.wrapped_key)
         unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
         return await self.vault.threads.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)

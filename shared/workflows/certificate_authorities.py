@@ -6,6 +6,7 @@ guarded by its row's ETag and finds what an interrupted one left.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from shared.pki.authority_files import answered_authority, signing_request
 from shared.pki.issuance import DistributionPoints, Issuer, Subject, check_fit, issue, new_serial_number, prepare
 from shared.pki.profiles import issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import algorithm_of
+from shared.workflows.authority_keys import WRAPPING_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -161,8 +163,19 @@ class CertificateAuthorities:
 
     async def _claim(self, record: IssuerRecord) -> None:
         """Take a CA's name, or find that it was taken for the same CA."""
+        if record.name.lower() == WRAPPING_KEY:
+            raise Conflict.because(
+                f"{record.name!r} names the vault's key that wraps others; take another", field="name"
+            )
         if await self.issuers.insert(record):
             return
+        holder = await self.issuers.holder(record.name)
+        if holder and holder.record.name != record.name:
+            raise Conflict.because(
+                f"there is a CA {holder.record.name!r}, and in the names of vault keys case makes no difference; take "
+                "another name",
+                field="name",
+            )
         present = (await self._known(record.name)).record
         if present.fingerprint != record.fingerprint:
             raise Conflict.because(
@@ -251,8 +264,7 @@ class CertificateAuthorities:
             raise Conflict.because(
                 f"{name!r} needs no certificate from elsewhere: it was not made with externallySigned"
             )
-        request = x509.load_pem_x509_csr(known.record.signing_request.encode())
-        key = await self.keys.open(known.record, request.public_key())  # type: ignore[arg-type]  # made by us
+        key = await self.keys.open(known.record)
         issuer = answered_authority(certificates, key)
         if names.common_name(issuer.certificate.subject) != name:
             raise Rejected.because(
@@ -465,12 +477,24 @@ class CertificateAuthorities:
         if record.certificate is None:
             raise Deferred(f"the certificate authority {name!r} is being made", retry_after=_BEING_MADE)
         certificate = x509.load_pem_x509_certificate(record.certificate.encode())
-        key = await self.keys.open(record, certificate.public_key())  # type: ignore[arg-type]  # checked by Issuer
+        key = await self.keys.open(record)
         parent = await self.loaded(record.parent) if record.parent else None
         above = parent.issuer.chain if parent else _certificates(record.certificates_above)
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
         self._loaded[name] = LoadedAuthority(name, issuer, parent.anchor if parent else certificate)
         return self._loaded[name]
+
+    async def check(self) -> None:
+        """Load every CA that is in use, so that one that can't sign is known before it is needed.
+
+        Raises:
+            ExceptionGroup: some can't be loaded: the key is gone or does not match, or the chain may not sign.
+        """
+        known = [record.name async for record in self.issuers.list() if record.certificate is not None]
+        outcomes = await asyncio.gather(*map(self.loaded, known), return_exceptions=True)
+        failed = [(name, error) for name, error in zip(known, outcomes, strict=True) if isinstance(error, Exception)]
+        if failed:
+            raise ExceptionGroup("; ".join(f"{name}: {error}" for name, error in failed), [each for _, each in failed])
 
     async def signing[**P, T](self, issuer: Issuer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what signs with a CA's key, where it holds up nothing."""

@@ -74,7 +74,7 @@ def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
     """Readiness names each dependency."""
     assert world.anonymous("health/live") == b'{"status": "ok"}'
     hub = f"iotHub {world.hub_name}"
-    names = ("queues", "tables", "blobs", "keyVault", "provisioningService", hub)
+    names = ("queues", "tables", "blobs", "keyVault", "certificateAuthorities", "provisioningService", hub)
     assert world.get("health/ready") == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
 
 

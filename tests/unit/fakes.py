@@ -12,10 +12,15 @@ from cryptography.hazmat.primitives import hashes
 
 from shared.adapters.storage import StoredBlob
 from shared.errors import Conflict, PreconditionFailed
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.threads import ThreadPool
+from tests.unit.pki.hierarchy import vault_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
+
+    from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,37 @@ class FakeQueues:
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
         self.sent.append((queue, json.loads(text), delay))
         self.step()
+
+
+@dataclass
+class FakeVault:
+    """A vault in memory; it wraps by adding a word, and names keys without regard to case."""
+
+    keys: dict[str, PrivateKey] = field(default_factory=dict)
+    threads: ThreadPool = field(default_factory=lambda: ThreadPool("vault", 1))
+
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+        key = self.keys.setdefault(name.lower(), generate_key(KeyAlgorithm(algorithm)))
+        return name, key.public_key()
+
+    async def public_key(self, key_id: str) -> PublicKey:
+        return self.keys[key_id.lower()].public_key()
+
+    async def import_key(self, name: str, key: PrivateKey) -> str:
+        self.keys[name.lower()] = key
+        return name
+
+    def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
+        return vault_of(self.keys[key_id.lower()])(algorithm, digest)
+
+    async def wrapping_key(self, name: str) -> str:
+        return name
+
+    def wrap(self, _key_id: str, content: bytes) -> bytes:
+        return b"wrapped " + content
+
+    def unwrap(self, _key_id: str, content: bytes) -> bytes:
+        return content.removeprefix(b"wrapped ")
 
 
 class Killed(BaseException):

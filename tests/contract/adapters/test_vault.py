@@ -1,0 +1,81 @@
+"""The app's vault adapter against the emulated vault: which key a CA gets."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.identity import ManagedIdentityCredential
+from azure.keyvault.keys import KeyClient
+
+from shared.adapters.vault import VaultKeys
+from shared.errors import Conflict
+from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    with emulator_in_thread(tmp_path_factory.mktemp("vault")) as running, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("IDENTITY_ENDPOINT", running.endpoints["identityEndpoint"])
+        environment.setenv("IDENTITY_HEADER", running.endpoints["identityHeader"])
+        environment.setenv("REQUESTS_CA_BUNDLE", running.endpoints["tlsCaFile"])
+        yield running
+
+
+@contextmanager
+def clients(emulator: RunningEmulator, *, in_hsm: bool = False) -> Iterator[tuple[VaultKeys, KeyClient]]:
+    """Give the adapter, and Microsoft's client for what others do in the vault."""
+    url = emulator.endpoints["keyVaultUrl"]
+    with (
+        ManagedIdentityCredential() as credential,
+        KeyClient(url, credential, verify_challenge_resource=False) as others,
+    ):
+        yield VaultKeys(url, credential, verify_challenge=False, in_hsm=in_hsm), others
+
+
+async def test_a_key_that_is_there_is_used_if_it_is_of_the_algorithm(emulator: RunningEmulator) -> None:
+    """A key made beforehand becomes the CA's; one of another algorithm is refused by both names."""
+    with clients(emulator) as (keys, others):
+        made = others.create_rsa_key("ceremony", size=3072)
+        key_id, public_key = await keys.get_or_create("ceremony", "RSA-3072")
+        assert key_id == made.id
+        assert public_key == await keys.public_key(key_id)
+        with pytest.raises(Conflict) as refused:
+            await keys.get_or_create("ceremony", "EC-P256")
+        await keys.close()
+    assert str(refused.value) == (
+        "keyAlgorithm: the vault has a key 'ceremony' already, and it is RSA-3072 and not EC-P256; take another name, or "
+        "order RSA-3072"
+    )
+
+
+async def test_the_public_half_is_that_of_the_version(emulator: RunningEmulator) -> None:
+    """A key that was rotated is another one; a version that is not there is not found."""
+    with clients(emulator) as (keys, others):
+        key_id, public_key = await keys.get_or_create("rotated", "EC-P384")
+        newer = others.rotate_key("rotated")
+        assert newer.id is not None
+        assert await keys.public_key(key_id) == public_key
+        assert await keys.public_key(newer.id) != public_key
+        with pytest.raises(ResourceNotFoundError):
+            await keys.public_key(key_id[:-1] + ("0" if key_id[-1] != "0" else "1"))
+        await keys.close()
+
+
+@pytest.mark.parametrize("in_hsm", [False, True])
+async def test_keys_are_made_where_the_settings_say(emulator: RunningEmulator, in_hsm: bool) -> None:  # noqa: FBT001
+    """In an HSM or not: EC and RSA keys, and the one that wraps others."""
+    with clients(emulator, in_hsm=in_hsm) as (keys, others):
+        names = [f"{name}-{in_hsm}" for name in ("ec", "rsa", "wrapping")]
+        await keys.get_or_create(names[0], "EC-P256")
+        await keys.get_or_create(names[1], "RSA-2048")
+        await keys.wrapping_key(names[2])
+        kinds = [str(others.get_key(name).key_type).rpartition(".")[2] for name in names]
+        await keys.close()
+    suffix = "_HSM" if in_hsm else ""
+    assert kinds == [f"EC{suffix}", f"RSA{suffix}", f"RSA{suffix}"]
