@@ -237,7 +237,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,
-        renewals=Renewals(requests, certificates, registrations, device_certificates, outbox, settings, clock),
+        renewals=Renewals(
+            requests, certificates, clients.provisioning, registrations, device_certificates, outbox, settings, clock
+        ),
         revocations=revocations,
         revocation_lists=revocation_lists,
         status_answers=StatusAnswers(authorities, certificates, clock),

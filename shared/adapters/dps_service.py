@@ -68,15 +68,24 @@ class ProvisioningService:
         """
         await self._enroll(registration_id, certificate, status="disabled")
 
-    async def admit_only(self, registration_id: str, certificate: x509.Certificate) -> None:
-        """Accept one device with this leaf certificate and no other, by an individual enrollment."""
-        await self._enroll(registration_id, certificate, status="enabled")
+    async def admit_only(
+        self, registration_id: str, certificate: x509.Certificate, successor: x509.Certificate | None = None
+    ) -> None:
+        """Accept one device with these leaf certificates and no other, by an individual enrollment."""
+        await self._enroll(registration_id, certificate, successor, status="enabled")
 
-    async def _enroll(self, registration_id: str, certificate: x509.Certificate, *, status: str) -> None:
+    async def _enroll(
+        self,
+        registration_id: str,
+        primary: x509.Certificate,
+        secondary: x509.Certificate | None = None,
+        *,
+        status: str,
+    ) -> None:
         present = await self.get_enrollment(registration_id)
         enrollment = {
             **(present or {"registrationId": registration_id, "deviceId": registration_id}),
-            "attestation": leaf_attestation(_pem(certificate)),
+            "attestation": leaf_attestation(_pem(primary), _pem(secondary) if secondary else None),
             "provisioningStatus": status,
         }
         await self.put_enrollment(enrollment, etag=ANY_VERSION if present else None)

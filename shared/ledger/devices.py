@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from shared.contracts import DeviceState
+from shared.contracts import DeviceState, RevocationReason
 from shared.ledger.table import Record, Table, Versioned, keyed, spread, versioned
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ class CertificateSummary(BaseModel):
     not_before: datetime
     not_after: datetime
     issuer: str
+
+
+def revoked_for(reason: RevocationReason) -> str:
+    """Give what a revoked device shows as its reason."""
+    return f"revoked: {reason.value}"
 
 
 class HistoryEntry(BaseModel):
@@ -50,7 +55,7 @@ class DeviceRecord(Record):
         reason: why it failed or was revoked.
         renewal: id of the renewal under way.
         next_certificate: the certificate that it issued, and that the device does not use yet.
-        readmitted: whether it was ordered anew after a revocation, so that DPS must take its new certificate only.
+        readmitted: whether a certificate that it had before was revoked, so that DPS must take its present one only.
     """
 
     documents: ClassVar[frozenset[str]] = frozenset({"certificate", "next_certificate", "history"})
@@ -71,6 +76,11 @@ class DeviceRecord(Record):
     next_certificate: CertificateSummary | None = None
     readmitted: bool = False
     history: tuple[HistoryEntry, ...] = ()
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether it is revoked for now, and may be reinstated."""
+        return self.state is DeviceState.REVOKED and self.reason == revoked_for(RevocationReason.CERTIFICATE_HOLD)
 
     def entered(self, state: DeviceState, at: datetime, note: str = "", **changes: object) -> DeviceRecord:
         """Give the record after a change of state, with its history."""

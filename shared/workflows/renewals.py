@@ -7,15 +7,19 @@ registering on the device's behalf would cut it off while it still uses the old 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+
 from shared.contracts import DeviceState, EventType
-from shared.errors import Conflict
+from shared.errors import Conflict, Deferred
 from shared.ledger.certificates import CertificateState
 from shared.workflows.device_certificates import DeviceCertificateRequest
 from shared.workflows.requests import once
 
 if TYPE_CHECKING:
+    from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import RenewalRequest
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import DeviceRecord
@@ -27,12 +31,16 @@ if TYPE_CHECKING:
     from shared.workflows.registrations import Registrations
 
 
+_ON_HOLD = timedelta(minutes=10)
+
+
 @dataclass(frozen=True, slots=True)
 class Renewals:
     """Renews device certificates."""
 
     requests: Requests
     certificates: Certificates
+    provisioning: ProvisioningService
     registrations: Registrations
     device_certificates: DeviceCertificates
     outbox: Outbox
@@ -53,6 +61,7 @@ class Renewals:
             self._check_renewable(device.record, request)
             issued = await self._issue(device.record, request)
             if device.record.renewal is None:
+                await self._admit(device.record, issued)
                 device = await self._enter_renewing(device, request, issued)
             await self._complete(device, issued)
 
@@ -60,6 +69,11 @@ class Renewals:
     def _check_renewable(device: DeviceRecord, request: RenewalRequest) -> None:
         if device.state is DeviceState.RENEWING and device.renewal == request.request_id:
             return
+        if device.on_hold and device.renewal == request.request_id:
+            raise Deferred(
+                f"{device.registration_id!r} is on hold; its renewal goes on when it is reinstated",
+                retry_after=_ON_HOLD,
+            )
         if device.state is not DeviceState.REGISTERED:
             raise Conflict.because(
                 f"{device.registration_id!r} is {device.state}; only a registered device is renewed",
@@ -102,11 +116,29 @@ class Renewals:
         )
         return await self.registrations.replace(device, record)
 
+    async def _admit(self, device: DeviceRecord, issued: IssuedCertificate) -> None:
+        """Have DPS accept the successor beside the present certificate, where the device has an entry of its own."""
+        entry = await self.provisioning.get_enrollment(device.registration_id)
+        if entry is None or entry.get("provisioningStatus") == "disabled" or device.certificate is None:
+            return
+        known = await self.certificates.get(device.certificate.serial_number)
+        if known is None or known.record.pem is None:
+            raise RuntimeError(f"the ledger does not have the certificate that {device.registration_id!r} carries")
+        present = x509.load_pem_x509_certificate(known.record.pem.encode())
+        await self.provisioning.admit_only(device.registration_id, present, issued.bundle.certificate)
+
+    async def _admit_alone(self, device: DeviceRecord, issued: IssuedCertificate) -> None:
+        """Have DPS accept the successor only, where the device has an entry of its own."""
+        entry = await self.provisioning.get_enrollment(device.registration_id)
+        if entry is not None and entry.get("provisioningStatus") != "disabled":
+            await self.provisioning.admit_only(device.registration_id, issued.bundle.certificate)
+
     async def _complete(self, device: Versioned[DeviceRecord], issued: IssuedCertificate) -> None:
         record = device.record
         assignment = await self.registrations.assign(
             record.registration_id, issued, since=record.updated_at, by_service=False
         )
+        await self._admit_alone(record, issued)
         old, new = record.certificate, issued.bundle.summary
         await self.outbox.publish(
             EventType.CERTIFICATE_RENEWED,

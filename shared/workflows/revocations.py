@@ -24,9 +24,12 @@ from shared.contracts import (
 )
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.certificates import CertificateRecord, CertificateState, RevocationRecord
+from shared.ledger.devices import revoked_for
 from shared.workflows.requests import once
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import IotHubRegistries
     from shared.ledger.certificates import Certificates
@@ -43,7 +46,7 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """Revokes devices, and undoes holds."""
+    """Revokes devices with all their certificates, or single certificates of theirs, and undoes holds."""
 
     devices: Devices
     certificates: Certificates
@@ -69,7 +72,11 @@ class Revocations:
             if request.enrollment_group is not None:
                 await self._fan_out(request, request.enrollment_group)
                 return
-            device = await self.identities.follow(await self._device(request))
+            device, former = await self._concerned(request)
+            if former is not None:
+                await self._change_former(device, former, request)
+                return
+            device = await self.identities.follow(device)
             if request.action is RevocationAction.REINSTATE:
                 await self._reinstate(device, request)
             else:
@@ -102,9 +109,10 @@ class Revocations:
             if continuation is None:
                 return
 
-    async def _device(self, request: RevocationRequest) -> Versioned[DeviceRecord]:
+    async def _concerned(self, request: RevocationRequest) -> tuple[Versioned[DeviceRecord], CertificateRecord | None]:
+        """Find the device; and its certificate, if the request is about one that the device does not use any more."""
         if request.registration_id is not None:
-            return await self.registrations.device(request.registration_id)
+            return await self.registrations.device(request.registration_id), None
         known = await self.certificates.get(request.serial_number or "")
         if known is None:
             raise NotFound.because(f"no certificate has serial number {request.serial_number}", field="serialNumber")
@@ -115,55 +123,110 @@ class Revocations:
                 field="serialNumber",
             )
         device = await self.registrations.device(known.record.subject)
-        present = device.record.certificate
-        if present is None or present.serial_number != request.serial_number:
+        present, following = device.record.certificate, device.record.next_certificate
+        if following is not None and following.serial_number == request.serial_number:
             raise Conflict.because(
-                f"serial number {request.serial_number} is not the present certificate of {known.record.subject!r}",
+                f"{known.record.subject!r} is being renewed with serial number {request.serial_number}: revoke the "
+                "device, with all its certificates, or wait until it uses this one",
                 field="serialNumber",
             )
-        return device
+        is_present = present is not None and present.serial_number == request.serial_number
+        return device, None if is_present else known.record
 
     # --- revoke ---
+
+    async def _certificates_of(self, device: DeviceRecord) -> list[CertificateRecord]:
+        """Find what carries a device's name and has not expired: the present one, the next, and those before."""
+        present, following = device.certificate, device.next_certificate
+        found = []
+        serial_number = present.serial_number if present else None
+        while serial_number is not None:
+            record = await self._certificate(serial_number)
+            found.append(record)
+            serial_number = record.predecessor
+        if following is not None:
+            found.insert(1, await self._certificate(following.serial_number))
+        now = self.clock()
+        return [found[0], *(each for each in found[1:] if each.not_after and each.not_after >= now)]
+
+    async def _certificate(self, serial_number: str) -> CertificateRecord:
+        known = await self.certificates.get(serial_number)
+        if known is None or known.record.not_after is None:
+            raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
+        return known.record
 
     async def _revoke(self, device: Versioned[DeviceRecord], request: RevocationRequest) -> None:
         record = device.record
         if record.certificate is None:
             raise Conflict.because(f"{record.registration_id!r} has no certificate yet, so there is nothing to revoke")
-        certificate = await self._enter_revoked(record.certificate.serial_number, request.reason)
-        await self._shut_out(record, certificate, request.reason)
-        await self.revocation_lists.publish(certificate.issuer)
+        present, *others = await self._certificates_of(record)
+        _check_not_final(present, request.reason)
+        concerned = [present, *(each for each in others if not _is_final(each))]
+        for certificate in concerned:
+            await self._enter_revoked(certificate, request.reason)
+        await self._shut_out(record, present, request.reason)
+        await self._publish(concerned)
         await self._check_shut_out(record)
-        if record.state is not DeviceState.REVOKED:
-            reason = request.reason.value
+        if record.state is not DeviceState.REVOKED or record.reason != revoked_for(request.reason):
+            reason = request.reason
             await self.registrations.replace(
-                device, record.entered(DeviceState.REVOKED, self.clock(), reason, reason=f"revoked: {reason}")
+                device, record.entered(DeviceState.REVOKED, self.clock(), reason.value, reason=revoked_for(reason))
             )
-        await self._announce(EventType.DEVICE_REVOKED, record, request, {"reason": request.reason})
+        details: dict[str, object] = {"reason": request.reason, "state": DeviceState.REVOKED}
+        await self._announce(EventType.DEVICE_REVOKED, record, request, details)
 
-    async def _enter_revoked(self, serial_number: str, reason: RevocationReason) -> CertificateRecord:
-        known = await self.certificates.get(serial_number)
-        if known is None or known.record.not_after is None:
-            raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
-        record = known.record.changed(
+    async def _enter_revoked(self, certificate: CertificateRecord, reason: RevocationReason) -> None:
+        record = certificate.changed(
             state=CertificateState.REVOKED,
             # The first revocation's time stays; a hold may become final (RFC 5280 section 5.3.1).
-            revoked_at=known.record.revoked_at or self.clock(),
+            revoked_at=certificate.revoked_at or self.clock(),
             revocation_reason=reason,
         )
         await self.certificates.put(record)
         entry = RevocationRecord(
-            serial_number=serial_number,
+            serial_number=record.serial_number,
             issuer=record.issuer,
             revoked_at=record.revoked_at,
             reason=reason,
-            not_after=known.record.not_after,
+            not_after=record.not_after,
         )
         await self.certificates.revoke(entry, self.clock())
-        return record
+
+    async def _publish(self, certificates: Iterable[CertificateRecord]) -> None:
+        for issuer in dict.fromkeys(each.issuer for each in certificates):
+            await self.revocation_lists.publish(issuer)
+
+    async def _change_former(
+        self, known: Versioned[DeviceRecord], former: CertificateRecord, request: RevocationRequest
+    ) -> None:
+        """Revoke a certificate that a device does not use any more, or undo its hold; the device goes on.
+
+        Its group would let the certificate in, so from then on DPS takes those that the device uses, and no other.
+        """
+        device = known.record
+        if former.not_after is None or former.not_after < self.clock():
+            raise Conflict.because(
+                f"serial number {former.serial_number} has expired or was never used, so there is nothing to revoke",
+                field="serialNumber",
+            )
+        if request.action is RevocationAction.REINSTATE:
+            _check_on_hold(former, f"certificate {former.serial_number}")
+            await self._take_off_hold(former)
+            await self._publish([former])
+            await self._announce(EventType.DEVICE_REINSTATED, device, request, _about(device, former))
+            return
+        _check_not_final(former, request.reason)
+        await self._enter_revoked(former, request.reason)
+        if device.state in _USES_CERTIFICATES:
+            await self._admit_only_present(device)
+        if not device.readmitted:
+            await self.registrations.replace(known, device.changed(readmitted=True))
+        await self._publish([former])
+        details = {"reason": request.reason, **_about(device, former)}
+        await self._announce(EventType.DEVICE_REVOKED, device, request, details)
 
     async def _shut_out(self, device: DeviceRecord, certificate: CertificateRecord, reason: RevocationReason) -> None:
-        leaf = x509.load_pem_x509_certificate((certificate.pem or "").encode())
-        await self.provisioning.shut_out(device.registration_id, leaf)
+        await self.provisioning.shut_out(device.registration_id, _leaf(certificate))
         if device.assigned_hub and device.device_id:
             await self.hubs.set_enabled(device.assigned_hub, device.device_id, enabled=False, reason=_reason(reason))
 
@@ -192,7 +255,8 @@ class Revocations:
         if device.record.state is DeviceState.DELETED:
             return
         device = await self.identities.follow(device)
-        if device.record.certificate is not None and device.record.state is not DeviceState.REVOKED:
+        final = device.record.state is DeviceState.REVOKED and not device.record.on_hold
+        if device.record.certificate is not None and not final:
             request = RevocationRequest(
                 request_id=cause,
                 registration_id=registration_id,
@@ -211,34 +275,42 @@ class Revocations:
     async def _reinstate(self, device: Versioned[DeviceRecord], request: RevocationRequest) -> None:
         """Undo a hold, the only revocation that can be undone (RFC 5280 section 5.3.1)."""
         record = device.record
-        serial_number = record.certificate.serial_number if record.certificate else ""
-        known = await self.certificates.get(serial_number) if serial_number else None
-        if known is None or (known.record.revocation_reason is not RevocationReason.CERTIFICATE_HOLD):
-            raise Conflict.because(
-                f"{record.registration_id!r} is not on hold; only reason 'certificateHold' can be undone, any other "
-                "revocation is final",
-                field="action",
-            )
-        await self.certificates.reinstate(known.record.issuer, serial_number, self.clock())
-        await self.revocation_lists.publish(known.record.issuer)
-        await self._readmit(record, known.record)
+        certificates = await self._certificates_of(record) if record.certificate else []
+        if not certificates:
+            raise _not_on_hold(repr(record.registration_id))
+        _check_on_hold(certificates[0], repr(record.registration_id))
+        held = [each for each in certificates if each.revocation_reason is RevocationReason.CERTIFICATE_HOLD]
+        for certificate in held:
+            await self.certificates.reinstate(certificate.issuer, certificate.serial_number, self.clock())
+        await self._publish(held)
+        await self._readmit(record)
         if record.assigned_hub and record.device_id:
             await self.hubs.set_enabled(record.assigned_hub, record.device_id, enabled=True, reason="reinstated")
+        state = _before_revocation(record)
         if record.state is DeviceState.REVOKED:
-            state = DeviceState.REGISTERED if record.device_id else DeviceState.ISSUED
             await self.registrations.replace(device, record.entered(state, self.clock(), "reinstated", reason=None))
-        await self.certificates.put(
-            known.record.changed(state=CertificateState.ACTIVE, revoked_at=None, revocation_reason=None)
-        )
-        await self._announce(EventType.DEVICE_REINSTATED, record, request, {})
+        # The present one last: an attempt that breaks off before is recognised by it, and done again.
+        for certificate in reversed(held):
+            await self._take_off_hold(certificate)
+        await self._announce(EventType.DEVICE_REINSTATED, record, request, {"state": state})
 
-    async def _readmit(self, device: DeviceRecord, certificate: CertificateRecord) -> None:
+    async def _take_off_hold(self, certificate: CertificateRecord) -> None:
+        await self.certificates.reinstate(certificate.issuer, certificate.serial_number, self.clock())
+        state = CertificateState.SUPERSEDED if certificate.successor else CertificateState.ACTIVE
+        await self.certificates.put(certificate.changed(state=state, revoked_at=None, revocation_reason=None))
+
+    async def _readmit(self, device: DeviceRecord) -> None:
         """Let a device in again: by its group, or by its own enrollment where a group would let in too much."""
         if device.readmitted or device.enrollment_group is None:
-            leaf = x509.load_pem_x509_certificate((certificate.pem or "").encode())
-            await self.provisioning.admit_only(device.registration_id, leaf)
+            await self._admit_only_present(device)
         else:
             await self.provisioning.delete_enrollment(device.registration_id)
+
+    async def _admit_only_present(self, device: DeviceRecord) -> None:
+        """Have DPS take the certificate that a device uses, and the one it is renewed with, and no other."""
+        used = [each.serial_number for each in (device.certificate, device.next_certificate) if each is not None]
+        leaves = [await self._certificate(serial_number) for serial_number in used]
+        await self.provisioning.admit_only(device.registration_id, *map(_leaf, leaves))
 
     async def _announce(
         self, kind: EventType, device: DeviceRecord, request: RevocationRequest, details: dict[str, object]
@@ -254,6 +326,50 @@ class Revocations:
                 **details,
             },
         )
+
+
+_USES_CERTIFICATES = frozenset({DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING})
+
+
+def _is_final(certificate: CertificateRecord) -> bool:
+    """Tell whether a certificate is revoked for good."""
+    return certificate.state is CertificateState.REVOKED and certificate.ended
+
+
+def _check_not_final(certificate: CertificateRecord, reason: RevocationReason) -> None:
+    if reason is RevocationReason.CERTIFICATE_HOLD and _is_final(certificate):
+        raise Conflict.because(
+            f"serial number {certificate.serial_number} is revoked for good ({certificate.revocation_reason}), and a "
+            "hold could be undone; give another reason, or leave it",
+            field="reason",
+        )
+
+
+def _check_on_hold(certificate: CertificateRecord, what: str) -> None:
+    if certificate.revocation_reason is not RevocationReason.CERTIFICATE_HOLD:
+        raise _not_on_hold(what)
+
+
+def _not_on_hold(what: str) -> Rejected:
+    return Conflict.because(
+        f"{what} is not on hold; only reason 'certificateHold' can be undone, any other revocation is final",
+        field="action",
+    )
+
+
+def _before_revocation(device: DeviceRecord) -> DeviceState:
+    if device.renewal is not None:
+        return DeviceState.RENEWING
+    return DeviceState.REGISTERED if device.device_id else DeviceState.ISSUED
+
+
+def _about(device: DeviceRecord, former: CertificateRecord) -> dict[str, object]:
+    """Tell of a certificate that a device does not use any more, and that the device itself goes on."""
+    return {"serialNumber": former.serial_number, "state": device.state}
+
+
+def _leaf(certificate: CertificateRecord) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((certificate.pem or "").encode())
 
 
 def _reason(reason: RevocationReason) -> str:

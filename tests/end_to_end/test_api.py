@@ -166,6 +166,12 @@ def test_a_renewed_device_keeps_its_old_certificate_until_it_uses_the_new(world:
     assert (after["state"], after["predecessor"]) == ("active", old)
     with device.connected() as client:
         client.send({"renewed": True})
+    request = {"requestId": "revoke-former", "serialNumber": old, "reason": "keyCompromise"}
+    world.post_message("revocation-requests", request)
+    until("old one revoked", lambda: world.get(f"certificates/{old}")["state"], lambda state: state == "revoked")
+    assert world.get("enrollments/renew-1")["provisioningStatus"] == "enabled"
+    assert world.state("renew-1") == "registered"
+    device.register()
 
 
 def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certificate(world: World) -> None:
@@ -181,6 +187,11 @@ def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certific
     fresh = booted(world, "gone-1")
     with fresh.connected() as client:
         client.send({"again": True})
+    assert world.post("devices/gone-1/renew", {}).status_code == 202
+    wait_for_state(world, "gone-1", "renewing")
+    fresh.take_bundle()
+    fresh.register()
+    wait_for_state(world, "gone-1", "registered")
     notes = [entry["state"] for entry in world.get("devices/gone-1")["history"]]
     assert notes[:5] == ["ordered", "issued", "registered", "registered", "revoked"]
     assert "deleted" in notes
