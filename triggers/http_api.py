@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import azure.functions as func
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared import webhooks
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from shared.services import Services
+    from shared.workflows.revocation_lists import ListDescription
 
     type Handler = Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
 
@@ -656,18 +656,26 @@ def _file_name(request: func.HttpRequest, suffix: str) -> str:
 @_endpoint("GET", "crl/{file}", success=(200, "the CRL, in DER"), anonymous=True)
 async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the newest CRL of a certificate authority, as {issuer}.crl."""
-    stored = await services.revocation_lists.read(_file_name(request, ".crl"))
-    crl = x509.load_der_x509_crl(stored.content)
-    left = (crl.next_update_utc or services.clock()) - services.clock()
-    headers = {
-        "ETag": stored.etag,
-        "Last-Modified": format_datetime(crl.last_update_utc, usegmt=True),
+    issuer = _file_name(request, ".crl")
+    if request.headers.get("If-None-Match") or request.headers.get("If-Modified-Since"):
+        present = await services.revocation_lists.describe(issuer)  # without reading it: a list may have megabytes
+        if _is_unchanged(request, present.etag, present.this_update):
+            headers = _list_headers(present, services.clock())
+            return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    described, content = await services.revocation_lists.read(issuer)
+    return func.HttpResponse(
+        content, mimetype="application/pkix-crl", headers=_list_headers(described, services.clock())
+    )
+
+
+def _list_headers(described: ListDescription, now: datetime) -> dict[str, str]:
+    left = int((described.next_update - now).total_seconds())
+    return {
+        "ETag": described.etag,
+        "Last-Modified": format_datetime(described.this_update, usegmt=True),
         # Never longer than the list is good for; and a revocation is to be seen soon.
-        "Cache-Control": f"public, max-age={max(0, min(int(left.total_seconds()), _CRL_SECONDS))}",
+        "Cache-Control": f"public, max-age={max(0, min(left, _CRL_SECONDS))}",
     }
-    if _is_unchanged(request, stored.etag, crl.last_update_utc):
-        return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return func.HttpResponse(stored.content, mimetype="application/pkix-crl", headers=headers)
 
 
 def _is_unchanged(request: func.HttpRequest, etag: str, modified: datetime) -> bool:

@@ -200,6 +200,20 @@ class StoredBlob:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class BlobDescription:
+    """What can be known of a blob without reading it.
+
+    Attributes:
+        size: bytes.
+        metadata: names in the case that the service gives them in, so write them in lower case.
+    """
+
+    size: int
+    metadata: Mapping[str, str]
+    etag: str
+
+
 class Blobs:
     """The account's block blobs."""
 
@@ -264,13 +278,14 @@ class Blobs:
         except ResourceNotFoundError:
             return
 
-    async def size(self, container: str, name: str) -> int | None:
-        """Give a blob's length in bytes, ``None`` if there is none."""
+    async def describe(self, container: str, name: str) -> BlobDescription | None:
+        """Describe a blob without reading it, ``None`` if there is none."""
         client = self._service.get_blob_client(container, name)
         try:
-            return int((await client.get_blob_properties()).size)
+            found = await client.get_blob_properties()
         except ResourceNotFoundError:
             return None
+        return BlobDescription(int(found.size), found.metadata or {}, found.etag)
 
     async def create_container(self, name: str) -> None:
         """Create a container unless it exists."""

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 BACKDATING = timedelta(minutes=10)
 """notBefore lies this far back, for devices whose clock is late."""
 
-LEAST_SHARE = 0.9
-"""Of the wanted life, so much must be left in the issuer: else it is refused rather than silently shortened."""
-
 _NAME_LIMIT = 64  # RFC 5280 appendix A.1: ub-common-name, ub-organization-name
 _SERIAL_BITS = 158
 _SERIAL_LIMIT = 1 << 159  # 20 octets, of which the top bit is the sign: RFC 5280 section 4.1.2.2
@@ -413,7 +410,7 @@ def _life(profile: Profile, issuer: Issuer | None, now: datetime) -> tuple[datet
         return not_before, not_after
     last = issuer.ends_first
     left = last.not_valid_after_utc - start
-    if left < profile.validity * LEAST_SHARE:
+    if left <= timedelta(0) or left < profile.validity * profile.least_share:
         raise Rejected.because(
             f"{names.quoted(last.subject)} ends on {last.not_valid_after_utc:%Y-%m-%d}, which leaves "
             f"{max(left.days, 0)} of the {profile.validity.days} days wanted; roll the issuing CA, or ask for fewer "

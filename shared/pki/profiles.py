@@ -37,6 +37,8 @@ class Profile:
         client_authentication: whether the extended key usage says clientAuth. The extension is left out otherwise:
             an empty one is forbidden (RFC 5280 section 4.2.1.12), and roots and proofs need none.
         distribution_points: whether the CRL's and the issuer's URLs go in.
+        least_share: of the wanted life, so much must be left in the issuer, or the request is refused rather than
+            silently shortened; 0 where any life will do.
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Profile:
     path_length: int | None = None
     client_authentication: bool = False
     distribution_points: bool = False
+    least_share: float = 0.9
 
     def __post_init__(self) -> None:
         if self.validity < timedelta(hours=1):
@@ -112,5 +115,8 @@ def verification_profile() -> Profile:
 
 
 def ocsp_responder_profile() -> Profile:
-    """Give the profile of an OCSP responder: two weeks, since nothing tells whether it is revoked itself."""
-    return Profile(Kind.OCSP_RESPONDER, timedelta(days=14))
+    """Give the profile of an OCSP responder: two weeks, since nothing tells whether it is revoked itself.
+
+    In the last days of its CA it is shorter: answers are wanted until the end.
+    """
+    return Profile(Kind.OCSP_RESPONDER, timedelta(days=14), least_share=0)

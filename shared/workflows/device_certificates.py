@@ -52,8 +52,8 @@ DECISION_HOLDS = timedelta(seconds=30)
 """So long after a group's issuing CA was looked up it is used for signing."""
 
 _JSON = "application/json"
-_HAND_OUT = "handOut"
-"""Metadata of a bundle's blob: which hand-out took the key."""
+_HAND_OUT = "handout"
+"""Metadata of a bundle's blob: which hand-out took the key. In lower case, as a header's name may come back so."""
 
 
 @dataclass(frozen=True, slots=True)

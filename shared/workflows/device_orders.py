@@ -146,11 +146,13 @@ class DeviceOrders:
                 field="devicesUrl",
             )
         name = url.removeprefix(prefix)
-        size = await self.blobs.size(ORDERS, name)
-        if size is None:
+        found = await self.blobs.describe(ORDERS, name)
+        if found is None:
             raise NotFound.because(f"there is no blob {url!r}", field="devicesUrl")
-        if size > _DEVICES_BYTES:
-            raise Rejected.because(f"{url!r} has {size} bytes; at most {_DEVICES_BYTES} are read", field="devicesUrl")
+        if found.size > _DEVICES_BYTES:
+            raise Rejected.because(
+                f"{url!r} has {found.size} bytes; at most {_DEVICES_BYTES} are read", field="devicesUrl"
+            )
         stored = await self.blobs.get(ORDERS, name)
         return _device_list(stored.content if stored else b"", name)
 

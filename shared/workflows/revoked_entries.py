@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.adapters.storage import StoredBlob
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates, RevocationChange, RevocationRecord
 
 _BINARY = "application/octet-stream"
-_LISTED_AFTER_THE_END = timedelta(days=2)
-"""Lists are made daily, so at least one was made after the last certificate of a month expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +35,14 @@ class RevokedEntries:
     blobs: Blobs
     container: str
 
-    async def current(self, issuer: str, now: datetime) -> tuple[list[bytes], list[RevocationChange]] | None:
+    async def current(
+        self, issuer: str, listed_at: datetime | None
+    ) -> tuple[list[bytes], list[RevocationChange]] | None:
         """Give all entries of a CA, with what has changed worked in.
+
+        Args:
+            issuer: the CA.
+            listed_at: when its newest list was made, ``None`` if there is none.
 
         Returns:
             The entries, joined by month; and the changes, to be forgotten when a list with them is published. ``None``
@@ -49,7 +52,7 @@ class RevokedEntries:
         changes = await self.certificates.changes(issuer)
         if not kept:
             # The first list; or the blobs were deleted, to have them made anew.
-            await self._rebuild(issuer, now)
+            await self._rebuild(issuer, listed_at)
             changes = await self.certificates.changes(issuer)
             kept = {name: await self.blobs.get(self.container, name) for name in await self._names(issuer)}
         for month, wanted in _by_month(changes).items():
@@ -58,16 +61,18 @@ class RevokedEntries:
             if changed is None:
                 return None
             kept[name] = changed
-        entries = [blob.content for name, blob in kept.items() if blob is not None and not await self._left(name, now)]
+        entries = [
+            blob.content for name, blob in kept.items() if blob is not None and not await self._left(name, listed_at)
+        ]
         return entries, changes
 
     async def _names(self, issuer: str) -> list[str]:
         return await self.blobs.names(self.container, f"entries/{issuer}/")
 
-    async def _rebuild(self, issuer: str, now: datetime) -> None:
+    async def _rebuild(self, issuer: str, listed_at: datetime | None) -> None:
         months: dict[str, list[RevokedCertificate]] = defaultdict(list)
         async for record in self.certificates.revoked_by(issuer):
-            if not _is_over(_month(record.not_after), now):
+            if not _is_over(_month(record.not_after), listed_at):
                 months[_month(record.not_after)].append(_entry(record))
         for month, revoked in months.items():
             content = changed_entries(b"", removed=(), added=revoked)
@@ -91,9 +96,9 @@ class RevokedEntries:
             stored = await self.blobs.replace(self.container, name, changed, content_type=_BINARY)
         return StoredBlob(content, {}, "") if stored else None
 
-    async def _left(self, name: str, now: datetime) -> bool:
+    async def _left(self, name: str, listed_at: datetime | None) -> bool:
         """Tell whether a month is over; then its entries leave."""
-        if not _is_over(name.rpartition("/")[2], now):
+        if not _is_over(name.rpartition("/")[2], listed_at):
             return False
         await self.blobs.delete(self.container, name)
         return True
@@ -114,8 +119,9 @@ def _month(at: datetime) -> str:
     return f"{at:%Y-%m}"
 
 
-def _is_over(month: str, now: datetime) -> bool:
-    return month < _month(now - _LISTED_AFTER_THE_END)
+def _is_over(month: str, listed_at: datetime | None) -> bool:
+    """Tell whether a list was made after the month, so after the last certificate of it had expired."""
+    return listed_at is not None and month < _month(listed_at)
 
 
 def _blob(issuer: str, month: str) -> str:

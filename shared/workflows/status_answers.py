@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cryptography.x509.ocsp import OCSPResponseStatus
+
+from shared.errors import Rejected
 from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.pki import names, ocsp
 from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.ledger.certificates import Certificates
+    from shared.pki.issuance import Issuer
     from shared.workflows.certificate_authorities import CertificateAuthorities, LoadedAuthority
     from shared.workflows.events import Clock
 
@@ -61,7 +65,10 @@ class StatusAnswers:
             return ocsp.refusal(error)
         status = await self._status(authority, asked.serial_number)
         now = self.clock()
-        responder = await self._responder(authority, now)
+        try:
+            responder = await self._responder(authority, now)
+        except Rejected:  # the CA has expired, or may not have a responder: nothing here may speak for it
+            return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.UNAUTHORIZED))
         return ocsp.answer(asked, status, responder=responder, now=now, next_update=now + ANSWER_LIFE)
 
     async def _status(self, authority: LoadedAuthority, serial_number: int) -> Status:
@@ -75,7 +82,7 @@ class StatusAnswers:
 
     async def _responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
         present = self._responders.get(authority.name)
-        if present is not None and now < _half_life(present):
+        if present is not None and now < _used_until(present, authority.issuer):
             return present
         made = self._responders[authority.name] = await self._make_responder(authority, now)
         return made
@@ -116,6 +123,7 @@ class StatusAnswers:
         return Responder(certificate, key)
 
 
-def _half_life(responder: Responder) -> datetime:
-    certificate = responder.certificate
-    return certificate.not_valid_before_utc + (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 2
+def _used_until(responder: Responder, issuer: Issuer) -> datetime:
+    """Use a responder for half its life; or for all of it, where another one would not live longer."""
+    begin, end = responder.certificate.not_valid_before_utc, responder.certificate.not_valid_after_utc
+    return end if end == issuer.ends_first.not_valid_after_utc else begin + (end - begin) / 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from shared.adapters.storage import StoredBlob
+from shared.adapters.storage import BlobDescription, StoredBlob
 from shared.errors import Conflict, PreconditionFailed
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
@@ -107,6 +107,10 @@ class FakeBlobs:
     async def get(self, container: str, name: str) -> StoredBlob | None:
         del container
         return self.blobs.get(name)
+
+    async def describe(self, container: str, name: str) -> BlobDescription | None:
+        stored = await self.get(container, name)
+        return BlobDescription(len(stored.content), stored.metadata, stored.etag) if stored else None
 
     async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
         del container, content_type

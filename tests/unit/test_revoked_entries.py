@@ -50,9 +50,9 @@ class Scene:
         self.steps += 1
         return NOW + timedelta(seconds=self.steps)
 
-    async def listed(self, now: datetime = NOW) -> dict[int, x509.ReasonFlags | None]:
+    async def listed(self, listed_at: datetime | None = NOW) -> dict[int, x509.ReasonFlags | None]:
         """Make a list as the workflow does, and read it with cryptography."""
-        current = await self.subject.current(ISSUER, now)
+        current = await self.subject.current(ISSUER, listed_at)
         assert current is not None
         entries, changes = current
         der = build_crl(entries, issuer=hierarchy().issuing, crl_number=1, now=NOW, next_update=NOW + timedelta(days=7))
@@ -100,13 +100,14 @@ async def test_a_list_of_what_has_not_changed_reads_no_row_of_a_certificate() ->
 
 
 async def test_a_month_leaves_when_all_its_certificates_have_expired() -> None:
-    """Entries stay through their month and two days, so that a list made after the end still has them."""
+    """Entries stay until a list was made after their month, which has them for the last time (RFC 5280 section 3.3)."""
     scene = Scene()
     early = datetime.fromisoformat("2026-05-31T23:00:00Z")
     await scene.ledger.revoke(record(1, not_after=early), scene.moment())
     await scene.ledger.revoke(record(2), scene.moment())
-    assert set(await scene.listed(datetime.fromisoformat("2026-06-02T12:00:00Z"))) == {1, 2}
-    assert set(await scene.listed(datetime.fromisoformat("2026-06-03T01:00:00Z"))) == {2}
+    assert set(await scene.listed(None)) == {1, 2}
+    assert set(await scene.listed(datetime.fromisoformat("2026-05-31T23:59:59Z"))) == {1, 2}
+    assert set(await scene.listed(datetime.fromisoformat("2026-06-01T00:00:00Z"))) == {2}
     assert sorted(scene.blobs.blobs) == [f"entries/{ISSUER}/2027-03"]
 
 

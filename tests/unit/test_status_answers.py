@@ -1,0 +1,130 @@
+"""OCSP straight from the ledger: which certificates are good, and until when a CA's answers can be had."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
+
+from shared.contracts import CertificateKind, RevocationReason
+from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
+from shared.workflows.status_answers import StatusAnswers
+from tests.unit.authorities import AuthorityScene
+from tests.unit.pki.hierarchy import NOW
+
+if TYPE_CHECKING:
+    from typing import Any
+
+CA = "line-ca1"
+
+
+async def scene_with_two_cas() -> AuthorityScene:
+    scene = AuthorityScene()
+    await scene.root("root")
+    await scene.issuing(CA, "root", validity=timedelta(days=400))
+    await scene.issuing("line-ca2", "root")
+    return scene
+
+
+def answers(scene: AuthorityScene) -> StatusAnswers:
+    return StatusAnswers(scene.worker(), scene.certificates, scene.clock)
+
+
+async def asked(subject: StatusAnswers, scene: AuthorityScene, serial: int, name: str = CA) -> ocsp.OCSPResponse:
+    issuer = (await scene.worker().load(name)).certificate
+    question = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest(),
+        x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest,
+        serial_number=serial,
+        algorithm=SHA1(),  # noqa: S303 - names the CA
+    )
+    encoded = question.build().public_bytes(Encoding.DER)
+    return ocsp.load_der_ocsp_response(await subject.answer(name, encoded))
+
+
+async def enter(scene: AuthorityScene, serial: int, state: CertificateState, **fields: Any) -> None:
+    given = {"issuer": CA, **fields}
+    record = CertificateRecord(
+        serial_number=f"{serial:040x}",
+        kind=CertificateKind.DEVICE,
+        state=state,
+        subject="press",
+        cause="order",
+        recorded_at=NOW,
+        **given,
+    )
+    await scene.certificates.put(record)
+
+
+@pytest.mark.parametrize("state", CertificateState)
+async def test_what_was_signed_is_known_and_nothing_else(state: CertificateState) -> None:
+    """A serial number that was reserved or given up names no certificate, so nothing is good about it."""
+    scene = await scene_with_two_cas()
+    await enter(scene, 7, state)
+    unsigned = {CertificateState.RESERVED, CertificateState.ABANDONED}
+    response = await asked(answers(scene), scene, 7)
+    assert response.certificate_status is (OCSPCertStatus.UNKNOWN if state in unsigned else OCSPCertStatus.GOOD)
+
+
+async def test_what_is_revoked_is_said_with_time_and_reason() -> None:
+    """The ledger's row decides."""
+    scene = await scene_with_two_cas()
+    revoked = {"revoked_at": NOW, "revocation_reason": RevocationReason.KEY_COMPROMISE}
+    await enter(scene, 7, CertificateState.REVOKED, **revoked)
+    response = await asked(answers(scene), scene, 7)
+    assert response.certificate_status is OCSPCertStatus.REVOKED
+    assert response.revocation_reason is x509.ReasonFlags.key_compromise
+    assert response.revocation_time_utc == NOW
+
+
+async def test_neither_a_stranger_nor_another_cas_certificate_is_good() -> None:
+    """A serial number that was never given, and one that another CA gave, are unknown."""
+    scene = await scene_with_two_cas()
+    await enter(scene, 7, CertificateState.ACTIVE, issuer="line-ca2")
+    for serial in (7, 8):
+        assert (await asked(answers(scene), scene, serial)).certificate_status is OCSPCertStatus.UNKNOWN
+
+
+async def test_a_ca_answers_until_its_last_hour() -> None:
+    """The responder's certificate is as short as the CA's end wants; afterwards nothing speaks for the CA."""
+    scene = await scene_with_two_cas()
+    await enter(scene, 7, CertificateState.ACTIVE)
+    end = (await scene.worker().load(CA)).certificate.not_valid_after_utc
+    for left in (timedelta(days=20), timedelta(days=12), timedelta(minutes=5)):
+        scene.now = end - left
+        response = await asked(answers(scene), scene, 7)
+        assert response.certificate_status is OCSPCertStatus.GOOD
+        [responder] = response.certificates
+        assert responder.not_valid_after_utc == min(end, scene.now + timedelta(days=14, seconds=-1))
+    scene.now = end + timedelta(seconds=1)
+    assert (await asked(answers(scene), scene, 7)).response_status is OCSPResponseStatus.UNAUTHORIZED
+
+
+async def test_a_responder_is_used_for_half_its_life_and_in_the_cas_last_days_for_all_of_it() -> None:
+    """A worker signs few of them, however often it is asked."""
+    scene = await scene_with_two_cas()
+    subject = answers(scene)
+    end = (await scene.worker().load(CA)).certificate.not_valid_after_utc
+
+    async def made() -> int:
+        await asked(subject, scene, 7)
+        rows: Any = scene.certificates._certificates  # noqa: SLF001 - the table itself
+        kinds = [row.values["kind"] for row in rows.rows.values()]
+        return kinds.count(InternalKind.OCSP_RESPONDER)
+
+    assert [await made(), await made()] == [1, 1]
+    scene.now += timedelta(days=6)
+    assert await made() == 1
+    scene.now += timedelta(days=2)
+    assert await made() == 2
+    scene.now = end - timedelta(days=3)
+    assert await made() == 3
+    scene.now = end - timedelta(seconds=1)
+    assert await made() == 3
