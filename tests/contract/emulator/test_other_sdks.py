@@ -1,0 +1,91 @@
+"""What Microsoft's SDKs of other languages send, and Python's do not: each request is one that such an SDK makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from tests.contract.emulator.certificates import make
+from tests.contract.emulator.iot_hub_clients import PATIENCE
+
+if TYPE_CHECKING:
+    from tests.contract.emulator.running import RunningEmulator
+
+AUDIENCES = {
+    "dps": "https://azure-devices-provisioning.net",
+    "hub": "https://iothubs.azure.net",
+    "management": "https://management.azure.com",
+    "vault": "https://vault.azure.net",
+}
+VERSIONS = {"dps": "2021-10-01", "hub": "2021-04-12", "management": "2023-06-30", "vault": "7.5"}
+ROOT = make("other SDKs' root", ca=True)
+SIGNER = {"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": ROOT.pem}}}}
+GROUP = {"enrollmentGroupId": "other-sdks", "attestation": SIGNER}
+
+
+class Caller:
+    """Plain requests to one service, with a token that is good there."""
+
+    def __init__(self, emulator: RunningEmulator, http: requests.Session) -> None:
+        self._emulator = emulator
+        self._http = http
+
+    def __call__(
+        self, service: str, method: str, path: str, body: Any = None, *, version: str | None = None
+    ) -> requests.Response:
+        return self._http.request(
+            method,
+            f"{self._emulator.https_url}{path}",
+            json=body,
+            params={"api-version": VERSIONS[service] if version is None else version},
+            headers={"Authorization": f"Bearer {self._emulator.token(AUDIENCES[service])}"},
+            timeout=PATIENCE,
+        )
+
+
+@pytest.fixture
+def call(emulator: RunningEmulator, http: requests.Session) -> Caller:
+    return Caller(emulator, http)
+
+
+# --- paths ---
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "path", "body"),
+    [
+        ("dps", "POST", "/enrollmentgroups/other-sdks/attestationmechanism", None),  # azure-iot-provisioning-service
+        ("dps", "POST", "/enrollments/", {"mode": "delete", "enrollments": []}),
+        ("dps", "GET", "/ENROLLMENTGROUPS/other-sdks/", None),
+        ("hub", "GET", "/devices/", None),  # azure-iothub
+        ("hub", "GET", "/Statistics/Devices", None),
+        ("vault", "GET", "/Keys", None),
+    ],
+)
+def test_paths_are_read_in_any_case_and_with_a_slash_at_the_end(
+    call: Caller, service: str, method: str, path: str, body: Any
+) -> None:
+    """As the services of Azure read them; Node.js' SDKs have both on the way."""
+    if not call("dps", "GET", "/enrollmentGroups/other-sdks").ok:
+        call("dps", "PUT", "/enrollmentGroups/other-sdks", GROUP).raise_for_status()
+    assert call(service, method, path, body).status_code == 200
+
+
+def test_names_in_paths_keep_their_case(call: Caller) -> None:
+    """Only the fixed parts of a path are in any case: a device id is not."""
+    call("hub", "PUT", "/devices/Case", {"deviceId": "Case"}).raise_for_status()
+    assert call("hub", "GET", "/DEVICES/Case/").json()["deviceId"] == "Case"
+    assert call("hub", "GET", "/devices/case").status_code == 404
+
+
+def test_a_planned_fault_meets_every_spelling(fresh_emulator: RunningEmulator) -> None:
+    """An operation has one name in a plan, that of the documentation, however a client spells the path."""
+    rule = {"service": "key_vault", "operation": "GET /keys/{name}/{version}", "count": 1, "status": 503}
+    plan = {"rules": [rule]}
+    requests.put(f"{fresh_emulator.admin_url}/faults", json=plan, timeout=PATIENCE).raise_for_status()
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = fresh_emulator.ca_file
+        assert session.get(f"{fresh_emulator.https_url}/KEYS/any/", timeout=PATIENCE).status_code == 503
