@@ -89,3 +89,23 @@ def test_a_planned_fault_meets_every_spelling(fresh_emulator: RunningEmulator) -
         session.trust_env = False
         session.verify = fresh_emulator.ca_file
         assert session.get(f"{fresh_emulator.https_url}/KEYS/any/", timeout=PATIENCE).status_code == 503
+
+
+# --- hub ---
+
+
+def test_import_modes_and_etags_as_node_spells_them(call: Caller) -> None:
+    """Modes and names of fields are read in any case: a stale ETag is refused however its field is written."""
+    call("hub", "POST", "/devices/", [{"id": "bulk-case", "importMode": "create"}]).raise_for_status()
+    etag = call("hub", "GET", "/devices/bulk-case").json()["etag"]
+
+    def change(**fields: Any) -> requests.Response:
+        return call("hub", "POST", "/devices/", [{"id": "bulk-case", **fields}])
+
+    assert change(importMode="Update", status="disabled").ok
+    stale = change(importMode="UpdateIfMatchETag", etag=etag, status="enabled")
+    assert stale.json()["errors"][0]["errorCode"] == 412001
+    assert call("hub", "GET", "/devices/bulk-case").json()["status"] == "disabled"
+    assert change(importMode="DeleteIfMatchETag", etag=etag).status_code == 400
+    assert change(importMode="Delete").ok
+    assert call("hub", "GET", "/devices/bulk-case").status_code == 404
