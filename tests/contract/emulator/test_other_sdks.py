@@ -91,6 +91,29 @@ def test_a_planned_fault_meets_every_spelling(fresh_emulator: RunningEmulator) -
         assert session.get(f"{fresh_emulator.https_url}/KEYS/any/", timeout=PATIENCE).status_code == 503
 
 
+# --- DPS ---
+
+
+@pytest.mark.parametrize("kind", ["enrollments", "enrollmentGroups"])
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("*", 200),  # azure-iot-provisioning-service's own sample
+        ("select * from {}", 200),
+        ("SELECT * FROM {} WHERE provisioningStatus = 'disabled'", 501),
+        ("SELECT etag FROM {}", 501),
+        ("everything", 400),
+        ("", 400),
+    ],
+)
+def test_queries_of_enrollments(call: Caller, kind: str, query: str, status: int) -> None:
+    """All entries can be asked for in either form; what asks for some of them is named as not offered."""
+    answer = call("dps", "POST", f"/{kind}/query", {"query": query.format(kind)})
+    assert answer.status_code == status
+    if status == 501:
+        assert "does not offer the query" in answer.json()["message"]
+
+
 # --- hub ---
 
 
