@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
+from tests.contract.api_descriptions.validation import descriptions
 from tests.contract.emulator.certificates import make
 from tests.contract.emulator.iot_hub_clients import PATIENCE
 
@@ -132,3 +134,25 @@ def test_import_modes_and_etags_as_node_spells_them(call: Caller) -> None:
     assert change(importMode="DeleteIfMatchETag", etag=etag).status_code == 400
     assert change(importMode="Delete").ok
     assert call("hub", "GET", "/devices/bulk-case").status_code == 404
+
+
+# --- Azure Resource Manager ---
+
+
+def test_a_certificate_as_azure_cli_uploads_it(emulator: RunningEmulator, call: Caller) -> None:
+    """``az iot dps certificate create`` puts a file into base64, and its SDK puts that into base64 once more."""
+    path = f"{emulator.endpoints['dpsResourceId']}/certificates/az"
+    twice = base64.b64encode(base64.b64encode(ROOT.pem.encode())).decode()
+    answer = call("management", "PUT", path, {"properties": {"certificate": twice}})
+    assert answer.json()["properties"]["subject"] == "CN=other SDKs' root"
+    nothing = base64.b64encode(base64.b64encode(base64.b64encode(b"nothing"))).decode()
+    refused = call("management", "PUT", path, {"properties": {"certificate": nothing}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "BadRequest")
+
+
+RESOURCES = [
+    operation
+    for service in ("management", "iot_hub_management")
+    for operation in descriptions()[service].operations
+    if "Certificate" not in operation["id"] and not operation["id"].endswith("_Get")
+]
