@@ -57,8 +57,7 @@ def _guarded(context: Context, operation: Operation) -> Operation:
     async def handle(request: web.Request) -> web.Response:
         try:
             _authenticate(context, request)
-            if not request.query.get("api-version"):
-                raise errors.bad_request("api-version is required, e.g. ?api-version=2021-10-01")
+            errors.check_version(request.query.get("api-version"))
             if (wait := context.throttled("dps.operations")) is not None:
                 raise errors.throttled(wait)
             return await operation(request)
@@ -161,6 +160,7 @@ async def _json(request: web.Request) -> dict[str, Any]:
         raise errors.bad_request("The body must be a JSON object.")
     return body
 
+
 def _check_query(query: str) -> None:
     """See that all entries are asked for: ``SELECT * FROM ...``, or ``*`` as the samples of the Node.js SDK have it.
 
@@ -173,7 +173,6 @@ def _check_query(query: str) -> None:
     if words[:1] == ["select"]:
         raise errors.not_offered(f"the query {query!r}: only all entries can be asked for")
     raise errors.bad_request(f"The query {query!r} is not of the form {_QUERY}.")
-
 
 
 def _entry(body: dict[str, Any]) -> web.Response:

@@ -10,9 +10,12 @@ import requests
 
 from tests.contract.api_descriptions.validation import descriptions
 from tests.contract.emulator.certificates import make
-from tests.contract.emulator.iot_hub_clients import PATIENCE
+from tests.contract.emulator.iot_hub_clients import PATIENCE, device_certificate, raw_device
+from tests.contract.emulator.running import MQTT_PORT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.contract.emulator.running import RunningEmulator
 
 AUDIENCES = {
@@ -116,6 +119,35 @@ def test_queries_of_enrollments(call: Caller, kind: str, query: str, status: int
         assert "does not offer the query" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("version", ["2019-03-31", "2018-11-01", "2025-07-01-preview"])
+def test_older_and_newer_versions_of_dps(call: Caller, version: str) -> None:
+    """Every version that DPS has had is spoken, on both its APIs: here neither finds what it is asked for."""
+    assert call("dps", "GET", "/enrollmentGroups/none", version=version).json()["errorCode"] == 404201
+    register = call("dps", "PUT", "/0ne00000001/registrations/none/register", {}, version=version)
+    assert register.json()["errorCode"] == 401002  # it sends no certificate
+
+
+@pytest.mark.parametrize("version", ["1999-01-01", "latest", ""])
+def test_versions_that_dps_never_had(call: Caller, version: str) -> None:
+    """A version that is none, or missing, is refused by both APIs in the service's own body."""
+    for method, path in (("GET", "/enrollmentGroups/none"), ("PUT", "/0ne00000001/registrations/none/register")):
+        answer = call("dps", method, path, {}, version=version)
+        assert (answer.status_code, answer.json()["errorCode"]) == (400, 400000)
+        assert "api-version" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("api-version=2019-03-31&ClientVersion=any", 0), ("api-version=1999-01-01", 5), ("", 5)]
+)
+def test_the_version_of_a_registration_over_mqtt(
+    emulator: RunningEmulator, tmp_path: Path, end: str, code: int
+) -> None:
+    """DPS reads its version out of the user name, and refuses a connection that names none it knows."""
+    username = f"{emulator.endpoints['idScope']}/registrations/version/{end}"
+    with raw_device(emulator.ca_file, "version", username, device_certificate(tmp_path, "version")) as device:
+        assert device.connect(emulator.endpoints["dpsDeviceHost"], MQTT_PORT) == code
+
+
 # --- hub ---
 
 
@@ -134,6 +166,21 @@ def test_import_modes_and_etags_as_node_spells_them(call: Caller) -> None:
     assert change(importMode="DeleteIfMatchETag", etag=etag).status_code == 400
     assert change(importMode="Delete").ok
     assert call("hub", "GET", "/devices/bulk-case").status_code == 404
+
+
+@pytest.mark.parametrize("version", ["1999-01-01", "latest", ""])
+def test_versions_that_a_hub_never_had(call: Caller, version: str) -> None:
+    """As the service says it: Azure/Industrial-IoT pull request 708 quotes the answer."""
+    answer = call("hub", "GET", "/devices/none", version=version)
+    assert (answer.status_code, answer.headers["iothub-errorcode"]) == (400, "InvalidProtocolVersion")
+    assert answer.json()["Message"].startswith("ErrorCode:InvalidProtocolVersion;BadRequest")
+
+
+@pytest.mark.parametrize("version", ["2018-06-30", "2020-05-31-preview", "2020-09-30"])
+def test_older_versions_of_a_hub(call: Caller, version: str) -> None:
+    """Versions that older SDKs speak get the same answers."""
+    answer = call("hub", "GET", "/devices/none", version=version)
+    assert answer.headers["iothub-errorcode"] == "DeviceNotFound"
 
 
 # --- Azure Resource Manager ---
