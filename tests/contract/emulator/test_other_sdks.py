@@ -14,6 +14,7 @@ from tests.contract.emulator.iot_hub_clients import PATIENCE, device_certificate
 from tests.contract.emulator.running import MQTT_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.contract.emulator.running import RunningEmulator
@@ -203,3 +204,25 @@ RESOURCES = [
     for operation in descriptions()[service].operations
     if "Certificate" not in operation["id"] and not operation["id"].endswith("_Get")
 ]
+
+
+@pytest.mark.parametrize("operation", RESOURCES, ids=[each["id"] for each in RESOURCES])
+def test_resources_come_and_go_with_the_emulator(
+    emulator: RunningEmulator, call: Caller, operation: Mapping[str, Any]
+) -> None:
+    """Making, changing, deleting and listing them, and their keys, is documented and not offered: it is named so."""
+    names = emulator.endpoints["dpsResourceId"].split("/")
+    path = operation["path"].format(
+        subscriptionId=names[2],
+        resourceGroupName=names[4],
+        provisioningServiceName="another",
+        resourceName="another",
+        keyName="any",
+    )
+    answer = call("management", operation["method"], path, {})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "NotImplemented")
+    assert "does not offer Microsoft.Devices/" in answer.json()["error"]["message"]
+    stranger = requests.request(
+        operation["method"], f"{emulator.https_url}{path}", verify=emulator.ca_file, timeout=PATIENCE
+    )
+    assert stranger.status_code == 401
