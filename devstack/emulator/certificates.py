@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _MAX_PATH = 8
+_MAX_WRAPPINGS = 3
 
 
 class ChainRefused(ValueError):
@@ -37,20 +38,25 @@ def sha1_thumbprint(certificate: x509.Certificate) -> str:
 
 
 def read_certificate(text: str) -> x509.Certificate:
-    """Read the first certificate of what clients send: PEM, base64 of PEM, or base64 of DER.
+    """Read the first certificate of what clients send: PEM, or DER or PEM in base64, once or more often.
+
+    Twice it is in what the ``az iot dps certificate create`` of azure-cli uploads: the text of the file's base64 is
+    bytes to the management SDK, which writes bytes as base64.
 
     Raises:
         ValueError: it is none of these.
     """
-    if "-----BEGIN" in text:
-        return x509.load_pem_x509_certificate(text.encode())
-    try:
-        decoded = base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error:
-        raise ValueError("it is neither PEM nor base64") from None
-    if decoded.startswith(b"-----BEGIN"):
-        return x509.load_pem_x509_certificate(decoded)
-    return x509.load_der_x509_certificate(decoded)
+    content = text.encode()
+    for _ in range(_MAX_WRAPPINGS):
+        if b"-----BEGIN" in content:
+            return x509.load_pem_x509_certificate(content)
+        try:
+            content = base64.b64decode(b"".join(content.split()), validate=True)
+        except binascii.Error:
+            break
+    if content == text.encode():
+        raise ValueError("it is neither PEM nor base64")
+    return x509.load_der_x509_certificate(content)
 
 
 def certificate_info(certificate: x509.Certificate) -> dict[str, Any]:

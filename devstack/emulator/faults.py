@@ -173,12 +173,15 @@ class Faults:
         return int.from_bytes(digest[:6]) / (1 << 48)
 
 
-def middleware(faults: Faults, service_of: Callable[[web.Request], str]) -> Middleware:
+def middleware(
+    faults: Faults, service_of: Callable[[web.Request], str], operation_of: Callable[[web.Request], str]
+) -> Middleware:
     """Apply the plan to HTTP calls.
 
     Args:
         faults: the plan.
         service_of: which service a request belongs to.
+        operation_of: method and path template of a request; the path itself when no route matches.
     """
 
     @web.middleware
@@ -196,12 +199,6 @@ def middleware(faults: Faults, service_of: Callable[[web.Request], str]) -> Midd
         return _cut(request) if rule.drop == "response" else response
 
     return apply
-
-
-def operation_of(request: web.Request) -> str:
-    """Method and path template of a request; the path itself when no route matches."""
-    resource = request.match_info.route.resource
-    return f"{request.method} {resource.canonical if resource else request.path}"
 
 
 def _cut(request: web.Request) -> web.Response:

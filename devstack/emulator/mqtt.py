@@ -175,6 +175,13 @@ class Reader:
         except UnicodeDecodeError:
             raise Malformed("a string is not UTF-8") from None
 
+    def identifier(self) -> bytes:
+        """Take a packet identifier, which is never 0 (section 2.3.1)."""
+        taken = self.octets(2)
+        if not any(taken):
+            raise Malformed("a packet identifier is 0")
+        return taken
+
     def rest(self) -> bytes:
         """Take what is left."""
         return self.octets(len(self._body) - self._position)
@@ -236,11 +243,31 @@ def parse_connect(body: bytes) -> Connect:
     if level != 4:  # noqa: PLR2004 - 3.1.1 is level 4
         raise Refused(ReturnCode.UNACCEPTABLE_PROTOCOL, f"protocol level {level}; MQTT 3.1.1 is level 4")
     flags, keep_alive = reader.number(1), reader.number(2)
+    _check_connect_flags(flags)
     client_id = reader.text()
     will = Will(reader.text(), reader.binary(), bool(flags & 0x20)) if flags & 0x04 else None
     username = reader.text() if flags & 0x80 else ""
     password = reader.binary() if flags & 0x40 else None
     return Connect(client_id, username, password, bool(flags & 0x02), keep_alive, will)
+
+
+def _check_connect_flags(flags: int) -> None:
+    """See that the flags of a CONNECT go together (sections 3.1.2.3 to 3.1.2.9)."""
+    will, will_qos, will_retain = flags & 0x04, flags >> 3 & 0x03, flags & 0x20
+    username, password = flags & 0x80, flags & 0x40
+    if flags & 0x01 or will_qos == 3 or (not will and (will_qos or will_retain)) or (password and not username):  # noqa: PLR2004
+        raise Malformed(f"the flags of CONNECT are {flags:08b}")
+
+
+def check_flags(packet: Packet) -> None:
+    """See that a packet has the flags of its kind (section 2.2.2); a PUBLISH has flags of its own.
+
+    Raises:
+        Malformed: it has others.
+    """
+    wanted = 0x02 if packet.kind in (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE) else 0
+    if packet.kind != PacketType.PUBLISH and packet.flags != wanted:
+        raise Malformed(f"a packet of type {packet.kind} has the flags {packet.flags:04b}")
 
 
 class Connection(asyncio.Protocol):
@@ -374,6 +401,7 @@ class Connection(asyncio.Protocol):
             return None
         if packet.kind != PacketType.CONNECT:
             raise Malformed("the first packet is not CONNECT")
+        check_flags(packet)
         self.connect = parse_connect(packet.body)
         session = await self._accept(self.connect, self)
         self._send(encode(PacketType.CONNACK, bytes((session.present, ReturnCode.ACCEPTED))))
@@ -381,19 +409,15 @@ class Connection(asyncio.Protocol):
         return session
 
     async def _handle(self, session: Session, packet: Packet) -> None:
+        check_flags(packet)
         reader = Reader(packet.body)
         match packet.kind:
             case PacketType.PUBLISH:
                 await self._published(session, packet)
             case PacketType.SUBSCRIBE:
-                identifier, filters = reader.octets(2), []
-                while reader.more:
-                    filters.append((reader.text(), reader.number(1)))
-                granted = await session.subscribed(filters)
-                self._send(encode(PacketType.SUBACK, identifier + bytes(granted)))
-                await session.settled()
+                await self._subscribed(session, reader)
             case PacketType.UNSUBSCRIBE:
-                identifier, unwanted = reader.octets(2), []
+                identifier, unwanted = reader.identifier(), [reader.text()]
                 while reader.more:
                     unwanted.append(reader.text())
                 await session.unsubscribed(unwanted)
@@ -408,13 +432,23 @@ class Connection(asyncio.Protocol):
             case kind:
                 raise Malformed(f"packet type {kind} is not expected here")
 
+    async def _subscribed(self, session: Session, reader: Reader) -> None:
+        identifier, filters = reader.identifier(), [(reader.text(), reader.number(1))]
+        while reader.more:
+            filters.append((reader.text(), reader.number(1)))
+        if any(qos > 2 for _, qos in filters):  # noqa: PLR2004 - section 3.8.3.1
+            raise Malformed("a subscription asks for a QoS beyond 2")
+        granted = await session.subscribed(filters)
+        self._send(encode(PacketType.SUBACK, identifier + bytes(granted)))
+        await session.settled()
+
     async def _published(self, session: Session, packet: Packet) -> None:
         qos = packet.flags >> 1 & 0x03
         if qos > 1:
             raise Malformed("QoS 2 is not offered by DPS or IoT Hub")
         reader = Reader(packet.body)
         topic = reader.text()
-        identifier = reader.octets(2) if qos else b""
+        identifier = reader.identifier() if qos else b""
         await session.published(topic, reader.rest(), qos, retain=bool(packet.flags & 0x01))
         if qos:
             self._send(encode(PacketType.PUBACK, identifier))

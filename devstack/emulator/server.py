@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from devstack.emulator import admin, exchanges, faults, listeners, wire
+from devstack.emulator import admin, exchanges, faults, listeners, paths, wire
 from devstack.emulator.configuration import ConfigurationError
 from devstack.emulator.context import Context, utc_now
 from devstack.emulator.dps import device as dps_device
@@ -182,20 +182,24 @@ def _application(
     context: Context, services: Mapping[str, Iterable[web.RouteDef]], exchange_log: TextIO | None = None
 ) -> web.Application:
     """One HTTP application; middlewares from the outside in."""
-    service_of: dict[web.AbstractRoute, str] = {}
+    called: dict[web.AbstractRoute, tuple[str, str]] = {}
 
     def service(request: web.Request) -> str:
-        route = request.match_info.route
-        return service_of.get(route, "unknown")
+        return called.get(request.match_info.route, ("unknown", ""))[0]
 
-    planned = [] if "admin" in services else [faults.middleware(context.faults, service)]
+    def operation(request: web.Request) -> str:
+        return f"{request.method} {called.get(request.match_info.route, ('', request.path))[1]}"
+
+    planned = [] if "admin" in services else [faults.middleware(context.faults, service, operation)]
     recorded = [] if exchange_log is None else [exchanges.middleware(exchange_log, service)]
     application = web.Application(
         client_max_size=wire.REQUEST_LIMIT, middlewares=[wire.request_ids, *planned, *recorded, wire.errors]
     )
     for name, routes in services.items():
-        for route in application.router.add_routes(routes):
-            service_of[route] = name
+        for route in routes:
+            spelled = web.RouteDef(route.method, paths.pattern(route.path), route.handler, route.kwargs)
+            for added in application.router.add_routes([spelled]):
+                called[added] = name, paths.plain(route.path)
     return application
 
 

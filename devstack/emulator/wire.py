@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from aiohttp.typedefs import Handler
 
@@ -43,6 +43,14 @@ class WireError(Exception):
 def not_implemented(what: str) -> WireError:
     """501 that names what the emulator lacks."""
     return WireError(501, {"error": {"code": "NotImplemented", "message": f"The emulator does not offer {what}."}})
+
+
+def as_documented(given: Any, names: Iterable[str]) -> str | None:
+    """Give the documented spelling of a name that a client may write in any case of letters; None: it is none of them.
+
+    The services read names so: Microsoft's azure-iothub of Node.js sends the import mode ``UpdateIfMatchETag``.
+    """
+    return next((name for name in names if isinstance(given, str) and name.lower() == given.lower()), None)
 
 
 async def json_body(request: web.Request, *, on_error: Callable[[str], WireError]) -> Any:

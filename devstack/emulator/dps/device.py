@@ -39,16 +39,24 @@ def acceptor(context: Context, provisioning: Provisioning) -> Acceptor:
     api = DeviceApi(context, provisioning)
 
     async def accept(connect: Connect, connection: Connection) -> RegistrationSession:
-        parts = connect.username.split("/")  # {idScope}/registrations/{registrationId}/api-version=...
-        registration_id = parts[2] if len(parts) > 2 else ""  # noqa: PLR2004 - three parts before the version
+        registration_id, _, parameters = connect.username.split("/", 2)[2].partition("/")
         if not registration_id or registration_id.lower() != connect.client_id.lower():
             raise Refused(
                 ReturnCode.IDENTIFIER_REJECTED,
                 f"client id {connect.client_id!r} and registration id {registration_id!r} differ",
             )
+        _check_version(parameters)
         return RegistrationSession(context, api, connection, registration_id)
 
     return accept
+
+
+def _check_version(parameters: str) -> None:
+    """Read the end of a user name, ``{idScope}/registrations/{registrationId}/api-version=...``."""
+    try:
+        errors.check_version(parse_qs(parameters).get("api-version", [""])[0])
+    except ProvisioningError as error:
+        raise Refused(ReturnCode.NOT_AUTHORIZED, error.message) from None
 
 
 class RegistrationSession:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     Operation = Callable[[DeviceApi, Device, web.Request], Awaitable[web.Response]]
 
-VERSIONS = ("2019-03-31", "2021-06-01", "2021-10-01")
 _DEVICE = "/{idScope}/registrations/{registrationId}"
 
 
@@ -44,14 +43,15 @@ def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
 
 
 def _refusal(request: web.Request, id_scope: str) -> Answer | None:
-    version, asked = request.query.get("api-version"), request.match_info["idScope"]
+    asked = request.match_info["idScope"]
     if asked != id_scope:
         error = errors.ProvisioningError(404, 404000, f"ID scope {asked!r} not found; here is {id_scope!r}.")
-    elif version not in VERSIONS:
-        error = errors.bad_request(f"api-version {version!r} is none of {', '.join(VERSIONS)}.")
-    else:
-        return None
-    return Answer(error.status, error.body())
+        return Answer(error.status, error.body())
+    try:
+        errors.check_version(request.query.get("api-version"))
+    except errors.ProvisioningError as error:
+        return Answer(error.status, error.body())
+    return None
 
 
 async def _register(api: DeviceApi, device: Device, request: web.Request) -> web.Response:

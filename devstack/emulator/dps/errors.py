@@ -12,6 +12,23 @@ from typing import Any
 
 from devstack.emulator.wire import WireError
 
+VERSIONS = (
+    "2017-11-15",
+    "2018-04-01",
+    "2018-09-01-preview",
+    "2018-11-01",
+    "2019-03-31",
+    "2021-06-01",
+    "2021-10-01",
+    "2021-11-01-preview",
+    "2025-07-01-preview",
+    "2026-04-01",
+)
+"""API versions that the service has had, of both its APIs; the emulator answers each alike.
+
+Azure/azure-rest-api-specs, deviceprovisioningservices/data-plane, and the older ones that Microsoft's SDKs have sent.
+"""
+
 INVALID_CERTIFICATE = "Invalid certificate"
 CA_NOT_FOUND = "CA certificate not found"
 NO_MATCH = "Signing certificate info did not match chain elements"
@@ -56,6 +73,18 @@ class ProvisioningError(Exception):
 def bad_request(message: str) -> ProvisioningError:
     """400: the request breaks a rule."""
     return ProvisioningError(400, 400000, message)
+
+
+def check_version(given: str | None) -> None:
+    """See that a request says which version it speaks.
+
+    Raises:
+        ProvisioningError: 400, it does not, or there is no such version.
+    """
+    if not given:
+        raise bad_request("api-version is required, e.g. ?api-version=2021-10-01")
+    if given not in VERSIONS:
+        raise bad_request(f"api-version {given!r} is none of {', '.join(VERSIONS)}.")
 
 
 def unauthorized(message: str, *, hint: str = "") -> ProvisioningError:

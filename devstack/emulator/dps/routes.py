@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE, PAGE_LIMIT = 100, 1000
 _BULK_LIMIT = 10
+_QUERY = "SELECT * FROM enrollments"
 
 
 def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
@@ -56,8 +57,7 @@ def _guarded(context: Context, operation: Operation) -> Operation:
     async def handle(request: web.Request) -> web.Response:
         try:
             _authenticate(context, request)
-            if not request.query.get("api-version"):
-                raise errors.bad_request("api-version is required, e.g. ?api-version=2021-10-01")
+            errors.check_version(request.query.get("api-version"))
             if (wait := context.throttled("dps.operations")) is not None:
                 raise errors.throttled(wait)
             return await operation(request)
@@ -109,9 +109,7 @@ class _ServiceApi:
 
     def query(self, kind: Collection) -> Operation:
         async def operation(request: web.Request) -> web.Response:
-            wanted = str((await _json(request)).get("query", ""))
-            if " ".join(wanted.lower().split()) not in {"select * from enrollments", "select * from enrollmentgroups"}:
-                raise errors.bad_request(f"The query {wanted!r} is not understood; only all entries can be asked for.")
+            _check_query(str((await _json(request)).get("query", "")))
             after, size = _paging(request)
             items, following = self._provisioning.page(kind, after=after, size=size)
             return _page(items, following, "enrollmentGroup" if kind is GROUPS else "enrollment")
@@ -161,6 +159,20 @@ async def _json(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise errors.bad_request("The body must be a JSON object.")
     return body
+
+
+def _check_query(query: str) -> None:
+    """See that all entries are asked for: ``SELECT * FROM ...``, or ``*`` as the samples of the Node.js SDK have it.
+
+    Raises:
+        ProvisioningError: 400, it is no query; 501, it asks for some of the entries, or some of their fields.
+    """
+    words = query.lower().split()
+    if words == ["*"] or (words[:-1] == ["select", "*", "from"] and words[-1] in {"enrollments", "enrollmentgroups"}):
+        return
+    if words[:1] == ["select"]:
+        raise errors.not_offered(f"the query {query!r}: only all entries can be asked for")
+    raise errors.bad_request(f"The query {query!r} is not of the form {_QUERY}.")
 
 
 def _entry(body: dict[str, Any]) -> web.Response:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from devstack.emulator.iot_hub import errors
 from devstack.emulator.iot_hub.errors import HubError
+from devstack.emulator.wire import as_documented
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ MODES = (
     "updateTwinIfMatchETag",
 )
 _NOT_OF_THE_IDENTITY = ("id", "importMode", "eTag", "twinETag", "tags", "properties")
+_IDENTITY = ("status", "statusReason", "authentication", "capabilities", "deviceScope", "parentScopes", "moduleId")
 
 
 async def change(store: Store, hub: IotHub, entries: Any) -> list[dict[str, Any]]:
@@ -51,28 +53,39 @@ async def change(store: Store, hub: IotHub, entries: Any) -> list[dict[str, Any]
     return failures
 
 
-def _checked(entries: Any) -> list[Mapping[str, Any]]:
+def _checked(entries: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise errors.bad_argument("The body must be a list of devices.")
     if not 0 < len(entries) <= LIMIT:
         raise errors.bad_argument(f"The list has {len(entries)} devices; a call takes 1 to {LIMIT}.")
-    seen: set[Any] = set()
-    for position, entry in enumerate(entries):
-        device_id, mode = entry.get("id"), entry.get("importMode") or "createOrUpdate"
+    checked: dict[str, dict[str, Any]] = {}
+    for position, given in enumerate(entries):
+        entry = _spelled(given)
+        device_id = entry.get("id")
         if not isinstance(device_id, str) or not device_id:
             raise errors.bad_argument(f"Device {position} of the list has no id.")
-        if device_id in seen:
+        if device_id in checked:
             raise errors.bad_argument(f"Device {device_id!r} is twice in the list.")
         if entry.get("moduleId"):
             raise errors.not_offered("IoT Hub's modules")
-        if mode not in MODES:
-            raise errors.bad_argument(f"importMode {mode!r} of device {device_id!r} is none of {', '.join(MODES)}.")
-        seen.add(device_id)
-    return entries
+        checked[device_id] = entry | {"importMode": _mode(device_id, entry.get("importMode"))}
+    return list(checked.values())
+
+
+def _spelled(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Read names of fields in any case of letters, as the service does: azure-iothub of Node.js sends an ``etag``."""
+    return {as_documented(name, (*_NOT_OF_THE_IDENTITY, *_IDENTITY)) or name: value for name, value in entry.items()}
+
+
+def _mode(device_id: str, given: Any) -> str:
+    mode = as_documented(given or "createOrUpdate", MODES)
+    if mode is None:
+        raise errors.bad_argument(f"importMode {given!r} of device {device_id!r} is none of {', '.join(MODES)}.")
+    return mode
 
 
 async def _change_one(store: Store, hub: IotHub, entry: Mapping[str, Any]) -> None:
-    device_id, mode = entry["id"], entry.get("importMode") or "createOrUpdate"
+    device_id, mode = entry["id"], entry["importMode"]
     guarded = mode.endswith("IfMatchETag")
     if mode.startswith("updateTwin"):
         await hub.change_twin(device_id, entry, entry.get("twinETag") if guarded else None, replace=False)

@@ -10,10 +10,15 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from devstack.emulator.wire import WireError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 NUMBERS = {
+    "InvalidProtocolVersion": 400001,
     "ArgumentInvalid": 400004,
     "IotHubUnauthorizedAccess": 401002,
     "IotHubUnauthorized": 401003,
@@ -87,6 +92,12 @@ def _tracking_id() -> str:
 def bad_argument(message: str) -> HubError:
     """400: the request breaks a rule."""
     return HubError(400, "ArgumentInvalid", message)
+
+
+def unknown_version(given: str | None, known: Iterable[str]) -> HubError:
+    """400: the api-version is missing, or there is none such (code and body: Azure/Industrial-IoT pull request 708)."""
+    message = f"BadRequest: api-version is {given!r}; it must be one of {', '.join(known)}"
+    return HubError(400, "InvalidProtocolVersion", message)
 
 
 def unauthorized(message: str) -> HubError:

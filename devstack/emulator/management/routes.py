@@ -20,7 +20,7 @@ from devstack.emulator.certificates import sha1_thumbprint
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.tokens import MANAGEMENT_AUDIENCE
 from devstack.emulator.management import errors
-from devstack.emulator.wire import json_body
+from devstack.emulator.wire import json_body, not_implemented
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -67,27 +67,64 @@ def routes(context: Context, resources: Sequence[Resource]) -> list[web.RouteDef
         ("POST", "/certificates/{name}/generateVerificationCode", _verification_code),
         ("POST", "/certificates/{name}/verify", _verify),
     ]
-    template = "/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/Microsoft.Devices/{}/{{resource}}"
+    kinds = dict.fromkeys(each.resource_id.split("/")[-2] for each in resources)
     return [
-        web.route(method, template.format(kind) + path, _guarded(context, by_id, kind, operation))
-        for kind in dict.fromkeys(each.resource_id.split("/")[-2] for each in resources)
-        for method, path, operation in table
+        *(
+            web.route(method, path, _missing(context, f"{kind}: {what}"))
+            for kind in kinds
+            for method, path, what in _not_offered(kind)
+        ),
+        *(
+            web.route(method, f"{_collection(kind)}/{{resource}}{path}", _guarded(context, by_id, kind, operation))
+            for kind in kinds
+            for method, path, operation in table
+        ),
     ]
+
+
+def _collection(kind: str) -> str:
+    return f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/Microsoft.Devices/{kind}"
+
+
+def _not_offered(kind: str) -> list[tuple[str, str, str]]:
+    """What is documented of the resources themselves: here they come with the emulator, and go with it."""
+    group, resource = _collection(kind), f"{_collection(kind)}/{{resource}}"
+    return [
+        ("PUT", resource, "creating one"),
+        ("PATCH", resource, "changing one"),
+        ("DELETE", resource, "deleting one"),
+        ("GET", group, "listing them"),
+        ("GET", f"/subscriptions/{{subscription}}/providers/Microsoft.Devices/{kind}", "listing them"),
+        ("POST", f"{resource}/listkeys", "their keys"),
+        ("POST", f"{resource}/keys/{{key}}/listkeys", "their keys"),
+        ("POST", f"{resource}/IotHubKeys/{{key}}/listkeys", "their keys"),
+    ]
+
+
+def _missing(context: Context, what: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def refuse(request: web.Request) -> web.Response:
+        _authenticate(context, request)
+        raise not_implemented(f"Microsoft.Devices/{what}")
+
+    return refuse
+
+
+def _authenticate(context: Context, request: web.Request) -> None:
+    try:
+        context.tokens.verify(request.headers.get("Authorization"), MANAGEMENT_AUDIENCE)
+    except Refusal as refusal:
+        raise errors.refusal(401, "AuthenticationFailed", refusal.reason) from None
 
 
 def _guarded(
     context: Context, by_id: Mapping[str, Resource], kind: str, operation: Operation
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
-        try:
-            context.tokens.verify(request.headers.get("Authorization"), MANAGEMENT_AUDIENCE)
-        except Refusal as refusal:
-            raise errors.refusal(401, "AuthenticationFailed", refusal.reason) from None
+        _authenticate(context, request)
         if not request.query.get("api-version"):
             message = "The api-version query parameter (?api-version=) is required for all requests."
             raise errors.refusal(400, "MissingApiVersionParameter", message)
-        subscription, group, name = (request.match_info[part] for part in ("subscription", "group", "resource"))
-        asked = f"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Devices/{kind}/{name}"
+        asked = _collection(kind).format_map(request.match_info) + f"/{request.match_info['resource']}"
         resource = by_id.get(asked.lower())
         if resource is None:
             here = ", ".join(each.resource_id for each in by_id.values())

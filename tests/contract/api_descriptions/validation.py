@@ -178,7 +178,8 @@ def _lower(parameters: Mapping[str, str]) -> dict[str, str]:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)))
+    """Any case of letters, and a slash at the end: Azure's paths are read so, and SDKs of other languages rely on it."""
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)) + "/?", re.IGNORECASE)
 
 
 def _closed(schema: Any) -> Any:

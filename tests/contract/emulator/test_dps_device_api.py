@@ -147,7 +147,7 @@ def test_a_device_that_never_registered_has_no_state(
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        ({"params": {}}, 400, "api-version None is none of 2019-03-31, 2021-06-01, 2021-10-01."),
+        ({"params": {}}, 400, "api-version is required, e.g. ?api-version=2021-10-01"),
         ({"data": b"no json"}, 400, "The registration is no JSON."),
         ({"data": b"[]"}, 400, "The registration must be a JSON object."),
         (
