@@ -382,10 +382,15 @@ class _Outgoing:
 
 
 class SendingLink(Link):
-    """A link on which the client receives."""
+    """A link on which the client receives.
+
+    Attributes:
+        refill: called when the client takes more than is waiting for it.
+    """
 
     def __init__(self, session: Session, attach: Attach) -> None:
         super().__init__(session, attach)
+        self.refill: Callable[[], None] = lambda: None
         self._settles = attach.snd_settle_mode == _SETTLED_BY_SENDER
         self._credit = 0
         self._count = 0
@@ -399,6 +404,11 @@ class SendingLink(Link):
             "link_credit": self._credit,
             "available": len(self._waiting),
         }
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether the client would get another message at once."""
+        return not self.ended and self._credit > 0 and not self._waiting
 
     def send(self, message: bytes, learn: Callable[[Any], None] = lambda _: None) -> None:
         """Send a message as soon as the client takes it.
@@ -414,6 +424,8 @@ class SendingLink(Link):
         """Let the client have so much more; with drain, what is not used is gone (section 2.6.7)."""
         self._credit = max(0, (flow.delivery_count or 0) + (flow.link_credit or 0) - self._count)
         self.pump()
+        if self.is_hungry:
+            self.refill()
         if flow.drain and self._credit and not self._waiting:
             self._count = (self._count + self._credit) % _WRAP
             self._credit = 0

@@ -35,7 +35,7 @@ _MISSING = (
     *((method, _MODULES, "modules") for method in ("GET", "PUT", "DELETE")),
     *((method, "/twins/{id}/modules/{module}", "modules") for method in ("GET", "PATCH", "PUT")),
     ("POST", "/twins/{id}/modules/{module}/methods", "modules"),
-    ("GET", "/messages/serviceBound/feedback", "feedback on cloud-to-device messages"),
+    ("GET", "/messages/serviceBound/feedback", "feedback over HTTPS"),
     ("GET", "/configurations", "configurations"),
     *((method, "/configurations/{id}", "configurations") for method in ("GET", "PUT", "DELETE")),
     ("POST", "/configurations/testQueries", "configurations"),

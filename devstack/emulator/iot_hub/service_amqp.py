@@ -1,4 +1,4 @@
-"""The service's side of a hub over AMQP: tokens by ``$cbs``, and cloud-to-device messages.
+"""The service's side of a hub over AMQP: tokens by ``$cbs``, cloud-to-device messages, and feedback on them.
 
 Endpoints and message properties: Microsoft, "Communicate with your IoT hub by using the AMQP protocol" and "Understand
 cloud-to-device messaging from an IoT hub". Conditions: what Microsoft's service SDKs make exceptions of
@@ -28,6 +28,7 @@ from devstack.emulator.identity.sas import SCHEME
 from devstack.emulator.iot_hub import errors
 from devstack.emulator.iot_hub.callers import verify_caller
 from devstack.emulator.iot_hub.errors import HubError
+from devstack.emulator.iot_hub.feedback_link import FeedbackReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,8 @@ LOG = logging.getLogger(__name__)
 _SERVICE: Final = "iot_hub_service"
 _CBS: Final = "$cbs"
 _DEVICEBOUND: Final = "/messages/devicebound"
+_FEEDBACK: Final = "/messages/servicebound/feedback"
 _KNOWN_ELSEWHERE: Final = {
-    "/messages/servicebound/feedback": "feedback on cloud-to-device messages",
     "/messages/servicebound/filenotifications": "file notifications",
     "/messages/events": "the Event Hubs endpoint",
 }
@@ -96,6 +97,7 @@ class ServiceClient:
         self._token: str | None = None
         self._answers: dict[Session, SendingLink] = {}
         """Where the answers of ``$cbs`` go."""
+        self._readers: dict[Link, FeedbackReader] = {}
 
     # --- links.Service ---
 
@@ -125,16 +127,22 @@ class ServiceClient:
         self._authorize()
         if path in _KNOWN_ELSEWHERE:
             raise LinkFailure(failures.NOT_IMPLEMENTED, errors.not_offered(_KNOWN_ELSEWHERE[path]).message)
-        if path != _DEVICEBOUND:
+        if path == _DEVICEBOUND and isinstance(link, ReceivingLink):
+            link.take = self._take_command
+        elif path == _FEEDBACK and isinstance(link, SendingLink):
+            self._readers[link] = FeedbackReader(self._hub, link)
+            self._readers[link].start()
+        elif path in {_DEVICEBOUND, _FEEDBACK}:
+            raise LinkFailure(failures.NOT_ALLOWED, f"services send to {_DEVICEBOUND}, and receive from {_FEEDBACK}")
+        else:
             raise LinkFailure(failures.NOT_FOUND, f"the hub has no node {link.address!r} for services")
-        if not isinstance(link, ReceivingLink):
-            raise LinkFailure(failures.NOT_ALLOWED, f"services send to {_DEVICEBOUND}, and receive nothing from it")
-        link.take = self._take_command
 
     def detached(self, link: Link) -> None:
         """Forget a link."""
         if self._answers.get(link.session) is link:
             del self._answers[link.session]
+        if (reader := self._readers.pop(link, None)) is not None:
+            reader.stop()
 
     # --- who it is ---
 
@@ -259,6 +267,8 @@ def command(message: Message) -> tuple[str, dict[str, Any]]:
         "contentEncoding": properties.content_encoding,
         "expiryTimeUtc": _time(properties.absolute_expiry_time),
     }
+    application = dict(message.application_properties)
+    named["ack"] = application.pop("iothub-ack", None)
     body = {
         "body": base64.b64encode(message.body).decode(),
         "bodyEncoding": "base64",

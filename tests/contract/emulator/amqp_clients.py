@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tests.contract.emulator.running import RunningEmulator
 
 DEVICEBOUND = "/messages/devicebound"
+FEEDBACK = "/messages/serviceBound/feedback"
 IOT_HUB = "https://iothubs.azure.net"
 SAS_TYPE = "servicebus.windows.net:sastoken"
 _LIMIT = 2**20
@@ -163,6 +164,22 @@ class RawClient:
             return None
         return disposition.state.error.condition, disposition.state.error.description
 
+    def receive(self) -> tuple[int, Message]:
+        """Give the next message with its delivery id, out of as many frames as it takes."""
+        octets, number = b"", None
+        while True:
+            transfer, payload = self.frame()
+            assert isinstance(transfer, Transfer), transfer
+            number = transfer.delivery_id if number is None else number
+            octets += payload
+            if not transfer.more:
+                assert number is not None
+                return number, Message.of(octets)
+
+    def settle(self, number: int, outcome: Composite) -> None:
+        """Tell what became of a message."""
+        self.send(Disposition(role=True, first=number, settled=True, state=outcome))
+
     def put_token(self, token: Any, kind: str = SAS_TYPE, operation: str = "put-token") -> tuple[int, str]:
         """Show a token to ``$cbs``, on links that stay; gives status and description."""
         if not self._handles:
@@ -175,11 +192,9 @@ class RawClient:
             application_properties={"operation": operation, "type": kind, "name": "https://hub"},
         )
         self.transfer(1, message)
-        transfer, payload = self.frame()
-        assert isinstance(transfer, Transfer), transfer
+        number, answer = self.receive()
         assert self.told() is None
-        self.send(Disposition(role=True, first=transfer.delivery_id or 0, settled=True, state=Accepted()))
-        answer = Message.of(payload)
+        self.settle(number, Accepted())
         assert answer.properties.correlation_id == "put-1"
         return answer.application_properties["status-code"], answer.application_properties["status-description"]
 
@@ -213,11 +228,11 @@ def raw_client(emulator: RunningEmulator, hub: int = 0) -> Iterator[RawClient]:
 
 
 @contextmanager
-def trusted_client(emulator: RunningEmulator, hub: int = 0) -> Iterator[RawClient]:
+def trusted_client(emulator: RunningEmulator, hub: int = 0, **fields: Any) -> Iterator[RawClient]:
     """Connect, begin a session on channel 0, and show a good token."""
     with raw_client(emulator, hub) as client:
         assert client.sign_in("ANONYMOUS") == 0
-        client.open()
+        client.open(**fields)
         client.begin()
         assert client.put_token(emulator.token(IOT_HUB), "bearer") == (200, "OK")
         yield client

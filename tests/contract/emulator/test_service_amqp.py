@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import socket
 import ssl
 import struct
 import time
 import uuid
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 import requests
 from azure.iot.hub import IoTHubRegistryManager
@@ -40,6 +42,7 @@ from devstack.emulator.identity.sas import IOT_HUB_POLICY
 from devstack.emulator.iot_hub.cloud_to_device import Command, CommandQueues
 from tests.contract.emulator.amqp_clients import (
     DEVICEBOUND,
+    FEEDBACK,
     IOT_HUB,
     ending,
     message_to,
@@ -89,11 +92,19 @@ def trusting(emulator: RunningEmulator) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def registry(emulator: RunningEmulator, trusting: None) -> Iterator[IoTHubRegistryManager]:
-    """Microsoft's service client with the owner's connection string; its closing takes up to a second."""
+    """Microsoft's service client with the owner's connection string."""
     del trusting
-    made = registry_of(emulator.endpoints)
-    yield made
-    made.amqp_svc_client.disconnect_sync()
+    with disconnecting(registry_of(emulator.endpoints)) as made:
+        yield made
+
+
+@contextmanager
+def disconnecting(registry: IoTHubRegistryManager) -> Iterator[IoTHubRegistryManager]:
+    """End the client's connection with the block; that takes up to a second."""
+    try:
+        yield registry
+    finally:
+        registry.amqp_svc_client.disconnect_sync()
 
 
 @pytest.fixture
@@ -147,10 +158,9 @@ def test_microsofts_sdk_sends_with_a_credential(
 ) -> None:
     """The managed identity's token is as good as the owner's key, and sixty kilobytes go in as many frames as it takes."""
     del trusting
-    registry = IoTHubRegistryManager.from_token_credential(
-        emulator.https_url.removeprefix("https://"), managed_identity
-    )
-    registry.send_c2d_message(device_id, "x" * 65_000)
+    host = emulator.https_url.removeprefix("https://")
+    with disconnecting(IoTHubRegistryManager.from_token_credential(host, managed_identity)) as registry:
+        registry.send_c2d_message(device_id, "x" * 65_000)
     assert waiting(emulator, device_id) == 1
 
 
@@ -174,10 +184,10 @@ def test_microsofts_sdk_sends_over_websockets(tmp_path: Path, monkeypatch: pytes
     with emulator_in_thread(tmp_path, websocket_port=443) as emulator:
         monkeypatch.setenv("SSL_CERT_FILE", emulator.ca_file)
         device_id = made_device(emulator)
-        registry = IoTHubRegistryManager.from_connection_string(
-            emulator.endpoints["iotHubConnectionStrings"][0], TransportType.AmqpOverWebsocket
-        )
-        registry.send_c2d_message(device_id, "over 443")
+        owner = emulator.endpoints["iotHubConnectionStrings"][0]
+        over_websockets = IoTHubRegistryManager.from_connection_string(owner, TransportType.AmqpOverWebsocket)
+        with disconnecting(over_websockets) as registry:
+            registry.send_c2d_message(device_id, "over 443")
         assert waiting(emulator, device_id) == 1
 
 
@@ -382,7 +392,7 @@ def test_a_message_keeps_everything_that_a_device_can_read(emulator: RunningEmul
 
 async def read_queue(emulator: RunningEmulator, device_id: str) -> list[Command]:
     host = emulator.endpoints["iotHubs"][0]["hostName"]
-    return CommandQueues(emulator.context.store, host).deliver(device_id, utc_now(), skip=())
+    return CommandQueues(emulator.context.store, host, lambda *_: None).deliver(device_id, utc_now(), skip=())
 
 
 @pytest.mark.parametrize(
@@ -499,7 +509,8 @@ def test_settled_aborted_and_empty_transfers(emulator: RunningEmulator, device_i
         ("/messages/events", True, ("amqp:not-implemented", "The emulator does not offer the Event Hubs endpoint.")),
         ("/messages/events/ConsumerGroups/$Default/Partitions/0", True, ("amqp:not-found", "the hub has no node '/messages/events/ConsumerGroups/$Default/Partitions/0' for services")),
         ("amqps://hub/else", False, ("amqp:not-found", "the hub has no node 'amqps://hub/else' for services")),
-        (DEVICEBOUND, True, ("amqp:not-allowed", "services send to /messages/devicebound, and receive nothing from it")),
+        (DEVICEBOUND, True, ("amqp:not-allowed", "services send to /messages/devicebound, and receive from /messages/servicebound/feedback")),
+        (FEEDBACK, False, ("amqp:not-allowed", "services send to /messages/devicebound, and receive from /messages/servicebound/feedback")),
         (None, False, ("amqp:invalid-field", "a link needs the address of a node; this one has None")),
         (ULong(1), False, ("amqp:invalid-field", "a link needs the address of a node; this one has 1")),
     ],
@@ -682,19 +693,33 @@ def test_each_hub_listens_on_its_own_address(tmp_path: Path) -> None:
             assert client.put_token(owner_signature(emulator, host))[0] == 401
 
 
-async def test_websockets_carry_it_too(emulator: RunningEmulator) -> None:
-    """The subprotocol AMQPWSB10 leads to the same place, in binary frames."""
+@pytest.mark.parametrize("path", ["/$iothub/websocket", "/$servicebus/websocket/"])
+def test_websockets_carry_it_too(emulator: RunningEmulator, path: str) -> None:
+    """The subprotocol AMQPWSB10 leads to the same place, in binary frames (RFC 6455)."""
+    host, port = emulator.endpoints["iotHubs"][0]["hostName"], emulator.endpoints["websocketPort"]
     context = ssl.create_default_context(cafile=emulator.ca_file)
-    async with aiohttp.ClientSession() as session:
-        for path in ("/$iothub/websocket", "/$servicebus/websocket/"):
-            url = f"{emulator.https_url}{path}"
-            async with session.ws_connect(url, protocols=("AMQPWSB10",), ssl=context) as websocket:
-                assert websocket.protocol == "AMQPWSB10"
-                await websocket.send_bytes(OPENED + encode_frame(Close()))
-                heard = b""
-                async for message in websocket:
-                    heard += message.data
-                assert heard.endswith(encode_frame(Close()))
+    said = OPENED + encode_frame(Close())
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n"
+        "Sec-WebSocket-Protocol: AMQPWSB10\r\n\r\n"
+    )
+    with (
+        socket.create_connection((host, port), timeout=PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        masked = bytes((0x82, 0x80 | len(said), 0, 0, 0, 0)) + said
+        secured.sendall(request.encode() + masked)
+        heard = b""
+        while encode_frame(Close()) not in heard:
+            received = secured.recv(65_536)
+            assert received
+            heard += received
+        secured.sendall(bytes((0x88, 0x80, 0, 0, 0, 0)))
+    headers, _, carried = heard.partition(b"\r\n\r\n")
+    assert headers.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Protocol: AMQPWSB10" in headers
+    assert carried.index(SASL_HEADER) < carried.index(AMQP_HEADER)
 
 
 # --- rates and planned faults ---
