@@ -117,6 +117,8 @@ class Connection(asyncio.Protocol):
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 serving = await self._greet() and await self._open()
+            if serving:
+                await self._service.opened()
             while serving:
                 serving = await self._handle(await self._next())
         except TimeoutError:
@@ -214,7 +216,6 @@ class Connection(asyncio.Protocol):
         )
         self._send(answer)
         self._opened = opened
-        await self._service.opened()
         if opened.idle_time_out:
             self._keep_alive(opened.idle_time_out / 2000)
         return True

@@ -173,10 +173,14 @@ def _collection(value: list[Any] | dict[Any, Any]) -> tuple[int, bytes]:
 
 
 def _array(values: Array) -> bytes:
-    parts = [_parts(value) for value in values] or [_parts(None)]
+    """Write what follows an array's constructor; a descriptor that all items share stands before their own."""
+    described = bool(values) and isinstance(values[0], Described)
+    head = bytes((_DESCRIBED,)) + encode(values[0].descriptor) if described else b""
+    parts = [_parts(value.value if described else value) for value in values] or [_parts(None)]
     if len({code for code, _ in parts}) > 1:
         raise TypeError("an array holds values of one type")
-    return _with_size(_count(len(values)) + bytes((parts[0][0],)) + b"".join(octets for _, octets in parts))
+    items = b"".join(octets for _, octets in parts)
+    return _with_size(_count(len(values)) + head + bytes((parts[0][0],)) + items)
 
 
 def _count(number: int) -> bytes:

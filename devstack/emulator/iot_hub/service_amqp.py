@@ -113,6 +113,7 @@ class ServiceClient:
         rule = await self._planned("connect")
         if rule is not None and rule.status is not None:
             raise ConnectionFailure(_planned_condition(rule.status), _planned_text(rule.status))
+        self._after(rule)
 
     async def attached(self, link: Link) -> None:
         """Take a link to one of the hub's nodes.

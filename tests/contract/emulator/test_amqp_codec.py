@@ -78,6 +78,8 @@ ARRAYS = st.one_of(
     st.lists(whole(UInt, 32, signed=False)).map(Array),
     st.lists(st.text(st.characters(codec="ascii")).map(Symbol)).map(Array),
     st.lists(st.booleans()).map(Array),
+    st.lists(st.binary()).map(lambda items: Array(Described(Symbol("d"), item) for item in items)),
+    st.lists(st.lists(st.integers(0, 9))).map(Array),
 )
 VALUES = st.recursive(
     SIMPLE | ARRAYS,
@@ -116,9 +118,9 @@ def test_what_was_written_is_read(value: Any) -> None:
 
 @given(st.binary(max_size=60))
 def test_arbitrary_octets_are_a_value_or_malformed(octets: bytes) -> None:
-    """Whatever comes is read or refused, and nothing else happens."""
+    """Whatever comes is read or refused, and nothing else happens; what was read can be written."""
     with suppress(Malformed):
-        Reader(octets).value()
+        encode(Reader(octets).value())
     with suppress(Malformed):
         Message.of(octets)
 
