@@ -31,7 +31,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
     parser.add_argument("--state-dir", type=Path, default=default.state_dir)
     parser.add_argument(
-        "--address", default=default.address, help="loopback address; 8883 is fixed, so a second stack moves it"
+        "--address",
+        default=default.address,
+        help="loopback address; 8883 and 5671 are fixed, so a second stack moves it",
     )
     parser.add_argument("--functions-port", type=int, default=default.functions_port)
     parser.add_argument(
@@ -40,6 +42,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--https-port", type=int, default=default.https_port, help="of the emulated services")
     parser.add_argument("--identity-port", type=int, default=default.identity_port)
     parser.add_argument("--admin-port", type=int, default=default.admin_port)
+    parser.add_argument(
+        "--amqp-port",
+        default=default.amqp_port,
+        type=_port_or_none,
+        help="of the hubs' service side; none: leave it out",
+    )
     parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
     arguments = parser.parse_args(argv)
     try:
@@ -48,6 +56,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--azurite-ports is {arguments.azurite_ports!r}; give three numbers, as in 10000,10001,10002")
     arguments.azurite_ports = (blob, queue, table)
     return arguments
+
+
+def _port_or_none(text: str) -> int | None:
+    return None if text == "none" else int(text)
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -59,6 +71,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         https_port=arguments.https_port,
         identity_port=arguments.identity_port,
         admin_port=arguments.admin_port,
+        amqp_port=arguments.amqp_port,
         extra_hubs=tuple(arguments.extra_hub),
     )
 

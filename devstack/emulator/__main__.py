@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             address=options.address,
             https_port=options.https_port,
             mqtt_port=options.mqtt_port,
+            amqp_port=options.amqp_port,
             identity_port=options.identity_port,
             admin_port=options.admin_port,
             extra_hub_addresses=tuple(options.extra_hub),
@@ -80,6 +81,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _port_or_none(text: str) -> int | None:
+    if text != "none" and (not text.isdecimal() or int(text) > LAST_PORT):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no port: a number from 0 (any free one) to {LAST_PORT}, or none, is"
+        )
+    return None if text == "none" else int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         return checked_seconds(float(text))
@@ -105,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", default=DEFAULT_ADDRESS, help="loopback address to listen on (%(default)s)")
     for name, port in (("https", 8443), ("mqtt", 8883), ("identity", 8442), ("admin", 8444)):
         parser.add_argument(f"--{name}-port", type=_port, default=port, help="0: any free one (%(default)s)")
+    parser.add_argument(
+        "--amqp-port",
+        type=_port_or_none,
+        default=5671,
+        metavar="PORT",
+        help="of the hubs' service side; service SDKs know only %(default)s. 0: any free one; none: leave it out",
+    )
     parser.add_argument(
         "--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub, on this loopback address"
     )

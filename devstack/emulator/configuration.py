@@ -60,6 +60,7 @@ class Configuration:
     Attributes:
         address: loopback address to bind.
         extra_hub_addresses: further loopback addresses, one more IoT hub on each.
+        amqp_port: of the hubs' service side over AMQP; None for none. Service SDKs know only 5671.
         websocket_port: a further port for all that ``https_port`` has; None for none. Device SDKs know only 443.
         assigning_seconds: for so long a registration at DPS is ``assigning``.
         throttling: the documented rates hold, times this; None for no rates.
@@ -71,6 +72,7 @@ class Configuration:
     address: str = DEFAULT_ADDRESS
     https_port: int = 8443
     mqtt_port: int = 8883
+    amqp_port: int | None = 5671
     identity_port: int = 8442
     admin_port: int = 8444
     id_scope: str = "0ne00000001"
@@ -130,8 +132,16 @@ class Configuration:
         group = f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
         return f"{group}/providers/Microsoft.Devices/{kind}/{name}"
 
-    def on_ports(self, *, https: int, websocket: int | None, mqtt: int, identity: int, admin: int) -> Self:
+    def on_ports(
+        self, *, https: int, websocket: int | None, mqtt: int, amqp: int | None, identity: int, admin: int
+    ) -> Self:
         """The same with the ports that were really bound."""
         return replace(
-            self, https_port=https, websocket_port=websocket, mqtt_port=mqtt, identity_port=identity, admin_port=admin
+            self,
+            https_port=https,
+            websocket_port=websocket,
+            mqtt_port=mqtt,
+            amqp_port=amqp,
+            identity_port=identity,
+            admin_port=admin,
         )

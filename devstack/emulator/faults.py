@@ -1,8 +1,9 @@
 """Planned faults: what goes wrong, when and how often, by schedule or by seed and never by chance.
 
 A rule picks calls by service and operation, and says what becomes of them. Services are ``identity``, ``key_vault``,
-``dps``, ``management``, ``iot_hub`` (HTTP) and ``dps_device``, ``iot_hub_device`` (MQTT). The operation of an HTTP call
-is its method and path template, such as ``POST /keys/{name}/{version}/sign``; both are shell patterns (``*``).
+``dps``, ``management``, ``iot_hub`` (HTTP), ``dps_device``, ``iot_hub_device`` (MQTT) and ``iot_hub_service`` (AMQP).
+The operation of an HTTP call is its method and path template, such as ``POST /keys/{name}/{version}/sign``; both are
+shell patterns (``*``).
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from devstack.emulator import admin, exchanges, faults, listeners, paths, wire
+from devstack.emulator.amqp.connection import Connection as AmqpConnection
+from devstack.emulator.amqp.listener import AmqpListener
 from devstack.emulator.configuration import ConfigurationError
 from devstack.emulator.context import Context, utc_now
 from devstack.emulator.dps import device as dps_device
@@ -20,15 +22,17 @@ from devstack.emulator.identity import sas
 from devstack.emulator.identity.tokens import Tokens
 from devstack.emulator.iot_hub import device as hub_device
 from devstack.emulator.iot_hub import routes as hub_routes
+from devstack.emulator.iot_hub import service_amqp
 from devstack.emulator.iot_hub.state import IotHubs
 from devstack.emulator.key_vault import routes as key_vault_routes
 from devstack.emulator.management import routes as management_routes
+from devstack.emulator.mqtt import Connection as MqttConnection
 from devstack.emulator.mqtt import MqttListener
 from devstack.emulator.secured import server_context
 from devstack.emulator.store import Store
 from devstack.emulator.throttling import Throttling
 from devstack.emulator.tls import TlsFiles, ensure_tls
-from devstack.emulator.websockets import Websockets
+from devstack.emulator.websockets import AMQP, MQTT, Websockets
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from devstack.emulator.configuration import Configuration
-    from devstack.emulator.mqtt import Acceptor, Connect, Connection, Session
+    from devstack.emulator.mqtt import Acceptor, Connect, Session
 
 STORE_FILE = "emulator.sqlite3"
 
@@ -82,7 +86,7 @@ class Emulator:
         hubs = IotHubs(context)
         provisioning = Provisioning(context, hubs)
         accept = _acceptor(context, provisioning, hubs)
-        websockets = Websockets(accept)
+        websockets = _websockets(context, hubs, accept)
         services = {
             "key_vault": key_vault_routes.routes(context),
             "dps": dps_routes.routes(context, provisioning),
@@ -93,6 +97,7 @@ class Emulator:
             "websocket": websockets.routes(),
         }
         mqtt = await _start_mqtt(configuration, tls, accept, running)
+        await _start_amqp(context, hubs, sockets.amqp, tls, running)
         endpoints = _endpoints(context, tls, header)
 
         controls = admin.Admin(context, provisioning, hubs, (*mqtt, websockets), endpoints)
@@ -111,9 +116,10 @@ class Emulator:
 
 @dataclass(frozen=True, slots=True)
 class _Sockets:
-    """What the HTTP applications listen on; MQTT binds by itself."""
+    """What is listened on, AMQP once for each address; MQTT binds by itself."""
 
     https: Sequence[socket.socket]
+    amqp: Sequence[socket.socket]
     identity: Sequence[socket.socket]
     admin: Sequence[socket.socket]
 
@@ -125,22 +131,23 @@ def _bind(given: Configuration, running: AsyncExitStack) -> tuple[Configuration,
         ConfigurationError: a port is taken.
     """
 
-    def bound(addresses: Sequence[str], port: int, option: str) -> Sequence[socket.socket]:
-        return _closed_with(running, listeners.bind(addresses, port, option))
+    def bound(addresses: Sequence[str], port: int | None, option: str) -> Sequence[socket.socket]:
+        return () if port is None else _closed_with(running, listeners.bind(addresses, port, option))
 
     https = bound(given.addresses, given.https_port, "--https-port")
-    extra = given.websocket_port
-    websocket = () if extra is None else bound(given.addresses, extra, "--websocket-port")
+    websocket = bound(given.addresses, given.websocket_port, "--websocket-port")
+    amqp = bound(given.addresses, given.amqp_port, "--amqp-port")
     identity = bound([given.address], given.identity_port, "--identity-port")
     administration = bound([given.address], given.admin_port, "--admin-port")
     configuration = given.on_ports(
         https=listeners.port_of(https),
         websocket=listeners.port_of(websocket) if websocket else None,
         mqtt=listeners.free_port(given.addresses, given.mqtt_port, "--mqtt-port"),
+        amqp=listeners.port_of(amqp) if amqp else None,
         identity=listeners.port_of(identity),
         admin=listeners.port_of(administration),
     )
-    return configuration, _Sockets((*https, *websocket), identity, administration)
+    return configuration, _Sockets((*https, *websocket), amqp, identity, administration)
 
 
 def _closed_with(running: AsyncExitStack, sockets: Sequence[socket.socket]) -> Sequence[socket.socket]:
@@ -242,11 +249,19 @@ def _acceptor(context: Context, provisioning: Provisioning, hubs: IotHubs) -> Ac
     to_hub = hub_device.acceptor(context, hubs)
     registration = f"{context.configuration.id_scope}/registrations/"
 
-    async def accept(connect: Connect, connection: Connection) -> Session:
+    async def accept(connect: Connect, connection: MqttConnection) -> Session:
         chosen = to_dps if connect.username.startswith(registration) else to_hub
         return await chosen(connect, connection)
 
     return accept
+
+
+def _websockets(context: Context, hubs: IotHubs, accept: Acceptor) -> Websockets:
+    def to_service(request: web.Request) -> AmqpConnection:
+        hub = hubs.called(request.host)
+        return AmqpConnection(hub.host_name, service_amqp.server(context, hub), set())
+
+    return Websockets({MQTT: lambda _: MqttConnection(accept, set()), AMQP: to_service})
 
 
 async def _start_mqtt(
@@ -266,6 +281,17 @@ async def _start_mqtt(
         running.push_async_callback(listener.stop)
         started.append(listener)
     return started
+
+
+async def _start_amqp(
+    context: Context, hubs: IotHubs, sockets: Sequence[socket.socket], tls: TlsFiles, running: AsyncExitStack
+) -> None:
+    """Listen with AMQP on the address of every hub, unless it is left out."""
+    secured = server_context(tls.certificate_file, tls.key_file)
+    for hub, bound in zip(hubs.values(), sockets, strict=False):
+        listener = AmqpListener(secured, hub.host_name, service_amqp.server(context, hub))
+        await listener.start([bound])
+        running.push_async_callback(listener.stop)
 
 
 def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping[str, Any]:
@@ -289,6 +315,7 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
         "dpsDeviceHost": configuration.host_name,
         "dpsDeviceUrl": configuration.https_url,
         "mqttPort": configuration.mqtt_port,
+        "amqpPort": configuration.amqp_port,
         "websocketPort": configuration.websocket_port or configuration.https_port,
         "iotHubs": [
             {"hostName": hub.host_name, "serviceUrl": hub.service_url, "resourceId": hub.resource_id}

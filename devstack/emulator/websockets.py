@@ -1,33 +1,34 @@
-"""MQTT over websockets: path ``/$iothub/websocket``, subprotocol ``mqtt``, for DPS and hubs alike.
+"""MQTT and AMQP over websockets.
 
-Source: Microsoft, "Communicate with an IoT hub using the MQTT protocol" ("Use MQTT over WebSockets"); MQTT 3.1.1,
-section 6. Device SDKs know no port but 443 for it.
+Devices ask for the path ``/$iothub/websocket`` and the subprotocol ``mqtt``, of DPS and hubs alike; service clients for
+``AMQPWSB10``, and Microsoft's for Python for the path of Service Bus. Sources: Microsoft, "Communicate with an IoT hub
+using the MQTT protocol" ("Use MQTT over WebSockets"); MQTT 3.1.1, section 6; OASIS "AMQP WebSocket Binding", whose
+subprotocol has the name ``amqp`` today; azure-iothub 1.16 and uamqp 1.6. Microsoft's SDKs know no port but 443 for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import WSMsgType, web
 
-from devstack.emulator.mqtt import PACKET_LIMIT, Connection
+from devstack.emulator.mqtt import PACKET_LIMIT
 from devstack.emulator.wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
 
-    from devstack.emulator.mqtt import Acceptor
-
-PATH = "/$iothub/websocket"
-SUBPROTOCOL = "mqtt"
+PATHS = ("/$iothub/websocket", "/$servicebus/websocket/")
+MQTT = "mqtt"
+AMQP = "AMQPWSB10"
 _CLOSING_SECONDS = 0.5
 """How long a client may take to answer the closing of its websocket."""
 
 
 class WebsocketTransport(asyncio.Transport):
-    """What an MQTT connection writes to: each write is a binary frame."""
+    """What the protocol above writes to: each write is a binary frame."""
 
     def __init__(self, websocket: web.WebSocketResponse, below: asyncio.BaseTransport) -> None:
         super().__init__()
@@ -82,56 +83,90 @@ class WebsocketTransport(asyncio.Transport):
         self._reading.set()
 
 
+class Carried(Protocol):
+    """A protocol that websockets carry; asyncio's own, and it can be ended."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was received."""
+        ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        ...
+
+    def end(self) -> asyncio.Task[None] | None:
+        """End because the emulator ends; gives what to wait for."""
+        ...
+
+
 class Websockets:
-    """The clients that speak MQTT over websockets.
+    """The clients that speak over websockets.
 
     Args:
-        accept: decides about each CONNECT.
+        protocols: what makes the protocol above, by the name of the websocket's subprotocol.
     """
 
-    def __init__(self, accept: Acceptor) -> None:
-        self._accept = accept
-        self._connections: set[Connection] = set()
+    def __init__(self, protocols: Mapping[str, Callable[[web.Request], Carried]]) -> None:
+        self._protocols = protocols
+        self._carried: dict[Carried, str] = {}
 
     @property
-    def connections(self) -> Collection[Connection]:
-        """Those that are connected now."""
-        return self._connections
+    def connections(self) -> Collection[Carried]:
+        """The MQTT clients that are connected now."""
+        return [each for each, name in self._carried.items() if name == MQTT]
 
     def routes(self) -> list[web.RouteDef]:
-        """The one route."""
-        return [web.get(PATH, self.serve)]
+        """One route for each path that Microsoft's SDKs ask for."""
+        return [web.get(path, self.serve) for path in PATHS]
 
     async def end(self, _: web.Application) -> None:
         """End every connection, because the emulator ends."""
-        ending = [connection.end() for connection in tuple(self._connections)]
+        ending = [each.end() for each in tuple(self._carried)]
         await asyncio.gather(*(task for task in ending if task), return_exceptions=True)
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """Carry one MQTT connection."""
-        websocket = web.WebSocketResponse(protocols=(SUBPROTOCOL,), timeout=_CLOSING_SECONDS, max_msg_size=PACKET_LIMIT)
+        """Carry one connection."""
+        websocket = web.WebSocketResponse(
+            protocols=tuple(self._protocols), timeout=_CLOSING_SECONDS, max_msg_size=PACKET_LIMIT
+        )
         offered = websocket.can_prepare(request)
-        if not offered.ok or offered.protocol != SUBPROTOCOL or request.transport is None:
-            asked = request.headers.get("Sec-WebSocket-Protocol")
-            message = f"{PATH} takes websockets of the subprotocol {SUBPROTOCOL!r}; this request asks for {asked!r}."
-            raise WireError(400, {"error": {"code": "BadRequest", "message": message}})
+        if (
+            not offered.ok
+            or offered.protocol is None
+            or offered.protocol not in self._protocols
+            or request.transport is None
+        ):
+            raise _refusal(request, self._protocols)
         await websocket.prepare(request)
         transport = WebsocketTransport(websocket, request.transport)
         sending = asyncio.create_task(transport.send_all())
-        connection = Connection(self._accept, self._connections)
-        connection.connection_made(transport)
+        above = self._protocols[offered.protocol](request)
+        self._carried[above] = offered.protocol
+        above.connection_made(transport)
         try:
-            await _receive(websocket, transport, connection)
+            await _receive(websocket, transport, above)
         finally:
-            connection.connection_lost(None)
+            del self._carried[above]
+            above.connection_lost(None)
             transport.close()
             await sending
         return websocket
 
 
-async def _receive(websocket: web.WebSocketResponse, transport: WebsocketTransport, connection: Connection) -> None:
+def _refusal(request: web.Request, protocols: Collection[str]) -> WireError:
+    asked = request.headers.get("Sec-WebSocket-Protocol")
+    names = " or ".join(map(repr, protocols))
+    message = f"{request.path} takes websockets of the subprotocol {names}; this request asks for {asked!r}."
+    return WireError(400, {"error": {"code": "BadRequest", "message": message}})
+
+
+async def _receive(websocket: web.WebSocketResponse, transport: WebsocketTransport, above: Carried) -> None:
     async for message in websocket:
         if message.type is not WSMsgType.BINARY:
-            return  # section 6: MQTT comes in binary frames, and anything else closes the connection
-        connection.data_received(message.data)
+            return  # both protocols come in binary frames, and anything else closes the connection
+        above.data_received(message.data)
         await transport.ready_to_read()

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from devstack.emulator.iot_hub import errors
+from devstack.emulator.iot_hub.feedback import ACKS
 from devstack.emulator.iot_hub.messages import SYSTEM_PROPERTIES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
+    from devstack.emulator.iot_hub.feedback import Ending
     from devstack.emulator.store import Store
 
 QUEUE_LIMIT = 50
@@ -30,7 +32,7 @@ TIME_TO_LIVE = timedelta(hours=1)
 MAX_DELIVERIES = 10
 _FIELDS = {"body", "bodyEncoding", "properties", "systemProperties"}
 _SHORT_NAMES = {long: short for short, long in SYSTEM_PROPERTIES.items()}
-_SETTABLE = ("messageId", "correlationId", "userId", "contentType", "contentEncoding", "expiryTimeUtc")
+_SETTABLE = ("messageId", "correlationId", "userId", "contentType", "contentEncoding", "expiryTimeUtc", "ack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,17 @@ class Command:
 
 
 class CommandQueues:
-    """The queues of one hub's devices."""
+    """The queues of one hub's devices.
 
-    def __init__(self, store: Store, host_name: str) -> None:
+    Args:
+        store: where they are kept.
+        host_name: the hub's.
+        ended: told of each message that leaves a queue: its device, itself, and how it ended.
+    """
+
+    def __init__(self, store: Store, host_name: str, ended: Callable[[str, Mapping[str, Any], Ending], None]) -> None:
         self._store = store
+        self._ended = ended
         self._messages = f"hub.{host_name}.command"
         self._numbers = f"hub.{host_name}.commandNumber"
 
@@ -83,14 +92,14 @@ class CommandQueues:
             now: the present moment; what has expired is gone.
             skip: numbers of messages that are on their way already.
         """
-        self._drop_expired(device_id, now)
+        self.drop_expired(now, device_id)
         due = []
         for key, body in self._store.scan(self._messages, prefix=f"{device_id}/"):
             number = int(key.rpartition("/")[2])
             if number in skip:
                 continue
             if body["deliveries"] >= MAX_DELIVERIES:
-                self._store.delete(self._messages, key)
+                self._end(key, body, "DeliveryCountExceeded")
                 continue
             self._store.put(self._messages, key, {**body, "deliveries": body["deliveries"] + 1})
             payload = base64.b64decode(body["payload"])
@@ -99,24 +108,33 @@ class CommandQueues:
 
     def complete(self, device_id: str, number: int) -> None:
         """Let go of a message that the device has."""
-        self._store.delete(self._messages, _key(device_id, number))
+        key = _key(device_id, number)
+        body = self._store.get(self._messages, key)
+        if body is not None:
+            self._end(key, body, "Success")
 
     def purge(self, device_id: str) -> int:
         """Let go of all that wait for a device; tells how many."""
-        keys = [key for key, _ in self._store.scan(self._messages, prefix=f"{device_id}/")]
-        for key in keys:
-            self._store.delete(self._messages, key)
-        return len(keys)
+        waiting = list(self._store.scan(self._messages, prefix=f"{device_id}/"))
+        for key, body in waiting:
+            self._end(key, body, "Purged")
+        return len(waiting)
 
     def count(self, device_id: str, now: datetime) -> int:
         """Tell how many wait for a device; what has expired goes."""
-        self._drop_expired(device_id, now)
+        self.drop_expired(now, device_id)
         return self._store.count(self._messages, prefix=f"{device_id}/")
 
-    def _drop_expired(self, device_id: str, now: datetime) -> None:
-        for key, body in self._store.scan(self._messages, prefix=f"{device_id}/"):
+    def drop_expired(self, now: datetime, device_id: str | None = None) -> None:
+        """Let go of what has expired, of one device or of all."""
+        for key, body in self._store.scan(self._messages, prefix="" if device_id is None else f"{device_id}/"):
             if datetime.fromisoformat(body["systemProperties"]["expiryTimeUtc"]) <= now:
-                self._store.delete(self._messages, key)
+                self._end(key, body, "Expired")
+
+    def _end(self, key: str, body: Mapping[str, Any], ending: Ending) -> None:
+        with self._store.transaction():
+            self._store.delete(self._messages, key)
+            self._ended(key.partition("/")[0], body, ending)
 
 
 def _key(device_id: str, number: int) -> str:
@@ -132,6 +150,8 @@ def _checked(device_id: str, message: Any, now: datetime) -> dict[str, Any]:
     unknown = sorted(set(system) - set(_SETTABLE))
     if unknown:
         raise errors.bad_argument(f"systemProperties has {unknown[0]!r}; known are {', '.join(_SETTABLE)}.")
+    if system.get("ack", "none") not in ACKS:
+        raise errors.bad_argument(f"ack is {system['ack']!r}; it may be {', '.join(ACKS)}.")
     size = len(payload) + sum(len(name) + len(value) for name, value in (properties | system).items())
     if size > SIZE_LIMIT:
         raise errors.message_too_large(size, SIZE_LIMIT)

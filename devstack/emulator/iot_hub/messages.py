@@ -28,6 +28,7 @@ SYSTEM_PROPERTIES = {
     "$.ctime": "creationTimeUtc",
     "$.sub": "componentName",
     "$.ifid": "interfaceId",
+    "iothub-ack": "ack",
 }
 """By the names that a topic has for them."""
 

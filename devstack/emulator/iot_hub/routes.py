@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from devstack.emulator.identity.errors import Forbidden, Unauthenticated
-from devstack.emulator.identity.sas import verify_sas
-from devstack.emulator.identity.tokens import IOT_HUB_AUDIENCE
 from devstack.emulator.iot_hub import bulk, errors
+from devstack.emulator.iot_hub.callers import verify_caller
 from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.wire import json_body
 
@@ -55,7 +54,7 @@ _MISSING = (
     *((method, _MODULES, "modules") for method in ("GET", "PUT", "DELETE")),
     *((method, "/twins/{id}/modules/{module}", "modules") for method in ("GET", "PATCH", "PUT")),
     ("POST", "/twins/{id}/modules/{module}/methods", "modules"),
-    ("GET", "/messages/serviceBound/feedback", "feedback on cloud-to-device messages"),
+    ("GET", "/messages/serviceBound/feedback", "feedback over HTTPS"),
     ("GET", "/configurations", "configurations"),
     *((method, "/configurations/{id}", "configurations") for method in ("GET", "PUT", "DELETE")),
     ("POST", "/configurations/testQueries", "configurations"),
@@ -100,7 +99,7 @@ def _guarded(
     async def handle(request: web.Request) -> web.Response:
         hub = hubs.called(request.host)
         try:
-            _authenticate(context, hub, request)
+            verify_caller(context, hub, request.headers.get("Authorization"), host=request.host)
             if (version := request.query.get("api-version")) not in VERSIONS:
                 raise errors.unknown_version(version, VERSIONS)
             if (wait := context.throttled(rate, subject=hub.host_name)) is not None:
@@ -114,15 +113,6 @@ def _guarded(
             raise error.on_the_wire() from None
 
     return handle
-
-
-def _authenticate(context: Context, hub: IotHub, request: web.Request) -> None:
-    header = request.headers.get("Authorization")
-    if header is not None and header.startswith("SharedAccessSignature "):
-        keys = context.sas_keys.hubs[hub.host_name]
-        verify_sas(header, resource=request.host, keys=keys, now=context.clock())
-    else:
-        context.tokens.verify(header, IOT_HUB_AUDIENCE)
 
 
 def _missing(what: str) -> Operation:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from devstack.emulator.iot_hub import errors, identities, queries, twins
 from devstack.emulator.iot_hub.cloud_to_device import CommandQueues
+from devstack.emulator.iot_hub.feedback import FeedbackQueue, is_wanted
 from devstack.emulator.iot_hub.messages import Telemetry
 from devstack.emulator.management.ca_certificates import CaCertificates
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from devstack.emulator.context import Context
     from devstack.emulator.iot_hub.cloud_to_device import Command
+    from devstack.emulator.iot_hub.feedback import Batch, Ending
 
 
 class ConnectedDevice(Protocol):
@@ -51,6 +53,7 @@ class IotHub:
     Attributes:
         host_name: what devices connect to.
         ca_certificates: what the chain of a device with ``certificateAuthority`` may end at, once verified.
+        feedback: what became of cloud-to-device messages whose senders want to know.
     """
 
     def __init__(self, context: Context, host_name: str) -> None:
@@ -62,7 +65,8 @@ class IotHub:
         self._twins = f"hub.{host_name}.twin"
         self._subscriptions = f"hub.{host_name}.subscriptions"
         self._telemetry = Telemetry(context.store, host_name)
-        self._commands = CommandQueues(context.store, host_name)
+        self.feedback = FeedbackQueue(context.store, host_name)
+        self._commands = CommandQueues(context.store, host_name, self._message_ended)
         self._connected: dict[str, ConnectedDevice] = {}
         self._ready = asyncio.Event()
         """Set, and made anew, whenever a device connects or begins to take methods."""
@@ -401,6 +405,29 @@ class IotHub:
         if device is not None:
             await device.deliver()
         return queued
+
+    def end_expired_messages(self) -> None:
+        """Let go of all messages that have expired."""
+        self._commands.drop_expired(self._context.clock())
+
+    def _message_ended(self, device_id: str, message: Mapping[str, Any], ending: Ending) -> None:
+        """Keep feedback, if it is wanted; of a device that is gone there is none."""
+        system, identity = message["systemProperties"], self._store.get(self._devices, device_id)
+        if identity is None or not is_wanted(system.get("ack", "none"), ending):
+            return
+        record = {
+            "originalMessageId": system["messageId"],
+            "statusCode": ending,
+            "description": ending,
+            "deviceId": device_id,
+            "deviceGenerationId": identity["generationId"],
+        }
+        self.feedback.add(record, self._now())
+        asyncio.get_running_loop().call_soon(self.feedback.announce)  # after the commit
+
+    def take_feedback(self) -> Batch | None:
+        """Give feedback that nobody has taken yet."""
+        return self.feedback.take(self._context.clock())
 
     def due_messages(self, device_id: str, *, skip: Collection[int]) -> list[Command]:
         """Give what is to be delivered to a device now, without those numbers that are on their way."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from devstack.emulator.context import Context
 
 MQTT_PORT = 8883  # fixed in Microsoft's device SDK, so every emulator of a test run has an address of its own
+AMQP_PORT = 5671  # fixed in Microsoft's service SDKs, likewise
 READY_SECONDS = 20
 REPOSITORY = Path(__file__).parents[3]
 
@@ -80,10 +81,10 @@ class SetClock:
 
 
 def own_address(*more_ports: int) -> str:
-    """A loopback address on which the MQTT port is free, and these as well."""
+    """A loopback address on which the ports that SDKs have fixed are free, and these as well."""
     while True:
         address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"  # noqa: S311  an address, no secret
-        if all(can_bind(address, port) for port in (MQTT_PORT, *more_ports)):
+        if all(can_bind(address, port) for port in (MQTT_PORT, AMQP_PORT, *more_ports)):
             return address
 
 
@@ -110,6 +111,7 @@ def emulator_in_thread(
         https_port=0,
         exchange_log=RECORDED.log(folder / "exchanges.jsonl"),
         mqtt_port=MQTT_PORT,
+        amqp_port=AMQP_PORT,
         identity_port=0,
         admin_port=0,
         extra_hub_addresses=tuple(extra_hub_addresses),
@@ -138,7 +140,7 @@ def emulator_process(state_dir: Path, *arguments: str) -> Iterator[tuple[subproc
         state_dir: kept from start to start by the caller.
         arguments: further options; ports given here win.
     """
-    ports = [part for name in ("https", "mqtt", "identity", "admin") for part in (f"--{name}-port", "0")]
+    ports = [part for name in ("https", "mqtt", "amqp", "identity", "admin") for part in (f"--{name}-port", "0")]
     log_file = RECORDED.log(state_dir.parent / f"{state_dir.name}.exchanges.jsonl")
     kept = ["--state-dir", str(state_dir), "--exchange-log", str(log_file)]
     command = [sys.executable, "-m", "devstack.emulator", *kept, *ports, *arguments]

@@ -225,8 +225,9 @@ def test_a_message_expires(tmp_path: Path) -> None:
         (
             {"systemProperties": {"to": "x"}},
             400,
-            "systemProperties has 'to'; known are messageId, correlationId, userId, contentType, contentEncoding, expiryTimeUtc.",
+            "systemProperties has 'to'; known are messageId, correlationId, userId, contentType, contentEncoding, expiryTimeUtc, ack.",
         ),
+        ({"systemProperties": {"ack": "always"}}, 400, "ack is 'always'; it may be none, positive, negative, full."),
         (
             {"systemProperties": {"expiryTimeUtc": "soon"}},
             400,

@@ -35,6 +35,7 @@ READINESS = {
     "dpsDeviceHost",
     "dpsDeviceUrl",
     "mqttPort",
+    "amqpPort",
     "websocketPort",
     "iotHubs",
     "keyVaultUrl",
@@ -122,7 +123,7 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_state_directory_has_one_owner(tmp_path: Path) -> None:
     """A second emulator over the same state is refused, and told what to do."""
     with emulator_process(tmp_path / "state"):
-        ended = run(tmp_path, "--https-port=0", "--mqtt-port=0", "--identity-port=0", "--admin-port=0")
+        ended = run(tmp_path, "--https-port=0", "--mqtt-port=0", "--amqp-port=0", "--identity-port=0", "--admin-port=0")
     assert ended.returncode == 1
     assert ended.stderr == (
         f"emulator: state directory {tmp_path / 'state'} is in use by another emulator: stop it, or name another "
@@ -158,6 +159,10 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             ["--mqtt-port=70000"],
             "argument --mqtt-port: '70000' is no port: a number from 0 (any free one) to 65535 is\n",
         ),
+        (
+            ["--amqp-port=off"],
+            "argument --amqp-port: 'off' is no port: a number from 0 (any free one) to 65535, or none, is\n",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_in_words(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -166,6 +171,12 @@ def test_a_wrong_option_is_refused_in_words(tmp_path: Path, arguments: list[str]
     assert ended.returncode != 0
     assert ended.stderr.endswith(message)
     assert not (tmp_path / "state").exists()
+
+
+def test_amqp_can_be_left_out(tmp_path: Path) -> None:
+    """Where another program has the port, the emulator does without it, and says so."""
+    with emulator_process(tmp_path / "state", "--amqp-port", "none") as (_, endpoints):
+        assert endpoints["amqpPort"] is None
 
 
 def test_more_hubs_have_addresses_of_their_own(tmp_path: Path) -> None:

@@ -98,25 +98,25 @@ def test_the_https_port_takes_websockets_too(emulator: RunningEmulator, tmp_path
     client.loop_stop()
 
 
-def test_what_is_no_mqtt_websocket_is_refused(emulator: RunningEmulator, http: requests.Session) -> None:
+def test_what_is_no_known_websocket_is_refused(emulator: RunningEmulator, http: requests.Session) -> None:
     """A plain request, and a websocket of another protocol, are told what is taken here."""
     url = f"{emulator.https_url}/$iothub/websocket"
     plain = http.get(url, timeout=PATIENCE)
     assert plain.status_code == 400
     assert plain.json()["error"]["message"] == (
-        "/$iothub/websocket takes websockets of the subprotocol 'mqtt'; this request asks for None."
+        "/$iothub/websocket takes websockets of the subprotocol 'mqtt' or 'AMQPWSB10'; this request asks for None."
     )
 
-    async def over_amqp() -> int:
+    async def over_wamp() -> int:
         context = ssl.create_default_context(cafile=emulator.ca_file)
         async with aiohttp.ClientSession() as session:
             try:
-                async with session.ws_connect(url, protocols=("AMQPWSB10",), ssl=context):
+                async with session.ws_connect(url, protocols=("wamp.2.json",), ssl=context):
                     return 101
             except aiohttp.WSServerHandshakeError as refusal:
                 return refusal.status
 
-    assert asyncio.run(over_amqp()) == 400
+    assert asyncio.run(over_wamp()) == 400
 
 
 async def test_text_frames_end_the_connection(emulator: RunningEmulator) -> None:
