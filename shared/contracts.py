@@ -11,7 +11,7 @@ import json
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -141,6 +141,13 @@ def _issuer_name(text: str) -> str:
     return text
 
 
+def _signing_request(text: str) -> str:
+    # Here, before anything is kept; what a request says is checked when its device is looked at.
+    if "PRIVATE KEY-----" in text:
+        raise PydanticCustomError("private_key", "there is a private key beside the CSR; it must stay in the device")
+    return text
+
+
 def _request_id(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}", text):
         raise PydanticCustomError(
@@ -169,6 +176,7 @@ RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_requ
 SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
 CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
+SigningRequest = Annotated[PemText, AfterValidator(_signing_request)]
 Tags = dict[str, Any]
 
 
@@ -214,7 +222,7 @@ class DeviceRequest(Contract):
     """
 
     registration_id: RegistrationId
-    csr: PemText | None = None
+    csr: SigningRequest | None = None
     key_algorithm: KeyAlgorithmName | None = None
     initial_twin: InitialTwin | None = None
     tags: Tags | None = None
@@ -304,7 +312,7 @@ class CertificateRequest(Contract):
     kind: CertificateKind
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     issuer: IssuerName | None = None
-    csr: PemText | None = None
+    csr: SigningRequest | None = None
     key_algorithm: KeyAlgorithmName | None = None
     validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
     path_length: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -564,7 +572,7 @@ class RenewalRequest(Contract):
 
     request_id: RequestId
     registration_id: RegistrationId
-    csr: PemText | None = None
+    csr: SigningRequest | None = None
 
 
 class Revocation(Contract):
@@ -582,7 +590,7 @@ class IdentityChange(Contract):
 class Renewal(Contract):
     """Body of ``POST /devices/{registrationId}/renew``."""
 
-    csr: PemText | None = None
+    csr: SigningRequest | None = None
 
 
 class VerificationCode(Contract):
@@ -636,13 +644,24 @@ def _reason(contract: type[Contract], problem: Any, prefix: str) -> Reason:
     if message[1:2].islower():  # a sentence, and no abbreviation
         message = message[:1].lower() + message[1:]
     value = problem["input"]
-    if problem["type"] not in _OWN_TEXT and isinstance(value, str | int | float | bool):
+    hidden = problem["type"] in _OWN_TEXT or not _secrets(contract).isdisjoint(problem["loc"])
+    if not hidden and isinstance(value, str | int | float | bool):
         message += f"; it is {str(value)[:140]!r}"
     return Reason(path, message)
 
 
-_OWN_TEXT = frozenset({"registration_id", "enrollment_group_id", "issuer_name", "request_id", "serial_number"})
-"""Error types whose message names the value already."""
+_OWN_TEXT = frozenset(
+    {"registration_id", "enrollment_group_id", "issuer_name", "request_id", "serial_number", "private_key"}
+)
+"""Error types whose message names the value already, or must not."""
+
+
+def _secrets(contract: type[Contract]) -> set[str]:
+    """Give the fields whose values are never repeated."""
+    fields = contract.model_fields.items()
+    return {
+        field.alias or name for name, field in fields if SecretStr in (field.annotation, *get_args(field.annotation))
+    }
 
 
 def device_request(body: Any, *, index: int) -> DeviceRequest:

@@ -1,8 +1,9 @@
-"""What could not be carried out: recorded whole, told, and replayed on request."""
+"""What could not be carried out: recorded whole, but for private keys, told, and replayed on request."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from shared.ledger.rejections import Rejections
     from shared.workflows.events import Clock, Outbox
 
+_PRIVATE_KEY = re.compile(
+    rb'-----BEGIN [A-Z ]*PRIVATE KEY-----[^"]*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?=")|\Z)', re.DOTALL
+)
+_REMOVED = b"[a private key was here, and is not kept]"
 _CORRELATING = ("orderId", "requestId")
 _NAMING = ("registrationId", "enrollmentGroup", "name", "serialNumber")
 
@@ -70,7 +75,7 @@ class RejectedMessages:
                 rejection_id=identifier,
                 kind=kind,
                 queue=message.queue,
-                body=message.body,
+                body=_PRIVATE_KEY.sub(_REMOVED, message.body),
                 reasons=reasons,
                 rejected_at=self.clock(),
                 traceparent=tracing.current(),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.contracts import (
+    AuthorityImport,
     CertificateRequest,
     Contract,
     DeviceOrder,
@@ -159,6 +160,20 @@ def test_no_json_raises_anything_but_a_rejection(body: Any) -> None:
         parse(DeviceOrder, data)
     except Rejected as rejection:
         assert rejection.reasons  # noqa: PT017 - either outcome is right
+
+
+def test_a_private_key_beside_a_csr_is_refused_before_anything_is_kept() -> None:
+    """A key that leaves its device is refused by whoever reads the message first, and the answer does not repeat it."""
+    leaked = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----"
+    with pytest.raises(Rejected) as caught:
+        device_request({"registrationId": "press-1", "csr": leaked}, index=0)
+    assert str(caught.value) == "devices[0].csr: there is a private key beside the CSR; it must stay in the device"
+
+
+@pytest.mark.parametrize("field", ["password", "pfx", "pem"])
+def test_what_is_secret_is_not_repeated(field: str) -> None:
+    """An answer says what is wrong with a password or a key, and not what it is."""
+    assert f"{field}: input should be a valid string" in words(AuthorityImport, {field: 4711})
 
 
 def test_the_bare_object_and_a_cloud_event_are_the_same() -> None:
