@@ -7,13 +7,12 @@ from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from shared.errors import Rejected
 from shared.pki import der, names
-from shared.pki.certificates import issued_by
+from shared.pki.certificates import UNREADABLE, issued_by
 from shared.pki.issuance import Issuer, IssuerError
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of
 
@@ -39,14 +38,6 @@ _DERIVATIONS = re.compile(
     + b".",
     re.DOTALL,
 )
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 def authority_from_pfx(pfx: bytes, password: str | None) -> Issuer:
@@ -60,7 +51,7 @@ def authority_from_pfx(pfx: bytes, password: str | None) -> Issuer:
     _check_rounds(pfx, "pfx")
     try:
         opened = pkcs12.load_pkcs12(pfx, secret)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise Rejected.because("it can't be opened: the password is wrong, or it is no PKCS#12", field="pfx") from None
     found = [opened.cert, *opened.additional_certs]
     return _authority(opened.key, [each.certificate for each in found if each is not None], "pfx")
@@ -81,7 +72,7 @@ def authority_from_pem(pem: bytes, password: str | None) -> Issuer:
     try:
         _check_rounds(b64decode(b"".join(block.splitlines()[1:-1])), "pem")
         key = load_pem_private_key(block, secret)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise Rejected.because(
             "its private key can't be opened: the password is wrong, or the key is damaged", field="pem"
         ) from None
@@ -165,7 +156,7 @@ def _number(encoded: bytes, *path: int) -> int:
 def _certificates(pem: bytes, field: str) -> list[x509.Certificate]:
     try:
         return [x509.load_pem_x509_certificate(block) for block in _CERTIFICATES.findall(pem)]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Rejected.because(f"a certificate can't be read: {str(error)[:200]}", field=field) from None
 
 
@@ -182,7 +173,7 @@ def _with_key(key: PrivateKey, certificates: Sequence[x509.Certificate], field: 
         if not own:
             raise Rejected.because("none of its certificates belongs to the CA's key", field=field)
         return Issuer(own[0], key, _ordered(own[0], certificates, field))
-    except (IssuerError, UnsupportedKey, *_UNREADABLE) as error:
+    except (IssuerError, UnsupportedKey, *UNREADABLE) as error:
         raise Rejected.because(str(error)[:300], field=field) from None
 
 

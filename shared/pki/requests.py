@@ -7,11 +7,11 @@ import binascii
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from shared.errors import Rejected
+from shared.pki.certificates import BROKEN_HASHES, UNREADABLE
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of
 from shared.registration_ids import same_registration_id
 
@@ -22,19 +22,9 @@ SIZE_LIMIT = 16_384
 """Bytes: an RSA-4096 request has about 1,700."""
 
 _LEAST_RSA_BITS = 2048
-_BROKEN_HASHES = frozenset({"md5", "sha1"})
 _ARMOUR = b"-----BEGIN "
 _SEQUENCE = b"\x30"
 """First octet of a request in DER. Base64 of one begins with M."""
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    InvalidSignature,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 def requested_key(request: str | bytes, *, registration_id: str, field: str = "csr") -> PublicKey:
@@ -72,9 +62,9 @@ def parse_signing_request(
         public_key, extensions, digest = parsed.public_key(), parsed.extensions, parsed.signature_hash_algorithm
         signed = parsed.is_signature_valid
         found = [str(name.value) for name in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Rejected.because(_unreadable(encoded, error), field=field) from None
-    if digest is not None and digest.name in _BROKEN_HASHES:
+    if digest is not None and digest.name in BROKEN_HASHES:
         raise Rejected.because(f"the CSR is signed with {digest.name.upper()}; use SHA-256 or SHA-384", field=field)
     if not signed:
         raise Rejected.because("the CSR's signature is wrong, so it does not prove possession of its key", field=field)

@@ -16,7 +16,7 @@ from cryptography import x509
 from shared.errors import Rejected
 from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
-from shared.pki.certificates import issued_by
+from shared.pki.certificates import UNREADABLE, issued_by
 from shared.pki.chains import Finding, check_chain
 from shared.workflows.dps_entries import certificate_of, held_certificates, read_entry, references
 
@@ -166,7 +166,7 @@ def _no_group(chain: Sequence[x509.Certificate]) -> Finding:
 def _read(chain_pem: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(chain_pem.encode())
-    except ValueError as error:
+    except UNREADABLE as error:
         raise Rejected.because(
             f"there are no certificates in PEM, leaf first, then each one's issuer: {str(error)[:200]}", field="chain"
         ) from None

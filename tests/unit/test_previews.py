@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.dps_management import VerifiedAuthority
 from shared.adapters.dps_service import leaf_attestation, reference_attestation, x509_attestation
@@ -78,12 +80,15 @@ class Scene:
         await self.provisioning.put_enrollment(entry)
         return self
 
-    async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
+    @property
+    def preview(self) -> Previews:
         provisioning: Any = self.provisioning
         authorities: Any = FakeAuthorities()
         resource: Any = None if self.verified is None else FakeResource(self.verified)
-        preview = Previews(provisioning, resource, authorities, lambda: self.now)
-        return await preview.check(group, "press-001", "".join(map(names.pem, chain)))
+        return Previews(provisioning, resource, authorities, lambda: self.now)
+
+    async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
+        return await self.preview.check(group, "press-001", "".join(map(names.pem, chain)))
 
 
 def codes(found: dict[str, Any]) -> list[str]:
@@ -178,6 +183,15 @@ async def test_what_can_not_be_previewed_is_refused() -> None:
         await scene.check()
     with pytest.raises(NotFound, match="the enrollment group 'nowhere' is gone from the DPS"):
         await scene.check(*CHAIN, group="nowhere")
+
+
+async def test_a_certificate_of_another_version_is_refused() -> None:
+    """A chain with a certificate of a version that there is not is no chain, and no failure."""
+    version_5 = ISSUING.public_bytes(Encoding.DER).replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\4", 1)
+    pem = "-----BEGIN CERTIFICATE-----\n" + b64encode(version_5).decode() + "\n-----END CERTIFICATE-----\n"
+    scene = await Scene().group("g", x509_attestation(ISSUING))
+    with pytest.raises(Rejected, match="each one's issuer: 4 is not a valid X509 version"):
+        await scene.preview.check("g", "press-001", names.pem(LEAF) + pem)
 
 
 async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> None:
