@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 LENGTH_LIMIT = 16
 """Certificates in a chain; path lengths of a CA hierarchy are far below."""
 
-_SHOWN = 140  # characters of a name in a message; a right one has 64
 _NAMES_SHOWN = 5  # of those that one CA forbids another certificate
 
 
@@ -170,9 +169,7 @@ def _damage(certificate: x509.Certificate) -> str:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """Give a certificate's CN for a message: others may have made it as long as they liked."""
-    name = names.common_name(certificate.subject)
-    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return names.quoted(certificate.subject)
 
 
 def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Finding]:
@@ -180,14 +177,14 @@ def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Fin
     if not same_registration_id(names.common_name(leaf.subject), registration_id):
         yield Finding(
             "common-name",
-            f"the leaf's CN is {name!r} and the registration id {registration_id!r}; they must be the same",
+            f"the leaf's CN is {name} and the registration id {registration_id!r}; they must be the same",
         )
     constraints = find_extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
-        yield Finding("leaf-is-ca", f"the first certificate, {name!r}, is a CA; the device's own comes first")
+        yield Finding("leaf-is-ca", f"the first certificate, {name}, is a CA; the device's own comes first")
     elif issued_by(leaf, leaf):
         yield Finding(
-            "self-signed-leaf", f"{name!r} is signed by itself; a group's device has a certificate of the group's CA"
+            "self-signed-leaf", f"{name} is signed by itself; a group's device has a certificate of the group's CA"
         )
     usage = find_extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
@@ -204,10 +201,10 @@ def life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[
         name = _name(certificate)
         if second < certificate.not_valid_before_utc:
             yield Finding(
-                "not-yet-valid", f"{name!r} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+                "not-yet-valid", f"{name} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
             )
         if second > certificate.not_valid_after_utc:
-            yield Finding("expired", f"{name!r} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+            yield Finding("expired", f"{name} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
 def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
@@ -216,22 +213,22 @@ def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
         try:
             algorithm_of(certificate.public_key())
         except (UnsupportedKey, UnsupportedAlgorithm, ValueError) as error:
-            yield Finding("key-algorithm", f"the key of {name!r} can't be used: {error}")
+            yield Finding("key-algorithm", f"the key of {name} can't be used: {error}")
         if not 0 < certificate.serial_number < SERIAL_LIMIT:
             number = certificate.serial_number
             yield Finding(
                 "serial-number",
-                f"the serial number of {name!r} is {names.number(number)}; positive, of at most 20 octets is right",
+                f"the serial number of {name} is {names.number(number)}; positive, of at most 20 octets is right",
             )
         digest = _digest_name(certificate)
         # A root is trusted for itself and not for its signature.
         if digest in BROKEN_HASHES and not is_self_issued(certificate):
-            yield Finding("weak-signature", f"{name!r} is signed with {digest.upper()}; SHA-256 or SHA-384 is needed")
+            yield Finding("weak-signature", f"{name} is signed with {digest.upper()}; SHA-256 or SHA-384 is needed")
         for extension in certificate.extensions:
             # RFC 5280 section 4.2: what is critical and not understood is refused.
             if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
                 oid = extension.oid.dotted_string
-                yield Finding("critical-extension", f"{name!r} has the critical extension {oid}, which is not known")
+                yield Finding("critical-extension", f"{name} has the critical extension {oid}, which is not known")
 
 
 def _digest_name(certificate: x509.Certificate) -> str:
@@ -248,16 +245,16 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             if not _identifiers_match(lower, upper):
                 yield Finding(
                     "authority-key-identifier",
-                    f"{_name(lower)!r} names another key or certificate as its issuer's than that of "
-                    f"{_name(upper)!r}: the CA was renewed since",
+                    f"{_name(lower)} names another key or certificate as its issuer's than that of "
+                    f"{_name(upper)}: the CA was renewed since",
                 )
             continue
         if lower == upper:
-            yield Finding("duplicate", f"{_name(lower)!r} is there twice; send it once")
+            yield Finding("duplicate", f"{_name(lower)} is there twice; send it once")
             continue
         if _digest_name(lower) in BROKEN_HASHES:
             continue  # said already; such a signature is not even verified
-        names_of = f"{_name(lower)!r} is not signed by {_name(upper)!r}"
+        names_of = f"{_name(lower)} is not signed by {_name(upper)}"
         if any(issued_by(lower, other) for other in chain if other is not lower):
             yield Finding(
                 "misordered", f"{names_of}, which follows it: the order is leaf first, then each one's issuer"
@@ -288,18 +285,16 @@ def _path_findings(authorities: Sequence[x509.Certificate]) -> Iterator[Finding]
         name = _name(authority)
         constraints = find_extension(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
-            yield Finding("not-a-ca", f"{name!r} stands above another certificate and is no CA")
+            yield Finding("not-a-ca", f"{name} stands above another certificate and is no CA")
         elif constraints.path_length is not None and below > constraints.path_length:
-            yield Finding(
-                "path-length", f"{name!r} allows {constraints.path_length} CAs below it, and {below} are there"
-            )
+            yield Finding("path-length", f"{name} allows {constraints.path_length} CAs below it, and {below} are there")
         usage = find_extension(authority, x509.KeyUsage)
         if usage is not None and not usage.key_cert_sign:
-            yield Finding("key-usage", f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
+            yield Finding("key-usage", f"the key usage of {name} forbids signing certificates (keyCertSign)")
         purposes = find_extension(authority, x509.ExtendedKeyUsage)
         if purposes is not None and not CLIENT_PURPOSES & {*purposes}:
             # TLS stacks read a CA's extended key usage as a limit to what is below it.
-            yield Finding("extended-key-usage", f"the extended key usage of {name!r} lacks clientAuth")
+            yield Finding("extended-key-usage", f"the extended key usage of {name} lacks clientAuth")
         below += not is_self_issued(authority)  # RFC 5280 section 4.2.1.9
 
 
@@ -313,7 +308,7 @@ def _constraint_findings(chain: Sequence[x509.Certificate], *, leaves: int) -> I
             for reason in islice(forbidden_names(constraints, names_in(lower)), _NAMES_SHOWN):
                 yield Finding(
                     "name-constraints",
-                    f"{_name(authority)!r} constrains the names below it, and {_name(lower)!r} {reason}",
+                    f"{_name(authority)} constrains the names below it, and {_name(lower)} {reason}",
                 )
 
 
@@ -321,16 +316,16 @@ def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.
     top = chain[-1]
     if any(each in verified for each in chain) or any(issued_by(top, authority) for authority in verified):
         return
-    wanted, subject = top.issuer.rfc4514_string()[:_SHOWN], _name(top)
+    wanted, subject = names.shown(top.issuer.rfc4514_string()), _name(top)
     if is_self_issued(top):
         yield Finding(
             "not-verified",
-            f"the root {subject!r} is not verified in this DPS: upload it and prove possession of its key",
+            f"the root {subject} is not verified in this DPS: upload it and prove possession of its key",
         )
     else:
         yield Finding(
             "no-verified-ca",
-            f"the chain ends at {subject!r}, whose issuer is {wanted!r}: send every intermediate up to a CA that is "
+            f"the chain ends at {subject}, whose issuer is {wanted}: send every intermediate up to a CA that is "
             "verified in this DPS by proof of possession, or verify that CA",
         )
 
@@ -338,8 +333,8 @@ def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.
 def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Certificate]) -> Iterator[Finding]:
     if any(authority in group for authority in chain[1:]) or any(issued_by(chain[-1], each) for each in group):
         return
-    present = ", ".join(repr(_name(each)) for each in chain[1:]) or "none"
-    wanted = " or ".join(repr(_name(each)) for each in group) or "none"
+    present = ", ".join(_name(each) for each in chain[1:]) or "none"
+    wanted = " or ".join(_name(each) for each in group) or "none"
     yield Finding(
         "wrong-group",
         f"the enrollment group's signing certificate is {wanted}, and the chain's CAs are {present}: the group holds "
