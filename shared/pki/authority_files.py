@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 SIZE_LIMIT = 65_536
 """Bytes that are read: a PFX of RSA-4096 with a chain of ten has 20,000."""
 
-ROUNDS_LIMIT = 2_000_000
-"""Rounds of key derivation that are computed for one file: a quarter of a second. OpenSSL writes 2,048 for each of key,
-certificates and MAC, others up to 600,000."""
+ROUNDS_LIMIT = 1_000_000
+"""Rounds of key derivation that are computed for one file: a quarter of a second, in which cryptography keeps the
+interpreter lock. OpenSSL writes 2,048 for each of key, certificates and MAC, others up to 600,000 for a key."""
 
 _CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 _KEYS = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----(?:[^-]|-(?!----))*-----END \1-----")

@@ -250,7 +250,7 @@ class CertificateAuthorities:
             )
         request = x509.load_pem_x509_csr(known.record.signing_request.encode())
         key = await self.keys.open(known.record, request.public_key())  # type: ignore[arg-type]  # made by us
-        # Its signatures take their time to verify, and so does opening what is brought along.
+        # Many signatures to verify: beside the event loop, as with what is brought along.
         issuer = await self.keys.computing.run(answered_authority, certificates, request, key, now=self.clock())
         return await self._install(known, _installed(issuer, "certificate"))
 

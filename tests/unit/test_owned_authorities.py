@@ -143,7 +143,7 @@ async def test_a_ca_is_imported_under_one_name() -> None:
 
 
 async def test_files_are_opened_beside_the_event_loop() -> None:
-    """Keys are derived in a thread that computes, not in the one that serves everybody."""
+    """Files are opened, and their chains verified, by a thread that computes, not by the one that serves everybody."""
     scene = Scene()
     await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
     assert scene.computing.calls == 1

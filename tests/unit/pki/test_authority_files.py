@@ -65,7 +65,7 @@ SALT = der.octet_string(b"saltsalt")
 MANY = 3_000_000
 PBES2, PBKDF2, SCRYPT = "1.2.840.113549.1.5.13", "1.2.840.113549.1.5.12", "1.3.6.1.4.1.11591.4.11"
 AES = der.sequence(der.object_identifier("2.16.840.1.101.3.4.1.42"), der.octet_string(bytes(16)))
-TOO_MANY = "pem: it asks for 3000000 rounds of key derivation; at most 2000000 are computed: write it anew with fewer"
+TOO_MANY = "pem: it asks for 3000000 rounds of key derivation; at most 1000000 are computed: write it anew with fewer"
 NOT_OPENED = "pem: its private key can't be opened: the password is wrong, or the key is damaged"
 
 
@@ -144,7 +144,7 @@ def test_the_rounds_of_all_parts_are_added_up() -> None:
     with pytest.raises(Rejected) as caught:
         authority_from_pfx(pfx_of([*encrypted * 30, *others]), "sesame", now=NOW)
     assert str(caught.value) == (
-        "pfx: it asks for 3102048 rounds of key derivation; at most 2000000 are computed: write it anew with fewer"
+        "pfx: it asks for 3102048 rounds of key derivation; at most 1000000 are computed: write it anew with fewer"
     )
 
 

@@ -142,7 +142,7 @@ def with_more_rounds(der: bytes) -> bytes:
 def test_a_file_does_not_decide_how_long_it_takes() -> None:
     """A key or a PFX that asks for millions of rounds is refused before one is computed."""
     key = spare_key(KeyAlgorithm.EC_P256)
-    rule = "it asks for {} rounds of key derivation; at most 2000000 are computed: write it anew with fewer"
+    rule = "it asks for {} rounds of key derivation; at most 1000000 are computed: write it anew with fewer"
     pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
     certificate = certificate_with(b"\x30\x00")
     pem = holds.armoured(with_more_rounds(pkcs8), "ENCRYPTED PRIVATE KEY") + certificate.public_bytes(Encoding.PEM)
