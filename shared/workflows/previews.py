@@ -157,7 +157,7 @@ async def _nothing() -> Entry:
 
 
 def _no_group(chain: Sequence[x509.Certificate]) -> Finding:
-    present = ", ".join(repr(names.common_name(each.subject)) for each in chain[1:]) or "none"
+    present = ", ".join(names.quoted(each.subject) for each in chain[1:]) or "none"
     return Finding(
         "no-group", f"no enrollment group of this DPS holds a CA of the chain; the chain's CAs are {present}"
     )
@@ -255,14 +255,14 @@ def _why_disabled(match: Match) -> str:
             "is shut out"
         )
     return (
-        f"the enrollment group {match.identifier!r}, found by {names.common_name(match.by.subject)!r}, is disabled; "
+        f"the enrollment group {match.identifier!r}, found by {names.quoted(match.by.subject)}, is disabled; "
         "DPS looks no further, so no group of a CA higher up lets the device in"
     )
 
 
 def _why_other(match: Match, group_id: str) -> str:
-    by = names.common_name(match.by.subject) if match.by else ""
+    by = names.quoted(match.by.subject) if match.by else ""
     return (
         f"DPS matches the enrollment group {match.identifier!r} and not {group_id!r}: it takes the group of the lowest "
-        f"CA in the chain that has one, and that is {by!r}"
+        f"CA in the chain that has one, and that is {by}"
     )

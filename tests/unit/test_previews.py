@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -10,7 +9,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.dps_management import VerifiedAuthority
 from shared.adapters.dps_service import leaf_attestation, reference_attestation, x509_attestation
@@ -20,6 +18,7 @@ from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.previews import Previews
 from tests.unit.fakes import FakeProvisioning
+from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
@@ -187,11 +186,9 @@ async def test_what_can_not_be_previewed_is_refused() -> None:
 
 async def test_a_certificate_of_another_version_is_refused() -> None:
     """A chain with a certificate of a version that there is not is no chain, and no failure."""
-    version_5 = ISSUING.public_bytes(Encoding.DER).replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\4", 1)
-    pem = "-----BEGIN CERTIFICATE-----\n" + b64encode(version_5).decode() + "\n-----END CERTIFICATE-----\n"
     scene = await Scene().group("g", x509_attestation(ISSUING))
     with pytest.raises(Rejected, match="each one's issuer: 4 is not a valid X509 version"):
-        await scene.preview.check("g", "press-001", names.pem(LEAF) + pem)
+        await scene.preview.check("g", "press-001", names.pem(LEAF) + of_version_5(ISSUING))
 
 
 async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> None:

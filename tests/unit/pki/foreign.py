@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from shared.pki.issuance import Issuer, new_serial_number
@@ -50,3 +52,9 @@ def authority(
 def issuer(*chain: x509.Certificate) -> Issuer:
     """Give the CA of a chain whose lowest certificate is for the common key."""
     return Issuer(chain[0], KEY, chain)
+
+
+def of_version_5(certificate: x509.Certificate) -> str:
+    """Give a certificate, as PEM, with a version that there is not."""
+    content = certificate.public_bytes(Encoding.DER).replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\4", 1)
+    return f"-----BEGIN CERTIFICATE-----\n{b64encode(content).decode()}\n-----END CERTIFICATE-----\n"
