@@ -37,7 +37,7 @@ REASON_CODES: Mapping[str, int] = {
 _CRL_REASON = "2.5.29.21"
 _FIRST_TIME = datetime(1950, 1, 1, tzinfo=UTC)  # of UTCTime; GeneralizedTime is for 2050 and later
 _VERSION_2 = der.integer(1)
-_ENTRY_HEADER = 2  # an entry has at most 60 octets, so its length takes one
+_HEADER = 2  # octets of tag and length: an entry has at most 60, and its serial number, which comes first, 20
 
 
 class RevocationError(ValueError):
@@ -83,7 +83,7 @@ def encode_entry(revoked: RevokedCertificate) -> bytes:
 
 
 def changed_entries(entries: bytes, *, removed: Iterable[int], added: Iterable[RevokedCertificate]) -> bytes:
-    """Change joined entries without decoding them: some leave, others come or are replaced.
+    """Change joined entries without decoding them: some leave, others come or are replaced. One pass, whatever changes.
 
     Args:
         entries: from :func:`encode_entry`, joined.
@@ -91,13 +91,16 @@ def changed_entries(entries: bytes, *, removed: Iterable[int], added: Iterable[R
         added: those that come; one that is there already is replaced.
     """
     arriving = {revoked.serial_number: encode_entry(revoked) for revoked in added}
-    for serial_number in (*removed, *arriving):
-        encoded = der.integer(serial_number)
-        at = entries.find(encoded)
-        if at >= 0:  # the serial number comes first in its entry, after two octets of tag and length
-            begin = at - _ENTRY_HEADER
-            entries = entries[:begin] + entries[begin + _ENTRY_HEADER + entries[at - 1] :]
-    return entries + b"".join(arriving.values())
+    leaving = {der.integer(serial_number) for serial_number in (*removed, *arriving)}
+    kept, begin, at = [], 0, 0
+    while at < len(entries):
+        serial = at + _HEADER
+        after = serial + entries[serial - 1]
+        if entries[serial : serial + _HEADER + entries[serial + 1]] in leaving:
+            kept.append(entries[begin:at])
+            begin = after
+        at = after
+    return b"".join((*kept, entries[begin:], *arriving.values()))
 
 
 def build_crl(
