@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from base64 import b64decode
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self, get_args
@@ -691,6 +692,18 @@ def path_value(field: str, value: str) -> str:
     """
     checked = parse(_PathValues, {field: value}).model_dump(by_alias=True)[field]
     return str(checked)
+
+
+def octets(field: str, text: str) -> bytes:
+    """Read base64, with or without line ends.
+
+    Raises:
+        Rejected: it is none.
+    """
+    try:
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise Rejected.because("it is no base64", field=field) from None
 
 
 class CloudEvent(BaseModel):

@@ -30,6 +30,7 @@ class AuthorityScene:
     vault: FakeVault = field(default_factory=FakeVault)
     table: FakeTable = field(default_factory=FakeTable)
     queues: FakeQueues = field(default_factory=FakeQueues)
+    computing: ThreadPool = field(default_factory=lambda: ThreadPool("computing", 1))
     now: datetime = NOW
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class AuthorityScene:
             self.issuers,
             self.certificates,
             ExpiryIndex(FakeTable()),
-            AuthorityKeys(vault, ThreadPool("computing", 1)),
+            AuthorityKeys(vault, self.computing),
             (),
             Outbox(queues, self.clock),
             self.settings,

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Rejected
 from shared.pki import names
-from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx
+from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx, signing_request
 from shared.pki.bundles import BundleError, pack
 from shared.pki.chains import check_chain
 from shared.pki.issuance import DistributionPoints, Issuer, IssuerError, Subject, issue, prepare
@@ -231,24 +231,30 @@ def owned() -> tuple[bytes, bytes, bytes]:
 def a_damaged_authority_is_imported_or_rejected(own: bytes, root: bytes) -> None:
     """A CA with its key, of which a certificate is damaged, is a CA that can sign, or is rejected."""
     pem = owned()[0] + armoured(own, "CERTIFICATE") + armoured(root, "CERTIFICATE")
-    _import(lambda: authority_from_pem(pem, None))
+    _import(lambda: authority_from_pem(pem, None, now=NOW))
     certificates = [each for each in (loaded(own), loaded(root)) if each]
     if len(certificates) == 2:
         key = spare_key(KeyAlgorithm.EC_P256)
         encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(1).build(b"sesame")
         pfx = pkcs12.serialize_key_and_certificates(b"ca", key, None, certificates, encryption)
-        _import(lambda: authority_from_pfx(pfx, "sesame"))
+        _import(lambda: authority_from_pfx(pfx, "sesame", now=NOW))
 
 
 def a_pfx_is_imported_or_rejected(pfx: bytes, password: str | None) -> None:
     """A damaged PFX gives a CA that can sign, or a rejection."""
-    _import(lambda: authority_from_pfx(pfx, password))
+    _import(lambda: authority_from_pfx(pfx, password, now=NOW))
 
 
 def a_pem_is_imported_or_rejected(pem: bytes, password: str | None) -> None:
     """Damaged PEM gives a CA that can sign, or a rejection, also as the answer to a request."""
-    _import(lambda: authority_from_pem(pem, password))
-    _import(lambda: answered_authority(pem, deep().issuing.signing_key))
+    _import(lambda: authority_from_pem(pem, password, now=NOW))
+    _import(lambda: answered_authority(pem, asked(), deep().issuing.signing_key, now=NOW))
+
+
+@cache
+def asked() -> x509.CertificateSigningRequest:
+    """Give the request of the line's CA."""
+    return signing_request(issuing_profile(), Subject("line", "Example", "US"), deep().issuing.signing_key)
 
 
 def _import(read: Callable[[], Issuer]) -> None:
