@@ -37,7 +37,7 @@ class IssuerRecord(Record):
 
     Attributes:
         name: also the CN and the name of the vault key.
-        parent: name of the CA that signed it; ``None`` for a root.
+        parent: name of the CA of ours that signed it, or stands above ``certificates_above``; ``None`` for none.
         fingerprint: of the definition it was requested with.
         cause: id of the request.
         custody: where its key is.
@@ -46,7 +46,7 @@ class IssuerRecord(Record):
         signing_request: PEM, of a CA that is signed elsewhere.
         certificate: PEM.
         external_issuer: CN of the CA that signed it, if that is none of ours.
-        certificates_above: PEM, from its issuer up to the root, where those are not CAs of this ledger.
+        certificates_above: PEM, from its issuer up to the root, or to the first CA of this ledger.
         crl_number: number of the newest CRL (RFC 5280 section 5.2.3), 0 before the first.
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
     """
@@ -78,7 +78,7 @@ class IssuerRecord(Record):
     @property
     def signed_by(self) -> str:
         """Who signed it: a CA of ours by its name, another by its CN, a root itself."""
-        return self.parent or self.external_issuer or self.name
+        return self.external_issuer or self.parent or self.name
 
 
 class Issuers:

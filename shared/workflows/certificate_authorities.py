@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -265,7 +266,7 @@ class CertificateAuthorities:
         key = await self.keys.open(known.record)
         # Many signatures to verify: beside the event loop, as with what is brought along.
         issuer = await self.keys.computing.run(answered_authority, certificates, request, key, now=self.clock())
-        return await self._install(known, _installed(issuer, "certificate"))
+        return await self._install(known, await self._placed(issuer, "certificate"))
 
     async def take_over(self, name: str, wanted: AuthorityImport, *, cause: str) -> IssuerRecord:
         """Keep a CA that its owner brought along, with its key. One that is refused leaves no trace.
@@ -283,7 +284,7 @@ class CertificateAuthorities:
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
         if kind is CertificateKind.ROOT and wanted.custody is not KeyCustody.VAULT:
             raise Rejected.because("a root's key stays in the vault; leave custody out", field="custody")
-        installed = _installed(issuer, "pfx" if wanted.pfx else "pem")
+        installed = await self._placed(issuer, "pfx" if wanted.pfx else "pem")
         record = IssuerRecord(
             name=name,
             kind=kind,
@@ -309,6 +310,20 @@ class CertificateAuthorities:
                 raise Conflict.because(
                     f"this CA was imported before, as {present.name!r}; use it under that name", field="name"
                 )
+
+    async def _placed(self, issuer: Issuer, field: str) -> dict[str, object]:
+        """Describe a CA that comes from elsewhere, as its record does: below the first CA of ours in its chain, if any.
+
+        Then that one's proof of possession is enough, as it is for a CA that was made here.
+        """
+        ours = {record.thumbprint: record.name async for record in self.issuers.list() if record.certificate}
+        above = list(takewhile(lambda each: names.thumbprint(each) not in ours, issuer.chain[1:]))
+        rest = issuer.chain[1 + len(above) :]
+        return {
+            **_installed(issuer, above, field),
+            "parent": ours[names.thumbprint(rest[0])] if rest else None,
+            "proof_of_possession": None if rest else self._proof_of_topmost(),
+        }
 
     async def _install(self, known: Versioned[IssuerRecord], installed: Mapping[str, object]) -> IssuerRecord:
         if known.record.certificate is not None:
@@ -473,7 +488,7 @@ class CertificateAuthorities:
         certificate = x509.load_pem_x509_certificate(record.certificate.encode())
         key = await self.keys.open(record)
         parent = await self.loaded(record.parent) if record.parent else None
-        above = parent.issuer.chain if parent else _certificates(record.certificates_above)
+        above = (*_certificates(record.certificates_above), *(parent.issuer.chain if parent else ()))
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
         self._loaded[name] = LoadedAuthority(name, issuer, parent.anchor if parent else certificate)
         return self._loaded[name]
@@ -539,12 +554,12 @@ def _signed(certificate: x509.Certificate) -> dict[str, object]:
     }
 
 
-def _installed(issuer: Issuer, field: str) -> dict[str, object]:
-    """Describe a CA that comes from elsewhere, as its record does."""
+def _installed(issuer: Issuer, above: Sequence[x509.Certificate], field: str) -> dict[str, object]:
+    """Describe a CA that comes from elsewhere; ``above`` it are those that are none of ours."""
     described = _signed(issuer.certificate)
-    if len(issuer.chain) > 1:
+    if above:
         name = issuer.certificate.issuer
-        described["certificates_above"] = "".join(map(names.pem, issuer.chain[1:]))
+        described["certificates_above"] = "".join(map(names.pem, above))
         described["external_issuer"] = names.common_name(name) or name.rfc4514_string()
     longest = max(len(str(value)) for value in described.values())
     if longest > TEXT_LIMIT:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts import AuthorityImport, CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.ledger.issuers import IssuerState
+from shared.pki.names import thumbprint
 from shared.threads import ThreadPool
 from shared.workflows.certificate_authorities import AuthorityDefinition, CertificateAuthorities
 from tests.unit.authorities import AuthorityScene
@@ -144,3 +147,75 @@ async def test_an_answer_that_can_not_be_used_is_not_installed(
     assert (await scene.subject.get("line")).state is IssuerState.AWAITING_CERTIFICATE
     right = authority(name_of("line", "Ex"), parent=TOP, key=key, signed_by=TOP_KEY, length=0)
     assert (await scene.subject.install("line", written(right, TOP).encode())).state is IssuerState.ACTIVE
+
+
+@dataclass
+class FakeService:
+    """Takes any proof; keeps the names of what was uploaded."""
+
+    holder: str = "the DPS"
+    uploads: list[str] = field(default_factory=list)
+
+    async def get(self, _name: str) -> None:
+        return None
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        self.uploads.append(name)
+        return UploadedAuthority(verified=True, etag="1", thumbprint=thumbprint(certificate))
+
+
+MIDDLE_KEY = ec.generate_private_key(ec.SECP256R1())
+MIDDLE = authority("middle", parent=TOP, key=MIDDLE_KEY, signed_by=TOP_KEY)
+BELOW = authority("line", parent=TOP, signed_by=TOP_KEY, length=0)
+FAR_BELOW = authority("line", parent=MIDDLE, signed_by=MIDDLE_KEY, length=0)
+
+
+async def with_root(*, after: Callable[[CertificateAuthorities], Any] | None = None) -> tuple[Any, FakeService]:
+    """Give a worker whose DPS takes any proof, and which has imported the root."""
+    service = FakeService()
+    verifiers: Any = (service,)
+    subject = replace(Scene().subject, verifiers=verifiers)
+    if after is not None:
+        await after(subject)
+    await subject.take_over("root", brought(TOP, key=TOP_KEY), cause="r0")
+    return subject, service
+
+
+@pytest.mark.parametrize(
+    ("chain", "signed_by"), [((BELOW, TOP), "root"), ((FAR_BELOW, MIDDLE, TOP), "middle")], ids=["below", "far below"]
+)
+async def test_a_ca_below_a_root_that_is_here_needs_no_proof_of_its_own(
+    chain: tuple[x509.Certificate, ...], signed_by: str
+) -> None:
+    """Imported, it takes none of the 25 places of the DPS: what is proved for its devices is the root."""
+    subject, service = await with_root()
+    record = await subject.take_over("line", brought(*chain), cause="r1")
+    assert (record.state, record.proof_of_possession, record.signed_by) == (IssuerState.ACTIVE, None, signed_by)
+    assert service.uploads == ["root"]
+    loaded = await replace(subject, _loaded={}).loaded("line")
+    assert (loaded.anchor, loaded.issuer.chain) == (TOP, chain)
+
+
+async def test_an_answer_from_a_root_that_is_here_needs_no_proof_of_its_own() -> None:
+    """A CA that was signed elsewhere with the key of a root that was imported as well is below that root."""
+    subject, service = await with_root()
+    await subject.ensure(ORDERED, cause="r1")
+    key = x509.load_pem_x509_csr((await subject.get("line")).signing_request.encode()).public_key()
+    answer = authority(
+        name_of("line", "Ex"), parent=TOP, key=SimpleNamespace(public_key=lambda: key), signed_by=TOP_KEY, length=0
+    )
+    record = await subject.install("line", written(answer, TOP).encode())
+    assert (record.proof_of_possession, service.uploads) == (None, ["root"])
+    assert (await subject.loaded("line")).anchor == TOP
+
+
+async def test_a_ca_that_was_here_before_its_root_keeps_its_own_proof() -> None:
+    """It was shown to the DPS when nothing above it was known, and stays as it is."""
+
+    async def line(subject: CertificateAuthorities) -> None:
+        await subject.take_over("line", brought(BELOW, TOP), cause="r1")
+
+    subject, service = await with_root(after=line)
+    assert (await subject.get("line")).proof_of_possession == "verified"
+    assert service.uploads == ["line", "root"]
+    assert (await subject.loaded("line")).anchor == BELOW
