@@ -105,6 +105,7 @@ class DeviceApi:
 
     async def _answered(self, device: Device, operation: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
+            errors.check_registration_id(device.registration_id)
             return await operation()
         except ProvisioningError as error:
             LOG.info("DPS refuses %s: %s (%s)", device.registration_id, error.message, error.hint)

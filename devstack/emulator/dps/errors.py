@@ -6,6 +6,7 @@ Where none is public, the code is the HTTP status followed by 000.
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,8 @@ VERSIONS = (
 
 Azure/azure-rest-api-specs, deviceprovisioningservices/data-plane, and the older ones that Microsoft's SDKs have sent.
 """
+
+_REGISTRATION_ID = re.compile(r"[A-Za-z0-9\-._:]{0,127}[A-Za-z0-9\-]")
 
 INVALID_CERTIFICATE = "Invalid certificate"
 CA_NOT_FOUND = "CA certificate not found"
@@ -85,6 +88,18 @@ def check_version(given: str | None) -> None:
         raise bad_request("api-version is required, e.g. ?api-version=2021-10-01")
     if given not in VERSIONS:
         raise bad_request(f"api-version {given!r} is none of {', '.join(VERSIONS)}.")
+
+
+def check_registration_id(given: str) -> None:
+    """See that a registration id can be one (Microsoft, "X.509 certificate attestation").
+
+    Raises:
+        ProvisioningError: 400, it can't.
+    """
+    if not _REGISTRATION_ID.fullmatch(given):
+        raise bad_request(
+            f"registrationId {given!r} is none: 1 to 128 letters, digits and - . _ :, the last a letter, digit or -."
+        )
 
 
 def unauthorized(message: str, *, hint: str = "") -> ProvisioningError:

@@ -120,6 +120,8 @@ class Provisioning:
             raise errors.bad_request("The body must be a JSON object.")
         if str(body.get(kind.id_field, "")).lower() != identifier.lower():
             raise errors.bad_request(f"{kind.id_field} of the body and of the path differ.")
+        if kind is ENROLLMENTS:
+            errors.check_registration_id(identifier)
         status, policy = body.get("provisioningStatus", "enabled"), body.get("allocationPolicy", "hashed")
         if status not in _STATUSES:
             raise errors.bad_request(f"provisioningStatus {status!r} is none of {', '.join(_STATUSES)}.")

@@ -9,19 +9,13 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from devstack.emulator.certificates import (
-    ChainRefused,
-    check_leaf,
-    check_life,
-    climb,
-    sha1_thumbprint,
-    sha256_thumbprint,
-)
+from devstack.emulator.certificates import sha1_thumbprint, sha256_thumbprint
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.sas import verify_sas
 from devstack.emulator.iot_hub import errors, messages
 from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
+from devstack.emulator.path_validation import ChainRefused, check_leaf, check_life, climb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from devstack.emulator.certificates import ChainRefused, check_life, common_names, is_signed, read_certificate
+from devstack.emulator.certificates import read_certificate
 from devstack.emulator.management import errors
+from devstack.emulator.path_validation import ChainRefused, check_life, common_names, is_signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
