@@ -28,7 +28,7 @@ from shared.pki.signing_keys import UnsupportedKey, algorithm_of
 from shared.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
 LENGTH_LIMIT = 16
@@ -73,18 +73,38 @@ def check_chain(
     if not chain:
         return (Finding("empty", "there is no certificate; send the leaf first, then every intermediate"),)
     if len(chain) > LENGTH_LIMIT:
-        return (_too_long(len(chain)),)
-    unreadable = tuple(_unreadable_findings(chain, "the chain"))
+        return (too_long(len(chain)),)
+    unreadable = tuple(unreadable_findings(chain, "the chain"))
     if unreadable:
         return unreadable
-    group, verified = _readable(group_certificates), _readable(verified_authorities)
+    group, verified = readable(group_certificates), readable(verified_authorities)
     # What is damaged there matters to those chains only that need it.
     found = _findings(chain, registration_id, group, verified, now)
     return found and (
         *found,
-        *_unreadable_findings(group_certificates, "the enrollment group"),
-        *_unreadable_findings(verified_authorities, "the CAs verified in DPS"),
+        *unreadable_findings(group_certificates, "the enrollment group"),
+        *unreadable_findings(verified_authorities, "the CAs verified in DPS"),
     )
+
+
+def device_findings(leaf: x509.Certificate, registration_id: str, now: datetime) -> tuple[Finding, ...]:
+    """Check a device's own certificate alone, whoever signed it; ``now`` is UTC."""
+    return (*_leaf_findings(leaf, registration_id), *life_findings([leaf], now), *_content_findings([leaf]))
+
+
+def path_findings(path: Sequence[x509.Certificate], now: datetime) -> tuple[Finding, ...]:
+    """Check the CAs above a leaf, each of which has signed the one before it; ``now`` is UTC."""
+    return (
+        *life_findings(path[1:], now),
+        *_content_findings(path[1:]),
+        *_path_findings(path[1:]),
+        *_constraint_findings(path, leaves=1),
+    )
+
+
+def link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    """Find which certificates of a chain are not signed by the one that follows."""
+    return _link_findings(chain)
 
 
 def authority_findings(chain: Sequence[x509.Certificate]) -> tuple[Finding, ...]:
@@ -97,8 +117,8 @@ def authority_findings(chain: Sequence[x509.Certificate]) -> tuple[Finding, ...]
         Every reason found, none if it may sign for devices.
     """
     if len(chain) > LENGTH_LIMIT:
-        return (_too_long(len(chain)),)
-    return tuple(_unreadable_findings(chain, "the CA's chain")) or (
+        return (too_long(len(chain)),)
+    return tuple(unreadable_findings(chain, "the CA's chain")) or (
         *_content_findings(chain),
         *_link_findings(chain),
         *_path_findings(chain),
@@ -143,18 +163,21 @@ def _completed(
     return [(*chain, authority) for authority in above]
 
 
-def _too_long(length: int) -> Finding:
+def too_long(length: int) -> Finding:
+    """Say that a chain has more certificates than are read."""
     return Finding("too-long", f"there are {length} certificates; at most {LENGTH_LIMIT} make a chain")
 
 
-def _unreadable_findings(certificates: Sequence[x509.Certificate], place: str) -> Iterator[Finding]:
+def unreadable_findings(certificates: Sequence[x509.Certificate], place: str) -> Iterator[Finding]:
+    """Find which certificates can't be decoded; ``place`` says where they stand."""
     for position, certificate in enumerate(certificates, start=1):
         damage = _damage(certificate)
         if damage:
             yield Finding("unreadable", f"certificate {position} of {place} is damaged: {damage[:200]}")
 
 
-def _readable(certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+def readable(certificates: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Leave out certificates that can't be decoded."""
     return tuple(certificate for certificate in certificates if not _damage(certificate))
 
 
@@ -242,7 +265,7 @@ def _digest_name(certificate: x509.Certificate) -> str:
 def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     for lower, upper in pairwise(chain):
         if issued_by(lower, upper):
-            if not _identifiers_match(lower, upper):
+            if not identifiers_match(lower, upper):
                 yield Finding(
                     "authority-key-identifier",
                     f"{_name(lower)} names another key or certificate as its issuer's than that of "
@@ -267,7 +290,8 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding("broken-link", f"{names_of}, which follows it: an intermediate between them is missing")
 
 
-def _identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+def identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+    """Tell whether what a certificate says of its issuer's key and certificate is true (RFC 5280 section 4.2.1.1)."""
     wanted = find_extension(lower, x509.AuthorityKeyIdentifier)
     if wanted is None:
         return True
@@ -314,28 +338,35 @@ def _constraint_findings(chain: Sequence[x509.Certificate], *, leaves: int) -> I
 
 def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]) -> Iterator[Finding]:
     top = chain[-1]
-    if any(each in verified for each in chain) or any(issued_by(top, authority) for authority in verified):
-        return
+    if not any(each in verified for each in chain) and not any(issued_by(top, authority) for authority in verified):
+        yield open_end(top)
+
+
+def open_end(top: x509.Certificate) -> Finding:
+    """Say that a chain ends below any verified CA; ``top`` is the last of it."""
     wanted, subject = names.shown(top.issuer.rfc4514_string()), _name(top)
     if is_self_issued(top):
-        yield Finding(
+        return Finding(
             "not-verified",
             f"the root {subject} is not verified in this DPS: upload it and prove possession of its key",
         )
-    else:
-        yield Finding(
-            "no-verified-ca",
-            f"the chain ends at {subject}, whose issuer is {wanted}: send every intermediate up to a CA that is "
-            "verified in this DPS by proof of possession, or verify that CA",
-        )
+    return Finding(
+        "no-verified-ca",
+        f"the chain ends at {subject}, whose issuer is {wanted}: send every intermediate up to a CA that is verified "
+        "in this DPS by proof of possession, or verify that CA",
+    )
 
 
 def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Certificate]) -> Iterator[Finding]:
-    if any(authority in group for authority in chain[1:]) or any(issued_by(chain[-1], each) for each in group):
-        return
-    present = ", ".join(_name(each) for each in chain[1:]) or "none"
+    if not any(each in group for each in chain[1:]) and not any(issued_by(chain[-1], each) for each in group):
+        yield wrong_group(chain[1:], group)
+
+
+def wrong_group(authorities: Sequence[x509.Certificate], group: Sequence[x509.Certificate]) -> Finding:
+    """Say that none of a chain's CAs is the enrollment group's."""
+    present = ", ".join(map(_name, authorities)) or "none"
     wanted = " or ".join(_name(each) for each in group) or "none"
-    yield Finding(
+    return Finding(
         "wrong-group",
         f"the enrollment group's signing certificate is {wanted}, and the chain's CAs are {present}: the group holds "
         "another CA certificate, perhaps another one of the same name",

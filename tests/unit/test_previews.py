@@ -120,11 +120,13 @@ async def test_the_group_of_the_lowest_ca_decides() -> None:
     assert found["reasons"] == [
         {
             "code": "disabled",
+            "effect": "refusal",
             "message": "the enrollment group 'g', found by 'line-1-ca1', is disabled; DPS looks no further, so no group "
             "of a CA higher up lets the device in",
         },
         {
             "code": "other-group",
+            "effect": "advice",
             "message": "DPS matches the enrollment group 'g' and not 'of-root': it takes the group of the lowest CA in "
             "the chain that has one, and that is 'line-1-ca1'",
         },
@@ -180,15 +182,37 @@ async def test_what_can_not_be_previewed_is_refused() -> None:
     scene = await Scene().group("g", x509_attestation(ISSUING))
     with pytest.raises(Rejected, match="chain: there are no certificates in PEM, leaf first"):
         await scene.check()
-    with pytest.raises(NotFound, match="the enrollment group 'nowhere' is gone from the DPS"):
+    with pytest.raises(NotFound) as unknown:
         await scene.check(*CHAIN, group="nowhere")
+    assert str(unknown.value) == "enrollmentGroup: the DPS has no enrollment group 'nowhere'"
 
 
 async def test_a_certificate_of_another_version_is_refused() -> None:
     """A chain with a certificate of a version that there is not is no chain, and no failure."""
     scene = await Scene().group("g", x509_attestation(ISSUING))
-    with pytest.raises(Rejected, match="each one's issuer: 4 is not a valid X509 version"):
+    with pytest.raises(Rejected) as refused:
         await scene.preview.check("g", "press-001", names.pem(LEAF) + of_version_5(ISSUING))
+    assert str(refused.value) == "chain: certificate 2 of the PEM can't be read: 4 is not a valid X509 version"
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        names.pem(ISSUING).replace("MII", "%%%", 1),
+        names.pem(ISSUING)[:200],
+        names.pem(ISSUING).replace("MII", "AAA", 1),
+        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
+    ],
+    ids=["no base64", "cut", "no DER", "no certificate", "a key"],
+)
+async def test_a_damaged_certificate_is_named_by_its_place(damaged: str) -> None:
+    """The message says which one and what would be right, in this service's own words."""
+    with pytest.raises(Rejected) as refused:
+        await Scene().preview.check(None, "press-001", names.pem(LEAF) + damaged)
+    assert str(refused.value) == (
+        "chain: certificate 2 of the PEM can't be read: between its BEGIN and END there must be X.509 in DER, in base64"
+    )
 
 
 async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> None:

@@ -166,6 +166,21 @@ def test_a_request_that_breaks_a_rule_says_which(
     assert (answer.status_code, answer.json()["message"]) == (status, message)
 
 
+@pytest.mark.parametrize("registration_id", ["dotted.", "under_", "a b", "x" * 129])
+def test_an_id_that_can_be_none_is_refused(emulator: RunningEmulator, tmp_path: Path, registration_id: str) -> None:
+    """An id of other characters, or that ends with one it must not end with, neither registers nor is enrolled."""
+    message = (
+        f"registrationId {registration_id!r} is none: 1 to 128 letters, digits and - . _ :, the last a letter, digit "
+        "or -."
+    )
+    answer = device(emulator, registration_id, tmp_path, make("any", ISSUING)).register()
+    assert (answer.status_code, answer.json()["message"]) == (400, message)
+    leaf = {"primary": {"certificate": ISSUING.pem}}
+    body = {"registrationId": registration_id, "attestation": {"type": "x509", "x509": {"clientCertificates": leaf}}}
+    enrolled = DpsService(emulator).dps("PUT", f"/enrollments/{registration_id}", body)
+    assert (enrolled.status_code, enrolled.json()["message"]) == (400, message)
+
+
 def test_another_id_scope_is_not_found(emulator: RunningEmulator, http: requests.Session) -> None:
     """A wrong ID scope names the right one."""
     url = f"{emulator.https_url}/0neOther/registrations/d/register"
