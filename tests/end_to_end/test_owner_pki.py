@@ -6,6 +6,8 @@ from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -149,6 +151,30 @@ def test_an_issuing_ca_is_signed_by_a_root_that_is_elsewhere(world: World) -> No
     assert create_group(world, "offline-line", issuer="offline-ca1")["issuer"] == "offline-ca1"
     ordered(world, "offline-1", group="offline-line")
     booted(world, "offline-1")
+
+
+def test_a_group_refers_to_a_root_above_an_issuing_ca_that_was_imported(world: World) -> None:
+    """Root and issuing CA are brought along, the group names the root: DPS is shown the root alone, and devices work."""
+    root_key, root = corporate_root("Referred Root")
+    line_key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Referred Line")])
+    line = signed(name, line_key.public_key(), "Referred Root", root_key, path_length=0)
+    for authority, key, chain in (("referred", root_key, (root,)), ("referred-line", line_key, (line, root))):
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pem += b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+        imported = world.post(f"certificate-authorities/{authority}/import", {"pem": pem.decode()})
+        assert imported.status_code == 201, imported.text
+    described = world.get("certificate-authorities/referred-line")
+    assert (described["issuer"], described["proofOfPossession"]) == ("referred", None)
+    assert world.dps_says_verified("referred")
+    with pytest.raises(ResourceNotFoundError):
+        world.dps_says_verified("referred-line")
+
+    create_group(world, "by-referred", caReferences={"primary": "referred"}, issuer="referred-line")
+    ordered(world, "referred-1", group="by-referred")
+    chain = booted(world, "referred-1").chain()
+    found = world.post("certificates/check", {"registrationId": "referred-1", "chain": chain}).json()
+    assert (found["accepted"], found["match"]["id"], found["match"]["by"]) == (True, "by-referred", "Referred Root")
 
 
 def test_a_wrapped_key_signs_and_is_nowhere_in_the_clear(world: World) -> None:
