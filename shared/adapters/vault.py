@@ -15,11 +15,12 @@ from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, Sig
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -72,8 +73,12 @@ class VaultKeys:
         Returns:
             The id of the key's version, and its public key.
         """
-        key = await self.threads.run(self._get_or_create, name, algorithm)
+        key = await self._call(name, self._get_or_create, name, algorithm)
         return key.id, _public_key(key)
+
+    async def _call[**P, T](self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with throttling(f"vault key {name!r}"):
+            return await self.threads.run(call, *args, **kwargs)
 
     def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
         try:
@@ -95,7 +100,7 @@ class VaultKeys:
             ResourceNotFoundError: the vault does not have it.
         """
         named = KeyVaultKeyIdentifier(key_id)
-        return _public_key(await self.threads.run(self._client.get_key, named.name, named.version))
+        return _public_key(await self._call(named.name, self._client.get_key, named.name, named.version))
 
     async def import_key(self, name: str, key: PrivateKey) -> str:
         """Put a key that was made elsewhere into the vault, unless it is the newest version there.
@@ -103,7 +108,7 @@ class VaultKeys:
         Returns:
             The id of the key's version.
         """
-        return (await self.threads.run(self._import, name, key)).id
+        return (await self._call(name, self._import, name, key)).id
 
     def _import(self, name: str, key: PrivateKey) -> KeyVaultKey:
         try:
@@ -120,7 +125,7 @@ class VaultKeys:
         Returns:
             The id of the key's version.
         """
-        return (await self.threads.run(self._wrapping_key, name)).id
+        return (await self._call(name, self._wrapping_key, name)).id
 
     def _wrapping_key(self, name: str) -> KeyVaultKey:
         try:
@@ -132,11 +137,13 @@ class VaultKeys:
 
     def wrap(self, key_id: str, content: bytes) -> bytes:
         """Have the vault encrypt a key (RSA-OAEP-256)."""
-        return self._signer(key_id).wrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).encrypted_key
+        with throttling(f"vault key {key_id!r}"):
+            return self._signer(key_id).wrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).encrypted_key
 
     def unwrap(self, key_id: str, content: bytes) -> bytes:
         """Have the vault decrypt a key."""
-        return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
+        with throttling(f"vault key {key_id!r}"):
+            return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         common: dict[str, Any] = {"key_operations": ["sign", "verify"], "hardware_protected": self._in_hsm}
@@ -155,7 +162,8 @@ class VaultKeys:
         Returns:
             The signature in JWA form: r || s for EC keys.
         """
-        return self._signer(key_id).sign(SignatureAlgorithm(algorithm), digest).signature
+        with throttling(f"vault key {key_id!r}"):
+            return self._signer(key_id).sign(SignatureAlgorithm(algorithm), digest).signature
 
     def _signer(self, key_id: str) -> CryptographyClient:
         with self._lock:
@@ -226,12 +234,14 @@ class VaultSecrets:
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
         """Store a secret, as a new version if the name exists."""
-        await self._client.set_secret(name, value, content_type="text/plain", tags=dict(tags))
+        with throttling(f"vault secret {name!r}"):
+            await self._client.set_secret(name, value, content_type="text/plain", tags=dict(tags))
 
     async def get(self, name: str) -> str | None:
         """Read a secret's newest version, ``None`` if there is none."""
         try:
-            return (await self._client.get_secret(name)).value
+            with throttling(f"vault secret {name!r}"):
+                return (await self._client.get_secret(name)).value
         except ResourceNotFoundError:
             return None
 
