@@ -53,6 +53,7 @@ class VaultKeys:
     """
 
     def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool, in_hsm: bool = False) -> None:
+        self._url = url
         self._in_hsm = in_hsm
         self._credential = credential
         self._verify_challenge = verify_challenge
@@ -169,8 +170,10 @@ class VaultKeys:
         with self._lock:
             signer = self._signers.get(key_id)
             if signer is None:
+                named = KeyVaultKeyIdentifier(key_id)
                 signer = CryptographyClient(
-                    key_id,
+                    # At the vault's present address: a vault that was moved, with its keys, keeps names and versions.
+                    f"{self._url}/keys/{named.name}/{named.version}",
                     self._credential,
                     verify_challenge_resource=self._verify_challenge,
                     read_timeout=_READ_SECONDS,

@@ -99,6 +99,17 @@ async def test_the_public_half_is_that_of_the_version(emulator: RunningEmulator)
         await keys.close()
 
 
+async def test_a_key_is_found_after_its_vault_has_moved(emulator: RunningEmulator) -> None:
+    """Ids in the ledger name the address that the vault had then; name and version are what counts."""
+    with clients(emulator) as (keys, _):
+        key_id, public_key = await keys.get_or_create("moved", "EC-P256")
+        _, _, path = key_id.partition("/keys/")
+        before = f"https://elsewhere.vault.azure.net/keys/{path}"
+        assert await keys.public_key(before) == public_key
+        assert len(await keys.threads.run(keys.sign_digest, before, "ES256", bytes(32))) == 64
+        await keys.close()
+
+
 @pytest.mark.parametrize("in_hsm", [False, True])
 async def test_keys_are_made_where_the_settings_say(emulator: RunningEmulator, in_hsm: bool) -> None:  # noqa: FBT001
     """In an HSM or not: EC and RSA keys, and the one that wraps others."""
