@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts import CertificateKind, EventType, KeyCustody, octets
 from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.key_algorithms import DEFAULT
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from shared.workflows.authority_keys import AuthorityKeys
     from shared.workflows.events import Clock, Outbox
 
-DEFAULT_ALGORITHM = "EC-P256"
 _BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
 
@@ -62,7 +62,7 @@ class AuthorityDefinition:
     name: str
     kind: CertificateKind
     parent: str | None = None
-    key_algorithm: str = DEFAULT_ALGORITHM
+    key_algorithm: str = DEFAULT
     validity: timedelta | None = None
     path_length: int | None = None
     enrollment_group: str | None = None
