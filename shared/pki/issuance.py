@@ -153,6 +153,11 @@ class Issuer:
             )
         _extension(self.certificate, x509.SubjectKeyIdentifier)
 
+    @property
+    def sent_chain(self) -> tuple[x509.Certificate, ...]:
+        """Its chain as devices send it: without the root, which whoever verifies has."""
+        return self.chain[:-1]
+
     @cached_property
     def name(self) -> str:
         """Its CN."""
@@ -360,13 +365,14 @@ def _check_key(public_key: PublicKey) -> None:
         raise Rejected.because(str(error), field="csr") from None
 
 
-def check_fit(profile: Profile, issuer: Issuer, now: datetime) -> None:
-    """Check that a profile fits below an issuer, before anything is made for it.
+def check_fit(profile: Profile, subject: Subject, issuer: Issuer, now: datetime) -> None:
+    """Check that a profile and a name fit below an issuer, before anything is made for them.
 
     Raises:
-        Rejected: path length, purposes or life contradict the issuer's.
+        Rejected: path length, name or life contradict the issuer's.
     """
     _check_issuer(profile, issuer, now)
+    _check_constraints(subject, issuer)
     _life(profile, issuer, now)
 
 

@@ -154,7 +154,7 @@ class CertificateAuthorities:
         """Check before anything is recorded or a key made: a request that contradicts its issuer leaves no trace."""
         profile = definition.profile()
         if definition.parent is not None:
-            check_fit(profile, await self.load(definition.parent), self.clock())
+            check_fit(profile, self._subject(definition.name), await self.load(definition.parent), self.clock())
 
     async def _claim(self, record: IssuerRecord) -> None:
         """Take a CA's name, or find that it was taken for the same CA."""
