@@ -17,19 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
+from shared.key_algorithms import KeyAlgorithm
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
-
-CURVES: Mapping[str, tuple[str, type[ec.EllipticCurve]]] = {
-    "EC-P256": ("P-256", ec.SECP256R1),
-    "EC-P384": ("P-384", ec.SECP384R1),
-}
-RSA_SIZES: Mapping[str, int] = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
 
 _CALLS_AT_ONCE = 16
 _READ_SECONDS = 20
@@ -148,9 +143,10 @@ class VaultKeys:
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         common: dict[str, Any] = {"key_operations": ["sign", "verify"], "hardware_protected": self._in_hsm}
-        if algorithm in CURVES:
-            return self._client.create_ec_key(name, curve=CURVES[algorithm][0], **common)
-        return self._client.create_rsa_key(name, size=RSA_SIZES[algorithm], **common)
+        parameters = KeyAlgorithm(algorithm).parameters
+        if parameters.curve_name is not None:
+            return self._client.create_ec_key(name, curve=parameters.curve_name, **common)
+        return self._client.create_rsa_key(name, size=parameters.bits, **common)
 
     def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
         """Sign a digest inside the vault.
@@ -192,21 +188,27 @@ class VaultKeys:
         self.threads.close()
 
 
+def _curves() -> Iterator[tuple[ec.EllipticCurve, str]]:
+    for each in KeyAlgorithm:
+        if each.parameters.curve is not None and each.parameters.curve_name is not None:
+            yield each.parameters.curve, each.parameters.curve_name
+
+
 def _algorithm(key: KeyVaultKey) -> str:
     """Name a key's algorithm as ours are named; by what the vault says of it where it is none of ours."""
     jwk: Any = key.key
-    if jwk.crv is not None:
-        return next((name for name, (curve, _) in CURVES.items() if curve == jwk.crv), f"EC {jwk.crv}")
-    return f"RSA-{8 * len(jwk.n)}"
+    if jwk.crv is None:
+        return f"RSA-{8 * len(jwk.n)}"
+    return next((each for each in KeyAlgorithm if each.parameters.curve_name == jwk.crv), f"EC {jwk.crv}")
 
 
 def _public_key(key: KeyVaultKey) -> PublicKey:
     """Read the public half out of a JSON Web Key (RFC 7518 section 6)."""
     jwk: Any = key.key
     if jwk.crv is not None:
-        curve = next(curve for name, curve in CURVES.values() if name == jwk.crv)
+        curve = next(curve for curve, name in _curves() if name == jwk.crv)
         return ec.EllipticCurvePublicNumbers(
-            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
+            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve
         ).public_key()
     return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
 
@@ -216,7 +218,7 @@ def _json_web_key(key: PrivateKey) -> JsonWebKey:
     operations = ["sign", "verify"]
     if isinstance(key, ec.EllipticCurvePrivateKey):
         size, numbers = (key.key_size + 7) // 8, key.private_numbers()
-        curve = next(name for name, known in CURVES.values() if isinstance(key.curve, known))
+        curve = next(name for known, name in _curves() if known.name == key.curve.name)
         point = numbers.public_numbers
         x, y, d = (number.to_bytes(size, "big") for number in (point.x, point.y, numbers.private_value))
         return JsonWebKey(kty="EC", crv=curve, key_ops=operations, x=x, y=y, d=d)
