@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from shared.pki import der as write
+from shared.pki.signing_keys import parameters_of, sign
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from shared.pki.signing_keys import PrivateKey
 
 _CONSTRUCTED = 0x20
 _OCTET_STRING, _BIT_STRING = 0x04, 0x03
@@ -76,6 +81,13 @@ def _node(tag: int, content: bytes) -> Node:
         if children:
             return Node(tag, prefix=content[:prefix], children=children)
     return Node(tag, content)
+
+
+def signed(content: bytes, key: PrivateKey) -> bytes:
+    """Sign what a certificate or a request says, as it is: SEQUENCE { content, algorithm, signature }."""
+    parameters = parameters_of(key)
+    signature = write.bit_string(sign(key, content, parameters.digest))
+    return write.sequence(content, parameters.signature_identifier, signature)
 
 
 STRANGE_CONTENTS = (
