@@ -36,7 +36,7 @@ def vault_of(key: PrivateKey) -> SignDigest:
         prehashed = utils.Prehashed(_HASHES[algorithm[2:]])
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             return key.sign(digest, padding.PKCS1v15(), prehashed)
-        r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(prehashed)))
+        r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(prehashed, deterministic_signing=True)))
         half = (key.key_size + 7) // 8
         return r.to_bytes(half, "big") + s.to_bytes(half, "big")
 
