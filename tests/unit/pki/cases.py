@@ -67,9 +67,9 @@ DAMAGED_CHAINS = {
     "critical-extension": 4, "extended-key-usage": 3,
 }  # fmt: skip
 BUILT_CHAINS = {
-    "accepted": 100, "not-yet-valid": 80, "expired": 80, "common-name": 80, "serial-number": 60,
-    "broken-link": 40, "authority-key-identifier": 40, "no-verified-ca": 20, "other-key": 20, "unreadable": 10,
-    "critical-extension": 10, "extended-key-usage": 5, "leaf-is-ca": 5, "key-usage": 4,
+    "accepted": 150, "not-yet-valid": 80, "expired": 80, "common-name": 80, "serial-number": 60, "broken-link": 60,
+    "no-verified-ca": 40, "other-key": 30, "unreadable": 10, "critical-extension": 10, "authority-key-identifier": 8,
+    "key-usage": 8, "path-length": 6, "extended-key-usage": 6, "wrong-group": 6, "leaf-is-ca": 5, "not-a-ca": 3,
 }  # fmt: skip
 PFX_FILES = {
     "imported": 60, "can't be opened": 300, "the issuer of": 60, "is damaged": 10,

@@ -283,12 +283,13 @@ def _built(picks: Picks, label: str, above: str) -> bytes:
         der.sequence(der.time(begins), der.time(ends)),
         der.sequence(_common_name(picks.one_of(("root", above, "*")) if fault == 5 else label)),
         own.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        der.explicit(3, der.sequence(*_built_extensions(picks, above, is_leaf=label == NAME, wrong=fault == 6))),
+        der.explicit(3, der.sequence(*_built_extensions(picks, label, above, wrong=fault == 6))),
     )
     return signed(content, seeds.fixed_key(KeyAlgorithm.EC_P256, signer))
 
 
-def _built_extensions(picks: Picks, above: str, *, is_leaf: bool, wrong: bool) -> list[bytes]:
+def _built_extensions(picks: Picks, label: str, above: str, *, wrong: bool) -> list[bytes]:
+    is_leaf = label == NAME
     leaf, any_depth = der.sequence(), der.sequence(der.TRUE)
     depths = [der.sequence(der.TRUE, der.integer(depth)) for depth in (0, 1, 2)]
     signs, signs_certificates = b"\3\2\7\x80", b"\3\2\1\6"
@@ -301,7 +302,7 @@ def _built_extensions(picks: Picks, above: str, *, is_leaf: bool, wrong: bool) -
         "2.5.29.15": picks.one_of((signs if is_leaf else signs_certificates, None)),
         "2.5.29.37": picks.one_of((client, any_purpose, None)),
         "2.5.29.35": der.sequence(der.tagged(0x80, above.encode())),
-        "2.5.29.14": der.octet_string(above.encode()),
+        "2.5.29.14": der.octet_string(label.encode()),
     }
     if wrong:
         values |= picks.one_of(
