@@ -274,12 +274,31 @@ def _vary(der: bytes, place: int, value: int, _: bytes) -> bytes:
     return b"".join(node.encoded() for node in nodes)
 
 
-_OF_OCTETS = (_vary, _flip, _truncate, _insert, _splice, _length_field)
+def _exchange(der: bytes, place: int, _: int, other: bytes) -> bytes:
+    """Put another file's value of the same kind: a leaf's basic constraints into a CA, a CA's into a request."""
+    nodes = parsed(der) or []
+    theirs = {named.children[0].content: named for node in parsed(other) or () for named in _named(node)}
+    pairs = [(own, theirs.get(own.children[0].content)) for node in nodes for own in _named(node)]
+    differing = [(own, their) for own, their in pairs if their is not None and their.encoded() != own.encoded()]
+    if not differing:
+        return der
+    own, their = differing[place % len(differing)]
+    own.children = their.children
+    return b"".join(node.encoded() for node in nodes)
+
+
+def _named(node: Node) -> Iterator[Node]:
+    """Give the elements that begin with an identifier: extensions, attributes, algorithms."""
+    return (each for each in node.parents() if each.children[0].tag == _OBJECT_IDENTIFIER)
+
+
+_OF_OCTETS = (_vary, _exchange, _flip, _truncate, _insert, _splice, _length_field)
 _OF_STRUCTURE = (_repeat, _remove, _swap, _retag, _fill, _graft, _nest)
 KINDS: Sequence[Callable[[bytes, int, int, bytes], bytes]] = (*_OF_OCTETS, *map(_structural, _OF_STRUCTURE))
 ANY_KIND = range(len(KINDS))
 MOSTLY_READABLE = (
     *[_OF_OCTETS.index(_vary)] * 9,
+    *[_OF_OCTETS.index(_exchange)] * 4,
     _OF_OCTETS.index(_flip),
     *(len(_OF_OCTETS) + _OF_STRUCTURE.index(kind) for kind in (_repeat, _remove, _swap, _fill, _graft)),
 )

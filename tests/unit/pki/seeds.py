@@ -193,13 +193,10 @@ def _request(algorithm: KeyAlgorithm) -> Seed:
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(x509.KeyUsage(*(flag == 0 for flag in range(9))), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-    made = builder.sign(key, PARAMETERS[algorithm].digest, ecdsa_deterministic=None if curveless(key) else True)
+    made = builder.sign(
+        key, PARAMETERS[algorithm].digest, ecdsa_deterministic=isinstance(key, ec.EllipticCurvePrivateKey) or None
+    )
     return Seed(made.public_bytes(Encoding.DER), made.tbs_certrequest_bytes, key)
-
-
-def curveless(key: object) -> bool:
-    """Tell whether determinism need not be asked for."""
-    return not isinstance(key, ec.EllipticCurvePrivateKey)
 
 
 @cache
