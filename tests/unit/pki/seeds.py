@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.pki.issuance import Issuer, Subject, issue, prepare
 from shared.pki.profiles import device_profile, issuing_profile, root_profile
-from shared.pki.signing_keys import PARAMETERS, KeyAlgorithm, remote_key
+from shared.pki.signing_keys import KeyAlgorithm, parameters_of, remote_key
 from tests.unit.pki.hierarchy import NOW, URLS, vault_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAME = "press-001"
 ALGORITHMS = (KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384, KeyAlgorithm.RSA_2048)
+_CURVES = {KeyAlgorithm.EC_P256: ec.SECP256R1(), KeyAlgorithm.EC_P384: ec.SECP384R1()}
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ ALGORITHMS = (KeyAlgorithm.EC_P256, KeyAlgorithm.EC_P384, KeyAlgorithm.RSA_2048)
 @cache
 def fixed_key(algorithm: KeyAlgorithm, label: str = "") -> PrivateKey:
     """Give a key that anybody can compute; of RSA there is one, whatever the label."""
-    curve = PARAMETERS[algorithm].curve
+    curve = _CURVES.get(algorithm)
     return _on_curve(curve, label) if curve else _rsa_key()
 
 
@@ -194,7 +195,7 @@ def _request(algorithm: KeyAlgorithm) -> Seed:
     builder = builder.add_extension(x509.KeyUsage(*(flag == 0 for flag in range(9))), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
     made = builder.sign(
-        key, PARAMETERS[algorithm].digest, ecdsa_deterministic=isinstance(key, ec.EllipticCurvePrivateKey) or None
+        key, parameters_of(key).digest, ecdsa_deterministic=isinstance(key, ec.EllipticCurvePrivateKey) or None
     )
     return Seed(made.public_bytes(Encoding.DER), made.tbs_certrequest_bytes, key)
 
