@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from base64 import b64decode
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self
@@ -31,6 +32,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.errors import Reason, Rejected
+from shared.key_algorithms import KeyAlgorithm
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
@@ -103,9 +105,6 @@ class RevocationReason(StrEnum):
     CESSATION_OF_OPERATION = "cessationOfOperation"
     CERTIFICATE_HOLD = "certificateHold"
     PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
-
-
-KeyAlgorithmName = Literal["EC-P256", "EC-P384", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
 # --- ids: each with its rule in the error text -----------------------------------------------------------------------
@@ -215,7 +214,7 @@ class DeviceRequest(Contract):
 
     registration_id: RegistrationId
     csr: PemText | None = None
-    key_algorithm: KeyAlgorithmName | None = None
+    key_algorithm: KeyAlgorithm | None = None
     initial_twin: InitialTwin | None = None
     tags: Tags | None = None
 
@@ -305,7 +304,7 @@ class CertificateRequest(Contract):
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     issuer: IssuerName | None = None
     csr: PemText | None = None
-    key_algorithm: KeyAlgorithmName | None = None
+    key_algorithm: KeyAlgorithm | None = None
     validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
     path_length: Annotated[int, Field(ge=0, le=5)] | None = None
     custody: KeyCustody | None = None
@@ -672,6 +671,18 @@ def path_value(field: str, value: str) -> str:
     """
     checked = parse(_PathValues, {field: value}).model_dump(by_alias=True)[field]
     return str(checked)
+
+
+def octets(field: str, text: str) -> bytes:
+    """Read base64, with or without line ends.
+
+    Raises:
+        Rejected: it is none.
+    """
+    try:
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise Rejected.because("it is no base64", field=field) from None
 
 
 class CloudEvent(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from base64 import b64decode
 from datetime import date, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
@@ -42,12 +41,12 @@ from shared.contracts import (
     RevocationRequest,
     VerificationCode,
     command,
+    octets,
     parse,
     path_value,
 )
 from shared.errors import NotFound, Rejected
 from shared.pki import names
-from shared.pki.authority_files import authority_from_pem, authority_from_pfx
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
@@ -277,20 +276,8 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = path_value("name", request.route_params["name"])
     wanted = parse(AuthorityImport, _body(request))
-    password = wanted.password.get_secret_value() if wanted.password else None
-    if wanted.pfx is not None:
-        issuer = authority_from_pfx(_base64(wanted.pfx.get_secret_value(), "pfx"), password)
-    else:
-        issuer = authority_from_pem(wanted.pem.get_secret_value().encode() if wanted.pem else b"", password)
-    record = await services.authorities.take_over(name, issuer, wanted.custody, cause=_request_id(request))
+    record = await services.authorities.take_over(name, wanted, cause=_request_id(request))
     return _json(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})
-
-
-def _base64(text: str, field: str) -> bytes:
-    try:
-        return b64decode("".join(text.split()), validate=True)
-    except ValueError:
-        raise Rejected.because("it is no base64", field=field) from None
 
 
 @_endpoint("POST", "certificates", success=_QUEUED, body=CertificateRequest)
@@ -699,7 +686,7 @@ async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpR
 async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
     encoded = unquote(request.route_params["request"])
-    answer = await _ocsp(services, request, _base64(encoded, "request"))
+    answer = await _ocsp(services, request, octets("request", encoded))
     # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon.
     answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
     return answer

@@ -15,19 +15,14 @@ from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, Sig
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.key_algorithms import KeyAlgorithm
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
-
-CURVES: Mapping[str, tuple[str, type[ec.EllipticCurve]]] = {
-    "EC-P256": ("P-256", ec.SECP256R1),
-    "EC-P384": ("P-384", ec.SECP384R1),
-}
-RSA_SIZES: Mapping[str, int] = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
 
 _CALLS_AT_ONCE = 16
 _READ_SECONDS = 20
@@ -114,9 +109,10 @@ class VaultKeys:
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         operations = ["sign", "verify"]
-        if algorithm in CURVES:
-            return self._client.create_ec_key(name, curve=CURVES[algorithm][0], key_operations=operations)
-        return self._client.create_rsa_key(name, size=RSA_SIZES[algorithm], key_operations=operations)
+        parameters = KeyAlgorithm(algorithm).parameters
+        if parameters.curve_name is not None:
+            return self._client.create_ec_key(name, curve=parameters.curve_name, key_operations=operations)
+        return self._client.create_rsa_key(name, size=parameters.bits, key_operations=operations)
 
     def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
         """Sign a digest inside the vault.
@@ -155,13 +151,19 @@ class VaultKeys:
         self.threads.close()
 
 
+def _curves() -> Iterator[tuple[ec.EllipticCurve, str]]:
+    for each in KeyAlgorithm:
+        if each.parameters.curve is not None and each.parameters.curve_name is not None:
+            yield each.parameters.curve, each.parameters.curve_name
+
+
 def _public_key(key: KeyVaultKey) -> PublicKey:
     """Read the public half out of a JSON Web Key (RFC 7518 section 6)."""
     jwk: Any = key.key
     if jwk.crv is not None:
-        curve = next(curve for name, curve in CURVES.values() if name == jwk.crv)
+        curve = next(curve for curve, name in _curves() if name == jwk.crv)
         return ec.EllipticCurvePublicNumbers(
-            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
+            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve
         ).public_key()
     return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
 
@@ -171,7 +173,7 @@ def _json_web_key(key: PrivateKey) -> JsonWebKey:
     operations = ["sign", "verify"]
     if isinstance(key, ec.EllipticCurvePrivateKey):
         size, numbers = (key.key_size + 7) // 8, key.private_numbers()
-        curve = next(name for name, known in CURVES.values() if isinstance(key.curve, known))
+        curve = next(name for known, name in _curves() if known.name == key.curve.name)
         point = numbers.public_numbers
         x, y, d = (number.to_bytes(size, "big") for number in (point.x, point.y, numbers.private_value))
         return JsonWebKey(kty="EC", crv=curve, key_ops=operations, x=x, y=y, d=d)

@@ -17,6 +17,10 @@ TRANSACTION_LIMIT = 100
 """Rows of one partition that one transaction may write (Azure Tables: entity group transactions)."""
 
 
+TEXT_LIMIT = 32_768
+"""Characters of one column's text (Azure Tables: a string is at most 64 KiB in UTF-16)."""
+
+
 class Row(Protocol):
     """A row as read, with the ETag that guards its replacement."""
 

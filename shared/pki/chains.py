@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.pki import names
-from shared.pki.certificates import find_extension, issued_by
-from shared.pki.name_constraints import forbidden_names
+from shared.pki.certificates import (
+    BROKEN_HASHES,
+    CLIENT_PURPOSES,
+    SERIAL_LIMIT,
+    UNREADABLE,
+    find_extension,
+    is_self_issued,
+    issued_by,
+)
+from shared.pki.name_constraints import forbidden_names, names_in
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of
 from shared.registration_ids import same_registration_id
 
@@ -27,18 +34,7 @@ if TYPE_CHECKING:
 LENGTH_LIMIT = 16
 """Certificates in a chain; path lengths of a CA hierarchy are far below."""
 
-_CLIENT_PURPOSES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
-_SERIAL_LIMIT = 1 << 159  # RFC 5280 section 4.1.2.2
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-_SHOWN = 140  # characters of a name in a message; a right one has 64
 _NAMES_SHOWN = 5  # of those that one CA forbids another certificate
-_BROKEN_HASHES = frozenset({"md5", "sha1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ def check_chain(
     if not chain:
         return (Finding("empty", "there is no certificate; send the leaf first, then every intermediate"),)
     if len(chain) > LENGTH_LIMIT:
-        return (Finding("too-long", f"there are {len(chain)} certificates; at most {LENGTH_LIMIT} make a chain"),)
+        return (_too_long(len(chain)),)
     unreadable = tuple(_unreadable_findings(chain, "the chain"))
     if unreadable:
         return unreadable
@@ -91,6 +87,25 @@ def check_chain(
     )
 
 
+def authority_findings(chain: Sequence[x509.Certificate]) -> tuple[Finding, ...]:
+    """Check a CA for what would make DPS refuse all its devices, its time aside.
+
+    Args:
+        chain: of the CA, its own certificate first, up to its root.
+
+    Returns:
+        Every reason found, none if it may sign for devices.
+    """
+    if len(chain) > LENGTH_LIMIT:
+        return (_too_long(len(chain)),)
+    return tuple(_unreadable_findings(chain, "the CA's chain")) or (
+        *_content_findings(chain),
+        *_link_findings(chain),
+        *_path_findings(chain),
+        *_constraint_findings(chain, leaves=0),
+    )
+
+
 def _findings(
     chain: Sequence[x509.Certificate],
     registration_id: str,
@@ -99,24 +114,37 @@ def _findings(
     now: datetime,
 ) -> tuple[Finding, ...]:
     """Find what is wrong with certificates that can all be read."""
-    whole = _completed(chain, verified_authorities)
     return (
         *_leaf_findings(chain[0], registration_id),
-        *_life_findings(whole, now),
-        *_content_findings(whole),
-        *_link_findings(chain),
-        *_path_findings(whole),
-        *_constraint_findings(whole),
+        # Of several that could be above the chain, one that it passes with is enough.
+        *min((_whole_findings(whole, now) for whole in _completed(chain, verified_authorities)), key=len),
         *_anchor_findings(chain, verified_authorities),
         *_group_findings(chain, group_certificates),
     )
 
 
-def _completed(chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
-    """Add the verified CA at the top if it was left out: its life and path length count as well."""
-    if any(each in verified for each in chain):
-        return tuple(chain)
-    return (*chain, *[authority for authority in verified if issued_by(chain[-1], authority)][:1])
+def _whole_findings(chain: Sequence[x509.Certificate], now: datetime) -> tuple[Finding, ...]:
+    return (
+        *life_findings(chain, now),
+        *_content_findings(chain),
+        *_link_findings(chain),
+        *_path_findings(chain[1:]),
+        *_constraint_findings(chain, leaves=1),
+    )
+
+
+def _completed(
+    chain: Sequence[x509.Certificate], verified: Sequence[x509.Certificate]
+) -> list[tuple[x509.Certificate, ...]]:
+    """Add each verified CA that fits at the top if it was left out: its life and path length count as well."""
+    above = [authority for authority in verified if issued_by(chain[-1], authority)]
+    if not above or any(each in verified for each in chain):
+        return [tuple(chain)]
+    return [(*chain, authority) for authority in above]
+
+
+def _too_long(length: int) -> Finding:
+    return Finding("too-long", f"there are {length} certificates; at most {LENGTH_LIMIT} make a chain")
 
 
 def _unreadable_findings(certificates: Sequence[x509.Certificate], place: str) -> Iterator[Finding]:
@@ -135,15 +163,13 @@ def _damage(certificate: x509.Certificate) -> str:
     try:
         _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.version
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return str(error) or type(error).__name__
     return ""
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """Give a certificate's CN for a message: others may have made it as long as they liked."""
-    name = names.common_name(certificate.subject)
-    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return names.quoted(certificate.subject)
 
 
 def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Finding]:
@@ -151,33 +177,34 @@ def _leaf_findings(leaf: x509.Certificate, registration_id: str) -> Iterator[Fin
     if not same_registration_id(names.common_name(leaf.subject), registration_id):
         yield Finding(
             "common-name",
-            f"the leaf's CN is {name!r} and the registration id {registration_id!r}; they must be the same",
+            f"the leaf's CN is {name} and the registration id {registration_id!r}; they must be the same",
         )
     constraints = find_extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
-        yield Finding("leaf-is-ca", f"the first certificate, {name!r}, is a CA; the device's own comes first")
+        yield Finding("leaf-is-ca", f"the first certificate, {name}, is a CA; the device's own comes first")
     elif issued_by(leaf, leaf):
         yield Finding(
-            "self-signed-leaf", f"{name!r} is signed by itself; a group's device has a certificate of the group's CA"
+            "self-signed-leaf", f"{name} is signed by itself; a group's device has a certificate of the group's CA"
         )
     usage = find_extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
         yield Finding("key-usage", "the leaf's key usage lacks digitalSignature, which a TLS client needs")
     purposes = find_extension(leaf, x509.ExtendedKeyUsage)
-    if purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
+    if purposes is not None and not CLIENT_PURPOSES & {*purposes}:
         yield Finding("extended-key-usage", "the leaf's extended key usage lacks clientAuth")
 
 
-def _life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Finding]:
+def life_findings(chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Finding]:
+    """Find which certificates of a chain are not valid at a time, UTC."""
     second = now.replace(microsecond=0)  # notAfter is inclusive (RFC 5280 section 4.1.2.5): its whole second counts
     for certificate in chain:
         name = _name(certificate)
         if second < certificate.not_valid_before_utc:
             yield Finding(
-                "not-yet-valid", f"{name!r} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+                "not-yet-valid", f"{name} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
             )
         if second > certificate.not_valid_after_utc:
-            yield Finding("expired", f"{name!r} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+            yield Finding("expired", f"{name} expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
 
 
 def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
@@ -186,22 +213,22 @@ def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
         try:
             algorithm_of(certificate.public_key())
         except (UnsupportedKey, UnsupportedAlgorithm, ValueError) as error:
-            yield Finding("key-algorithm", f"the key of {name!r} can't be used: {error}")
-        if not 0 < certificate.serial_number < _SERIAL_LIMIT:
+            yield Finding("key-algorithm", f"the key of {name} can't be used: {error}")
+        if not 0 < certificate.serial_number < SERIAL_LIMIT:
             number = certificate.serial_number
             yield Finding(
                 "serial-number",
-                f"the serial number of {name!r} is {names.number(number)}; positive, of at most 20 octets is right",
+                f"the serial number of {name} is {names.number(number)}; positive, of at most 20 octets is right",
             )
         digest = _digest_name(certificate)
         # A root is trusted for itself and not for its signature.
-        if digest in _BROKEN_HASHES and certificate.issuer != certificate.subject:
-            yield Finding("weak-signature", f"{name!r} is signed with {digest.upper()}; SHA-256 or SHA-384 is needed")
+        if digest in BROKEN_HASHES and not is_self_issued(certificate):
+            yield Finding("weak-signature", f"{name} is signed with {digest.upper()}; SHA-256 or SHA-384 is needed")
         for extension in certificate.extensions:
             # RFC 5280 section 4.2: what is critical and not understood is refused.
             if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
                 oid = extension.oid.dotted_string
-                yield Finding("critical-extension", f"{name!r} has the critical extension {oid}, which is not known")
+                yield Finding("critical-extension", f"{name} has the critical extension {oid}, which is not known")
 
 
 def _digest_name(certificate: x509.Certificate) -> str:
@@ -218,16 +245,16 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             if not _identifiers_match(lower, upper):
                 yield Finding(
                     "authority-key-identifier",
-                    f"{_name(lower)!r} names another key as its issuer's than that of "
-                    f"{_name(upper)!r}: the CA's subject key identifier has changed",
+                    f"{_name(lower)} names another key or certificate as its issuer's than that of "
+                    f"{_name(upper)}: the CA was renewed since",
                 )
             continue
         if lower == upper:
-            yield Finding("duplicate", f"{_name(lower)!r} is there twice; send it once")
+            yield Finding("duplicate", f"{_name(lower)} is there twice; send it once")
             continue
-        if _digest_name(lower) in _BROKEN_HASHES:
+        if _digest_name(lower) in BROKEN_HASHES:
             continue  # said already; such a signature is not even verified
-        names_of = f"{_name(lower)!r} is not signed by {_name(upper)!r}"
+        names_of = f"{_name(lower)} is not signed by {_name(upper)}"
         if any(issued_by(lower, other) for other in chain if other is not lower):
             yield Finding(
                 "misordered", f"{names_of}, which follows it: the order is leaf first, then each one's issuer"
@@ -241,48 +268,47 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
 
 
 def _identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
-    wanted, present = (
-        find_extension(lower, x509.AuthorityKeyIdentifier),
-        find_extension(upper, x509.SubjectKeyIdentifier),
-    )
-    if wanted is None or wanted.key_identifier is None or present is None:
+    wanted = find_extension(lower, x509.AuthorityKeyIdentifier)
+    if wanted is None:
         return True
-    return wanted.key_identifier == present.digest
+    present = find_extension(upper, x509.SubjectKeyIdentifier)
+    if wanted.key_identifier is not None and present is not None and wanted.key_identifier != present.digest:
+        return False
+    # The other form names the issuer's certificate by who made it, and its number there.
+    makers = [each.value for each in wanted.authority_cert_issuer or () if isinstance(each, x509.DirectoryName)]
+    return wanted.authority_cert_serial_number in {None, upper.serial_number} and (not makers or upper.issuer in makers)
 
 
-def _path_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+def _path_findings(authorities: Sequence[x509.Certificate]) -> Iterator[Finding]:
     below = 0
-    for authority in chain[1:]:
+    for authority in authorities:
         name = _name(authority)
         constraints = find_extension(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
-            yield Finding("not-a-ca", f"{name!r} stands above another certificate and is no CA")
+            yield Finding("not-a-ca", f"{name} stands above another certificate and is no CA")
         elif constraints.path_length is not None and below > constraints.path_length:
-            yield Finding(
-                "path-length", f"{name!r} allows {constraints.path_length} CAs below it, and {below} are there"
-            )
+            yield Finding("path-length", f"{name} allows {constraints.path_length} CAs below it, and {below} are there")
         usage = find_extension(authority, x509.KeyUsage)
         if usage is not None and not usage.key_cert_sign:
-            yield Finding("key-usage", f"the key usage of {name!r} forbids signing certificates (keyCertSign)")
+            yield Finding("key-usage", f"the key usage of {name} forbids signing certificates (keyCertSign)")
         purposes = find_extension(authority, x509.ExtendedKeyUsage)
-        if purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
+        if purposes is not None and not CLIENT_PURPOSES & {*purposes}:
             # TLS stacks read a CA's extended key usage as a limit to what is below it.
-            yield Finding("extended-key-usage", f"the extended key usage of {name!r} lacks clientAuth")
-        # A CA that signs its own new key does not count (RFC 5280 section 4.2.1.9).
-        below += authority.issuer != authority.subject
+            yield Finding("extended-key-usage", f"the extended key usage of {name} lacks clientAuth")
+        below += not is_self_issued(authority)  # RFC 5280 section 4.2.1.9
 
 
-def _constraint_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
+def _constraint_findings(chain: Sequence[x509.Certificate], *, leaves: int) -> Iterator[Finding]:
     for position, authority in enumerate(chain):
         constraints = find_extension(authority, x509.NameConstraints)
         for level, lower in enumerate(chain[:position]):
             # A CA that signs its own new key is exempt, a leaf is not (RFC 5280 section 6.1.3 b).
-            if constraints is None or (level and lower.issuer == lower.subject):
+            if constraints is None or (level >= leaves and is_self_issued(lower)):
                 continue
-            for reason in islice(forbidden_names(constraints, lower), _NAMES_SHOWN):
+            for reason in islice(forbidden_names(constraints, names_in(lower)), _NAMES_SHOWN):
                 yield Finding(
                     "name-constraints",
-                    f"{_name(authority)!r} constrains the names below it, and {_name(lower)!r} {reason}",
+                    f"{_name(authority)} constrains the names below it, and {_name(lower)} {reason}",
                 )
 
 
@@ -290,16 +316,16 @@ def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.
     top = chain[-1]
     if any(each in verified for each in chain) or any(issued_by(top, authority) for authority in verified):
         return
-    wanted, subject = top.issuer.rfc4514_string()[:_SHOWN], _name(top)
-    if top.issuer == top.subject:
+    wanted, subject = names.shown(top.issuer.rfc4514_string()), _name(top)
+    if is_self_issued(top):
         yield Finding(
             "not-verified",
-            f"the root {subject!r} is not verified in this DPS: upload it and prove possession of its key",
+            f"the root {subject} is not verified in this DPS: upload it and prove possession of its key",
         )
     else:
         yield Finding(
             "no-verified-ca",
-            f"the chain ends at {subject!r}, whose issuer is {wanted!r}: send every intermediate up to a CA that is "
+            f"the chain ends at {subject}, whose issuer is {wanted}: send every intermediate up to a CA that is "
             "verified in this DPS by proof of possession, or verify that CA",
         )
 
@@ -307,8 +333,8 @@ def _anchor_findings(chain: Sequence[x509.Certificate], verified: Sequence[x509.
 def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Certificate]) -> Iterator[Finding]:
     if any(authority in group for authority in chain[1:]) or any(issued_by(chain[-1], each) for each in group):
         return
-    present = ", ".join(repr(_name(each)) for each in chain[1:]) or "none"
-    wanted = " or ".join(repr(_name(each)) for each in group) or "none"
+    present = ", ".join(_name(each) for each in chain[1:]) or "none"
+    wanted = " or ".join(_name(each) for each in group) or "none"
     yield Finding(
         "wrong-group",
         f"the enrollment group's signing certificate is {wanted}, and the chain's CAs are {present}: the group holds "

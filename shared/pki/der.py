@@ -12,11 +12,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
 TRUE, NULL = b"\x01\x01\xff", b"\x05\x00"
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_IDENTIFIER = 0x02, 0x03, 0x04, 0x06
 _ENUMERATED, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _EXPLICIT = 0x0A, 0x17, 0x18, 0x30, 0xA0
+_INDEFINITE = 0x80  # BER's length of what ends somewhere (section 8.1.3.6)
 _LAST_UTC_TIME_YEAR = 2049  # RFC 5280 sections 4.1.2.5 and 5.1.2.4
 
 
@@ -97,7 +99,7 @@ def content(encoded: bytes, *path: int) -> bytes:
     """Give the content of a value, or of one of its parts: ``content(x, 1, 0)`` is that of x's second part's first.
 
     Args:
-        encoded: well-formed DER, with tags of one octet; written by a library, not by a stranger.
+        encoded: well-formed DER, with tags of one octet; written by a library, or checked by :func:`parts`.
         path: which part, from 0, on each level.
     """
     begin, end = _bounds(encoded, 0)
@@ -107,6 +109,29 @@ def content(encoded: bytes, *path: int) -> bytes:
             at = _bounds(encoded, at)[1]
         begin, end = _bounds(encoded, at)
     return encoded[begin:end]
+
+
+def parts(encoded: bytes) -> Iterator[bytes]:
+    """Give the parts of a value one by one, each with its tag and length; a stranger may have written it.
+
+    Raises:
+        ValueError: this value, or a part when it is reached, is no DER: cut off, or of indefinite length.
+    """
+    at, end = _inner(encoded, 0, len(encoded))
+    while at < end:
+        after = _inner(encoded, at, end)[1]
+        yield encoded[at:after]
+        at = after
+
+
+def _inner(encoded: bytes, at: int, limit: int) -> tuple[int, int]:
+    """Find where the content begins and ends of a value that must end before the limit."""
+    if at + 2 > limit or encoded[at + 1] == _INDEFINITE:
+        raise ValueError("a value is cut off, or of indefinite length")
+    begin, end = _bounds(encoded, at)
+    if end > limit:
+        raise ValueError("a value is longer than what it is in")
+    return begin, end
 
 
 def _bounds(encoded: bytes, at: int) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """Issuance in two steps: what was not checked can't be signed.
 
 :func:`prepare` validates a request against its profile and issuer and gives a :class:`Prepared`; :func:`issue` redeems
-that, once, with the issuer it was prepared for, and checks what came out. A signature is verified where it comes from
-afar, in the remote key itself; one made here is not, since verifying takes longer than signing.
+that, once, with the issuer it was prepared for. Extensions are read back when they are encoded, which is once for all
+certificates of an issuer and a profile, and each certificate as a whole when it is signed. A signature is verified
+where it comes from afar, in the remote key itself; one made here is not, since verifying takes longer than signing.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ import re
 import secrets
 import threading
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
-from shared.errors import Rejected
+from shared.errors import Reason, Rejected
 from shared.pki import der, names
-from shared.pki.certificates import find_extension, issued_by
+from shared.pki.certificates import SERIAL_LIMIT, UNREADABLE, find_extension, is_self_issued, issued_by
+from shared.pki.chains import authority_findings, life_findings
+from shared.pki.name_constraints import forbidden_names, names_of
 from shared.pki.profiles import Kind, Profile, ProfileError
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of, sign
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime
 
     from shared.pki.signing_keys import KeyParameters, PrivateKey, PublicKey
 
@@ -43,7 +44,7 @@ LEAST_SHARE = 0.9
 
 _NAME_LIMIT = 64  # RFC 5280 appendix A.1: ub-common-name, ub-organization-name
 _SERIAL_BITS = 158
-_SERIAL_LIMIT = 1 << 159  # 20 octets, of which the top bit is the sign: RFC 5280 section 4.1.2.2
+_REASONS_SHOWN = 5
 _VERSION_3 = der.explicit(0, der.integer(2))
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _URL = re.compile(r"https?://[!-~]+")
@@ -119,7 +120,8 @@ class Issuer:
         chain: its own certificate first, up to and including the root.
 
     Raises:
-        IssuerError: its key does not match its certificate, a CA of its chain may not sign, or the chain has a gap.
+        IssuerError: its key does not match its certificate, its chain has a gap, or DPS would refuse whatever it signs:
+            a CA of the chain may not sign, its key or signature is weak, its purposes or names exclude TLS clients.
     """
 
     certificate: x509.Certificate
@@ -130,34 +132,31 @@ class Issuer:
     def __post_init__(self) -> None:
         try:
             self._check()
-        except IssuerError:
-            raise
-        except (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-            raise IssuerError(f"a certificate of the CA's chain is damaged: {str(error)[:200]}") from None
+        except UNREADABLE as error:
+            # An IssuerError is a ValueError as well, and says enough by itself.
+            raised = str(error) if isinstance(error, IssuerError) else _damaged(error)
+            raise IssuerError(raised) from None
 
     def _check(self) -> None:
         if self.signing_key.public_key() != self.certificate.public_key():
             raise IssuerError(f"the key of CA {self.quoted_name} does not match its certificate")
         if not self.chain or self.chain[0] != self.certificate:
             raise IssuerError(f"the chain of {self.quoted_name} must begin with its own certificate")
-        for below, authority in enumerate(self.chain):
-            _check_authority(authority, below)
-        self._check_links()
-        _extension(self.certificate, x509.SubjectKeyIdentifier)
-
-    def _check_links(self) -> None:
-        for lower, upper in pairwise(self.chain):
-            if not issued_by(lower, upper):
-                raise IssuerError(
-                    f"the chain of {self.quoted_name} has a gap: {names.quoted(lower.subject)} is not signed by "
-                    f"{names.quoted(upper.subject)}"
-                )
+        findings = authority_findings(self.chain)
+        if findings:
+            raise IssuerError("; ".join(finding.message for finding in findings[:_REASONS_SHOWN]))
         top = self.chain[-1]
         if not issued_by(top, top):
             raise IssuerError(
                 f"the chain of {self.quoted_name} ends at {names.quoted(top.subject)}, which is no root; it must go "
                 "up to and include the root"
             )
+        _extension(self.certificate, x509.SubjectKeyIdentifier)
+
+    @property
+    def sent_chain(self) -> tuple[x509.Certificate, ...]:
+        """Its chain as devices send it: without the root, which whoever verifies has."""
+        return self.chain[:-1]
 
     @cached_property
     def name(self) -> str:
@@ -166,8 +165,12 @@ class Issuer:
 
     @cached_property
     def may_sign_crls(self) -> bool:
-        """Whether its key usage allows it to sign CRLs; that of many an imported CA does not."""
-        return _extension(self.certificate, x509.KeyUsage).crl_sign
+        """Whether its key usage allows it to sign CRLs; that of many an imported CA does not.
+
+        Without the extension nothing is forbidden (RFC 5280 section 6.3.3 f); roots of ``openssl req -x509`` lack it.
+        """
+        usage = find_extension(self.certificate, x509.KeyUsage)
+        return usage is None or usage.crl_sign
 
     @property
     def quoted_name(self) -> str:
@@ -177,11 +180,12 @@ class Issuer:
     @cached_property
     def path_length(self) -> int | None:
         """How many CAs may stand below it, by its own and all certificates above it; ``None`` for any number."""
-        lengths = [
-            length - below
-            for below, authority in enumerate(self.chain)
-            if (length := _extension(authority, x509.BasicConstraints).path_length) is not None
-        ]
+        lengths, below = [], 0
+        for authority in self.chain:
+            length = _extension(authority, x509.BasicConstraints).path_length
+            if length is not None:
+                lengths.append(length - below)
+            below += not is_self_issued(authority)
         return min(lengths, default=None)
 
     @cached_property
@@ -195,6 +199,12 @@ class Issuer:
         return min(self.chain, key=lambda authority: authority.not_valid_after_utc)
 
     @cached_property
+    def name_constraints(self) -> tuple[x509.NameConstraints, ...]:
+        """What its chain's certificates say about the names below them."""
+        found = (find_extension(authority, x509.NameConstraints) for authority in self.chain)
+        return tuple(constraints for constraints in found if constraints is not None)
+
+    @cached_property
     def name_in_der(self) -> bytes:
         """Its subject as it stands in its certificate: octet by octet the issuer of what it signs."""
         return self.certificate.subject.public_bytes()
@@ -205,7 +215,7 @@ class Issuer:
         return parameters_of(self.signing_key)
 
     def extensions(self, profile: Profile, urls: DistributionPoints) -> bytes:
-        """Give, in DER, the extensions that are the same in each certificate of a profile: encoded once, and kept."""
+        """Give, in DER, the extensions that are the same in each certificate of a profile: checked once, and kept."""
         encoded = self._extensions.get((profile, urls))
         if encoded is None:
             encoded = self._extensions[profile, urls] = _encoded(
@@ -214,26 +224,15 @@ class Issuer:
         return encoded
 
 
-def _check_authority(authority: x509.Certificate, below: int) -> None:
-    name = names.quoted(authority.subject)
-    constraints = _extension(authority, x509.BasicConstraints)
-    if not constraints.ca:
-        raise IssuerError(f"the certificate of {name} is no CA certificate")
-    if not _extension(authority, x509.KeyUsage).key_cert_sign:
-        raise IssuerError(f"the key usage of {name} forbids signing certificates (keyCertSign)")
-    if constraints.path_length is not None and below > constraints.path_length:
-        raise IssuerError(f"{name} allows {constraints.path_length} CAs below it, and {below} are in the chain")
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A certificate that was checked and is not signed yet."""
+    """A certificate that was checked and is not signed yet. It can't be changed: what is signed is what was checked."""
 
-    _to_be_signed: bytes
+    _to_be_signed: bytes = field(repr=False)
     _issuer: Issuer | None
-    _signing_key: PrivateKey
-    _parameters: KeyParameters
-    _once: threading.Lock = field(default_factory=threading.Lock)
+    _signing_key: PrivateKey = field(repr=False)
+    _parameters: KeyParameters = field(repr=False)
+    _once: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def redeem(self, issuer: Issuer | None) -> x509.Certificate:
         """Sign; see :func:`issue`."""
@@ -246,7 +245,7 @@ class Prepared:
         certificate = x509.load_der_x509_certificate(
             der.sequence(self._to_be_signed, self._parameters.signature_identifier, der.bit_string(signature))
         )
-        # Read back by another's hand: what was written is what is meant, down to the last octet.
+        # Parsed and encoded anew by another's hand: it is DER, and a certificate.
         if certificate.tbs_certificate_bytes != self._to_be_signed or certificate.version is not x509.Version.v3:
             raise IssuerError("the certificate that was signed does not read as it was prepared")
         return certificate
@@ -285,12 +284,12 @@ def prepare(
         signing_key: of a root.
 
     Raises:
-        Rejected: the request can't be met: name, key, or too little life left in the issuer.
-        ProfileError: the profile contradicts its issuer.
+        Rejected: the request can't be met: name, key, what the issuer's chain allows, or too little life left in it.
+        ProfileError: the profile contradicts its issuer, or its extensions contradict each other.
     """
     _check_name(subject, profile)
     _check_key(public_key)
-    if not 0 < serial_number < _SERIAL_LIMIT:
+    if not 0 < serial_number < SERIAL_LIMIT:
         raise ProfileError(
             f"serial number {names.number(serial_number)} is not positive, or has more than 20 octets (RFC 5280 "
             "section 4.1.2.2)"
@@ -298,6 +297,7 @@ def prepare(
     key = _signing_key(profile, issuer, signing_key, public_key)
     if issuer is not None:
         _check_issuer(profile, issuer, now)
+        _check_constraints(subject, issuer)
     not_before, not_after = _life(profile, issuer, now)
     name = subject.to_name().public_bytes()
     parameters = issuer.key_parameters if issuer else parameters_of(key)
@@ -365,13 +365,14 @@ def _check_key(public_key: PublicKey) -> None:
         raise Rejected.because(str(error), field="csr") from None
 
 
-def check_fit(profile: Profile, issuer: Issuer, now: datetime) -> None:
-    """Check that a profile fits below an issuer, before anything is made for it.
+def check_fit(profile: Profile, subject: Subject, issuer: Issuer, now: datetime) -> None:
+    """Check that a profile and a name fit below an issuer, before anything is made for them.
 
     Raises:
-        Rejected: path length, purposes or life contradict the issuer's.
+        Rejected: path length, name or life contradict the issuer's.
     """
     _check_issuer(profile, issuer, now)
+    _check_constraints(subject, issuer)
     _life(profile, issuer, now)
 
 
@@ -380,12 +381,6 @@ def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
     if now < issuer.begins:
         raise Rejected.because(
             f"{issuer.quoted_name} can't sign before {issuer.begins:%Y-%m-%d %H:%M} UTC, when it becomes valid"
-        )
-    purposes = find_extension(issuer.certificate, x509.ExtendedKeyUsage)
-    if profile.client_authentication and purposes is not None and not _CLIENT_PURPOSES & {*purposes}:
-        raise Rejected.because(
-            f"{issuer.quoted_name} can't sign certificates for TLS clients: its extended key usage lacks clientAuth",
-            field="issuer",
         )
     allowed = issuer.path_length
     if not profile.is_ca or allowed is None:
@@ -396,6 +391,41 @@ def _check_issuer(profile: Profile, issuer: Issuer, now: datetime) -> None:
             f"{allowed}: it must be smaller (RFC 5280 section 4.2.1.9)",
             field="pathLength",
         )
+
+
+def _check_constraints(subject: Subject, issuer: Issuer) -> None:
+    reasons = [
+        f"{subject.common_name!r} can't have a certificate of {issuer.quoted_name}, whose chain constrains names: it "
+        + reason
+        for constraints in issuer.name_constraints
+        for reason in islice(forbidden_names(constraints, names_of(subject.to_name())), 1)
+    ]
+    if reasons:
+        raise Rejected(*(Reason("issuer", reason) for reason in reasons[:_REASONS_SHOWN]))
+
+
+def check_for_devices(issuer: Issuer, now: datetime, *, field: str) -> None:
+    """Check that a CA that comes from elsewhere can sign for devices now, before anything is done with it.
+
+    Args:
+        issuer: the CA.
+        now: the present time, UTC.
+        field: path of what it was read from, for messages.
+
+    Raises:
+        Rejected: a certificate of its chain is not valid now, or the names that it allows are not those of devices.
+    """
+    found = [finding.message for finding in life_findings(issuer.chain, now)]
+    try:
+        _check_constraints(Subject(_ANY_DEVICE), issuer)
+    except Rejected as rejection:
+        found += [reason.message for reason in rejection.reasons]
+    if found:
+        raise Rejected(*(Reason(field, message) for message in found[:_REASONS_SHOWN]))
+
+
+_ANY_DEVICE = "device-1"
+"""Devices have a CN and nothing else in their names, so a chain that forbids this one forbids about all."""
 
 
 def _life(profile: Profile, issuer: Issuer | None, now: datetime) -> tuple[datetime, datetime]:
@@ -426,7 +456,6 @@ def _life(profile: Profile, issuer: Issuer | None, now: datetime) -> tuple[datet
 type _Extensions = Iterable[tuple[x509.ExtensionType, bool]]
 """Each with whether it is critical."""
 
-_CLIENT_PURPOSES = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 _ANY_POLICY = x509.CertificatePolicies(
     [x509.PolicyInformation(x509.ObjectIdentifier("2.5.29.32.0"), None)]  # anyPolicy, RFC 5280 section 4.2.1.4
 )
@@ -466,10 +495,32 @@ def _of_issuer(profile: Profile, issuer: x509.Certificate, urls: DistributionPoi
 
 
 def _encoded(extensions: _Extensions) -> bytes:
-    return b"".join(
-        der.extension(value.oid.dotted_string, value.public_bytes(), critical=critical)
-        for value, critical in extensions
+    """Encode extensions, and have cryptography read them in a certificate that holds nothing else.
+
+    Raises:
+        ProfileError: they are not read as they are meant, or there are two of a kind.
+    """
+    meant = [x509.Extension(value.oid, critical, value) for value, critical in extensions]
+    encoded = b"".join(
+        der.extension(each.oid.dotted_string, each.value.public_bytes(), critical=each.critical) for each in meant
     )
+    identifier = x509.SubjectKeyIdentifier(bytes(20))
+    try:
+        read = [*x509.load_der_x509_certificate(_holding(encoded, _KEY_IDENTIFIER + identifier.digest)).extensions]
+    except UNREADABLE as error:
+        raise ProfileError(f"the extensions of the profile can't be read: {error}") from None
+    if read != [*meant, x509.Extension(identifier.oid, critical=False, value=identifier)]:
+        raise ProfileError("the extensions of the profile are not read as they are meant")
+    return encoded
+
+
+def _holding(*extensions: bytes) -> bytes:
+    nobody, ever = der.sequence(), der.sequence(*[der.time(datetime(2000, 1, 1, tzinfo=UTC))] * 2)
+    algorithm = der.sequence(der.object_identifier("1.2.3"))
+    key = der.sequence(algorithm, der.bit_string(b""))
+    listed = der.explicit(3, der.sequence(*extensions))
+    content = der.sequence(_VERSION_3, der.integer(1), algorithm, nobody, ever, nobody, key, listed)
+    return der.sequence(content, algorithm, der.bit_string(b""))
 
 
 _KEY_IDENTIFIER = der.extension("2.5.29.14", der.octet_string(bytes(20)))[:-20]
@@ -479,6 +530,10 @@ def _subject_key_identifier(key_info: bytes) -> bytes:
     """Encode the extension by method 1 of RFC 5280 section 4.2.1.2: the SHA-1 of the key's bits."""
     bits = der.content(key_info, 1)[1:]  # without the count of unused bits
     return _KEY_IDENTIFIER + hashlib.sha1(bits, usedforsecurity=False).digest()
+
+
+def _damaged(error: Exception) -> str:
+    return f"a certificate of the CA's chain is damaged: {str(error)[:200] or type(error).__name__}"
 
 
 def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E:

@@ -38,8 +38,13 @@ _SHOWN = 140  # characters; a right one has 64
 
 
 def quoted(name: x509.Name) -> str:
-    """Give the CN for a message: in quotes, with what can't be printed escaped, and cut where it gets too long."""
-    return repr(common_name(name)[:_SHOWN])
+    """Give the CN for a message, as :func:`shown`."""
+    return shown(common_name(name))
+
+
+def shown(text: str) -> str:
+    """Give a stranger's text for a message: in quotes, escaped where it can't be printed, and cut if too long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def number(value: int) -> str:

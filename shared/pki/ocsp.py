@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 
 from shared.pki import der
+from shared.pki.certificates import UNREADABLE
 from shared.pki.signing_keys import parameters_of
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def read_request(content: bytes, issuer: Issuer) -> StatusRequest:
             request.issuer_key_hash,
             algorithm or hashes.SHA256(),
         )
-    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except (*UNREADABLE, NotImplementedError):
         raise malformed from None
     if algorithm is None or asked.serial_number <= 0 or (asked.nonce is not None and not _nonce_fits(asked.nonce)):
         raise malformed

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from shared.pki import der, names
+from shared.pki.certificates import SERIAL_LIMIT
 from shared.pki.issuance import IssuerError
 from shared.pki.signing_keys import sign
 
@@ -36,8 +37,7 @@ REASON_CODES: Mapping[str, int] = {
 _CRL_REASON = "2.5.29.21"
 _FIRST_TIME = datetime(1950, 1, 1, tzinfo=UTC)  # of UTCTime; GeneralizedTime is for 2050 and later
 _VERSION_2 = der.integer(1)
-_ENTRY_HEADER = 2  # an entry has at most 60 octets, so its length takes one
-_MOST_OCTETS = 20  # of a serial number and of a CRL number: RFC 5280 sections 4.1.2.2 and 5.2.3
+_HEADER = 2  # octets of tag and length: an entry has at most 60, and its serial number, which comes first, 20
 
 
 class RevocationError(ValueError):
@@ -61,10 +61,10 @@ class RevokedCertificate:
     reason: str = "unspecified"
 
     def __post_init__(self) -> None:
-        if not 0 < self.serial_number < 1 << (8 * _MOST_OCTETS - 1):
+        if not 0 < self.serial_number < SERIAL_LIMIT:
             raise RevocationError(
-                f"serial number {names.number(self.serial_number)} is not positive, or has more than {_MOST_OCTETS} "
-                "octets (RFC 5280 section 4.1.2.2)"
+                f"serial number {names.number(self.serial_number)} is not positive, or has more than 20 octets "
+                "(RFC 5280 section 4.1.2.2)"
             )
         if self.reason not in REASON_CODES:
             raise RevocationError(f"{self.reason!r} is no revocation reason; there are {', '.join(REASON_CODES)}")
@@ -83,7 +83,7 @@ def encode_entry(revoked: RevokedCertificate) -> bytes:
 
 
 def changed_entries(entries: bytes, *, removed: Iterable[int], added: Iterable[RevokedCertificate]) -> bytes:
-    """Change joined entries without decoding them: some leave, others come or are replaced.
+    """Change joined entries without decoding them: some leave, others come or are replaced. One pass, whatever changes.
 
     Args:
         entries: from :func:`encode_entry`, joined.
@@ -91,13 +91,16 @@ def changed_entries(entries: bytes, *, removed: Iterable[int], added: Iterable[R
         added: those that come; one that is there already is replaced.
     """
     arriving = {revoked.serial_number: encode_entry(revoked) for revoked in added}
-    for serial_number in (*removed, *arriving):
-        encoded = der.integer(serial_number)
-        at = entries.find(encoded)
-        if at >= 0:  # the serial number comes first in its entry, after two octets of tag and length
-            begin = at - _ENTRY_HEADER
-            entries = entries[:begin] + entries[begin + _ENTRY_HEADER + entries[at - 1] :]
-    return entries + b"".join(arriving.values())
+    leaving = {der.integer(serial_number) for serial_number in (*removed, *arriving)}
+    kept, begin, at = [], 0, 0
+    while at < len(entries):
+        serial = at + _HEADER
+        after = serial + entries[serial - 1]
+        if entries[serial : serial + _HEADER + entries[serial + 1]] in leaving:
+            kept.append(entries[begin:at])
+            begin = after
+        at = after
+    return b"".join((*kept, entries[begin:], *arriving.values()))
 
 
 def build_crl(
@@ -140,12 +143,11 @@ def build_crl(
 
 
 def _check_list(issuer: Issuer, number: int, now: datetime, next_update: datetime) -> None:
-    usage = issuer.certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    if not usage.crl_sign:
-        name = names.quoted(issuer.certificate.subject)
-        raise IssuerError(f"the key usage of {name} forbids signing CRLs (cRLSign)")
-    if not 0 <= number < 1 << (8 * _MOST_OCTETS - 1):
-        raise RevocationError(f"CRL number {names.number(number)} is negative, or has more than {_MOST_OCTETS} octets")
+    if not issuer.may_sign_crls:
+        raise IssuerError(f"the key usage of {issuer.quoted_name} forbids signing CRLs (cRLSign)")
+    # As long as a serial number may be (RFC 5280 section 5.2.3).
+    if not 0 <= number < SERIAL_LIMIT:
+        raise RevocationError(f"CRL number {names.number(number)} is negative, or has more than 20 octets")
     _check_aware(now)
     _check_aware(next_update)
     if next_update <= now:

@@ -8,27 +8,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import CertificateKind, EventType, KeyCustody
+from shared.contracts import CertificateKind, EventType, KeyCustody, octets
 from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.key_algorithms import DEFAULT
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
+from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
-from shared.pki.authority_files import answered_authority, signing_request
+from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx, signing_request
 from shared.pki.issuance import DistributionPoints, Issuer, Subject, check_fit, issue, new_serial_number, prepare
 from shared.pki.profiles import issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import algorithm_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from shared.adapters.ca_certificates import CaCertificates
+    from shared.contracts import AuthorityImport
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.issuers import Issuers
@@ -38,11 +42,6 @@ if TYPE_CHECKING:
     from shared.workflows.authority_keys import AuthorityKeys
     from shared.workflows.events import Clock, Outbox
 
-ROOT_PATH_LENGTH = 3
-ROOT_VALIDITY = timedelta(days=3652)
-ISSUING_PATH_LENGTH = 0
-ISSUING_VALIDITY = timedelta(days=1826)
-DEFAULT_ALGORITHM = "EC-P256"
 _BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
 
@@ -63,7 +62,7 @@ class AuthorityDefinition:
     name: str
     kind: CertificateKind
     parent: str | None = None
-    key_algorithm: str = DEFAULT_ALGORITHM
+    key_algorithm: str = DEFAULT
     validity: timedelta | None = None
     path_length: int | None = None
     enrollment_group: str | None = None
@@ -78,11 +77,9 @@ class AuthorityDefinition:
 
     def profile(self) -> Profile:
         """Give the profile of the CA's certificate."""
-        if self.kind is CertificateKind.ROOT:
-            length = ROOT_PATH_LENGTH if self.path_length is None else self.path_length
-            return root_profile(path_length=length, validity=self.validity or ROOT_VALIDITY)
-        length = ISSUING_PATH_LENGTH if self.path_length is None else self.path_length
-        return issuing_profile(path_length=length, validity=self.validity or ISSUING_VALIDITY)
+        ordered = {"path_length": self.path_length, "validity": self.validity}
+        chosen: dict[str, Any] = {field: value for field, value in ordered.items() if value is not None}
+        return root_profile(**chosen) if self.kind is CertificateKind.ROOT else issuing_profile(**chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +154,7 @@ class CertificateAuthorities:
         """Check before anything is recorded or a key made: a request that contradicts its issuer leaves no trace."""
         profile = definition.profile()
         if definition.parent is not None:
-            check_fit(profile, await self.load(definition.parent), self.clock())
+            check_fit(profile, self._subject(definition.name), await self.load(definition.parent), self.clock())
 
     async def _claim(self, record: IssuerRecord) -> None:
         """Take a CA's name, or find that it was taken for the same CA."""
@@ -253,31 +250,27 @@ class CertificateAuthorities:
             )
         request = x509.load_pem_x509_csr(known.record.signing_request.encode())
         key = await self.keys.open(known.record, request.public_key())  # type: ignore[arg-type]  # made by us
-        issuer = answered_authority(certificates, key)
-        if names.common_name(issuer.certificate.subject) != name:
-            raise Rejected.because(
-                f"the certificate's CN is {names.common_name(issuer.certificate.subject)!r}; it must be {name!r}, as "
-                "the signing request says",
-                field="certificate",
-            )
-        return await self._install(known, issuer, {})
+        # Many signatures to verify: beside the event loop, as with what is brought along.
+        issuer = await self.keys.computing.run(answered_authority, certificates, request, key, now=self.clock())
+        return await self._install(known, _installed(issuer, "certificate"))
 
-    async def take_over(self, name: str, issuer: Issuer, custody: KeyCustody, *, cause: str) -> IssuerRecord:
-        """Keep a CA that its owner brought along, with its key.
+    async def take_over(self, name: str, wanted: AuthorityImport, *, cause: str) -> IssuerRecord:
+        """Keep a CA that its owner brought along, with its key. One that is refused leaves no trace.
 
         Args:
             name: what it is called here; its CN may be another.
-            issuer: the CA, with its key and its chain up to the root.
-            custody: where the key is to be.
+            wanted: the CA, with its key and its chain up to the root, and where the key is to be.
             cause: id of the request.
 
         Raises:
-            Conflict: the name belongs to another CA.
-            Rejected: it has expired, or a root's key is not to be in the vault.
+            Conflict: the name belongs to another CA, or the CA is here under another name.
+            Rejected: it can't be opened, or can't sign for devices, or a root's key is not to be in the vault.
         """
+        issuer = await self.keys.computing.run(_read, wanted, self.clock())
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
-        if kind is CertificateKind.ROOT and custody is not KeyCustody.VAULT:
+        if kind is CertificateKind.ROOT and wanted.custody is not KeyCustody.VAULT:
             raise Rejected.because("a root's key stays in the vault; leave custody out", field="custody")
+        installed = _installed(issuer, "pfx" if wanted.pfx else "pem")
         record = IssuerRecord(
             name=name,
             kind=kind,
@@ -288,28 +281,28 @@ class CertificateAuthorities:
             requested_at=self.clock(),
             proof_of_possession=self._proof_of_topmost(),
         )
+        await self._check_unknown(record)
         await self._claim(record)
         known = await self._known(name)
         if known.record.state is not IssuerState.REQUESTED:
             return await self._completed(known.record)
-        key = await self.keys.take_over(name, issuer.signing_key, custody)
-        return await self._install(known, issuer, key.place)
+        key = await self.keys.take_over(name, issuer.signing_key, wanted.custody)
+        return await self._install(known, {**installed, **key.place})
 
-    async def _install(
-        self, known: Versioned[IssuerRecord], issuer: Issuer, place: Mapping[str, object]
-    ) -> IssuerRecord:
-        if self.clock() > issuer.ends_first.not_valid_after_utc:
-            name = names.common_name(issuer.ends_first.subject)
-            raise Rejected.because(f"{name!r} expired on {issuer.ends_first.not_valid_after_utc:%Y-%m-%d}")
-        installed = _signed(issuer.certificate)
+    async def _check_unknown(self, record: IssuerRecord) -> None:
+        """Refuse a CA that is here under another name: each would have CRLs with half of the truth."""
+        async for present in self.issuers.list():
+            if present.fingerprint == record.fingerprint and present.name != record.name:
+                raise Conflict.because(
+                    f"this CA was imported before, as {present.name!r}; use it under that name", field="name"
+                )
+
+    async def _install(self, known: Versioned[IssuerRecord], installed: Mapping[str, object]) -> IssuerRecord:
         if known.record.certificate is not None:
             if known.record.thumbprint != installed["thumbprint"]:
                 raise Conflict.because(f"{known.record.name!r} has another certificate already")
             return await self._completed(known.record)
-        if len(issuer.chain) > 1:
-            installed["certificates_above"] = "".join(map(names.pem, issuer.chain[1:]))
-            installed["external_issuer"] = names.common_name(issuer.certificate.issuer)
-        signed = known.record.changed(**installed, **place)
+        signed = known.record.changed(**installed)
         if not await self.issuers.replace(known, signed):
             raise Deferred(f"{known.record.name!r} is being changed by others", retry_after=_BEING_MADE)
         return await self._completed((await self._known(known.record.name)).record)
@@ -519,6 +512,30 @@ def _signed(certificate: x509.Certificate) -> dict[str, object]:
         "not_before": certificate.not_valid_before_utc,
         "not_after": certificate.not_valid_after_utc,
     }
+
+
+def _installed(issuer: Issuer, field: str) -> dict[str, object]:
+    """Describe a CA that comes from elsewhere, as its record does."""
+    described = _signed(issuer.certificate)
+    if len(issuer.chain) > 1:
+        name = issuer.certificate.issuer
+        described["certificates_above"] = "".join(map(names.pem, issuer.chain[1:]))
+        described["external_issuer"] = names.common_name(name) or name.rfc4514_string()
+    longest = max(len(str(value)) for value in described.values())
+    if longest > TEXT_LIMIT:
+        raise Rejected.because(
+            f"its certificate, or the chain above it, has {longest} characters as PEM; at most {TEXT_LIMIT} are kept",
+            field=field,
+        )
+    return described
+
+
+def _read(wanted: AuthorityImport, now: datetime) -> Issuer:
+    password = wanted.password.get_secret_value() if wanted.password else None
+    if wanted.pfx is None:
+        pem = wanted.pem.get_secret_value() if wanted.pem else ""
+        return authority_from_pem(pem.encode(), password, now=now)
+    return authority_from_pfx(octets("pfx", wanted.pfx.get_secret_value()), password, now=now)
 
 
 def _certificates(pem: str | None) -> tuple[x509.Certificate, ...]:

@@ -12,6 +12,7 @@ from cryptography import x509
 from shared.adapters.dps_service import reference_attestation, x509_attestation
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reason, Rejected
 from shared.pki import names
+from shared.pki.certificates import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +175,7 @@ def held_certificates(entry: Entry) -> dict[str, str]:
 def certificate_of(text: str | bytes | None) -> x509.Certificate | None:
     """Read a certificate as DPS gives it: PEM, or DER, or either in base64; ``None`` if it is none of these."""
     raw = text.encode() if isinstance(text, str) else text or b""
-    with suppress(ValueError):
+    with suppress(*UNREADABLE):
         if b"-----BEGIN" not in raw and not raw.startswith(b"\x30"):
             raw = b64decode(raw, validate=True)
         return x509.load_pem_x509_certificate(raw) if b"-----BEGIN" in raw else x509.load_der_x509_certificate(raw)

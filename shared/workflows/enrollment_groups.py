@@ -137,7 +137,7 @@ class EnrollmentGroups:
         if not _signs_devices(issuer) or not below:
             raise Rejected.because(
                 f"{named!r} is to sign for a group that accepts what stands under {' or '.join(accepted)}, and it is "
-                f"no issuing CA of these: its chain is {', '.join(names.common_name(each.subject) for each in chain)}",
+                f"no issuing CA of these: its chain is {', '.join(names.quoted(each.subject) for each in chain)}",
                 field="issuer",
             )
         return named

@@ -15,6 +15,7 @@ from shared.adapters.dps_service import leaf_attestation
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.certificates import CertificateState
 from shared.pki import names
+from shared.pki.certificates import UNREADABLE
 from shared.registration_ids import same_registration_id
 from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, with_settings
 
@@ -162,12 +163,13 @@ class IndividualEnrollments:
         """Check a device's certificate as DPS will when the device comes with it."""
         try:
             leaf = x509.load_pem_x509_certificate(pem.encode())
-        except ValueError as error:
+            name = names.common_name(leaf.subject)
+        except UNREADABLE as error:
             raise Rejected.because(f"is no certificate in PEM: {str(error)[:200]}", field=field) from None
-        name = names.common_name(leaf.subject)
         if not same_registration_id(name, registration_id):
             raise Rejected.because(
-                f"its CN is {name!r} and the registration id {registration_id!r}; DPS wants them to be the same",
+                f"its CN is {names.shown(name)} and the registration id {registration_id!r}; DPS wants them to be the "
+                "same",
                 field=field,
             )
         if leaf.not_valid_after_utc < self.clock():

@@ -16,7 +16,7 @@ from cryptography import x509
 from shared.errors import Rejected
 from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
-from shared.pki.certificates import issued_by
+from shared.pki.certificates import UNREADABLE, issued_by
 from shared.pki.chains import Finding, check_chain
 from shared.workflows.dps_entries import certificate_of, held_certificates, read_entry, references
 
@@ -157,7 +157,7 @@ async def _nothing() -> Entry:
 
 
 def _no_group(chain: Sequence[x509.Certificate]) -> Finding:
-    present = ", ".join(repr(names.common_name(each.subject)) for each in chain[1:]) or "none"
+    present = ", ".join(names.quoted(each.subject) for each in chain[1:]) or "none"
     return Finding(
         "no-group", f"no enrollment group of this DPS holds a CA of the chain; the chain's CAs are {present}"
     )
@@ -166,7 +166,7 @@ def _no_group(chain: Sequence[x509.Certificate]) -> Finding:
 def _read(chain_pem: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(chain_pem.encode())
-    except ValueError as error:
+    except UNREADABLE as error:
         raise Rejected.because(
             f"there are no certificates in PEM, leaf first, then each one's issuer: {str(error)[:200]}", field="chain"
         ) from None
@@ -255,14 +255,14 @@ def _why_disabled(match: Match) -> str:
             "is shut out"
         )
     return (
-        f"the enrollment group {match.identifier!r}, found by {names.common_name(match.by.subject)!r}, is disabled; "
+        f"the enrollment group {match.identifier!r}, found by {names.quoted(match.by.subject)}, is disabled; "
         "DPS looks no further, so no group of a CA higher up lets the device in"
     )
 
 
 def _why_other(match: Match, group_id: str) -> str:
-    by = names.common_name(match.by.subject) if match.by else ""
+    by = names.quoted(match.by.subject) if match.by else ""
     return (
         f"DPS matches the enrollment group {match.identifier!r} and not {group_id!r}: it takes the group of the lowest "
-        f"CA in the chain that has one, and that is {by!r}"
+        f"CA in the chain that has one, and that is {by}"
     )

@@ -93,7 +93,7 @@ def test_an_imported_root_signs_in_the_vault(world: World) -> None:
     wrong = world.post(path, {**body, "password": "guess"})
     assert wrong.status_code == 400
     assert wrong.json()["errors"] == [
-        {"field": "pfx", "message": "it can't be opened: the password is wrong, or it is no PKCS#12"}
+        {"field": "pfx", "message": "it can't be opened: the password is wrong, or it is no PKCS#12 in DER"}
     ]
     assert "guess" not in wrong.text
     imported = world.post(path, body)

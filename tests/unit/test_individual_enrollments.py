@@ -21,6 +21,7 @@ from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
 from shared.pki import names
 from shared.workflows.individual_enrollments import IndividualEnrollments
 from tests.unit.fakes import FakeProvisioning, FakeTable
+from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ async def test_what_dps_would_not_take_is_refused() -> None:
     scene = Scene()
     for body, at, message in (
         ({"certificate": "x"}, NOW, "certificate: is no certificate in PEM: "),
+        ({"certificate": of_version_5(hierarchy().device())}, NOW, "certificate: is no certificate in PEM: 4 is not a"),
         (
             {"certificate": PEM, "secondaryCertificate": names.pem(hierarchy().device("other"))},
             NOW,

@@ -18,6 +18,7 @@ from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.previews import Previews
 from tests.unit.fakes import FakeProvisioning
+from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
@@ -78,12 +79,15 @@ class Scene:
         await self.provisioning.put_enrollment(entry)
         return self
 
-    async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
+    @property
+    def preview(self) -> Previews:
         provisioning: Any = self.provisioning
         authorities: Any = FakeAuthorities()
         resource: Any = None if self.verified is None else FakeResource(self.verified)
-        preview = Previews(provisioning, resource, authorities, lambda: self.now)
-        return await preview.check(group, "press-001", "".join(map(names.pem, chain)))
+        return Previews(provisioning, resource, authorities, lambda: self.now)
+
+    async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
+        return await self.preview.check(group, "press-001", "".join(map(names.pem, chain)))
 
 
 def codes(found: dict[str, Any]) -> list[str]:
@@ -178,6 +182,13 @@ async def test_what_can_not_be_previewed_is_refused() -> None:
         await scene.check()
     with pytest.raises(NotFound, match="the enrollment group 'nowhere' is gone from the DPS"):
         await scene.check(*CHAIN, group="nowhere")
+
+
+async def test_a_certificate_of_another_version_is_refused() -> None:
+    """A chain with a certificate of a version that there is not is no chain, and no failure."""
+    scene = await Scene().group("g", x509_attestation(ISSUING))
+    with pytest.raises(Rejected, match="each one's issuer: 4 is not a valid X509 version"):
+        await scene.preview.check("g", "press-001", names.pem(LEAF) + of_version_5(ISSUING))
 
 
 async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> None:

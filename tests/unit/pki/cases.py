@@ -60,7 +60,8 @@ DAMAGED_REQUESTS = {
     "CA:TRUE": 10,
 }  # fmt: skip
 ASKING_REQUESTS = {
-    "taken": 400, "key can't be used": 80, "CN": 40, "CA:TRUE": 25, "other names": 25, "key usage": 12,
+    "taken": 330, "attributes that ask": 60, "key can't be used": 80, "other names": 50, "CN": 40, "CA:TRUE": 25,
+    "key usage": 12,
 }  # fmt: skip
 DAMAGED_CHAINS = {
     "accepted": 200, "unreadable": 70, "no-verified-ca": 80, "broken-link": 80, "wrong-group": 70, "key-algorithm": 25,
@@ -73,16 +74,16 @@ BUILT_CHAINS = {
     "key-usage": 8, "path-length": 6, "extended-key-usage": 6, "wrong-group": 6, "leaf-is-ca": 5, "not-a-ca": 3,
 }  # fmt: skip
 ISSUER_CHAINS = {
-    "made": 120, "is damaged": 60, "has a gap": 80, "forbids signing certificates": 15, "is no root": 12,
-    "is no CA certificate": 8, "CAs below it": 4,
+    "made": 120, "is damaged": 60, "is not signed by": 80, "forbids signing certificates": 15, "is no root": 12,
+    "is no CA": 8, "CAs below it": 4,
 }  # fmt: skip
 PFX_FILES = {
-    "imported": 60, "can't be opened": 300, "the issuer of": 80, "is damaged": 10, "rounds of key derivation": 6,
-    "forbids signing certificates": 5, "is no CA certificate": 4,
+    "imported": 60, "can't be opened": 300, "the issuer of": 80, "is damaged": 10, "rounds of key derivation": 3,
+    "forbids signing certificates": 5, "is no CA": 4,
 }  # fmt: skip
 PEM_FILES = {
     "imported": 150, "can't be opened": 100, "certificate can't be read": 150, "the issuer of": 60, "is damaged": 25,
-    "none of its certificates": 12, "private keys": 12, "forbids signing certificates": 8, "is no CA certificate": 6,
+    "none of its certificates": 12, "private keys": 12, "forbids signing certificates": 8, "is no CA": 6,
     "rounds of key derivation": 3,
 }  # fmt: skip
 

@@ -103,11 +103,17 @@ def asking_request(picks: Picks, text: str) -> Request:
     key, known = picks.one_of(_keys())
     names = picks.mostly((NAME,), (NAME.upper(),), (), (NAME, NAME), (text,), (text,))
     extensions, allowed = _asked_extensions(picks)
+    owner, owner_only = picks.mostly(((), True), (_OWNERS, True), (_STRANGERS, False))
+    attributes = [_requested(extensions)] if extensions else []
+    # Two attributes, the second one Microsoft's: whoever reads one of them does not see the other.
+    twice = picks.mostly((), (_EXTENSION_REQUEST,), (_MICROSOFT_REQUEST,))
+    attributes += [_requested([_CA_WISH], kind) for kind in twice]
+    allowed &= owner_only and len(attributes) <= 1 and not twice
     content = der.sequence(
         der.integer(0),
-        der.sequence(*map(_common_name, names)),
+        der.sequence(*owner, *map(_common_name, names)),
         key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        der.tagged(_ATTRIBUTES, *([_requested(extensions)] if extensions else ())),
+        der.tagged(_ATTRIBUTES, *sorted(attributes)),
     )
     own_name = len(names) == 1 and same_registration_id(names[0], NAME)
     return Request(signed(content, key), allowed=known and own_name and allowed)
@@ -123,17 +129,25 @@ def _keys() -> Sequence[tuple[Any, bool]]:
     return [*good * 6, *((key, False) for key in seeds.refused_keys())]
 
 
+_NAME_OCTETS = 5000
+_EXTENSION_REQUEST, _MICROSOFT_REQUEST = "1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"
+_CA_WISH = der.extension("2.5.29.19", der.sequence(der.TRUE))
+
+
 def _common_name(text: str) -> bytes:
-    encoded = der.tagged(_UTF8, text.encode(errors="replace")[:_NAME_OCTETS])
-    return der.tagged(_SET, der.sequence(der.object_identifier("2.5.4.3"), encoded))
+    return _name_part("2.5.4.3", text.encode(errors="replace")[:_NAME_OCTETS])
 
 
-_NAME_OCTETS = 400
+def _name_part(kind: str, text: bytes) -> bytes:
+    return der.tagged(_SET, der.sequence(der.object_identifier(kind), der.tagged(_UTF8, text)))
 
 
-def _requested(extensions: Sequence[bytes]) -> bytes:
-    value = der.tagged(_SET, der.sequence(*extensions))
-    return der.sequence(der.object_identifier("1.2.840.113549.1.9.14"), value)
+_OWNERS = (_name_part("2.5.4.6", b"DE"), _name_part("2.5.4.10", b"Plant"), _name_part("2.5.4.11", b"Line"))
+_STRANGERS = (_name_part("2.5.4.10", b"Plant"), _name_part("1.2.840.113549.1.9.1", b"a@b.example"))
+
+
+def _requested(extensions: Sequence[bytes], kind: str = _EXTENSION_REQUEST) -> bytes:
+    return der.sequence(der.object_identifier(kind), der.tagged(_SET, der.sequence(*extensions)))
 
 
 def _asked_extensions(picks: Picks) -> tuple[list[bytes], bool]:

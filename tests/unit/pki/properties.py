@@ -78,12 +78,7 @@ FORMS: Sequence[Callable[[bytes], str | bytes]] = (
 )
 TEXT_THAT_IS_NO_REQUEST = len(FORMS) - 1
 _REQUEST_RULES = (
-    "can't be read",
-    "signature is wrong",
-    "CN",
-    "CA:TRUE",
-    "other names",
-    "key usage",
+    *("can't be read", "signature is wrong", "attributes that ask", "CN", "CA:TRUE", "other names", "key usage"),
     "key can't be used",
 )
 
@@ -209,9 +204,8 @@ def _assert_alive_and_allowed(chain: list[x509.Certificate], now: datetime) -> N
 # --- CAs -------------------------------------------------------------------------------------------------------------
 
 _ISSUER_RULES = (
-    *("is no CA certificate", "forbids signing certificates", "CAs below it", "has a gap", "is no root"),
-    *("does not match its certificate", "has no BasicConstraints", "has no KeyUsage", "has no SubjectKeyIdentifier"),
-    "is damaged",
+    *("is no CA", "forbids signing certificates", "CAs below it", "is not signed by", "is no root", "other key"),
+    *("does not match its certificate", "has no SubjectKeyIdentifier", "is damaged"),
 )
 
 
@@ -252,17 +246,17 @@ _IMPORT_RULES = (
 
 def a_pfx_is_imported_or_rejected(pfx: bytes, password: str | None) -> str:
     """A damaged PFX gives a CA that can sign, or a rejection."""
-    return _imported(lambda: authority_from_pfx(pfx, password))
+    return _imported(lambda: authority_from_pfx(pfx, password, now=NOW))
 
 
 def a_pem_is_imported_or_rejected(pem: bytes, password: str | None) -> str:
     """Damaged PEM gives a CA that can sign, or a rejection."""
-    return _imported(lambda: authority_from_pem(pem, password))
+    return _imported(lambda: authority_from_pem(pem, password, now=NOW))
 
 
 def an_answer_is_taken_or_rejected(pem: bytes) -> str:
     """Damaged PEM as the answer to the owner's request gives a CA that can sign, or a rejection."""
-    return _imported(lambda: answered_authority(pem, seeds.owned().key))
+    return _imported(lambda: answered_authority(pem, seeds.owned_request(), seeds.owned().key, now=NOW))
 
 
 def _imported(read: Callable[[], Issuer]) -> str:

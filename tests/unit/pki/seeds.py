@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from shared.pki.authority_files import signing_request
 from shared.pki.issuance import Issuer, Subject, issue, prepare
 from shared.pki.profiles import device_profile, issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, parameters_of, remote_key
@@ -139,6 +140,12 @@ def world(algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256) -> World:
 def owned() -> Authority:
     """Make an owner's CA directly below the root."""
     return authority("owned", world().root, KeyAlgorithm.EC_P256, issuing_profile())
+
+
+@cache
+def owned_request() -> x509.CertificateSigningRequest:
+    """Ask for the owner's CA."""
+    return signing_request(issuing_profile(), Subject("owned", "Example", "US"), owned().key)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KEY = generate_key(KeyAlgorithm.EC_P256)
 LEAF = hierarchy().device(key=KEY)
-CHAIN = hierarchy().issuing.chain[:-1]
+CHAIN = hierarchy().issuing.sent_chain
 
 
 def test_a_pem_bundle_is_leaf_chain_and_encrypted_key() -> None:

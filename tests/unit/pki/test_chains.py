@@ -190,8 +190,8 @@ SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
         (
             [foreign("press-001", "top", OTHER_IDENTIFIER), TOP],
             [
-                "authority-key-identifier: 'press-001' names another key as its issuer's than that of 'top': the CA's "
-                "subject key identifier has changed"
+                "authority-key-identifier: 'press-001' names another key or certificate as its issuer's than that of "
+                "'top': the CA was renewed since"
             ],
         ),
         (
@@ -265,6 +265,48 @@ def test_the_life_and_path_length_of_a_root_that_is_not_sent_count_too() -> None
         "'top' expired on 2027-03-01 12:00 UTC",
         "'top' allows 0 CAs below it, and 1 are there",
     ]
+
+
+def renewed(name: str, *extensions: tuple[x509.ExtensionType, bool], until: timedelta) -> x509.Certificate:
+    """Make a root of the common key that ends at another time."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(subject, subject, KEY.public_key(), 2, NOW - timedelta(days=9), NOW + until)
+    for extension, critical in (CA, *extensions):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(KEY, hashes.SHA256())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_of_several_verified_cas_of_a_name_is_enough(order: int) -> None:
+    """An expired root of the same name and key beside the valid one does no harm, whichever DPS lists first."""
+    roots = [renewed("top", until=timedelta(days=-1)), renewed("top", until=timedelta(days=9))][::order]
+    chain = [foreign("press-001", "sub"), foreign("sub", "top", CA)]
+    assert codes(chain, now=NOW, group_certificates=chain[1:], verified_authorities=roots) == []
+    expired = [root for root in roots if root.not_valid_after_utc < NOW]
+    assert codes(chain, now=NOW, group_certificates=chain[1:], verified_authorities=expired) == ["expired"]
+
+
+def named(authority: x509.Certificate, serial_number: int) -> tuple[x509.ExtensionType, bool]:
+    """Name the issuer's certificate by its issuer and number."""
+    return x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(authority.issuer)], serial_number), False
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        (named(TOP, 1), []),
+        (named(TOP, 7), ["authority-key-identifier"]),
+        (named(foreign("sub", "other"), 1), ["authority-key-identifier"]),
+        (OTHER_IDENTIFIER, ["authority-key-identifier"]),
+    ],
+)
+def test_an_issuer_that_is_named_otherwise_is_found_though_it_is_not_sent(
+    identifier: tuple[x509.ExtensionType, bool], expected: list[str]
+) -> None:
+    """The authority key identifier counts in both its forms, towards a verified CA that the device leaves out too."""
+    chain = [foreign("press-001", "sub"), foreign("sub", "top", CA, identifier)]
+    for sent in (chain, [*chain, TOP]):
+        assert codes(sent, now=NOW, group_certificates=[TOP], verified_authorities=[TOP]) == expected
 
 
 DER = LEAF.public_bytes(Encoding.DER)

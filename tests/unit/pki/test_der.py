@@ -64,3 +64,18 @@ def test_parts_are_found_by_their_number(value: list[object] | bytes) -> None:
 
     whole = encoded(value)
     check(value, ())
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", b"\x30", b"\x30\x80\0\0", b"\x30\x05\4\1a", b"\x30\2\4\1", b"\x30\x84\xff\xff\xff\xff"]
+)
+def test_what_is_no_der_has_no_parts(damaged: bytes) -> None:
+    """A value that is cut off, of indefinite length or longer than what it is in is refused."""
+    with pytest.raises(ValueError, match=r"is cut off, or of indefinite length|is longer than what it is in"):
+        list(der.parts(damaged))
+
+
+def test_parts_come_one_by_one() -> None:
+    """Each part comes whole, and nothing behind the value does."""
+    first, second = der.octet_string(bytes(200)), der.integer(5)
+    assert list(der.parts(der.sequence(first, second) + b"more")) == [first, second]

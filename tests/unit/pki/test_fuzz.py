@@ -173,7 +173,7 @@ def refuse(call: Callable[[bytes], object], error: type[Exception], content: byt
     [
         (lambda content: requested_key(content, registration_id="press-001"), Rejected),
         (lambda content: requested_key(content.decode("ascii"), registration_id="press-001"), Rejected),
-        (lambda content: authority_from_pem(content, None), Rejected),
+        (lambda content: authority_from_pem(content, None, now=NOW), Rejected),
         (lambda content: canonical_registration_id(content.decode("ascii")), Rejected),
     ],
     ids=["request", "request as text", "authority", "registration id"],
@@ -220,17 +220,17 @@ def with_more_rounds(der: bytes) -> bytes:
 def test_a_file_does_not_decide_how_long_it_takes() -> None:
     """A key or a PFX that asks for millions of rounds is refused before one is computed."""
     key = spare_key(KeyAlgorithm.EC_P256)
-    rule = "it asks for 2097152 rounds of key derivation; at most 1000000 are computed: write it anew with fewer"
+    rule = "it asks for {} rounds of key derivation; at most 1000000 are computed: write it anew with fewer"
     pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
     certificate = certificate_with(b"\x30\x00")
     pem = holds.armoured(with_more_rounds(pkcs8), "ENCRYPTED PRIVATE KEY") + certificate.public_bytes(Encoding.PEM)
     with pytest.raises(Rejected) as caught:
-        authority_from_pem(pem, "sesame")
-    assert str(caught.value) == f"pem: {rule}"
+        authority_from_pem(pem, "sesame", now=NOW)
+    assert str(caught.value) == f"pem: {rule.format(2_097_152)}"
     pfx = pkcs12.serialize_key_and_certificates(None, key, None, None, BestAvailableEncryption(b"sesame"))
     with pytest.raises(Rejected) as caught:
-        authority_from_pfx(with_more_rounds(pfx), "sesame")
-    assert str(caught.value) == f"pfx: {rule}"
+        authority_from_pfx(with_more_rounds(pfx), "sesame", now=NOW)
+    assert str(caught.value) == f"pfx: {rule.format(2_097_152 + 20_000)}"
 
 
 def test_a_key_whose_public_half_is_no_point_is_refused() -> None:
@@ -243,8 +243,8 @@ def test_a_key_whose_public_half_is_no_point_is_refused() -> None:
             leaf.content = b"\0\0"  # the point at infinity (SEC 1 section 2.3.3)
     pfx = replace(parts, key=nodes[0].encoded()).to_pfx()
     with pytest.raises(Rejected) as caught:
-        authority_from_pfx(pfx, PASSWORD)
-    assert str(caught.value) == "pfx: it can't be opened: the password is wrong, or it is no PKCS#12"
+        authority_from_pfx(pfx, PASSWORD, now=NOW)
+    assert str(caught.value) == "pfx: it can't be opened: the password is wrong, or it is no PKCS#12 in DER"
 
 
 def certificate_with(der: bytes) -> x509.Certificate:

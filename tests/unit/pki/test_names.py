@@ -46,6 +46,6 @@ def test_messages_stay_short_whatever_a_certificate_says() -> None:
     """A name is cut and escaped, and a number of thousands of digits is told by its size."""
     with pytest.warns(UserWarning, match="Attribute's length"):
         long = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "n\n" * 5000, _validate=False)])
-    assert names.quoted(long) == repr("n\n" * 70)
+    assert names.quoted(long) == repr("n\n" * 70 + "...")
     assert names.number(-5) == "-5"
     assert names.number(1 << 20_000) == "one of 20001 bits"

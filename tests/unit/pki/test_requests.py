@@ -8,12 +8,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Rejected
+from shared.pki import der
 from shared.pki.requests import parse_signing_request, requested_key
 
 SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
@@ -149,6 +150,84 @@ def test_a_request_that_asks_for_too_much_is_refused_by_name(pem: str, message: 
     with pytest.raises(Rejected) as caught:
         requested_key(pem, registration_id="press-001", field="devices[3].csr")
     assert str(caught.value) == f"devices[3].csr: {message}"
+
+
+def asking(*attributes: bytes, subject: x509.Name | None = None) -> bytes:
+    """Sign a request with these attributes as they are."""
+    name = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "press-001")])
+    key_info = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    info = der.sequence(der.integer(0), name.public_bytes(), key_info, der.tagged(0xA0, *attributes))
+    algorithm = der.sequence(der.object_identifier("1.2.840.10045.4.3.2"))
+    return der.sequence(info, algorithm, der.bit_string(KEY.sign(info, ec.ECDSA(hashes.SHA256()))))
+
+
+def attribute(oid: str, *values: bytes) -> bytes:
+    return der.sequence(der.object_identifier(oid), der.tagged(0x31, *values))
+
+
+STANDARD, MICROSOFT = "1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"
+NO_CA = der.sequence(der.extension("2.5.29.19", der.sequence(), critical=True))
+A_CA = der.sequence(der.extension("2.5.29.19", der.sequence(der.TRUE), critical=True))
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (attribute(STANDARD, A_CA), "the CSR has 2 attributes that ask for extensions; it may have one"),
+        (attribute(MICROSOFT, A_CA), "the CSR has 2 attributes that ask for extensions; it may have one"),
+        (attribute("1.2.3.4", NO_CA, NO_CA), None),
+    ],
+)
+def test_extensions_are_asked_for_once(second: bytes, message: str | None) -> None:
+    """What is asked for in a second attribute would be seen by nobody here; others do no harm."""
+    request = asking(attribute(STANDARD, NO_CA), second)
+    if message is None:
+        assert requested_key(request, registration_id="press-001") == KEY.public_key()
+        return
+    with pytest.raises(Rejected) as caught:
+        requested_key(request, registration_id="press-001")
+    assert str(caught.value) == f"csr: {message} (RFC 2985 section 5.4.2)"
+
+
+def test_microsofts_attribute_is_read_like_the_standard_one() -> None:
+    """CA:TRUE is refused in either."""
+    with pytest.raises(Rejected, match="the CSR asks for a CA certificate"):
+        requested_key(asking(attribute(MICROSOFT, A_CA)), registration_id="press-001")
+
+
+def test_who_owns_a_device_is_no_name_of_it() -> None:
+    """What ``openssl req`` writes by default is left out; whatever else names the device is refused, by name."""
+    owners = (
+        ("2.5.4.6", "AU"),
+        ("2.5.4.8", "Some-State"),
+        ("2.5.4.7", "X"),
+        ("2.5.4.10", "Widgits"),
+        ("2.5.4.11", "Y"),
+    )
+    own = (("2.5.4.3", "Press-001"), ("2.5.4.5", "press-001"))
+    others = (("1.2.840.113549.1.9.1", "root@example.com"), ("0.9.2342.19200300.100.1.1", "root"))
+
+    def named(parts: tuple[tuple[str, str], ...]) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in parts])
+
+    assert requested_key(asking(subject=named(owners + own)), registration_id="press-001") == KEY.public_key()
+    with pytest.raises(Rejected) as caught:
+        requested_key(asking(subject=named(own + others)), registration_id="press-001")
+    assert str(caught.value) == (
+        "csr: the CSR asks for other names (1.2.840.113549.1.9.1='root@example.com', UID='root'); a device gets its "
+        "registration id only"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Attribute's length")
+@pytest.mark.parametrize("oid", [NameOID.COMMON_NAME, NameOID.EMAIL_ADDRESS])
+def test_no_message_is_as_long_as_the_name_it_is_about(oid: x509.ObjectIdentifier) -> None:
+    """A name of thousands of characters, each of which is written as four, fits every queue and table."""
+    long = x509.NameAttribute(oid, "\1" * 11_800, _validate=False)
+    own = [] if oid == NameOID.COMMON_NAME else [x509.NameAttribute(NameOID.COMMON_NAME, "press-001")]
+    with pytest.raises(Rejected) as caught:
+        requested_key(asking(subject=x509.Name([*own, long])), registration_id="press-001")
+    assert len(str(caught.value)) < 1000
 
 
 GOOD = request("press-001").encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from shared.pki.issuance import Issuer, IssuerError, new_serial_number
-from shared.pki.revocation_lists import REASON_CODES, RevocationError, RevokedCertificate, build_crl, encode_entry
+from shared.pki.revocation_lists import (
+    REASON_CODES,
+    RevocationError,
+    RevokedCertificate,
+    build_crl,
+    changed_entries,
+    encode_entry,
+)
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.linting import findings_of_crl
@@ -200,3 +208,44 @@ def test_a_long_list_is_read_back_whole() -> None:
     parsed = x509.load_der_x509_crl(listed(entries))
     assert [entry.serial_number for entry in parsed] == [*range(1, 10_001)]
     assert parsed.is_signature_valid(hierarchy().issuing.certificate.public_key())  # type: ignore[arg-type]
+
+
+def joined(*serials: int) -> bytes:
+    return b"".join(encode_entry(RevokedCertificate(serial, NOW, "keyCompromise")) for serial in serials)
+
+
+def serials_in(entries: bytes) -> list[int]:
+    return [entry.serial_number for entry in x509.load_der_x509_crl(listed([entries]))]
+
+
+LIKE_5 = int("0102010533000000", 16)  # holds the octets of the INTEGER 5
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "left"),
+    [
+        ((5,), (), [LIKE_5, 7]),
+        ((9,), (), [LIKE_5, 5, 7]),
+        ((7, LIKE_5), (), [5]),
+        ((), (5,), [LIKE_5, 7, 5]),
+        ((7,), (9,), [LIKE_5, 5, 9]),
+    ],
+)
+def test_entries_leave_and_come_by_their_serial_number(
+    removed: tuple[int, ...], added: tuple[int, ...], left: list[int]
+) -> None:
+    """An entry whose serial number, or anything else in it, merely holds another number stays as it is."""
+    coming = [RevokedCertificate(serial, NOW) for serial in added]
+    changed = changed_entries(joined(LIKE_5, 5, 7), removed=removed, added=coming)
+    assert serials_in(changed) == left
+
+
+def test_many_changes_take_one_pass() -> None:
+    """Thousands of changes among tens of thousands of entries read them once, and not thousands of times."""
+    serials = [1 << 158 | number for number in range(40_000)]
+    one = joined(serials[0])  # the serial number has 20 octets behind four
+    entries = b"".join(one[:4] + serial.to_bytes(20, "big") + one[24:] for serial in serials)
+    began = time.process_time()
+    changed = changed_entries(entries, removed=serials[-8_000:], added=())
+    assert time.process_time() - began < 0.5
+    assert len(changed) == len(entries) * 4 // 5

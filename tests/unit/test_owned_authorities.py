@@ -1,0 +1,201 @@
+"""CAs that are brought along, or signed elsewhere: what can't be used is refused and leaves no trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from shared.contracts import AuthorityImport, CertificateKind, KeyCustody
+from shared.errors import Conflict, Rejected
+from shared.ledger.certificates import Certificates
+from shared.ledger.expiry import ExpiryIndex
+from shared.ledger.issuers import Issuers, IssuerState
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.threads import ThreadPool
+from shared.workflows.authority_keys import AuthorityKeys
+from shared.workflows.certificate_authorities import AuthorityDefinition, CertificateAuthorities
+from tests.unit.fakes import FakeTable
+from tests.unit.pki.foreign import KEY, authority, name_of
+from tests.unit.pki.hierarchy import NOW, vault_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.pki.signing_keys import PrivateKey
+
+
+@dataclass
+class FakeVaultKeys:
+    """Keys by their names, each in one version."""
+
+    keys: dict[str, PrivateKey] = field(default_factory=dict)
+    threads: ThreadPool = field(default_factory=lambda: ThreadPool("key-vault", 1))
+
+    async def import_key(self, name: str, key: PrivateKey) -> str:
+        self.keys[name] = key
+        return name
+
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, Any]:
+        key = self.keys.setdefault(name, generate_key(KeyAlgorithm(algorithm)))
+        return name, key.public_key()
+
+    def sign_digest(self, key_id: str, algorithm: Any, digest: bytes) -> bytes:
+        return vault_of(self.keys[key_id])(algorithm, digest)
+
+
+class CountingPool(ThreadPool):
+    calls = 0
+
+    async def run[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self.calls += 1
+        return await super().run(call, *args, **kwargs)
+
+
+@dataclass
+class Scene:
+    vault: FakeVaultKeys = field(default_factory=FakeVaultKeys)
+    computing: CountingPool = field(default_factory=lambda: CountingPool("computing", 1))
+    table: FakeTable = field(default_factory=FakeTable)
+
+    @property
+    def subject(self) -> CertificateAuthorities:
+        async def published(*_: Any, **__: Any) -> None: ...
+
+        vault: Any = self.vault
+        outbox: Any = SimpleNamespace(publish=published)
+        settings: Any = SimpleNamespace(
+            public_base_url=None,
+            subject_organization="Ex",
+            subject_country=None,
+            expiry_warning=timedelta(days=30),
+        )
+        return CertificateAuthorities(
+            Issuers(self.table),
+            Certificates(FakeTable(), FakeTable(), FakeTable()),
+            ExpiryIndex(FakeTable()),
+            AuthorityKeys(vault, self.computing),
+            (),
+            outbox,
+            settings,
+            lambda: NOW,
+        )
+
+    def names(self) -> list[str]:
+        return [row for _, row in self.table.rows]
+
+
+def brought(*chain: x509.Certificate, key: PrivateKey = KEY, custody: KeyCustody = KeyCustody.VAULT) -> AuthorityImport:
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return AuthorityImport(pem=plain + written(*chain), custody=custody)
+
+
+def written(*chain: x509.Certificate) -> str:
+    return "".join(each.public_bytes(Encoding.PEM).decode() for each in chain)
+
+
+SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+LONG = authority("top", x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(25_000)))
+ROOT, RENEWED = authority("corporate"), authority("corporate")
+
+
+@pytest.mark.parametrize(
+    ("chain", "message"),
+    [
+        ((authority("corporate", days=(-9, -1)),), "pem: 'corporate' expired on 2026-02-28 12:00 UTC"),
+        ((authority("corporate", SERVERS),), "pem: the extended key usage of 'corporate' lacks clientAuth"),
+        (
+            (authority("line", parent=LONG), LONG),
+            f"pem: its certificate, or the chain above it, has {len(written(LONG))} characters as PEM; at most 32768 are "
+            "kept",
+        ),
+    ],
+)
+async def test_a_refused_import_leaves_no_trace(chain: tuple[x509.Certificate, ...], message: str) -> None:
+    """Neither the name nor the vault is taken, so that the right CA can be imported under that name."""
+    scene = Scene()
+    with pytest.raises(Rejected) as caught:
+        await scene.subject.take_over("corporate", brought(*chain), cause="r1")
+    assert str(caught.value) == message
+    assert (scene.names(), scene.vault.keys) == ([], {})
+    taken = await scene.subject.take_over("corporate", brought(RENEWED), cause="r2")
+    assert taken.state is IssuerState.ACTIVE
+
+
+async def test_a_ca_is_imported_under_one_name() -> None:
+    """The same certificate under another name is refused with the name it has; again under its own changes nothing."""
+    scene = Scene()
+    first = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    with pytest.raises(Conflict) as caught:
+        await scene.subject.take_over("other", brought(ROOT), cause="r2")
+    assert str(caught.value) == "name: this CA was imported before, as 'corporate'; use it under that name"
+    assert scene.names() == ["corporate"]
+    assert await scene.subject.take_over("corporate", brought(ROOT), cause="r3") == first
+    with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; take another name"):
+        await scene.subject.take_over("corporate", brought(RENEWED), cause="r4")
+
+
+async def test_files_are_opened_beside_the_event_loop() -> None:
+    """Files are opened, and their chains verified, by a thread that computes, not by the one that serves everybody."""
+    scene = Scene()
+    await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    assert scene.computing.calls == 1
+
+
+async def test_the_name_of_a_foreign_issuer_is_shown_though_it_has_no_cn() -> None:
+    """A CA below one that is named by its organization only is said to be signed by that, and not by itself."""
+    top = authority(x509.Name(name_of("x", "Corp").rdns[:1]))
+    record = await Scene().subject.take_over("line", brought(authority("line", parent=top), top), cause="r1")
+    assert record.signed_by == "O=Corp"
+
+
+async def test_a_ca_whose_name_its_issuer_does_not_permit_leaves_no_trace() -> None:
+    """An order below a CA that keeps names to itself is refused before a name, a key or a serial number is taken."""
+    here = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device-1")]))
+    scene = Scene()
+    await scene.subject.take_over(
+        "corporate", brought(authority("corporate", x509.NameConstraints([here], None))), cause="r1"
+    )
+    with pytest.raises(Rejected, match="'line' can't have a certificate of 'corporate', whose chain constrains names"):
+        await scene.subject.ensure(AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "corporate"), cause="r2")
+    assert (scene.names(), [*scene.vault.keys]) == (["corporate"], ["corporate"])
+
+
+ORDERED = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, externally_signed=True)
+TOP_KEY = ec.generate_private_key(ec.SECP256R1())
+TOP = authority("top", key=TOP_KEY, signed_by=TOP_KEY)
+
+
+@pytest.mark.parametrize(
+    ("organization", "more", "message"),
+    [
+        (
+            "Somebody Else",
+            {},
+            "certificate: the certificate's subject is 'CN=line,O=Somebody Else'; it must be 'CN=line,O=Ex', as the "
+            "signing request says",
+        ),
+        ("Ex", {"days": (30, 400)}, "certificate: 'line' is valid from 2026-03-31 12:00 UTC"),
+    ],
+)
+async def test_an_answer_that_can_not_be_used_is_not_installed(
+    organization: str, more: dict[str, Any], message: str
+) -> None:
+    """The CA goes on waiting for its certificate, and takes the right one."""
+    scene = Scene()
+    await scene.subject.ensure(ORDERED, cause="r1")
+    key = scene.vault.keys["line"]
+    wrong = authority(name_of("line", organization), parent=TOP, key=key, signed_by=TOP_KEY, length=0, **more)
+    with pytest.raises(Rejected) as caught:
+        await scene.subject.install("line", written(wrong, TOP).encode())
+    assert str(caught.value) == message
+    assert (await scene.subject.get("line")).state is IssuerState.AWAITING_CERTIFICATE
+    right = authority(name_of("line", "Ex"), parent=TOP, key=key, signed_by=TOP_KEY, length=0)
+    assert (await scene.subject.install("line", written(right, TOP).encode())).state is IssuerState.ACTIVE
