@@ -47,6 +47,19 @@ def test_nothing_of_what_was_prepared_can_be_changed() -> None:
     assert "key" not in repr(token).lower()
 
 
+def misread(self: Profile) -> x509.UnrecognizedExtension:
+    """Give a key usage as octets, which come back as a key usage."""
+    del self
+    return x509.UnrecognizedExtension(x509.KeyUsage.oid, bytes.fromhex("03020780"))
+
+
+def test_an_extension_that_reads_otherwise_is_found_before_signing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was meant is compared with what cryptography reads, and not octets with themselves."""
+    monkeypatch.setattr(profiles.Profile, "key_usage", misread)
+    with pytest.raises(ProfileError, match="the extensions of the profile are not read as they are meant"):
+        prepared(device_profile())
+
+
 def doubled(self: Profile) -> x509.BasicConstraints:
     del self
     # cryptography gives this for the key usage: the same extension twice.

@@ -220,13 +220,16 @@ def test_who_owns_a_device_is_no_name_of_it() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Attribute's length")
-@pytest.mark.parametrize("oid", [NameOID.COMMON_NAME, NameOID.EMAIL_ADDRESS])
-def test_no_message_is_as_long_as_the_name_it_is_about(oid: x509.ObjectIdentifier) -> None:
-    """A name of thousands of characters, each of which is written as four, fits every queue and table."""
-    long = x509.NameAttribute(oid, "\1" * 11_800, _validate=False)
+@pytest.mark.parametrize(
+    ("oid", "length", "times"),
+    [(NameOID.COMMON_NAME, 11_800, 1), (NameOID.EMAIL_ADDRESS, 11_800, 1), (NameOID.USER_ID, 20, 300)],
+)
+def test_no_message_is_as_long_as_the_names_it_is_about(oid: x509.ObjectIdentifier, length: int, times: int) -> None:
+    """Thousands of characters, each of which is written as four, in one name or many, fit every queue and table."""
+    long = [x509.NameAttribute(oid, "\1" * length, _validate=False)] * times
     own = [] if oid == NameOID.COMMON_NAME else [x509.NameAttribute(NameOID.COMMON_NAME, "press-001")]
     with pytest.raises(Rejected) as caught:
-        requested_key(asking(subject=x509.Name([*own, long])), registration_id="press-001")
+        requested_key(asking(subject=x509.Name([*own, *long])), registration_id="press-001")
     assert len(str(caught.value)) < 1000
 
 
