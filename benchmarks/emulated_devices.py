@@ -50,7 +50,7 @@ class Device:
 def make_devices(prefix: str, count: int, *, issuer: Issuer, now: datetime, ca_file: str, folder: Path) -> list[Device]:
     """Make devices with keys and certificates of their own; ``ssl`` takes them from files only."""
     devices = []
-    chain = "".join(map(names.pem, issuer.chain[:-1]))
+    chain = "".join(map(names.pem, issuer.sent_chain))
     for number in range(count):
         name = f"{prefix}-{number}"
         key = generate_key(KeyAlgorithm.EC_P256)

@@ -80,7 +80,7 @@ class World:
 
     def bundle(self) -> Packed:
         """Make all that a device gets: key, certificate, PEM and PFX, under a fresh password."""
-        key, chain = generate_key(KeyAlgorithm.EC_P256), self.issuing.chain[:-1]
+        key, chain = generate_key(KeyAlgorithm.EC_P256), self.issuing.sent_chain
         certificate = _issued(key, self.issuing, self.now)
         return pack(certificate=certificate, chain=chain, friendly_name=NAME, key=key, password=new_password())
 
@@ -93,7 +93,7 @@ class World:
             .hmac_hash(hashes.SHA256())
             .build(b"a password of twenty-seven octets")
         )
-        chain = list(self.issuing.chain[:-1])
+        chain = list(self.issuing.sent_chain)
         return pkcs12.serialize_key_and_certificates(
             NAME.encode(), key or self.key, certificate or self.certificate, chain, encryption
         )

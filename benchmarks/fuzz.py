@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,15 +34,15 @@ BATCH = 500
 
 @dataclass
 class Tally:
-    """What one property was given.
+    """What came of one property's inputs.
 
     Attributes:
-        inputs: how many.
+        outcomes: how many inputs had each.
         slowest: seconds that the slowest took.
         broken: the traces of what broke it, the input made small.
     """
 
-    inputs: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
     broken: list[str] = field(default_factory=list)
 
@@ -51,8 +52,8 @@ def run_batch(case: Case, number: int, tally: Tally) -> None:
 
     def check(given_input: tuple[Any, ...]) -> None:
         began = time.perf_counter()
-        case.check(*given_input)
-        tally.inputs += 1
+        outcome = case.check(*given_input)
+        tally.outcomes[outcome] += 1
         tally.slowest = max(tally.slowest, time.perf_counter() - began)
 
     drawn = given(st.tuples(*case.inputs))(check)
@@ -70,6 +71,14 @@ def run_batch(case: Case, number: int, tally: Tally) -> None:
         raise
     except BaseException:  # noqa: BLE001 - a panic in cryptography's Rust code is no Exception, and is looked for too
         tally.broken.append(traceback.format_exc())
+
+
+def _line(name: str, tally: Tally) -> str:
+    outcomes = ", ".join(f"{outcome}: {count:,}" for outcome, count in tally.outcomes.most_common())
+    state = "  BROKEN" if tally.broken else ""
+    return (
+        f"{name:<60} {tally.outcomes.total():>9,} inputs, slowest {tally.slowest * 1000:7.1f} ms{state}\n    {outcomes}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,8 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if time.monotonic() >= end or all(tally.broken for _, tally in tallies.values()):
             break
     for name, (_, tally) in tallies.items():
-        print(f"{name:<50} {tally.inputs:>9,} inputs, slowest {tally.slowest * 1000:7.1f} ms"
-              f"{'  BROKEN' if tally.broken else ''}")  # fmt: skip
+        print(_line(name, tally))
     broken = [trace for _, tally in tallies.values() for trace in tally.broken]
     if broken:
         chosen.out.write_text("\n\n".join(broken))

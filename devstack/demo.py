@@ -286,7 +286,7 @@ def show(world: outside.World) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
     print(f"\nTo look at: {STATE / 'devices'} (bundles, chains, keys of the devices)")
     print(f"            {STATE / 'logs'} (of the functions host, the emulator and Azurite)")
-    print("            `make run`, then GET /api/devices, /api/device-orders/{orderId}, /api/rejections")
+    print("The demo's stack has stopped; `make run` starts one of your own, still empty: README.md goes on with it")
 
 
 def main() -> int:

@@ -217,7 +217,8 @@ class Stack:
         for option, port in pairs:
             if port and not _is_free(options.address, port):
                 raise StackError(
-                    f"port {port} on {options.address} is in use by another program; stop it, or move with {option}"
+                    f"port {port} on {options.address} is in use by another program; stop it, or move "
+                    f"this port with {option}, or everything with --address 127.0.0.2 and a --state-dir of its own"
                 )
 
     def _spawn_azurite(self) -> None:

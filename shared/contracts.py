@@ -32,6 +32,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.errors import Reason, Rejected
+from shared.key_algorithms import KeyAlgorithm
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
@@ -104,9 +105,6 @@ class RevocationReason(StrEnum):
     CESSATION_OF_OPERATION = "cessationOfOperation"
     CERTIFICATE_HOLD = "certificateHold"
     PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
-
-
-KeyAlgorithmName = Literal["EC-P256", "EC-P384", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
 # --- ids: each with its rule in the error text -----------------------------------------------------------------------
@@ -224,7 +222,7 @@ class DeviceRequest(Contract):
 
     registration_id: RegistrationId
     csr: SigningRequest | None = None
-    key_algorithm: KeyAlgorithmName | None = None
+    key_algorithm: KeyAlgorithm | None = None
     initial_twin: InitialTwin | None = None
     tags: Tags | None = None
 
@@ -314,7 +312,7 @@ class CertificateRequest(Contract):
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     issuer: IssuerName | None = None
     csr: SigningRequest | None = None
-    key_algorithm: KeyAlgorithmName | None = None
+    key_algorithm: KeyAlgorithm | None = None
     validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
     path_length: Annotated[int, Field(ge=0, le=5)] | None = None
     custody: KeyCustody | None = None

@@ -245,7 +245,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         status_answers=StatusAnswers(authorities, certificates, clock),
         devices=DeviceDirectory(devices, device_certificates, revocations, settings, clock),
         expiry_sweep=ExpirySweep(expiry, certificates, devices, outbox, clock),
-        rejected_messages=RejectedMessages(Rejections(table("rejections")), outbox, clock),
+        rejected_messages=RejectedMessages(Rejections(table("rejections")), orders, outbox, clock),
         readiness=Readiness(
             {
                 "queues": clients.queues.check,

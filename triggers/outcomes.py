@@ -85,6 +85,8 @@ async def _attempt(
     except Exception as error:
         if role_missing(error):
             log.critical("%s: a role is missing for this app's identity: %s", queue, error)
+        else:
+            log.error("%s: a try failed: %s: %s", queue, type(error).__name__, error)
         raise
 
 
@@ -96,7 +98,7 @@ async def _reject(received: ReceivedMessage, rejection: Rejected) -> None:
 async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
     """Move a poison message into the rejections ledger, where it can't expire."""
     received = _received(queue, message)
-    with tracing.continued(_trace_of(received.body)):
+    with tracing.continued(_sent_trace(received.body) or _trace_of(received.body)):
         identifier = await services().rejected_messages.record_poison(received)
         log.error("%s: a message turned poison and is kept as rejection %s", queue, identifier)
 
@@ -127,6 +129,14 @@ def _text(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError as error:
         raise Rejected.because(f"the message is no UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def _sent_trace(body: bytes) -> str | None:
+    """Give the trace that a message brings along."""
+    try:
+        return read_message(_text(body))[1]
+    except Rejected:
+        return None
 
 
 def _trace_of(body: bytes) -> str:

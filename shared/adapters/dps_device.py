@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STATUS = re.compile(r"status code (?:of )?(\d{3})")
+_NO_HUB = "failed registration status"  # azure-iot-device 2.14 has no other sign of it, and no reason
 _SHUTDOWN_SECONDS = 10
 
 
@@ -53,6 +54,10 @@ class ClientCredentials:
     password: str
 
 
+class AssignmentFailed(RuntimeError):
+    """DPS ended a registration as failed: for instance, the webhook of a custom allocation did not answer."""
+
+
 class DeviceRegistrar:
     """Registers devices at one DPS.
 
@@ -73,6 +78,7 @@ class DeviceRegistrar:
         Raises:
             Rejected: DPS refuses the device (4xx).
             Deferred: DPS is throttling, or still assigning.
+            AssignmentFailed: DPS knows the device, and found no hub for it.
             ServiceError, ClientError: the network or the service failed.
         """
         with tempfile.TemporaryDirectory(prefix="registration-") as folder:
@@ -104,7 +110,7 @@ class DeviceRegistrar:
             if result is None or result.status != "assigned":
                 await _shut_down(client)
         if result is None or result.status != "assigned" or result.registration_state is None:
-            raise Rejected.because(f"DPS ended the registration of {registration_id!r} as {result and result.status}")
+            raise AssignmentFailed(f"DPS ended the registration of {registration_id!r} as {result and result.status}")
         state = result.registration_state
         return Assignment(assigned_hub=state.assigned_hub, device_id=state.device_id)
 
@@ -114,7 +120,10 @@ def _translated(registration_id: str, error: Exception) -> Exception:
 
     The SDK raises an answer of the service as ClientError("Unexpected failure"), caused by a ServiceError.
     """
-    found = _STATUS.search(f"{error} {error.__cause__}")
+    said = f"{error} {error.__cause__}"
+    if _NO_HUB in said:
+        return AssignmentFailed(f"DPS found no hub for {registration_id!r}")
+    found = _STATUS.search(said)
     status = int(found[1]) if found else 0
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Deferred(f"DPS is throttling the registration of {registration_id!r}", retry_after=timedelta(seconds=30))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.iothubprovisioningservices.aio import IotDpsClient
 from azure.mgmt.iothubprovisioningservices.models import (
     CertificateProperties,
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.ca_certificates import UploadedAuthority, uploaded
 from shared.adapters.sdk_errors import translated
+from shared.errors import NotFound
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -60,10 +60,11 @@ class ProvisioningServiceAuthorities:
     async def get(self, name: str) -> UploadedAuthority | None:
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""
         try:
-            return uploaded(
-                await self._client.dps_certificate.get(name, self._resource.resource_group, self._resource.name)
-            )
-        except ResourceNotFoundError:
+            with translated(f"CA certificate {name!r} of the DPS"):
+                return uploaded(
+                    await self._client.dps_certificate.get(name, self._resource.resource_group, self._resource.name)
+                )
+        except NotFound:
             return None
 
     async def verified(self) -> list[VerifiedAuthority]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import ResourceNotFoundError
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
@@ -29,10 +28,7 @@ class ProvisioningService:
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
         """Read an enrollment group, ``None`` if there is none."""
-        try:
-            return dict(await self._client.enrollment_group.get(group_id))
-        except ResourceNotFoundError:
-            return None
+        return await _found(f"enrollment group {group_id!r}", self._client.enrollment_group.get(group_id))
 
     async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
         """Create a group (``etag`` is ``None``) or replace the one that has this ETag."""
@@ -50,15 +46,13 @@ class ProvisioningService:
 
     async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
         """List all enrollment groups."""
-        async for group in await self._client.enrollment_group.query({"query": "SELECT * FROM enrollmentGroups"}):
-            yield dict(group)
+        with translated("the enrollment groups"):
+            async for group in await self._client.enrollment_group.query({"query": "SELECT * FROM enrollmentGroups"}):
+                yield dict(group)
 
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
         """Read an individual enrollment, ``None`` if there is none."""
-        try:
-            return dict(await self._client.enrollment.get(registration_id))
-        except ResourceNotFoundError:
-            return None
+        return await _found(f"individual enrollment {registration_id!r}", self._client.enrollment.get(registration_id))
 
     async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
         """Refuse one device of a group, by a disabled individual enrollment with its leaf certificate.
@@ -88,7 +82,11 @@ class ProvisioningService:
             "attestation": leaf_attestation(_pem(primary), _pem(secondary) if secondary else None),
             "provisioningStatus": status,
         }
-        await self.put_enrollment(enrollment, etag=ANY_VERSION if present else None)
+        try:
+            await self.put_enrollment(enrollment, etag=ANY_VERSION if present else None)
+        except Conflict:
+            # Made meanwhile: by somebody else, or by ourselves, when the answer got lost and the SDK tried again.
+            await self.put_enrollment(enrollment, etag=ANY_VERSION)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
         """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
@@ -108,10 +106,8 @@ class ProvisioningService:
 
     async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
         """Read a registration record, ``None`` if the device never registered."""
-        try:
-            return dict(await self._client.device_registration_state.get(registration_id))
-        except ResourceNotFoundError:
-            return None
+        call = self._client.device_registration_state.get(registration_id)
+        return await _found(f"registration {registration_id!r}", call)
 
     async def delete_registration(self, registration_id: str) -> None:
         """Delete a registration record, if it exists."""
@@ -139,6 +135,15 @@ class ProvisioningService:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+
+
+async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:
+    """Give what a call reads, ``None`` if it is not there."""
+    try:
+        with translated(what):
+            return dict(await call)
+    except NotFound:
+        return None
 
 
 def x509_attestation(primary: x509.Certificate, secondary: x509.Certificate | None = None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.iothub.v2023_06_30.aio import IotHubClient
 from azure.mgmt.iothub.v2023_06_30.models import (
     CertificateDescription,
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.ca_certificates import UploadedAuthority, uploaded
 from shared.adapters.sdk_errors import translated
+from shared.errors import NotFound
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -47,8 +47,9 @@ class IotHubAuthorities:
     async def get(self, name: str) -> UploadedAuthority | None:
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""
         try:
-            return uploaded(await self._client.certificates.get(self._group, self._hub, name))
-        except ResourceNotFoundError:
+            with translated(f"CA certificate {name!r} of {self.holder}"):
+                return uploaded(await self._client.certificates.get(self._group, self._hub, name))
+        except NotFound:
             return None
 
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:

@@ -43,6 +43,21 @@ def translated(what: str) -> Iterator[None]:
         raise ours from error
 
 
+@contextmanager
+def throttling(what: str) -> Iterator[None]:
+    """Translate throttling by a service whose other errors say nothing of the request, such as the vault.
+
+    Raises:
+        Deferred: for 429, with the service's Retry-After.
+    """
+    try:
+        yield
+    except HttpResponseError as error:
+        if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Deferred(f"{what}: {_text(error)}", retry_after=_retry_after(error.response)) from error
+        raise
+
+
 def _ours(what: str, error: HttpResponseError | HttpOperationError) -> Exception | None:
     status = getattr(error.response, "status_code", None)
     message = f"{what}: {_text(error)}"

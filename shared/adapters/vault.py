@@ -15,20 +15,16 @@ from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, Sig
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
+from shared.key_algorithms import KeyAlgorithm
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
-
-CURVES: Mapping[str, tuple[str, type[ec.EllipticCurve]]] = {
-    "EC-P256": ("P-256", ec.SECP256R1),
-    "EC-P384": ("P-384", ec.SECP384R1),
-}
-RSA_SIZES: Mapping[str, int] = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
 
 _CALLS_AT_ONCE = 16
 _READ_SECONDS = 20
@@ -52,6 +48,7 @@ class VaultKeys:
     """
 
     def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool, in_hsm: bool = False) -> None:
+        self._url = url
         self._in_hsm = in_hsm
         self._credential = credential
         self._verify_challenge = verify_challenge
@@ -72,8 +69,12 @@ class VaultKeys:
         Returns:
             The id of the key's version, and its public key.
         """
-        key = await self.threads.run(self._get_or_create, name, algorithm)
+        key = await self._call(name, self._get_or_create, name, algorithm)
         return key.id, _public_key(key)
+
+    async def _call[**P, T](self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with throttling(f"vault key {name!r}"):
+            return await self.threads.run(call, *args, **kwargs)
 
     def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
         try:
@@ -95,7 +96,7 @@ class VaultKeys:
             ResourceNotFoundError: the vault does not have it.
         """
         named = KeyVaultKeyIdentifier(key_id)
-        return _public_key(await self.threads.run(self._client.get_key, named.name, named.version))
+        return _public_key(await self._call(named.name, self._client.get_key, named.name, named.version))
 
     async def import_key(self, name: str, key: PrivateKey) -> str:
         """Put a key that was made elsewhere into the vault, unless it is the newest version there.
@@ -103,7 +104,7 @@ class VaultKeys:
         Returns:
             The id of the key's version.
         """
-        return (await self.threads.run(self._import, name, key)).id
+        return (await self._call(name, self._import, name, key)).id
 
     def _import(self, name: str, key: PrivateKey) -> KeyVaultKey:
         try:
@@ -120,7 +121,7 @@ class VaultKeys:
         Returns:
             The id of the key's version.
         """
-        return (await self.threads.run(self._wrapping_key, name)).id
+        return (await self._call(name, self._wrapping_key, name)).id
 
     def _wrapping_key(self, name: str) -> KeyVaultKey:
         try:
@@ -132,17 +133,20 @@ class VaultKeys:
 
     def wrap(self, key_id: str, content: bytes) -> bytes:
         """Have the vault encrypt a key (RSA-OAEP-256)."""
-        return self._signer(key_id).wrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).encrypted_key
+        with throttling(f"vault key {key_id!r}"):
+            return self._signer(key_id).wrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).encrypted_key
 
     def unwrap(self, key_id: str, content: bytes) -> bytes:
         """Have the vault decrypt a key."""
-        return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
+        with throttling(f"vault key {key_id!r}"):
+            return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
         common: dict[str, Any] = {"key_operations": ["sign", "verify"], "hardware_protected": self._in_hsm}
-        if algorithm in CURVES:
-            return self._client.create_ec_key(name, curve=CURVES[algorithm][0], **common)
-        return self._client.create_rsa_key(name, size=RSA_SIZES[algorithm], **common)
+        parameters = KeyAlgorithm(algorithm).parameters
+        if parameters.curve_name is not None:
+            return self._client.create_ec_key(name, curve=parameters.curve_name, **common)
+        return self._client.create_rsa_key(name, size=parameters.bits, **common)
 
     def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
         """Sign a digest inside the vault.
@@ -155,14 +159,17 @@ class VaultKeys:
         Returns:
             The signature in JWA form: r || s for EC keys.
         """
-        return self._signer(key_id).sign(SignatureAlgorithm(algorithm), digest).signature
+        with throttling(f"vault key {key_id!r}"):
+            return self._signer(key_id).sign(SignatureAlgorithm(algorithm), digest).signature
 
     def _signer(self, key_id: str) -> CryptographyClient:
         with self._lock:
             signer = self._signers.get(key_id)
             if signer is None:
+                named = KeyVaultKeyIdentifier(key_id)
                 signer = CryptographyClient(
-                    key_id,
+                    # At the vault's present address: a vault that was moved, with its keys, keeps names and versions.
+                    f"{self._url}/keys/{named.name}/{named.version}",
                     self._credential,
                     verify_challenge_resource=self._verify_challenge,
                     read_timeout=_READ_SECONDS,
@@ -181,21 +188,27 @@ class VaultKeys:
         self.threads.close()
 
 
+def _curves() -> Iterator[tuple[ec.EllipticCurve, str]]:
+    for each in KeyAlgorithm:
+        if each.parameters.curve is not None and each.parameters.curve_name is not None:
+            yield each.parameters.curve, each.parameters.curve_name
+
+
 def _algorithm(key: KeyVaultKey) -> str:
     """Name a key's algorithm as ours are named; by what the vault says of it where it is none of ours."""
     jwk: Any = key.key
-    if jwk.crv is not None:
-        return next((name for name, (curve, _) in CURVES.items() if curve == jwk.crv), f"EC {jwk.crv}")
-    return f"RSA-{8 * len(jwk.n)}"
+    if jwk.crv is None:
+        return f"RSA-{8 * len(jwk.n)}"
+    return next((each for each in KeyAlgorithm if each.parameters.curve_name == jwk.crv), f"EC {jwk.crv}")
 
 
 def _public_key(key: KeyVaultKey) -> PublicKey:
     """Read the public half out of a JSON Web Key (RFC 7518 section 6)."""
     jwk: Any = key.key
     if jwk.crv is not None:
-        curve = next(curve for name, curve in CURVES.values() if name == jwk.crv)
+        curve = next(curve for curve, name in _curves() if name == jwk.crv)
         return ec.EllipticCurvePublicNumbers(
-            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve()
+            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve
         ).public_key()
     return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
 
@@ -205,7 +218,7 @@ def _json_web_key(key: PrivateKey) -> JsonWebKey:
     operations = ["sign", "verify"]
     if isinstance(key, ec.EllipticCurvePrivateKey):
         size, numbers = (key.key_size + 7) // 8, key.private_numbers()
-        curve = next(name for name, known in CURVES.values() if isinstance(key.curve, known))
+        curve = next(name for known, name in _curves() if known.name == key.curve.name)
         point = numbers.public_numbers
         x, y, d = (number.to_bytes(size, "big") for number in (point.x, point.y, numbers.private_value))
         return JsonWebKey(kty="EC", crv=curve, key_ops=operations, x=x, y=y, d=d)
@@ -226,12 +239,14 @@ class VaultSecrets:
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
         """Store a secret, as a new version if the name exists."""
-        await self._client.set_secret(name, value, content_type="text/plain", tags=dict(tags))
+        with throttling(f"vault secret {name!r}"):
+            await self._client.set_secret(name, value, content_type="text/plain", tags=dict(tags))
 
     async def get(self, name: str) -> str | None:
         """Read a secret's newest version, ``None`` if there is none."""
         try:
-            return (await self._client.get_secret(name)).value
+            with throttling(f"vault secret {name!r}"):
+                return (await self._client.get_secret(name)).value
         except ResourceNotFoundError:
             return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 UNREADABLE = (
@@ -13,6 +13,7 @@ UNREADABLE = (
     TypeError,
     UnsupportedAlgorithm,
     InvalidSignature,
+    InternalError,  # of an EC key in a PFX whose public half is the point at infinity
     x509.InvalidVersion,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TRUE, NULL = b"\x01\x01\xff", b"\x05\x00"
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_IDENTIFIER = 0x02, 0x03, 0x04, 0x06
 _ENUMERATED, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _EXPLICIT = 0x0A, 0x17, 0x18, 0x30, 0xA0
+_UTF8_STRING, _PRINTABLE_STRING, _SET = 0x0C, 0x13, 0x31
 _INDEFINITE = 0x80  # BER's length of what ends somewhere (section 8.1.3.6)
 _LAST_UTC_TIME_YEAR = 2049  # RFC 5280 sections 4.1.2.5 and 5.1.2.4
 
@@ -71,10 +72,17 @@ def bit_string(content: bytes) -> bytes:
     return tagged(_BIT_STRING, b"\0", content)
 
 
+@lru_cache(maxsize=64)
 def object_identifier(dotted: str) -> bytes:
     """Encode an OBJECT IDENTIFIER such as ``2.5.29.15`` (section 8.19)."""
     first, second, *rest = map(int, dotted.split("."))
     return tagged(_OBJECT_IDENTIFIER, *map(_base_128, (40 * first + second, *rest)))
+
+
+def attribute(dotted: str, value: str, *, printable: bool = False) -> bytes:
+    """Encode a part of a name (RFC 5280 section 4.1.2.4): text in UTF-8, or in the letters of PrintableString."""
+    text = tagged(_PRINTABLE_STRING if printable else _UTF8_STRING, value.encode())
+    return tagged(_SET, sequence(object_identifier(dotted), text))
 
 
 def _base_128(number: int) -> bytes:

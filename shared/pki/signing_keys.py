@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -11,69 +9,35 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 
-from shared.pki import der
+from shared.key_algorithms import KeyAlgorithm, KeyParameters, SignatureAlgorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable, Mapping
+    from collections.abc import Buffer, Callable
+
+__all__ = [
+    "KeyAlgorithm",
+    "KeyParameters",
+    "PrivateKey",
+    "PublicKey",
+    "RemoteEllipticCurveKey",
+    "RemoteRsaKey",
+    "SignDigest",
+    "SignatureAlgorithm",
+    "UnsupportedKey",
+    "WrongSignature",
+    "algorithm_of",
+    "describe",
+    "generate_key",
+    "parameters_of",
+    "remote_key",
+    "sign",
+]
 
 type PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 type PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 type SignDigest = Callable[[SignatureAlgorithm, bytes], bytes]
 """Signs a digest far away; an EC key answers with r || s (RFC 7518 section 3.4)."""
 
-
-class SignatureAlgorithm(StrEnum):
-    """Names of signatures in a vault (JWA, RFC 7518 section 3.1)."""
-
-    ES256 = "ES256"
-    ES384 = "ES384"
-    RS256 = "RS256"
-    RS384 = "RS384"
-    RS512 = "RS512"
-
-
-class KeyAlgorithm(StrEnum):
-    """Algorithms that DPS and IoT Hub take."""
-
-    EC_P256 = "EC-P256"
-    EC_P384 = "EC-P384"
-    RSA_2048 = "RSA-2048"
-    RSA_3072 = "RSA-3072"
-    RSA_4096 = "RSA-4096"
-
-
-@dataclass(frozen=True, slots=True)
-class KeyParameters:
-    """What an algorithm stands for. A new algorithm is one more entry in :data:`PARAMETERS`.
-
-    Attributes:
-        curve: of an EC key.
-        bits: of an RSA key's modulus.
-        digest: the hash that certificates signed with such a key use (NIST SP 800-57 part 1, table 2).
-        signature: name of such signatures in a vault.
-        signature_identifier: of such signatures in certificates, an AlgorithmIdentifier in DER: ECDSA has no
-            parameters, RSA has NULL (RFC 5758 section 3.2, RFC 4055 section 5).
-    """
-
-    digest: hashes.SHA256 | hashes.SHA384
-    signature: SignatureAlgorithm
-    signature_identifier: bytes
-    curve: ec.EllipticCurve | None = None
-    bits: int | None = None
-
-
-_ECDSA_SHA256 = der.sequence(der.object_identifier("1.2.840.10045.4.3.2"))
-_ECDSA_SHA384 = der.sequence(der.object_identifier("1.2.840.10045.4.3.3"))
-_RSA_SHA256 = der.sequence(der.object_identifier("1.2.840.113549.1.1.11"), der.NULL)
-_RSA_SHA384 = der.sequence(der.object_identifier("1.2.840.113549.1.1.12"), der.NULL)
-
-PARAMETERS: Mapping[KeyAlgorithm, KeyParameters] = {
-    KeyAlgorithm.EC_P256: KeyParameters(hashes.SHA256(), SignatureAlgorithm.ES256, _ECDSA_SHA256, curve=ec.SECP256R1()),
-    KeyAlgorithm.EC_P384: KeyParameters(hashes.SHA384(), SignatureAlgorithm.ES384, _ECDSA_SHA384, curve=ec.SECP384R1()),
-    KeyAlgorithm.RSA_2048: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, _RSA_SHA256, bits=2048),
-    KeyAlgorithm.RSA_3072: KeyParameters(hashes.SHA256(), SignatureAlgorithm.RS256, _RSA_SHA256, bits=3072),
-    KeyAlgorithm.RSA_4096: KeyParameters(hashes.SHA384(), SignatureAlgorithm.RS384, _RSA_SHA384, bits=4096),
-}
 
 _PUBLIC_EXPONENT = 65537
 """Also the least that is taken (NIST SP 800-56B section 6.2)."""
@@ -93,7 +57,7 @@ def generate_key(algorithm: KeyAlgorithm) -> PrivateKey:
     RSA takes from 35 ms (2048 bits) to 350 ms (4096) and releases the interpreter lock: call it in a thread. EC takes
     microseconds.
     """
-    parameters = PARAMETERS[algorithm]
+    parameters = algorithm.parameters
     if parameters.curve is not None:
         return ec.generate_private_key(parameters.curve)
     return rsa.generate_private_key(_PUBLIC_EXPONENT, parameters.bits or 0)
@@ -105,7 +69,8 @@ def algorithm_of(public_key: object) -> KeyAlgorithm:
     Raises:
         UnsupportedKey: it is none of ours.
     """
-    for algorithm, parameters in PARAMETERS.items():
+    for algorithm in KeyAlgorithm:
+        parameters = algorithm.parameters
         if isinstance(public_key, ec.EllipticCurvePublicKey) and parameters.curve is not None:
             if public_key.curve.name == parameters.curve.name:
                 return algorithm
@@ -142,7 +107,7 @@ def parameters_of(key: PrivateKey | PublicKey) -> KeyParameters:
     """
     if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         key = key.public_key()
-    return PARAMETERS[algorithm_of(key)]
+    return algorithm_of(key).parameters
 
 
 def sign(key: PrivateKey, content: bytes, digest: hashes.SHA256 | hashes.SHA384) -> bytes:
@@ -192,7 +157,7 @@ class RemoteEllipticCurveKey(ec.EllipticCurvePrivateKey):
 
     def __init__(self, public_key: ec.EllipticCurvePublicKey, sign_digest: SignDigest) -> None:
         self._public_key = public_key
-        self._parameters = PARAMETERS[algorithm_of(public_key)]
+        self._parameters = algorithm_of(public_key).parameters
         self._sign_digest = sign_digest
 
     def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:

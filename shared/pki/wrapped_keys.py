@@ -7,6 +7,7 @@ the vault's key are authenticated with it, so that a wrapped key can't be put in
 from __future__ import annotations
 
 import json
+import os
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def wrap_key(key: PrivateKey, *, name: str, wrapping_key: str, wrap: Callable[[b
     """
     content = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     encryption_key = AESGCM.generate_key(256)
-    nonce = AESGCM.generate_key(128)[:_NONCE_BYTES]
+    nonce = os.urandom(_NONCE_BYTES)
     ciphertext = AESGCM(encryption_key).encrypt(nonce, content, _bound_to(name, wrapping_key))
     return WrappedKey(wrapping_key, wrap(encryption_key), nonce, ciphertext)
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts import CertificateKind, EventType, KeyCustody, octets
 from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.key_algorithms import DEFAULT
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from shared.workflows.authority_keys import AuthorityKeys
     from shared.workflows.events import Clock, Outbox
 
-DEFAULT_ALGORITHM = "EC-P256"
 _BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
 
@@ -65,7 +65,7 @@ class AuthorityDefinition:
     name: str
     kind: CertificateKind
     parent: str | None = None
-    key_algorithm: str = DEFAULT_ALGORITHM
+    key_algorithm: str = DEFAULT
     validity: timedelta | None = None
     path_length: int | None = None
     enrollment_group: str | None = None
@@ -157,7 +157,7 @@ class CertificateAuthorities:
         """Check before anything is recorded or a key made: a request that contradicts its issuer leaves no trace."""
         profile = definition.profile()
         if definition.parent is not None:
-            check_fit(profile, await self.load(definition.parent), self.clock())
+            check_fit(profile, self._subject(definition.name), await self.load(definition.parent), self.clock())
 
     async def _claim(self, record: IssuerRecord) -> None:
         """Take a CA's name, or find that it was taken for the same CA."""

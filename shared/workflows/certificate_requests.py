@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
+from shared.key_algorithms import DEFAULT
 from shared.ledger.devices import DeviceRecord
 from shared.pki import names
 from shared.registration_ids import canonical_registration_id
-from shared.workflows.certificate_authorities import DEFAULT_ALGORITHM, AuthorityDefinition
+from shared.workflows.certificate_authorities import AuthorityDefinition
 from shared.workflows.device_certificates import DeviceCertificateRequest
 from shared.workflows.requests import once
 
@@ -63,7 +64,7 @@ class CertificateRequests:
             name=request.name,
             kind=request.kind,
             parent=parent,
-            key_algorithm=request.key_algorithm or DEFAULT_ALGORITHM,
+            key_algorithm=request.key_algorithm or DEFAULT,
             validity=timedelta(days=request.validity_days) if request.validity_days else None,
             path_length=request.path_length,
             custody=request.custody or KeyCustody.VAULT,

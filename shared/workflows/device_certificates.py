@@ -273,7 +273,7 @@ class DeviceCertificates:
     ) -> None:
         """Check the chain as DPS will: what it would refuse never leaves."""
         findings = check_chain(
-            (certificate, *authority.issuer.chain[:-1]),
+            (certificate, *authority.issuer.sent_chain),
             registration_id=request.registration_id,
             group_certificates=(authority.issuer.certificate,),
             verified_authorities=(authority.anchor,),
@@ -391,7 +391,7 @@ class DeviceCertificates:
 
 
 def _packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:
-    chain = issuer.chain[:-1]  # the verifier has the root itself
+    chain = issuer.sent_chain
     friendly_name = names.common_name(certificate.subject)
     packed = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
     if packed.pfx is None:

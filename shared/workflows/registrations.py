@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.adapters.dps_device import Assignment
+from shared.adapters.dps_device import Assignment, AssignmentFailed
 from shared.contracts import DeviceState, EventType, RegisterBy
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.ledger.devices import DeviceRecord
@@ -20,7 +20,7 @@ from shared.workflows.device_certificates import DeviceCertificateRequest
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from shared.adapters.dps_device import DeviceRegistrar
+    from shared.adapters.dps_device import ClientCredentials, DeviceRegistrar
     from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import IotHubRegistries
     from shared.contracts import DeviceRegistration
@@ -79,6 +79,7 @@ class Registrations:
                 device_id=device.device_id,
                 assigned_hub=device.assigned_hub,
                 finished_at=self.clock(),
+                reasons=None,
             ),
         )
 
@@ -220,7 +221,7 @@ class Registrations:
             Deferred: it has not registered with this certificate yet.
         """
         if issued.credentials is not None and by_service:
-            return await self.registrar.register(registration_id, issued.credentials)
+            return await self._register(registration_id, issued.credentials)
         waiting = Deferred(
             f"{registration_id!r} has not registered with its certificate yet",
             retry_after=min(max(_FIRST_BOOT_POLL, (self.clock() - since) / 8), _FIRST_BOOT_POLL_LIMIT),
@@ -233,6 +234,17 @@ class Registrations:
         if identity is None or identity.thumbprint not in {"", issued.bundle.summary.thumbprint}:
             raise waiting
         return found
+
+    async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
+        try:
+            return await self.registrar.register(registration_id, credentials)
+        except AssignmentFailed as failed:
+            # The device is not told why; its record has it.
+            record = await self.provisioning.get_registration(registration_id) or {}
+            why = f"{record.get('errorCode', 'no error code')}, {record.get('errorMessage', 'no message')}"
+            raise AssignmentFailed(
+                f"{failed}: {why}; see to the group's allocation policy, its webhook and its hubs"
+            ) from failed
 
     async def enter_issued(
         self, device: Versioned[DeviceRecord], issued: IssuedCertificate, bundle: str

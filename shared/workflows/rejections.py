@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import EventType, Queue
+from shared.contracts import DeviceRegistration, EventType, Queue, parse, read_message
 from shared.errors import NotFound, Rejected
+from shared.ledger.orders import OPEN_STATES
 from shared.ledger.rejections import RejectionKind, RejectionRecord, rejection_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from shared.ledger.orders import Orders
     from shared.ledger.rejections import Rejections
     from shared.workflows.events import Clock, Outbox
 
@@ -49,6 +51,7 @@ class RejectedMessages:
     """Keeps refused messages."""
 
     rejections: Rejections
+    orders: Orders
     outbox: Outbox
     clock: Clock
 
@@ -61,12 +64,25 @@ class RejectedMessages:
         return await self._record(message, RejectionKind.REJECTED, rejection.documented())
 
     async def record_poison(self, message: ReceivedMessage) -> str:
-        """Record a message that failed again and again."""
+        """Record a message that failed again and again; if a line of an order waits for it, that is told there, too."""
         text = (
-            f"every delivery from {message.queue.value} failed; the causes are in the log under this message's id "
-            f"{message.message_id}. Mend the cause, then replay it"
+            f"every delivery from {message.queue.value} failed; the causes are in the log under traceparent "
+            f"{tracing.current()}. Mend the cause, then replay it"
         )
-        return await self._record(message, RejectionKind.POISON, Rejected.because(text).documented())
+        identifier = await self._record(message, RejectionKind.POISON, Rejected.because(text).documented())
+        if message.queue is Queue.DEVICE_REGISTRATIONS:
+            await self._note(message.body, f"set aside as rejection {identifier}: {text}")
+        return identifier
+
+    async def _note(self, body: bytes, text: str) -> None:
+        """Say at an order's line why it does not get on; it goes on when its message is replayed."""
+        try:
+            line = parse(DeviceRegistration, read_message(body.decode())[0])
+        except (Rejected, UnicodeDecodeError):
+            return
+        known = await self.orders.get_line(line.order_id, line.line)
+        if known is not None and known.record.state in OPEN_STATES:
+            await self.orders.replace_line(known, known.record.changed(reasons=Rejected.because(text).documented()))
 
     async def _record(self, message: ReceivedMessage, kind: RejectionKind, reasons: tuple[dict[str, str], ...]) -> str:
         identifier = rejection_id(message.received, message.queue, message.message_id)

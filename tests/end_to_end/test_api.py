@@ -197,6 +197,33 @@ def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certific
     assert "deleted" in notes
 
 
+def test_a_revocation_is_carried_out_when_the_first_answer_of_dps_gets_lost(world: World) -> None:
+    """The SDK sends the request again and meets its own effect, which is no conflict: every door gets closed."""
+    ordered(world, "lost-answer")
+    device = booted(world, "lost-answer")
+    world.plan_faults({"service": "dps", "operation": "PUT /enrollments/*", "count": 1, "drop": "response"})
+    try:
+        assert world.post("devices/lost-answer/revoke", {"reason": "keyCompromise"}).status_code == 202
+        wait_for_state(world, "lost-answer", "revoked")
+        assert world.applied_faults() == [1]
+    finally:
+        world.plan_faults()
+    assert device.refused_by_hub()
+    assert device.refused_by_dps()
+
+
+def test_a_dps_that_throttles_is_no_failure_of_the_app(world: World) -> None:
+    """What only reads says when to ask again, too."""
+    rule = {"service": "dps", "operation": "GET /enrollmentGroups/*", "status": 429, "retryAfterSeconds": 0}
+    world.plan_faults(rule)
+    try:
+        answer = world.request("GET", f"enrollment-groups/{GROUP}")
+    finally:
+        world.plan_faults()
+    assert answer.status_code == 503
+    assert "Retry-After" in answer.headers
+
+
 def test_a_roll_lets_a_new_ca_take_over_and_keeps_the_old_devices(world: World) -> None:
     """After a roll new devices come from the new CA, and those of the old one still register."""
     answer = world.request("PUT", "enrollment-groups/rolling", json={})

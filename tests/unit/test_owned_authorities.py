@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts import AuthorityImport, CertificateKind, KeyCustody
@@ -114,6 +114,18 @@ async def test_the_name_of_a_foreign_issuer_is_shown_though_it_has_no_cn() -> No
     top = authority(x509.Name(name_of("x", "Corp").rdns[:1]))
     record = await Scene().subject.take_over("line", brought(authority("line", parent=top), top), cause="r1")
     assert record.signed_by == "O=Corp"
+
+
+async def test_a_ca_whose_name_its_issuer_does_not_permit_leaves_no_trace() -> None:
+    """An order below a CA that keeps names to itself is refused before a name, a key or a serial number is taken."""
+    here = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device-1")]))
+    scene = Scene()
+    await scene.subject.take_over(
+        "corporate", brought(authority("corporate", x509.NameConstraints([here], None))), cause="r1"
+    )
+    with pytest.raises(Rejected, match="'line' can't have a certificate of 'corporate', whose chain constrains names"):
+        await scene.subject.ensure(AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "corporate"), cause="r2")
+    assert (scene.names(), [*scene.vault.keys]) == (["corporate"], ["corporate"])
 
 
 ORDERED = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, externally_signed=True)

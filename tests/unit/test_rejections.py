@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import Queue
+from shared import tracing
+from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, command
 from shared.errors import Rejected
+from shared.ledger.orders import OrderLine, Orders
 from shared.ledger.rejections import Rejections
 from shared.workflows.events import Outbox
 from shared.workflows.rejections import ReceivedMessage, RejectedMessages
@@ -25,7 +27,8 @@ async def kept(body: bytes) -> str:
     """Record a message, and read it as an operator does."""
     table, queues = FakeTable(), FakeQueues()
     outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
-    subject = RejectedMessages(Rejections(table), outbox, lambda: NOW)
+    orders = Orders(FakeTable(), FakeTable())
+    subject = RejectedMessages(Rejections(table), orders, outbox, lambda: NOW)
     message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
     await subject.record(message, Rejected.because("no"))
     [item], _ = await subject.page(size=10, continuation=None)
@@ -37,6 +40,33 @@ async def test_a_message_is_kept_byte_for_byte() -> None:
     """What a sender sent can be looked at and replayed as it was."""
     body = json.dumps({"orderId": "1", "devices": [{"registrationId": "a", "csr": CSR}]})
     assert await kept(body.encode()) == body
+
+
+async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
+    """A line whose message was set aside stays open, and names the rejection and the trace of the cause."""
+    orders, queues = Orders(FakeTable(), FakeTable()), FakeQueues()
+    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    line = OrderLine(
+        order_id="1",
+        line=0,
+        state=DeviceState.ORDERED,
+        requested_id="press",
+        enrollment_group="line",
+        register_by=RegisterBy.SERVICE,
+        accepted_at=NOW,
+    )
+    await orders.insert_lines([line])
+    body = command(Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None).encode()
+    message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", body, NOW)
+    with tracing.continued("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        identifier = await RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW).record_poison(message)
+    known = await orders.get_line("1", 0)
+    assert known is not None
+    assert known.record.state is DeviceState.ORDERED
+    assert known.record.reason == (
+        f"set aside as rejection {identifier}: every delivery from device-registrations failed; the causes are in the log "
+        "under traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01. Mend the cause, then replay it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from azure.core.exceptions import ResourceNotFoundError
 from azure.identity import ManagedIdentityCredential
 from azure.keyvault.keys import KeyClient
 
 from shared.adapters.vault import VaultKeys
-from shared.errors import Conflict
+from shared.errors import Conflict, Deferred
+from tests.contract.emulator.iot_hub_clients import PATIENCE
 from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
@@ -38,6 +40,17 @@ def clients(emulator: RunningEmulator, *, in_hsm: bool = False) -> Iterator[tupl
         yield VaultKeys(url, credential, verify_challenge=False, in_hsm=in_hsm), others
 
 
+@contextmanager
+def throttled(emulator: RunningEmulator) -> Iterator[None]:
+    """Have the vault answer 429 to everything."""
+    rule = {"service": "key_vault", "operation": "*", "status": 429, "retryAfterSeconds": 0}
+    requests.put(f"{emulator.admin_url}/faults", json={"rules": [rule]}, timeout=PATIENCE).raise_for_status()
+    try:
+        yield
+    finally:
+        requests.delete(f"{emulator.admin_url}/faults", timeout=PATIENCE).raise_for_status()
+
+
 async def test_a_key_that_is_there_is_used_if_it_is_of_the_algorithm(emulator: RunningEmulator) -> None:
     """A key made beforehand becomes the CA's; one of another algorithm is refused by both names."""
     with clients(emulator) as (keys, others):
@@ -54,6 +67,25 @@ async def test_a_key_that_is_there_is_used_if_it_is_of_the_algorithm(emulator: R
     )
 
 
+async def test_a_vault_that_throttles_is_asked_again_later(emulator: RunningEmulator) -> None:
+    """What 429 comes of does not use up a message's deliveries: signatures, keys, wrapping."""
+    with clients(emulator) as (keys, _):
+        key_id, _ = await keys.get_or_create("throttled", "EC-P256")
+        wrapping = await keys.wrapping_key("throttled-wrapping")
+        with throttled(emulator):
+            for call in (
+                lambda: keys.public_key(key_id),
+                lambda: keys.get_or_create("throttled", "EC-P256"),
+                lambda: keys.threads.run(keys.sign_digest, key_id, "ES256", bytes(32)),
+                lambda: keys.threads.run(keys.wrap, wrapping, bytes(32)),
+            ):
+                with pytest.raises(
+                    Deferred, match=r"^vault key .*throttled.*: \(429\) A planned fault of the emulator"
+                ):
+                    await call()
+        await keys.close()
+
+
 async def test_the_public_half_is_that_of_the_version(emulator: RunningEmulator) -> None:
     """A key that was rotated is another one; a version that is not there is not found."""
     with clients(emulator) as (keys, others):
@@ -64,6 +96,17 @@ async def test_the_public_half_is_that_of_the_version(emulator: RunningEmulator)
         assert await keys.public_key(newer.id) != public_key
         with pytest.raises(ResourceNotFoundError):
             await keys.public_key(key_id[:-1] + ("0" if key_id[-1] != "0" else "1"))
+        await keys.close()
+
+
+async def test_a_key_is_found_after_its_vault_has_moved(emulator: RunningEmulator) -> None:
+    """Ids in the ledger name the address that the vault had then; name and version are what counts."""
+    with clients(emulator) as (keys, _):
+        key_id, public_key = await keys.get_or_create("moved", "EC-P256")
+        _, _, path = key_id.partition("/keys/")
+        before = f"https://elsewhere.vault.azure.net/keys/{path}"
+        assert await keys.public_key(before) == public_key
+        assert len(await keys.threads.run(keys.sign_digest, before, "ES256", bytes(32))) == 64
         await keys.close()
 
 

@@ -65,7 +65,8 @@ def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(options: list[
         address, port = options[options.index("--address") + 1], options[options.index("--functions-port") + 1]
         assert second.returncode == 1
         assert second.stderr == (
-            f"port {port} on {address} is in use by another program; stop it, or move with --functions-port\n"
+            f"port {port} on {address} is in use by another program; stop it, or move this port with --functions-port, "
+            "or everything with --address 127.0.0.2 and a --state-dir of its own\n"
         )
         endpoints = json.loads((tmp_path / "endpoints.json").read_text(encoding="utf-8"))
         assert endpoints["functionsUrl"] == f"http://{address}:{port}"

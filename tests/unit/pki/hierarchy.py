@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey, SignDigest
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-URLS = DistributionPoints("http://pki.example.com/api/crl/line-1.crl", "http://pki.example.com/api/ca/line-1.cer")
+URLS = DistributionPoints(
+    crl_url="http://pki.example.com/api/crl/line-1.crl",
+    ca_issuers_url="http://pki.example.com/api/ca/line-1.cer",
+    ocsp_url="http://pki.example.com/api/ocsp/line-1",
+)
+"""All three, as production writes them."""
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384()}
 
 
@@ -31,7 +36,7 @@ def vault_of(key: PrivateKey) -> SignDigest:
         prehashed = utils.Prehashed(_HASHES[algorithm[2:]])
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             return key.sign(digest, padding.PKCS1v15(), prehashed)
-        r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(prehashed)))
+        r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(prehashed, deterministic_signing=True)))
         half = (key.key_size + 7) // 8
         return r.to_bytes(half, "big") + s.to_bytes(half, "big")
 

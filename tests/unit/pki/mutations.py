@@ -1,17 +1,24 @@
-"""Damage to DER: to its octets, and to its structure with all lengths made right again."""
+"""Damage to DER: to its octets, and to its structure with all lengths made right again; and signatures over it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hypothesis import strategies as st
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
+from shared.pki import der as write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from shared.pki.signing_keys import PrivateKey
+    from tests.unit.pki.picks import Picks
 
 _CONSTRUCTED = 0x20
-_OCTET_STRING, _BIT_STRING = 0x04, 0x03
+_OCTET_STRING, _BIT_STRING, _OBJECT_IDENTIFIER = 0x04, 0x03, 0x06
 _SHORT = 128
 
 
@@ -27,6 +34,13 @@ class Node:
     def encoded(self) -> bytes:
         content = self.prefix + (b"".join(child.encoded() for child in self.children) or self.content)
         return bytes([self.tag]) + encoded_length(len(content)) + content
+
+    def leaves(self) -> Iterator[Node]:
+        """Give all nodes that have content of their own."""
+        if not self.children:
+            yield self
+        for child in self.children:
+            yield from child.leaves()
 
     def parents(self) -> Iterator[Node]:
         """Give all nodes that have children, itself included."""
@@ -76,6 +90,28 @@ def _node(tag: int, content: bytes) -> Node:
         if children:
             return Node(tag, prefix=content[:prefix], children=children)
     return Node(tag, content)
+
+
+_ED25519 = write.sequence(write.object_identifier("1.3.101.112"))
+_ECDSA_SHA256 = write.sequence(write.object_identifier("1.2.840.10045.4.3.2"))
+_ECDSA_SHA384 = write.sequence(write.object_identifier("1.2.840.10045.4.3.3"))
+_RSA_SHA256 = write.sequence(write.object_identifier("1.2.840.113549.1.1.11"), write.NULL)
+
+
+def signed(content: bytes, key: PrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    """Sign what a certificate or a request says, as it is: SEQUENCE { content, algorithm, signature }."""
+    algorithm, signature = _signature(content, key)
+    return write.sequence(content, algorithm, write.bit_string(signature))
+
+
+def _signature(content: bytes, key: PrivateKey | ed25519.Ed25519PrivateKey) -> tuple[bytes, bytes]:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return _ED25519, key.sign(content)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        return _RSA_SHA256, key.sign(content, PKCS1v15(), hashes.SHA256())
+    if isinstance(key.curve, ec.SECP384R1):
+        return _ECDSA_SHA384, key.sign(content, ec.ECDSA(hashes.SHA384(), deterministic_signing=True))
+    return _ECDSA_SHA256, key.sign(content, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
 
 
 STRANGE_CONTENTS = (
@@ -189,18 +225,88 @@ def _nest(parent: Node, index: int, value: int, _: bytes) -> None:
     parent.children[index] = child
 
 
-KINDS: Sequence[Callable[[bytes, int, int, bytes], bytes]] = (
-    _flip,
-    _truncate,
-    _insert,
-    _splice,
-    _length_field,
-    *map(_structural, (_repeat, _remove, _swap, _retag, _fill, _graft, _nest)),
+_OTHER_TEXTS = (
+    b"press-001",
+    b"Press-001",
+    b"line",
+    b"factory",
+    b"deep",
+    b"owned",
+    b"bank.example",
+    b"*.example.com",
+    b"",
+)
+_OTHER_TIMES = (
+    b"260301120000Z",
+    b"260302120000Z",
+    b"200101000000Z",
+    b"600101000000Z",
+    b"20260301120000Z",
+    b"99991231235959Z",
+)
+OTHER_VALUES: Mapping[int, Sequence[bytes]] = {
+    0x01: (b"\0", b"\xff", b"\1"),
+    0x02: (b"\0", b"\1", b"\2", b"\x7f", b"\xff", b"\x7f" + b"\1" * 19, b"\1" * 21, b"\1" * 400),
+    0x03: (b"\7\x80", b"\1\6", b"\2\4", b"\1\x02", b"\5\xa0", b"\0", b"\7\0"),
+    0x06: tuple(
+        write.object_identifier(dotted)[2:]
+        for dotted in (
+            *("2.5.29.14", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.35", "2.5.29.37", "1.2.3.4"),
+            *("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2", "2.5.29.37.0", "2.5.4.3", "2.5.4.10", "2.5.4.5"),
+        )
+    ),
+    **dict.fromkeys((0x0C, 0x13, 0x16, 0x1E, 0x81, 0x82, 0x86), _OTHER_TEXTS),
+    **dict.fromkeys((0x17, 0x18), _OTHER_TIMES),
+}
+"""Content that is well-formed and means something else, by the element's tag."""
+
+
+def _vary(der: bytes, place: int, value: int, _: bytes) -> bytes:
+    """Put another value for an element that has others; identifiers seldom, since their neighbours depend on them."""
+    nodes = parsed(der) or []
+    varied = [leaf for node in nodes for leaf in node.leaves() if leaf.tag in OTHER_VALUES]
+    varied += [leaf for leaf in varied if leaf.tag != _OBJECT_IDENTIFIER] * 4
+    if not varied:
+        return der
+    leaf = varied[place % len(varied)]
+    others = OTHER_VALUES[leaf.tag]
+    leaf.content = others[value % len(others)]
+    return b"".join(node.encoded() for node in nodes)
+
+
+def _exchange(der: bytes, place: int, _: int, other: bytes) -> bytes:
+    """Put another file's value of the same kind: a leaf's basic constraints into a CA, a CA's into a request."""
+    nodes = parsed(der) or []
+    theirs = {named.children[0].content: named for node in parsed(other) or () for named in _named(node)}
+    pairs = [(own, theirs.get(own.children[0].content)) for node in nodes for own in _named(node)]
+    differing = [(own, their) for own, their in pairs if their is not None and their.encoded() != own.encoded()]
+    if not differing:
+        return der
+    own, their = differing[place % len(differing)]
+    own.children = their.children
+    return b"".join(node.encoded() for node in nodes)
+
+
+def _named(node: Node) -> Iterator[Node]:
+    """Give the elements that begin with an identifier: extensions, attributes, algorithms."""
+    return (each for each in node.parents() if each.children[0].tag == _OBJECT_IDENTIFIER)
+
+
+_OF_OCTETS = (_vary, _exchange, _flip, _truncate, _insert, _splice, _length_field)
+_OF_STRUCTURE = (_repeat, _remove, _swap, _retag, _fill, _graft, _nest)
+KINDS: Sequence[Callable[[bytes, int, int, bytes], bytes]] = (*_OF_OCTETS, *map(_structural, _OF_STRUCTURE))
+ANY_KIND = range(len(KINDS))
+MOSTLY_READABLE = (
+    *[_OF_OCTETS.index(_vary)] * 9,
+    *[_OF_OCTETS.index(_exchange)] * 4,
+    _OF_OCTETS.index(_flip),
+    *(len(_OF_OCTETS) + _OF_STRUCTURE.index(kind) for kind in (_repeat, _remove, _swap, _fill, _graft)),
 )
 
-edits: st.SearchStrategy[list[Edit]] = st.lists(
-    st.tuples(st.integers(0, len(KINDS) - 1), st.integers(0, 4095), st.integers(0, 4095)), min_size=1, max_size=3
-)
+
+def edits(picks: Picks, kinds: Sequence[int], most: int) -> list[Edit]:
+    """Choose one edit or several."""
+    return [(picks.one_of(kinds), picks.below(4096), picks.below(4096)) for _ in range(1 + picks.below(most))]
 
 
 def mutated(der: bytes, changes: Sequence[Edit], other: bytes) -> bytes:

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.pki.bundles import BundleError, new_password, pack
+from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.hierarchy import hierarchy, spare_key
+from tests.unit.pki.hierarchy import Hierarchy, certificate_authority, hierarchy, spare_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 KEY = generate_key(KeyAlgorithm.EC_P256)
 LEAF = hierarchy().device(key=KEY)
-CHAIN = hierarchy().issuing.chain[:-1]
+CHAIN = hierarchy().issuing.sent_chain
 
 
 def test_a_pem_bundle_is_leaf_chain_and_encrypted_key() -> None:
@@ -38,6 +39,19 @@ def test_a_pem_bundle_is_leaf_chain_and_encrypted_key() -> None:
     assert key.public_key() == KEY.public_key()
     with pytest.raises(ValueError, match="Incorrect password"):
         load_pem_private_key(key_part, b"wrong")
+
+
+def test_a_longer_chain_goes_up_from_the_leaf_in_both_forms() -> None:
+    """Each certificate of a bundle is followed by its issuer's, up to the root's child: that is what devices send."""
+    factory = certificate_authority("factory", hierarchy().root, KeyAlgorithm.EC_P256, issuing_profile(path_length=2))
+    plant = certificate_authority("plant", factory, KeyAlgorithm.EC_P256, issuing_profile(path_length=1))
+    line = certificate_authority("line", plant, KeyAlgorithm.EC_P256, issuing_profile())
+    leaf = Hierarchy(hierarchy().root, line).device(key=KEY)
+    packed = pack(certificate=leaf, chain=line.chain[:-1], friendly_name="press-001", key=KEY, password="sesame")
+    expected = [leaf, line.certificate, plant.certificate, factory.certificate]
+    assert x509.load_pem_x509_certificates(packed.pem) == expected
+    opened = pkcs12.load_pkcs12(packed.pfx or b"", b"sesame")
+    assert [each.certificate for each in (opened.cert, *opened.additional_certs) if each] == expected
 
 
 def test_a_bundle_for_a_device_with_its_own_key_has_none() -> None:

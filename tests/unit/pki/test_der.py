@@ -11,6 +11,7 @@ from pyasn1.codec.der import encoder
 from pyasn1.type import char, univ, useful
 
 from shared.pki import der
+from shared.pki.issuance import Subject
 
 
 @given(st.integers(0, 1 << 160))
@@ -79,3 +80,19 @@ def test_parts_come_one_by_one() -> None:
     """Each part comes whole, and nothing behind the value does."""
     first, second = der.octet_string(bytes(200)), der.integer(5)
     assert list(der.parts(der.sequence(first, second) + b"more")) == [first, second]
+
+
+PRINTABLE = st.text(min_size=1, max_size=16).filter(str.isprintable)  # 64 octets at most
+
+
+@given(
+    common_name=PRINTABLE,
+    organization=st.none() | PRINTABLE,
+    country=st.none() | st.from_regex(r"[A-Z]{2}", fullmatch=True),
+)
+def test_a_name_is_what_cryptography_makes_of_it(
+    common_name: str, organization: str | None, country: str | None
+) -> None:
+    """The subject that is written directly is the one of cryptography's own name, octet by octet."""
+    subject = Subject(common_name, organization, country)
+    assert subject.to_der() == subject.to_name().public_bytes()

@@ -61,7 +61,7 @@ def shake_hands(client: ssl.SSLContext, serving: ssl.SSLContext) -> ssl.SSLObjec
 def client(folder: Path, made: Hierarchy, algorithm: KeyAlgorithm, *, whole: bool = True) -> ssl.SSLContext:
     key = spare_key(algorithm)
     certificate = made.device(key=key, now=datetime.now(UTC))
-    chain = made.issuing.chain[:-1] if whole else ()
+    chain = made.issuing.sent_chain if whole else ()
     packed = pack(certificate=certificate, chain=chain, friendly_name="press-001", key=key, password="sesame")
     (folder / "device.pem").write_bytes(packed.pem)
     context = ssl.create_default_context()

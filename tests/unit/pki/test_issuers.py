@@ -101,6 +101,13 @@ def test_a_ca_that_signs_its_own_new_key_counts_in_no_path_length() -> None:
     assert issuer(low, new, old).path_length == 0
 
 
+def test_a_ca_that_signs_its_own_new_key_keeps_its_name() -> None:
+    """Constraints do not apply to a self-issued CA (RFC 5280 section 6.1.3 b): it has the name of the one above it."""
+    old_key = ec.generate_private_key(ec.SECP256R1())
+    old = authority("top", permitting("Corp"), key=old_key, signed_by=old_key)
+    assert issuer(authority("top", parent=old, signed_by=old_key), old).chain[1:] == (old,)
+
+
 def prepared(profile: Profile, name: str, above: Issuer) -> None:
     prepare(
         profile,

@@ -1,22 +1,8 @@
-"""The rules of C2SP/x509-limbo that a private PKI's chain check has to keep, on certificates of our own.
+"""The rules of C2SP/x509-limbo for our own chain check, on certificates of our own.
 
 Each case is named after the limbo test case that it re-expresses for a TLS client: the leaf's purpose is clientAuth, its
-name is its CN, and the chain comes in order, as DPS wants it. ``STRICTER`` holds those that limbo accepts and DPS does
-not.
-
-Left out:
-- ``webpki::san``, ``webpki::cn``, ``rfc5280::san`` (but malformed) and all names of servers: a device has none.
-- ``webpki::eku``, ``webpki::nc``, ``webpki::aki`` (but malformed), ``webpki::v1-cert``: rules of the CA/Browser Forum.
-- ``webpki::explicit-curve``: cryptography takes parameters for the named curve if they are that curve's.
-- ``rfc5280::aki``, ``ski``, ``pc`` (missing, or of the wrong criticality), ``root-non-critical-basic-constraints``,
-  ``ca-empty-subject``, ``leaf-ku-keycertsign``, ``ee-critical-aia-invalid``, ``nc::not-allowed-in-ee``: duties of whoever
-  issues, which path validation (section 6) does not ask for; an owner's existing CA is not refused for them. What this
-  project itself issues keeps them: pkilint sees to that in test_issuance.py.
-- ``crl``: DPS reads no revocation lists.
-- ``bettertls``, ``online``, ``cve-2024-0567``, ``multiple-chains-expired-intermediate``, ``nc-forbids-*-chain-ica``,
-  ``unknown-critical-extension-unrelated-intermediate``: choosing a path among several; a device sends one.
-- ``pathlen::max-chain-depth``: an option of a verifier; here 16 certificates are the limit for all.
-- ``invalid::invalid-issuer-key``: cryptography can't load or make such a key.
+name is its CN, and the chain comes in order, as DPS wants it. Every case of limbo is here, or is left out with a reason
+(``LEFT_OUT``). Where we judge otherwise than limbo, the case says why.
 """
 
 from __future__ import annotations
@@ -31,14 +17,25 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from shared.pki.chains import check_chain
 from shared.pki.names import common_name
 from tests.unit.pki.hierarchy import NOW
+from tests.unit.pki.limbo_expectations import EXPECTED
+from tests.unit.pki.mutations import parsed, signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+# Why we judge otherwise than limbo.
+NO_DEVICE = "a CA can't be a device in DPS"
+ISSUERS_DUTY = (
+    "a duty of whoever issues, which path validation (RFC 5280 section 6) does not ask for: an owner's existing CA is not "
+    "refused for it; what this project issues keeps it (test_linting.py)"
+)
+BROWSERS = "a rule of the CA/Browser Forum for servers on the web"
+NOT_READ = "DPS goes by the CN, and reads no alternative name"
 
 NAME = "press-001"
 YEAR = timedelta(days=365)
@@ -75,21 +72,27 @@ def made(
     begins: datetime = NOW - YEAR,
     ends: datetime = NOW + YEAR,
     serial: int = 1000,
+    named: x509.Name | None = None,
     named_issuer: x509.Name | None = None,
 ) -> Made:
     """Make a certificate; changes replace extensions by kind, or take them away (None)."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    above = issuer.certificate.subject if issuer else name_of(subject)
+    own = name_of(subject) if named is None else named
+    above = issuer.certificate.subject if issuer else own
     builder = x509.CertificateBuilder(
-        above if named_issuer is None else named_issuer, name_of(subject), key.public_key(), serial, begins, ends
-    ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    if issuer:
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-        builder = builder.add_extension(identifier, critical=False)
-    for extension in {**extensions, **(changes or {})}.values():
+        above if named_issuer is None else named_issuer, own, key.public_key(), serial, begins, ends
+    )
+    identifiers = _identifiers(key, issuer)
+    for extension in {**identifiers, **extensions, **(changes or {})}.values():
         if extension is not None:
             builder = builder.add_extension(extension[0], critical=extension[1])
     return Made(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+
+
+def _identifiers(key: Any, issuer: Made | None) -> Extensions:
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()) if issuer else None
+    return {x509.SubjectKeyIdentifier: (own, False), x509.AuthorityKeyIdentifier: (above, False) if above else None}
 
 
 def ca(
@@ -112,33 +115,45 @@ def leaf(issuer: Made, changes: Extensions | None = None, *, subject: str = NAME
 
 @dataclass(frozen=True)
 class Case:
-    """A chain, leaf first, without the root; the root, or another CA, as the one that DPS knows; and the time."""
+    """A chain, leaf first, without the root.
+
+    Attributes:
+        root: or another CA, as the one that DPS knows.
+        others: that DPS knows as well.
+        wanted: the registration id, if it is not the leaf's CN.
+    """
 
     chain: tuple[Made, ...]
     root: Made
     now: datetime = NOW
+    others: tuple[Made, ...] = ()
+    wanted: str | None = None
 
     def codes(self) -> list[str]:
         certificates = [each.certificate for each in self.chain]
         found = check_chain(
             certificates,
-            registration_id=common_name(certificates[0].subject),
+            registration_id=common_name(certificates[0].subject) if self.wanted is None else self.wanted,
             group_certificates=[self.root.certificate, *certificates[1:]],
-            verified_authorities=[self.root.certificate],
+            verified_authorities=[each.certificate for each in (self.root, *self.others)],
             now=self.now,
         )
         return [finding.code for finding in found]
 
 
 CASES: dict[str, tuple[Callable[[], Case], tuple[str, ...]]] = {}
-STRICTER: dict[str, tuple[Callable[[], Case], tuple[str, ...]]] = {}
+DIFFERENCES: dict[str, str] = {}
+"""Why we judge otherwise than limbo, by the case's name."""
 
 
-def limbo(identifier: str, *codes: str, stricter: bool = False) -> Callable[[Callable[[], Case]], Callable[[], Case]]:
-    """Register a case under limbo's name for it, with what is to be found."""
+def limbo(identifier: str, *codes: str, differs: str = "") -> Callable[[Callable[[], Case]], Callable[[], Case]]:
+    """Register a case under limbo's name for it, with what is to be found, and why that is not what limbo wants."""
 
     def register(build: Callable[[], Case]) -> Callable[[], Case]:
-        (STRICTER if stricter else CASES)[identifier] = (build, codes)
+        assert identifier not in CASES, f"{identifier} is there twice"
+        CASES[identifier] = (build, codes)
+        if differs:
+            DIFFERENCES[identifier] = differs
         return build
 
     return register
@@ -175,11 +190,12 @@ for identifier, lengths, found in (
     ("max-chain-depth-0", (), ()),
 ):
     limbo(f"pathlen::{identifier}", *found)(lambda lengths=lengths: with_lengths(*lengths))  # type: ignore[misc]
+limbo("pathlen::max-chain-depth-1")(lambda: with_lengths(None))
 limbo("pathlen::self-issued-certs-pathlen")(lambda: with_lengths(1, 1, 0, same_name=True))
 limbo("pathlen::max-chain-depth-1-self-issued")(lambda: with_lengths(None, None, same_name=True))
 
 
-@limbo("pathlen::validation-ignores-pathlen-in-leaf", "leaf-is-ca", "key-usage", stricter=True)
+@limbo("pathlen::validation-ignores-pathlen-in-leaf", "leaf-is-ca", "key-usage", differs=NO_DEVICE)
 def pathlen_in_a_leaf() -> Case:
     root = ca("root", None)
     first = ca("ica", root, length=0)
@@ -203,6 +219,7 @@ def cycle(first_name: str, second_name: str) -> Case:
 
 
 limbo("pathological::intermediate-cycle-distinct-cas", "no-verified-ca")(lambda: cycle("a", "b"))
+limbo("pathological::intermediate-cycle-distinct-cas-max-depth", "no-verified-ca")(lambda: cycle("a", "b"))
 limbo("pathological::intermediate-cycle-same-logical-ca", "not-verified")(lambda: cycle("a", "a"))
 
 
@@ -236,6 +253,16 @@ limbo("pathological::nc-dos-1", "name-constraints")(lambda: many_names(2048, 204
 limbo("pathological::nc-dos-2", "name-constraints")(lambda: many_names(1024, 1024))
 
 
+@limbo("pathological::nc-dos-3", "name-constraints")
+def many_addresses() -> Case:
+    """The names are thousands of e-mail addresses in the subject, which constraints for addresses apply to."""
+    permitted = [*(x509.DNSName(f"t{number}.test") for number in range(2048)), x509.DNSName("test")]
+    excluded = [x509.DNSName(f"x{number}.test") for number in range(2048)]
+    root = ca("root", None, {x509.NameConstraints: (x509.NameConstraints(permitted, excluded), True)})
+    addresses = [x509.NameAttribute(NameOID.EMAIL_ADDRESS, f"t{number}@test") for number in range(2048)]
+    return Case((leaf(root, named=x509.Name([*addresses, *_common_name(NAME)])),), root)
+
+
 # --- RFC 5280: extensions --------------------------------------------------------------------------------------------
 
 UNKNOWN: Extensions = {
@@ -245,6 +272,12 @@ UNKNOWN: Extensions = {
     )
 }
 NOT_CA: Extensions = {x509.BasicConstraints: (x509.BasicConstraints(ca=False, path_length=None), True)}
+
+
+def aia(*, critical: bool) -> Extensions:
+    place = x509.UniformResourceIdentifier("http://pki.example.com/ca.cer")
+    access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)
+    return {x509.AuthorityInformationAccess: (x509.AuthorityInformationAccess([access]), critical)}
 
 
 @limbo("rfc5280::unknown-critical-extension-ee", "critical-extension")
@@ -262,6 +295,12 @@ def unknown_in_the_ca() -> Case:
     return below(ca("root", None), ca_changes=UNKNOWN)
 
 
+@limbo("rfc5280::unknown-critical-extension-unrelated-root")
+def unknown_in_another_root() -> Case:
+    case = below(ca("root", None))
+    return Case(case.chain, case.root, others=(ca("root-b", None, UNKNOWN),))
+
+
 limbo("rfc5280::intermediate-ca-without-ca-bit", "not-a-ca")(lambda: below(ca("root", None), ca_changes=NOT_CA))
 limbo("rfc5280::intermediate-ca-missing-basic-constraints", "not-a-ca")(
     lambda: below(ca("root", None), ca_changes={x509.BasicConstraints: None})
@@ -275,6 +314,21 @@ limbo("rfc5280::root-inconsistent-ca-extensions", "key-usage")(
 limbo("rfc5280::ica-ku-keycertsign", "key-usage")(
     lambda: below(ca("root", None), ca_changes={x509.KeyUsage: (usage("crl_sign"), True)})
 )
+limbo("rfc5280::ee-aia")(lambda: below(ca("root", None), leaf_changes=aia(critical=False)))
+limbo("rfc5280::ee-critical-aia-invalid", differs=ISSUERS_DUTY)(
+    lambda: below(ca("root", None), leaf_changes=aia(critical=True))
+)
+limbo("rfc5280::leaf-ku-keycertsign", differs=ISSUERS_DUTY)(
+    lambda: below(
+        ca("root", None), leaf_changes={**NOT_CA, x509.KeyUsage: (usage("digital_signature", "key_cert_sign"), True)}
+    )
+)
+limbo("rfc5280::root-non-critical-basic-constraints", differs=ISSUERS_DUTY)(
+    lambda: below(ca("root", None, {x509.BasicConstraints: (x509.BasicConstraints(ca=True, path_length=None), False)}))
+)
+limbo("rfc5280::pc::ica-noncritical-pc", differs=ISSUERS_DUTY)(
+    lambda: below(ca("root", None), ca_changes={x509.PolicyConstraints: (x509.PolicyConstraints(3, None), False)})
+)
 limbo("rfc5280::no-keyusage")(lambda: below(ca("root", None), leaf_changes={x509.KeyUsage: None}))
 limbo("rfc5280::no-basicconstraints")(lambda: below(ca("root", None)))
 limbo("rfc5280::eku::ee-without-eku")(lambda: below(ca("root", None), leaf_changes={x509.ExtendedKeyUsage: None}))
@@ -286,6 +340,23 @@ limbo("rfc5280::eku::ee-wrong-eku", "extended-key-usage")(
         },
     )
 )
+
+
+def purposes(*oids: x509.ObjectIdentifier, critical: bool = False) -> Extensions:
+    return {x509.ExtendedKeyUsage: (x509.ExtendedKeyUsage(oids), critical)}
+
+
+CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
+limbo("webpki::eku::ee-anyeku", differs=BROWSERS)(
+    lambda: below(ca("root", None), leaf_changes=purposes(CLIENT, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
+)
+limbo("webpki::eku::ee-critical-eku", differs=BROWSERS)(
+    lambda: below(ca("root", None), leaf_changes=purposes(CLIENT, critical=True))
+)
+limbo("webpki::eku::ee-without-eku", differs=BROWSERS)(
+    lambda: below(ca("root", None), leaf_changes={x509.ExtendedKeyUsage: None})
+)
+limbo("webpki::eku::root-has-eku", differs=BROWSERS)(lambda: below(ca("root", None, purposes(CLIENT))))
 
 
 def raw(oid: x509.ObjectIdentifier, content: str) -> tuple[x509.UnrecognizedExtension, bool]:
@@ -324,6 +395,61 @@ def _replaced(original: Made, old: str, new: str) -> Made:
     return Made(x509.load_der_x509_certificate(der), original.key)
 
 
+# --- identifiers of keys ----------------------------------------------------------------------------------------------
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+OWN = x509.SubjectKeyIdentifier.from_public_key(KEY.public_key())
+OWN_AS_ISSUER = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(OWN)
+ROOT_NAME = x509.DirectoryName(name_of("root"))
+NO_SKI: Extensions = {x509.SubjectKeyIdentifier: None}
+NO_AKI: Extensions = {x509.AuthorityKeyIdentifier: None}
+
+
+def with_root_aki(identifier: x509.AuthorityKeyIdentifier, *, critical: bool = False) -> Case:
+    """Root, which says of itself who its issuer is -> ICA -> leaf."""
+    return below(ca("root", None, {x509.AuthorityKeyIdentifier: (identifier, critical)}, key=KEY))
+
+
+@limbo("rfc5280::aki::cross-signed-root-missing-aki", differs=ISSUERS_DUTY)
+def cross_signed_root() -> Case:
+    """Another root signs the one that DPS knows."""
+    return below(ca("root", ca("other", None), NO_AKI))
+
+
+limbo("rfc5280::aki::critical-aki", differs=ISSUERS_DUTY)(lambda: with_root_aki(OWN_AS_ISSUER, critical=True))
+limbo("rfc5280::aki::leaf-missing-aki", differs=ISSUERS_DUTY)(lambda: below(ca("root", None), leaf_changes=NO_AKI))
+limbo("rfc5280::aki::intermediate-missing-aki", differs=ISSUERS_DUTY)(
+    lambda: below(ca("root", None), ca_changes=NO_AKI)
+)
+limbo("rfc5280::aki::self-signed-root-missing-aki")(lambda: below(ca("root", None, NO_AKI)))
+limbo("rfc5280::ski::critical-ski", differs=ISSUERS_DUTY)(
+    lambda: below(ca("root", None, {x509.SubjectKeyIdentifier: (OWN, True)}, key=KEY))
+)
+limbo("rfc5280::ski::root-missing-ski", differs=ISSUERS_DUTY)(lambda: below(ca("root", None, NO_SKI)))
+limbo("rfc5280::ski::intermediate-missing-ski", differs=ISSUERS_DUTY)(
+    lambda: below(ca("root", None), ca_changes=NO_SKI)
+)
+limbo("webpki::aki::root-with-aki-missing-keyidentifier", differs=BROWSERS)(
+    lambda: with_root_aki(x509.AuthorityKeyIdentifier(None, None, None))
+)
+limbo("webpki::aki::root-with-aki-all-fields", differs=BROWSERS)(
+    lambda: with_root_aki(x509.AuthorityKeyIdentifier(OWN.digest, [ROOT_NAME], 1000))
+)
+limbo("webpki::aki::root-with-aki-ski-mismatch", differs=BROWSERS)(
+    lambda: with_root_aki(x509.AuthorityKeyIdentifier(b"0", None, None))
+)
+# One of two that belong together, [1] the issuer and [2] its serial number: cryptography refuses to read it. The root is
+# what DPS knows, and what the group has.
+for identifier, content in (
+    ("authoritycertissuer", "3012a110a40e300c310a300806035504030c0178"),
+    ("authoritycertserialnumber", "3004820204d2"),
+):
+    limbo(f"webpki::aki::root-with-aki-{identifier}", "no-verified-ca", "unreadable", "unreadable")(
+        lambda content=content: below(  # type: ignore[misc]
+            ca("root", None, {x509.AuthorityKeyIdentifier: raw(ExtensionOID.AUTHORITY_KEY_IDENTIFIER, content)})
+        )
+    )
+
 # --- RFC 5280: names and trust ---------------------------------------------------------------------------------------
 
 
@@ -332,6 +458,43 @@ def empty_issuer() -> Case:
     root = ca("root", None)
     middle = ca("ica", root)
     return Case((leaf(middle, named_issuer=x509.Name([])), middle), root)
+
+
+@limbo("rfc5280::ca-empty-subject", differs=ISSUERS_DUTY)
+def ca_without_a_name() -> Case:
+    root = ca("root", None)
+    middle = ca("", root)
+    return Case((leaf(middle), middle), root)
+
+
+@limbo("rfc5280::san::noncritical-with-empty-subject", "common-name")
+def leaf_without_a_name() -> Case:
+    root = ca("root", None)
+    return Case((leaf(root, alternative(NAME), subject=""),), root, wanted=NAME)
+
+
+def alternative(*names: str) -> Extensions:
+    return {x509.SubjectAlternativeName: (x509.SubjectAlternativeName(dns(*names)), False)}
+
+
+limbo("rfc5280::san::underscore-dns", differs=NOT_READ)(
+    lambda: below(ca("root", None), leaf_changes=alternative("ex_ample.com"))
+)
+limbo("rfc5280::san::ip-in-dns", differs=NOT_READ)(
+    lambda: below(ca("root", None), leaf_changes=alternative("127.0.0.1"))
+)
+
+
+@limbo("webpki::v1-cert", differs=BROWSERS)
+def leaf_of_version_1() -> Case:
+    """Neither version nor extensions, as certificates were in 1988."""
+    root = ca("root", None)
+    nodes = parsed(leaf(root).certificate.tbs_certificate_bytes)
+    assert nodes
+    nodes[0].children = nodes[0].children[1:-1]
+    bare = x509.load_der_x509_certificate(signed(nodes[0].encoded(), root.key))
+    assert bare.version is x509.Version.v1
+    return Case((Made(bare, None),), root)
 
 
 @limbo("rfc5280::chain-untrusted-root", "not-verified")
@@ -362,13 +525,30 @@ def mismatching_algorithms() -> Case:
     return Case((Made(changed, None), *case.chain[1:]), case.root)
 
 
-@limbo("rfc5280::ca-as-leaf", "leaf-is-ca", "key-usage", stricter=True)
+@limbo("rfc5280::ca-as-leaf", "leaf-is-ca", "key-usage", differs=NO_DEVICE)
 def ca_as_leaf() -> Case:
     root = ca("root", None)
     return Case((ca("ica", root),), root)
 
 
-@limbo("rfc5280::root-and-intermediate-swapped", "broken-link", "not-verified", stricter=True)
+limbo("webpki::ca-as-leaf", "leaf-is-ca", "key-usage")(ca_as_leaf)
+
+
+@limbo("rfc5280::ca-as-leaf-wrong-san", "common-name", "leaf-is-ca", "key-usage")
+def ca_as_leaf_of_another_name() -> Case:
+    case = ca_as_leaf()
+    return Case(case.chain, case.root, wanted=NAME)
+
+
+limbo("webpki::ee-basicconstraints-ca", "leaf-is-ca")(
+    lambda: below(
+        ca("root", None),
+        leaf_changes={x509.BasicConstraints: (x509.BasicConstraints(ca=True, path_length=None), True)},
+    )
+)
+
+
+@limbo("rfc5280::root-and-intermediate-swapped", "broken-link", "not-verified", differs="DPS wants a chain in order")
 def swapped() -> Case:
     """DPS knows the intermediate, and the device sends the root: what is sent must be in order all the same."""
     root = ca("root", None)
@@ -458,6 +638,12 @@ for label, bits in (("weak-rsa", 1024), ("rsa-key-not-divisible-by-8", 2052)):
     )
 
 
+for label, bits in (("weak-rsa-key", 1024), ("rsa-not-divisible-by-8", 2052)):
+    limbo(f"webpki::forbidden-{label}-in-root", "key-algorithm")(
+        lambda bits=bits: weak_root(rsa.generate_private_key(65537, bits))  # type: ignore[misc]
+    )
+
+
 # --- name constraints ------------------------------------------------------------------------------------------------
 
 GOOD, BAD = "example.com", "not-example.com"
@@ -495,7 +681,8 @@ def folder(name: str) -> list[x509.GeneralName]:
 
 
 def mail(*names: str) -> list[x509.GeneralName]:
-    return [x509.RFC822Name(name) for name in names]
+    # Not by the constructor, which refuses what others write.
+    return [x509.RFC822Name._init_without_validation(name) for name in names]  # noqa: SLF001
 
 
 OTHER_NAME = x509.OtherName(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
@@ -503,7 +690,6 @@ for identifier, build, allowed in (
     ("permitted-dns-mismatch", lambda: constrained(dns(GOOD), None, *dns(BAD)), False),
     ("excluded-dns-match", lambda: constrained(None, dns(BAD), *dns(BAD)), False),
     ("permitted-dns-match", lambda: constrained(dns(GOOD), None, *dns(GOOD)), True),
-    ("permitted-dns-match-noncritical", lambda: constrained(dns(GOOD), None, *dns(GOOD), critical=False), True),
     ("permitted-dns-match-more", lambda: constrained(dns(GOOD), None, *dns("foo.bar.example.com")), True),
     ("excluded-dns-match-second", lambda: constrained(None, dns(BAD), *dns(GOOD, BAD)), False),
     ("permitted-ip-mismatch", lambda: constrained(network("192.0.2.0/24"), None, address("192.0.3.1")), False),
@@ -545,11 +731,49 @@ for identifier, build, allowed in (
         lambda: constrained(mail("**@a.test"), None, *mail("*@a.test")),
         False,
     ),
+    (
+        "nc-permits-email-literal-asterisk-rejects-subdomain",
+        lambda: constrained(mail("*@a.test"), None, *mail("*@b.a.test")),
+        False,
+    ),
+    (
+        "nc-permits-email-literal-double-asterisk",
+        lambda: constrained(mail("**@a.test"), None, *mail("**@a.test")),
+        True,
+    ),
+    (
+        "nc-permits-email-literal-mid-asterisk",
+        lambda: constrained(mail("user*@a.test"), None, *mail("user*@a.test")),
+        True,
+    ),
+    (
+        "nc-permits-invalid-ip-san",
+        lambda: constrained(network("192.0.2.0/24"), None, *network("192.0.2.0/24"), address("192.0.2.1")),
+        False,
+    ),
+    ("invalid-email-address", lambda: constrained(mail("a@b@a.test"), None, *mail("a@a.test")), False),
     ("nc-forbids-othername", lambda: constrained(None, [OTHER_NAME], OTHER_NAME), False),
     ("nc-forbids-othername-noop", lambda: constrained(None, [OTHER_NAME], *dns(GOOD)), True),
     ("nc-forbids-dnsname-wildcard-san", lambda: constrained(None, dns(f"a.{GOOD}"), *dns(f"*.{GOOD}")), False),
 ):
     limbo(f"rfc5280::nc::{identifier}", *(() if allowed else ("name-constraints",)))(build)
+limbo("rfc5280::nc::nc-permits-invalid-dns-san", "name-constraints")(
+    lambda: constrained(dns(GOOD), None, *dns(f".{GOOD}"))
+)
+limbo("rfc5280::nc::nc-permits-invalid-email-san", "name-constraints")(
+    lambda: constrained(mail("a.test"), None, *mail("a@b@a.test"))
+)
+limbo("rfc5280::nc::permitted-dns-match-noncritical", differs=ISSUERS_DUTY)(
+    lambda: constrained(dns(GOOD), None, *dns(GOOD), critical=False)
+)
+limbo("webpki::nc::permitted-dns-match-noncritical")(lambda: constrained(dns(GOOD), None, *dns(GOOD), critical=False))
+limbo("webpki::nc::nc-permits-dns-san-pattern")(lambda: constrained(dns(GOOD), None, *dns(f"*.{GOOD}")))
+for identifier, critical in (("noncritical", False), ("critical", True)):
+    limbo(f"rfc5280::nc::not-allowed-in-ee-{identifier}", differs=ISSUERS_DUTY)(
+        lambda critical=critical: below(  # type: ignore[misc]
+            ca("root", None), leaf_changes={x509.NameConstraints: (x509.NameConstraints(dns(GOOD), None), critical)}
+        )
+    )
 limbo("cve::cve-2025-61727", "name-constraints")(lambda: constrained(None, dns(f"b.{GOOD}"), *dns(f"*.{GOOD}")))
 limbo("cve::cve-2025-61727-nc-permits-variant", "name-constraints")(
     lambda: constrained(dns(f"b.{GOOD}"), None, *dns(f"*.{GOOD}"))
@@ -581,6 +805,16 @@ def self_issued_leaf() -> Case:
     return Case((leaf(middle, names), middle), root)
 
 
+@limbo("rfc5280::nc::intermediate-with-san-rejected-by-intermediate-nc", "name-constraints")
+def named_authority_below_a_constrained_one() -> Case:
+    """Root -> constrained CA -> CA of a forbidden name -> leaf of a permitted one."""
+    constraints = x509.NameConstraints(dns(f"permitted.{GOOD}"), dns(f"forbidden.{GOOD}"))
+    root = ca("root", None)
+    first = ca("ica-1", root, {x509.NameConstraints: (constraints, True)})
+    second = ca("ica-2", first, alternative(f"forbidden.{GOOD}"))
+    return Case((leaf(second, alternative(f"permitted.{GOOD}")), second, first), root)
+
+
 limbo("rfc5280::nc::permitted-self-issued")(lambda: through(GOOD, None, BAD, GOOD, ica="root"))
 limbo("rfc5280::nc::intermediate-with-san-rejected-by-root-nc", "name-constraints")(
     lambda: through(GOOD, None, BAD, GOOD)
@@ -594,10 +828,13 @@ limbo("rfc5280::nc::restrictive-permits-in-intermediates-widens", "name-constrai
 
 
 for identifier, content in (
-    # A permitted subtree of *.example.com, of a network with two octets, and neither of both kinds of subtrees.
+    # A permitted subtree of *.example.com, of a network with two octets, of an address without its mask, neither of both
+    # kinds of subtrees, and both of them empty.
     ("rfc5280::nc::invalid-dnsname-wildcard", "3013a011300f820d2a2e6578616d706c652e636f6d"),
     ("rfc5280::nc::invalid-ipv4-address", "3008a00630048702c000"),
+    ("rfc5280::nc::invalid-ipv6-address", "3016a0143012871000000000000000000000000000000001"),
     ("webpki::nc::intermediate-permitted-excluded-subtrees-both-null", "3000"),
+    ("webpki::nc::intermediate-permitted-excluded-subtrees-both-empty-sequences", "3004a000a100"),
 ):
     limbo(identifier, "unreadable")(
         lambda content=content: below(  # type: ignore[misc]
@@ -611,18 +848,61 @@ for identifier, content in (
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 
 
+LEFT_OUT: Mapping[str, tuple[str, ...]] = {
+    "DPS and IoT Hub read no revocation lists": (
+        *("crl::certificate-not-on-crl", "crl::certificate-serial-on-crl-different-issuer", "crl::crlnumber-critical"),
+        *("crl::crlnumber-missing", "crl::issuer-missing-crlsign", "crl::issuer-no-keyusage-extension"),
+        *("crl::issuer-valid-crlsign-and-keycertsign", "crl::revoked-certificate-with-crl"),
+    ),
+    "choosing a path among several; a device sends one": (
+        *("cve::cve-2024-0567", "pathological::multiple-chains-expired-intermediate"),
+        *("rfc5280::nc::nc-forbids-alternate-chain-ica", "rfc5280::nc::nc-forbids-same-chain-ica"),
+        "rfc5280::unknown-critical-extension-unrelated-intermediate",
+    ),
+    "an option of the verifier; here 16 certificates are the limit for all": (
+        *("pathlen::max-chain-depth-0-exhausted", "pathlen::max-chain-depth-1-exhausted"),
+    ),
+    "cryptography can neither load nor make such a key": ("invalid::invalid-issuer-key",),
+    "cryptography takes a curve that is spelt out for the named one, if it is that one's": ("webpki::explicit-curve",),
+    "names of servers, in the CN beside the alternative name; a device has a CN alone": (
+        *("webpki::cn::case-mismatch", "webpki::cn::ipv4-hex-mismatch", "webpki::cn::ipv4-leading-zeros-mismatch"),
+        *("webpki::cn::ipv6-non-rfc5952-mismatch", "webpki::cn::ipv6-uncompressed-mismatch"),
+        *("webpki::cn::ipv6-uppercase-mismatch", "webpki::cn::not-in-san", "webpki::cn::punycode-not-in-san"),
+        "webpki::cn::utf8-vs-punycode-mismatch",
+    ),
+    "alternative names of servers, compared with the name asked for; a device has a CN alone": (
+        *("webpki::san::exact-dns-san", "webpki::san::exact-localhost-ip-san", "webpki::san::leftmost-wildcard-san"),
+        *("webpki::san::mismatch-apex-subdomain-san", "webpki::san::mismatch-domain-san"),
+        *("webpki::san::mismatch-subdomain-apex-san", "webpki::san::mismatch-subdomain-san", "webpki::san::no-san"),
+        "webpki::san::public-suffix-multi-label-wildcard-san",
+        "webpki::san::public-suffix-private-namespace-wildcard-san",
+        *("webpki::san::public-suffix-wildcard-san", "webpki::san::san-critical-with-nonempty-subject"),
+        *("webpki::san::san-wildcard-only", "webpki::san::san-wildcard-only-tld", "webpki::san::unicode-emoji-san"),
+        *("webpki::san::wildcard-embedded-leftmost-san", "webpki::san::wildcard-embedded-ulabel-san"),
+        *("webpki::san::wildcard-match-across-labels-san", "webpki::san::wildcard-not-in-leftmost-san"),
+    ),
+}
+"""The cases of limbo that are not here, by the reason."""
+
+
+def test_every_case_of_limbo_is_here_or_left_out_for_a_reason() -> None:
+    """No case of limbo is forgotten, none is here that limbo has not, and none is both here and left out."""
+    left_out = [identifier for each in LEFT_OUT.values() for identifier in each]
+    assert sorted([*CASES, *left_out]) == sorted(EXPECTED)
+
+
 @pytest.mark.parametrize("identifier", CASES)
-def test_limbo_agrees(identifier: str) -> None:
-    """What limbo accepts has no finding, and what it refuses is refused for the reason that it is about."""
+def test_each_case_is_judged_for_its_reason(identifier: str) -> None:
+    """What is accepted has no finding, and what is refused is refused for the reason that the case is about."""
     build, codes = CASES[identifier]
     assert tuple(build().codes()) == codes
 
 
-@pytest.mark.parametrize("identifier", STRICTER)
-def test_dps_is_stricter_than_limbo(identifier: str) -> None:
-    """What limbo accepts and DPS does not is refused, with the reason."""
-    build, codes = STRICTER[identifier]
-    assert tuple(build().codes()) == codes
+@pytest.mark.parametrize("identifier", CASES)
+def test_limbo_agrees_but_where_a_reason_says_why_not(identifier: str) -> None:
+    """What limbo accepts is accepted here, and what it refuses is refused, but for the differences that are explained."""
+    accepted = CASES[identifier][1] == ()
+    assert (accepted == EXPECTED[identifier]) == (identifier not in DIFFERENCES)
 
 
 def test_not_every_one_of_a_thousand_forbidden_names_is_told() -> None:

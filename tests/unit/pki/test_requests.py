@@ -48,16 +48,13 @@ Sel4A+e5UJejUOlpLJvfK+TIXLeGYKoY+/x7rzgCIQDW/PaBtI3qWONRaSeWh968
 UIv5S/G8M7KUiJleC0kVng==
 -----END CERTIFICATE REQUEST-----
 """
-CA_USAGE = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
+FLAGS = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+SIGNS_CERTIFICATES, SIGNS_LISTS, SIGNS_AND_ENCIPHERS = (
+    x509.KeyUsage(**{flag: flag in flags for flag in FLAGS})
+    for flags in (("key_cert_sign",), ("crl_sign",), ("digital_signature", "key_encipherment"))
 )
 
 
@@ -81,8 +78,9 @@ def test_a_request_is_read_in_every_usual_form() -> None:
         x509.BasicConstraints(ca=False, path_length=None),
         x509.SubjectAlternativeName([x509.DNSName("Press-001")]),
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
+        SIGNS_AND_ENCIPHERS,
     ],
-    ids=["no CA", "own name", "usages"],
+    ids=["no CA", "own name", "purposes", "usages"],
 )
 def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType) -> None:
     """A request that says it is no CA, repeats its own name or asks for other usages is taken; the profile decides."""
@@ -105,7 +103,11 @@ def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType)
             "the CSR asks for other names ('bank.example'); a device gets its registration id only",
         ),
         (
-            request("press-001", extension=CA_USAGE),
+            request("press-001", extension=SIGNS_CERTIFICATES),
+            "the CSR asks for the key usage of a CA; a device gets digitalSignature",
+        ),
+        (
+            request("press-001", extension=SIGNS_LISTS),
             "the CSR asks for the key usage of a CA; a device gets digitalSignature",
         ),
         (
@@ -218,13 +220,16 @@ def test_who_owns_a_device_is_no_name_of_it() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Attribute's length")
-@pytest.mark.parametrize("oid", [NameOID.COMMON_NAME, NameOID.EMAIL_ADDRESS])
-def test_no_message_is_as_long_as_the_name_it_is_about(oid: x509.ObjectIdentifier) -> None:
-    """A name of thousands of characters, each of which is written as four, fits every queue and table."""
-    long = x509.NameAttribute(oid, "\1" * 11_800, _validate=False)
+@pytest.mark.parametrize(
+    ("oid", "length", "times"),
+    [(NameOID.COMMON_NAME, 11_800, 1), (NameOID.EMAIL_ADDRESS, 11_800, 1), (NameOID.USER_ID, 20, 300)],
+)
+def test_no_message_is_as_long_as_the_names_it_is_about(oid: x509.ObjectIdentifier, length: int, times: int) -> None:
+    """Thousands of characters, each of which is written as four, in one name or many, fit every queue and table."""
+    long = [x509.NameAttribute(oid, "\1" * length, _validate=False)] * times
     own = [] if oid == NameOID.COMMON_NAME else [x509.NameAttribute(NameOID.COMMON_NAME, "press-001")]
     with pytest.raises(Rejected) as caught:
-        requested_key(asking(subject=x509.Name([*own, long])), registration_id="press-001")
+        requested_key(asking(subject=x509.Name([*own, *long])), registration_id="press-001")
     assert len(str(caught.value)) < 1000
 
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from shared.pki import der
 from shared.pki.signing_keys import (
-    PARAMETERS,
     KeyAlgorithm,
     PrivateKey,
     SignatureAlgorithm,
@@ -42,10 +42,17 @@ def test_a_made_key_is_what_was_asked_for(algorithm: KeyAlgorithm) -> None:
     assert algorithm_of(generate_key(algorithm).public_key()) is algorithm
 
 
-def test_every_algorithm_has_its_entry() -> None:
-    """The table has one entry for each algorithm, with a curve or a size."""
-    assert set(PARAMETERS) == set(KeyAlgorithm)
-    assert all((entry.curve is None) != (entry.bits is None) for entry in PARAMETERS.values())
+def test_every_algorithm_says_all_that_is_asked_of_it() -> None:
+    """A curve with its name in a vault or a size, and the identifier of RFC 5758 and RFC 4055 for its signatures."""
+    for algorithm in KeyAlgorithm:
+        entry = algorithm.parameters
+        assert (entry.curve is None) == (entry.curve_name is None) != (entry.bits is None)
+        digest = {"sha256": 2, "sha384": 3}[entry.digest.name]
+        assert entry.signature_identifier == (
+            der.sequence(der.object_identifier(f"1.2.840.113549.1.1.{9 + digest}"), der.NULL)
+            if entry.curve is None
+            else der.sequence(der.object_identifier(f"1.2.840.10045.4.3.{digest}"))
+        )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,7 @@ def test_only_the_digest_travels_to_a_vault(algorithm: KeyAlgorithm, name: Signa
         seen.append((wanted, len(digest)))
         return vault_of(key)(wanted, digest)
 
-    digest = PARAMETERS[algorithm].digest
+    digest = algorithm.parameters.digest
     signature = far(key, sign).sign(b"content" * 1000, ec.ECDSA(digest))
     key.public_key().verify(signature, b"content" * 1000, ec.ECDSA(digest))  # type: ignore[arg-type, call-arg]
     assert seen == [(name, size)]

@@ -1,0 +1,67 @@
+"""The app's way to register a device, by Microsoft's device SDK, against the emulated DPS: what a refusal becomes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
+from shared.adapters.dps_device import AssignmentFailed, ClientCredentials, DeviceRegistrar
+from shared.errors import Rejected
+from tests.contract.emulator.certificates import make
+from tests.contract.emulator.dps_clients import DpsService
+from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.contract.emulator.certificates import Party
+
+ROOT = make("root of registered devices", ca=True)
+NOWHERE = {"webhookUrl": "http://127.0.0.1:1/", "apiVersion": "2019-03-31"}
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
+    with emulator_in_thread(tmp_path) as running:
+        monkeypatch.setenv("SSL_CERT_FILE", running.ca_file)
+        DpsService(running).verified("root", ROOT)
+        yield running
+
+
+def registrar(emulator: RunningEmulator) -> DeviceRegistrar:
+    endpoints = emulator.endpoints
+    return DeviceRegistrar(endpoints["dpsDeviceHost"], endpoints["idScope"], timeout=timedelta(seconds=20))
+
+
+def credentials(party: Party) -> ClientCredentials:
+    encryption = BestAvailableEncryption(b"sesame")
+    key = party.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return ClientCredentials(party.certificate.public_bytes(Encoding.PEM) + key, "sesame")
+
+
+async def test_a_device_is_registered(emulator: RunningEmulator) -> None:
+    """The hub that DPS chose comes back."""
+    DpsService(emulator).group("line", ROOT)
+    assignment = await registrar(emulator).register("press-1", credentials(make("press-1", ROOT)))
+    assert assignment.assigned_hub == emulator.endpoints["iotHubs"][0]["hostName"]
+    assert assignment.device_id == "press-1"
+
+
+async def test_a_device_that_no_group_knows_is_rejected(emulator: RunningEmulator) -> None:
+    """A 401 is final: the message says what may be the cause."""
+    with pytest.raises(Rejected, match="DPS refused to register 'press-1' with status 401: "):
+        await registrar(emulator).register("press-1", credentials(make("press-1", make("other", ca=True))))
+
+
+async def test_a_device_for_which_no_hub_is_found_is_no_wrong_request(emulator: RunningEmulator) -> None:
+    """A webhook that does not answer may do so later; DPS's record has the reason."""
+    service = DpsService(emulator)
+    service.group("custom", ROOT, allocationPolicy="custom", customAllocationDefinition=NOWHERE)
+    with pytest.raises(AssignmentFailed, match="DPS found no hub for 'press-1'"):
+        await registrar(emulator).register("press-1", credentials(make("press-1", ROOT)))
+    record = service.registration("press-1")
+    assert (record["status"], record["errorCode"]) == ("failed", 400207)
