@@ -32,6 +32,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.errors import Reason, Rejected
+from shared.json_text import read_json
 from shared.key_algorithms import KeyAlgorithm
 from shared.registration_ids import canonical_registration_id
 
@@ -739,7 +740,7 @@ def read_message(text: str) -> tuple[Any, str | None]:
             "blob and name it in devicesUrl"
         )
     try:
-        body = json.loads(text)
+        body = read_json(text)
     except ValueError as error:
         raise Rejected.because(f"the message is no JSON: {error}") from None
     if not isinstance(body, dict):

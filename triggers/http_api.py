@@ -45,6 +45,7 @@ from shared.contracts import (
     path_value,
 )
 from shared.errors import NotFound, Rejected
+from shared.json_text import read_json
 from shared.pki import names
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
 from triggers import outcomes, preconditions
@@ -121,7 +122,7 @@ def _body(request: func.HttpRequest, *, optional: bool = False) -> Any:
             "a blob and name it in devicesUrl"
         )
     try:
-        return json.loads(raw)
+        return read_json(raw)
     except ValueError as error:
         raise Rejected.because(f"the body is no JSON: {error}") from None
 

@@ -8,7 +8,7 @@ from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -120,7 +120,17 @@ class ProvisioningService:
     async def page_of_registrations(
         self, group_id: str, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """List one page of a group's registration records, and the continuation of the next page."""
+        """List one page of a group's registration records, and the continuation of the next page.
+
+        Raises:
+            Rejected: the continuation can be none, or DPS does not know it.
+        """
+        if continuation is not None and not (continuation.isascii() and continuation.isprintable()):
+            # It goes into a header, where this would be another one.
+            raise Rejected.because(
+                f"{continuation[:100]!r} is no continuation; give the one of the page before, as it is",
+                field="continuationToken",
+            )
         with translated(f"registrations of enrollment group {group_id!r}"):
             found = await self._client.device_registration_state.query(group_id, top=size)
             pages: Any = found.by_page(continuation)

@@ -23,6 +23,9 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
+from shared.adapters.sdk_errors import translated
+from shared.errors import Rejected
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from datetime import timedelta
@@ -151,20 +154,33 @@ class Table:
 
         Returns:
             At most ``size`` rows, and what to pass as ``continuation`` for the next page, ``None`` after the last.
+
+        Raises:
+            Rejected: the continuation is none of this table's.
         """
-        token: Any = (
-            dict(zip(("PartitionKey", "RowKey"), continuation.split("\n"), strict=True)) if continuation else None
-        )
+        begin: Any = _position(continuation) if continuation else None
         pages: Any = self._client.query_entities(condition, parameters=dict(parameters), results_per_page=size).by_page(
-            continuation_token=token
+            continuation_token=begin
         )
-        async for found in pages:
-            entities = [_entity(entity) async for entity in found]
-            following = pages.continuation_token
-            if not following or not following.get("PartitionKey"):
-                return entities, None
-            return entities, f"{following['PartitionKey']}\n{following.get('RowKey') or ''}"
+        with translated("continuationToken"):
+            async for found in pages:
+                entities = [_entity(entity) async for entity in found]
+                following = pages.continuation_token
+                if not following or not following.get("PartitionKey"):
+                    return entities, None
+                return entities, f"{following['PartitionKey']}\n{following.get('RowKey') or ''}"
         return [], None
+
+
+def _position(continuation: str) -> dict[str, str]:
+    """Read where a page begins, as the page before said."""
+    partition, found, row = continuation.partition("\n")
+    if not found or "\n" in row:
+        raise Rejected.because(
+            f"{continuation[:100]!r} is no continuation; give the one of the page before, as it is",
+            field="continuationToken",
+        )
+    return {"PartitionKey": partition, "RowKey": row}
 
 
 class Tables:

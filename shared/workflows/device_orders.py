@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from shared.contracts import (
     device_request,
 )
 from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES, OrderLine, OrderRecord, OrderState
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ def _device_list(content: bytes, name: str) -> list[Any]:
     """Read a list of devices: a JSON array of devices, or CSV with a header of the same field names."""
     try:
         text = content.decode("utf-8-sig")
-        devices = list(csv.DictReader(io.StringIO(text, newline=""))) if name.endswith(".csv") else json.loads(text)
+        devices = list(csv.DictReader(io.StringIO(text, newline=""))) if name.endswith(".csv") else read_json(text)
     except (ValueError, csv.Error) as error:
         raise Rejected.because(f"{name!r} is neither a JSON array nor CSV: {error}", field="devicesUrl") from None
     if not isinstance(devices, list) or not 0 < len(devices) <= DEVICES_LIMIT:

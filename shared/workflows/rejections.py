@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared import tracing
 from shared.contracts import DeviceRegistration, EventType, Queue, parse, read_message
 from shared.errors import NotFound, Rejected
+from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES
 from shared.ledger.rejections import RejectionKind, RejectionRecord, rejection_id
 
@@ -134,7 +134,7 @@ class RejectedMessages:
 def _named(body: bytes) -> tuple[str | None, str | None]:
     """Find what a message is about, as far as it can be read: its request's id, and the id of its subject."""
     try:
-        content = json.loads(body)
+        content = read_json(body)
     except ValueError:
         return None, None
     if isinstance(content, dict) and isinstance(content.get("data"), dict):

@@ -271,3 +271,29 @@ def test_http_refusals_name_field_and_rule(world: World) -> None:
     assert world.request("GET", "devices/unknown").status_code == 404
     assert world.request("GET", "devices?state=happy").json()["errors"][0]["field"] == "state"
     assert world.request("GET", "devices", headers={"x-functions-key": "wrong"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["devices", "rejections", f"enrollment-groups/{GROUP}/registrations"])
+@pytest.mark.parametrize("token", ["zzz", "a\nb\nc", "a\nb", "\u212a"])
+def test_a_made_up_continuation_fails_nothing(world: World, path: str, token: str) -> None:
+    """What is none is refused by its name, and what might be one gives a page."""
+    answer = world.request("GET", path, params={"continuationToken": token})
+    assert answer.status_code in ({200, 400} if token == "a\nb" else {400}), answer.text
+
+
+def test_json_that_is_too_deep_is_bad_input(world: World) -> None:
+    """Over HTTP and through a queue: it is refused at once, and fails neither the app nor its poison functions."""
+    too_deep = "more than 64 arrays and objects stand within each other; fewer are read"
+    twin = '{"a":' * 900 + "1" + "}" * 900
+    for body in ("[" * 30_000, json.dumps(order("deep", {"registrationId": "a"})).replace('"a"', twin)):
+        answer = world.request("POST", "device-orders", data=body)
+        assert (answer.status_code, answer.json()["detail"]) == (400, f"the body is no JSON: {too_deep}")
+    message = "[" * 20_000
+    world.post_message("device-orders", message)
+    found = until(
+        "the rejection",
+        lambda: [each for each in world.get("rejections?pageSize=1000")["items"] if each["body"] == message],
+        bool,
+    )[0]
+    assert found["reasons"] == [{"field": "", "message": f"the message is no JSON: {too_deep}"}]
+    assert found["kind"] == "rejected"

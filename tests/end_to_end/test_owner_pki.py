@@ -172,8 +172,8 @@ def test_a_group_refers_to_a_root_above_an_issuing_ca_that_was_imported(world: W
 
     create_group(world, "by-referred", caReferences={"primary": "referred"}, issuer="referred-line")
     ordered(world, "referred-1", group="by-referred")
-    chain = booted(world, "referred-1").chain()
-    found = world.post("certificates/check", {"registrationId": "referred-1", "chain": chain}).json()
+    sent = booted(world, "referred-1").chain()
+    found = world.post("certificates/check", {"registrationId": "referred-1", "chain": sent}).json()
     assert (found["accepted"], found["match"]["id"], found["match"]["by"]) == (True, "by-referred", "Referred Root")
 
 

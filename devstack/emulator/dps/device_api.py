@@ -116,7 +116,7 @@ def _registration(raw: bytes, registration_id: str) -> Any:
     """Read a ``DeviceRegistration``; gives its payload."""
     try:
         body = json.loads(raw) if raw.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise errors.bad_request("The registration is no JSON.") from None
     if not isinstance(body, dict):
         raise errors.bad_request("The registration must be a JSON object.")

@@ -365,5 +365,5 @@ class DeviceSession:
 def _json(payload: bytes) -> Any:
     try:
         return json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise errors.bad_argument("The payload is no JSON.") from None
