@@ -126,7 +126,8 @@ def climb(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]
     known = [each for each in dict.fromkeys((*trusted, *chain[1:])) if _is_readable(each)]
     found: dict[Path, None] = {}
     refusals: list[ChainRefused] = []
-    for path in _whole_paths((chain[0],), known):
+    paths = list(_whole_paths((chain[0],), known))
+    for path in paths:
         length, refusal = _sound_length(path, now)
         heights = [height for height, each in enumerate(path, start=1) if each in trusted]
         reached = [height for height in heights if height <= length]
@@ -135,8 +136,13 @@ def climb(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]
         elif heights and refusal:
             refusals.append(refusal)
     if not found:
-        raise refusals[0] if refusals else NoTrustedAuthority("no verified CA is reached")
+        raise refusals[0] if refusals else _open(max(paths, key=len))
     return list(found)
+
+
+def _open(path: Path) -> NoTrustedAuthority:
+    missing = path[-1].issuer.rfc4514_string()
+    return NoTrustedAuthority(f"no verified CA is reached; {missing} is missing")
 
 
 def _whole_paths(path: Path, known: Sequence[x509.Certificate]) -> Iterator[Path]:
