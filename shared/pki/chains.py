@@ -1,4 +1,6 @@
-"""The pre-flight check: would DPS accept this chain, and if not, why not, in words.
+"""The pre-flight check of what this service hands out: would DPS accept this chain, and if not, why not, in words.
+
+It is stricter than DPS, which takes any order (:mod:`shared.pki.paths`): a chain that passes here fails nowhere.
 
 DPS answers ``401002`` for nearly all of these causes, and devices meet it in the field. Sources: Microsoft, "X.509
 certificate attestation" and "How to troubleshoot DPS"; RFC 5280 section 6 for the path itself.

@@ -90,7 +90,7 @@ class Knowledge:
 
     Attributes:
         enrollment: the individual enrollment of the registration id, if there is one.
-        groups: all enrollment groups.
+        groups: all enrollment groups that attest by certificates.
         verified: by name, the CA certificates whose possession was proved.
         now: the present time, UTC.
         named: the group that the device is meant for, if one was named.
@@ -116,6 +116,11 @@ class Decision:
     match: Match | None
     causes: tuple[Cause, ...]
     advice: tuple[Finding, ...] = ()
+
+
+def attests_by_certificates(entry: Entry) -> bool:
+    """Tell whether an entry looks at a device's certificates; others ask for a symmetric key, or a TPM."""
+    return bool(entry["attestation"].get("x509"))
 
 
 def decide(chain: Chain, registration_id: str, known: Knowledge) -> Decision:
@@ -146,6 +151,8 @@ def _by_enrollment(chain: Chain, registration_id: str, known: Knowledge) -> Deci
     entry = known.enrollment or {}
     match = Match("individualEnrollment", registration_id, entry)
     disabled = _disabled(match)
+    if not attests_by_certificates(entry):
+        return Decision(match, (*disabled, Cause(_INVALID, _other_attestation(entry))))
     held = held_certificates(entry)
     if names.sha256_thumbprint(chain[0]) in held:
         return Decision(match, disabled)
@@ -158,6 +165,15 @@ def _by_enrollment(chain: Chain, registration_id: str, known: Knowledge) -> Deci
         return Decision(match, disabled, _advice(chain, sound[0], known))
     others = (Cause(_NO_MATCH, wrong_group(_authorities(chain, sound), accepted)),)
     return Decision(match, (*disabled, *(others if sound else _stops(chain, ways))))
+
+
+def _other_attestation(entry: Entry) -> Finding:
+    kind = entry["attestation"]["type"]
+    return Finding(
+        "other-attestation",
+        f"the device's individual enrollment, which decides before any group, attests by {kind}, and not by "
+        "certificates",
+    )
 
 
 def _other_certificate(leaf: x509.Certificate, held: Mapping[str, str]) -> Finding:

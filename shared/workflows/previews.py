@@ -14,7 +14,7 @@ from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import Finding
-from shared.workflows.dps_decisions import Knowledge, decide
+from shared.workflows.dps_decisions import Knowledge, attests_by_certificates, decide
 from shared.workflows.dps_entries import certificate_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Previews:
             The entry that DPS would match, its answer, and every reason found.
 
         Raises:
-            Rejected: the chain can't be read.
+            Rejected: the chain can't be read, or the group looks at none.
             NotFound: DPS does not have the group.
         """
         chain = _read(chain_pem)
@@ -64,7 +64,12 @@ class Previews:
         named = next((each for each in groups if str(each["enrollmentGroupId"]).lower() == group_id), None)
         if group_id is not None and named is None:
             raise NotFound.because(f"the DPS has no enrollment group {group_id!r}", field="enrollmentGroup")
-        known = Knowledge(enrollment, groups, verified, self.clock(), named)
+        if named is not None and not attests_by_certificates(named):
+            raise Rejected.because(
+                f"the enrollment group {group_id!r} attests by {named['attestation']['type']}, and not by certificates",
+                field="enrollmentGroup",
+            )
+        known = Knowledge(enrollment, [*filter(attests_by_certificates, groups)], verified, self.clock(), named)
         return _described(group_id, registration_id, decide(chain, registration_id, known))
 
     async def _groups(self) -> list[Entry]:

@@ -225,3 +225,20 @@ async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> Non
     assert codes(bare) == ["no-verified-ca", "no-group"]
     stranger = await scene.check(LEAF, other().certificate, group=None)
     assert codes(stranger) == ["broken-link", "no-group"]
+
+
+async def test_entries_that_look_at_no_certificate_are_left_aside() -> None:
+    """A group by symmetric key, which others made, decides about no chain; named, or for one device, it is said to."""
+    by_key = {"type": "symmetricKey", "symmetricKey": {"primaryKey": "k"}, "x509": None}
+    scene = await Scene().group("g", x509_attestation(ISSUING))
+    entries = scene.provisioning
+    entries.groups["keys"] = {"enrollmentGroupId": "keys", "attestation": by_key, "etag": "1"}
+    assert (await scene.check(*CHAIN))["accepted"] is True
+    with pytest.raises(Rejected) as refused:
+        await scene.check(*CHAIN, group="keys")
+    assert str(refused.value) == (
+        "enrollmentGroup: the enrollment group 'keys' attests by symmetricKey, and not by certificates"
+    )
+    entries.enrollments["press-001"] = {"registrationId": "press-001", "attestation": by_key, "etag": "1"}
+    found = await scene.check(*CHAIN)
+    assert (found["answer"]["message"], codes(found)) == ("Invalid certificate", ["other-attestation"])
