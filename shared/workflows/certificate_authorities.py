@@ -502,6 +502,18 @@ class CertificateAuthorities:
         """
         return (await self._known(name)).record
 
+    async def above(self, name: str) -> str | None:
+        """Find the CA that signed a CA, by its certificate; ``None`` for a root, or if it is not here with its key.
+
+        Raises:
+            NotFound: there is no such CA.
+            Deferred: it is being made, or waits for its certificate.
+        """
+        chain = (await self.load(name)).chain
+        thumbprint = names.thumbprint(chain[1]) if len(chain) > 1 else None
+        signers = [record.name async for record in self.issuers.list() if record.thumbprint == thumbprint]
+        return signers[0] if thumbprint and signers else None
+
     def list(self) -> AsyncIterator[IssuerRecord]:
         """List all CAs."""
         return self.issuers.list()

@@ -184,29 +184,48 @@ class EnrollmentGroups:
 
     async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
         """Find the group's issuing CA by its name, or make one: under the CA that is named, or under the root."""
-        name, definition = await self._wanted_issuer(request, generation)
-        if definition is not None:
-            await self.authorities.ensure(definition, cause=request.request_id)
-        return name
+        custody = KeyCustody(self.settings.issuing_custody)
+        wanted = await self._wanted_issuer(request, generation, self.settings.root_authority, custody)
+        if isinstance(wanted, str):
+            return wanted
+        await self.authorities.ensure(wanted, cause=request.request_id)
+        return wanted.name
+
+    async def _next_issuer(self, request: EnrollmentGroupRequest, record: GroupRecord) -> str | AuthorityDefinition:
+        """Give what is to take over; what a request leaves out is as with the present issuing CA."""
+        parent, custody = self.settings.root_authority, KeyCustody(self.settings.issuing_custody)
+        if record.issuer:
+            custody = (await self.authorities.get(record.issuer)).custody
+            if request.issuer is None:
+                parent = await self._parent(record.issuer)
+        return await self._wanted_issuer(request, record.generation + 1, parent, custody)
+
+    async def _parent(self, name: str) -> str:
+        above = await self.authorities.above(name)
+        if above is None:
+            raise Rejected.because(
+                f"{name!r} was signed by a CA whose key is not here, so none can be made beside it; name the next "
+                "issuing CA, or a CA that may have others below it",
+                field="issuer",
+            )
+        return above
 
     async def _wanted_issuer(
-        self, request: EnrollmentGroupRequest, generation: int
-    ) -> tuple[str, AuthorityDefinition | None]:
-        """Give the name of the issuing CA that is asked for, and what it is to be if it has to be made."""
-        parent = self.settings.root_authority
+        self, request: EnrollmentGroupRequest, generation: int, parent: str, custody: KeyCustody
+    ) -> str | AuthorityDefinition:
+        """Give the name of the issuing CA that is asked for, or what it is to be if it has to be made."""
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
             if _signs_devices(named):
-                return named.name, None
+                return named.name
             parent = named.name
-        definition = AuthorityDefinition(
+        return AuthorityDefinition(
             name=issuer_name(request.enrollment_group, generation),
             kind=CertificateKind.INTERMEDIATE,
             parent=parent,
             enrollment_group=request.enrollment_group,
-            custody=request.custody or KeyCustody(self.settings.issuing_custody),
+            custody=request.custody or custody,
         )
-        return definition.name, definition
 
     async def _put_new(self, body: dict[str, Any]) -> None:
         """Create the group in DPS, unless an earlier attempt did."""
@@ -245,10 +264,10 @@ class EnrollmentGroups:
     async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
         """Let a new issuing CA take over; see :mod:`shared.workflows.rollovers`."""
         known = await self._known(request.enrollment_group)
-        name, definition = await self._wanted_issuer(request, known.record.generation + 1)
-        return await self.rollovers.roll(
-            known, request.request_id, target=name, definition=definition, if_match=request.if_match
-        )
+        if known.record.rollover is not None and known.record.rollover.request == request.request_id:
+            return await self.rollovers.resume(known)
+        target = await self._next_issuer(request, known.record)
+        return await self.rollovers.roll(known, request.request_id, target=target, if_match=request.if_match)
 
     async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)

@@ -60,8 +60,7 @@ class Rollovers:
         known: Versioned[GroupRecord],
         request_id: str,
         *,
-        target: str,
-        definition: AuthorityDefinition | None,
+        target: str | AuthorityDefinition,
         if_match: str | None = None,
     ) -> GroupRecord:
         """Let another issuing CA take over.
@@ -69,21 +68,19 @@ class Rollovers:
         Args:
             known: the group.
             request_id: of the request that asks for it.
-            target: name of the CA that is to take over.
-            definition: what it is to be, ``None`` if it exists.
+            target: name of the CA that is to take over, or what it is to be if it has to be made.
             if_match: the ETag that the group's entry is expected to have.
 
         Raises:
             PreconditionFailed: it has another.
             Conflict: a rollover is under way, or the group does not hold what this app put there.
         """
-        record, present = known.record, known.record.rollover
-        if present is not None and present.request == request_id:
-            return await self._prepare(known) if present.state is RolloverState.PREPARING else record
-        await self._check_ready(record, target, if_match)
+        record = known.record
+        name, definition = (target, None) if isinstance(target, str) else (target.name, target)
+        await self._check_ready(record, name, if_match)
         rollover = Rollover(
             source=record.issuer,
-            target=target,
+            target=name,
             parent=definition.parent if definition else None,
             custody=definition.custody if definition else None,
             state=RolloverState.PREPARING,
@@ -92,6 +89,11 @@ class Rollovers:
         )
         # Ahead of every step, so that a second rollover is refused and a broken-off one is found.
         return await self._prepare(await self._enter(known, rollover, generation=record.generation + 1))
+
+    async def resume(self, known: Versioned[GroupRecord]) -> GroupRecord:
+        """Carry on a rollover whose request comes again; errors are those of :meth:`roll`."""
+        preparing = _of(known.record).state is RolloverState.PREPARING
+        return await self._prepare(known) if preparing else known.record
 
     async def _check_ready(self, record: GroupRecord, target: str, if_match: str | None) -> None:
         group_id, present = record.enrollment_group, record.rollover

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, RevocationReason
+from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, KeyCustody, RevocationReason
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
 from shared.ledger.groups import GroupRecord, Groups, GroupState
@@ -51,7 +51,10 @@ class FakeAuthorities:
         self.step()
 
     async def get(self, name: str) -> Any:
-        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE, path_length=0)
+        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE, path_length=0, custody=KeyCustody.VAULT)
+
+    async def above(self, _name: str) -> str:
+        return "dpsCa"
 
     async def load(self, name: str) -> Issuer:
         assert name in self.made, f"{name} is used before it is made"
@@ -395,7 +398,7 @@ async def test_a_roll_based_on_what_has_changed_is_refused() -> None:
     assert known is not None
     await scene.provisioning.put_group(entry(authority("g-ca1").certificate), etag="*")
     with pytest.raises(PreconditionFailed, match="the enrollment group 'g' was changed since it was read"):
-        await scene.rollovers.roll(known, "r", target="shared-ca", definition=None, if_match=stale)
+        await scene.rollovers.roll(known, "r", target="shared-ca", if_match=stale)
     assert (await scene.record()).rollover is None
 
 
