@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from shared.contracts import KeyCustody
+from shared.contracts import CaReferences, KeyCustody
 from shared.ledger.table import Record, Table, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
@@ -78,9 +78,10 @@ class GroupRecord(Record):
         generation: how often the issuing CA was made for this group; names the next one.
         last_request: id of the request that led to this state.
         rollover: the last one, or the one under way.
+        ca_references: what it accepts instead of its issuing CA, if it was made so.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"rollover"})
+    documents: ClassVar[frozenset[str]] = frozenset({"rollover", "ca_references"})
 
     enrollment_group: str
     state: GroupState
@@ -90,6 +91,14 @@ class GroupRecord(Record):
     previous_issuer: str | None = None
     generation: int = 1
     rollover: Rollover | None = None
+    ca_references: CaReferences | None = None
+
+    @property
+    def authorities(self) -> frozenset[str]:
+        """Names of the CAs that sign for it, have signed, or are about to."""
+        rollover = self.rollover if self.rollover and self.rollover.under_way else None
+        named = (self.issuer, self.previous_issuer, *((rollover.source, rollover.target) if rollover else ()))
+        return frozenset(filter(None, named))
 
 
 class Groups:

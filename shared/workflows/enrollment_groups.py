@@ -24,7 +24,7 @@ from shared.workflows.dps_entries import (
     with_settings,
 )
 from shared.workflows.requests import once
-from shared.workflows.rollovers import summary
+from shared.workflows.rollovers import check_free, summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -101,16 +101,26 @@ class EnrollmentGroups:
         await self.check(request)
         if request.ca_references is not None:
             issuer = await self._issuer_below(request.ca_references, request.issuer)
+            await check_free(self.groups, request.enrollment_group, issuer, by_reference=True)
             known = await self._claim(request)
             references = request.ca_references
             attestation = reference_attestation(references.primary, references.secondary)
         else:
-            await self.authorities.load(request.issuer or self.settings.root_authority)
+            named = request.issuer or self.settings.root_authority
+            await self.authorities.load(named)
+            await check_free(self.groups, request.enrollment_group, named)
             known = await self._claim(request)
             issuer = await self._issuer(request, known.record.generation)
             attestation = x509_attestation((await self.authorities.load(issuer)).certificate)
         await self._put_new(_body(request.enrollment_group, request, attestation))
-        return await self._entered(known, request, state=GroupState.ENABLED, issuer=issuer, previous_issuer=None)
+        return await self._entered(
+            known,
+            request,
+            state=GroupState.ENABLED,
+            issuer=issuer,
+            previous_issuer=None,
+            ca_references=request.ca_references,
+        )
 
     async def check(self, definition: EnrollmentGroupDefinition) -> None:
         """Check what a definition names in the DPS.
@@ -240,10 +250,12 @@ class EnrollmentGroups:
 
     async def _update(self, request: EnrollmentGroupRequest) -> GroupRecord:
         known = await self._known(request.enrollment_group)
-        changes = {}
+        changes: dict[str, Any] = {}
         if request.ca_references is not None:
             signing = request.issuer or known.record.issuer or None
-            changes["issuer"] = await self._issuer_below(request.ca_references, signing)
+            issuer = await self._issuer_below(request.ca_references, signing)
+            await check_free(self.groups, request.enrollment_group, issuer, by_reference=True)
+            changes = {"issuer": issuer, "ca_references": request.ca_references}
         else:
             for field, value in (("issuer", request.issuer), ("custody", request.custody)):
                 if value is not None:

@@ -112,6 +112,7 @@ class Rollovers:
             )
         if target == record.issuer:
             raise Conflict.because(f"{target!r} is the group's issuing CA already; name another", field="issuer")
+        await check_free(self.groups, group_id, target)
         entry = await read_entry(self.provisioning, group_id)
         check_etag(f"the enrollment group {group_id!r}", entry["etag"], if_match)
         check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)
@@ -121,6 +122,8 @@ class Rollovers:
         record = known.record
         rollover = _of(record)
         try:
+            # Once more, now that others see the intent: of two that want the same CA at a time, none gets it unseen.
+            await check_free(self.groups, record.enrollment_group, rollover.target)
             await self._make(record, rollover)
             source, target = await self._load(rollover)
             await change_entry(
@@ -249,6 +252,32 @@ class Rollovers:
         if rollover.under_way:
             left = await self.certificates.count_in_force(rollover.source, self.clock(), limit=COUNT_LIMIT)
         return {**summary(rollover), "certificatesLeft": left, "moreLeft": left == COUNT_LIMIT}
+
+
+async def check_free(groups: Groups, group_id: str, authority: str, *, by_reference: bool = False) -> None:
+    """See that no other group has a CA: DPS would register the devices of both in one of them.
+
+    Groups that attest by reference share a CA, since it is in none of them.
+
+    Args:
+        groups: all groups.
+        group_id: the one that is to have it.
+        authority: name of the CA.
+        by_reference: whether that group attests by reference.
+
+    Raises:
+        Conflict: another one has it.
+    """
+    async for other in groups.list():
+        shared = by_reference and other.ca_references is not None
+        if other.enrollment_group == group_id or other.state is GroupState.DELETED or shared:
+            continue
+        if authority in other.authorities:
+            raise Conflict.because(
+                f"{authority!r} is an issuing CA of the enrollment group {other.enrollment_group!r}, and DPS finds a "
+                "device's group by its CA; name another, or leave it out to have one made",
+                field="issuer",
+            )
 
 
 def summary(rollover: Rollover) -> dict[str, Any]:
