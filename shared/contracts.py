@@ -205,14 +205,19 @@ class Contract(BaseModel):
 class DeviceTwinProperties(Contract):
     """``properties`` of an initial twin."""
 
-    desired: dict[str, Any] = Field(default_factory=dict)
+    desired: dict[str, Any] | None = None
 
 
 class InitialTwin(Contract):
     """What a device's twin holds when DPS creates it (DPS: ``initialTwin``)."""
 
-    tags: Tags = Field(default_factory=dict)
-    properties: DeviceTwinProperties = Field(default_factory=DeviceTwinProperties)
+    tags: Tags | None = None
+    properties: DeviceTwinProperties | None = None
+
+    @property
+    def desired(self) -> dict[str, Any] | None:
+        """Its desired properties, if it names any."""
+        return self.properties.desired if self.properties else None
 
 
 class DeviceRequest(Contract):
@@ -426,10 +431,10 @@ class GroupAction(StrEnum):
 
 
 class ReprovisionPolicy(Contract):
-    """What DPS does when a device registers again (DPS: ``reprovisionPolicy``)."""
+    """What DPS does when a device registers again (DPS: ``reprovisionPolicy``); both are true unless they are set."""
 
-    update_hub_assignment: bool = True
-    migrate_device_data: bool = True
+    update_hub_assignment: bool | None = None
+    migrate_device_data: bool | None = None
 
 
 class CustomAllocation(Contract):
@@ -516,7 +521,8 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
 class IndividualEnrollmentDefinition(EntrySettings):
     """Body of ``PUT /enrollments/{registrationId}``: the enrollment of a single device.
 
-    Without ``certificate`` it is that of the device's present one.
+    A new one without ``certificate`` is for the device's present one. ``secondaryCertificate: null`` takes the second
+    one out.
     """
 
     certificate: PemText | None = None

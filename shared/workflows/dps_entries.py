@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from contextlib import suppress
+from copy import deepcopy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
@@ -96,23 +97,50 @@ def busy(group_id: str) -> Deferred:
 # --- what can be set ---
 
 
-def with_settings(entry: Entry, settings: EntrySettings) -> Entry:
-    """Put what a request sets into an entry; what it leaves out stays."""
-    changed = dict(entry)
-    if settings.allocation_policy is not None:
-        changed["allocationPolicy"] = settings.allocation_policy
-        changed.pop("customAllocationDefinition", None)
-    if settings.custom_allocation is not None:
-        changed["customAllocationDefinition"] = settings.custom_allocation.model_dump(mode="json", by_alias=True)
-    if settings.iot_hubs is not None:
-        changed["iotHubs"] = list(settings.iot_hubs)
-    if settings.initial_twin is not None:
-        twin = settings.initial_twin
-        changed["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.properties.desired}}
-    if settings.reprovision_policy is not None:
-        changed["reprovisionPolicy"] = settings.reprovision_policy.model_dump(by_alias=True)
-    if settings.iot_edge is not None:
-        changed["capabilities"] = {"iotEdge": settings.iot_edge}
+_PLACES = {
+    "allocationPolicy": "allocationPolicy",
+    "customAllocation": "customAllocationDefinition",
+    "iotHubs": "iotHubs",
+    "initialTwin.tags": "initialTwin.tags",
+    "initialTwin.properties.desired": "initialTwin.properties.desired",
+    "reprovisionPolicy.updateHubAssignment": "reprovisionPolicy.updateHubAssignment",
+    "reprovisionPolicy.migrateDeviceData": "reprovisionPolicy.migrateDeviceData",
+    "iotEdge": "capabilities.iotEdge",
+}
+"""Where in an entry DPS has what a request sets, each by its path."""
+
+_ABSENT: dict[str, Entry] = {"reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True}}
+"""What DPS takes a part for that an entry does not have, where it wants that part whole."""
+
+
+def values_of(settings: EntrySettings) -> dict[str, Any]:
+    """Give what a request sets, by its place in an entry; ``None`` for what is to be taken out of it."""
+    body = settings.model_dump(mode="json", by_alias=True)
+    found = {place: value for path, place in _PLACES.items() if (value := _at(body, path)) is not None}
+    if "allocationPolicy" in found:
+        found.setdefault("customAllocationDefinition", None)  # a webhook goes with the policy it belongs to
+    return found
+
+
+def _at(body: Any, path: str) -> Any:
+    for name in path.split("."):
+        body = body.get(name) if body is not None else None
+    return body
+
+
+def with_values(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    """Put values into an entry, each at its place; everything else stays."""
+    changed = deepcopy(entry)
+    for path, value in values.items():
+        *above, last = path.split(".")
+        part = changed
+        for name in above:
+            part[name] = part.get(name) or dict(_ABSENT.get(name, {}))
+            part = part[name]
+        if value is None:
+            part.pop(last, None)
+        else:
+            part[last] = value
     return changed
 
 

@@ -20,8 +20,9 @@ from shared.workflows.dps_entries import (
     check_hubs,
     check_references,
     same_attestation,
+    values_of,
     with_references,
-    with_settings,
+    with_values,
 )
 from shared.workflows.requests import once
 from shared.workflows.rollovers import check_free, summary
@@ -351,7 +352,7 @@ def _signs_devices(authority: IssuerRecord) -> bool:
 
 
 def _updated(entry: Entry, request: EnrollmentGroupRequest) -> Entry:
-    changed = with_settings(entry, request)
+    changed = with_values(entry, values_of(request))
     return with_references(changed, request.ca_references) if request.ca_references else changed
 
 
@@ -363,7 +364,7 @@ def _body(group_id: str, definition: EnrollmentGroupDefinition, attestation: dic
         "allocationPolicy": "hashed",
         "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
     }
-    return with_settings(defaults, definition)
+    return with_values(defaults, values_of(definition))
 
 
 def _summary(record: GroupRecord) -> dict[str, Any]:

@@ -116,6 +116,27 @@ async def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     assert "customAllocationDefinition" not in scene.entry
 
 
+async def test_an_update_changes_a_part_and_leaves_the_others() -> None:
+    """Each part of the reprovision policy, tags and desired properties are set by themselves."""
+    scene = Scene()
+    twin = {"tags": {"line": 1}, "properties": {"desired": {"rate": 5}}}
+    await scene.carry_out("create", initialTwin=twin, reprovisionPolicy={"migrateDeviceData": False})
+    await scene.carry_out(
+        "update", initialTwin={"tags": {"hall": 2}}, reprovisionPolicy={"updateHubAssignment": False}, iotEdge=True
+    )
+    assert scene.entry["initialTwin"] == {"tags": {"hall": 2}, "properties": {"desired": {"rate": 5}}}
+    assert scene.entry["reprovisionPolicy"] == {"updateHubAssignment": False, "migrateDeviceData": False}
+
+
+async def test_dps_gets_a_reprovision_policy_whole() -> None:
+    """An entry of others without one gets the part that is named, and the other as DPS takes it."""
+    scene = Scene()
+    await scene.carry_out("create")
+    del scene.entry["reprovisionPolicy"]
+    await scene.carry_out("update", reprovisionPolicy={"updateHubAssignment": False})
+    assert scene.entry["reprovisionPolicy"] == {"updateHubAssignment": False, "migrateDeviceData": True}
+
+
 async def test_the_second_of_two_writers_is_refused() -> None:
     """Both read the same entry; the second one's change does not take place, and it is told why."""
     scene = Scene()
