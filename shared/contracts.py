@@ -12,7 +12,7 @@ import re
 from base64 import b64decode
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -177,6 +177,7 @@ RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_requ
 SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
 CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
+EntityTags = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 SigningRequest = Annotated[PemText, AfterValidator(_signing_request)]
 Tags = dict[str, Any]
 
@@ -420,8 +421,9 @@ class AuthorityCertificate(Contract):
 
 
 class GroupAction(StrEnum):
-    """What can be done to an enrollment group."""
+    """What can be done to an enrollment group. ``put`` creates or updates, as it is when it is carried out."""
 
+    PUT = "put"
     CREATE = "create"
     UPDATE = "update"
     DISABLE = "disable"
@@ -503,13 +505,15 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
     one is made under the deployment's root. ``custody`` says where the key of one that is made is to be. With
     ``caReferences`` the group accepts whatever stands under these CAs, and none is made.
 
-    ``ifMatch`` is the ETag that the group is expected to have in the DPS.
+    ``ifMatch`` is the ETag that the group is expected to have in the DPS, ``ifNoneMatch`` one that it is not to have:
+    lists and ``*`` as in the headers (RFC 9110 section 13.1).
     """
 
     request_id: RequestId
     enrollment_group: EnrollmentGroupId
     action: GroupAction
-    if_match: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    if_match: EntityTags | None = None
+    if_none_match: EntityTags | None = None
 
     @model_validator(mode="after")
     def _fields_of_action(self) -> Self:
@@ -729,14 +733,25 @@ class CloudEvent(BaseModel):
     data: Any = None
 
 
-def read_message(text: str) -> tuple[Any, str | None]:
+class Message(NamedTuple):
+    """What a queue message says.
+
+    Attributes:
+        data: the decoded body.
+        traceparent: the sender's (CloudEvents distributed-tracing extension), if it gave one.
+        time: when the sender made it, if it says so.
+    """
+
+    data: Any
+    traceparent: str | None = None
+    time: datetime | None = None
+
+
+def read_message(text: str) -> Message:
     """Take the data out of a queue message.
 
     Args:
         text: the decoded message: a CloudEvent, or the bare data object.
-
-    Returns:
-        The data, and the sender's ``traceparent`` (CloudEvents distributed-tracing extension) if it gave one.
 
     Raises:
         Rejected: when it is no JSON, or no valid CloudEvent.
@@ -753,12 +768,12 @@ def read_message(text: str) -> tuple[Any, str | None]:
     if not isinstance(body, dict):
         raise Rejected.because(f"the message must be a JSON object, and is {_kind(body)}")
     if "specversion" not in body:
-        return body, None
+        return Message(body)
     try:
         event = CloudEvent.model_validate(body)
     except ValidationError as error:
         raise Rejected(*(_reason(Contract, problem, "") for problem in error.errors())) from None
-    return event.data, event.traceparent
+    return Message(event.data, event.traceparent, event.time)
 
 
 def event(
@@ -802,13 +817,14 @@ def event(
     return json.dumps(body, separators=(",", ":"))
 
 
-def command(queue: Queue, body: Contract, *, traceparent: str | None) -> str:
-    """Compose a message for one of the inbound queues, as a CloudEvent that carries the trace on."""
+def command(queue: Queue, body: Contract, *, at: datetime, traceparent: str | None) -> str:
+    """Compose a message for one of the inbound queues, as a CloudEvent that carries the trace on, and when it was."""
     message: dict[str, Any] = {
         "specversion": "1.0",
         "id": body.fingerprint,
         "source": SOURCE,
         "type": f"DeviceProvisioning.Command.{queue.value}",
+        "time": timestamp(at),
         "data": body.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     if traceparent:

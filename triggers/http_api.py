@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import azure.functions as func
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared import webhooks
+from shared import tracing, webhooks
 from shared.contracts import (
     MESSAGE_LIMIT,
     AuthorityCertificate,
@@ -329,8 +329,7 @@ async def get_enrollment_group(services: Services, request: func.HttpRequest) ->
 async def put_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have an enrollment group created, or changed if it exists; If-Match guards the change."""
     definition = parse(EnrollmentGroupDefinition, _body(request, optional=True))
-    await services.enrollment_groups.check(definition)
-    return await _group_request(services, request, GroupAction.UPDATE, definition, otherwise=GroupAction.CREATE)
+    return await _group_request(services, request, GroupAction.PUT, definition)
 
 
 @_endpoint("DELETE", "enrollment-groups/{id}", success=_QUEUED)
@@ -364,28 +363,39 @@ async def _group_request(
     request: func.HttpRequest,
     action: GroupAction,
     definition: EnrollmentGroupDefinition | None = None,
-    *,
-    otherwise: GroupAction | None = None,
 ) -> func.HttpResponse:
-    """Queue an action on a group, or another one if there is no such group."""
+    """Queue an action on a group, unless it can be seen that it would not succeed.
+
+    The message is made of the request alone, so that a request that comes again is known as the same one.
+    """
     group = _group_id(request)
-    described: dict[str, Any] = {}
-    try:
-        described = await services.enrollment_groups.describe(group)
-    except NotFound:
-        if otherwise is None:
-            raise
-        action = otherwise
-    if_match = preconditions.check(request.headers, f"the enrollment group {group!r}", described.get("etag"))
     wanted = EnrollmentGroupRequest(
         request_id=_request_id(request),
         enrollment_group=group,
         action=action,
-        if_match=if_match,
+        if_match=request.headers.get("If-Match"),
+        if_none_match=request.headers.get("If-None-Match"),
         **(dict(definition) if definition else {}),
     )
+    headers = {}
+    if not await services.enrollment_groups.is_repeated(wanted):
+        headers = await _foreseen(services, request, wanted)
     location = f"/api/enrollment-groups/{group}"
-    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, _etag(described))
+    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, headers)
+
+
+async def _foreseen(services: Services, request: func.HttpRequest, wanted: EnrollmentGroupRequest) -> dict[str, str]:
+    """Check a request against the group as it is, and give the group's present ETag."""
+    described: dict[str, Any] = {}
+    try:
+        described = await services.enrollment_groups.describe(wanted.enrollment_group)
+    except NotFound:
+        if wanted.action is not GroupAction.PUT:
+            raise
+    what = f"the enrollment group {wanted.enrollment_group!r}"
+    preconditions.check(request.headers, what, described.get("etag"))
+    await services.enrollment_groups.foresee(wanted)
+    return _etag(described)
 
 
 def _etag(described: Mapping[str, Any]) -> dict[str, str]:
@@ -474,7 +484,8 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     order = parse(DeviceOrder, _body(request))
     if await services.device_orders.check_unchanged(order) is None:
         await services.registrations.usable_group(order.enrollment_group)
-    if len(command(Queue.DEVICE_ORDERS, order, traceparent=None)) > MESSAGE_LIMIT:
+    message = command(Queue.DEVICE_ORDERS, order, at=services.clock(), traceparent=tracing.current())
+    if len(message) > MESSAGE_LIMIT:
         raise Rejected.because("the order does not fit a message; put its devices into a blob", field="devices")
     return await _queued(services, Queue.DEVICE_ORDERS, order, f"/api/device-orders/{order.order_id}")
 

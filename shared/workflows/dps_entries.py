@@ -75,18 +75,49 @@ async def change_entry(
 
 
 def check_etag(what: str, present: str, expected: str | None) -> None:
-    """Compare an entry's ETag with the one that its writer has read.
+    """Compare an entry's ETag with those that its writer expects.
+
+    Args:
+        what: names the entry, for messages.
+        present: its ETag.
+        expected: a list of ETags, or ``*``, as in ``If-Match``; ``None`` for any.
 
     Raises:
-        PreconditionFailed: they differ.
+        PreconditionFailed: it has none of these.
     """
-    if expected is None or expected == "*" or expected.strip('"') == present.strip('"'):
+    if expected is None or _is_among(present, expected):
         return
     raise PreconditionFailed.because(
         f"{what} was changed since it was read: its ETag is {present.strip('"')!r}, and the request expects "
         f"{expected.strip('"')!r}; read it again and decide anew",
         field="ifMatch",
     )
+
+
+def check_conditions(what: str, present: str | None, expected: str | None, unwanted: str | None = None) -> None:
+    """Compare an entry's ETag, ``None`` if there is no entry, with what its writer expects it to be, and not to be.
+
+    Raises:
+        PreconditionFailed: it is otherwise (RFC 9110 section 13.1).
+    """
+    if present is None and expected is not None:
+        raise PreconditionFailed.because(
+            f"there is no {what.removeprefix('the ')}, and the request expects {expected.strip('"')!r}: leave it out "
+            "to create one",
+            field="ifMatch",
+        )
+    if present is not None and unwanted is not None and _is_among(present, unwanted):
+        raise PreconditionFailed.because(
+            f"{what} exists, with ETag {present.strip('"')!r}, and the request does not want {unwanted.strip('"')!r}",
+            field="ifNoneMatch",
+        )
+    if present is not None:
+        check_etag(what, present, expected)
+
+
+def _is_among(etag: str, tags: str) -> bool:
+    """Look for an ETag in a list; a weak one matches none (RFC 9110 section 13.1.1)."""
+    return tags.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}
 
 
 def busy(group_id: str) -> Deferred:

@@ -61,7 +61,6 @@ class Rollovers:
         request_id: str,
         *,
         target: str | AuthorityDefinition,
-        if_match: str | None = None,
     ) -> GroupRecord:
         """Let another issuing CA take over.
 
@@ -69,15 +68,15 @@ class Rollovers:
             known: the group.
             request_id: of the request that asks for it.
             target: name of the CA that is to take over, or what it is to be if it has to be made.
-            if_match: the ETag that the group's entry is expected to have.
 
         Raises:
-            PreconditionFailed: it has another.
-            Conflict: a rollover is under way, or the group does not hold what this app put there.
+            Conflict: it is the group's CA already, or another group's, or the group does not hold what this app put
+                there.
         """
         record = known.record
         name, definition = (target, None) if isinstance(target, str) else (target.name, target)
-        await self._check_ready(record, name, if_match)
+        if name == record.issuer:
+            raise Conflict.because(f"{name!r} is the group's issuing CA already; name another", field="issuer")
         rollover = Rollover(
             source=record.issuer,
             target=name,
@@ -95,7 +94,17 @@ class Rollovers:
         preparing = _of(known.record).state is RolloverState.PREPARING
         return await self._prepare(known) if preparing else known.record
 
-    async def _check_ready(self, record: GroupRecord, target: str, if_match: str | None) -> None:
+    async def check_ready(self, record: GroupRecord, *, if_match: str | None = None) -> None:
+        """See that another issuing CA may take over in a group.
+
+        Args:
+            record: the group.
+            if_match: the ETag that its entry is expected to have.
+
+        Raises:
+            PreconditionFailed: it has another.
+            Conflict: a rollover is under way, or the group does not hold what this app put there.
+        """
         group_id, present = record.enrollment_group, record.rollover
         if present is not None and present.under_way:
             raise Conflict.because(
@@ -110,9 +119,6 @@ class Rollovers:
                 f"the enrollment group {group_id!r} is not made yet; roll it when its state is 'enabled'",
                 field="enrollmentGroup",
             )
-        if target == record.issuer:
-            raise Conflict.because(f"{target!r} is the group's issuing CA already; name another", field="issuer")
-        await check_free(self.groups, group_id, target)
         entry = await read_entry(self.provisioning, group_id)
         check_etag(f"the enrollment group {group_id!r}", entry["etag"], if_match)
         check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)

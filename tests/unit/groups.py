@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -13,9 +13,13 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
+from shared.workflows.group_issuers import GroupIssuers
 from shared.workflows.rollovers import Rollovers
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeProvisioning, FakeTable
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 @dataclass
@@ -28,7 +32,8 @@ class GroupScene(AuthorityScene):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.settings.root_authority, self.settings.issuing_custody = "dpsCa", "vault"
-        self.groups, self.requests = Groups(FakeTable()), Requests(FakeTable())
+        self.group_rows = FakeTable()
+        self.groups, self.requests = Groups(self.group_rows), Requests(FakeTable())
 
     @property
     def subject(self) -> EnrollmentGroups:
@@ -46,11 +51,11 @@ class GroupScene(AuthorityScene):
             groups=self.groups,
             requests=self.requests,
             authorities=authorities,
+            issuers=GroupIssuers(self.groups, authorities, self.resource, self.settings),
             rollovers=rollovers,
             provisioning=provisioning,  # type: ignore[arg-type]
             resource=self.resource,
             outbox=outbox,
-            settings=self.settings,
             clock=self.clock,
         )
 
@@ -59,10 +64,12 @@ class GroupScene(AuthorityScene):
         await self.root("dpsCa")
         return self
 
-    async def ask(self, action: str, group: str = "g", *, request_id: str = "", **fields: Any) -> None:
-        """Have a request carried out."""
+    async def ask(
+        self, action: str, group: str = "g", *, request_id: str = "", at: datetime | None = None, **fields: Any
+    ) -> None:
+        """Have a request carried out, that was made at a time."""
         body = {"requestId": request_id or f"{action}-{group}", "enrollmentGroup": group, "action": action, **fields}
-        await self.subject.carry_out(parse(EnrollmentGroupRequest, body))
+        await self.subject.carry_out(parse(EnrollmentGroupRequest, body), asked_at=at)
 
     async def record(self, group: str = "g") -> GroupRecord:
         """Give a group as the ledger has it."""

@@ -156,7 +156,7 @@ def test_a_registration_id_is_canonical_or_rejected(text: str) -> None:
 def test_no_json_raises_anything_but_a_rejection(body: Any) -> None:
     """Whatever JSON comes, it is taken or rejected, and nothing else happens."""
     try:
-        data, _ = read_message(json.dumps(body))
+        data = read_message(json.dumps(body)).data
         parse(DeviceOrder, data)
     except Rejected as rejection:
         assert rejection.reasons  # noqa: PT017 - either outcome is right
@@ -181,8 +181,8 @@ def test_the_bare_object_and_a_cloud_event_are_the_same() -> None:
     data = {"orderId": "1"}
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     wrapped = {"specversion": "1.0", "id": "1", "source": "/erp", "type": "x", "traceparent": trace, "data": data}
-    assert read_message(json.dumps(wrapped)) == (data, trace)
-    assert read_message(json.dumps(data)) == (data, None)
+    assert read_message(json.dumps(wrapped)) == (data, trace, None)
+    assert read_message(json.dumps(data)) == (data, None, None)
 
 
 def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
@@ -199,9 +199,10 @@ def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
 def test_a_command_reads_back_as_it_was() -> None:
     """What the app sends to its own queues is what it reads from them."""
     request = RevocationRequest(request_id="r", registration_id="a")
-    body, trace = read_message(command(Queue.REVOCATION_REQUESTS, request, traceparent="t"))
+    at = datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=UTC)
+    body, trace, time = read_message(command(Queue.REVOCATION_REQUESTS, request, at=at, traceparent="t"))
     assert parse(RevocationRequest, body) == request
-    assert trace == "t"
+    assert (trace, time) == ("t", at)
 
 
 def test_an_event_sent_again_has_the_same_id() -> None:

@@ -16,6 +16,7 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
+from shared.workflows.group_issuers import GroupIssuers
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
@@ -67,11 +68,11 @@ class Scene:
             groups=self.groups,
             requests=self.requests,
             authorities=fakes.authorities,
+            issuers=GroupIssuers(self.groups, fakes.authorities, fakes.resource, anything),
             rollovers=anything,
             provisioning=provisioning,
             resource=fakes.resource,
             outbox=Outbox(fakes.queues, lambda: NOW),
-            settings=anything,
             clock=lambda: NOW,
         ).carry_out(parse(EnrollmentGroupRequest, body))
 
