@@ -402,7 +402,7 @@ class AuthorityImport(Contract):
     pfx: SecretStr | None = None
     pem: SecretStr | None = None
     password: SecretStr | None = None
-    custody: KeyCustody = KeyCustody.VAULT
+    custody: KeyCustody | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -489,6 +489,14 @@ class EnrollmentGroupDefinition(EntrySettings):
     issuer: IssuerName | None = None
     custody: KeyCustody | None = None
     ca_references: CaReferences | None = None
+
+    @model_validator(mode="after")
+    def _made_custody(self) -> Self:
+        if self.ca_references is not None and self.custody is not None:
+            raise PydanticCustomError(
+                "custody", "custody is for an issuing CA that is made, and with caReferences none is; leave it out"
+            )
+        return self
 
 
 class EnrollmentGroupRoll(Contract):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, KeyCustody
+from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType
 from shared.errors import NotFound, Rejected
 from shared.ledger.devices import DeviceRecord
 from shared.pki import names
@@ -67,7 +67,7 @@ class CertificateRequests:
             key_algorithm=request.key_algorithm or DEFAULT_ALGORITHM,
             validity=timedelta(days=request.validity_days) if request.validity_days else None,
             path_length=request.path_length,
-            custody=request.custody or KeyCustody.VAULT,
+            custody=request.custody or self.authorities.custody(request.kind, request.path_length or 0),
             externally_signed=request.externally_signed,
         )
 

@@ -163,8 +163,8 @@ class Registrations:
             return known, True
         if known.record.state not in REORDERABLE:
             raise Conflict.because(
-                f"{ordered.registration_id!r} is {known.record.state} through order {known.record.order_id!r}; renew it, "
-                "or revoke and delete it before ordering it again",
+                f"{ordered.registration_id!r} is {known.record.state} through order {known.record.order_id!r}; renew "
+                "it, or revoke and delete it before ordering it again",
                 field=field,
             )
         again = ordered.changed(

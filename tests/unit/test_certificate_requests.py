@@ -114,3 +114,14 @@ async def test_a_device_that_could_not_be_had_is_asked_for_again() -> None:
     assert str(refused.value) == (
         "name: 'press-1' is issued through order 'r2'; renew it, or revoke and delete it before ordering it again"
     )
+
+
+async def test_custody_that_is_not_asked_for_is_the_deployments() -> None:
+    """The keys of issuing CAs are where the deployment has them; of CAs that have others below them, in the vault."""
+    scene = Scene()
+    await scene.ask("r1", "root", "dpsCa")
+    await scene.ask("r2", "intermediate", "factory", pathLength=1)
+    await scene.ask("r3", "intermediate", "line")
+    await scene.ask("r4", "intermediate", "other", custody="vault")
+    made = [(await scene.worker().get(name)).custody for name in ("dpsCa", "factory", "line", "other")]
+    assert made == [KeyCustody.VAULT, KeyCustody.VAULT, KeyCustody.WRAPPED, KeyCustody.VAULT]

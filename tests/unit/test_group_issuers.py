@@ -117,3 +117,23 @@ async def test_of_two_groups_that_want_a_ca_at_once_none_gets_it_unseen() -> Non
     with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'b'"):
         await scene.ask("roll", issuer="line")
     assert (scene.accepted(), (await scene.record()).rollover) == (["g-ca1"], None)
+
+
+async def test_custody_that_can_not_be_kept_is_refused() -> None:
+    """A CA that exists keeps its key where it is, and with references no CA is made."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create")
+    with pytest.raises(Rejected) as refused:
+        await scene.ask("roll", issuer="line", custody="wrapped")
+    assert str(refused.value) == (
+        "custody: the key of 'line' is in custody 'vault' and stays there; leave custody out, or name a CA under which one "
+        "is to be made"
+    )
+    with pytest.raises(Rejected) as refused:
+        await scene.ask("put", "b", caReferences={"primary": "dpsCa"}, custody="wrapped")
+    assert str(refused.value) == (
+        "custody is for an issuing CA that is made, and with caReferences none is; leave it out"
+    )
+    await scene.ask("roll", request_id="r2", issuer="line", custody="vault")
+    assert scene.accepted() == ["g-ca1", "line"]
