@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 from base64 import b64decode
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, NamedTuple, Self, get_args
 
@@ -33,6 +34,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.errors import Reason, Rejected
 from shared.registration_ids import canonical_registration_id
+from shared.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,7 +124,7 @@ def _registration_id(text: str) -> str:
 
 def _enrollment_group_id(text: str) -> str:
     canonical = text.lower()
-    if not re.fullmatch(r"[a-z0-9\-._:]{0,127}[a-z0-9\-]", canonical):
+    if not text.isascii() or not re.fullmatch(r"[a-z0-9\-._:]{0,127}[a-z0-9\-]", canonical):
         raise PydanticCustomError(
             "enrollment_group_id",
             "'{text}' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, digit or -",
@@ -170,16 +172,43 @@ def _serial_number(text: str) -> str:
     return canonical
 
 
+def _api_version(text: str) -> str:
+    matched = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(-preview)?", text)
+    with suppress(ValueError):
+        if matched and date.fromisoformat(matched[1]):
+            return text
+    raise PydanticCustomError(
+        "api_version",
+        "'{text}' is no API version: a date as in 2021-10-01, or 2021-11-01-preview",
+        {"text": text[:140]},
+    )
+
+
 RegistrationId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_registration_id)]
 EnrollmentGroupId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_enrollment_group_id)]
 IssuerName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_issuer_name)]
 RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_request_id)]
 SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
+ApiVersion = Annotated[str, AfterValidator(_api_version)]
 CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 EntityTags = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 SigningRequest = Annotated[PemText, AfterValidator(_signing_request)]
-Tags = dict[str, Any]
+
+
+def _fit_for_twins(limit: int) -> AfterValidator:
+    def check(content: dict[str, Any]) -> dict[str, Any]:
+        fault = twin_fault(content, limit)
+        if fault is not None:
+            raise PydanticCustomError("twin", "no hub takes it: {fault}", {"fault": fault})
+        return content
+
+    return AfterValidator(check)
+
+
+Tags = Annotated[dict[str, Any], _fit_for_twins(TAGS_LIMIT)]
+DesiredProperties = Annotated[dict[str, Any], _fit_for_twins(DESIRED_LIMIT)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Contract(BaseModel):
@@ -206,7 +235,7 @@ class Contract(BaseModel):
 class DeviceTwinProperties(Contract):
     """``properties`` of an initial twin."""
 
-    desired: dict[str, Any] | None = None
+    desired: DesiredProperties | None = None
 
 
 class InitialTwin(Contract):
@@ -262,7 +291,7 @@ class DeviceOrder(Contract):
     devices: Annotated[list[Any], Field(min_length=1)] | None = None
     devices_url: AnyUrl | None = None
     register_by: RegisterBy = RegisterBy.SERVICE
-    validity_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    validity_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -281,7 +310,7 @@ class DeviceRegistration(Contract):
     """One line of an order on its way (queue ``device-registrations``)."""
 
     order_id: RequestId
-    line: Annotated[int, Field(ge=0)]
+    line: Annotated[int, Field(strict=True, ge=0)]
 
 
 # --- certificates, groups, revocations -------------------------------------------------------------------------------
@@ -321,10 +350,10 @@ class CertificateRequest(Contract):
     issuer: IssuerName | None = None
     csr: SigningRequest | None = None
     key_algorithm: KeyAlgorithmName | None = None
-    validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
-    path_length: Annotated[int, Field(ge=0, le=5)] | None = None
+    validity_days: Annotated[int, Field(strict=True, ge=1, le=7305)] | None = None
+    path_length: Annotated[int, Field(strict=True, ge=0, le=5)] | None = None
     custody: KeyCustody | None = None
-    externally_signed: bool = False
+    externally_signed: Flag = False
     verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
 
     @model_validator(mode="after")
@@ -435,15 +464,15 @@ class GroupAction(StrEnum):
 class ReprovisionPolicy(Contract):
     """What DPS does when a device registers again (DPS: ``reprovisionPolicy``); both are true unless they are set."""
 
-    update_hub_assignment: bool | None = None
-    migrate_device_data: bool | None = None
+    update_hub_assignment: Flag | None = None
+    migrate_device_data: Flag | None = None
 
 
 class CustomAllocation(Contract):
     """The Azure Function that chooses the hub (DPS: ``customAllocationDefinition``)."""
 
     webhook_url: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"])]
-    api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")]
+    api_version: ApiVersion
 
 
 class CaReferences(Contract):
@@ -470,7 +499,7 @@ class EntrySettings(Contract):
     iot_hubs: Annotated[list[str], Field(min_length=1, max_length=50)] | None = None
     initial_twin: InitialTwin | None = None
     reprovision_policy: ReprovisionPolicy | None = None
-    iot_edge: bool | None = None
+    iot_edge: Flag | None = None
 
     @model_validator(mode="after")
     def _custom(self) -> Self:
@@ -525,9 +554,27 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
 
     @model_validator(mode="after")
     def _fields_of_action(self) -> Self:
-        if self.action is GroupAction.CREATE and self.if_match is not None:
-            raise PydanticCustomError("if_match", "ifMatch belongs to a group that exists; leave it out of a 'create'")
+        given = {name for name in type(self).model_fields if getattr(self, name) is not None}
+        strange = given - _FIELDS_OF_ACTION[self.action] - {"request_id", "enrollment_group", "action"}
+        if strange:
+            raise PydanticCustomError(
+                "action",
+                "action '{action}' takes no {fields}; leave out what does not belong to it, or ask for another action",
+                {"action": self.action.value, "fields": " and no ".join(sorted(map(to_camel, strange)))},
+            )
         return self
+
+
+_DEFINITION = frozenset(EnrollmentGroupDefinition.model_fields)
+_FIELDS_OF_ACTION: Mapping[GroupAction, frozenset[str]] = {
+    GroupAction.PUT: _DEFINITION | {"if_match", "if_none_match"},
+    GroupAction.CREATE: _DEFINITION | {"if_none_match"},
+    GroupAction.UPDATE: _DEFINITION | {"if_match"},
+    GroupAction.DISABLE: frozenset({"if_match"}),
+    GroupAction.ENABLE: frozenset({"if_match"}),
+    GroupAction.ROLL: frozenset({"issuer", "custody", "if_match"}),
+    GroupAction.DELETE: frozenset({"if_match"}),
+}
 
 
 class IndividualEnrollmentDefinition(EntrySettings):
@@ -624,6 +671,10 @@ _TEXTS: Mapping[str, str] = {
     "missing": "is required",
     "extra_forbidden": "is not a known field; known are {known}",
     "json_invalid": "is no JSON: {error}",
+    "too_short": "needs at least {min_length}, and has {actual_length}",
+    "too_long": "takes at most {max_length}, and has {actual_length}",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
 }
 
 
@@ -651,31 +702,59 @@ def _kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _reason(contract: type[Contract], problem: Any, prefix: str) -> Reason:
+def _reason(contract: type[BaseModel], problem: Any, prefix: str) -> Reason:
     path = prefix
     for part in problem["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    known = ", ".join(sorted(field.alias or name for name, field in contract.model_fields.items()))
     text = _TEXTS.get(problem["type"])
     if text is not None:
-        return Reason(path, text.format(known=known, **problem.get("ctx", {})))
+        known = ", ".join(sorted(_fields(_holder(contract, problem["loc"][:-1]))))
+        return Reason(path, text.format(known=known, **problem.get("ctx", {})) + _shown(contract, problem))
     message = problem["msg"]
     if message[1:2].islower():  # a sentence, and no abbreviation
         message = message[:1].lower() + message[1:]
+    return Reason(path, message + _shown(contract, problem))
+
+
+def _shown(contract: type[BaseModel], problem: Any) -> str:
+    """Repeat a value that was refused, if it is a plain one and no secret."""
     value = problem["input"]
     hidden = problem["type"] in _OWN_TEXT or not _secrets(contract).isdisjoint(problem["loc"])
-    if not hidden and isinstance(value, str | int | float | bool):
-        message += f"; it is {str(value)[:140]!r}"
-    return Reason(path, message)
+    if hidden or not isinstance(value, str | int | float | bool):
+        return ""
+    return f"; it is {str(value)[:140]!r}"
+
+
+def _fields(contract: type[BaseModel]) -> dict[str, Any]:
+    """Give the annotations of a contract's fields by their names on the wire."""
+    return {field.alias or name: field.annotation for name, field in contract.model_fields.items()}
+
+
+def _holder(contract: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """Find the contract that a field at a path belongs to."""
+    for part in path:
+        annotation = _fields(contract).get(str(part))
+        inner = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+        contract = next((each for each in inner if issubclass(each, BaseModel)), contract)
+    return contract
 
 
 _OWN_TEXT = frozenset(
-    {"registration_id", "enrollment_group_id", "issuer_name", "request_id", "serial_number", "private_key"}
+    {
+        "api_version",
+        "enrollment_group_id",
+        "extra_forbidden",
+        "issuer_name",
+        "private_key",
+        "registration_id",
+        "request_id",
+        "serial_number",
+    }
 )
 """Error types whose message names the value already, or must not."""
 
 
-def _secrets(contract: type[Contract]) -> set[str]:
+def _secrets(contract: type[BaseModel]) -> set[str]:
     """Give the fields whose values are never repeated."""
     fields = contract.model_fields.items()
     return {
@@ -741,6 +820,37 @@ class CloudEvent(BaseModel):
     data: Any = None
 
 
+def decoded(content: str | bytes, what: str) -> Any:
+    """Read JSON.
+
+    Args:
+        content: the text, or its UTF-8.
+        what: names it, for messages.
+
+    Raises:
+        Rejected: it is none, or holds what is no text.
+    """
+    try:
+        body = json.loads(content)
+    except ValueError as error:
+        raise Rejected.because(f"{what} is no JSON: {error}") from None
+    waiting = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+            raise Rejected.because(
+                f"{what} has half of a surrogate pair in {value[:64]!r}, which is no text (RFC 8259 section 8.2)"
+            )
+    return body
+
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
 class Message(NamedTuple):
     """What a queue message says.
 
@@ -769,10 +879,7 @@ def read_message(text: str) -> Message:
             f"the message has {len(text.encode())} bytes; at most {MESSAGE_LIMIT} fit a queue: put the devices into a "
             "blob and name it in devicesUrl"
         )
-    try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise Rejected.because(f"the message is no JSON: {error}") from None
+    body = decoded(text, "the message")
     if not isinstance(body, dict):
         raise Rejected.because(f"the message must be a JSON object, and is {_kind(body)}")
     if "specversion" not in body:
@@ -780,7 +887,7 @@ def read_message(text: str) -> Message:
     try:
         event = CloudEvent.model_validate(body)
     except ValidationError as error:
-        raise Rejected(*(_reason(Contract, problem, "") for problem in error.errors())) from None
+        raise Rejected(*(_reason(CloudEvent, problem, "") for problem in error.errors())) from None
     return Message(event.data, event.traceparent, event.time)
 
 

@@ -40,6 +40,7 @@ from shared.contracts import (
     RevocationRequest,
     VerificationCode,
     command,
+    decoded,
     octets,
     parse,
     path_value,
@@ -47,6 +48,7 @@ from shared.contracts import (
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
+from shared.workflows.status_answers import is_successful
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
 
@@ -65,6 +67,8 @@ _OK = (200, "found")
 _QUEUED = (202, "queued; Location names where the outcome will be")
 _PAGE_LIMIT = 1000
 _CRL_SECONDS = 3600
+_FILE_LIMIT = 128 * 1024
+"""Bytes of a body that goes through no queue: 64 KiB of PKCS#12 in base64, and what is around it."""
 
 
 def _endpoint(
@@ -111,19 +115,13 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _body(request: func.HttpRequest, *, optional: bool = False) -> Any:
+def _body(request: func.HttpRequest, *, optional: bool = False, limit: int = MESSAGE_LIMIT, way_out: str = "") -> Any:
     raw = request.get_body()
     if not raw and optional:
         return {}
-    if len(raw) > MESSAGE_LIMIT:
-        raise Rejected.because(
-            f"the body has {len(raw)} bytes, at most {MESSAGE_LIMIT} are taken: put the devices of a large order into "
-            "a blob and name it in devicesUrl"
-        )
-    try:
-        return json.loads(raw)
-    except ValueError as error:
-        raise Rejected.because(f"the body is no JSON: {error}") from None
+    if len(raw) > limit:
+        raise Rejected.because(f"the body has {len(raw)} bytes, at most {limit} are taken{way_out}")
+    return decoded(raw, "the body")
 
 
 def _registration_id(request: func.HttpRequest) -> str:
@@ -266,7 +264,7 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 @_endpoint("PUT", "certificate-authorities/{name}/certificate", success=(200, "installed"), body=AuthorityCertificate)
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, with the chain up to its root."""
-    certificates = parse(AuthorityCertificate, _body(request)).certificate
+    certificates = parse(AuthorityCertificate, _body(request, limit=_FILE_LIMIT)).certificate
     record = await services.authorities.install(request.route_params["name"], certificates.encode())
     return _json(_authority(record))
 
@@ -275,7 +273,7 @@ async def install_certificate(services: Services, request: func.HttpRequest) -> 
 async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = path_value("name", request.route_params["name"])
-    wanted = parse(AuthorityImport, _body(request))
+    wanted = parse(AuthorityImport, _body(request, limit=_FILE_LIMIT))
     record = await services.authorities.take_over(name, wanted, cause=_request_id(request))
     return _json(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})
 
@@ -305,7 +303,7 @@ async def get_certificate(services: Services, request: func.HttpRequest) -> func
 @_endpoint("POST", "certificates/check", success=(200, "what DPS would answer, and why"), body=CertificateCheck)
 async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
-    wanted = parse(CertificateCheck, _body(request))
+    wanted = parse(CertificateCheck, _body(request, limit=_FILE_LIMIT))
     return _json(await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain))
 
 
@@ -369,14 +367,15 @@ async def _group_request(
     The message is made of the request alone, so that a request that comes again is known as the same one.
     """
     group = _group_id(request)
-    wanted = EnrollmentGroupRequest(
-        request_id=_request_id(request),
-        enrollment_group=group,
-        action=action,
-        if_match=request.headers.get("If-Match"),
-        if_none_match=request.headers.get("If-None-Match"),
-        **(dict(definition) if definition else {}),
-    )
+    body = {
+        **(definition.model_dump(mode="json", by_alias=True, exclude_unset=True) if definition else {}),
+        "requestId": _request_id(request),
+        "enrollmentGroup": group,
+        "action": action.value,
+        "ifMatch": request.headers.get("If-Match"),
+        "ifNoneMatch": request.headers.get("If-None-Match") if action is GroupAction.PUT else None,
+    }
+    wanted = parse(EnrollmentGroupRequest, body)
     headers = {}
     if not await services.enrollment_groups.is_repeated(wanted):
         headers = await _foreseen(services, request, wanted)
@@ -419,7 +418,7 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
 )
 async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell what DPS would answer to a device with this chain, and why."""
-    wanted = parse(EnrollmentCheck, _body(request))
+    wanted = parse(EnrollmentCheck, _body(request, limit=_FILE_LIMIT))
     return _json(await services.previews.check(_group_id(request), wanted.registration_id, wanted.chain))
 
 
@@ -481,7 +480,8 @@ async def _enrollment_expected(services: Services, request: func.HttpRequest, re
 @_endpoint("POST", "device-orders", success=_QUEUED, body=DeviceOrderSchema)
 async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Order devices; orderId is the idempotency key."""
-    order = parse(DeviceOrder, _body(request))
+    way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
+    order = parse(DeviceOrder, _body(request, way_out=way_out))
     if await services.device_orders.check_unchanged(order) is None:
         await services.registrations.usable_group(order.enrollment_group)
     message = command(Queue.DEVICE_ORDERS, order, at=services.clock(), traceparent=tracing.current())
@@ -706,8 +706,9 @@ async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpRe
     """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
     encoded = unquote(request.route_params["request"])
     answer = await _ocsp(services, request, octets("request", encoded))
-    # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon.
-    answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
+    if is_successful(answer.get_body()):
+        # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon. An error is not kept.
+        answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
     return answer
 
 

@@ -113,21 +113,26 @@ def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
     return ReceivedMessage(
         queue=queue,
         message_id=message.id or "",
-        body=_decoded(message.get_body()),
+        body=decoded(message.get_body()),
         received=message.insertion_time or datetime.now(UTC),
     )
 
 
-def _decoded(body: bytes) -> bytes:
-    """Take a message out of base64, or as it is: JSON begins with a brace, which base64 does not know.
+def decoded(body: bytes) -> bytes:
+    """Take a message out of base64, or as it is, if it is no base64 or is JSON, such as ``null``, as it stands.
 
     host.json leaves this to the app, because the host would set a message aside that it can't decode where no function
     ever sees it.
     """
     try:
-        return b64decode(body, validate=True)
+        content = b64decode(body, validate=True)
     except ValueError:
         return body
+    try:
+        json.loads(body)
+    except ValueError:
+        return content
+    return body
 
 
 def _text(body: bytes) -> str:

@@ -24,3 +24,18 @@ def test_a_request_is_as_old_as_its_sender_says_and_no_younger_than_its_message(
     received = ReceivedMessage(Queue.ENROLLMENT_GROUP_REQUESTS, "m", b"", NOW)
     message = Message({}, None, None if said is None else NOW + timedelta(seconds=said))
     assert outcomes.asked_at(message, received) == NOW + timedelta(seconds=asked)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"eyJhIjoxfQ==", b'{"a":1}'),
+        (b'{"a":1}', b'{"a":1}'),
+        (b"null", b"null"),
+        (b"1234", b"1234"),
+        (b"/w==", b"\xff"),
+    ],
+)
+def test_a_message_is_taken_out_of_base64_unless_it_is_json_already(body: bytes, text: bytes) -> None:
+    """Words and numbers of JSON could be base64 as well, and are not."""
+    assert outcomes.decoded(body) == text
