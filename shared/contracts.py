@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from base64 import b64decode
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +36,7 @@ from shared.errors import Reason, Rejected
 from shared.json_text import read_json
 from shared.key_algorithms import KeyAlgorithm
 from shared.registration_ids import canonical_registration_id
+from shared.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,7 +123,7 @@ def _registration_id(text: str) -> str:
 
 def _enrollment_group_id(text: str) -> str:
     canonical = text.lower()
-    if not re.fullmatch(r"[a-z0-9\-._:]{0,127}[a-z0-9\-]", canonical):
+    if not text.isascii() or not re.fullmatch(r"[a-z0-9\-._:]{0,127}[a-z0-9\-]", canonical):
         raise PydanticCustomError(
             "enrollment_group_id",
             "'{text}' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, digit or -",
@@ -169,15 +171,43 @@ def _serial_number(text: str) -> str:
     return canonical
 
 
+def _api_version(text: str) -> str:
+    matched = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(-preview)?", text)
+    with suppress(ValueError):
+        if matched and date.fromisoformat(matched[1]):
+            return text
+    raise PydanticCustomError(
+        "api_version",
+        "'{text}' is no API version: a date as in 2021-10-01, or 2021-11-01-preview",
+        {"text": text[:140]},
+    )
+
+
 RegistrationId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_registration_id)]
 EnrollmentGroupId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_enrollment_group_id)]
 IssuerName = Annotated[str, StringConstraints(min_length=1), AfterValidator(_issuer_name)]
 RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_request_id)]
 SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
+ApiVersion = Annotated[str, AfterValidator(_api_version)]
 CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
+EntityTags = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 SigningRequest = Annotated[PemText, AfterValidator(_signing_request)]
-Tags = dict[str, Any]
+
+
+def _fit_for_twins(limit: int) -> AfterValidator:
+    def check(content: dict[str, Any]) -> dict[str, Any]:
+        fault = twin_fault(content, limit)
+        if fault is not None:
+            raise PydanticCustomError("twin", "no hub takes it: {fault}", {"fault": fault})
+        return content
+
+    return AfterValidator(check)
+
+
+Tags = Annotated[dict[str, Any], _fit_for_twins(TAGS_LIMIT)]
+DesiredProperties = Annotated[dict[str, Any], _fit_for_twins(DESIRED_LIMIT)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Contract(BaseModel):
@@ -204,14 +234,19 @@ class Contract(BaseModel):
 class DeviceTwinProperties(Contract):
     """``properties`` of an initial twin."""
 
-    desired: dict[str, Any] = Field(default_factory=dict)
+    desired: DesiredProperties | None = None
 
 
 class InitialTwin(Contract):
     """What a device's twin holds when DPS creates it (DPS: ``initialTwin``)."""
 
-    tags: Tags = Field(default_factory=dict)
-    properties: DeviceTwinProperties = Field(default_factory=DeviceTwinProperties)
+    tags: Tags | None = None
+    properties: DeviceTwinProperties | None = None
+
+    @property
+    def desired(self) -> dict[str, Any] | None:
+        """Its desired properties, if it names any."""
+        return self.properties.desired if self.properties else None
 
 
 class DeviceRequest(Contract):
@@ -255,7 +290,7 @@ class DeviceOrder(Contract):
     devices: Annotated[list[Any], Field(min_length=1)] | None = None
     devices_url: AnyUrl | None = None
     register_by: RegisterBy = RegisterBy.SERVICE
-    validity_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    validity_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -274,7 +309,7 @@ class DeviceRegistration(Contract):
     """One line of an order on its way (queue ``device-registrations``)."""
 
     order_id: RequestId
-    line: Annotated[int, Field(ge=0)]
+    line: Annotated[int, Field(strict=True, ge=0)]
 
 
 # --- certificates, groups, revocations -------------------------------------------------------------------------------
@@ -314,10 +349,10 @@ class CertificateRequest(Contract):
     issuer: IssuerName | None = None
     csr: SigningRequest | None = None
     key_algorithm: KeyAlgorithm | None = None
-    validity_days: Annotated[int, Field(ge=1, le=7305)] | None = None
-    path_length: Annotated[int, Field(ge=0, le=5)] | None = None
+    validity_days: Annotated[int, Field(strict=True, ge=1, le=7305)] | None = None
+    path_length: Annotated[int, Field(strict=True, ge=0, le=5)] | None = None
     custody: KeyCustody | None = None
-    externally_signed: bool = False
+    externally_signed: Flag = False
     verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
 
     @model_validator(mode="after")
@@ -395,7 +430,7 @@ class AuthorityImport(Contract):
     pfx: SecretStr | None = None
     pem: SecretStr | None = None
     password: SecretStr | None = None
-    custody: KeyCustody = KeyCustody.VAULT
+    custody: KeyCustody | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -414,8 +449,9 @@ class AuthorityCertificate(Contract):
 
 
 class GroupAction(StrEnum):
-    """What can be done to an enrollment group."""
+    """What can be done to an enrollment group. ``put`` creates or updates, as it is when it is carried out."""
 
+    PUT = "put"
     CREATE = "create"
     UPDATE = "update"
     DISABLE = "disable"
@@ -425,17 +461,17 @@ class GroupAction(StrEnum):
 
 
 class ReprovisionPolicy(Contract):
-    """What DPS does when a device registers again (DPS: ``reprovisionPolicy``)."""
+    """What DPS does when a device registers again (DPS: ``reprovisionPolicy``); both are true unless they are set."""
 
-    update_hub_assignment: bool = True
-    migrate_device_data: bool = True
+    update_hub_assignment: Flag | None = None
+    migrate_device_data: Flag | None = None
 
 
 class CustomAllocation(Contract):
     """The Azure Function that chooses the hub (DPS: ``customAllocationDefinition``)."""
 
     webhook_url: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"])]
-    api_version: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}(-preview)?$")]
+    api_version: ApiVersion
 
 
 class CaReferences(Contract):
@@ -462,7 +498,7 @@ class EntrySettings(Contract):
     iot_hubs: Annotated[list[str], Field(min_length=1, max_length=50)] | None = None
     initial_twin: InitialTwin | None = None
     reprovision_policy: ReprovisionPolicy | None = None
-    iot_edge: bool | None = None
+    iot_edge: Flag | None = None
 
     @model_validator(mode="after")
     def _custom(self) -> Self:
@@ -482,6 +518,14 @@ class EnrollmentGroupDefinition(EntrySettings):
     custody: KeyCustody | None = None
     ca_references: CaReferences | None = None
 
+    @model_validator(mode="after")
+    def _made_custody(self) -> Self:
+        if self.ca_references is not None and self.custody is not None:
+            raise PydanticCustomError(
+                "custody", "custody is for an issuing CA that is made, and with caReferences none is; leave it out"
+            )
+        return self
+
 
 class EnrollmentGroupRoll(Contract):
     """Body of ``POST /enrollment-groups/{id}/roll``: the next issuing CA, or what it is to be; all may be left out."""
@@ -497,25 +541,46 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
     one is made under the deployment's root. ``custody`` says where the key of one that is made is to be. With
     ``caReferences`` the group accepts whatever stands under these CAs, and none is made.
 
-    ``ifMatch`` is the ETag that the group is expected to have in the DPS.
+    ``ifMatch`` is the ETag that the group is expected to have in the DPS, ``ifNoneMatch`` one that it is not to have:
+    lists and ``*`` as in the headers (RFC 9110 section 13.1).
     """
 
     request_id: RequestId
     enrollment_group: EnrollmentGroupId
     action: GroupAction
-    if_match: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    if_match: EntityTags | None = None
+    if_none_match: EntityTags | None = None
 
     @model_validator(mode="after")
     def _fields_of_action(self) -> Self:
-        if self.action is GroupAction.CREATE and self.if_match is not None:
-            raise PydanticCustomError("if_match", "ifMatch belongs to a group that exists; leave it out of a 'create'")
+        given = {name for name in type(self).model_fields if getattr(self, name) is not None}
+        strange = given - _FIELDS_OF_ACTION[self.action] - {"request_id", "enrollment_group", "action"}
+        if strange:
+            raise PydanticCustomError(
+                "action",
+                "action '{action}' takes no {fields}; leave out what does not belong to it, or ask for another action",
+                {"action": self.action.value, "fields": " and no ".join(sorted(map(to_camel, strange)))},
+            )
         return self
+
+
+_DEFINITION = frozenset(EnrollmentGroupDefinition.model_fields)
+_FIELDS_OF_ACTION: Mapping[GroupAction, frozenset[str]] = {
+    GroupAction.PUT: _DEFINITION | {"if_match", "if_none_match"},
+    GroupAction.CREATE: _DEFINITION | {"if_none_match"},
+    GroupAction.UPDATE: _DEFINITION | {"if_match"},
+    GroupAction.DISABLE: frozenset({"if_match"}),
+    GroupAction.ENABLE: frozenset({"if_match"}),
+    GroupAction.ROLL: frozenset({"issuer", "custody", "if_match"}),
+    GroupAction.DELETE: frozenset({"if_match"}),
+}
 
 
 class IndividualEnrollmentDefinition(EntrySettings):
     """Body of ``PUT /enrollments/{registrationId}``: the enrollment of a single device.
 
-    Without ``certificate`` it is that of the device's present one.
+    A new one without ``certificate`` is for the device's present one. ``secondaryCertificate: null`` takes the second
+    one out.
     """
 
     certificate: PemText | None = None
@@ -605,6 +670,10 @@ _TEXTS: Mapping[str, str] = {
     "missing": "is required",
     "extra_forbidden": "is not a known field; known are {known}",
     "json_invalid": "is no JSON: {error}",
+    "too_short": "needs at least {min_length}, and has {actual_length}",
+    "too_long": "takes at most {max_length}, and has {actual_length}",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
 }
 
 
@@ -632,31 +701,59 @@ def _kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
-def _reason(contract: type[Contract], problem: Any, prefix: str) -> Reason:
+def _reason(contract: type[BaseModel], problem: Any, prefix: str) -> Reason:
     path = prefix
     for part in problem["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    known = ", ".join(sorted(field.alias or name for name, field in contract.model_fields.items()))
     text = _TEXTS.get(problem["type"])
     if text is not None:
-        return Reason(path, text.format(known=known, **problem.get("ctx", {})))
+        known = ", ".join(sorted(_fields(_holder(contract, problem["loc"][:-1]))))
+        return Reason(path, text.format(known=known, **problem.get("ctx", {})) + _shown(contract, problem))
     message = problem["msg"]
     if message[1:2].islower():  # a sentence, and no abbreviation
         message = message[:1].lower() + message[1:]
+    return Reason(path, message + _shown(contract, problem))
+
+
+def _shown(contract: type[BaseModel], problem: Any) -> str:
+    """Repeat a value that was refused, if it is a plain one and no secret."""
     value = problem["input"]
     hidden = problem["type"] in _OWN_TEXT or not _secrets(contract).isdisjoint(problem["loc"])
-    if not hidden and isinstance(value, str | int | float | bool):
-        message += f"; it is {str(value)[:140]!r}"
-    return Reason(path, message)
+    if hidden or not isinstance(value, str | int | float | bool):
+        return ""
+    return f"; it is {str(value)[:140]!r}"
+
+
+def _fields(contract: type[BaseModel]) -> dict[str, Any]:
+    """Give the annotations of a contract's fields by their names on the wire."""
+    return {field.alias or name: field.annotation for name, field in contract.model_fields.items()}
+
+
+def _holder(contract: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """Find the contract that a field at a path belongs to."""
+    for part in path:
+        annotation = _fields(contract).get(str(part))
+        inner = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+        contract = next((each for each in inner if issubclass(each, BaseModel)), contract)
+    return contract
 
 
 _OWN_TEXT = frozenset(
-    {"registration_id", "enrollment_group_id", "issuer_name", "request_id", "serial_number", "private_key"}
+    {
+        "api_version",
+        "enrollment_group_id",
+        "extra_forbidden",
+        "issuer_name",
+        "private_key",
+        "registration_id",
+        "request_id",
+        "serial_number",
+    }
 )
 """Error types whose message names the value already, or must not."""
 
 
-def _secrets(contract: type[Contract]) -> set[str]:
+def _secrets(contract: type[BaseModel]) -> set[str]:
     """Give the fields whose values are never repeated."""
     fields = contract.model_fields.items()
     return {
@@ -722,14 +819,41 @@ class CloudEvent(BaseModel):
     data: Any = None
 
 
-def read_message(text: str) -> tuple[Any, str | None]:
+def decoded(content: str | bytes, what: str) -> Any:
+    """Read JSON.
+
+    Args:
+        content: the text, or its UTF-8.
+        what: names it, for messages.
+
+    Raises:
+        Rejected: it is none, or holds what is no text.
+    """
+    try:
+        return read_json(content)
+    except ValueError as error:
+        raise Rejected.because(f"{what} is no JSON: {error}") from None
+
+
+class Message(NamedTuple):
+    """What a queue message says.
+
+    Attributes:
+        data: the decoded body.
+        traceparent: the sender's (CloudEvents distributed-tracing extension), if it gave one.
+        time: when the sender made it, if it says so.
+    """
+
+    data: Any
+    traceparent: str | None = None
+    time: datetime | None = None
+
+
+def read_message(text: str) -> Message:
     """Take the data out of a queue message.
 
     Args:
         text: the decoded message: a CloudEvent, or the bare data object.
-
-    Returns:
-        The data, and the sender's ``traceparent`` (CloudEvents distributed-tracing extension) if it gave one.
 
     Raises:
         Rejected: when it is no JSON, or no valid CloudEvent.
@@ -739,19 +863,16 @@ def read_message(text: str) -> tuple[Any, str | None]:
             f"the message has {len(text.encode())} bytes; at most {MESSAGE_LIMIT} fit a queue: put the devices into a "
             "blob and name it in devicesUrl"
         )
-    try:
-        body = read_json(text)
-    except ValueError as error:
-        raise Rejected.because(f"the message is no JSON: {error}") from None
+    body = decoded(text, "the message")
     if not isinstance(body, dict):
         raise Rejected.because(f"the message must be a JSON object, and is {_kind(body)}")
     if "specversion" not in body:
-        return body, None
+        return Message(body)
     try:
         event = CloudEvent.model_validate(body)
     except ValidationError as error:
-        raise Rejected(*(_reason(Contract, problem, "") for problem in error.errors())) from None
-    return event.data, event.traceparent
+        raise Rejected(*(_reason(CloudEvent, problem, "") for problem in error.errors())) from None
+    return Message(event.data, event.traceparent, event.time)
 
 
 def event(
@@ -795,13 +916,14 @@ def event(
     return json.dumps(body, separators=(",", ":"))
 
 
-def command(queue: Queue, body: Contract, *, traceparent: str | None) -> str:
-    """Compose a message for one of the inbound queues, as a CloudEvent that carries the trace on."""
+def command(queue: Queue, body: Contract, *, at: datetime, traceparent: str | None) -> str:
+    """Compose a message for one of the inbound queues, as a CloudEvent that carries the trace on, and when it was."""
     message: dict[str, Any] = {
         "specversion": "1.0",
         "id": body.fingerprint,
         "source": SOURCE,
         "type": f"DeviceProvisioning.Command.{queue.value}",
+        "time": timestamp(at),
         "data": body.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     if traceparent:

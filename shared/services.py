@@ -36,6 +36,7 @@ from shared.workflows.devices import DeviceDirectory
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
 from shared.workflows.expiry import ExpirySweep
+from shared.workflows.group_issuers import GroupIssuers
 from shared.workflows.individual_enrollments import IndividualEnrollments
 from shared.workflows.previews import Previews
 from shared.workflows.readiness import Readiness
@@ -222,11 +223,11 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
             groups=groups,
             requests=requests,
             authorities=authorities,
+            issuers=GroupIssuers(groups, authorities, clients.dps_authorities, settings),
             rollovers=rollovers,
             provisioning=clients.provisioning,
             resource=clients.dps_authorities,
             outbox=outbox,
-            settings=settings,
             clock=clock,
         ),
         rollovers=rollovers,

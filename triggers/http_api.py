@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import azure.functions as func
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared import webhooks
+from shared import tracing, webhooks
 from shared.contracts import (
     MESSAGE_LIMIT,
     AuthorityCertificate,
@@ -40,14 +40,15 @@ from shared.contracts import (
     RevocationRequest,
     VerificationCode,
     command,
+    decoded,
     octets,
     parse,
     path_value,
 )
 from shared.errors import NotFound, Rejected
-from shared.json_text import read_json
 from shared.pki import names
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
+from shared.workflows.status_answers import is_successful
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation, document
 
@@ -66,6 +67,8 @@ _OK = (200, "found")
 _QUEUED = (202, "queued; Location names where the outcome will be")
 _PAGE_LIMIT = 1000
 _CRL_SECONDS = 3600
+_FILE_LIMIT = 128 * 1024
+"""Bytes of a body that goes through no queue: 64 KiB of PKCS#12 in base64, and what is around it."""
 
 
 def _endpoint(
@@ -112,19 +115,13 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _body(request: func.HttpRequest, *, optional: bool = False) -> Any:
+def _body(request: func.HttpRequest, *, optional: bool = False, limit: int = MESSAGE_LIMIT, way_out: str = "") -> Any:
     raw = request.get_body()
     if not raw and optional:
         return {}
-    if len(raw) > MESSAGE_LIMIT:
-        raise Rejected.because(
-            f"the body has {len(raw)} bytes, at most {MESSAGE_LIMIT} are taken: put the devices of a large order into "
-            "a blob and name it in devicesUrl"
-        )
-    try:
-        return read_json(raw)
-    except ValueError as error:
-        raise Rejected.because(f"the body is no JSON: {error}") from None
+    if len(raw) > limit:
+        raise Rejected.because(f"the body has {len(raw)} bytes, at most {limit} are taken{way_out}")
+    return decoded(raw, "the body")
 
 
 def _registration_id(request: func.HttpRequest) -> str:
@@ -267,7 +264,7 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 @_endpoint("PUT", "certificate-authorities/{name}/certificate", success=(200, "installed"), body=AuthorityCertificate)
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, with the chain up to its root."""
-    certificates = parse(AuthorityCertificate, _body(request)).certificate
+    certificates = parse(AuthorityCertificate, _body(request, limit=_FILE_LIMIT)).certificate
     record = await services.authorities.install(request.route_params["name"], certificates.encode())
     return _json(_authority(record))
 
@@ -276,7 +273,7 @@ async def install_certificate(services: Services, request: func.HttpRequest) -> 
 async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = path_value("name", request.route_params["name"])
-    wanted = parse(AuthorityImport, _body(request))
+    wanted = parse(AuthorityImport, _body(request, limit=_FILE_LIMIT))
     record = await services.authorities.take_over(name, wanted, cause=_request_id(request))
     return _json(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})
 
@@ -306,7 +303,7 @@ async def get_certificate(services: Services, request: func.HttpRequest) -> func
 @_endpoint("POST", "certificates/check", success=(200, "what DPS would answer, and why"), body=CertificateCheck)
 async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
-    wanted = parse(CertificateCheck, _body(request))
+    wanted = parse(CertificateCheck, _body(request, limit=_FILE_LIMIT))
     return _json(await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain))
 
 
@@ -330,8 +327,7 @@ async def get_enrollment_group(services: Services, request: func.HttpRequest) ->
 async def put_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have an enrollment group created, or changed if it exists; If-Match guards the change."""
     definition = parse(EnrollmentGroupDefinition, _body(request, optional=True))
-    await services.enrollment_groups.check(definition)
-    return await _group_request(services, request, GroupAction.UPDATE, definition, otherwise=GroupAction.CREATE)
+    return await _group_request(services, request, GroupAction.PUT, definition)
 
 
 @_endpoint("DELETE", "enrollment-groups/{id}", success=_QUEUED)
@@ -365,28 +361,40 @@ async def _group_request(
     request: func.HttpRequest,
     action: GroupAction,
     definition: EnrollmentGroupDefinition | None = None,
-    *,
-    otherwise: GroupAction | None = None,
 ) -> func.HttpResponse:
-    """Queue an action on a group, or another one if there is no such group."""
+    """Queue an action on a group, unless it can be seen that it would not succeed.
+
+    The message is made of the request alone, so that a request that comes again is known as the same one.
+    """
     group = _group_id(request)
+    body = {
+        **(definition.model_dump(mode="json", by_alias=True, exclude_unset=True) if definition else {}),
+        "requestId": _request_id(request),
+        "enrollmentGroup": group,
+        "action": action.value,
+        "ifMatch": request.headers.get("If-Match"),
+        "ifNoneMatch": request.headers.get("If-None-Match") if action is GroupAction.PUT else None,
+    }
+    wanted = parse(EnrollmentGroupRequest, body)
+    headers = {}
+    if not await services.enrollment_groups.is_repeated(wanted):
+        headers = await _foreseen(services, request, wanted)
+    location = f"/api/enrollment-groups/{group}"
+    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, headers)
+
+
+async def _foreseen(services: Services, request: func.HttpRequest, wanted: EnrollmentGroupRequest) -> dict[str, str]:
+    """Check a request against the group as it is, and give the group's present ETag."""
     described: dict[str, Any] = {}
     try:
-        described = await services.enrollment_groups.describe(group)
+        described = await services.enrollment_groups.describe(wanted.enrollment_group)
     except NotFound:
-        if otherwise is None:
+        if wanted.action is not GroupAction.PUT:
             raise
-        action = otherwise
-    if_match = preconditions.check(request.headers, f"the enrollment group {group!r}", described.get("etag"))
-    wanted = EnrollmentGroupRequest(
-        request_id=_request_id(request),
-        enrollment_group=group,
-        action=action,
-        if_match=if_match,
-        **(dict(definition) if definition else {}),
-    )
-    location = f"/api/enrollment-groups/{group}"
-    return await _queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, _etag(described))
+    what = f"the enrollment group {wanted.enrollment_group!r}"
+    preconditions.check(request.headers, what, described.get("etag"))
+    await services.enrollment_groups.foresee(wanted)
+    return _etag(described)
 
 
 def _etag(described: Mapping[str, Any]) -> dict[str, str]:
@@ -410,7 +418,7 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
 )
 async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell what DPS would answer to a device with this chain, and why."""
-    wanted = parse(EnrollmentCheck, _body(request))
+    wanted = parse(EnrollmentCheck, _body(request, limit=_FILE_LIMIT))
     return _json(await services.previews.check(_group_id(request), wanted.registration_id, wanted.chain))
 
 
@@ -472,10 +480,12 @@ async def _enrollment_expected(services: Services, request: func.HttpRequest, re
 @_endpoint("POST", "device-orders", success=_QUEUED, body=DeviceOrderSchema)
 async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Order devices; orderId is the idempotency key."""
-    order = parse(DeviceOrder, _body(request))
+    way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
+    order = parse(DeviceOrder, _body(request, way_out=way_out))
     if await services.device_orders.check_unchanged(order) is None:
         await services.registrations.usable_group(order.enrollment_group)
-    if len(command(Queue.DEVICE_ORDERS, order, traceparent=None)) > MESSAGE_LIMIT:
+    message = command(Queue.DEVICE_ORDERS, order, at=services.clock(), traceparent=tracing.current())
+    if len(message) > MESSAGE_LIMIT:
         raise Rejected.because("the order does not fit a message; put its devices into a blob", field="devices")
     return await _queued(services, Queue.DEVICE_ORDERS, order, f"/api/device-orders/{order.order_id}")
 
@@ -696,8 +706,9 @@ async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpRe
     """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
     encoded = unquote(request.route_params["request"])
     answer = await _ocsp(services, request, octets("request", encoded))
-    # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon.
-    answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
+    if is_successful(answer.get_body()):
+        # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon. An error is not kept.
+        answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
     return answer
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ import azure.functions as func
 
 from shared import tracing
 from shared.adapters.sdk_errors import role_missing
-from shared.contracts import Queue, read_message
+from shared.contracts import Message, Queue, read_message
 from shared.errors import (
     Conflict,
     Deferred,
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
     from shared.services import Services
 
+type Workflow = Callable[[Services, Any, datetime], Awaitable[None]]
+"""Carries out the data of a message, with the time at which it was asked for."""
+
+_QUEUE_CLOCK = timedelta(seconds=1)
 PROBLEM = "application/problem+json"
 """RFC 9457."""
 
@@ -53,17 +57,15 @@ _STATUS: Mapping[type[Rejected], HTTPStatus] = {
 }
 
 
-async def settle(
-    queue: Queue, message: func.QueueMessage, carry_out: Callable[[Services, Any], Awaitable[None]]
-) -> None:
+async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) -> None:
     """Carry out a queue message, and see to what becomes of it."""
     received = _received(queue, message)
     with tracing.continued(_trace_of(received.body)):
         try:
             text = _text(received.body)
-            body, traceparent = read_message(text)
-            with tracing.continued(traceparent or tracing.current()):
-                await _attempt(queue, text, received, carry_out, body)
+            said = read_message(text)
+            with tracing.continued(said.traceparent or tracing.current()):
+                await _attempt(queue, text, received, carry_out, said)
         except Rejected as rejection:
             await _reject(received, rejection)
 
@@ -72,11 +74,11 @@ async def _attempt(
     queue: Queue,
     text: str,
     received: ReceivedMessage,
-    carry_out: Callable[[Services, Any], Awaitable[None]],
-    body: Any,
+    carry_out: Workflow,
+    said: Message,
 ) -> None:
     try:
-        await carry_out(services(), body)
+        await carry_out(services(), said.data, asked_at(said, received))
     except Deferred as deferred:
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
         await services().clients.queues.send(queue, text, delay=deferred.retry_after)
@@ -103,25 +105,36 @@ async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
         log.error("%s: a message turned poison and is kept as rejection %s", queue, identifier)
 
 
+def asked_at(said: Message, received: ReceivedMessage) -> datetime:
+    """Give the time of a request: when it was put into its queue, which is known to the second, or finer as it says."""
+    latest = received.received + _QUEUE_CLOCK
+    return min(said.time, latest) if said.time else received.received
+
+
 def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
     return ReceivedMessage(
         queue=queue,
         message_id=message.id or "",
-        body=_decoded(message.get_body()),
+        body=decoded(message.get_body()),
         received=message.insertion_time or datetime.now(UTC),
     )
 
 
-def _decoded(body: bytes) -> bytes:
-    """Take a message out of base64, or as it is: JSON begins with a brace, which base64 does not know.
+def decoded(body: bytes) -> bytes:
+    """Take a message out of base64, or as it is, if it is no base64 or is JSON, such as ``null``, as it stands.
 
     host.json leaves this to the app, because the host would set a message aside that it can't decode where no function
     ever sees it.
     """
     try:
-        return b64decode(body, validate=True)
+        content = b64decode(body, validate=True)
     except ValueError:
         return body
+    try:
+        json.loads(body)
+    except ValueError:
+        return content
+    return body
 
 
 def _text(body: bytes) -> str:

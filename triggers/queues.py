@@ -21,38 +21,38 @@ from shared.settings import STORAGE_CONNECTION
 from triggers import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from shared.services import Services
 
 blueprint = func.Blueprint()
 
 
-async def _certificate_request(services: Services, body: Any) -> None:
+async def _certificate_request(services: Services, body: Any, _asked_at: datetime) -> None:
     await services.certificate_requests.carry_out(parse(CertificateRequest, body))
 
 
-async def _enrollment_group_request(services: Services, body: Any) -> None:
-    await services.enrollment_groups.carry_out(parse(EnrollmentGroupRequest, body))
+async def _enrollment_group_request(services: Services, body: Any, asked_at: datetime) -> None:
+    await services.enrollment_groups.carry_out(parse(EnrollmentGroupRequest, body), asked_at=asked_at)
 
 
-async def _device_order(services: Services, body: Any) -> None:
+async def _device_order(services: Services, body: Any, _asked_at: datetime) -> None:
     await services.device_orders.advance(parse(DeviceOrder, body))
 
 
-async def _device_registration(services: Services, body: Any) -> None:
+async def _device_registration(services: Services, body: Any, _asked_at: datetime) -> None:
     await services.registrations.register(parse(DeviceRegistration, body))
 
 
-async def _renewal_request(services: Services, body: Any) -> None:
+async def _renewal_request(services: Services, body: Any, _asked_at: datetime) -> None:
     await services.renewals.carry_out(parse(RenewalRequest, body))
 
 
-async def _revocation_request(services: Services, body: Any) -> None:
+async def _revocation_request(services: Services, body: Any, _asked_at: datetime) -> None:
     await services.revocations.carry_out(parse(RevocationRequest, body))
 
 
-_WORKFLOWS: dict[Queue, Callable[[Services, Any], Awaitable[None]]] = {
+_WORKFLOWS: dict[Queue, outcomes.Workflow] = {
     Queue.CERTIFICATE_REQUESTS: _certificate_request,
     Queue.ENROLLMENT_GROUP_REQUESTS: _enrollment_group_request,
     Queue.DEVICE_ORDERS: _device_order,

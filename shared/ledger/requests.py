@@ -12,6 +12,7 @@ class RequestRecord(Record):
 
     Attributes:
         fingerprint: of its content: the same id with other content is refused.
+        received_at: when it was asked for.
         carried_out_at: when it was done; ``None`` while it is not.
     """
 
@@ -31,8 +32,12 @@ class Requests:
         """Record a request unless its id is known, and give what is recorded under its id."""
         if await self._table.insert(keyed(spread(record.request_id), record.request_id, record)):
             return record
-        row = await self._table.get(spread(record.request_id), record.request_id)
-        return RequestRecord.from_columns(row.values) if row else record
+        return await self.get(record.request_id) or record
+
+    async def get(self, request_id: str) -> RequestRecord | None:
+        """Find a request by its id."""
+        row = await self._table.get(spread(request_id), request_id)
+        return RequestRecord.from_columns(row.values) if row else None
 
     async def put(self, record: RequestRecord) -> None:
         """Record the outcome."""

@@ -282,7 +282,7 @@ class CertificateAuthorities:
         """
         issuer = await self.keys.computing.run(_read, wanted, self.clock())
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
-        if kind is CertificateKind.ROOT and wanted.custody is not KeyCustody.VAULT:
+        if kind is CertificateKind.ROOT and wanted.custody is KeyCustody.WRAPPED:
             raise Rejected.because("a root's key stays in the vault; leave custody out", field="custody")
         installed = await self._placed(issuer, "pfx" if wanted.pfx else "pem")
         record = IssuerRecord(
@@ -299,9 +299,16 @@ class CertificateAuthorities:
         await self._claim(record)
         known = await self._known(name)
         if known.record.state is not IssuerState.REQUESTED:
+            _check_custody(known.record, wanted.custody)
             return await self._completed(known.record)
-        key = await self.keys.take_over(name, issuer.signing_key, wanted.custody)
+        custody = wanted.custody or self.custody(kind, _path_length(issuer.certificate))
+        key = await self.keys.take_over(name, issuer.signing_key, custody)
         return await self._install(known, {**installed, **key.place})
+
+    def custody(self, kind: CertificateKind, path_length: int | None) -> KeyCustody:
+        """Give where a CA's key is to be when its request says nothing: the deployment says it for issuing CAs."""
+        issuing = kind is CertificateKind.INTERMEDIATE and path_length == 0
+        return KeyCustody(self.settings.issuing_custody) if issuing else KeyCustody.VAULT
 
     async def _check_unknown(self, record: IssuerRecord) -> None:
         """Refuse a CA that is here under another name: each would have CRLs with half of the truth."""
@@ -517,6 +524,18 @@ class CertificateAuthorities:
         """
         return (await self._known(name)).record
 
+    async def above(self, name: str) -> str | None:
+        """Find the CA that signed a CA, by its certificate; ``None`` for a root, or if it is not here with its key.
+
+        Raises:
+            NotFound: there is no such CA.
+            Deferred: it is being made, or waits for its certificate.
+        """
+        chain = (await self.load(name)).chain
+        thumbprint = names.thumbprint(chain[1]) if len(chain) > 1 else None
+        signers = [record.name async for record in self.issuers.list() if record.thumbprint == thumbprint]
+        return signers[0] if thumbprint and signers else None
+
     def list(self) -> AsyncIterator[IssuerRecord]:
         """List all CAs."""
         return self.issuers.list()
@@ -542,16 +561,28 @@ class CertificateAuthorities:
 
 def _signed(certificate: x509.Certificate) -> dict[str, object]:
     """Describe a CA that has its certificate, as its record does."""
-    constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     return {
         "state": IssuerState.SIGNED,
         "serial_number": names.serial_text(certificate.serial_number),
         "thumbprint": names.thumbprint(certificate),
         "certificate": names.pem(certificate),
-        "path_length": constraints.path_length,
+        "path_length": _path_length(certificate),
         "not_before": certificate.not_valid_before_utc,
         "not_after": certificate.not_valid_after_utc,
     }
+
+
+def _path_length(certificate: x509.Certificate) -> int | None:
+    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+
+
+def _check_custody(record: IssuerRecord, wanted: KeyCustody | None) -> None:
+    if wanted is not None and wanted is not record.custody:
+        raise Conflict.because(
+            f"{record.name!r} is here with its key in custody '{record.custody}', which does not change; leave custody "
+            "out, or roll its group with another custody",
+            field="custody",
+        )
 
 
 def _installed(issuer: Issuer, above: Sequence[x509.Certificate], field: str) -> dict[str, object]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, KeyCustody
-from shared.errors import Conflict, NotFound, Rejected
+from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType
+from shared.errors import NotFound, Rejected
 from shared.key_algorithms import DEFAULT
 from shared.ledger.devices import DeviceRecord
 from shared.pki import names
@@ -19,6 +19,7 @@ from shared.workflows.requests import once
 if TYPE_CHECKING:
     from shared.ledger.certificates import CertificateRecord, Certificates
     from shared.ledger.requests import Requests
+    from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.device_certificates import DeviceCertificates
@@ -67,7 +68,7 @@ class CertificateRequests:
             key_algorithm=request.key_algorithm or DEFAULT,
             validity=timedelta(days=request.validity_days) if request.validity_days else None,
             path_length=request.path_length,
-            custody=request.custody or KeyCustody.VAULT,
+            custody=request.custody or self.authorities.custody(request.kind, request.path_length or 0),
             externally_signed=request.externally_signed,
         )
 
@@ -92,22 +93,6 @@ class CertificateRequests:
         authority = await self.authorities.get(issuer)
         if authority.kind is CertificateKind.ROOT:
             raise Rejected.because(f"{issuer!r} is a root; a device is signed by an issuing CA", field="issuer")
-        ordered = DeviceRecord(
-            registration_id=registration_id,
-            state=DeviceState.ORDERED,
-            order_id=request.request_id,
-            updated_at=self.clock(),
-            enrollment_group=authority.enrollment_group,
-            own_key=request.csr is not None,
-            registers_itself=True,
-        ).entered(DeviceState.ORDERED, self.clock(), f"request {request.request_id}")
-        inserted = await self.registrations.devices.insert(ordered)
-        device = inserted or await self.registrations.device(registration_id)
-        if device.record.order_id != request.request_id:
-            raise Conflict.because(
-                f"{registration_id!r} is {device.record.state} through {device.record.order_id!r}; renew it instead",
-                field="name",
-            )
         wanted = DeviceCertificateRequest(
             registration_id=registration_id,
             issuer=issuer,
@@ -117,9 +102,29 @@ class CertificateRequests:
             key_algorithm=request.key_algorithm,
             enrollment_group=authority.enrollment_group,
         )
-        issued = await self.device_certificates.issue(wanted, resumed=inserted is None)
+        try:
+            await self.device_certificates.check(wanted)  # ahead of the claim: what can't succeed takes no device
+            device, resumed = await self._claim(wanted)
+            issued = await self.device_certificates.issue(wanted, resumed=resumed)
+        except Rejected as rejection:
+            await self.registrations.enter_failed(registration_id, request.request_id, rejection)
+            raise
+        if device.record.readmitted:
+            await self.registrations.provisioning.admit_only(registration_id, issued.bundle.certificate)
         if device.record.state is DeviceState.ORDERED:
             await self.registrations.enter_issued(device, issued, wanted.bundle)
+
+    async def _claim(self, wanted: DeviceCertificateRequest) -> tuple[Versioned[DeviceRecord], bool]:
+        ordered = DeviceRecord(
+            registration_id=wanted.registration_id,
+            state=DeviceState.ORDERED,
+            order_id=wanted.cause,
+            updated_at=self.clock(),
+            enrollment_group=wanted.enrollment_group,
+            own_key=wanted.csr is not None,
+            registers_itself=True,
+        ).entered(DeviceState.ORDERED, self.clock(), f"request {wanted.cause}")
+        return await self.registrations.claim(ordered, field="name")
 
     async def describe(self, serial_number: str) -> dict[str, Any]:
         """Show a certificate.

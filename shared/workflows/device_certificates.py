@@ -25,7 +25,7 @@ from shared.ledger.expiry import DueNotice, Notice
 from shared.pki import names
 from shared.pki.bundles import new_password, pack
 from shared.pki.chains import check_chain
-from shared.pki.issuance import Subject, issue, new_serial_number, prepare
+from shared.pki.issuance import Subject, check_fit, issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -189,6 +189,18 @@ class DeviceCertificates:
             if stored is not None:
                 return await self._found(request, Bundle.from_bytes(stored.content))
         return await self._make(request)
+
+    async def check(self, request: DeviceCertificateRequest) -> None:
+        """Check what is wanted before anything is recorded for it.
+
+        Raises:
+            Rejected: as with :meth:`issue`.
+        """
+        issuer = (await self.authorities.loaded(request.issuer)).issuer
+        if request.csr is not None:
+            requested_key(request.csr, registration_id=request.registration_id, field=request.field)
+        subject = Subject(common_name=request.registration_id)
+        check_fit(device_profile(validity=request.validity), subject, issuer, self.clock())
 
     async def stored(self, name: str) -> IssuedCertificate:
         """Find what was issued, by the name of its bundle.

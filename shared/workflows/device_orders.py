@@ -131,8 +131,8 @@ class DeviceOrders:
             registration_id=wanted.registration_id,
             csr=wanted.csr,
             key_algorithm=wanted.key_algorithm,
-            tags={**(twin.tags if twin else {}), **(wanted.tags or {})} or None,
-            desired=(twin.properties.desired if twin else {}) or None,
+            tags={**((twin.tags if twin else None) or {}), **(wanted.tags or {})} or None,
+            desired=(twin.desired if twin else None) or None,
         )
 
     async def _devices(self, order: DeviceOrder) -> Sequence[Any]:

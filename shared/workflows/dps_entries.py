@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from contextlib import suppress
+from copy import deepcopy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
@@ -74,18 +75,49 @@ async def change_entry(
 
 
 def check_etag(what: str, present: str, expected: str | None) -> None:
-    """Compare an entry's ETag with the one that its writer has read.
+    """Compare an entry's ETag with those that its writer expects.
+
+    Args:
+        what: names the entry, for messages.
+        present: its ETag.
+        expected: a list of ETags, or ``*``, as in ``If-Match``; ``None`` for any.
 
     Raises:
-        PreconditionFailed: they differ.
+        PreconditionFailed: it has none of these.
     """
-    if expected is None or expected == "*" or expected.strip('"') == present.strip('"'):
+    if expected is None or _is_among(present, expected):
         return
     raise PreconditionFailed.because(
         f"{what} was changed since it was read: its ETag is {present.strip('"')!r}, and the request expects "
         f"{expected.strip('"')!r}; read it again and decide anew",
         field="ifMatch",
     )
+
+
+def check_conditions(what: str, present: str | None, expected: str | None, unwanted: str | None = None) -> None:
+    """Compare an entry's ETag, ``None`` if there is no entry, with what its writer expects it to be, and not to be.
+
+    Raises:
+        PreconditionFailed: it is otherwise (RFC 9110 section 13.1).
+    """
+    if present is None and expected is not None:
+        raise PreconditionFailed.because(
+            f"there is no {what.removeprefix('the ')}, and the request expects {expected.strip('"')!r}: leave it out "
+            "to create one",
+            field="ifMatch",
+        )
+    if present is not None and unwanted is not None and _is_among(present, unwanted):
+        raise PreconditionFailed.because(
+            f"{what} exists, with ETag {present.strip('"')!r}, and the request does not want {unwanted.strip('"')!r}",
+            field="ifNoneMatch",
+        )
+    if present is not None:
+        check_etag(what, present, expected)
+
+
+def _is_among(etag: str, tags: str) -> bool:
+    """Look for an ETag in a list; a weak one matches none (RFC 9110 section 13.1.1)."""
+    return tags.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}
 
 
 def busy(group_id: str) -> Deferred:
@@ -96,23 +128,50 @@ def busy(group_id: str) -> Deferred:
 # --- what can be set ---
 
 
-def with_settings(entry: Entry, settings: EntrySettings) -> Entry:
-    """Put what a request sets into an entry; what it leaves out stays."""
-    changed = dict(entry)
-    if settings.allocation_policy is not None:
-        changed["allocationPolicy"] = settings.allocation_policy
-        changed.pop("customAllocationDefinition", None)
-    if settings.custom_allocation is not None:
-        changed["customAllocationDefinition"] = settings.custom_allocation.model_dump(mode="json", by_alias=True)
-    if settings.iot_hubs is not None:
-        changed["iotHubs"] = list(settings.iot_hubs)
-    if settings.initial_twin is not None:
-        twin = settings.initial_twin
-        changed["initialTwin"] = {"tags": twin.tags, "properties": {"desired": twin.properties.desired}}
-    if settings.reprovision_policy is not None:
-        changed["reprovisionPolicy"] = settings.reprovision_policy.model_dump(by_alias=True)
-    if settings.iot_edge is not None:
-        changed["capabilities"] = {"iotEdge": settings.iot_edge}
+_PLACES = {
+    "allocationPolicy": "allocationPolicy",
+    "customAllocation": "customAllocationDefinition",
+    "iotHubs": "iotHubs",
+    "initialTwin.tags": "initialTwin.tags",
+    "initialTwin.properties.desired": "initialTwin.properties.desired",
+    "reprovisionPolicy.updateHubAssignment": "reprovisionPolicy.updateHubAssignment",
+    "reprovisionPolicy.migrateDeviceData": "reprovisionPolicy.migrateDeviceData",
+    "iotEdge": "capabilities.iotEdge",
+}
+"""Where in an entry DPS has what a request sets, each by its path."""
+
+_ABSENT: dict[str, Entry] = {"reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True}}
+"""What DPS takes a part for that an entry does not have, where it wants that part whole."""
+
+
+def values_of(settings: EntrySettings) -> dict[str, Any]:
+    """Give what a request sets, by its place in an entry; ``None`` for what is to be taken out of it."""
+    body = settings.model_dump(mode="json", by_alias=True)
+    found = {place: value for path, place in _PLACES.items() if (value := _at(body, path)) is not None}
+    if "allocationPolicy" in found:
+        found.setdefault("customAllocationDefinition", None)  # a webhook goes with the policy it belongs to
+    return found
+
+
+def _at(body: Any, path: str) -> Any:
+    for name in path.split("."):
+        body = body.get(name) if body is not None else None
+    return body
+
+
+def with_values(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    """Put values into an entry, each at its place; everything else stays."""
+    changed = deepcopy(entry)
+    for path, value in values.items():
+        *above, last = path.split(".")
+        part = changed
+        for name in above:
+            part[name] = part.get(name) or dict(_ABSENT.get(name, {}))
+            part = part[name]
+        if value is None:
+            part.pop(last, None)
+        else:
+            part[last] = value
     return changed
 
 

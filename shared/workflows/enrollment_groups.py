@@ -1,51 +1,72 @@
-"""Enrollment groups: made with their own issuing CA, changed under their ETag, rolled over, deleted."""
+"""Enrollment groups: made with their own issuing CA, changed under their ETag, rolled over, deleted.
+
+Requests about one group take turns, and each thing that can be set remembers when its value was asked for: so what was
+asked for last is what stays, in whatever order queues deliver.
+"""
 
 from __future__ import annotations
 
-import re
+from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.dps_service import reference_attestation, x509_attestation
-from shared.contracts import CertificateKind, EventType, GroupAction, KeyCustody
-from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
-from shared.ledger.groups import GroupRecord, GroupState
-from shared.pki import names
-from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509_attestation
+from shared.contracts import EventType, GroupAction
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.ledger.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
 from shared.workflows.dps_entries import (
     busy,
     change_entry,
-    check_etag,
+    check_conditions,
     check_hubs,
     check_references,
     same_attestation,
+    values_of,
     with_references,
-    with_settings,
+    with_values,
 )
-from shared.workflows.requests import once
+from shared.workflows.requests import is_repeated, once
 from shared.workflows.rollovers import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
+    from datetime import datetime
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import CaReferences, EnrollmentGroupDefinition, EnrollmentGroupRequest
     from shared.ledger.groups import Groups
-    from shared.ledger.issuers import IssuerRecord
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
-    from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.dps_entries import Entry
     from shared.workflows.events import Clock, Outbox
+    from shared.workflows.group_issuers import GroupIssuers
     from shared.workflows.rollovers import Rollovers
 
 GROUP_LIMIT = 100
 """X.509 enrollment groups of one DPS (Microsoft: "Azure IoT DPS limits")."""
 
-_ISSUER_NAME_LIMIT = 48
+_TURN = timedelta(minutes=2)
+_REFERENCES = "caReferences"
+_ACTIONS = {GroupAction.PUT: GroupAction.UPDATE}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, and when it was made."""
+
+    request: EnrollmentGroupRequest
+    at: datetime
+
+    @property
+    def group(self) -> str:
+        return self.request.enrollment_group
+
+    def is_late(self, record: GroupRecord, what: str) -> bool:
+        """Tell whether something later is carried out. Who names an ETag has seen what was before, and that decides."""
+        return self.request.if_match in {None, ANY_VERSION} and record.overtaken(what, self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,62 +76,125 @@ class EnrollmentGroups:
     groups: Groups
     requests: Requests
     authorities: CertificateAuthorities
+    issuers: GroupIssuers
     rollovers: Rollovers
     provisioning: ProvisioningService
     resource: ProvisioningServiceAuthorities | None
     outbox: Outbox
-    settings: Settings
     clock: Clock
 
-    async def carry_out(self, request: EnrollmentGroupRequest) -> None:
-        """Do what a request asks for.
+    async def carry_out(self, request: EnrollmentGroupRequest, *, asked_at: datetime | None = None) -> None:
+        """Do what a request asks for. What was asked for later, and is carried out already, stays as it is.
+
+        Args:
+            request: what is wanted.
+            asked_at: when it was asked for; without it, now.
 
         Raises:
             NotFound: there is no such group, or issuer.
             Conflict: the group exists with another definition, or the request id was used with other content.
+            PreconditionFailed: the group's entry has another ETag.
             Rejected: DPS refuses the group, or has as many as it takes.
+            Deferred: another request about the group has its turn.
         """
-        steps: dict[GroupAction, Callable[[EnrollmentGroupRequest], Awaitable[GroupRecord]]] = {
+        async with once(self.requests, request.request_id, request, self.clock, asked_at=asked_at) as to_do:
+            if to_do is None:
+                return
+            asked = _Asked(request, to_do.received_at)
+            action, known = await self._begin(asked)
+            try:
+                record = await self._step(action)(asked, known)
+            except Exception as error:
+                await self._give_back(asked, unmade=action is GroupAction.CREATE and isinstance(error, Rejected))
+                raise
+            await self._announce(request, _ACTIONS.get(action, action), record)
+
+    def _step(self, action: GroupAction) -> Callable[[_Asked, Versioned[GroupRecord]], Awaitable[GroupRecord]]:
+        steps: dict[GroupAction, Callable[[_Asked, Versioned[GroupRecord]], Awaitable[GroupRecord]]] = {
             GroupAction.CREATE: self._create,
+            GroupAction.PUT: self._update,
             GroupAction.UPDATE: self._update,
             GroupAction.DISABLE: self._switch,
             GroupAction.ENABLE: self._switch,
             GroupAction.ROLL: self._roll,
             GroupAction.DELETE: self._delete,
         }
-        async with once(self.requests, request.request_id, request, self.clock) as to_do:
-            if not to_do:
-                return
-            record = await steps[request.action](request)
-            await self.outbox.publish(
-                EventType.ENROLLMENT_GROUP_CHANGED,
-                subject=record.enrollment_group,
-                correlation_id=request.request_id,
-                data={
-                    "enrollmentGroup": record.enrollment_group,
-                    "action": request.action,
-                    "state": record.state,
-                    "issuer": record.issuer,
-                },
-            )
+        return steps[action]
+
+    async def _announce(self, request: EnrollmentGroupRequest, action: GroupAction, record: GroupRecord) -> None:
+        await self.outbox.publish(
+            EventType.ENROLLMENT_GROUP_CHANGED,
+            subject=record.enrollment_group,
+            correlation_id=request.request_id,
+            data={
+                "enrollmentGroup": record.enrollment_group,
+                "action": action,
+                "state": record.state,
+                "issuer": record.issuer,
+                **({} if request.request_id in _carried_out(record) else {"overtaken": True}),
+            },
+        )
+
+    # --- turns ---
+
+    async def _begin(self, asked: _Asked) -> tuple[GroupAction, Versioned[GroupRecord]]:
+        """Decide what is to be done, and take the turn."""
+        request, known = asked.request, await self.groups.get(asked.group)
+        action = request.action
+        if action is GroupAction.PUT and _is_new(known, request):
+            action = GroupAction.CREATE
+        if action is GroupAction.CREATE:
+            return action, await self._claim(asked, known)
+        again = known is not None and known.record.last_request == request.request_id
+        if known is None or (known.record.state is GroupState.DELETED and not again):
+            raise _unknown(asked.group)
+        return action, await self._take_turn(asked, known)
+
+    async def _take_turn(self, asked: _Asked, known: Versioned[GroupRecord]) -> Versioned[GroupRecord]:
+        turn = known.record.turn
+        if turn is not None and turn.request != asked.request.request_id and turn.until > self.clock():
+            raise busy(asked.group)
+        if asked.request.action is GroupAction.ROLL:
+            return known  # a rollover records its own intent, under the row's ETag
+        return await self._replace(known, turn=self._turn(asked))
+
+    def _turn(self, asked: _Asked) -> Turn:
+        return Turn(request=asked.request.request_id, until=self.clock() + _TURN)
+
+    async def _give_back(self, asked: _Asked, *, unmade: bool) -> None:
+        """End the turn of a request that did not get to its end; a group that can't be made is none."""
+        known = await self.groups.get(asked.group)
+        if known is None or known.record.turn is None or known.record.turn.request != asked.request.request_id:
+            return
+        gone = unmade and known.record.state is GroupState.REQUESTED
+        state = GroupState.DELETED if gone else known.record.state
+        await self.groups.replace(known, known.record.changed(turn=None, state=state))
+
+    async def _replace(self, known: Versioned[GroupRecord], **changes: Any) -> Versioned[GroupRecord]:
+        replaced = await self.groups.replace(known, known.record.changed(**changes))
+        if replaced is None:
+            raise busy(known.record.enrollment_group)
+        return replaced
+
+    async def _entered(
+        self, asked: _Asked, known: Versioned[GroupRecord], what: Iterable[str] = (), **changes: Any
+    ) -> GroupRecord:
+        """Record what a request has changed, and when it was asked for; its turn ends."""
+        times = {**known.record.asked, **{each: max(asked.at, known.record.asked.get(each, asked.at)) for each in what}}
+        entered = await self._replace(
+            known,
+            updated_at=self.clock(),
+            last_request=asked.request.request_id,
+            turn=None,
+            asked=times,
+            **changes,
+        )
+        return entered.record
+
+    async def _released(self, known: Versioned[GroupRecord]) -> GroupRecord:
+        return (await self._replace(known, turn=None)).record
 
     # --- create ---
-
-    async def _create(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        # Before anything is recorded: a request that can't be carried out must leave no trace.
-        await self.check(request)
-        if request.ca_references is not None:
-            issuer = await self._issuer_below(request.ca_references, request.issuer)
-            known = await self._claim(request)
-            references = request.ca_references
-            attestation = reference_attestation(references.primary, references.secondary)
-        else:
-            await self.authorities.load(request.issuer or self.settings.root_authority)
-            known = await self._claim(request)
-            issuer = await self._issuer(request, known.record.generation)
-            attestation = x509_attestation((await self.authorities.load(issuer)).certificate)
-        await self._put_new(_body(request.enrollment_group, request, attestation))
-        return await self._entered(known, request, state=GroupState.ENABLED, issuer=issuer, previous_issuer=None)
 
     async def check(self, definition: EnrollmentGroupDefinition) -> None:
         """Check what a definition names in the DPS.
@@ -121,48 +205,27 @@ class EnrollmentGroups:
         await check_hubs(self.resource, definition)
         await check_references(self.resource, definition.ca_references)
 
-    async def _issuer_below(self, references: CaReferences, named: str | None) -> str:
-        """Find the CA that signs for a group of referred CAs; empty if its devices have certificates from elsewhere."""
-        if named is None:
-            try:
-                referred = await self.authorities.get(references.primary)
-            except NotFound:
-                return ""
-            return referred.name if _signs_devices(referred) else ""
-        accepted = [references.primary, *([references.secondary] if references.secondary else [])]
-        issuer, chain = await self.authorities.get(named), (await self.authorities.load(named)).chain
-        verified = await self.resource.verified() if self.resource else []
-        thumbprints = {each.thumbprint for each in verified if each.name in accepted}
-        below = not self.resource or bool(thumbprints & {names.thumbprint(each) for each in chain})
-        if not _signs_devices(issuer) or not below:
-            raise Rejected.because(
-                f"{named!r} is to sign for a group that accepts what stands under {' or '.join(accepted)}, and it is "
-                f"no issuing CA of these: its chain is {', '.join(names.quoted(each.subject) for each in chain)}",
-                field="issuer",
-            )
-        return named
-
-    async def _claim(self, request: EnrollmentGroupRequest) -> Versioned[GroupRecord]:
-        """Take the group's id for this request, or find that an earlier attempt took it."""
-        known = await self.groups.get(request.enrollment_group)
+    async def _claim(self, asked: _Asked, known: Versioned[GroupRecord] | None) -> Versioned[GroupRecord]:
+        """Take the group's id for a request, or find that an earlier attempt took it."""
         if known is None or known.record.state is GroupState.DELETED:
-            return await self._record(request, known)
-        if known.record.last_request == request.request_id:
-            return known
+            if known is not None and asked.is_late(known.record, EXISTENCE):
+                return known
+            return await self._record(asked, known)
         if known.record.state is GroupState.REQUESTED:
-            # An earlier request did not get to its end; this one carries it on.
-            taken = await self.groups.replace(known, known.record.changed(last_request=request.request_id))
-            if taken is None:
-                raise busy(request.enrollment_group)
-            return taken
+            return await self._take_turn(asked, known)
+        if known.record.created_by == asked.request.request_id:
+            return known
         raise Conflict.because(
-            f"the enrollment group {request.enrollment_group!r} exists; change it with action 'update'",
+            f"the enrollment group {asked.group!r} exists; change it with action 'update', or 'put'",
             field="enrollmentGroup",
         )
 
-    async def _record(
-        self, request: EnrollmentGroupRequest, deleted: Versioned[GroupRecord] | None
-    ) -> Versioned[GroupRecord]:
+    async def _record(self, asked: _Asked, deleted: Versioned[GroupRecord] | None) -> Versioned[GroupRecord]:
+        # Checked before anything is recorded: a request that can't be carried out must leave no trace.
+        request, generation = asked.request, deleted.record.generation + 1 if deleted else 1
+        check_conditions(_named(asked.group), None, request.if_match)
+        await self.check(request)
+        wanted = await self.issuers.first(request, generation)
         present = sum([1 async for group in self.groups.list() if group.state is not GroupState.DELETED])
         if present >= GROUP_LIMIT:
             raise Rejected.because(
@@ -170,93 +233,127 @@ class EnrollmentGroups:
                 field="enrollmentGroup",
             )
         record = GroupRecord(
-            enrollment_group=request.enrollment_group,
+            enrollment_group=asked.group,
             state=GroupState.REQUESTED,
-            issuer="",
+            issuer=wanted if isinstance(wanted, str) else wanted.name,
             updated_at=self.clock(),
             last_request=request.request_id,
-            generation=deleted.record.generation + 1 if deleted else 1,
+            generation=generation,
+            turn=self._turn(asked),
         )
         made = await (self.groups.replace(deleted, record) if deleted else self.groups.insert(record))
         if made is None:
-            raise busy(request.enrollment_group)
+            raise busy(asked.group)
         return made
 
-    async def _issuer(self, request: EnrollmentGroupRequest, generation: int) -> str:
-        """Find the group's issuing CA by its name, or make one: under the CA that is named, or under the root."""
-        name, definition = await self._wanted_issuer(request, generation)
-        if definition is not None:
-            await self.authorities.ensure(definition, cause=request.request_id)
-        return name
-
-    async def _wanted_issuer(
-        self, request: EnrollmentGroupRequest, generation: int
-    ) -> tuple[str, AuthorityDefinition | None]:
-        """Give the name of the issuing CA that is asked for, and what it is to be if it has to be made."""
-        parent = self.settings.root_authority
-        if request.issuer is not None:
-            named = await self.authorities.get(request.issuer)
-            if _signs_devices(named):
-                return named.name, None
-            parent = named.name
-        definition = AuthorityDefinition(
-            name=issuer_name(request.enrollment_group, generation),
-            kind=CertificateKind.INTERMEDIATE,
-            parent=parent,
-            enrollment_group=request.enrollment_group,
-            custody=request.custody or KeyCustody(self.settings.issuing_custody),
+    async def _create(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
+        request = asked.request
+        if known.record.state is not GroupState.REQUESTED:
+            return known.record  # made by an earlier attempt; or deleted by what was asked for later
+        # Once more, now that others see which CA it takes: of two groups that want the same, none gets it unseen.
+        issuer = await self.issuers.first(request, known.record.generation)
+        if not isinstance(issuer, str):
+            await self.authorities.ensure(issuer, cause=request.request_id)
+            issuer = issuer.name
+        attestation = await self._attestation(request.ca_references, issuer)
+        await self._put_new(with_values(_new(asked.group, attestation), values_of(request)))
+        return await self._entered(
+            asked,
+            known,
+            (CREATED, EXISTENCE),
+            state=GroupState.ENABLED,
+            issuer=issuer,
+            previous_issuer=None,
+            ca_references=request.ca_references,
+            created_by=request.request_id,
         )
-        return definition.name, definition
 
-    async def _put_new(self, body: dict[str, Any]) -> None:
-        """Create the group in DPS, unless an earlier attempt did."""
+    async def _attestation(self, references: CaReferences | None, *issuers: str) -> Entry:
+        if references is not None:
+            return reference_attestation(references.primary, references.secondary)
+        return x509_attestation(*[(await self.authorities.load(issuer)).certificate for issuer in issuers])
+
+    async def _put_new(self, body: Entry) -> None:
+        """Create the group in DPS. One with the same CA, by an earlier attempt or by others, becomes what is wanted."""
         try:
             await self.provisioning.put_group(body)
         except (Conflict, PreconditionFailed):
             present = await self.provisioning.get_group(body["enrollmentGroupId"])
             if present is None or not same_attestation(present, body):
                 raise
+            wanted = {name: value for name, value in body.items() if name != "attestation"}
+            await change_entry(self.provisioning, body["enrollmentGroupId"], lambda entry: {**entry, **wanted})
 
     # --- changes ---
 
-    async def _update(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        known = await self._known(request.enrollment_group)
-        changes = {}
-        if request.ca_references is not None:
-            signing = request.issuer or known.record.issuer or None
-            changes["issuer"] = await self._issuer_below(request.ca_references, signing)
-        else:
-            for field, value in (("issuer", request.issuer), ("custody", request.custody)):
-                if value is not None:
-                    raise Rejected.because("the issuing CA is changed by action 'roll', not by 'update'", field=field)
+    async def _update(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
+        request, record = asked.request, known.record
+        self._check_made(record)
         await self.check(request)
-        await self._change(request, lambda entry: _updated(entry, request))
-        return await self._entered(known, request, **changes)
+        references = request.ca_references or (record.ca_references if request.issuer else None)
+        changes: dict[str, Any] = {}
+        if references is None:
+            await self.issuers.check_kept(request, record)
+        elif not asked.is_late(record, _REFERENCES):
+            issuer = await self.issuers.below(asked.group, references, request.issuer or record.issuer or None)
+            changes = {"issuer": issuer, "ca_references": references}
+        values = {place: value for place, value in values_of(request).items() if not asked.is_late(record, place)}
+        if request.action is GroupAction.PUT:
+            await self._restore(record, request)
+        await self._change(request, lambda entry: _updated(entry, values, changes.get("ca_references")))
+        what = (
+            *values,
+            *([_REFERENCES] if changes else []),
+            *([EXISTENCE] if request.action is GroupAction.PUT else []),
+        )
+        return await self._entered(asked, known, what, **changes)
+
+    async def _restore(self, record: GroupRecord, request: EnrollmentGroupRequest) -> None:
+        """Put a group back that others took out of DPS, with the CAs whose devices it has."""
+        entry = await self.provisioning.get_group(record.enrollment_group)
+        etag = entry["etag"] if entry else None
+        check_conditions(
+            _named(record.enrollment_group), etag, None if entry else request.if_match, request.if_none_match
+        )
+        if entry is None:
+            references = request.ca_references or record.ca_references
+            issuers = filter(None, (record.previous_issuer, record.issuer))
+            body = _new(record.enrollment_group, await self._attestation(references, *issuers))
+            await self._put_new({**body, STATUS: record.state.value})
 
     async def _change(self, request: EnrollmentGroupRequest, change: Callable[[Entry], Entry]) -> None:
         await change_entry(self.provisioning, request.enrollment_group, change, if_match=request.if_match)
 
-    async def _switch(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        known = await self._known(request.enrollment_group)
-        state = GroupState.ENABLED if request.action is GroupAction.ENABLE else GroupState.DISABLED
-        await self._change(request, lambda entry: {**entry, "provisioningStatus": state.value})
-        return await self._entered(known, request, state=state)
+    async def _switch(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
+        self._check_made(known.record)
+        if asked.is_late(known.record, STATUS):
+            return await self._released(known)
+        state = GroupState.ENABLED if asked.request.action is GroupAction.ENABLE else GroupState.DISABLED
+        await self._change(asked.request, lambda entry: {**entry, STATUS: state.value})
+        return await self._entered(asked, known, (STATUS,), state=state)
 
-    async def _roll(self, request: EnrollmentGroupRequest) -> GroupRecord:
+    def _check_made(self, record: GroupRecord) -> None:
+        if record.state is GroupState.REQUESTED:
+            raise busy(record.enrollment_group)
+
+    async def _roll(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
         """Let a new issuing CA take over; see :mod:`shared.workflows.rollovers`."""
-        known = await self._known(request.enrollment_group)
-        name, definition = await self._wanted_issuer(request, known.record.generation + 1)
+        request = asked.request
+        if known.record.rollover is not None and known.record.rollover.request == request.request_id:
+            return await self.rollovers.resume(known)
+        await self.rollovers.check_ready(known.record, if_match=request.if_match)
         return await self.rollovers.roll(
-            known, request.request_id, target=name, definition=definition, if_match=request.if_match
+            known, request.request_id, target=await self.issuers.following(request, known.record)
         )
 
-    async def _delete(self, request: EnrollmentGroupRequest) -> GroupRecord:
-        known = await self._known(request.enrollment_group)
-        entry = await self.provisioning.get_group(request.enrollment_group)
+    async def _delete(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
+        if asked.is_late(known.record, EXISTENCE):
+            return await self._released(known)
+        if_match, entry = asked.request.if_match, await self.provisioning.get_group(asked.group)
         if entry is not None:
-            check_etag(f"the enrollment group {request.enrollment_group!r}", entry["etag"], request.if_match)
-            await self._delete_entry(request.enrollment_group, entry["etag"] if request.if_match else None)
-        return await self._entered(known, request, state=GroupState.DELETED)
+            check_conditions(_named(asked.group), entry["etag"], if_match)
+            await self._delete_entry(asked.group, entry["etag"] if if_match else None)
+        return await self._entered(asked, known, (EXISTENCE,), state=GroupState.DELETED)
 
     async def _delete_entry(self, group_id: str, etag: str | None) -> None:
         try:
@@ -264,21 +361,31 @@ class EnrollmentGroups:
         except PreconditionFailed as changed:
             raise busy(group_id) from changed
 
-    async def _known(self, group_id: str) -> Versioned[GroupRecord]:
-        known = await self.groups.get(group_id)
-        if known is None or known.record.state is GroupState.DELETED:
-            raise NotFound.because(f"there is no enrollment group {group_id!r}", field="enrollmentGroup")
-        return known
-
-    async def _entered(
-        self, known: Versioned[GroupRecord], request: EnrollmentGroupRequest, **changes: Any
-    ) -> GroupRecord:
-        record = known.record.changed(updated_at=self.clock(), last_request=request.request_id, **changes)
-        if await self.groups.replace(known, record) is None:
-            raise busy(request.enrollment_group)
-        return record
-
     # --- reading ---
+
+    async def is_repeated(self, request: EnrollmentGroupRequest) -> bool:
+        """Tell whether a request came before; see :func:`shared.workflows.requests.is_repeated`."""
+        return await is_repeated(self.requests, request.request_id, request)
+
+    async def foresee(self, request: EnrollmentGroupRequest) -> None:
+        """See what of a request can't succeed as things are, for a caller who waits for the answer.
+
+        Raises:
+            Rejected: what :meth:`carry_out` would raise now.
+        """
+        known = await self.groups.get(request.enrollment_group)
+        if request.action is GroupAction.ROLL and known is not None:
+            await self.rollovers.check_ready(known.record, if_match=request.if_match)
+        if request.action not in {GroupAction.PUT, GroupAction.ROLL}:
+            return
+        await self.check(request)
+        with suppress(Deferred):  # a CA that is being made: the request waits for it in its queue
+            if request.action is GroupAction.ROLL and known is not None:
+                await self.issuers.following(request, known.record)
+            elif _is_new(known, request):
+                await self.issuers.first(request, generation=1)
+            elif known is not None and request.ca_references is None and known.record.ca_references is None:
+                await self.issuers.check_kept(request, known.record)
 
     async def describe(self, group_id: str) -> dict[str, Any]:
         """Show a group: what the ledger knows of it, and what DPS holds.
@@ -286,7 +393,7 @@ class EnrollmentGroups:
         Raises:
             NotFound: there is none.
         """
-        record = (await self._known(group_id)).record
+        record = await self._known(group_id)
         entry = await self.provisioning.get_group(group_id)
         return {
             **_summary(record),
@@ -306,33 +413,46 @@ class EnrollmentGroups:
         await self._known(group_id)
         return await self.provisioning.page_of_registrations(group_id, size=size, continuation=continuation)
 
-
-def issuer_name(group_id: str, generation: int) -> str:
-    """Name the issuing CA of a group, fit to be a vault key's name: letters, digits and dashes."""
-    plain = re.sub(r"[^a-z0-9]+", "-", group_id).strip("-")
-    if plain != group_id or len(plain) > _ISSUER_NAME_LIMIT:
-        plain = f"{plain[:_ISSUER_NAME_LIMIT]}-{sha256(group_id.encode()).hexdigest()[:8]}".strip("-")
-    return f"{plain}-ca{generation}"
+    async def _known(self, group_id: str) -> GroupRecord:
+        known = await self.groups.get(group_id)
+        if known is None or known.record.state is GroupState.DELETED:
+            raise _unknown(group_id)
+        return known.record
 
 
-def _signs_devices(authority: IssuerRecord) -> bool:
-    return authority.kind is CertificateKind.INTERMEDIATE and authority.path_length == 0
+def _is_new(known: Versioned[GroupRecord] | None, request: EnrollmentGroupRequest) -> bool:
+    """Tell whether a request is to make its group; also when it comes again after it did."""
+    if known is None or known.record.state in {GroupState.DELETED, GroupState.REQUESTED}:
+        return True
+    return known.record.created_by == request.request_id
 
 
-def _updated(entry: Entry, request: EnrollmentGroupRequest) -> Entry:
-    changed = with_settings(entry, request)
-    return with_references(changed, request.ca_references) if request.ca_references else changed
+def _carried_out(record: GroupRecord) -> set[str]:
+    """Give the requests that a record is known to come from; any other one was overtaken."""
+    return {record.last_request, record.created_by, *([record.rollover.request] if record.rollover else [])}
 
 
-def _body(group_id: str, definition: EnrollmentGroupDefinition, attestation: dict[str, Any]) -> Entry:
-    defaults = {
+def _named(group_id: str) -> str:
+    return f"the enrollment group {group_id!r}"
+
+
+def _unknown(group_id: str) -> Rejected:
+    return NotFound.because(f"there is no enrollment group {group_id!r}", field="enrollmentGroup")
+
+
+def _updated(entry: Entry, values: dict[str, Any], references: CaReferences | None) -> Entry:
+    changed = with_values(entry, values)
+    return with_references(changed, references) if references else changed
+
+
+def _new(group_id: str, attestation: Entry) -> Entry:
+    return {
         "enrollmentGroupId": group_id,
         "attestation": attestation,
-        "provisioningStatus": "enabled",
+        STATUS: "enabled",
         "allocationPolicy": "hashed",
         "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
     }
-    return with_settings(defaults, definition)
 
 
 def _summary(record: GroupRecord) -> dict[str, Any]:

@@ -44,4 +44,4 @@ class Outbox:
 
     async def order(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
         """Send a command to one of the app's own queues."""
-        await self.queues.send(queue, command(queue, body, traceparent=tracing.current()), delay=delay)
+        await self.queues.send(queue, command(queue, body, at=self.clock(), traceparent=tracing.current()), delay=delay)

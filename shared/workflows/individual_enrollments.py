@@ -7,7 +7,7 @@ let it in (Microsoft: "How to disenroll or revoke a device").
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -17,7 +17,7 @@ from shared.ledger.certificates import CertificateState
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.registration_ids import same_registration_id
-from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, with_settings
+from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, values_of, with_values
 
 if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
@@ -78,13 +78,13 @@ class IndividualEnrollments:
         """
         await check_hubs(self.resource, definition)
         present = await self.provisioning.get_enrollment(registration_id)
-        entry = with_settings(present or _new(registration_id), definition)
+        entry = with_values(present or _new(registration_id), values_of(definition))
         if definition.device_id is not None:
             entry["deviceId"] = definition.device_id
         if definition.provisioning_status is not None:
             entry["provisioningStatus"] = definition.provisioning_status
-        if present is None or definition.certificate is not None or definition.secondary_certificate is not None:
-            entry["attestation"] = await self._attestation(registration_id, definition)
+        if present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}:
+            entry["attestation"] = await self._attestation(entry, definition)
         if entry["provisioningStatus"] == "enabled":
             await self._check_none_revoked(entry)
         return await self._write(entry, present, if_match), present is None
@@ -138,14 +138,22 @@ class IndividualEnrollments:
 
     # --- certificates ---
 
-    async def _attestation(self, registration_id: str, definition: IndividualEnrollmentDefinition) -> Entry:
+    async def _attestation(self, entry: Entry, definition: IndividualEnrollmentDefinition) -> Entry:
+        """Give the certificates that are accepted: those that are named, and beside them those that were before."""
+        registration_id, accepted = entry["registrationId"], dict(_held(entry))
         primary, secondary = definition.certificate, definition.secondary_certificate
-        if primary is None:
+        if primary is None and not accepted.get("primary"):
             primary = await self._present_certificate(registration_id)
-        for field, pem in (("certificate", primary), ("secondaryCertificate", secondary)):
+        for place, field, pem in (
+            ("primary", "certificate", primary),
+            ("secondary", "secondaryCertificate", secondary),
+        ):
             if pem is not None:
                 self._check_leaf(registration_id, pem, field)
-        return leaf_attestation(primary, secondary)
+                accepted[place] = {"certificate": pem}
+        if secondary is None and "secondary_certificate" in definition.model_fields_set:
+            accepted.pop("secondary", None)
+        return {"type": "x509", "x509": {"clientCertificates": accepted}}
 
     async def _present_certificate(self, registration_id: str) -> str:
         """Find the certificate that this app issued to a device."""
@@ -193,9 +201,14 @@ class IndividualEnrollments:
             )
 
 
+def _held(entry: Entry) -> dict[str, Any]:
+    """Give the certificates of an entry by their places; none if it has none yet, or attests otherwise."""
+    attestation = entry.get("attestation") or {}
+    return (attestation.get("x509") or {}).get("clientCertificates") or {}
+
+
 def _certificates(entry: Entry) -> list[x509.Certificate]:
-    held = entry["attestation"]["x509"].get("clientCertificates") or {}
-    read = [certificate_of(each.get("certificate")) for each in held.values() if each]
+    read = [certificate_of(each.get("certificate")) for each in _held(entry).values() if each]
     return [each for each in read if each is not None]
 
 

@@ -131,14 +131,7 @@ class Registrations:
         return await self.enter_issued(device, issued, request.bundle), issued
 
     async def _claim(self, line: OrderLine, registration_id: str) -> tuple[Versioned[DeviceRecord], bool]:
-        """Take the device for this order.
-
-        Returns:
-            Its record, and whether an earlier attempt for this order had taken it.
-
-        Raises:
-            Conflict: the device belongs to another order, and is in use.
-        """
+        """Take the device for this order; see :meth:`claim`."""
         ordered = DeviceRecord(
             registration_id=registration_id,
             state=DeviceState.ORDERED,
@@ -148,17 +141,32 @@ class Registrations:
             own_key=line.csr is not None,
             registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
         ).entered(DeviceState.ORDERED, self.clock(), f"order {line.order_id}")
+        return await self.claim(ordered, field=f"devices[{line.line}].registrationId")
+
+    async def claim(self, ordered: DeviceRecord, *, field: str) -> tuple[Versioned[DeviceRecord], bool]:
+        """Take a device for an order or a request.
+
+        Args:
+            ordered: the device as it is ordered.
+            field: path of its id in the request, for messages.
+
+        Returns:
+            Its record, and whether an earlier attempt had taken it.
+
+        Raises:
+            Conflict: the device is in use through another order or request.
+        """
         inserted = await self.devices.insert(ordered)
         if inserted is not None:
             return inserted, False
-        known = await self.device(registration_id)
-        if known.record.order_id == line.order_id:
+        known = await self.device(ordered.registration_id)
+        if known.record.order_id == ordered.order_id:
             return known, True
         if known.record.state not in REORDERABLE:
             raise Conflict.because(
-                f"{registration_id!r} is {known.record.state} through order {known.record.order_id!r}; renew it, or "
-                "revoke and delete it before ordering it again",
-                field=f"devices[{line.line}].registrationId",
+                f"{ordered.registration_id!r} is {known.record.state} through order {known.record.order_id!r}; renew "
+                "it, or revoke and delete it before ordering it again",
+                field=field,
             )
         again = ordered.changed(
             history=(*known.record.history, *ordered.history), readmitted=known.record.certificate is not None
@@ -303,13 +311,18 @@ class Registrations:
     async def _fail(self, known: Versioned[OrderLine], rejection: Rejected) -> None:
         """Close a line that can't be carried out, and say why: in the order, at the device and as an event."""
         line = known.record
-        device = await self.devices.get(line.registration_id) if line.registration_id else None
-        if device is not None and device.record.order_id == line.order_id and device.record.state in OPEN_STATES:
-            reason = str(rejection)[:2000]
-            await self.replace(device, device.record.entered(DeviceState.FAILED, self.clock(), reason, reason=reason))
+        if line.registration_id:
+            await self.enter_failed(line.registration_id, line.order_id, rejection)
         failed = line.changed(state=DeviceState.FAILED, reasons=rejection.documented(), finished_at=self.clock())
         await self.announce_failed(failed)
         await self.orders.replace_line(known, failed)
+
+    async def enter_failed(self, registration_id: str, order_id: str, rejection: Rejected) -> None:
+        """Record that a device can't be had by an order or request, so that another one may take it."""
+        device = await self.devices.get(registration_id)
+        if device is not None and device.record.order_id == order_id and device.record.state in OPEN_STATES:
+            reason = str(rejection)[:2000]
+            await self.replace(device, device.record.entered(DeviceState.FAILED, self.clock(), reason, reason=reason))
 
     async def announce_failed(self, line: OrderLine) -> None:
         """Tell that a device of an order could not be made, and why."""

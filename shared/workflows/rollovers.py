@@ -60,30 +60,26 @@ class Rollovers:
         known: Versioned[GroupRecord],
         request_id: str,
         *,
-        target: str,
-        definition: AuthorityDefinition | None,
-        if_match: str | None = None,
+        target: str | AuthorityDefinition,
     ) -> GroupRecord:
         """Let another issuing CA take over.
 
         Args:
             known: the group.
             request_id: of the request that asks for it.
-            target: name of the CA that is to take over.
-            definition: what it is to be, ``None`` if it exists.
-            if_match: the ETag that the group's entry is expected to have.
+            target: name of the CA that is to take over, or what it is to be if it has to be made.
 
         Raises:
-            PreconditionFailed: it has another.
-            Conflict: a rollover is under way, or the group does not hold what this app put there.
+            Conflict: it is the group's CA already, or another group's, or the group does not hold what this app put
+                there.
         """
-        record, present = known.record, known.record.rollover
-        if present is not None and present.request == request_id:
-            return await self._prepare(known) if present.state is RolloverState.PREPARING else record
-        await self._check_ready(record, target, if_match)
+        record = known.record
+        name, definition = (target, None) if isinstance(target, str) else (target.name, target)
+        if name == record.issuer:
+            raise Conflict.because(f"{name!r} is the group's issuing CA already; name another", field="issuer")
         rollover = Rollover(
             source=record.issuer,
-            target=target,
+            target=name,
             parent=definition.parent if definition else None,
             custody=definition.custody if definition else None,
             state=RolloverState.PREPARING,
@@ -93,7 +89,22 @@ class Rollovers:
         # Ahead of every step, so that a second rollover is refused and a broken-off one is found.
         return await self._prepare(await self._enter(known, rollover, generation=record.generation + 1))
 
-    async def _check_ready(self, record: GroupRecord, target: str, if_match: str | None) -> None:
+    async def resume(self, known: Versioned[GroupRecord]) -> GroupRecord:
+        """Carry on a rollover whose request comes again; errors are those of :meth:`roll`."""
+        preparing = _of(known.record).state is RolloverState.PREPARING
+        return await self._prepare(known) if preparing else known.record
+
+    async def check_ready(self, record: GroupRecord, *, if_match: str | None = None) -> None:
+        """See that another issuing CA may take over in a group.
+
+        Args:
+            record: the group.
+            if_match: the ETag that its entry is expected to have.
+
+        Raises:
+            PreconditionFailed: it has another.
+            Conflict: a rollover is under way, or the group does not hold what this app put there.
+        """
         group_id, present = record.enrollment_group, record.rollover
         if present is not None and present.under_way:
             raise Conflict.because(
@@ -108,8 +119,6 @@ class Rollovers:
                 f"the enrollment group {group_id!r} is not made yet; roll it when its state is 'enabled'",
                 field="enrollmentGroup",
             )
-        if target == record.issuer:
-            raise Conflict.because(f"{target!r} is the group's issuing CA already; name another", field="issuer")
         entry = await read_entry(self.provisioning, group_id)
         check_etag(f"the enrollment group {group_id!r}", entry["etag"], if_match)
         check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)
@@ -119,6 +128,8 @@ class Rollovers:
         record = known.record
         rollover = _of(record)
         try:
+            # Once more, now that others see the intent: of two that want the same CA at a time, none gets it unseen.
+            await check_free(self.groups, record.enrollment_group, rollover.target)
             await self._make(record, rollover)
             source, target = await self._load(rollover)
             await change_entry(
@@ -247,6 +258,32 @@ class Rollovers:
         if rollover.under_way:
             left = await self.certificates.count_in_force(rollover.source, self.clock(), limit=COUNT_LIMIT)
         return {**summary(rollover), "certificatesLeft": left, "moreLeft": left == COUNT_LIMIT}
+
+
+async def check_free(groups: Groups, group_id: str, authority: str, *, by_reference: bool = False) -> None:
+    """See that no other group has a CA: DPS would register the devices of both in one of them.
+
+    Groups that attest by reference share a CA, since it is in none of them.
+
+    Args:
+        groups: all groups.
+        group_id: the one that is to have it.
+        authority: name of the CA.
+        by_reference: whether that group attests by reference.
+
+    Raises:
+        Conflict: another one has it.
+    """
+    async for other in groups.list():
+        shared = by_reference and other.ca_references is not None
+        if other.enrollment_group == group_id or other.state is GroupState.DELETED or shared:
+            continue
+        if authority in other.authorities:
+            raise Conflict.because(
+                f"{authority!r} is an issuing CA of the enrollment group {other.enrollment_group!r}, and DPS finds a "
+                "device's group by its CA; name another, or leave it out to have one made",
+                field="issuer",
+            )
 
 
 def summary(rollover: Rollover) -> dict[str, Any]:

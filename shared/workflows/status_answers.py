@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cryptography.x509.ocsp import OCSPResponseStatus
+from cryptography.x509.ocsp import OCSPResponseStatus, load_der_ocsp_response
 
 from shared.errors import Rejected
 from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
@@ -121,6 +121,11 @@ class StatusAnswers:
             )
         )
         return Responder(certificate, key)
+
+
+def is_successful(answer: bytes) -> bool:
+    """Tell whether an OCSPResponse says how a certificate is, and not that it can't be said (RFC 6960 section 2.3)."""
+    return load_der_ocsp_response(answer).response_status is OCSPResponseStatus.SUCCESSFUL
 
 
 def _used_until(responder: Responder, issuer: Issuer) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -210,7 +211,7 @@ def test_a_device_of_another_order_is_not_taken(world: World) -> None:
 
 
 def test_more_than_48_kib_is_refused_with_the_way_out(world: World) -> None:
-    """A body over 48 KiB is refused, and the answer names devicesUrl."""
+    """An order over 48 KiB is refused, and the answer names devicesUrl; a file goes through no queue and may be larger."""
     devices = [{"registrationId": f"many-{index:06d}"} for index in range(2000)]
     answer = world.post("device-orders", order("too-large", *devices))
     assert answer.status_code == 400
@@ -219,6 +220,11 @@ def test_more_than_48_kib_is_refused_with_the_way_out(world: World) -> None:
         f"the body has {size} bytes, at most 49152 are taken: put the devices of a large order into a blob and name it "
         "in devicesUrl"
     )
+    body = {"pfx": b64encode(bytes(64 * 1024)).decode()}
+    answer = world.post("certificate-authorities/too-large/import", body)
+    assert answer.json()["errors"][0]["field"] == "pfx"
+    answer = world.post("certificate-authorities/too-large/import", {"pfx": body["pfx"] * 2})
+    assert answer.json()["detail"] == "the body has 174779 bytes, at most 131072 are taken"
 
 
 def test_a_group_beyond_the_limit_of_dps_is_refused(world: World) -> None:

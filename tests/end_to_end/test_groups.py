@@ -107,10 +107,9 @@ def test_a_rollover_ends_when_the_old_ca_has_no_certificate_left(stack_and_world
         "CN=over-ca1",
         "CN=over-ca2",
     ]
-    world.request("POST", "enrollment-groups/over/roll", headers={"Idempotency-Key": "over-again"})
-    assert (
-        "a rollover of 'over' from 'over-ca1' to 'over-ca2' is under way" in rejected(world, "over-again")[0]["message"]
-    )
+    refused = world.post("enrollment-groups/over/roll")
+    assert refused.status_code == 409
+    assert "a rollover of 'over' from 'over-ca1' to 'over-ca2' is under way" in refused.json()["detail"]
 
     ordered(world, "over-3", group="over", order_id="order-over-3")
     booted(world, "over-3")
@@ -195,6 +194,40 @@ def test_a_change_is_guarded_by_the_etag_that_was_read(world: World) -> None:
     world.post_message("enrollment-group-requests", {**message, "ifMatch": etag})
     assert "was changed since it was read" in rejected(world, "late")[0]["message"]
     assert world.get("enrollment-groups/guarded")["etag"] == changed["etag"]
+
+
+def outcome(world: World, request_id: str) -> dict[str, Any]:
+    """Wait until a request about a group was carried out, and give what was told of it."""
+    found = until(
+        f"{request_id} is carried out",
+        lambda: [
+            event
+            for event in world.events("DeviceProvisioning.EnrollmentGroupChanged")
+            if event["correlationid"] == request_id
+        ],
+        bool,
+    )
+    data: dict[str, Any] = found[0]["data"]
+    return data
+
+
+def test_what_is_asked_for_last_is_what_stays(world: World) -> None:
+    """Sent one after the other, requests of one group end as they were sent; one that comes again is the same one."""
+    created(world, "last")
+    steps = [("POST", "/disable"), ("POST", "/enable"), ("DELETE", ""), ("PUT", "")]
+    for first, second in (steps[:2], steps[2:]):
+        for index, (method, path) in enumerate((first, second)):
+            key = {"Idempotency-Key": f"last-{method}-{index}"}
+            assert world.request(method, f"enrollment-groups/last{path}", headers=key).status_code == 202
+        for index, (method, _) in enumerate((first, second)):
+            outcome(world, f"last-{method}-{index}")
+        group = world.get("enrollment-groups/last")
+        assert (group["state"], group["provisioningService"]["provisioningStatus"]) == ("enabled", "enabled")
+    again = world.request("PUT", "enrollment-groups/last", headers={"Idempotency-Key": "last-PUT-1"})
+    assert again.status_code == 202
+    other = {"Idempotency-Key": "last-PUT-1"}
+    refused = world.request("PUT", "enrollment-groups/last", json={"iotEdge": True}, headers=other)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (409, "requestId")
 
 
 def test_a_definition_that_dps_would_not_take_is_refused_at_once(world: World) -> None:

@@ -84,6 +84,7 @@ def test_the_responder_knows_its_own_certificates_only(world: World) -> None:
     assert asked(world, "dpsCa", chain).response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
     rubbish = world.request("POST", f"ocsp/{issuer}", data=b"rubbish", headers={"x-functions-key": ""})
     assert ocsp.load_der_ocsp_response(rubbish.content).response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+    assert "Cache-Control" not in world.request("GET", f"ocsp/{issuer}/cnViYmlzaDE=").headers, "an error is not kept"
     assert world.request("POST", "ocsp/nobody", data=b"x").status_code == 404
 
 

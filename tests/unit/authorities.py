@@ -42,6 +42,7 @@ class AuthorityScene:
             subject_country="US",
             expiry_warning=timedelta(days=30),
             crl_validity=timedelta(days=7),
+            issuing_custody="vault",
         )
 
     def clock(self) -> datetime:

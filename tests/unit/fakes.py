@@ -215,7 +215,10 @@ class FakeProvisioning:
     async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> Any:
         return self._put(self.groups, group["enrollmentGroupId"], group, etag)
 
-    async def delete_group(self, group_id: str) -> None:
+    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
+        present = self.groups.get(group_id)
+        if present is not None and etag not in {None, "*", present["etag"]}:
+            raise PreconditionFailed.because(f"{group_id!r} has another ETag")
         self.groups.pop(group_id, None)
         self.step()
 

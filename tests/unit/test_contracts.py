@@ -94,12 +94,89 @@ def test_each_rule_has_its_words(contract: type[Contract], body: Any, expected: 
     assert words(contract, body) == expected
 
 
+GROUP = {"requestId": "r", "enrollmentGroup": "g", "action": "put"}
+KELVIN = "\u212a"
+
+
+@pytest.mark.parametrize(
+    ("contract", "body", "expected"),
+    [
+        (EnrollmentGroupRequest, {**GROUP, "iotEdge": "yes"}, ["iotEdge: must be true or false; it is 'yes'"]),
+        (EnrollmentGroupRequest, {**GROUP, "iotEdge": 0}, ["iotEdge: must be true or false; it is '0'"]),
+        (
+            CertificateRequest,
+            {"requestId": "r", "kind": "root", "name": "ca", "pathLength": True, "validityDays": "7"},
+            ["validityDays: must be a whole number; it is '7'", "pathLength: must be a whole number; it is 'True'"],
+        ),
+        (
+            EnrollmentGroupRequest,
+            {**GROUP, "enrollmentGroup": f"{KELVIN}-1"},
+            [
+                f"enrollmentGroup: '{KELVIN}-1' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a "
+                "letter, digit or -"
+            ],
+        ),
+        (
+            EnrollmentGroupRequest,
+            {**GROUP, "reprovisionPolicy": {"x": 1}},
+            ["reprovisionPolicy.x: is not a known field; known are migrateDeviceData, updateHubAssignment"],
+        ),
+        (
+            EnrollmentGroupRequest,
+            {**GROUP, "initialTwin": {"properties": {"x": 1}}},
+            ["initialTwin.properties.x: is not a known field; known are desired"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_value_is_what_it_is_to_be(contract: type[Contract], body: Any, expected: list[str]) -> None:
+    """Nothing is taken for something else, and a field is looked for where it stands."""
+    assert words(contract, body) == expected
+
+
+@pytest.mark.parametrize("version", ["2021-13-99", "\u0662021-10-01", "2021-10-01-beta", "20211001"])
+def test_an_api_version_is_a_date(version: str) -> None:
+    """It goes to the webhook as it is, so it has to be one that can be."""
+    webhook = {"webhookUrl": "https://f.example/a", "apiVersion": version}
+    body = {**GROUP, "allocationPolicy": "custom", "customAllocation": webhook}
+    assert words(EnrollmentGroupRequest, body) == [
+        f"customAllocation.apiVersion: '{version}' is no API version: a date as in 2021-10-01, or 2021-11-01-preview"
+    ]
+    parse(EnrollmentGroupRequest, {**body, "customAllocation": {**webhook, "apiVersion": "2021-11-01-preview"}})
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "named"),
+    [
+        ("disable", {"iotHubs": ["h"]}, "iotHubs"),
+        ("delete", {"issuer": "ca", "iotEdge": True}, "iotEdge and no issuer"),
+        ("roll", {"caReferences": {"primary": "ca"}}, "caReferences"),
+        ("create", {"ifMatch": "1"}, "ifMatch"),
+        ("update", {"ifNoneMatch": "*"}, "ifNoneMatch"),
+    ],
+)
+def test_what_does_not_belong_to_an_action_is_refused(action: str, fields: dict[str, Any], named: str) -> None:
+    """It would be left undone without a word."""
+    assert words(EnrollmentGroupRequest, {**GROUP, "action": action, **fields}) == [
+        f"action '{action}' takes no {named}; leave out what does not belong to it, or ask for another action"
+    ]
+
+
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    """JSON can spell it, and no service takes it; a whole pair is one character."""
+    for text in ('{"tags": {"a": ["\\ud83d"]}}', '{"\\udc00": 1}'):
+        with pytest.raises(
+            Rejected, match=r"^the message is no JSON: '.*' has half of a surrogate pair, which is no text"
+        ):
+            read_message(text)
+    assert read_message('{"a": "\\ud83d\\ude00"}').data == {"a": "\U0001f600"}
+
+
 def test_every_problem_is_told_at_once() -> None:
     """All problems of a body come in one answer, not one by one."""
     assert words(DeviceOrder, {"orderId": "", "devices": [], "validityDays": 0, "x": 1, "y": 2}) == [
         "orderId: string should have at least 1 character; it is ''",
         "enrollmentGroup: is required",
-        "devices: list should have at least 1 item after validation, not 0",
+        "devices: needs at least 1, and has 0",
         "validityDays: input should be greater than or equal to 1; it is '0'",
         "x: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
         "y: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
@@ -156,7 +233,7 @@ def test_a_registration_id_is_canonical_or_rejected(text: str) -> None:
 def test_no_json_raises_anything_but_a_rejection(body: Any) -> None:
     """Whatever JSON comes, it is taken or rejected, and nothing else happens."""
     try:
-        data, _ = read_message(json.dumps(body))
+        data = read_message(json.dumps(body)).data
         parse(DeviceOrder, data)
     except Rejected as rejection:
         assert rejection.reasons  # noqa: PT017 - either outcome is right
@@ -181,8 +258,8 @@ def test_the_bare_object_and_a_cloud_event_are_the_same() -> None:
     data = {"orderId": "1"}
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     wrapped = {"specversion": "1.0", "id": "1", "source": "/erp", "type": "x", "traceparent": trace, "data": data}
-    assert read_message(json.dumps(wrapped)) == (data, trace)
-    assert read_message(json.dumps(data)) == (data, None)
+    assert read_message(json.dumps(wrapped)) == (data, trace, None)
+    assert read_message(json.dumps(data)) == (data, None, None)
 
 
 def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
@@ -199,9 +276,10 @@ def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
 def test_a_command_reads_back_as_it_was() -> None:
     """What the app sends to its own queues is what it reads from them."""
     request = RevocationRequest(request_id="r", registration_id="a")
-    body, trace = read_message(command(Queue.REVOCATION_REQUESTS, request, traceparent="t"))
+    at = datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=UTC)
+    body, trace, time = read_message(command(Queue.REVOCATION_REQUESTS, request, at=at, traceparent="t"))
     assert parse(RevocationRequest, body) == request
-    assert trace == "t"
+    assert (trace, time) == ("t", at)
 
 
 def test_an_event_sent_again_has_the_same_id() -> None:

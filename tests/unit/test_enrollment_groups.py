@@ -16,6 +16,7 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
+from shared.workflows.group_issuers import GroupIssuers
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
@@ -67,11 +68,11 @@ class Scene:
             groups=self.groups,
             requests=self.requests,
             authorities=fakes.authorities,
+            issuers=GroupIssuers(self.groups, fakes.authorities, fakes.resource, anything),
             rollovers=anything,
             provisioning=provisioning,
             resource=fakes.resource,
             outbox=Outbox(fakes.queues, lambda: NOW),
-            settings=anything,
             clock=lambda: NOW,
         ).carry_out(parse(EnrollmentGroupRequest, body))
 
@@ -114,6 +115,27 @@ async def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     assert scene.entry["allocationPolicy"] == "geoLatency"
     assert scene.entry["iotHubs"] == ["hub-1.example"]
     assert "customAllocationDefinition" not in scene.entry
+
+
+async def test_an_update_changes_a_part_and_leaves_the_others() -> None:
+    """Each part of the reprovision policy, tags and desired properties are set by themselves."""
+    scene = Scene()
+    twin = {"tags": {"line": 1}, "properties": {"desired": {"rate": 5}}}
+    await scene.carry_out("create", initialTwin=twin, reprovisionPolicy={"migrateDeviceData": False})
+    await scene.carry_out(
+        "update", initialTwin={"tags": {"hall": 2}}, reprovisionPolicy={"updateHubAssignment": False}, iotEdge=True
+    )
+    assert scene.entry["initialTwin"] == {"tags": {"hall": 2}, "properties": {"desired": {"rate": 5}}}
+    assert scene.entry["reprovisionPolicy"] == {"updateHubAssignment": False, "migrateDeviceData": False}
+
+
+async def test_dps_gets_a_reprovision_policy_whole() -> None:
+    """An entry of others without one gets the part that is named, and the other as DPS takes it."""
+    scene = Scene()
+    await scene.carry_out("create")
+    del scene.entry["reprovisionPolicy"]
+    await scene.carry_out("update", reprovisionPolicy={"updateHubAssignment": False})
+    assert scene.entry["reprovisionPolicy"] == {"updateHubAssignment": False, "migrateDeviceData": True}
 
 
 async def test_the_second_of_two_writers_is_refused() -> None:

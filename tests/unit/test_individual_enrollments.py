@@ -97,6 +97,36 @@ async def test_without_a_certificate_it_is_the_one_that_was_issued() -> None:
     assert (scene.entry["capabilities"], scene.entry["allocationPolicy"]) == ({"iotEdge": True}, "static")
 
 
+async def test_each_certificate_is_changed_by_itself() -> None:
+    """What is named changes, the other place stays; a secondary is taken out by null, and a foreign primary is no bar."""
+    scene, first, second, third = Scene(), *(names.pem(hierarchy().device()) for _ in range(3))
+
+    def held() -> dict[str, str]:
+        places = scene.entry["attestation"]["x509"]["clientCertificates"]
+        return {place: each["certificate"] for place, each in places.items()}
+
+    await scene.put(certificate=first)
+    await scene.put(secondaryCertificate=second)
+    assert held() == {"primary": first, "secondary": second}
+    await scene.put(certificate=third)
+    assert held() == {"primary": third, "secondary": second}
+    await scene.put(secondaryCertificate=None)
+    assert held() == {"primary": third}
+
+
+async def test_an_entry_that_attests_otherwise_is_given_certificates() -> None:
+    """One with a TPM, made by others, is read and changed like any other."""
+    scene = Scene()
+    scene.provisioning.enrollments["press-001"] = {
+        "registrationId": "press-001",
+        "attestation": {"type": "tpm", "tpm": {"endorsementKey": "AA=="}},
+        "provisioningStatus": "enabled",
+        "etag": '"1"',
+    }
+    await scene.put(certificate=PEM)
+    assert scene.entry["attestation"]["x509"]["clientCertificates"]["primary"]["certificate"] == PEM
+
+
 async def test_disabling_makes_an_entry_for_a_device_of_a_group() -> None:
     """A device without an enrollment gets a disabled one; one that is unknown can't be disabled."""
     scene = await Scene().set_up()

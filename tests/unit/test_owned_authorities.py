@@ -52,7 +52,7 @@ class Scene(AuthorityScene):
         return [row for _, row in self.table.rows]
 
 
-def brought(*chain: x509.Certificate, key: PrivateKey = KEY, custody: KeyCustody = KeyCustody.VAULT) -> AuthorityImport:
+def brought(*chain: x509.Certificate, key: PrivateKey = KEY, custody: KeyCustody | None = None) -> AuthorityImport:
     plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return AuthorityImport(pem=plain + written(*chain), custody=custody)
 
@@ -100,6 +100,23 @@ async def test_a_ca_is_imported_under_one_name() -> None:
     assert await scene.subject.take_over("corporate", brought(ROOT), cause="r3") == first
     with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; take another name"):
         await scene.subject.take_over("corporate", brought(RENEWED), cause="r4")
+
+
+async def test_an_imported_issuing_ca_is_where_the_deployment_has_such_keys() -> None:
+    """Unless the import says otherwise; a root stays in the vault. Said otherwise later, it is refused with what is."""
+    scene = Scene()
+    scene.settings.issuing_custody = "wrapped"
+    line = authority("line", parent=ROOT, length=0)
+    root = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    taken = await scene.subject.take_over("line", brought(line, ROOT), cause="r2")
+    assert (root.custody, taken.custody) == (KeyCustody.VAULT, KeyCustody.WRAPPED)
+    assert await scene.subject.take_over("line", brought(line, ROOT, custody=KeyCustody.WRAPPED), cause="r3") == taken
+    with pytest.raises(Conflict) as caught:
+        await scene.subject.take_over("line", brought(line, ROOT, custody=KeyCustody.VAULT), cause="r4")
+    assert str(caught.value) == (
+        "custody: 'line' is here with its key in custody 'wrapped', which does not change; leave custody out, or roll its "
+        "group with another custody"
+    )
 
 
 async def test_files_are_opened_beside_the_event_loop() -> None:

@@ -56,7 +56,9 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
         accepted_at=NOW,
     )
     await orders.insert_lines([line])
-    body = command(Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None).encode()
+    body = command(
+        Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None, at=NOW
+    ).encode()
     message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", body, NOW)
     with tracing.continued("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
         identifier = await RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW).record_poison(message)

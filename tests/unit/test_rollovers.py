@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, RevocationReason
+from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, KeyCustody, RevocationReason
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
 from shared.ledger.groups import GroupRecord, Groups, GroupState
@@ -21,6 +21,7 @@ from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.enrollment_groups import EnrollmentGroups
 from shared.workflows.events import Outbox
+from shared.workflows.group_issuers import GroupIssuers
 from shared.workflows.rollovers import SETTLING, Rollovers
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
@@ -51,7 +52,10 @@ class FakeAuthorities:
         self.step()
 
     async def get(self, name: str) -> Any:
-        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE, path_length=0)
+        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE, path_length=0, custody=KeyCustody.VAULT)
+
+    async def above(self, _name: str) -> str:
+        return "dpsCa"
 
     async def load(self, name: str) -> Issuer:
         assert name in self.made, f"{name} is used before it is made"
@@ -122,7 +126,7 @@ class Scene:
     async def sweep(self) -> dict[str, int]:
         return {state.value: count for state, count in (await self.rollovers.sweep()).items()}
 
-    async def roll(self, request_id: str = "roll", issuer: str | None = None) -> None:
+    async def roll(self, request_id: str = "roll", **fields: Any) -> None:
         settings: Any = SimpleNamespace(root_authority="dpsCa", issuing_custody="vault")
         queues: Any = self.queues
         authorities: Any = self.authorities
@@ -131,15 +135,15 @@ class Scene:
             groups=self.groups,
             requests=self.requests,
             authorities=authorities,
+            issuers=GroupIssuers(self.groups, authorities, None, settings),
             rollovers=self.rollovers,
             provisioning=provisioning,
             resource=None,
             outbox=Outbox(queues, self.clock),
-            settings=settings,
             clock=self.clock,
         )
         await groups.carry_out(
-            EnrollmentGroupRequest(request_id=request_id, enrollment_group="g", action=GroupAction.ROLL, issuer=issuer)
+            EnrollmentGroupRequest(request_id=request_id, enrollment_group="g", action=GroupAction.ROLL, **fields)
         )
 
     async def record(self) -> GroupRecord:
@@ -391,11 +395,10 @@ async def test_a_roll_that_dps_refuses_makes_room_for_another() -> None:
 async def test_a_roll_based_on_what_has_changed_is_refused() -> None:
     """With the ETag that was read before somebody else's change, nothing is begun."""
     scene = await Scene().set_up()
-    stale, known = scene.provisioning.groups["g"]["etag"], await scene.groups.get("g")
-    assert known is not None
+    stale = scene.provisioning.groups["g"]["etag"]
     await scene.provisioning.put_group(entry(authority("g-ca1").certificate), etag="*")
     with pytest.raises(PreconditionFailed, match="the enrollment group 'g' was changed since it was read"):
-        await scene.rollovers.roll(known, "r", target="shared-ca", definition=None, if_match=stale)
+        await scene.roll(if_match=stale)
     assert (await scene.record()).rollover is None
 
 

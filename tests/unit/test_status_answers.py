@@ -15,7 +15,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 from shared.contracts import CertificateKind, RevocationReason
 from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
-from shared.workflows.status_answers import StatusAnswers
+from shared.workflows.status_answers import StatusAnswers, is_successful
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.hierarchy import NOW
 
@@ -128,3 +128,12 @@ async def test_a_responder_is_used_for_half_its_life_and_in_the_cas_last_days_fo
     assert await made() == 3
     scene.now = end - timedelta(seconds=1)
     assert await made() == 3
+
+
+async def test_an_error_is_told_from_an_answer() -> None:
+    """What says how a certificate is may be kept for a while by whoever asked over HTTP; an error may not."""
+    scene = await scene_with_two_cas()
+    await enter(scene, 7, CertificateState.ACTIVE)
+    good = (await asked(answers(scene), scene, 7)).public_bytes(Encoding.DER)
+    assert is_successful(good)
+    assert not is_successful(await answers(scene).answer(CA, b"no request"))

@@ -1,0 +1,161 @@
+"""Which CA signs for an enrollment group: one that is named, or one that is made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from shared.contracts import CertificateKind, KeyCustody
+from shared.errors import NotFound, Rejected
+from shared.pki import names
+from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.rollovers import check_free
+
+if TYPE_CHECKING:
+    from shared.adapters.dps_management import ProvisioningServiceAuthorities
+    from shared.contracts import CaReferences, EnrollmentGroupRequest
+    from shared.ledger.groups import GroupRecord, Groups
+    from shared.ledger.issuers import IssuerRecord
+    from shared.settings import Settings
+    from shared.workflows.certificate_authorities import CertificateAuthorities
+
+_NAME_LIMIT = 48
+
+
+@dataclass(frozen=True, slots=True)
+class GroupIssuers:
+    """Finds the issuing CAs of groups."""
+
+    groups: Groups
+    authorities: CertificateAuthorities
+    resource: ProvisioningServiceAuthorities | None
+    settings: Settings
+
+    async def first(self, request: EnrollmentGroupRequest, generation: int) -> str | AuthorityDefinition:
+        """Give what is to sign for a new group: a CA by its name, or what it is to be if it has to be made.
+
+        Raises:
+            NotFound: the CA that is named is not there.
+            Conflict: another group has it.
+            Rejected: its key is not where the request wants it.
+            Deferred: it is being made, or waits for its certificate.
+        """
+        if request.ca_references is not None:
+            return await self.below(request.enrollment_group, request.ca_references, request.issuer)
+        await self.authorities.load(request.issuer or self.settings.root_authority)
+        custody = KeyCustody(self.settings.issuing_custody)
+        return await self._wanted(request, generation, self.settings.root_authority, custody)
+
+    async def following(self, request: EnrollmentGroupRequest, record: GroupRecord) -> str | AuthorityDefinition:
+        """Give what is to take over in a group; what a request leaves out is as with the present issuing CA.
+
+        Raises:
+            Rejected: no CA can be made beside the present one; for the rest see :meth:`first`.
+        """
+        parent, custody = self.settings.root_authority, KeyCustody(self.settings.issuing_custody)
+        if record.issuer:
+            custody = (await self.authorities.get(record.issuer)).custody
+            if request.issuer is None:
+                parent = await self._parent(record.issuer)
+        return await self._wanted(request, record.generation + 1, parent, custody)
+
+    async def _parent(self, name: str) -> str:
+        above = await self.authorities.above(name)
+        if above is None:
+            raise Rejected.because(
+                f"{name!r} was signed by a CA whose key is not here, so none can be made beside it; name the next "
+                "issuing CA, or a CA that may have others below it",
+                field="issuer",
+            )
+        return above
+
+    async def _wanted(
+        self, request: EnrollmentGroupRequest, generation: int, parent: str, custody: KeyCustody
+    ) -> str | AuthorityDefinition:
+        if request.issuer is not None:
+            named = await self.authorities.get(request.issuer)
+            if _signs_devices(named):
+                _check_custody(named, request.custody)
+                await check_free(self.groups, request.enrollment_group, named.name)
+                return named.name
+            parent = named.name
+        return AuthorityDefinition(
+            name=issuer_name(request.enrollment_group, generation),
+            kind=CertificateKind.INTERMEDIATE,
+            parent=parent,
+            enrollment_group=request.enrollment_group,
+            custody=request.custody or custody,
+        )
+
+    async def below(self, group_id: str, references: CaReferences, named: str | None) -> str:
+        """Find the CA that signs for a group of referred CAs; empty if its devices have certificates from elsewhere.
+
+        Raises:
+            NotFound: the CA that is named is not there.
+            Conflict: another group, which does not attest by reference, has it.
+            Rejected: it is none below these.
+        """
+        issuer = await self._below(references, named)
+        await check_free(self.groups, group_id, issuer, by_reference=True)
+        return issuer
+
+    async def _below(self, references: CaReferences, named: str | None) -> str:
+        if named is None:
+            try:
+                referred = await self.authorities.get(references.primary)
+            except NotFound:
+                return ""
+            return referred.name if _signs_devices(referred) else ""
+        accepted = [references.primary, *([references.secondary] if references.secondary else [])]
+        issuer, chain = await self.authorities.get(named), (await self.authorities.load(named)).chain
+        verified = await self.resource.verified() if self.resource else []
+        thumbprints = {each.thumbprint for each in verified if each.name in accepted}
+        below = not self.resource or bool(thumbprints & {names.thumbprint(each) for each in chain})
+        if not _signs_devices(issuer) or not below:
+            raise Rejected.because(
+                f"{named!r} is to sign for a group that accepts what stands under {' or '.join(accepted)}, and it is "
+                f"no issuing CA of these: its chain is {', '.join(names.quoted(each.subject) for each in chain)}",
+                field="issuer",
+            )
+        return named
+
+    async def check_kept(self, request: EnrollmentGroupRequest, record: GroupRecord) -> None:
+        """See that a change of a group asks for the issuing CA that it has, if it names one or its custody.
+
+        Raises:
+            Rejected: it asks for another one.
+        """
+        issuer, custody = request.issuer, request.custody
+        if custody is not None and not record.issuer:
+            raise Rejected.because("the group has no issuing CA; leave custody out", field="custody")
+        if issuer not in {None, record.issuer} and issuer != await self.authorities.above(record.issuer):
+            raise _rolled("issuer", f"it is {record.issuer!r}, and the request names {issuer!r}")
+        if custody is not None and custody is not (present := (await self.authorities.get(record.issuer)).custody):
+            raise _rolled("custody", f"the key of {record.issuer!r} is in custody '{present}'")
+
+
+def issuer_name(group_id: str, generation: int) -> str:
+    """Name the issuing CA of a group, fit to be a vault key's name: letters, digits and dashes."""
+    plain = re.sub(r"[^a-z0-9]+", "-", group_id).strip("-")
+    if plain != group_id or len(plain) > _NAME_LIMIT:
+        plain = f"{plain[:_NAME_LIMIT]}-{sha256(group_id.encode()).hexdigest()[:8]}".strip("-")
+    return f"{plain}-ca{generation}"
+
+
+def _signs_devices(authority: IssuerRecord) -> bool:
+    return authority.kind is CertificateKind.INTERMEDIATE and authority.path_length == 0
+
+
+def _check_custody(authority: IssuerRecord, wanted: KeyCustody | None) -> None:
+    if wanted not in {None, authority.custody}:
+        raise Rejected.because(
+            f"the key of {authority.name!r} is in custody '{authority.custody}' and stays there; leave custody out, or "
+            "name a CA under which one is to be made",
+            field="custody",
+        )
+
+
+def _rolled(field: str, present: str) -> Rejected:
+    return Rejected.because(f"{present}; the issuing CA is changed by action 'roll'", field=field)

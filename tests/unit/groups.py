@@ -1,0 +1,84 @@
+"""Enrollment groups with CAs that the app makes itself: ledger, vault and DPS are in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from shared.contracts import EnrollmentGroupRequest, parse
+from shared.ledger.groups import GroupRecord, Groups
+from shared.ledger.requests import Requests
+from shared.pki import names
+from shared.workflows.enrollment_groups import EnrollmentGroups
+from shared.workflows.events import Outbox
+from shared.workflows.group_issuers import GroupIssuers
+from shared.workflows.rollovers import Rollovers
+from tests.unit.authorities import AuthorityScene
+from tests.unit.fakes import FakeProvisioning, FakeTable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass
+class GroupScene(AuthorityScene):
+    """A deployment whose root is ``dpsCa``."""
+
+    provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
+    resource: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.settings.root_authority, self.settings.issuing_custody = "dpsCa", "vault"
+        self.group_rows = FakeTable()
+        self.groups, self.requests = Groups(self.group_rows), Requests(FakeTable())
+
+    @property
+    def subject(self) -> EnrollmentGroups:
+        authorities, provisioning, queues = self.worker(), self.provisioning, self.queues
+        outbox = Outbox(queues, self.clock)  # type: ignore[arg-type]
+        rollovers = Rollovers(
+            self.groups,
+            self.certificates,
+            authorities,
+            provisioning,  # type: ignore[arg-type]
+            outbox,
+            self.clock,
+        )
+        return EnrollmentGroups(
+            groups=self.groups,
+            requests=self.requests,
+            authorities=authorities,
+            issuers=GroupIssuers(self.groups, authorities, self.resource, self.settings),
+            rollovers=rollovers,
+            provisioning=provisioning,  # type: ignore[arg-type]
+            resource=self.resource,
+            outbox=outbox,
+            clock=self.clock,
+        )
+
+    async def set_up(self) -> GroupScene:
+        """Make the root."""
+        await self.root("dpsCa")
+        return self
+
+    async def ask(
+        self, action: str, group: str = "g", *, request_id: str = "", at: datetime | None = None, **fields: Any
+    ) -> None:
+        """Have a request carried out, that was made at a time."""
+        body = {"requestId": request_id or f"{action}-{group}", "enrollmentGroup": group, "action": action, **fields}
+        await self.subject.carry_out(parse(EnrollmentGroupRequest, body), asked_at=at)
+
+    async def record(self, group: str = "g") -> GroupRecord:
+        """Give a group as the ledger has it."""
+        known = await self.groups.get(group)
+        assert known is not None
+        return known.record
+
+    def accepted(self, group: str = "g") -> list[str]:
+        """Give the CNs of the CAs whose devices DPS accepts by a group."""
+        held = self.provisioning.groups[group]["attestation"]["x509"]["signingCertificates"]
+        certificates = [x509.load_pem_x509_certificate(each["certificate"].encode()) for each in held.values()]
+        return [names.common_name(each.subject) for each in certificates]

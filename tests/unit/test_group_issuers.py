@@ -1,0 +1,139 @@
+"""Which CA signs for a group: the one that is named, or one that is made where the present one was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.contracts import KeyCustody
+from shared.errors import Conflict, Rejected
+from tests.unit.groups import GroupScene
+from tests.unit.pki.foreign import KEY, authority
+from tests.unit.test_owned_authorities import brought
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.ledger.groups import GroupRecord
+
+
+async def test_the_next_ca_stands_where_the_present_one_does() -> None:
+    """A roll that says nothing stays under the same CA, and leaves the key where such keys are."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("factory-x", "dpsCa", path_length=1)
+    await scene.ask("create", issuer="factory-x", custody="wrapped")
+    await scene.ask("roll")
+    made = await scene.worker().get("g-ca2")
+    assert (made.parent, made.custody) == ("factory-x", KeyCustody.WRAPPED)
+    assert scene.accepted() == ["g-ca1", "g-ca2"]
+
+
+async def test_a_roll_says_where_the_next_ca_is_to_stand() -> None:
+    """What is named counts: another CA above, or another custody alone."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("factory-x", "dpsCa", path_length=1)
+    await scene.ask("create", issuer="factory-x")
+    await scene.ask("create", "h", issuer="factory-x")
+    await scene.ask("roll", issuer="dpsCa")
+    await scene.ask("roll", "h", custody="wrapped")
+    assert [(made := await scene.worker().get(name)).parent for name in ("g-ca2", "h-ca2")] == ["dpsCa", "factory-x"]
+    assert made.custody is KeyCustody.WRAPPED
+
+
+async def test_the_next_ca_stays_under_an_owners_root() -> None:
+    """Below an imported root the next CA is signed by it; without that root's key the roll is refused in words."""
+    corporate = authority("corporate")
+    line_key = ec.generate_private_key(ec.SECP256R1())
+    line = authority("line", parent=corporate, key=line_key, signed_by=KEY, length=0)
+    scene = await GroupScene().set_up()
+    await scene.worker().take_over("line", brought(line, corporate, key=line_key), cause="i")
+    await scene.ask("create", issuer="line")
+    with pytest.raises(Rejected) as refused:
+        await scene.ask("roll", request_id="r1")
+    assert str(refused.value) == (
+        "issuer: 'line' was signed by a CA whose key is not here, so none can be made beside it; name the next issuing "
+        "CA, or a CA that may have others below it"
+    )
+    await scene.worker().take_over("owner", brought(corporate), cause="i2")
+    await scene.ask("roll", request_id="r2")
+    assert (await scene.worker().get("g-ca2")).parent == "owner"
+
+
+HELD = (
+    "issuer: '{}' is an issuing CA of the enrollment group 'g', and DPS finds a device's group by its CA; name another, "
+    "or leave it out to have one made"
+)
+
+
+async def test_two_groups_do_not_have_the_same_ca() -> None:
+    """A CA that signs for a group, signed, or is about to, is neither made nor rolled into another, by name."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create", "b")
+    await scene.ask("create")
+    await scene.ask("roll")
+    for held in ("g-ca1", "g-ca2"):
+        for action, group in (("roll", "b"), ("create", "c")):
+            with pytest.raises(Conflict) as refused:
+                await scene.ask(action, group, request_id=f"{action}-{held}", issuer=held)
+            assert str(refused.value) == HELD.format(held)
+    assert await scene.groups.get("c") is None
+    await scene.ask("delete")
+    await scene.ask("roll", "b", request_id="free", issuer="g-ca2")
+    assert scene.accepted("b") == ["b-ca1", "g-ca2"]
+
+
+async def test_groups_that_attest_by_reference_share_a_ca() -> None:
+    """They name the root, and one issuing CA signs for both; a group that holds the CA itself would take their devices."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    for group in ("g", "b"):
+        await scene.ask("create", group, caReferences={"primary": "dpsCa"}, issuer="line")
+    with pytest.raises(Conflict):
+        await scene.ask("create", "c", issuer="line")
+    await scene.ask("create", "d")
+    with pytest.raises(Conflict, match="'d-ca1' is an issuing CA of the enrollment group 'd'"):
+        await scene.ask("update", caReferences={"primary": "dpsCa"}, issuer="d-ca1")
+    assert (await scene.record()).issuer == "line"
+
+
+async def test_of_two_groups_that_want_a_ca_at_once_none_gets_it_unseen() -> None:
+    """A roll looks again when its intent is recorded, before DPS is touched; what it can't do is withdrawn."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create")
+    await scene.ask("create", "b")
+    subject, found = scene.subject, scene.groups.list
+
+    async def not_yet() -> AsyncIterator[GroupRecord]:
+        subject.groups.list = found  # type: ignore[method-assign]
+        await scene.ask("roll", "b", issuer="line")
+        nobody: list[GroupRecord] = []
+        for each in nobody:
+            yield each
+
+    subject.groups.list = not_yet  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'b'"):
+        await scene.ask("roll", issuer="line")
+    assert (scene.accepted(), (await scene.record()).rollover) == (["g-ca1"], None)
+
+
+async def test_custody_that_can_not_be_kept_is_refused() -> None:
+    """A CA that exists keeps its key where it is, and with references no CA is made."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create")
+    with pytest.raises(Rejected) as refused:
+        await scene.ask("roll", issuer="line", custody="wrapped")
+    assert str(refused.value) == (
+        "custody: the key of 'line' is in custody 'vault' and stays there; leave custody out, or name a CA under which one "
+        "is to be made"
+    )
+    with pytest.raises(Rejected) as refused:
+        await scene.ask("put", "b", caReferences={"primary": "dpsCa"}, custody="wrapped")
+    assert str(refused.value) == (
+        "custody is for an issuing CA that is made, and with caReferences none is; leave it out"
+    )
+    await scene.ask("roll", request_id="r2", issuer="line", custody="vault")
+    assert scene.accepted() == ["g-ca1", "line"]

@@ -1,0 +1,41 @@
+"""Queue messages: when they were made, and what they say."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from shared.contracts import Message, Queue
+from shared.workflows.rejections import ReceivedMessage
+from tests.unit.pki.hierarchy import NOW
+from triggers import outcomes
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [(None, 0), (-5.25, -5.25), (0.75, 0.75), (1, 1), (90, 1)],
+    ids=["silent", "before", "within the second", "at its end", "a clock ahead"],
+)
+def test_a_request_is_as_old_as_its_sender_says_and_no_younger_than_its_message(
+    said: float | None, asked: float
+) -> None:
+    """The queue knows the second; a sender may say it finer, and does not get ahead of others by a wrong clock."""
+    received = ReceivedMessage(Queue.ENROLLMENT_GROUP_REQUESTS, "m", b"", NOW)
+    message = Message({}, None, None if said is None else NOW + timedelta(seconds=said))
+    assert outcomes.asked_at(message, received) == NOW + timedelta(seconds=asked)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"eyJhIjoxfQ==", b'{"a":1}'),
+        (b'{"a":1}', b'{"a":1}'),
+        (b"null", b"null"),
+        (b"1234", b"1234"),
+        (b"/w==", b"\xff"),
+    ],
+)
+def test_a_message_is_taken_out_of_base64_unless_it_is_json_already(body: bytes, text: bytes) -> None:
+    """Words and numbers of JSON could be base64 as well, and are not."""
+    assert outcomes.decoded(body) == text
