@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import azure.functions as func
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared import tracing, webhooks
+from shared import webhooks
 from shared.contracts import (
     MESSAGE_LIMIT,
     AuthorityCertificate,
@@ -39,7 +39,6 @@ from shared.contracts import (
     RevocationAction,
     RevocationRequest,
     VerificationCode,
-    command,
     decoded,
     octets,
     parse,
@@ -484,9 +483,6 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     order = parse(DeviceOrder, _body(request, way_out=way_out))
     if await services.device_orders.check_unchanged(order) is None:
         await services.registrations.usable_group(order.enrollment_group)
-    message = command(Queue.DEVICE_ORDERS, order, at=services.clock(), traceparent=tracing.current())
-    if len(message) > MESSAGE_LIMIT:
-        raise Rejected.because("the order does not fit a message; put its devices into a blob", field="devices")
     return await _queued(services, Queue.DEVICE_ORDERS, order, f"/api/device-orders/{order.order_id}")
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import Contract, EventType, Queue, command, event
+from shared.contracts import MESSAGE_LIMIT, Contract, EventType, Queue, command, event
+from shared.errors import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,5 +44,15 @@ class Outbox:
         )
 
     async def order(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
-        """Send a command to one of the app's own queues."""
-        await self.queues.send(queue, command(queue, body, at=self.clock(), traceparent=tracing.current()), delay=delay)
+        """Send a command to one of the app's own queues.
+
+        Raises:
+            Rejected: it is too large for a queue, though what it was made of was not: characters may take six bytes.
+        """
+        text = command(queue, body, at=self.clock(), traceparent=tracing.current())
+        if len(text) > MESSAGE_LIMIT:
+            way_out = ": put the devices into a blob and name it in devicesUrl" if queue is Queue.DEVICE_ORDERS else ""
+            raise Rejected.because(
+                f"as a message it has {len(text)} bytes; at most {MESSAGE_LIMIT} fit a queue{way_out}"
+            )
+        await self.queues.send(queue, text, delay=delay)

@@ -95,21 +95,28 @@ class Registrations:
             device, issued = await self._issue(line, device, resumed=resumed)
         else:
             issued = await self.device_certificates.stored(device.record.bundle or "")
-        if device.record.readmitted:
-            await self.provisioning.admit_only(registration_id, issued.bundle.certificate)
-        by_service = line.register_by is RegisterBy.SERVICE
         try:
-            assignment = await self.assign(registration_id, issued, since=line.accepted_at, by_service=by_service)
-        except Deferred:
-            # It may take until the device's first boot, so the order shows what there is.
+            assignment = await self._place(line, device.record, issued)
+        except Rejected:
+            raise
+        except Exception:
+            # Until the device's first boot, or until a service is back: meanwhile the order shows what there is.
             serial_number = issued.bundle.summary.serial_number
             await self.orders.replace_line(known, line.changed(state=DeviceState.ISSUED, serial_number=serial_number))
             raise
+        return await self._enter_registered(device, assignment)
+
+    async def _place(self, line: OrderLine, device: DeviceRecord, issued: IssuedCertificate) -> Assignment:
+        """Have a device that has its certificate in its hub, with the twin that was ordered."""
+        if device.readmitted:
+            await self.provisioning.admit_only(device.registration_id, issued.bundle.certificate)
+        by_service = line.register_by is RegisterBy.SERVICE
+        assignment = await self.assign(device.registration_id, issued, since=line.accepted_at, by_service=by_service)
         if line.tags or line.desired:
             await self.hubs.merge_twin(
                 assignment.assigned_hub, assignment.device_id, tags=line.tags or {}, desired=line.desired or {}
             )
-        return await self._enter_registered(device, assignment)
+        return assignment
 
     async def _issue(
         self, line: OrderLine, device: Versioned[DeviceRecord], *, resumed: bool

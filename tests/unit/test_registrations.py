@@ -80,6 +80,24 @@ async def test_a_disabled_group_does_not_end_the_wait_for_a_device(group: GroupS
     assert line.record.state is DeviceState.ISSUED
 
 
+async def test_an_order_shows_a_certificate_that_is_there_though_a_service_fails() -> None:
+    """Whatever keeps a device from its hub: its line says issued, as the device does, with the serial number."""
+    registrations, orders = await waiting_device(GroupState.ENABLED, waited=timedelta())
+    known = await orders.get_line("o", 0)
+    assert known is not None
+    await orders.replace_line(known, known.record.changed(state=DeviceState.ORDERED))
+
+    async def failing(_registration_id: str) -> None:
+        raise ConnectionError("no route")
+
+    registrations.provisioning.get_registration = failing  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        await registrations.register(DeviceRegistration(order_id="o", line=0))
+    line = await orders.get_line("o", 0)
+    assert line is not None
+    assert (line.record.state, line.record.serial_number) == (DeviceState.ISSUED, "1")
+
+
 @pytest.mark.parametrize(
     ("waited", "pause"),
     [(timedelta(), 2), (timedelta(minutes=1), 7.5), (timedelta(hours=1), 450), (timedelta(days=9), 600)],

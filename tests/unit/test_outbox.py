@@ -1,0 +1,38 @@
+"""Commands to the app's own queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.contracts import DeviceOrder, EnrollmentGroupRequest, Queue, parse
+from shared.errors import Rejected
+from shared.workflows.events import Outbox
+from tests.unit.fakes import FakeQueues
+from tests.unit.pki.hierarchy import NOW
+
+if TYPE_CHECKING:
+    from shared.contracts import Contract
+
+TEXT = "ü" * 2000
+TWIN = {"properties": {"desired": {f"p{index}": TEXT for index in range(10)}}}
+GROUP = parse(EnrollmentGroupRequest, {"requestId": "r", "enrollmentGroup": "g", "action": "put", "initialTwin": TWIN})
+ORDER = parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": [TEXT] * 5})
+
+
+@pytest.mark.parametrize(
+    ("queue", "body", "way_out"),
+    [
+        (Queue.ENROLLMENT_GROUP_REQUESTS, GROUP, ""),
+        (Queue.DEVICE_ORDERS, ORDER, ": put the devices into a blob and name it in devicesUrl"),
+    ],
+)
+async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract, way_out: str) -> None:
+    """A body within the limit may be a message beyond it, since JSON can spell a character in six bytes."""
+    queues = FakeQueues()
+    with pytest.raises(Rejected) as refused:
+        await Outbox(queues, lambda: NOW).order(queue, body)  # type: ignore[arg-type]
+    assert str(refused.value).startswith("as a message it has ")
+    assert str(refused.value).endswith(f" bytes; at most 49152 fit a queue{way_out}")
+    assert queues.sent == []
