@@ -1,0 +1,157 @@
+"""Certificate authorities and single certificates."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from shared.contracts import (
+    AuthorityCertificate,
+    AuthorityImport,
+    CertificateCheck,
+    CertificateKind,
+    CertificateRequest,
+    Queue,
+    VerificationCode,
+    parse,
+    path_value,
+)
+from shared.errors import NotFound, Rejected
+from shared.pki import names
+from triggers.http.endpoints import (
+    FILE_LIMIT,
+    QUEUED,
+    body_of,
+    endpoint,
+    json_answer,
+    page_answer,
+    queued,
+    request_id_of,
+)
+
+if TYPE_CHECKING:
+    from shared.services import Services
+
+
+def _authority(record: Any) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "kind": record.kind,
+        "state": record.state,
+        "issuer": record.signed_by,
+        "enrollmentGroup": record.enrollment_group,
+        "keyAlgorithm": record.key_algorithm,
+        "custody": record.custody,
+        "keyId": record.key_id,
+        "pathLength": record.path_length,
+        "serialNumber": record.serial_number,
+        "thumbprint": record.thumbprint,
+        "notBefore": record.not_before,
+        "notAfter": record.not_after,
+        "proofOfPossession": record.proof_of_possession,
+        "crlNumber": record.crl_number,
+    }
+
+
+@endpoint("GET", "certificate-authorities")
+async def list_certificate_authorities(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """List the certificate authorities."""
+    return page_answer([_authority(record) async for record in services.authorities.list()], None)
+
+
+@endpoint("POST", "certificate-authorities", success=QUEUED, body=CertificateRequest)
+async def create_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a root or an issuing CA made."""
+    body = body_of(request)
+    if isinstance(body, dict):
+        body = {"requestId": request_id_of(request), **body}
+    wanted = parse(CertificateRequest, body)
+    if wanted.kind not in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
+        raise Rejected.because(f"'{wanted.kind}' is no CA; give 'root' or 'intermediate'", field="kind")
+    return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, f"/api/certificate-authorities/{wanted.name}")
+
+
+@endpoint("GET", "certificate-authorities/{name}", parameters=(("format", "json, the default, or pem for the chain"),))
+async def get_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show a certificate authority, or give its chain up to the root as PEM."""
+    name = request.route_params["name"]
+    wants_pem = "application/x-pem-file" in request.headers.get("Accept", "")
+    if wants_pem or request.params.get("format") == "pem":
+        chain = (await services.authorities.load(name)).chain
+        return func.HttpResponse("".join(map(names.pem, chain)), mimetype="application/x-pem-file")
+    record = await services.authorities.get(name)
+    return json_answer({**_authority(record), "certificate": record.certificate})
+
+
+@endpoint(
+    "POST",
+    "certificate-authorities/{name}/verification-certificates",
+    success=(201, "the verification certificate, in PEM"),
+    body=VerificationCode,
+)
+async def create_verification_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Prove possession of a CA's key to DPS or IoT Hub by hand: sign the code that the service gave."""
+    code = parse(VerificationCode, body_of(request)).verification_code
+    certificate = await services.authorities.verification_certificate(
+        request.route_params["name"], code, cause=request_id_of(request)
+    )
+    serial = names.serial_text(certificate.serial_number)
+    return json_answer({"serialNumber": serial, "certificate": names.pem(certificate)}, HTTPStatus.CREATED)
+
+
+@endpoint("GET", "certificate-authorities/{name}/signing-request", success=(200, "the PKCS#10 request, in PEM"))
+async def get_signing_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give the signing request of a CA that is signed elsewhere."""
+    name = request.route_params["name"]
+    record = await services.authorities.get(name)
+    if record.signing_request is None:
+        raise NotFound.because(f"{name!r} has no signing request; only a CA made with externallySigned has one")
+    return func.HttpResponse(record.signing_request, mimetype="application/x-pem-file")
+
+
+@endpoint("PUT", "certificate-authorities/{name}/certificate", success=(200, "installed"), body=AuthorityCertificate)
+async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Install the certificate of a CA that was signed elsewhere, with the chain up to its root."""
+    certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
+    record = await services.authorities.install(request.route_params["name"], certificates.encode())
+    return json_answer(_authority(record))
+
+
+@endpoint("POST", "certificate-authorities/{name}/import", success=(201, "imported"), body=AuthorityImport)
+async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Import an owner's root or issuing CA with its key, as PFX or PEM."""
+    name = path_value("name", request.route_params["name"])
+    wanted = parse(AuthorityImport, body_of(request, limit=FILE_LIMIT))
+    record = await services.authorities.take_over(name, wanted, cause=request_id_of(request))
+    return json_answer(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})
+
+
+@endpoint("POST", "certificates", success=QUEUED, body=CertificateRequest)
+async def create_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have one certificate made."""
+    body = body_of(request)
+    if isinstance(body, dict):
+        body = {"requestId": request_id_of(request), **body}
+    wanted = parse(CertificateRequest, body)
+    locations = {
+        CertificateKind.DEVICE: f"/api/devices/{wanted.name.lower()}",
+        CertificateKind.VERIFICATION: f"/api/certificate-authorities/{wanted.issuer}",
+    }
+    location = locations.get(wanted.kind, f"/api/certificate-authorities/{wanted.name}")
+    return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, location)
+
+
+@endpoint("GET", "certificates/{serialNumber}")
+async def get_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show a certificate by its serial number."""
+    serial = path_value("serialNumber", request.route_params["serialNumber"])
+    return json_answer(await services.certificate_requests.describe(serial))
+
+
+@endpoint("POST", "certificates/check", success=(200, "what DPS would answer, and why"), body=CertificateCheck)
+async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
+    wanted = parse(CertificateCheck, body_of(request, limit=FILE_LIMIT))
+    return json_answer(await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain))

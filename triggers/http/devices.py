@@ -1,0 +1,204 @@
+"""Orders, devices, their identities in the hubs, and what revokes them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from shared import webhooks
+from shared.contracts import (
+    DeviceOrder,
+    DeviceOrderSchema,
+    DeviceState,
+    IdentityChange,
+    Queue,
+    Renewal,
+    RenewalRequest,
+    Revocation,
+    RevocationAction,
+    RevocationRequest,
+    parse,
+    path_value,
+)
+from shared.errors import Rejected
+from triggers.http.endpoints import (
+    PAGING,
+    QUEUED,
+    body_of,
+    endpoint,
+    json_answer,
+    page_answer,
+    page_size_of,
+    queued,
+    registration_id_of,
+    request_id_of,
+)
+
+if TYPE_CHECKING:
+    from shared.services import Services
+
+
+@endpoint("POST", "device-orders", success=QUEUED, body=DeviceOrderSchema)
+async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Order devices; orderId is the idempotency key."""
+    way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
+    order = parse(DeviceOrder, body_of(request, way_out=way_out))
+    if await services.device_orders.check_unchanged(order) is None:
+        await services.registrations.usable_group(order.enrollment_group)
+    return await queued(services, Queue.DEVICE_ORDERS, order, f"/api/device-orders/{order.order_id}")
+
+
+@endpoint("GET", "device-orders/{orderId}")
+async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show an order: its progress, and every device."""
+    return json_answer(await services.device_orders.describe(request.route_params["orderId"]))
+
+
+@endpoint(
+    "GET", "devices", parameters=(("enrollmentGroup", "only of this group"), ("state", "only in this state"), *PAGING)
+)
+async def list_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List devices."""
+    group, state = request.params.get("enrollmentGroup"), request.params.get("state")
+    if state is not None and state not in list(DeviceState):
+        raise Rejected.because(f"{state!r} is no state; states are {', '.join(DeviceState)}", field="state")
+    items, following = await services.devices.page(
+        enrollment_group=path_value("enrollmentGroup", group) if group else None,
+        state=DeviceState(state) if state else None,
+        size=page_size_of(request),
+        continuation=request.params.get("continuationToken"),
+    )
+    return page_answer(items, following)
+
+
+@endpoint("GET", "devices/{registrationId}")
+async def get_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show a device, with its history."""
+    return json_answer(await services.devices.describe(registration_id_of(request)))
+
+
+_FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
+
+
+@endpoint(
+    "GET",
+    "devices/{registrationId}/bundle",
+    success=(200, "the bundle; x-password-secret names the vault secret with its password"),
+    parameters=(("format", "pem, the default, or pfx"),),
+)
+async def get_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Hand out a device's bundle; one with a service-made key is handed out once."""
+    wanted = request.params.get("format", "pem")
+    if wanted not in _FORMATS:
+        raise Rejected.because(f"{wanted!r} is no format; give pem or pfx", field="format")
+    registration_id = registration_id_of(request)
+    bundle = await services.devices.hand_out(registration_id, wanted=wanted)
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": f'attachment; filename="{registration_id}.{wanted}"',
+        "x-serial-number": bundle.serial_number,
+    }
+    if bundle.password_secret:
+        headers["x-password-secret"] = bundle.password_secret
+    return func.HttpResponse(bundle.content, mimetype=_FORMATS[wanted], headers=headers)
+
+
+@endpoint("POST", "devices/{registrationId}/revoke", success=QUEUED, body=Revocation)
+async def revoke_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a device revoked."""
+    reason = parse(Revocation, body_of(request, optional=True)).reason
+    return await _revocation(services, request, reason=reason)
+
+
+@endpoint("POST", "devices/{registrationId}/reinstate", success=QUEUED)
+async def reinstate_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a hold undone."""
+    return await _revocation(services, request, action=RevocationAction.REINSTATE)
+
+
+async def _revocation(services: Services, request: func.HttpRequest, **fields: Any) -> func.HttpResponse:
+    registration_id = registration_id_of(request)
+    await services.devices.describe(registration_id)
+    wanted = RevocationRequest(request_id=request_id_of(request), registration_id=registration_id, **fields)
+    return await queued(services, Queue.REVOCATION_REQUESTS, wanted, f"/api/devices/{registration_id}")
+
+
+@endpoint("POST", "devices/{registrationId}/renew", success=QUEUED, body=Renewal)
+async def renew_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a device's certificate renewed."""
+    registration_id = registration_id_of(request)
+    csr = parse(Renewal, body_of(request, optional=True)).csr
+    await services.devices.describe(registration_id)
+    wanted = RenewalRequest(request_id=request_id_of(request), registration_id=registration_id, csr=csr)
+    return await queued(services, Queue.RENEWAL_REQUESTS, wanted, f"/api/devices/{registration_id}")
+
+
+@endpoint("DELETE", "devices/{registrationId}", success=(204, "out of service"))
+async def delete_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Take a device out of service: revoked, and gone from its hub."""
+    await services.devices.delete(registration_id_of(request), cause=request_id_of(request))
+    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
+
+
+# --- device identities ---
+
+
+@endpoint("GET", "devices/{registrationId}/identity")
+async def get_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show the identity of a device in the hub that DPS has assigned to it."""
+    return json_answer(await services.identities.describe(registration_id_of(request)))
+
+
+@endpoint("DELETE", "devices/{registrationId}/identity", success=(204, "gone from its hub"))
+async def delete_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Delete the identity of a device in its hub; it gets a new one when it registers again."""
+    await services.identities.delete(registration_id_of(request))
+    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
+
+
+@endpoint("POST", "devices/{registrationId}/disable", success=(200, "the identity"), body=IdentityChange)
+async def disable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Keep a device out of its hub and end its connection; its certificate stays valid."""
+    return await _switched(services, request, enabled=False)
+
+
+@endpoint("POST", "devices/{registrationId}/enable", success=(200, "the identity"), body=IdentityChange)
+async def enable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Let a device that was disabled into its hub again."""
+    return await _switched(services, request, enabled=True)
+
+
+async def _switched(services: Services, request: func.HttpRequest, *, enabled: bool) -> func.HttpResponse:
+    given = parse(IdentityChange, body_of(request, optional=True)).reason
+    reason = given or f"{'enabled' if enabled else 'disabled'} by an operator"
+    return json_answer(await services.identities.switch(registration_id_of(request), enabled=enabled, reason=reason))
+
+
+# --- revocations ---
+
+
+@endpoint("POST", "revocations", success=QUEUED, body=RevocationRequest)
+async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Take a webhook that revokes or reinstates; signed after Standard Webhooks where a secret is set."""
+    identifier = await _authenticated(services, request)
+    body = body_of(request)
+    if isinstance(body, dict):
+        body = {"requestId": identifier or request_id_of(request), **body}
+    wanted = parse(RevocationRequest, body)
+    location = f"/api/devices/{wanted.registration_id}" if wanted.registration_id else "/api/devices"
+    return await queued(services, Queue.REVOCATION_REQUESTS, wanted, location)
+
+
+async def _authenticated(services: Services, request: func.HttpRequest) -> str | None:
+    """Check the webhook's signature, if this deployment wants one, and give its id."""
+    name = services.settings.webhook_secret_name
+    if name is None:
+        return None
+    secret = await services.clients.secrets.get(name)
+    if secret is None:
+        raise RuntimeError(f"the vault has no secret {name!r}, which WEBHOOK_SECRET_NAME names")
+    headers = {header.lower(): value for header, value in request.headers.items()}
+    identifier = webhooks.verify(secret, headers, request.get_body(), services.clock())
+    return path_value("requestId", identifier)

@@ -1,0 +1,141 @@
+"""What every HTTP function has: its registration, and the shapes of requests and answers."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import date, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, path_value
+from shared.errors import Rejected
+from triggers import outcomes, preconditions
+from triggers.openapi import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from shared.services import Services
+
+    type Handler = Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
+
+blueprint = func.Blueprint()
+published: list[Operation] = []
+PAGING = (("pageSize", "1 to 1000, default 100"), ("continuationToken", "of the page before"))
+OK = (200, "found")
+QUEUED = (202, "queued; Location names where the outcome will be")
+_PAGE_LIMIT = 1000
+FILE_LIMIT = 128 * 1024
+"""Bytes of a body that goes through no queue: 64 KiB of PKCS#12 in base64, and what is around it."""
+
+
+def endpoint(
+    method: str,
+    route: str,
+    *,
+    success: tuple[int, str] = OK,
+    body: type[Contract] | None = None,
+    parameters: tuple[tuple[str, str], ...] = (),
+    anonymous: bool = False,
+) -> Callable[[Handler], Handler]:
+    """Register a handler as an HTTP function, and as an operation of the OpenAPI document."""
+    level = func.AuthLevel.ANONYMOUS if anonymous else func.AuthLevel.FUNCTION
+
+    def register(handler: Handler) -> Handler:
+        name = handler.__name__
+        summary = (handler.__doc__ or "").splitlines()[0].rstrip(".")
+        published.append(Operation(name, method, route, summary, anonymous, success, body=body, parameters=parameters))
+
+        @blueprint.function_name(name)
+        @blueprint.route(route=route, methods=[method], auth_level=level)
+        async def entry(req: func.HttpRequest) -> func.HttpResponse:
+            return await outcomes.answer(req, handler)
+
+        return handler
+
+    return register
+
+
+# --- shapes of requests and answers ---
+
+
+def json_answer(
+    body: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
+    """Answer with JSON; times are ISO 8601."""
+    return func.HttpResponse(
+        json.dumps(body, default=_plain), status_code=status, mimetype="application/json", headers=dict(headers or {})
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime | date):
+        return value.isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def body_of(request: func.HttpRequest, *, optional: bool = False, limit: int = MESSAGE_LIMIT, way_out: str = "") -> Any:
+    """Read a request's JSON.
+
+    Args:
+        request: the request.
+        optional: whether no body is as good as an empty object.
+        limit: bytes that are taken.
+        way_out: what to do with more, for the message.
+
+    Raises:
+        Rejected: it is too large, or no JSON.
+    """
+    raw = request.get_body()
+    if not raw and optional:
+        return {}
+    if len(raw) > limit:
+        raise Rejected.because(f"the body has {len(raw)} bytes, at most {limit} are taken{way_out}")
+    return decoded(raw, "the body")
+
+
+def registration_id_of(request: func.HttpRequest) -> str:
+    """Give the path's registration id, in canonical form."""
+    return path_value("registrationId", request.route_params["registrationId"])
+
+
+def group_id_of(request: func.HttpRequest) -> str:
+    """Give the path's enrollment group."""
+    return path_value("enrollmentGroup", request.route_params["id"])
+
+
+def request_id_of(request: func.HttpRequest) -> str:
+    """Take the caller's Idempotency-Key as the request's id, or make one."""
+    given = request.headers.get("Idempotency-Key")
+    return path_value("requestId", given) if given else uuid.uuid4().hex
+
+
+def page_size_of(request: func.HttpRequest) -> int:
+    """Give the size of page that is asked for."""
+    text = request.params.get("pageSize", "100")
+    if not text.isdecimal() or not 1 <= int(text) <= _PAGE_LIMIT:
+        raise Rejected.because(f"{text!r} is no page size; give 1 to {_PAGE_LIMIT}", field="pageSize")
+    return int(text)
+
+
+def page_answer(items: Any, continuation: str | None) -> func.HttpResponse:
+    """Answer with a page of a list."""
+    return json_answer({"items": items, "continuationToken": continuation})
+
+
+async def queued(
+    services: Services, queue: Queue, request: Contract, location: str, headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
+    """Put a request into its queue, and answer where its outcome will be."""
+    await services.outbox.order(queue, request)
+    ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
+    body = {"status": "queued", "location": location, **ids}
+    return json_answer(body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
+
+
+def etag_header(described: Mapping[str, Any]) -> dict[str, str]:
+    """Give the header with the ETag of what is described, if it has one."""
+    return {"ETag": preconditions.quoted(described["etag"])} if described.get("etag") else {}

@@ -1,0 +1,64 @@
+"""Individual enrollments."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import azure.functions as func
+
+from shared.contracts import IndividualEnrollmentDefinition, parse
+from triggers import preconditions
+from triggers.http.endpoints import body_of, endpoint, etag_header, json_answer, registration_id_of
+
+if TYPE_CHECKING:
+    from shared.services import Services
+
+
+@endpoint("GET", "enrollments/{registrationId}")
+async def get_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show the individual enrollment of a device, as DPS holds it; its ETag guards changes."""
+    entry = await services.individual_enrollments.get(registration_id_of(request))
+    return json_answer(entry, headers=etag_header(entry))
+
+
+@endpoint(
+    "PUT",
+    "enrollments/{registrationId}",
+    success=(200, "changed; 201 if it was created"),
+    body=IndividualEnrollmentDefinition,
+)
+async def put_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Create the individual enrollment of a device, or change it; If-Match guards the change."""
+    registration_id = registration_id_of(request)
+    definition = parse(IndividualEnrollmentDefinition, body_of(request, optional=True))
+    if_match = await _enrollment_expected(services, request, registration_id)
+    entry, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
+    return json_answer(entry, HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(entry))
+
+
+@endpoint("POST", "enrollments/{registrationId}/disable", success=(200, "shut out of DPS"))
+async def disable_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
+    registration_id = registration_id_of(request)
+    if_match = await _enrollment_expected(services, request, registration_id)
+    entry = await services.individual_enrollments.disable(registration_id, if_match=if_match)
+    return json_answer(entry, headers=etag_header(entry))
+
+
+@endpoint("DELETE", "enrollments/{registrationId}", success=(204, "there is none; a group decides"))
+async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""
+    registration_id = registration_id_of(request)
+    if_match = await _enrollment_expected(services, request, registration_id)
+    await services.individual_enrollments.delete(registration_id, if_match=if_match)
+    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _enrollment_expected(services: Services, request: func.HttpRequest, registration_id: str) -> str | None:
+    """Check the request's conditions, if it has any."""
+    if not (request.headers.get("If-Match") or request.headers.get("If-None-Match")):
+        return None
+    entry = await services.individual_enrollments.find(registration_id)
+    what = f"the individual enrollment {registration_id!r}"
+    return preconditions.check(request.headers, what, entry["etag"] if entry else None)

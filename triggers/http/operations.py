@@ -1,0 +1,56 @@
+"""What operators ask: health, the description of this API, and what was rejected."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from triggers.http.endpoints import PAGING, endpoint, json_answer, page_answer, page_size_of, published
+from triggers.openapi import document
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+
+# --- health and description ---
+
+
+@endpoint("GET", "health/live", success=(200, "the worker runs"), anonymous=True)
+async def health_live(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """Tell that the worker runs."""
+    return json_answer({"status": "ok"})
+
+
+@endpoint("GET", "health/ready", success=(200, "every dependency answers; 503 if one does not"))
+async def health_ready(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """Tell of each dependency whether it answers and lets the app in."""
+    report = await services.readiness.report()
+    ready = all(outcome == "ok" for outcome in report.values())
+    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return json_answer({"status": "ok" if ready else "unavailable", "dependencies": report}, status)
+
+
+@endpoint("GET", "openapi.json", success=(200, "this document"))
+async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """Describe this API."""
+    return json_answer(document(published))
+
+
+# --- rejections ---
+
+
+@endpoint("GET", "rejections", parameters=PAGING)
+async def list_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List what was refused or set aside, with the reasons and the message itself."""
+    items, following = await services.rejected_messages.page(
+        size=page_size_of(request), continuation=request.params.get("continuationToken")
+    )
+    return page_answer(items, following)
+
+
+@endpoint("POST", "rejections/{id}/replay", success=(202, "put back into its queue"))
+async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Put a refused message back into its queue."""
+    return json_answer(await services.rejected_messages.replay(request.route_params["id"]), HTTPStatus.ACCEPTED)

@@ -1,0 +1,99 @@
+"""What relying parties ask without a key: CRLs, certificates of CAs, OCSP."""
+
+from __future__ import annotations
+
+from email.utils import format_datetime, parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import azure.functions as func
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from shared.contracts import octets
+from shared.errors import NotFound
+from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
+from shared.workflows.status_answers import is_successful
+from triggers.http.endpoints import endpoint
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.services import Services
+    from shared.workflows.revocation_lists import ListDescription
+
+
+_CRL_SECONDS = 3600
+
+
+def _file_name(request: func.HttpRequest, suffix: str) -> str:
+    name: str = request.route_params["file"]
+    if not name.endswith(suffix):
+        raise NotFound.because(f"{name!r} is not here; files end with {suffix}")
+    return name.removesuffix(suffix)
+
+
+@endpoint("GET", "crl/{file}", success=(200, "the CRL, in DER"), anonymous=True)
+async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give the newest CRL of a certificate authority, as {issuer}.crl."""
+    issuer = _file_name(request, ".crl")
+    if request.headers.get("If-None-Match") or request.headers.get("If-Modified-Since"):
+        present = await services.revocation_lists.describe(issuer)  # without reading it: a list may have megabytes
+        if _is_unchanged(request, present.etag, present.this_update):
+            headers = _list_headers(present, services.clock())
+            return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    described, content = await services.revocation_lists.read(issuer)
+    return func.HttpResponse(
+        content, mimetype="application/pkix-crl", headers=_list_headers(described, services.clock())
+    )
+
+
+def _list_headers(described: ListDescription, now: datetime) -> dict[str, str]:
+    left = int((described.next_update - now).total_seconds())
+    return {
+        "ETag": described.etag,
+        "Last-Modified": format_datetime(described.this_update, usegmt=True),
+        # Never longer than the list is good for; and a revocation is to be seen soon.
+        "Cache-Control": f"public, max-age={max(0, min(left, _CRL_SECONDS))}",
+    }
+
+
+def _is_unchanged(request: func.HttpRequest, etag: str, modified: datetime) -> bool:
+    """Tell whether a caller has what is there (RFC 9110 section 13): If-None-Match counts before If-Modified-Since."""
+    tags = request.headers.get("If-None-Match")
+    if tags is not None:
+        return tags.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in tags.split(","))
+    since = request.headers.get("If-Modified-Since")
+    try:
+        return since is not None and modified <= parsedate_to_datetime(since)
+    except (ValueError, TypeError):
+        return False
+
+
+@endpoint("GET", "ca/{file}", success=(200, "the certificate, in DER"), anonymous=True)
+async def get_ca_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give the certificate of a certificate authority, as {issuer}.cer (RFC 5280 section 4.2.2.1)."""
+    issuer = await services.authorities.load(_file_name(request, ".cer"))
+    return func.HttpResponse(issuer.certificate.public_bytes(Encoding.DER), mimetype="application/pkix-cert")
+
+
+@endpoint("POST", "ocsp/{issuer}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an OCSP request about a certificate of a CA."""
+    return await _ocsp(services, request, request.get_body())
+
+
+@endpoint("GET", "ocsp/{issuer}/{*request}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
+    encoded = unquote(request.route_params["request"])
+    answer = await _ocsp(services, request, octets("request", encoded))
+    if is_successful(answer.get_body()):
+        # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon. An error is not kept.
+        answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
+    return answer
+
+
+async def _ocsp(services: Services, request: func.HttpRequest, content: bytes) -> func.HttpResponse:
+    answer = await services.status_answers.answer(request.route_params["issuer"], content)
+    return func.HttpResponse(answer, mimetype=OCSP_RESPONSE)
