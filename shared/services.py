@@ -239,7 +239,15 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
         registrations=registrations,
         renewals=Renewals(
-            requests, certificates, clients.provisioning, registrations, device_certificates, outbox, settings, clock
+            requests,
+            certificates,
+            clients.provisioning,
+            registrations,
+            revocations,
+            device_certificates,
+            outbox,
+            settings,
+            clock,
         ),
         revocations=revocations,
         revocation_lists=revocation_lists,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
-from shared.errors import Conflict, NotFound, Rejected
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -60,33 +62,48 @@ class ProvisioningService:
         DPS matches individual enrollments before groups, so this decides whatever the group says
         (Microsoft: "How to disenroll or revoke a device", section on one device of a group).
         """
-        await self._enroll(registration_id, certificate, status="disabled")
-
-    async def admit_only(
-        self, registration_id: str, certificate: x509.Certificate, successor: x509.Certificate | None = None
-    ) -> None:
-        """Accept one device with these leaf certificates and no other, by an individual enrollment."""
-        await self._enroll(registration_id, certificate, successor, status="enabled")
-
-    async def _enroll(
-        self,
-        registration_id: str,
-        primary: x509.Certificate,
-        secondary: x509.Certificate | None = None,
-        *,
-        status: str,
-    ) -> None:
         present = await self.get_enrollment(registration_id)
-        enrollment = {
-            **(present or {"registrationId": registration_id, "deviceId": registration_id}),
-            "attestation": leaf_attestation(_pem(primary), _pem(secondary) if secondary else None),
-            "provisioningStatus": status,
-        }
+        disabled = _enrollment(registration_id, present, "disabled", certificate)
         try:
-            await self.put_enrollment(enrollment, etag=ANY_VERSION if present else None)
+            await self.put_enrollment(disabled, etag=ANY_VERSION if present else None)
         except Conflict:
             # Made meanwhile: by somebody else, or by ourselves, when the answer got lost and the SDK tried again.
-            await self.put_enrollment(enrollment, etag=ANY_VERSION)
+            await self.put_enrollment(disabled, etag=ANY_VERSION)
+
+    async def admit_only(
+        self,
+        registration_id: str,
+        certificate: x509.Certificate,
+        successor: x509.Certificate | None = None,
+        *,
+        if_enabled: bool = False,
+    ) -> None:
+        """Accept one device with these leaf certificates and no other, by an individual enrollment.
+
+        The entry is written as it was read: what shuts the device out in the same moment is not undone.
+
+        Args:
+            registration_id: the device.
+            certificate: its own.
+            successor: the one that it is renewed with.
+            if_enabled: change an enabled entry only; without one a group decides about the device.
+
+        Raises:
+            Deferred: somebody else is changing the entry.
+        """
+        present = await self.get_enrollment(registration_id)
+        enabled = present is not None and present.get("provisioningStatus") != "disabled"
+        wanted = [each for each in (certificate, successor) if each is not None]
+        if (if_enabled and not enabled) or (present is not None and enabled and _admits(present, wanted)):
+            return
+        entry = _enrollment(registration_id, present, "enabled", *wanted)
+        try:
+            await self.put_enrollment(entry, etag=present["etag"] if present else None)
+        except (Conflict, PreconditionFailed) as changed:
+            raise Deferred(
+                f"the individual enrollment {registration_id!r} is being changed by someone else",
+                retry_after=timedelta(seconds=2),
+            ) from changed
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
         """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
@@ -145,6 +162,23 @@ class ProvisioningService:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+
+
+def _enrollment(
+    registration_id: str, present: Mapping[str, Any] | None, status: str, *certificates: x509.Certificate
+) -> dict[str, Any]:
+    return {
+        **(present or {"registrationId": registration_id, "deviceId": registration_id}),
+        "attestation": leaf_attestation(*map(_pem, certificates)),
+        "provisioningStatus": status,
+    }
+
+
+def _admits(entry: Mapping[str, Any], certificates: Sequence[x509.Certificate]) -> bool:
+    """Tell whether an entry accepts these leaf certificates and no other."""
+    held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
+    thumbprints = {str(each["info"]["sha256Thumbprint"]).upper() for each in held.values() if each}
+    return thumbprints == {each.fingerprint(SHA256()).hex().upper() for each in certificates}
 
 
 async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.hub import IoTHubRegistryManager
@@ -20,7 +21,7 @@ from azure.iot.hub.models import (
 )
 
 from shared.adapters.sdk_errors import translated
-from shared.errors import NotFound
+from shared.errors import Deferred, NotFound, PreconditionFailed
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ BULK_LIMIT = 100
 """Identities that one call may change (Microsoft: "IoT Hub quotas and throttling")."""
 
 _CALLS_AT_ONCE = 16
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +90,26 @@ class IotHubRegistries:
 
     async def set_enabled(self, hub: str, device_id: str, *, enabled: bool, reason: str) -> HubIdentity | None:
         """Let a device in, or keep it out and end its connection; ``None`` if there is no such identity."""
+        status = "enabled" if enabled else "disabled"
 
         def change() -> Any:
             registry = self._registry(hub)
             device = registry.get_device(device_id)
-            status = "enabled" if enabled else "disabled"
             if (device.status, device.status_reason) == (status, reason):
                 return device
             device.status, device.status_reason = status, reason
             return registry.protocol.devices.create_or_update_identity(device_id, device, f'"{device.etag}"')
 
-        try:
-            with translated(f"device {device_id!r} in {hub}"):
-                return _identity(await self._threads.run(change))
-        except NotFound:
-            return None
+        for _ in range(_ATTEMPTS):
+            try:
+                with translated(f"device {device_id!r} in {hub}"):
+                    return _identity(await self._threads.run(change))
+            except NotFound:
+                return None
+            except PreconditionFailed:
+                # By another writer, or by ourselves: the answer got lost, and the SDK tried again. The next look tells.
+                continue
+        raise Deferred(f"device {device_id!r} in {hub} is being changed by others", retry_after=timedelta(seconds=2))
 
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
         """Keep devices out of a hub and end their connections: two calls for 100 of them.

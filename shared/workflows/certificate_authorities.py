@@ -25,7 +25,16 @@ from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
 from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx, signing_request
-from shared.pki.issuance import DistributionPoints, Issuer, Subject, check_fit, issue, new_serial_number, prepare
+from shared.pki.issuance import (
+    DistributionPoints,
+    Issuer,
+    IssuerError,
+    Subject,
+    check_fit,
+    issue,
+    new_serial_number,
+    prepare,
+)
 from shared.pki.profiles import issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import algorithm_of
 from shared.workflows.authority_keys import WRAPPING_KEY
@@ -47,6 +56,8 @@ if TYPE_CHECKING:
 
 _BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
+_CHECK_HOLDS = timedelta(minutes=1)
+"""So long a key that was found is not asked for again, however often readiness is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,8 @@ class CertificateAuthorities:
     settings: Settings
     clock: Clock
     _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
+    _checked: dict[str, datetime] = field(default_factory=dict)
+    """When the key of each CA was last found in its place."""
 
     async def ensure(self, definition: AuthorityDefinition, *, cause: str) -> IssuerRecord:
         """Make a CA, or finish making it, or find that it is made.
@@ -506,11 +519,24 @@ class CertificateAuthorities:
         Raises:
             ExceptionGroup: some can't be loaded: the key is gone or does not match, or the chain may not sign.
         """
-        known = [record.name async for record in self.issuers.list() if record.certificate is not None]
-        outcomes = await asyncio.gather(*map(self.loaded, known), return_exceptions=True)
-        failed = [(name, error) for name, error in zip(known, outcomes, strict=True) if isinstance(error, Exception)]
+        known = [record async for record in self.issuers.list() if record.certificate is not None]
+        outcomes = await asyncio.gather(*map(self._check_one, known), return_exceptions=True)
+        failed = [
+            (each.name, error) for each, error in zip(known, outcomes, strict=True) if isinstance(error, Exception)
+        ]
         if failed:
             raise ExceptionGroup("; ".join(f"{name}: {error}" for name, error in failed), [each for _, each in failed])
+
+    async def _check_one(self, record: IssuerRecord) -> None:
+        """See that a CA can sign: its chain once, its key again and again, since a vault's keys can be taken away."""
+        issuer = await self.load(record.name)
+        checked_at = self._checked.get(record.name)
+        if checked_at is not None and self.clock() - checked_at < _CHECK_HOLDS:
+            return
+        key = await self.keys.open(record)
+        if key.public_key() != issuer.certificate.public_key():
+            raise IssuerError(f"the key of CA {record.name!r} does not match its certificate")
+        self._checked[record.name] = self.clock()
 
     async def signing[**P, T](self, issuer: Issuer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what signs with a CA's key, where it holds up nothing."""

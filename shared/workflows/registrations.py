@@ -90,6 +90,7 @@ class Registrations:
             await self._announce_registered(device.record)
             return device.record
         if device.record.state not in OPEN_STATES:
+            await self._keep_out(device.record)
             raise Conflict.because(f"{registration_id!r} was {device.record.state} before its order was carried out")
         if device.record.state is DeviceState.ORDERED:
             device, issued = await self._issue(line, device, resumed=resumed)
@@ -99,12 +100,26 @@ class Registrations:
             assignment = await self._place(line, device.record, issued)
         except Rejected:
             raise
-        except Exception:
+        except Exception as error:
             # Until the device's first boot, or until a service is back: meanwhile the order shows what there is.
-            serial_number = issued.bundle.summary.serial_number
-            await self.orders.replace_line(known, line.changed(state=DeviceState.ISSUED, serial_number=serial_number))
+            await self._show_issued(known, issued, error)
             raise
         return await self._enter_registered(device, assignment)
+
+    async def _show_issued(self, known: Versioned[OrderLine], issued: IssuedCertificate, error: Exception) -> None:
+        cause = (
+            None if isinstance(error, Deferred) else Rejected.because(f"tried again: {str(error)[:500]}").documented()
+        )
+        serial_number = issued.bundle.summary.serial_number
+        shown = known.record.changed(state=DeviceState.ISSUED, serial_number=serial_number, reasons=cause)
+        await self.orders.replace_line(known, shown)
+
+    async def _keep_out(self, device: DeviceRecord) -> None:
+        """Close the door that an earlier attempt may have opened in the moment in which the device was revoked."""
+        if device.state is not DeviceState.REVOKED or device.bundle is None:
+            return
+        bundle = await self.device_certificates.read_bundle(device.bundle)
+        await self.provisioning.shut_out(device.registration_id, bundle.certificate)
 
     async def _place(self, line: OrderLine, device: DeviceRecord, issued: IssuedCertificate) -> Assignment:
         """Have a device that has its certificate in its hub, with the twin that was ordered."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from shared.contracts import DeviceState, EventType
-from shared.errors import Conflict, Deferred
+from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import CertificateState
 from shared.workflows.device_certificates import DeviceCertificateRequest
 from shared.workflows.requests import once
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from shared.workflows.device_certificates import DeviceCertificates, IssuedCertificate
     from shared.workflows.events import Clock, Outbox
     from shared.workflows.registrations import Registrations
+    from shared.workflows.revocations import Revocations
 
 
-_ON_HOLD = timedelta(minutes=10)
+_ON_HOLD = timedelta(minutes=1)
+_SHUT_OUT = frozenset({DeviceState.REVOKED, DeviceState.DELETED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Renewals:
     certificates: Certificates
     provisioning: ProvisioningService
     registrations: Registrations
+    revocations: Revocations
     device_certificates: DeviceCertificates
     outbox: Outbox
     settings: Settings
@@ -58,18 +61,20 @@ class Renewals:
             if not to_do:
                 return
             device = await self.registrations.device(request.registration_id)
+            await self._withdraw_if_shut_out(device.record, request)
             self._check_renewable(device.record, request)
             issued = await self._issue(device.record, request)
             if device.record.renewal is None:
-                await self._admit(device.record, issued)
+                # First, so that whoever revokes the device from now on revokes the successor as well.
                 device = await self._enter_renewing(device, request, issued)
+            await self._admit(device.record, issued)
             await self._complete(device, issued)
 
     @staticmethod
     def _check_renewable(device: DeviceRecord, request: RenewalRequest) -> None:
         if device.state is DeviceState.RENEWING and device.renewal == request.request_id:
             return
-        if device.on_hold and device.renewal == request.request_id:
+        if device.on_hold:
             raise Deferred(
                 f"{device.registration_id!r} is on hold; its renewal goes on when it is reinstated",
                 retry_after=_ON_HOLD,
@@ -118,27 +123,31 @@ class Renewals:
 
     async def _admit(self, device: DeviceRecord, issued: IssuedCertificate) -> None:
         """Have DPS accept the successor beside the present certificate, where the device has an entry of its own."""
-        entry = await self.provisioning.get_enrollment(device.registration_id)
-        if entry is None or entry.get("provisioningStatus") == "disabled" or device.certificate is None:
+        if device.certificate is None:
             return
         known = await self.certificates.get(device.certificate.serial_number)
         if known is None or known.record.pem is None:
             raise RuntimeError(f"the ledger does not have the certificate that {device.registration_id!r} carries")
         present = x509.load_pem_x509_certificate(known.record.pem.encode())
-        await self.provisioning.admit_only(device.registration_id, present, issued.bundle.certificate)
+        successor = issued.bundle.certificate
+        await self.provisioning.admit_only(device.registration_id, present, successor, if_enabled=True)
 
-    async def _admit_alone(self, device: DeviceRecord, issued: IssuedCertificate) -> None:
-        """Have DPS accept the successor only, where the device has an entry of its own."""
-        entry = await self.provisioning.get_enrollment(device.registration_id)
-        if entry is not None and entry.get("provisioningStatus") != "disabled":
-            await self.provisioning.admit_only(device.registration_id, issued.bundle.certificate)
+    async def _withdraw_if_shut_out(self, device: DeviceRecord, request: RenewalRequest) -> None:
+        """Revoke what was issued for a device that was shut out meanwhile, and see that it stays out."""
+        if device.state not in _SHUT_OUT or device.on_hold:
+            return
+        try:
+            bundle = await self.device_certificates.read_bundle(f"{device.registration_id}/{request.request_id}.json")
+        except NotFound:
+            return
+        await self.revocations.withdraw(device, bundle.summary.serial_number)
 
     async def _complete(self, device: Versioned[DeviceRecord], issued: IssuedCertificate) -> None:
         record = device.record
         assignment = await self.registrations.assign(
             record.registration_id, issued, since=record.updated_at, by_service=False
         )
-        await self._admit_alone(record, issued)
+        await self.provisioning.admit_only(record.registration_id, issued.bundle.certificate, if_enabled=True)
         old, new = record.certificate, issued.bundle.summary
         await self.outbox.publish(
             EventType.CERTIFICATE_RENEWED,

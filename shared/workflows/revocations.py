@@ -192,6 +192,21 @@ class Revocations:
         )
         await self.certificates.revoke(entry, self.clock())
 
+    async def withdraw(self, device: DeviceRecord, serial_number: str) -> None:
+        """Revoke a certificate that was made for a device while it was shut out, and close the doors once more.
+
+        Args:
+            device: revoked or deleted.
+            serial_number: of the certificate, which the device's record may not name.
+        """
+        certificate = await self._certificate(serial_number)
+        present = await self._certificate(device.certificate.serial_number) if device.certificate else certificate
+        reason = present.revocation_reason or RevocationReason.CESSATION_OF_OPERATION
+        if not _is_final(certificate):
+            await self._enter_revoked(certificate, reason)
+            await self._publish([certificate])
+        await self._shut_out(device, present, reason)
+
     async def _publish(self, certificates: Iterable[CertificateRecord]) -> None:
         for issuer in dict.fromkeys(each.issuer for each in certificates):
             await self.revocation_lists.publish(issuer)

@@ -212,6 +212,30 @@ def test_a_revocation_is_carried_out_when_the_first_answer_of_dps_gets_lost(worl
     assert device.refused_by_dps()
 
 
+def test_a_device_that_is_revoked_while_it_is_renewed_stays_out(world: World) -> None:
+    """DPS takes its time over admitting the successor; what shuts the device out meanwhile is not undone by it."""
+    ordered(world, "race-1")
+    device = booted(world, "race-1")
+    assert world.request("PUT", "enrollments/race-1", json={}).status_code == 201
+    world.plan_faults({"service": "dps", "operation": "PUT /enrollments/*", "count": 1, "latencyMilliseconds": 3000})
+    try:
+        world.post("devices/race-1/renew", {})
+        until("DPS is at it", world.applied_faults, lambda applied: applied == [1])
+        successor = world.get("devices/race-1")["nextCertificate"]["serialNumber"]
+        world.post("devices/race-1/revoke", {"reason": "keyCompromise"})
+        wait_for_state(world, "race-1", "revoked")
+        until(
+            "the renewal has ended",
+            lambda: [each for each in world.get("rejections?pageSize=1000")["items"] if "race-1" in each["body"]],
+            bool,
+        )
+    finally:
+        world.plan_faults()
+    assert world.get("enrollments/race-1")["provisioningStatus"] == "disabled"
+    assert world.get(f"certificates/{successor}")["state"] == "revoked"
+    assert device.refused_by_dps()
+
+
 def test_a_dps_that_throttles_is_no_failure_of_the_app(world: World) -> None:
     """What only reads says when to ask again, too."""
     rule = {"service": "dps", "operation": "GET /enrollmentGroups/*", "status": 429, "retryAfterSeconds": 0}

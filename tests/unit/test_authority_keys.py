@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from shared.contracts import KeyCustody
@@ -35,6 +37,19 @@ async def test_every_ca_that_can_not_sign_is_named_before_it_is_needed() -> None
         "first: the key of CA 'first' does not match its certificate; "
         "third: the key of CA 'third' does not match its certificate"
     )
+
+
+async def test_a_key_that_is_taken_away_is_noticed_by_a_worker_that_has_used_it() -> None:
+    """A CA that was loaded is asked for its key again, a minute after the last time."""
+    scene = AuthorityScene()
+    await scene.root("dpsCa")
+    worker = scene.worker()
+    await worker.check()
+    scene.vault.keys["dpsca"] = generate_key(KeyAlgorithm.EC_P256)
+    await worker.check()
+    scene.now += timedelta(minutes=1)
+    with pytest.raises(ExceptionGroup, match="dpsCa: the key of CA 'dpsCa' does not match its certificate"):
+        await worker.check()
 
 
 async def test_names_that_differ_by_case_are_not_two_cas() -> None:

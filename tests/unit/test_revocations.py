@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shared.adapters.dps_service import leaf_attestation
-from shared.contracts import CertificateKind, DeviceState, RevocationAction, RevocationReason, RevocationRequest
-from shared.errors import Conflict, Deferred
+from shared.contracts import (
+    CertificateKind,
+    DeviceState,
+    RenewalRequest,
+    RevocationAction,
+    RevocationReason,
+    RevocationRequest,
+)
+from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
 from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
 from shared.ledger.requests import Requests
@@ -47,7 +55,9 @@ class Enrollments(FakeProvisioning):
     async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
         await self._enter(registration_id, "disabled", certificate)
 
-    async def admit_only(self, registration_id: str, *certificates: x509.Certificate) -> None:
+    async def admit_only(self, registration_id: str, *certificates: x509.Certificate, if_enabled: bool = False) -> None:
+        if if_enabled and self.enrollments.get(registration_id, {}).get("provisioningStatus") != "enabled":
+            return
         await self._enter(registration_id, "enabled", *certificates)
 
     async def _enter(self, registration_id: str, status: str, *certificates: x509.Certificate) -> None:
@@ -152,13 +162,13 @@ class Scene:
         )
         await self.devices.insert(record)
 
-    async def request(self, **fields: Any) -> None:
+    def subject(self) -> Revocations:
         identities: Any = Identities()
         provisioning: Any = self.provisioning
         hubs: Any = self.hubs
         lists: Any = self.lists
         queues: Any = self.queues
-        subject = Revocations(
+        return Revocations(
             devices=self.devices,
             certificates=self.certificates,
             requests=self.requests,
@@ -170,9 +180,11 @@ class Scene:
             outbox=Outbox(queues, lambda: NOW),
             clock=lambda: NOW,
         )
+
+    async def request(self, **fields: Any) -> None:
         name = f"request-{len(self.requests._table.rows)}"  # type: ignore[attr-defined]  # noqa: SLF001 - any new id
         given = {"registration_id": "press"} if "serial_number" not in fields else {}
-        await subject.carry_out(RevocationRequest(request_id=name, **{**given, **fields}))
+        await self.subject().carry_out(RevocationRequest(request_id=name, **{**given, **fields}))
 
     async def states(self) -> list[CertificateState]:
         found = [await self.certificates.get(serial(number)) for number in range(1, 5)]
@@ -293,3 +305,48 @@ async def test_a_renewal_waits_while_its_device_is_on_hold() -> None:
     await scene.request(reason=COMPROMISE)
     with pytest.raises(Conflict, match="'press' is revoked; only a registered device is renewed"):
         Renewals._check_renewable(await scene.record(), request)  # noqa: SLF001
+
+
+@dataclass
+class Bundles:
+    """The bundle that a renewal made."""
+
+    successor: CertificateSummary
+
+    async def read_bundle(self, name: str) -> Any:
+        if name != "press/renew-1.json":
+            raise NotFound.because("there is no bundle")
+        return SimpleNamespace(summary=self.successor)
+
+
+@pytest.mark.parametrize("request_id", ["renew-1", "renew-2"])
+async def test_what_a_renewal_made_for_a_device_that_was_revoked_meanwhile_is_revoked_as_well(request_id: str) -> None:
+    """The device's record does not name it: the renewal finds it by its own id, and closes the doors once more."""
+    scene = Scene()
+    await scene.device(await scene.certificate(2))
+    successor = await scene.certificate(3, predecessor=serial(2), issuer="line-ca2")
+    await scene.request(reason=COMPROMISE)
+    await scene.provisioning.admit_only("press", leaf(2), leaf(3))  # what was on its way when the doors were closed
+    bundles: Any = Bundles(successor)
+    anything: Any = None
+    renewals = Renewals(
+        requests=scene.requests,
+        certificates=scene.certificates,
+        provisioning=anything,
+        registrations=scene.registrations,
+        revocations=scene.subject(),
+        device_certificates=bundles,
+        outbox=anything,
+        settings=anything,
+        clock=lambda: NOW,
+    )
+    with pytest.raises(Conflict, match="'press' is revoked; only a registered device is renewed"):
+        await renewals.carry_out(RenewalRequest(request_id=request_id, registration_id="press"))
+    known = await scene.certificates.get(serial(3))
+    assert known is not None
+    if request_id == "renew-1":
+        assert known.record.revocation_reason is COMPROMISE
+        assert scene.lists.published == ["line-ca1", "line-ca2"]
+        assert scene.provisioning.admitted() == ("disabled", [2])
+    else:
+        assert known.record.state is ACTIVE

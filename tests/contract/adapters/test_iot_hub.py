@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,3 +100,17 @@ async def test_a_hub_that_throttles_is_asked_again_later(emulator: RunningEmulat
     with pytest.raises(Deferred) as deferred:
         await hubs.disable_many(hub, ids, reason=REASON)
     assert deferred.value.retry_after == timedelta(seconds=7)
+
+
+async def test_a_device_is_disabled_though_the_first_answer_gets_lost(
+    emulator: RunningEmulator, hubs: IotHubRegistries
+) -> None:
+    """The SDK sends the change again and meets its own effect: the ETag is another, and the status is as wanted."""
+    [device_id] = identities(emulator, 1)
+    hub = emulator.endpoints["iotHubs"][0]["hostName"]
+    rule = {"service": "iot_hub", "operation": "PUT *", "count": 1, "drop": "response"}
+    plan = partial(requests.put, f"{emulator.admin_url}/faults", json={"rules": [rule]}, timeout=10)
+    (await asyncio.to_thread(plan)).raise_for_status()
+    identity = await hubs.set_enabled(hub, device_id, enabled=False, reason=REASON)
+    assert identity is not None
+    assert (identity.enabled, identity.reason) == (False, REASON)
