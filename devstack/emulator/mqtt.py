@@ -491,8 +491,4 @@ class MqttListener:
 
     async def stop(self) -> None:
         """End every connection, and stop listening."""
-        self._server.close()
-        ending = [connection.end() for connection in tuple(self._connections)]
-        for each in self._server.open_connections:
-            each.transport.abort()
-        await asyncio.gather(*(task for task in ending if task), return_exceptions=True)
+        await self._server.end(self._connections)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from OpenSSL import SSL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from cryptography import x509
@@ -192,6 +192,14 @@ class Secured(asyncio.Protocol):
                 return
 
 
+class Ending(Protocol):
+    """A connection that can be ended."""
+
+    def end(self) -> asyncio.Task[None] | None:
+        """End it, and give what has to be waited for."""
+        ...
+
+
 class SecuredServer:
     """Listens with TLS.
 
@@ -219,6 +227,18 @@ class SecuredServer:
         """Take no more connections."""
         for server in self._servers:
             server.close()
+
+    async def end(self, connections: Collection[Ending]) -> None:
+        """Take no more connections, and end those that are there.
+
+        Args:
+            connections: what is above TLS.
+        """
+        self.close()
+        ending = [connection.end() for connection in tuple(connections)]
+        for each in self.open_connections:
+            each.transport.abort()
+        await asyncio.gather(*(task for task in ending if task), return_exceptions=True)
 
     @property
     def open_connections(self) -> Sequence[Secured]:

@@ -28,7 +28,6 @@ from shared.pki.authority_files import answered_authority, authority_from_pem, a
 from shared.pki.issuance import (
     DistributionPoints,
     Issuer,
-    IssuerError,
     Subject,
     check_fit,
     issue,
@@ -510,6 +509,7 @@ class CertificateAuthorities:
         parent = await self.loaded(record.parent) if record.parent else None
         above = (*_certificates(record.certificates_above), *(parent.issuer.chain if parent else ()))
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
+        self._checked[name] = self.clock()
         self._loaded[name] = LoadedAuthority(name, issuer, parent.anchor if parent else certificate)
         return self._loaded[name]
 
@@ -534,8 +534,7 @@ class CertificateAuthorities:
         if checked_at is not None and self.clock() - checked_at < _CHECK_HOLDS:
             return
         key = await self.keys.open(record)
-        if key.public_key() != issuer.certificate.public_key():
-            raise IssuerError(f"the key of CA {record.name!r} does not match its certificate")
+        Issuer(certificate=issuer.certificate, signing_key=key, chain=issuer.chain)  # refuses a key that is another
         self._checked[record.name] = self.clock()
 
     async def signing[**P, T](self, issuer: Issuer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -56,6 +56,11 @@ _HAND_OUT = "handout"
 """Metadata of a bundle's blob: which hand-out took the key. In lower case, as a header's name may come back so."""
 
 
+def bundle_name(registration_id: str, cause: str) -> str:
+    """Name the blob of the bundle that a device has through an order or request."""
+    return f"{registration_id}/{cause}.json"
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceCertificateRequest:
     """What a device is to get.
@@ -84,7 +89,7 @@ class DeviceCertificateRequest:
     @property
     def bundle(self) -> str:
         """Name of the blob."""
-        return f"{self.registration_id}/{self.cause}.json"
+        return bundle_name(self.registration_id, self.cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from cryptography import x509
 from shared.contracts import DeviceState, EventType
 from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import CertificateState
-from shared.workflows.device_certificates import DeviceCertificateRequest
+from shared.workflows.device_certificates import DeviceCertificateRequest, bundle_name
 from shared.workflows.requests import once
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Renewals:
             f"certificate {summary.serial_number} waits for the device",
             renewal=request.request_id,
             next_certificate=summary,
-            bundle=f"{device.record.registration_id}/{request.request_id}.json",
+            bundle=bundle_name(device.record.registration_id, request.request_id),
             own_key=request.csr is not None,
         )
         return await self.registrations.replace(device, record)
@@ -137,7 +137,8 @@ class Renewals:
         if device.state not in _SHUT_OUT or device.on_hold:
             return
         try:
-            bundle = await self.device_certificates.read_bundle(f"{device.registration_id}/{request.request_id}.json")
+            name = bundle_name(device.registration_id, request.request_id)
+            bundle = await self.device_certificates.read_bundle(name)
         except NotFound:
             return
         await self.revocations.withdraw(device, bundle.summary.serial_number)

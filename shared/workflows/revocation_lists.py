@@ -157,8 +157,10 @@ class RevocationLists:
 
     async def read(self, name: str) -> tuple[ListDescription, bytes]:
         """Read the newest list of a CA, in DER; errors are those of :meth:`describe`."""
-        await self.describe(name)
         stored = await self.blobs.get(CRLS, _blob(name))
+        if stored is None:
+            await self.describe(name)  # publishes the first one
+            stored = await self.blobs.get(CRLS, _blob(name))
         if stored is None:
             raise NotFound.because(f"the CRL of {name!r} is gone")
         return ListDescription.of(stored), stored.content

@@ -29,6 +29,7 @@ from triggers.http.endpoints import (
     page_answer,
     queued,
     request_id_of,
+    request_of,
 )
 
 if TYPE_CHECKING:
@@ -64,10 +65,7 @@ async def list_certificate_authorities(services: Services, _request: func.HttpRe
 @endpoint("POST", "certificate-authorities", success=QUEUED, body=CertificateRequest)
 async def create_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a root or an issuing CA made."""
-    body = body_of(request)
-    if isinstance(body, dict):
-        body = {"requestId": request_id_of(request), **body}
-    wanted = parse(CertificateRequest, body)
+    wanted = request_of(CertificateRequest, request)
     if wanted.kind not in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
         raise Rejected.because(f"'{wanted.kind}' is no CA; give 'root' or 'intermediate'", field="kind")
     return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, f"/api/certificate-authorities/{wanted.name}")
@@ -131,10 +129,7 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
 @endpoint("POST", "certificates", success=QUEUED, body=CertificateRequest)
 async def create_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have one certificate made."""
-    body = body_of(request)
-    if isinstance(body, dict):
-        body = {"requestId": request_id_of(request), **body}
-    wanted = parse(CertificateRequest, body)
+    wanted = request_of(CertificateRequest, request)
     locations = {
         CertificateKind.DEVICE: f"/api/devices/{wanted.name.lower()}",
         CertificateKind.VERIFICATION: f"/api/certificate-authorities/{wanted.issuer}",

@@ -34,6 +34,7 @@ from triggers.http.endpoints import (
     queued,
     registration_id_of,
     request_id_of,
+    request_of,
 )
 
 if TYPE_CHECKING:
@@ -183,10 +184,7 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
 async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Take a webhook that revokes or reinstates; signed after Standard Webhooks where a secret is set."""
     identifier = await _authenticated(services, request)
-    body = body_of(request)
-    if isinstance(body, dict):
-        body = {"requestId": identifier or request_id_of(request), **body}
-    wanted = parse(RevocationRequest, body)
+    wanted = request_of(RevocationRequest, request, request_id=identifier)
     location = f"/api/devices/{wanted.registration_id}" if wanted.registration_id else "/api/devices"
     return await queued(services, Queue.REVOCATION_REQUESTS, wanted, location)
 

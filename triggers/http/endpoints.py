@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 
-from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, path_value
+from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, parse, path_value
 from shared.errors import Rejected
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation
@@ -111,6 +111,14 @@ def request_id_of(request: func.HttpRequest) -> str:
     """Take the caller's Idempotency-Key as the request's id, or make one."""
     given = request.headers.get("Idempotency-Key")
     return path_value("requestId", given) if given else uuid.uuid4().hex
+
+
+def request_of[C: Contract](contract: type[C], request: func.HttpRequest, *, request_id: str | None = None) -> C:
+    """Read a request's body; one that names no ``requestId`` gets this one, or the caller's Idempotency-Key."""
+    body = body_of(request)
+    if isinstance(body, dict):
+        body = {"requestId": request_id or request_id_of(request), **body}
+    return parse(contract, body)
 
 
 def page_size_of(request: func.HttpRequest) -> int:

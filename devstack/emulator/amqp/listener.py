@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from devstack.emulator.amqp.connection import Connection
@@ -36,8 +35,4 @@ class AmqpListener:
 
     async def stop(self) -> None:
         """End every connection, and stop listening."""
-        self._server.close()
-        ending = [connection.end() for connection in tuple(self._connections)]
-        for each in self._server.open_connections:
-            each.transport.abort()
-        await asyncio.gather(*(task for task in ending if task), return_exceptions=True)
+        await self._server.end(self._connections)
