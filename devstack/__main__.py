@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from devstack.azurite import AzuriteMissing
 from devstack.emulator import controls
+from devstack.emulator.variants import OPTION_HELP, option_value
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of the hubs' service side; none: leave it out",
     )
     parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        type=option_value,
+        metavar="NAME=VALUE",
+        help=f"where public sources differ on what a service does: {OPTION_HELP}",
+    )
     arguments = parser.parse_args(argv)
     try:
         blob, queue, table = map(int, arguments.azurite_ports.split(","))
@@ -73,6 +82,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         admin_port=arguments.admin_port,
         amqp_port=arguments.amqp_port,
         extra_hubs=tuple(arguments.extra_hub),
+        variants=dict(arguments.variant),
     )
 
 

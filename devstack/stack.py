@@ -54,6 +54,7 @@ class Options:
         amqp_port: of the hubs' service side over AMQP; ``None`` for none.
         message_lease: seconds for which the functions host leases a queue message; ``None`` as the real one.
         storage_log: whether Azurite logs each request.
+        variants: which behaviours the emulator has where public sources differ; the defaults of those left out.
         settings: app settings beside, or instead of, those that follow from the rest.
     """
 
@@ -68,6 +69,7 @@ class Options:
     extra_hubs: tuple[str, ...] = ()
     message_lease: float | None = None
     storage_log: bool = False
+    variants: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -134,6 +136,7 @@ class Stack:
         message_lease: float | None = None,
         storage_log: bool = False,
         extra_hubs: int = 0,
+        variants: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> Stack:
         """Give a stack on free ports and a loopback address of its own, so that several run side by side."""
@@ -151,6 +154,7 @@ class Stack:
                 extra_hubs=tuple(_free_address() for _ in range(extra_hubs)),
                 message_lease=message_lease,
                 storage_log=storage_log,
+                variants=variants or {},
                 settings=settings or {},
             )
         )
@@ -258,6 +262,7 @@ class Stack:
                 *("--state-dir", str(options.state_dir / "emulator"), "--tls-dir", str(options.state_dir / "tls")),
                 *(part for option, port in ports.items() for part in (option, str(port))),
                 *(part for address in options.extra_hubs for part in ("--extra-hub", address)),
+                *(part for name, value in options.variants.items() for part in ("--variant", f"{name}={value}")),
             ],
             os.environ,
         )

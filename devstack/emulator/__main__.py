@@ -18,6 +18,7 @@ from devstack.emulator.dps.state import MAX_SECONDS, checked_seconds
 from devstack.emulator.server import Emulator
 from devstack.emulator.store import StoreInUse
 from devstack.emulator.throttling import checked_scale
+from devstack.emulator.variants import OPTION_HELP, option_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             websocket_port=options.websocket_port,
             assigning_seconds=options.assigning_seconds,
             throttling=options.throttling,
+            variants=dict(options.variant),
             exchange_log=options.exchange_log,
         )
         asyncio.run(_run(configuration))
@@ -144,6 +146,14 @@ def _parser() -> argparse.ArgumentParser:
         const=1.0,
         metavar="SCALE",
         help="enforce the documented rates, times SCALE (off; 1 when no scale is given)",
+    )
+    parser.add_argument(
+        "--variant",
+        type=option_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"where public sources differ on what a service does: {OPTION_HELP}",
     )
     parser.add_argument(
         "--exchange-log",

@@ -12,6 +12,7 @@ from devstack.emulator.faults import FaultError
 from devstack.emulator.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
 from devstack.emulator.iot_hub.errors import HubError
 from devstack.emulator.throttling import ThrottlingError
+from devstack.emulator.variants import VariantError
 from devstack.emulator.wire import WireError, json_body
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Admin:
             web.put("/assigning", self.set_assigning),
             web.get("/roles", self.show_roles),
             web.put("/roles", self.withhold_roles),
+            web.get("/variants", self.show_variants),
+            web.put("/variants", self.set_variants),
             web.get("/telemetry", self.telemetry),
             web.post("/messages", self.send_message),
             web.get("/connections", self.connections),
@@ -140,6 +143,18 @@ class Admin:
         services = _services(await json_body(request, on_error=_refusal))
         self.context.tokens.withhold_roles([AUDIENCE_OF[name] for name in services])
         return await self.show_roles(request)
+
+    async def show_variants(self, _: web.Request) -> web.Response:
+        """What holds where public sources differ."""
+        return web.json_response(self.context.variants.to_json())
+
+    async def set_variants(self, request: web.Request) -> web.Response:
+        """Change those that the body names."""
+        try:
+            self.context.variants.set(await json_body(request, on_error=_refusal))
+        except VariantError as error:
+            raise _refusal(str(error)) from None
+        return await self.show_variants(request)
 
     async def telemetry(self, request: web.Request) -> web.Response:
         """What a hub received from a device; ``hub`` may be left out when the first one is meant."""

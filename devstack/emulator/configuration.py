@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_ADDRESS = "127.0.0.1"
@@ -64,6 +64,7 @@ class Configuration:
         websocket_port: a further port for all that ``https_port`` has; None for none. Device SDKs know only 443.
         assigning_seconds: for so long a registration at DPS is ``assigning``.
         throttling: the documented rates hold, times this; None for no rates.
+        variants: which behaviour holds where public sources differ; what is left out is the default.
         exchange_log: file to which what is asked and answered over HTTPS is appended; None for none.
     """
 
@@ -84,6 +85,7 @@ class Configuration:
     websocket_port: int | None = None
     assigning_seconds: float = 0
     throttling: float | None = None
+    variants: Mapping[str, str] = field(default_factory=dict)
     exchange_log: Path | None = None
 
     def __post_init__(self) -> None:

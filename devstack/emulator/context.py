@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from devstack.emulator.throttling import Throttling
+from devstack.emulator.variants import Variants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ class Context:
         sas_keys: keys of the shared access policies.
         faults: what is planned to go wrong; the MQTT sessions ask it themselves.
         throttling: the rates that hold.
+        variants: what holds where public sources differ.
     """
 
     configuration: Configuration
@@ -39,6 +41,7 @@ class Context:
     sas_keys: SasKeys
     faults: Faults
     throttling: Throttling = field(default_factory=Throttling)
+    variants: Variants = field(default_factory=Variants)
 
     def throttled(self, *rates: str, subject: str = "") -> int | None:
         """Count a call; give the seconds to wait if it goes over a rate, else None."""

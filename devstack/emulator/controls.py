@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from devstack.emulator.variants import KNOWN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-COMMANDS = ("faults", "throttling", "assigning", "roles")
+COMMANDS = ("faults", "throttling", "assigning", "roles", "variants")
 ENDPOINTS_FILE = Path(".devstack/endpoints.json")
 _URL_FIELDS = ("emulatorAdminUrl", "adminUrl")
 """What a stack's endpoints.json calls it, and what the emulator's own readiness line does."""
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_throttling(_Control(commands, "throttling", "the documented rates, answered with 429"))
     _add_assigning(_Control(commands, "assigning", "for how long a registration at DPS is 'assigning'"))
     _add_roles(_Control(commands, "roles", "at which services identities have no role"))
+    _add_variants(_Control(commands, "variants", "which behaviour holds where public sources differ"))
     return parser
 
 
@@ -166,6 +169,14 @@ def _add_roles(roles: _Control) -> None:
     text = "withhold these roles and no others"
     withhold = roles.action("withhold", text, lambda given: ("PUT", "/roles", {"withheld": given.service}))
     withhold.add_argument("service", nargs="+", metavar="SERVICE", help="dps, iot_hub, key_vault or management")
+
+
+def _add_variants(variants: _Control) -> None:
+    variants.action("show", "show all of them", ("GET", "/variants", None))
+    text = "change one and leave the rest"
+    change = variants.action("set", text, lambda given: ("PUT", "/variants", {given.name: given.value}))
+    change.add_argument("name", metavar="NAME", help=", ".join(KNOWN))
+    change.add_argument("value", metavar="VALUE", help="; ".join("|".join(values) for values in KNOWN.values()))
 
 
 def _option(field: str) -> str:

@@ -32,6 +32,7 @@ from devstack.emulator.secured import server_context
 from devstack.emulator.store import Store
 from devstack.emulator.throttling import Throttling
 from devstack.emulator.tls import TlsFiles, ensure_tls
+from devstack.emulator.variants import Variants
 from devstack.emulator.websockets import AMQP, MQTT, Websockets
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def _context(configuration: Configuration, clock: Callable[[], datetime], runnin
         sas_keys=sas.kept_sas_keys(store, configuration),
         faults=faults.Faults(),
         throttling=Throttling(enabled=configuration.throttling is not None, scale=configuration.throttling or 1.0),
+        variants=Variants(configuration.variants),
     )
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from devstack.emulator.certificates import certificate_info, read_certificate, sha1_thumbprint
+from devstack.emulator.certificates import certificate_info, read_certificate, sha1_thumbprint, sha256_thumbprint
 from devstack.emulator.dps import attestation, errors
 from devstack.emulator.dps.allocation import Allocation, AllocationFailed, Choice, Request, policy_of
 from devstack.emulator.dps.attestation import Knowledge, Match
 from devstack.emulator.management.ca_certificates import CaCertificates
 from devstack.emulator.tls import CA_FILE
+from devstack.emulator.variants import HUB_THUMBPRINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -238,14 +239,21 @@ class Provisioning:
         except AllocationFailed as failure:
             outcome = {"status": "failed", "errorCode": failure.code, "errorMessage": str(failure)}
             return self._conclude(match, identifier, outcome, keep=before is None)
-        thumbprint = sha1_thumbprint(chain[0])
         with self._store.transaction():
-            outcome = self._assign(match, identifier, choice, thumbprint)
+            outcome = self._assign(match, identifier, choice, self._hub_thumbprints(chain[0]))
             if choice.payload is not None:
                 outcome["payload"] = choice.payload
             return self._conclude(match, identifier, outcome, keep=True)
 
-    def _assign(self, match: Match, identifier: str, choice: Choice, thumbprint: str) -> dict[str, Any]:
+    def _hub_thumbprints(self, leaf: x509.Certificate) -> tuple[str, str | None]:
+        """Give what the hub will know the device by, primary and secondary (sources: README, variants)."""
+        if self._context.variants[HUB_THUMBPRINTS] == "sha1":
+            return sha1_thumbprint(leaf), None
+        return sha256_thumbprint(leaf), sha256_thumbprint(leaf)
+
+    def _assign(
+        self, match: Match, identifier: str, choice: Choice, thumbprints: tuple[str, str | None]
+    ) -> dict[str, Any]:
         """Give the device its identity at the chosen hub, with the twin that the reprovision policy says."""
         entry, present = match.entry, self._store.get(_REGISTRATIONS, identifier) or {}
         device_id = str(entry.get("deviceId") or identifier)
@@ -256,7 +264,7 @@ class Provisioning:
         carried = old.twin_document(present["deviceId"]) if old and moved and migrate else None
         hub.provision(
             device_id,
-            thumbprint=thumbprint,
+            thumbprints=thumbprints,
             initial_twin=choice.initial_twin or entry.get("initialTwin"),
             reset_twin=old is not None and not migrate,
             carried_twin=carried,

@@ -164,7 +164,7 @@ class IotHub:
         self,
         device_id: str,
         *,
-        thumbprint: str,
+        thumbprints: tuple[str, str | None],
         initial_twin: Mapping[str, Any] | None,
         reset_twin: bool,
         iot_edge: bool,
@@ -176,15 +176,17 @@ class IotHub:
 
         Args:
             device_id: whose.
-            thumbprint: SHA-1, of the device's certificate.
+            thumbprints: primary and secondary, of the device's certificate.
             initial_twin: what a new twin starts with.
             reset_twin: whether a twin that is there is made anew.
             iot_edge: whether it is an IoT Edge device.
             carried_twin: the twin from the hub that the device leaves.
         """
         present = self._store.get(self._devices, device_id)
+        primary, secondary = thumbprints
+        x509 = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
         body = {
-            "authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": thumbprint}},
+            "authentication": {"type": "selfSigned", "x509Thumbprint": x509},
             "capabilities": {"iotEdge": iot_edge},
             "statusReason": present["statusReason"] if present else None,
         }

@@ -102,6 +102,7 @@ def emulator_in_thread(
     clock: Callable[[], datetime] = utc_now,
     extra_hub_addresses: Sequence[str] = (),
     websocket_port: int | None = None,
+    variants: Mapping[str, str] | None = None,
 ) -> Iterator[RunningEmulator]:
     """Run an emulator on an address of its own until the end of the ``with`` block."""
     configuration = Configuration(
@@ -116,6 +117,7 @@ def emulator_in_thread(
         admin_port=0,
         extra_hub_addresses=tuple(extra_hub_addresses),
         websocket_port=websocket_port,
+        variants=variants or {},
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="emulator", daemon=True)

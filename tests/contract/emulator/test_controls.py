@@ -1,4 +1,4 @@
-"""``python -m devstack faults|throttling|assigning|roles``: the admin port from the command line."""
+"""``python -m devstack faults|throttling|assigning|roles|variants``: the admin port from the command line."""
 
 from __future__ import annotations
 
@@ -51,6 +51,13 @@ def test_roles_are_withheld_and_granted(fresh_emulator: RunningEmulator, capsys:
     assert run(capsys, fresh_emulator, "roles", "grant") == {"withheld": []}
 
 
+def test_variants_are_set_and_shown(fresh_emulator: RunningEmulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """Setting one leaves the rest; all are shown."""
+    assert run(capsys, fresh_emulator, "variants", "show")["hubThumbprints"] == "sha256"
+    assert run(capsys, fresh_emulator, "variants", "set", "hubThumbprints", "sha1")["hubThumbprints"] == "sha1"
+    assert run(capsys, fresh_emulator, "variants", "show")["hubThumbprints"] == "sha1"
+
+
 def test_faults_are_planned_by_options_and_by_file(
     fresh_emulator: RunningEmulator, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -89,6 +96,11 @@ def test_what_is_wrong_is_said(
     for arguments, message in (
         (("throttling", "on", "0", *here), "scale is 0.0; it must be a number above 0, at most 1000000"),
         (("roles", "withhold", "all", *here), "The body must be"),
+        (("variants", "set", "x", "y", *here), "the variant 'x' does not exist; known are: hubThumbprints"),
+        (
+            ("variants", "set", "hubThumbprints", "md5", *here),
+            "variant hubThumbprints: the value 'md5' does not exist; known are: sha256, sha1",
+        ),
         (("faults", "load", str(tmp_path / "broken.json"), *here), f"{tmp_path / 'broken.json'} is no JSON: "),
         (
             ("faults", "load", str(tmp_path / "none.json"), *here),
@@ -108,7 +120,10 @@ def test_what_is_wrong_is_said(
 
 def test_help_names_the_controls() -> None:
     """``--help`` of the stack names them, and each has its own."""
-    for arguments, expected in (([], "faults, throttling, assigning, roles"), (["faults", "set"], "--retry-after")):
+    for arguments, expected in (
+        ([], "faults, throttling, assigning, roles, variants"),
+        (["faults", "set"], "--retry-after"),
+    ):
         command = [sys.executable, "-m", "devstack", *arguments, "--help"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=REPOSITORY, check=True)
         assert expected in " ".join(ended.stdout.split())

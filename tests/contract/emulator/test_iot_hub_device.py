@@ -828,17 +828,18 @@ async def test_a_message_delayed_beyond_the_end(small_hub: SmallHub, tmp_path: P
 
 
 async def test_provisioning(small_hub: SmallHub) -> None:
-    """What DPS does: make the identity with the leaf's thumbprint, renew it, keep it disabled, keep or reset its twin."""
+    """What DPS does: make the identity with the leaf's thumbprints, renew it, keep it disabled, keep or reset its twin."""
     hub = small_hub.hubs["localhost"]
     first, second = "0" * 40, "1" * 40
     twin = {"tags": {"site": "north"}, "properties": {"desired": {"interval": 5}}}
 
     def provision(thumbprint: str, *, reset_twin: bool) -> dict[str, Any]:
-        hub.provision("d", thumbprint=thumbprint, initial_twin=twin, reset_twin=reset_twin, iot_edge=False)
+        both = thumbprint, thumbprint
+        hub.provision("d", thumbprints=both, initial_twin=twin, reset_twin=reset_twin, iot_edge=False)
         return hub.get("d")
 
     made = provision(first, reset_twin=False)
-    assert made["authentication"]["x509Thumbprint"] == {"primaryThumbprint": first, "secondaryThumbprint": None}
+    assert made["authentication"]["x509Thumbprint"] == {"primaryThumbprint": first, "secondaryThumbprint": first}
     hub.put("d", {"status": "disabled", "statusReason": "stolen"}, "*")
     hub.write_twin("d", {"tags": {"site": "south"}}, None, replace=False)
     renewed = provision(second, reset_twin=False)
