@@ -14,6 +14,7 @@ from shared.pki import names
 from shared.registration_ids import canonical_registration_id
 from shared.workflows.certificate_authorities import AuthorityDefinition
 from shared.workflows.device_certificates import DeviceCertificateRequest
+from shared.workflows.group_issuers import usable_for_devices
 from shared.workflows.requests import once
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ class CertificateRequests:
     async def _device(self, request: CertificateRequest) -> None:
         """Issue for a device that is registered by other means, or not with DPS at all."""
         registration_id, issuer = canonical_registration_id(request.name), request.issuer or ""
-        authority = await self.authorities.get(issuer)
-        if authority.kind is CertificateKind.ROOT:
-            raise Rejected.because(f"{issuer!r} is a root; a device is signed by an issuing CA", field="issuer")
+        authority = await usable_for_devices(self.authorities, self.registrations.groups, issuer)
         wanted = DeviceCertificateRequest(
             registration_id=registration_id,
             issuer=issuer,

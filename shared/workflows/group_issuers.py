@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.contracts import CertificateKind, KeyCustody
-from shared.errors import NotFound, Rejected
+from shared.errors import Conflict, NotFound, Rejected
+from shared.ledger.groups import GroupState
 from shared.pki import names
 from shared.workflows.certificate_authorities import AuthorityDefinition
 from shared.workflows.rollovers import check_free
@@ -134,6 +135,40 @@ class GroupIssuers:
             raise _rolled("issuer", f"it is {record.issuer!r}, and the request names {issuer!r}")
         if custody is not None and custody is not (present := (await self.authorities.get(record.issuer)).custody):
             raise _rolled("custody", f"the key of {record.issuer!r} is in custody '{present}'")
+
+
+async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups, name: str) -> IssuerRecord:
+    """Find a CA for a device that no group's order names, and see that it may sign for devices now.
+
+    A CA signs for whoever has it: while its groups are disabled, or when they are deleted, for nobody.
+
+    Args:
+        authorities: all CAs.
+        groups: all groups.
+        name: of the CA.
+
+    Raises:
+        NotFound: there is no such CA.
+        Rejected: it is a root, or has other CAs below it.
+        Conflict: none of the groups that have it is enabled.
+    """
+    authority = await authorities.get(name)
+    if authority.certificate is None:
+        await authorities.load(name)  # says what it waits for
+    if not _signs_devices(authority):
+        kind = "a root" if authority.kind is CertificateKind.ROOT else "a CA that may have others below it"
+        raise Rejected.because(
+            f"{name!r} is {kind}; a device is signed by an issuing CA, whose path length is 0", field="issuer"
+        )
+    having = [each async for each in groups.list() if name in each.authorities]
+    shut = [each for each in having if each.state in {GroupState.DISABLED, GroupState.DELETED}]
+    if shut and len(shut) == len(having):
+        raise Conflict.because(
+            f"{name!r} is an issuing CA of the enrollment group {shut[0].enrollment_group!r}, which is "
+            f"{shut[0].state}; enable the group or create it anew, or name another CA",
+            field="issuer",
+        )
+    return authority
 
 
 def issuer_name(group_id: str, generation: int) -> str:
