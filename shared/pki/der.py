@@ -19,6 +19,7 @@ TRUE, NULL = b"\x01\x01\xff", b"\x05\x00"
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_IDENTIFIER = 0x02, 0x03, 0x04, 0x06
 _ENUMERATED, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _EXPLICIT = 0x0A, 0x17, 0x18, 0x30, 0xA0
 _UTF8_STRING, _PRINTABLE_STRING, _SET = 0x0C, 0x13, 0x31
+_CONTINUED = 0x80  # of an object identifier's number: more octets follow (section 8.19.2)
 _INDEFINITE = 0x80  # BER's length of what ends somewhere (section 8.1.3.6)
 _LAST_UTC_TIME_YEAR = 2049  # RFC 5280 sections 4.1.2.5 and 5.1.2.4
 
@@ -77,6 +78,25 @@ def object_identifier(dotted: str) -> bytes:
     """Encode an OBJECT IDENTIFIER such as ``2.5.29.15`` (section 8.19)."""
     first, second, *rest = map(int, dotted.split("."))
     return tagged(_OBJECT_IDENTIFIER, *map(_base_128, (40 * first + second, *rest)))
+
+
+def dotted(identifier: bytes) -> str:
+    """Give an OBJECT IDENTIFIER, with its tag and length, in numbers: ``2.5.29.15``.
+
+    Raises:
+        ValueError: it ends within a number, or is empty.
+    """
+    octets = content(identifier)
+    numbers, number = list[int](), 0
+    for octet in octets:
+        number = number << 7 | octet & 0x7F
+        if octet < _CONTINUED:
+            numbers.append(number)
+            number = 0
+    if not octets or octets[-1] >= _CONTINUED:
+        raise ValueError("an object identifier ends within a number")
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
 
 def attribute(dotted: str, value: str, *, printable: bool = False) -> bytes:

@@ -10,11 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 
 from shared.key_algorithms import KeyAlgorithm, KeyParameters, SignatureAlgorithm
+from shared.pki import names
 
 if TYPE_CHECKING:
     from collections.abc import Buffer, Callable
 
 __all__ = [
+    "EXPONENTS",
     "KeyAlgorithm",
     "KeyParameters",
     "PrivateKey",
@@ -24,6 +26,7 @@ __all__ = [
     "SignDigest",
     "SignatureAlgorithm",
     "UnsupportedKey",
+    "WrongExponent",
     "WrongSignature",
     "algorithm_of",
     "describe",
@@ -40,11 +43,23 @@ type SignDigest = Callable[[SignatureAlgorithm, bytes], bytes]
 
 
 _PUBLIC_EXPONENT = 65537
-"""Also the least that is taken (NIST SP 800-56B section 6.2)."""
+
+EXPONENTS = range(2**16 + 1, 2**256, 2)
+"""Public exponents of RSA keys that are taken (CA/Browser Forum Baseline Requirements 6.1.6, NIST FIPS 186-5 A.1.1)."""
 
 
 class UnsupportedKey(ValueError):
     """The key's algorithm or size is none of :class:`KeyAlgorithm`; the message names both."""
+
+
+class WrongExponent(UnsupportedKey):
+    """An RSA key's public exponent is none of :data:`EXPONENTS`."""
+
+    def __init__(self, exponent: int) -> None:
+        super().__init__(
+            f"the RSA key has the public exponent {names.number(exponent)}; an odd one from 65537 to 2^256 - 1 is "
+            "needed"
+        )
 
 
 class WrongSignature(RuntimeError):
@@ -86,8 +101,8 @@ def _unsupported(public_key: object) -> UnsupportedKey:
 
 def _check_exponent(public_key: rsa.RSAPublicKey) -> None:
     exponent = public_key.public_numbers().e
-    if exponent < _PUBLIC_EXPONENT:
-        raise UnsupportedKey(f"the RSA key has the public exponent {exponent}; {_PUBLIC_EXPONENT} or more is needed")
+    if exponent not in EXPONENTS:
+        raise WrongExponent(exponent)
 
 
 def describe(public_key: object) -> str:

@@ -63,7 +63,7 @@ def test_every_algorithm_says_all_that_is_asked_of_it() -> None:
         (rsa.generate_private_key(65537, 1024), f"the key is RSA with 1024 bits; {SUPPORTED}"),  # noqa: S505 - weak on purpose
         (
             rsa.generate_private_key(3, 2048),
-            "the RSA key has the public exponent 3; 65537 or more is needed",
+            "the RSA key has the public exponent 3; an odd one from 65537 to 2^256 - 1 is needed",
         ),
     ],
 )
