@@ -27,6 +27,8 @@ from pydantic import (
     StringConstraints,
     UrlConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -606,21 +608,36 @@ class CertificateCheck(EnrollmentCheck):
 
 
 class RevocationAction(StrEnum):
-    """Revoke, or undo a hold."""
+    """Revoke, undo a hold, or take a device out of service: revoked, and gone from its hub."""
 
     REVOKE = "revoke"
     REINSTATE = "reinstate"
+    DELETE = "delete"
 
 
 class RevocationRequest(Contract):
-    """A request to revoke one device, one certificate or a whole group (queue ``revocation-requests``)."""
+    """A request to revoke one device, one certificate or a whole group (queue ``revocation-requests``).
+
+    ``reason`` is required where ``action`` is ``revoke``, since most reasons are final. ``delete`` concerns a device.
+    """
 
     request_id: RequestId
     registration_id: RegistrationId | None = None
     serial_number: SerialNumber | None = None
     enrollment_group: EnrollmentGroupId | None = None
-    reason: RevocationReason = RevocationReason.UNSPECIFIED
     action: RevocationAction = RevocationAction.REVOKE
+    reason: RevocationReason = Field(default=None, validate_default=True)
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _reason_of_action(cls, reason: Any, info: ValidationInfo) -> Any:
+        if reason is not None:
+            return reason
+        if info.data.get("action") is RevocationAction.REVOKE:
+            raise PydanticCustomError(
+                "reason_required", "is required to revoke: one of {reasons}", {"reasons": ", ".join(RevocationReason)}
+            )
+        return RevocationReason.UNSPECIFIED
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -629,7 +646,24 @@ class RevocationRequest(Contract):
             raise PydanticCustomError(
                 "one_target", "name exactly one of registrationId, serialNumber and enrollmentGroup"
             )
+        if self.action is RevocationAction.DELETE and self.registration_id is None:
+            raise PydanticCustomError("delete_target", "action 'delete' takes one device: name its registrationId")
         return self
+
+
+class MemberRevocation(RevocationRequest):
+    """What the revocation of a group asks for one device of it: the app's own message (queue ``revocation-requests``).
+
+    ``requestId`` is that of the group's revocation; ``part`` proves that the message comes from it.
+    """
+
+    registration_id: RegistrationId
+    part: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def revocation_request(body: Any) -> RevocationRequest:
+    """Check a message of the queue ``revocation-requests``; see :func:`parse`."""
+    return parse(MemberRevocation if isinstance(body, dict) and "part" in body else RevocationRequest, body)
 
 
 class RenewalRequest(Contract):
@@ -641,9 +675,9 @@ class RenewalRequest(Contract):
 
 
 class Revocation(Contract):
-    """Body of ``POST /devices/{registrationId}/revoke``."""
+    """Body of ``POST /devices/{registrationId}/revoke``. Most reasons are final, so one has to be given."""
 
-    reason: RevocationReason = RevocationReason.UNSPECIFIED
+    reason: RevocationReason
 
 
 class IdentityChange(Contract):

@@ -14,8 +14,8 @@ from shared.contracts import (
     EnrollmentGroupRequest,
     Queue,
     RenewalRequest,
-    RevocationRequest,
     parse,
+    revocation_request,
 )
 from shared.settings import STORAGE_CONNECTION
 from triggers import outcomes
@@ -49,7 +49,7 @@ async def _renewal_request(services: Services, body: Any, _asked_at: datetime) -
 
 
 async def _revocation_request(services: Services, body: Any, _asked_at: datetime) -> None:
-    await services.revocations.carry_out(parse(RevocationRequest, body))
+    await services.revocations.carry_out(revocation_request(body))
 
 
 _WORKFLOWS: dict[Queue, outcomes.Workflow] = {

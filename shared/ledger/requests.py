@@ -1,25 +1,43 @@
-"""Requests that were received, found by their id."""
+"""Requests that were accepted, found by their kind and id."""
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 
-from shared.ledger.table import Record, Table, keyed, spread
+from pydantic import Field
+
+from shared.ledger.table import Record, Table, Versioned, keyed, spread, versioned
 
 
 class RequestRecord(Record):
     """One request.
 
     Attributes:
+        kind: the queue that requests of this kind come by. Each kind has ids of its own.
+        member: of the part of a request that concerns one member of a group, the member's id.
         fingerprint: of its content: the same id with other content is refused.
         received_at: when it was asked for.
+        nonce: proves that a part comes from this request; nobody outside learns it.
+        queued_at: when it was put into its queue by who accepted it; ``None`` for one that came by the queue.
         carried_out_at: when it was done; ``None`` while it is not.
+        refused_at: when it was refused; its id is free again from then on.
     """
 
+    kind: str
     request_id: str
     fingerprint: str
     received_at: datetime
+    member: str | None = None
+    nonce: str = Field(default_factory=lambda: secrets.token_hex(16))
+    queued_at: datetime | None = None
     carried_out_at: datetime | None = None
+    refused_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The row's key. No id holds a ``|``, so that no request of one's own gets at a part of another."""
+        return "|".join(filter(None, (self.kind, self.request_id, self.member)))
 
 
 class Requests:
@@ -28,17 +46,34 @@ class Requests:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def claim(self, record: RequestRecord) -> RequestRecord:
-        """Record a request unless its id is known, and give what is recorded under its id."""
-        if await self._table.insert(keyed(spread(record.request_id), record.request_id, record)):
-            return record
-        return await self.get(record.request_id) or record
+    async def claim(self, record: RequestRecord) -> Versioned[RequestRecord]:
+        """Record a request unless its id is taken, and give what is recorded under its id."""
+        while True:
+            claimed = versioned(record, await self._table.insert(keyed(spread(record.key), record.key, record)))
+            known = claimed or await self._at(record.key)
+            if known is not None and known.record.refused_at is not None:
+                known = await self.replace(known, record)
+            if known is not None:
+                return known
 
-    async def get(self, request_id: str) -> RequestRecord | None:
-        """Find a request by its id."""
-        row = await self._table.get(spread(request_id), request_id)
-        return RequestRecord.from_columns(row.values) if row else None
+    async def get(self, kind: str, request_id: str) -> Versioned[RequestRecord] | None:
+        """Find a request; ``None`` if its id is free."""
+        known = await self._at(f"{kind}|{request_id}")
+        return known if known is not None and known.record.refused_at is None else None
 
-    async def put(self, record: RequestRecord) -> None:
-        """Record the outcome."""
-        await self._table.put(keyed(spread(record.request_id), record.request_id, record))
+    async def _at(self, key: str) -> Versioned[RequestRecord] | None:
+        row = await self._table.get(spread(key), key)
+        return Versioned(RequestRecord.from_columns(row.values), row.etag) if row else None
+
+    async def replace(self, known: Versioned[RequestRecord], record: RequestRecord) -> Versioned[RequestRecord] | None:
+        """Replace a row as it was read; ``None`` if it has changed since."""
+        return versioned(record, await self._table.replace(keyed(spread(record.key), record.key, record), known.etag))
+
+    async def enter(self, record: RequestRecord, **changes: datetime) -> None:
+        """Record what became of a request, unless it is carried out already or its id belongs to another one by now."""
+        while True:
+            known = await self._at(record.key)
+            if known is None or known.record.nonce != record.nonce or known.record.carried_out_at is not None:
+                return
+            if await self.replace(known, known.record.changed(**changes)) is not None:
+                return

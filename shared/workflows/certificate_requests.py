@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType
+from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, Queue
 from shared.errors import NotFound, Rejected
 from shared.key_algorithms import DEFAULT
 from shared.ledger.devices import DeviceRecord
@@ -49,7 +49,7 @@ class CertificateRequests:
             Conflict: the name is taken, or the request id was used with other content.
             Rejected: the request contradicts the rules of its kind.
         """
-        async with once(self.requests, request.request_id, request, self.clock) as to_do:
+        async with once(self.requests, Queue.CERTIFICATE_REQUESTS, request, self.clock) as to_do:
             if not to_do:
                 return
             if request.kind is CertificateKind.DEVICE:

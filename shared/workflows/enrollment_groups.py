@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509_attestation
-from shared.contracts import EventType, GroupAction
+from shared.contracts import EventType, GroupAction, Queue
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
 from shared.workflows.dps_entries import (
@@ -97,7 +97,9 @@ class EnrollmentGroups:
             Rejected: DPS refuses the group, or has as many as it takes.
             Deferred: another request about the group has its turn.
         """
-        async with once(self.requests, request.request_id, request, self.clock, asked_at=asked_at) as to_do:
+        async with once(
+            self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, request, self.clock, asked_at=asked_at
+        ) as to_do:
             if to_do is None:
                 return
             asked = _Asked(request, to_do.received_at)
@@ -365,7 +367,7 @@ class EnrollmentGroups:
 
     async def is_repeated(self, request: EnrollmentGroupRequest) -> bool:
         """Tell whether a request came before; see :func:`shared.workflows.requests.is_repeated`."""
-        return await is_repeated(self.requests, request.request_id, request)
+        return await is_repeated(self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, request)
 
     async def foresee(self, request: EnrollmentGroupRequest) -> None:
         """See what of a request can't succeed as things are, for a caller who waits for the answer.

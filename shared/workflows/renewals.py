@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from shared.contracts import DeviceState, EventType
+from shared.contracts import DeviceState, EventType, Queue
 from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import CertificateState
 from shared.workflows.device_certificates import DeviceCertificateRequest, bundle_name
@@ -57,7 +57,7 @@ class Renewals:
             Conflict: the device can't be renewed in its state.
             Deferred: it has not registered with the new certificate yet.
         """
-        async with once(self.requests, request.request_id, request, self.clock) as to_do:
+        async with once(self.requests, Queue.RENEWAL_REQUESTS, request, self.clock) as to_do:
             if not to_do:
                 return
             device = await self.registrations.device(request.registration_id)

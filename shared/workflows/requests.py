@@ -1,64 +1,181 @@
-"""Recognises a request that comes again."""
+"""Recognises a request that comes again, by HTTP or by its queue.
+
+An id belongs to one kind of request, and is taken by what was accepted: a request that is refused leaves it free. HTTP
+takes it ahead of the queue (:func:`submit`), so that a conflict is said at once. The queue takes it, or finds it taken
+by the same request (:func:`once`).
+
+What a request about a group asks for each member of it goes by messages of its own. Such a part carries the id of its
+request, and a token that only this request can make (:func:`part_for`). It is recorded where no id from outside leads,
+so nobody can take its place beforehand::
+
+    async with once(requests, Queue.REVOCATION_REQUESTS, request, clock) as to_do:
+        for device in group:
+            part = part_for(to_do, device.registration_id)
+            await outbox.order(queue, MemberRevocation(request_id=request.request_id, ..., part=part.token))
+
+    # and when that message comes:
+    part = Part(message.registration_id, message.part)
+    async with once(requests, Queue.REVOCATION_REQUESTS, message, clock, part=part) as to_do:
+        ...
+"""
 
 from __future__ import annotations
 
+import hmac
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Protocol
 
-from shared.errors import Conflict
+from shared.errors import Conflict, NotAuthentic, Rejected
 from shared.ledger.requests import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from shared.contracts import Contract
+    from shared.contracts import Queue
     from shared.ledger.requests import Requests
-    from shared.workflows.events import Clock
+    from shared.workflows.events import Clock, Outbox
+
+
+class Request(Protocol):
+    """A body of the contract that has an id."""
+
+    @property
+    def request_id(self) -> str:
+        """Its id, or that of the request that it is a part of."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal content; see :class:`shared.contracts.Contract`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a request about a group asks for one member of it.
+
+    Attributes:
+        member: the member's id.
+        token: made by :func:`part_for`; 64 hexadecimal digits.
+    """
+
+    member: str
+    token: str
+
+
+def part_for(request: RequestRecord, member: str) -> Part:
+    """Make the part of a request for one member; the same one however often the request is carried out.
+
+    Args:
+        request: as :func:`once` gave it.
+        member: the member's id.
+    """
+    return Part(member, hmac.new(request.nonce.encode(), member.encode(), sha256).hexdigest())
 
 
 @asynccontextmanager
 async def once(
-    requests: Requests, request_id: str, request: Contract, clock: Clock, *, asked_at: datetime | None = None
+    requests: Requests,
+    kind: Queue,
+    request: Request,
+    clock: Clock,
+    *,
+    asked_at: datetime | None = None,
+    part: Part | None = None,
 ) -> AsyncIterator[RequestRecord | None]:
     """Run the body for a request, and remember that it was carried out.
 
-    Gives the request's record when the work is still to be done: the first time, or after an attempt that broke off.
+    Gives the request's record when the work is still to be done: the first time, or after an attempt that broke off;
+    otherwise ``None``. If the body raises ``Rejected``, the id is free again.
 
     Args:
         requests: all requests.
-        request_id: its id.
-        request: its content.
+        kind: the queue that it came by.
+        request: its content, with its id.
         clock: gives the present time.
         asked_at: when it was asked for; without it, now. Of several deliveries the first one counts.
+        part: set if it is the part of a request about a group.
 
     Raises:
         Conflict: the id was used before, with other content.
+        NotAuthentic: the part was not made by the request whose id it carries.
     """
-    known = await requests.claim(
-        RequestRecord(request_id=request_id, fingerprint=request.fingerprint, received_at=asked_at or clock())
-    )
+    if part is not None:
+        await _check_part(requests, kind, request, part)
+    known = (await requests.claim(_record(kind, request, asked_at or clock(), part))).record
     _check_same(known, request)
     if known.carried_out_at is not None:
         yield None
         return
-    yield known
-    await requests.put(known.changed(carried_out_at=clock()))
+    try:
+        yield known
+    except Rejected:
+        await requests.enter(known, refused_at=clock())
+        raise
+    await requests.enter(known, carried_out_at=clock())
 
 
-async def is_repeated(requests: Requests, request_id: str, request: Contract) -> bool:
-    """Tell whether a request came before.
+async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, clock: Clock) -> None:
+    """Accept a request that came over HTTP: take its id and put it into its queue, once.
+
+    Args:
+        requests: all requests.
+        outbox: sends it.
+        kind: its queue.
+        request: a :class:`shared.contracts.Contract` with a ``request_id``.
+        clock: gives the present time.
+
+    Raises:
+        Conflict: the id was used before, with other content.
+        Rejected: it is too large for a queue.
+    """
+    known = (await requests.claim(_record(kind, request, clock()))).record
+    _check_same(known, request)
+    if known.queued_at is not None or known.carried_out_at is not None:
+        return
+    try:
+        await outbox.order(kind, request)
+    except Rejected:
+        await requests.enter(known, refused_at=clock())
+        raise
+    await requests.enter(known, queued_at=clock())
+
+
+async def is_repeated(requests: Requests, kind: Queue, request: Request) -> bool:
+    """Tell whether a request was accepted before.
 
     Raises:
         Conflict: the id was used before, with other content.
     """
-    known = await requests.get(request_id)
+    known = await requests.get(kind, request.request_id)
     if known is not None:
-        _check_same(known, request)
+        _check_same(known.record, request)
     return known is not None
 
 
-def _check_same(known: RequestRecord, request: Contract) -> None:
+def _record(kind: Queue, request: Request, at: datetime, part: Part | None = None) -> RequestRecord:
+    return RequestRecord(
+        kind=kind.value,
+        request_id=request.request_id,
+        member=part.member if part else None,
+        fingerprint=request.fingerprint,
+        received_at=at,
+    )
+
+
+async def _check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> None:
+    whole = await requests.get(kind, request.request_id)
+    if whole is None or not hmac.compare_digest(part_for(whole.record, part.member).token, part.token):
+        raise NotAuthentic.because(
+            f"this is not a part of request {request.request_id!r}; only the service makes parts: leave 'part' out",
+            field="part",
+        )
+
+
+def _check_same(known: RequestRecord, request: Request) -> None:
     if known.fingerprint != request.fingerprint:
         raise Conflict.because(
             f"{known.request_id!r} was used on {known.received_at:%Y-%m-%d} with other content; a new request needs a "

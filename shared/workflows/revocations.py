@@ -8,7 +8,6 @@ CRL tells everybody else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -17,6 +16,7 @@ from shared.contracts import (
     CertificateKind,
     DeviceState,
     EventType,
+    MemberRevocation,
     Queue,
     RevocationAction,
     RevocationReason,
@@ -25,7 +25,7 @@ from shared.contracts import (
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.ledger.devices import revoked_for
-from shared.workflows.requests import once
+from shared.workflows.requests import Part, once, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from shared.adapters.iot_hub import IotHubRegistries
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import DeviceRecord, Devices
-    from shared.ledger.requests import Requests
+    from shared.ledger.requests import RequestRecord, Requests
     from shared.ledger.table import Versioned
     from shared.workflows.device_identities import DeviceIdentities
     from shared.workflows.events import Clock, Outbox
@@ -66,11 +66,15 @@ class Revocations:
             NotFound: there is no such device, certificate or group.
             Conflict: there is nothing to revoke, or to reinstate.
         """
-        async with once(self.requests, request.request_id, request, self.clock) as to_do:
+        part = Part(request.registration_id, request.part) if isinstance(request, MemberRevocation) else None
+        async with once(self.requests, Queue.REVOCATION_REQUESTS, request, self.clock, part=part) as to_do:
             if not to_do:
                 return
             if request.enrollment_group is not None:
-                await self._fan_out(request, request.enrollment_group)
+                await self._fan_out(request, request.enrollment_group, to_do)
+                return
+            if request.action is RevocationAction.DELETE:
+                await self.delete(request.registration_id or "", cause=request.request_id)
                 return
             device, former = await self._concerned(request)
             if former is not None:
@@ -82,7 +86,7 @@ class Revocations:
             else:
                 await self._revoke(device, request)
 
-    async def _fan_out(self, request: RevocationRequest, group_id: str) -> None:
+    async def _fan_out(self, request: RevocationRequest, group_id: str, accepted: RequestRecord) -> None:
         """Send one request per device of a group."""
         continuation: str | None = None
         while True:
@@ -98,12 +102,12 @@ class Revocations:
                 # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
                 await self.identities.disable_many(concerned, reason=_reason(request.reason))
             for device in concerned:
-                digest = sha256(f"{request.request_id}\n{device.registration_id}".encode()).hexdigest()[:40]
-                single = RevocationRequest(
-                    request_id=f"group.{digest}",
+                single = MemberRevocation(
+                    request_id=request.request_id,
                     registration_id=device.registration_id,
                     reason=request.reason,
                     action=request.action,
+                    part=part_for(accepted, device.registration_id).token,
                 )
                 await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
             if continuation is None:

@@ -18,6 +18,8 @@ from shared.contracts import (
     EnrollmentGroupRequest,
     EventType,
     Queue,
+    Revocation,
+    RevocationReason,
     RevocationRequest,
     command,
     device_request,
@@ -25,6 +27,7 @@ from shared.contracts import (
     parse,
     path_value,
     read_message,
+    revocation_request,
 )
 from shared.errors import Rejected
 
@@ -76,16 +79,30 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
         ),
         (
             RevocationRequest,
-            {"requestId": "r", "registrationId": "a", "serialNumber": "01"},
+            {"requestId": "r", "registrationId": "a", "serialNumber": "01", "reason": "superseded"},
             ["name exactly one of registrationId, serialNumber and enrollmentGroup"],
         ),
         (
             RevocationRequest,
-            {"requestId": "r", "serialNumber": "xyz"},
+            {"requestId": "r", "serialNumber": "xyz", "reason": "superseded"},
             [
                 "serialNumber: 'xyz' is no serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section "
                 "4.1.2.2)"
             ],
+        ),
+        (
+            RevocationRequest,
+            {"requestId": "r", "registrationId": "a"},
+            [
+                "reason: is required to revoke: one of unspecified, keyCompromise, affiliationChanged, superseded, "
+                "cessationOfOperation, certificateHold, privilegeWithdrawn"
+            ],
+        ),
+        (Revocation, {}, ["reason: is required"]),
+        (
+            RevocationRequest,
+            {"requestId": "r", "enrollmentGroup": "g", "action": "delete"},
+            ["action 'delete' takes one device: name its registrationId"],
         ),
     ],
 )  # fmt: skip
@@ -275,11 +292,18 @@ def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
 
 def test_a_command_reads_back_as_it_was() -> None:
     """What the app sends to its own queues is what it reads from them."""
-    request = RevocationRequest(request_id="r", registration_id="a")
+    request = RevocationRequest(request_id="r", registration_id="a", reason=RevocationReason.SUPERSEDED)
     at = datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=UTC)
     body, trace, time = read_message(command(Queue.REVOCATION_REQUESTS, request, at=at, traceparent="t"))
     assert parse(RevocationRequest, body) == request
     assert (trace, time) == ("t", at)
+
+
+@pytest.mark.parametrize("action", ["reinstate", "delete"])
+def test_only_a_revocation_needs_a_reason(action: str) -> None:
+    """What undoes a hold, or takes a device out of service, is asked for without one."""
+    body = {"requestId": "r", "registrationId": "a", "action": action}
+    assert revocation_request(body).action == action
 
 
 def test_an_event_sent_again_has_the_same_id() -> None:

@@ -18,8 +18,9 @@ from shared.contracts import (
     RevocationAction,
     RevocationReason,
     RevocationRequest,
+    revocation_request,
 )
-from shared.errors import Conflict, Deferred, NotFound
+from shared.errors import Conflict, Deferred, NotAuthentic, NotFound
 from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
 from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
 from shared.ledger.requests import Requests
@@ -107,6 +108,10 @@ class Identities:
     async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         return known
 
+    async def disable_many(self, devices: list[DeviceRecord], *, reason: str) -> None:
+        assert devices
+        assert reason
+
 
 @dataclass
 class Lists:
@@ -123,11 +128,12 @@ class Scene:
     hubs: Hubs = field(default_factory=Hubs)
     lists: Lists = field(default_factory=Lists)
     queues: FakeQueues = field(default_factory=FakeQueues)
+    request_rows: FakeTable = field(default_factory=FakeTable)
 
     def __post_init__(self) -> None:
         self.certificates = Certificates(FakeTable(), self.revocations, FakeTable())
         self.devices = Devices(FakeTable())
-        self.requests = Requests(FakeTable())
+        self.requests = Requests(self.request_rows)
         self.registrations: Any = Registrations(self.devices, self.provisioning)
 
     async def certificate(self, number: int, **fields: Any) -> CertificateSummary:
@@ -182,7 +188,7 @@ class Scene:
         )
 
     async def request(self, **fields: Any) -> None:
-        name = f"request-{len(self.requests._table.rows)}"  # type: ignore[attr-defined]  # noqa: SLF001 - any new id
+        name = fields.pop("request_id", f"request-{len(self.request_rows.rows)}")  # any new id
         given = {"registration_id": "press"} if "serial_number" not in fields else {}
         await self.subject().carry_out(RevocationRequest(request_id=name, **{**given, **fields}))
 
@@ -350,3 +356,17 @@ async def test_what_a_renewal_made_for_a_device_that_was_revoked_meanwhile_is_re
         assert scene.provisioning.admitted() == ("disabled", [2])
     else:
         assert known.record.state is ACTIVE
+
+
+async def test_what_a_group_s_revocation_does_carries_the_caller_s_id_and_comes_of_it_alone() -> None:
+    """Each device gets a message of its own under the request's id, which a message made by others does not pass for."""
+    scene = await renewing()
+    await scene.request(request_id="all", registration_id=None, enrollment_group="line", reason=COMPROMISE)
+    body = scene.queues.sent[-1][1]["data"]
+    assert (body["requestId"], body["registrationId"], body["reason"]) == ("all", "press", "keyCompromise")
+    with pytest.raises(NotAuthentic):
+        await scene.subject().carry_out(revocation_request({**body, "part": "0" * 64}))
+    assert await scene.states() == [SUPERSEDED, ACTIVE, ACTIVE]
+    await scene.subject().carry_out(revocation_request(body))
+    assert await scene.states() == [REVOKED, REVOKED, REVOKED]
+    assert scene.queues.sent[-1][1]["correlationid"] == "all"

@@ -1,0 +1,153 @@
+"""Ids of requests: each kind has its own, they are taken by what was accepted, and nobody takes a part's place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.contracts import MemberRevocation, Queue, RenewalRequest, RevocationReason, RevocationRequest
+from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
+from shared.ledger.requests import Requests
+from shared.workflows.events import Outbox
+from shared.workflows.requests import Part, is_repeated, once, part_for, submit
+from tests.unit.fakes import FakeQueues, FakeTable
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+REVOCATIONS, RENEWALS = Queue.REVOCATION_REQUESTS, Queue.RENEWAL_REQUESTS
+
+
+def revocation(device: str = "press-1", request_id: str = "r-1") -> RevocationRequest:
+    return RevocationRequest(request_id=request_id, registration_id=device, reason=RevocationReason.KEY_COMPROMISE)
+
+
+@dataclass
+class Scene:
+    rows: FakeTable = field(default_factory=FakeTable)
+    queues: FakeQueues = field(default_factory=FakeQueues)
+
+    def __post_init__(self) -> None:
+        self.requests = Requests(self.rows)
+        queues: Any = self.queues
+        self.outbox = Outbox(queues, lambda: NOW)
+
+    async def submit(self, request: Any, kind: Queue = REVOCATIONS) -> None:
+        await submit(self.requests, self.outbox, kind, request, lambda: NOW)
+
+    async def carry_out(self, request: Any, kind: Queue = REVOCATIONS, *, fails: Exception | None = None) -> bool:
+        """Carry out a request, and tell whether there was something to do."""
+        async with once(self.requests, kind, request, lambda: NOW) as to_do:
+            if fails is not None:
+                raise fails
+            return to_do is not None
+
+    async def carry_out_part(self, group: RevocationRequest, device: str, token: str) -> bool:
+        message = MemberRevocation(request_id=group.request_id, registration_id=device, reason=group.reason, part=token)
+        async with once(self.requests, REVOCATIONS, message, lambda: NOW, part=Part(device, token)) as to_do:
+            return to_do is not None
+
+
+async def test_a_request_is_carried_out_once() -> None:
+    """The second delivery has nothing to do; the same id with other content is refused."""
+    scene = Scene()
+    assert [await scene.carry_out(revocation()) for _ in range(2)] == [True, False]
+    with pytest.raises(Conflict) as refused:
+        await scene.carry_out(revocation("press-2"))
+    assert str(refused.value) == (
+        "requestId: 'r-1' was used on 2026-03-01 with other content; a new request needs a new id"
+    )
+
+
+async def test_each_kind_of_request_has_ids_of_its_own() -> None:
+    """A renewal that has the id of a revocation takes nothing away from it."""
+    scene = Scene()
+    assert await scene.carry_out(RenewalRequest(request_id="r-1", registration_id="press-1"), RENEWALS)
+    assert await scene.carry_out(revocation())
+
+
+async def test_a_refused_request_leaves_its_id_free() -> None:
+    """Otherwise whoever guesses an id blocks it with a request that fails."""
+    scene = Scene()
+    with pytest.raises(NotFound):
+        await scene.carry_out(revocation("nobody"), fails=NotFound.because("there is no such device"))
+    assert not await is_repeated(scene.requests, REVOCATIONS, revocation())
+    assert await scene.carry_out(revocation())
+    assert await is_repeated(scene.requests, REVOCATIONS, revocation())
+
+
+@pytest.mark.parametrize("error", [Deferred("not yet", retry_after=timedelta(1)), OSError()])
+async def test_a_request_under_way_keeps_its_id(error: Exception) -> None:
+    """It waits or failed by the world's fault, and comes again."""
+    scene = Scene()
+    with pytest.raises(type(error)):
+        await scene.carry_out(revocation(), fails=error)
+    with pytest.raises(Conflict):
+        await scene.carry_out(revocation("press-2"))
+    assert await scene.carry_out(revocation())
+
+
+async def test_a_delivery_that_is_refused_does_not_free_what_another_one_carried_out() -> None:
+    """Two workers have the same message: one is done while the other one finds nothing left to do, and says so."""
+    scene = Scene()
+    slow = once(scene.requests, REVOCATIONS, revocation(), lambda: NOW)
+    await slow.__aenter__()
+    await scene.carry_out(revocation())
+    late = Conflict.because("it is revoked already")
+    assert not await slow.__aexit__(Conflict, late, None)  # it is raised on
+    assert not await scene.carry_out(revocation())
+
+
+async def test_a_late_delivery_does_not_settle_another_request_with_its_id() -> None:
+    """It was refused by another delivery, and its id was given to a request that is still to be carried out."""
+    scene = Scene()
+    async with once(scene.requests, REVOCATIONS, revocation("press-1"), lambda: NOW):
+        with pytest.raises(NotFound):
+            await scene.carry_out(revocation("press-1"), fails=NotFound.because("there is no such device"))
+        await scene.submit(revocation("press-2"))
+    assert await scene.carry_out(revocation("press-2"))
+
+
+async def test_http_takes_the_id_when_it_accepts() -> None:
+    """A second caller learns of the conflict at once, and not after a 202; the first one's request is queued once."""
+    scene = Scene()
+    for _ in range(3):
+        await scene.submit(revocation())
+    with pytest.raises(Conflict):
+        await scene.submit(revocation("press-2"))
+    assert [(queue, message["data"]["registrationId"]) for queue, message, _ in scene.queues.sent] == [
+        ("revocation-requests", "press-1")
+    ]
+    assert await scene.carry_out(revocation())
+
+
+async def test_what_does_not_fit_its_queue_takes_no_id() -> None:
+    """It is refused, so its id is free."""
+    scene = Scene()
+    with pytest.raises(Rejected):
+        await scene.submit(
+            RenewalRequest.model_construct(request_id="r-1", registration_id="a", csr="x" * 60_000), RENEWALS
+        )
+    assert not await is_repeated(scene.requests, RENEWALS, RenewalRequest(request_id="r-1", registration_id="a"))
+
+
+async def test_parts_of_a_group_s_revocation_can_not_be_blocked_or_made_up() -> None:
+    """They are recorded apart from every id that somebody may choose, and their token can't be known beforehand."""
+    group = RevocationRequest(request_id="all", enrollment_group="line", reason=RevocationReason.KEY_COMPROMISE)
+    scene = Scene()
+    async with once(scene.requests, REVOCATIONS, group, lambda: NOW) as record:
+        assert record is not None
+        tokens = {device: part_for(record, device).token for device in ("press-1", "press-2")}
+    for made_up in ("0" * 64, tokens["press-2"]):
+        with pytest.raises(NotAuthentic) as refused:
+            await scene.carry_out_part(group, "press-1", made_up)
+        assert str(refused.value) == (
+            "part: this is not a part of request 'all'; only the service makes parts: leave 'part' out"
+        )
+    assert [await scene.carry_out_part(group, "press-1", tokens["press-1"]) for _ in range(2)] == [True, False]
+    assert await scene.carry_out_part(group, "press-2", tokens["press-2"])
+    other = Scene()
+    async with once(other.requests, REVOCATIONS, group, lambda: NOW) as record:
+        assert record is not None
+        assert part_for(record, "press-1").token != tokens["press-1"], "the same request elsewhere tells nothing"
