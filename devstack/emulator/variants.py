@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 HUB_THUMBPRINTS: Final = "hubThumbprints"
 """Of the identity that DPS makes at a hub: ``sha256``, the same in both fields, or ``sha1`` in the first alone."""
 
+ENTRY_CERTIFICATES: Final = "entryCertificates"
+"""How DPS shows the certificates of an entry: as ``info`` alone, or with the ``certificate`` as it was sent."""
+
 KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     HUB_THUMBPRINTS: ("sha256", "sha1"),
+    ENTRY_CERTIFICATES: ("info", "certificate"),
 }
 """The values of each variant, the default first."""
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from devstack.emulator.dps import errors
+from devstack.emulator.dps.entries import ENROLLMENTS, GROUPS, Collection
 from devstack.emulator.dps.errors import ProvisioningError
-from devstack.emulator.dps.state import ENROLLMENTS, GROUPS, Collection
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.sas import verify_sas
 from devstack.emulator.identity.tokens import DPS_AUDIENCE

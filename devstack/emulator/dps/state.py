@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from devstack.emulator.certificates import certificate_info, read_certificate, sha1_thumbprint, sha256_thumbprint
+from devstack.emulator.certificates import sha1_thumbprint, sha256_thumbprint
 from devstack.emulator.dps import attestation, errors
 from devstack.emulator.dps.allocation import Allocation, AllocationFailed, Choice, Request, policy_of
 from devstack.emulator.dps.attestation import Knowledge, Match
+from devstack.emulator.dps.entries import ENROLLMENTS, GROUPS, Collection, checked_entry, without_certificates
 from devstack.emulator.management.ca_certificates import CaCertificates
 from devstack.emulator.tls import CA_FILE
-from devstack.emulator.variants import HUB_THUMBPRINTS
+from devstack.emulator.variants import ENTRY_CERTIFICATES, HUB_THUMBPRINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,31 +28,7 @@ GROUP_LIMIT = 100
 MAX_SECONDS = 86_400
 """For so long a registration can be made to take."""
 
-_GROUPS, _ENROLLMENTS, _REGISTRATIONS, _OPERATIONS = "dps.group", "dps.enrollment", "dps.registration", "dps.operation"
-_STATUSES = ("enabled", "disabled")
-_POLICIES = ("hashed", "static", "geoLatency", "custom")
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """One kind of entry.
-
-    Attributes:
-        store_kind: where its documents are.
-        id_field: names its id.
-        noun: for messages.
-        certificates: the x509 attestation's field that holds its certificates.
-    """
-
-    store_kind: str
-    id_field: str
-    noun: str
-    certificates: str
-
-
-GROUPS = Collection(_GROUPS, "enrollmentGroupId", "Enrollment group", "signingCertificates")
-ENROLLMENTS = Collection(_ENROLLMENTS, "registrationId", "Enrollment", "clientCertificates")
-
+_REGISTRATIONS, _OPERATIONS = "dps.registration", "dps.operation"
 
 _HIDDEN = ("enrollmentGroupId", "readyAt")
 """Fields of a registration record that no API shows."""
@@ -89,6 +65,9 @@ class Provisioning:
         Raises:
             ProvisioningError: 404.
         """
+        return self._told(kind, self._entry(kind, identifier))
+
+    def _entry(self, kind: Collection, identifier: str) -> dict[str, Any]:
         found = self._store.get(kind.store_kind, identifier.lower())
         if found is None:
             raise errors.not_found(kind.noun)
@@ -107,37 +86,22 @@ class Provisioning:
             raise errors.conflict(f"{kind.noun} {identifier} already exists.")
         if present is not None and not _matches(if_match, present["etag"]):
             raise errors.precondition_failed()
-        if present is None and kind is GROUPS and self._store.count(_GROUPS) >= GROUP_LIMIT:
+        if present is None and kind is GROUPS and self._store.count(GROUPS.store_kind) >= GROUP_LIMIT:
             raise errors.bad_request(f"The service has {GROUP_LIMIT} X.509 enrollment groups, and takes no more.")
-        entry = self._checked(kind, identifier, body)
+        entry = checked_entry(kind, identifier, body, present=present, linked=self._hubs)
         entry["createdDateTimeUtc"] = present["createdDateTimeUtc"] if present else self._now()
         entry["lastUpdatedDateTimeUtc"] = self._now()
         entry["etag"] = _new_etag()
         self._write(kind.store_kind, identifier.lower(), entry)
-        return entry
+        return self._told(kind, entry)
 
-    def _checked(self, kind: Collection, identifier: str, body: Any) -> dict[str, Any]:
-        if not isinstance(body, dict):
-            raise errors.bad_request("The body must be a JSON object.")
-        if str(body.get(kind.id_field, "")).lower() != identifier.lower():
-            raise errors.bad_request(f"{kind.id_field} of the body and of the path differ.")
-        if kind is ENROLLMENTS:
-            errors.check_registration_id(identifier)
-        status, policy = body.get("provisioningStatus", "enabled"), body.get("allocationPolicy", "hashed")
-        if status not in _STATUSES:
-            raise errors.bad_request(f"provisioningStatus {status!r} is none of {', '.join(_STATUSES)}.")
-        if policy not in _POLICIES:
-            raise errors.bad_request(f"allocationPolicy {policy!r} is none of {', '.join(_POLICIES)}.")
-        for host in body.get("iotHubs") or []:
-            if host not in self._hubs:
-                raise errors.bad_request(f"IoT hub {host!r} is not linked; linked are {', '.join(self._hubs)}.")
-        return {
-            **body,
-            kind.id_field: identifier.lower() if kind is ENROLLMENTS else body[kind.id_field],
-            "provisioningStatus": status,
-            "allocationPolicy": policy,
-            "attestation": _checked_attestation(kind, body.get("attestation")),
-        }
+    def _told(self, kind: Collection, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Give an entry as the service API shows it; an individual one with how its device is registered."""
+        told = (
+            dict(entry) if self._context.variants[ENTRY_CERTIFICATES] == "certificate" else without_certificates(entry)
+        )
+        record = self._store.get(_REGISTRATIONS, entry["registrationId"]) if kind is ENROLLMENTS else None
+        return told if record is None else {**told, "registrationState": self._shown(record)}
 
     def delete(self, kind: Collection, identifier: str, if_match: str | None) -> None:
         """Delete an entry.
@@ -145,19 +109,16 @@ class Provisioning:
         Raises:
             ProvisioningError: 404, 412.
         """
-        present = self.get(kind, identifier)
+        present = self._entry(kind, identifier)
         if if_match is not None and not _matches(if_match, present["etag"]):
             raise errors.precondition_failed()
         self._write(kind.store_kind, identifier.lower(), None)
 
     def page(self, kind: Collection, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
         """List a page of entries, and the key after which the next one begins."""
-        return self._page(kind.store_kind, after=after, size=size)
-
-    def _page(self, store_kind: str, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
-        rows = list(self._store.scan(store_kind, after=after, limit=size + 1))
+        rows = list(self._store.scan(kind.store_kind, after=after, limit=size + 1))
         following = rows[size - 1][0] if len(rows) > size else None
-        return [body for _, body in rows[:size]], following
+        return [self._told(kind, body) for _, body in rows[:size]], following
 
     # --- registration records ---
 
@@ -200,7 +161,7 @@ class Provisioning:
 
     def registrations_of(self, group_id: str, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
         """List a page of a group's registration records."""
-        self.get(GROUPS, group_id)
+        self._entry(GROUPS, group_id)
         found: list[dict[str, Any]] = []
         for key, body in self._store.scan(_REGISTRATIONS, after=after):
             if body.get("enrollmentGroupId") != group_id.lower():
@@ -336,9 +297,9 @@ class Provisioning:
 
     def _knowledge(self, registration_id: str) -> Knowledge:
         if self._groups is None:
-            self._groups = [body for _, body in self._store.scan(_GROUPS)]
+            self._groups = [body for _, body in self._store.scan(GROUPS.store_kind)]
         return Knowledge(
-            enrollment=self._store.get(_ENROLLMENTS, registration_id),
+            enrollment=self._store.get(ENROLLMENTS.store_kind, registration_id),
             groups=self._groups,
             verified=self.ca_certificates.verified,
         )
@@ -350,32 +311,6 @@ class Provisioning:
         else:
             self._store.put(kind, key, body)
         self._groups = None
-
-
-def _checked_attestation(kind: Collection, given: Any) -> dict[str, Any]:
-    if not isinstance(given, dict) or given.get("type") is None:
-        raise errors.bad_request("attestation with a type is required.")
-    if given["type"] != "x509":
-        raise errors.not_offered(f"attestation of type {given['type']!r}: x509 only")
-    x509_part = given.get("x509") or {}
-    certificates = x509_part.get(kind.certificates) or {}
-    references = x509_part.get("caReferences") or {}
-    if not certificates.get("primary") and not references.get("primary"):
-        raise errors.bad_request(f"attestation.x509 needs {kind.certificates}.primary or caReferences.primary.")
-    described = {name: _described(value, name) for name, value in certificates.items() if value}
-    others = {name: value for name, value in x509_part.items() if name != kind.certificates and value is not None}
-    return {"type": "x509", "x509": others | ({kind.certificates: described} if described else {})}
-
-
-def _described(given: Any, name: str) -> dict[str, Any]:
-    text = given.get("certificate") if isinstance(given, dict) else None
-    if not text:
-        raise errors.bad_request(f"the {name} certificate is missing.")
-    try:
-        certificate = read_certificate(str(text))
-    except ValueError as error:
-        raise errors.bad_request(f"the {name} certificate can't be read: {error}.") from None
-    return {"certificate": text, "info": certificate_info(certificate)}
 
 
 def checked_seconds(given: Any) -> float:

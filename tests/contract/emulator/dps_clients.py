@@ -29,7 +29,16 @@ class DpsService:
     def __init__(self, emulator: RunningEmulator) -> None:
         self._emulator = emulator
 
-    def call(self, method: str, path: str, body: Any = None, *, resource: str, **params: str) -> requests.Response:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        resource: str,
+        if_match: str = "",
+        **params: str,
+    ) -> requests.Response:
         with requests.Session() as session:
             session.trust_env = False
             return session.request(
@@ -37,7 +46,10 @@ class DpsService:
                 f"{self._emulator.https_url}{path}",
                 json=body,
                 params=params,
-                headers={"Authorization": f"Bearer {self._emulator.token(resource)}"},
+                headers={
+                    "Authorization": f"Bearer {self._emulator.token(resource)}",
+                    **({"If-Match": if_match} if if_match else {}),
+                },
                 verify=self._emulator.ca_file,
                 timeout=PATIENCE,
             )

@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said(
     for arguments, message in (
         (("throttling", "on", "0", *here), "scale is 0.0; it must be a number above 0, at most 1000000"),
         (("roles", "withhold", "all", *here), "The body must be"),
-        (("variants", "set", "x", "y", *here), "the variant 'x' does not exist; known are: hubThumbprints"),
+        (("variants", "set", "x", "y", *here), "the variant 'x' does not exist; known are: hubThumbprints, "),
         (
             ("variants", "set", "hubThumbprints", "md5", *here),
             "variant hubThumbprints: the value 'md5' does not exist; known are: sha256, sha1",

@@ -57,12 +57,11 @@ def test_an_individual_enrollment_from_birth_to_death(service: DeviceProvisionin
 
 
 def test_what_identifies_a_device_is_told(service: DeviceProvisioningClient) -> None:
-    """The attestation mechanism of an enrollment has its certificate and what is to be read in it."""
+    """The attestation mechanism of an enrollment has what is to be read in its certificate."""
     service.enrollment.create_or_update("told", enrollment("told"))
     told = service.enrollment.get_attestation_mechanism("told")
     primary = told["x509"]["clientCertificates"]["primary"]
     assert told["type"] == "x509"
-    assert primary["certificate"] == PERSON.pem
     assert primary["info"]["subjectName"] == "CN=single"
 
 

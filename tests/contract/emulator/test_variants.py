@@ -70,6 +70,90 @@ def test_the_thumbprints_that_dps_gives_to_a_hub(
     assert service.hub("GET", "/twins/thumbprints").json()["x509Thumbprint"] == thumbprints
 
 
+# --- entryCertificates ---
+
+
+def entry_of(kind: str, **certificates: Any) -> tuple[str, dict[str, Any], str]:
+    """Give path and body of an entry with these certificates, and the name of the field that holds them."""
+    field, id_field = (
+        ("signingCertificates", "enrollmentGroupId") if kind == "group" else ("clientCertificates", "registrationId")
+    )
+    body = {id_field: "entry", "attestation": {"type": "x509", "x509": {field: certificates}}}
+    return f"/{'enrollmentGroups' if kind == 'group' else 'enrollments'}/entry", body, field
+
+
+@pytest.mark.parametrize("kind", ["group", "individual"])
+@pytest.mark.parametrize(
+    ("chosen", "fields"),
+    [
+        ({}, {"info"}),
+        ({"entryCertificates": "info"}, {"info"}),
+        ({"entryCertificates": "certificate"}, {"certificate", "info"}),
+    ],
+)
+def test_the_certificates_of_an_entry(
+    running: RunningEmulator, kind: str, chosen: dict[str, str], fields: set[str]
+) -> None:
+    """PUT, GET, query and attestation mechanism show what a certificate says, and itself only if that is chosen."""
+    choose(running, **chosen)
+    service = DpsService(running)
+    service.dps("DELETE", "/enrollmentGroups/variants").raise_for_status()
+    path, body, field = entry_of(kind, primary={"certificate": ISSUING.pem})
+    answers = [
+        service.dps("PUT", path, body).json(),
+        service.dps("GET", path).json(),
+        service.dps("POST", f"{path.removesuffix('/entry')}/query", {"query": "*"}).json()[0],
+        {"attestation": service.dps("POST", f"{path}/attestationmechanism").json()},
+    ]
+    for answer in answers:
+        shown = answer["attestation"]["x509"][field]["primary"]
+        assert set(shown) == fields
+        der = ISSUING.certificate.public_bytes(Encoding.DER)
+        assert shown["info"]["sha256Thumbprint"] == hashlib.sha256(der).hexdigest().upper()
+        assert shown.get("certificate", ISSUING.pem) == ISSUING.pem
+
+
+@pytest.mark.parametrize("kind", ["group", "individual"])
+@pytest.mark.parametrize("value", ["info", "certificate"])
+def test_info_alone_keeps_a_certificate(running: RunningEmulator, kind: str, value: str) -> None:
+    """What was shown can be sent back, in either place; what is left out goes, and a strange one is refused."""
+    service = DpsService(running)
+    first, second = make("first", ROOT, ca=True), make("second", ROOT, ca=True)
+    path, body, field = entry_of(kind, primary={"certificate": first.pem}, secondary={"certificate": second.pem})
+    service.dps("PUT", path, body).raise_for_status()
+
+    def update(**certificates: Any) -> requests.Response:
+        return service.call(
+            "PUT",
+            path,
+            entry_of(kind, **certificates)[1],
+            resource="https://azure-devices-provisioning.net",
+            if_match="*",
+            **{"api-version": "2021-10-01"},
+        )
+
+    def held() -> dict[str, str]:
+        choose(running, entryCertificates="certificate")
+        found = service.dps("GET", path).json()["attestation"]["x509"][field]
+        choose(running, entryCertificates=value)
+        return {place: each["certificate"] for place, each in found.items()}
+
+    choose(running, entryCertificates=value)
+    shown = service.dps("GET", path).json()["attestation"]["x509"][field]
+    alone = {place: {"info": each["info"]} for place, each in shown.items()}
+    assert update(**alone).ok
+    assert held() == {"primary": first.pem, "secondary": second.pem}
+    assert update(primary=alone["secondary"]).ok
+    assert held() == {"primary": second.pem}
+    gone = update(primary=alone["primary"])
+    assert gone.status_code == 400
+    assert (
+        gone.json()["message"] == "the primary certificate is missing, and its info describes none that the entry has."
+    )
+    assert update(primary={}).status_code == 400
+    assert held() == {"primary": second.pem}
+
+
 # --- all of them ---
 
 
