@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from devstack.azurite import AzuriteMissing
 from devstack.emulator import controls
+from devstack.emulator.configuration import HTTPS_PORT
 from devstack.emulator.variants import OPTION_HELP, option_value
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 
@@ -40,7 +41,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--azurite-ports", default=",".join(map(str, default.azurite_ports)), help="of blobs, queues and tables"
     )
-    parser.add_argument("--https-port", type=int, default=default.https_port, help="of the emulated services")
+    parser.add_argument(
+        "--https-port",
+        type=int,
+        default=default.https_port,
+        help=f"of the emulated services; with {HTTPS_PORT} all names in endpoints.json are without a port, for clients "
+        f"that know no other: Azure CLI, Node's SDKs, websockets (%(default)s)",
+    )
     parser.add_argument("--identity-port", type=int, default=default.identity_port)
     parser.add_argument("--admin-port", type=int, default=default.admin_port)
     parser.add_argument(

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_ADDRESS = "127.0.0.1"
+HTTPS_PORT = 443
+"""Of Azure's services; some of Microsoft's clients know no other."""
+
 TENANT_ID = "7b9f36a2-5a0c-4c0e-9d58-3d1c6ef1b0a4"
 SUBSCRIPTION_ID = "c1f0c9a8-4f5d-4d3b-8a8e-0a4f2a7d9e10"
 
@@ -42,15 +45,20 @@ class HubAddress:
 
     Attributes:
         host_name: what devices connect to, and what DPS answers as ``assignedHub``.
-        service_url: base URL of its registry API, without a slash at the end.
+        authority: host name and HTTPS port, as a URL or a connection string has them.
         address: the loopback address its listeners bind to.
         resource_id: ARM id; its name is the host name with - for every dot.
     """
 
     host_name: str
-    service_url: str
+    authority: str
     address: str
     resource_id: str
+
+    @property
+    def service_url(self) -> str:
+        """Base URL of its registry API, without a slash at the end."""
+        return f"https://{self.authority}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +116,18 @@ class Configuration:
         return host_name_of(self.address)
 
     @property
+    def authority(self) -> str:
+        """Host name and HTTPS port of the main address."""
+        return self._authority(self.host_name)
+
+    def _authority(self, host_name: str) -> str:
+        """Leave 443 out, as Azure's names do: there are clients that take the whole for a host name."""
+        return host_name if self.https_port == HTTPS_PORT else f"{host_name}:{self.https_port}"
+
+    @property
     def https_url(self) -> str:
         """Base URL of the HTTPS services, without a slash at the end."""
-        return f"https://{self.host_name}:{self.https_port}"
+        return f"https://{self.authority}"
 
     @property
     def hubs(self) -> tuple[HubAddress, ...]:
@@ -118,7 +135,7 @@ class Configuration:
         return tuple(
             HubAddress(
                 host_name=host_name_of(address),
-                service_url=f"https://{host_name_of(address)}:{self.https_port}",
+                authority=self._authority(host_name_of(address)),
                 address=address,
                 resource_id=self._resource_id("IotHubs", host_name_of(address).replace(".", "-")),
             )

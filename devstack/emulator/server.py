@@ -220,7 +220,7 @@ def _dps_resource(configuration: Configuration, provisioning: Provisioning) -> m
         properties={
             "state": "Active",
             "provisioningState": "Succeeded",
-            "serviceOperationsHostName": f"{configuration.host_name}:{configuration.https_port}",
+            "serviceOperationsHostName": configuration.authority,
             "deviceProvisioningHostName": configuration.host_name,
             "idScope": configuration.id_scope,
             "allocationPolicy": "Hashed",
@@ -301,7 +301,7 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
     dps_key = context.sas_keys.dps[sas.DPS_POLICY]
     hub_strings = [
         sas.connection_string(
-            f"{hub.host_name}:{configuration.https_port}",
+            hub.authority,
             sas.IOT_HUB_POLICY,
             context.sas_keys.hubs[hub.host_name][sas.IOT_HUB_POLICY],
         )
@@ -325,9 +325,7 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
         ],
         "keyVaultUrl": configuration.https_url,
         "armUrl": configuration.https_url,
-        "dpsConnectionString": sas.connection_string(
-            f"{configuration.host_name}:{configuration.https_port}", sas.DPS_POLICY, dps_key
-        ),
+        "dpsConnectionString": sas.connection_string(configuration.authority, sas.DPS_POLICY, dps_key),
         "iotHubConnectionStrings": hub_strings,
         "adminUrl": f"http://{configuration.address}:{configuration.admin_port}",
         "tlsCaFile": str(tls.ca_file),

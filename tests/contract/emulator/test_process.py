@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from azure.iot.hub import IoTHubRegistryManager
 
-from tests.contract.emulator.running import REPOSITORY, emulator_process, own_address
+from devstack.emulator.configuration import Configuration
+from tests.contract.emulator.running import REPOSITORY, can_bind, emulator_process, own_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,6 +173,34 @@ def test_a_wrong_option_is_refused_in_words(tmp_path: Path, arguments: list[str]
     assert ended.returncode != 0
     assert ended.stderr.endswith(message)
     assert not (tmp_path / "state").exists()
+
+
+def test_names_are_without_a_port_at_443(tmp_path: Path) -> None:
+    """As Azure's names are: some clients take a host with a port for a name. Any other port is part of the names."""
+    hub = "127.9.8.7"
+
+    def configured(port: int) -> Configuration:
+        return Configuration(state_dir=tmp_path, tls_dir=tmp_path, https_port=port, extra_hub_addresses=[hub])
+
+    standard, other = configured(443), configured(8443)
+    assert (standard.authority, standard.https_url) == ("localhost", "https://localhost")
+    assert [each.service_url for each in standard.hubs] == ["https://localhost", "https://127.9.8.7"]
+    assert (other.authority, other.https_url) == ("localhost:8443", "https://localhost:8443")
+    assert [each.authority for each in other.hubs] == ["localhost:8443", "127.9.8.7:8443"]
+
+
+@pytest.mark.skipif(not can_bind(own_address(), 443), reason="port 443 needs a privilege here")
+def test_an_emulator_at_443_can_be_used_by_its_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that knows port 443 only uses the connection string of the readiness line as it is."""
+    address = own_address(443)
+    with emulator_process(tmp_path / "state", f"--address={address}", "--https-port=443") as (_, endpoints):
+        assert endpoints["dpsConnectionString"].startswith(f"HostName={address};")
+        [hub] = endpoints["iotHubConnectionStrings"]
+        assert hub.startswith(f"HostName={address};")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", endpoints["tlsCaFile"])
+        registry = IoTHubRegistryManager.from_connection_string(hub)
+        registry.create_device_with_x509("at-443", "A" * 40, None, "enabled")
+        assert registry.get_device("at-443").device_id == "at-443"
 
 
 def test_amqp_can_be_left_out(tmp_path: Path) -> None:
