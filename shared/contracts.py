@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from base64 import b64decode
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, LiteralString, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, LiteralString, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
     AnyUrl,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,6 +35,10 @@ from pydantic_core import PydanticCustomError
 from shared.errors import Reason, Rejected
 from shared.json_text import read_json
 from shared.key_algorithms import KeyAlgorithm
+from shared.reading.base64_text import octets
+from shared.reading.text import text_of
+from shared.reading.times import point_in_time
+from shared.redaction import has_private_key, is_marked, private_keys, without_secrets
 from shared.registration_ids import canonical_registration_id
 from shared.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 
@@ -147,7 +149,7 @@ def _issuer_name(text: str) -> str:
 
 def _signing_request(text: str) -> str:
     # Here, before anything is kept; what a request says is checked when its device is looked at.
-    if "PRIVATE KEY-----" in text:
+    if has_private_key(text):
         raise PydanticCustomError("private_key", "there is a private key beside the CSR; it must stay in the device")
     return text
 
@@ -197,8 +199,27 @@ EntityTags = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 SigningRequest = Annotated[PemText, AfterValidator(_signing_request)]
 
 
+def _blob_url(url: AnyUrl) -> AnyUrl:
+    # Never repeated: what stands behind '?' or before '@' lets whoever reads it in.
+    if "?" in str(url) or url.username is not None or url.password is not None:
+        raise PydanticCustomError(
+            "devices_url",
+            "the URL has a query ('?'), such as a shared access signature, or a password; leave it out: the app reads "
+            "the blob by its own identity. A '?' in the name is '%3F'",
+        )
+    return url
+
+
+BlobUrl = Annotated[AnyUrl, UrlConstraints(max_length=4096), AfterValidator(_blob_url)]
+
+
 def _fit_for_twins(limit: int) -> AfterValidator:
     def check(content: dict[str, Any]) -> dict[str, Any]:
+        if is_marked(content):
+            raise PydanticCustomError(
+                "marked",
+                "a secret was taken out of it when it was refused; send it anew, with the value that was there",
+            )
         fault = twin_fault(content, limit)
         if fault is not None:
             raise PydanticCustomError("twin", "no hub takes it: {fault}", {"fault": fault})
@@ -218,6 +239,9 @@ class Contract(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid", frozen=True
     )
+
+    read_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose items are checked one by one, by a contract of their own."""
 
     @property
     def fingerprint(self) -> str:
@@ -287,10 +311,12 @@ class DeviceOrder(Contract):
     :func:`device_request`.
     """
 
+    read_later: ClassVar[frozenset[str]] = frozenset({"devices"})
+
     order_id: RequestId
     enrollment_group: EnrollmentGroupId
     devices: Annotated[list[Any], Field(min_length=1)] | None = None
-    devices_url: AnyUrl | None = None
+    devices_url: BlobUrl | None = None
     register_by: RegisterBy = RegisterBy.SERVICE
     validity_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
 
@@ -720,14 +746,41 @@ def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
         field: path of the body inside the request, put before the paths of its fields.
 
     Raises:
-        Rejected: with one reason per problem: field, value and rule.
+        Rejected: with one reason per problem: field, value and rule; for a private key, unless the contract asks for
+            one, with its place alone.
     """
     if not isinstance(body, dict):
         raise Rejected(Reason(field, f"must be a JSON object, and is {_kind(body)}"))
+    if not _secrets(contract):
+        refuse_private_keys({name: each for name, each in body.items() if name not in contract.read_later}, field=field)
     try:
         return contract.model_validate(body, by_name=False, by_alias=True)
     except ValidationError as error:
         raise Rejected(*(_reason(contract, problem, field) for problem in error.errors())) from None
+
+
+def refuse_private_keys(body: Any, *, field: str = "") -> None:
+    """See that there is no private key in a decoded body, before it is put anywhere.
+
+    Args:
+        body: the decoded JSON.
+        field: path of the body inside the request.
+
+    Raises:
+        Rejected: with a reason for each key, which names its place.
+    """
+    found = [
+        Reason(
+            place,
+            "there is a private key beside the CSR; it must stay in the device"
+            if place.endswith("csr")
+            else "there is a private key in it; a private key is not sent here, and one that was sent is no secret "
+            "any more",
+        )
+        for place in private_keys(body, field)
+    ]
+    if found:
+        raise Rejected(*found)
 
 
 def _kind(value: Any) -> str:
@@ -755,7 +808,7 @@ def _shown(contract: type[BaseModel], problem: Any) -> str:
     hidden = problem["type"] in _OWN_TEXT or not _secrets(contract).isdisjoint(problem["loc"])
     if hidden or not isinstance(value, str | int | float | bool):
         return ""
-    return f"; it is {str(value)[:140]!r}"
+    return f"; it is {without_secrets(str(value))[:140]!r}"
 
 
 def _fields(contract: type[BaseModel]) -> dict[str, Any]:
@@ -775,6 +828,7 @@ def _holder(contract: type[BaseModel], path: tuple[int | str, ...]) -> type[Base
 _OWN_TEXT = frozenset(
     {
         "api_version",
+        "devices_url",
         "enrollment_group_id",
         "extra_forbidden",
         "issuer_name",
@@ -824,18 +878,6 @@ def path_value(field: str, value: str) -> str:
     return str(checked)
 
 
-def octets(field: str, text: str) -> bytes:
-    """Read base64, with or without line ends.
-
-    Raises:
-        Rejected: it is none.
-    """
-    try:
-        return b64decode("".join(text.split()), validate=True)
-    except ValueError:
-        raise Rejected.because("it is no base64", field=field) from None
-
-
 class CloudEvent(BaseModel):
     """A CloudEvents 1.0 event in structured JSON (cloudevents.io, core specification 1.0)."""
 
@@ -846,27 +888,39 @@ class CloudEvent(BaseModel):
     source: Annotated[str, StringConstraints(min_length=1)]
     type: Annotated[str, StringConstraints(min_length=1)]
     subject: str | None = None
-    time: AwareDatetime | None = None
+    time: str | None = None
     datacontenttype: str | None = None
     traceparent: str | None = None
     correlationid: str | None = None
     data: Any = None
+    data_base64: str | None = None
 
 
-def decoded(content: str | bytes, what: str) -> Any:
+def decoded(content: str | bytes, what: str, *, field: str = "") -> Any:
     """Read JSON.
 
     Args:
-        content: the text, or its UTF-8.
+        content: the text, or its octets: UTF-8, or UTF-16 with a byte order mark.
         what: names it, for messages.
+        field: where it stands in the request.
 
     Raises:
         Rejected: it is none, or holds what is no text.
     """
+    text = content if isinstance(content, str) else text_of(content, what, field=field)
     try:
-        return read_json(content)
+        return read_json(text)
     except ValueError as error:
-        raise Rejected.because(f"{what} is no JSON: {error}") from None
+        raise Rejected.because(f"{what} is no JSON: {error}", field=field) from None
+
+
+NEVER_SET = datetime(2000, 1, 1, tzinfo=UTC)
+"""A time before is that of a clock that was never set: year 1 of .NET and Go, 1601 of Windows, 1970 of Unix."""
+
+_ATTEMPT = "deliveryattempt"
+"""CloudEvents extension of this app's own: how often a message was put back because a service was down."""
+
+_ATTEMPTS = 1000
 
 
 class Message(NamedTuple):
@@ -875,7 +929,7 @@ class Message(NamedTuple):
     Attributes:
         data: the decoded body.
         traceparent: the sender's (CloudEvents distributed-tracing extension), if it gave one.
-        time: when the sender made it, if it says so.
+        time: when the sender made it, in UTC, if it says so by a clock that was set.
     """
 
     data: Any
@@ -892,10 +946,11 @@ def read_message(text: str) -> Message:
     Raises:
         Rejected: when it is no JSON, or no valid CloudEvent.
     """
-    if len(text.encode()) > MESSAGE_LIMIT:
+    size = len(text.encode(errors="replace"))
+    if size > MESSAGE_LIMIT:
         raise Rejected.because(
-            f"the message has {len(text.encode())} bytes; at most {MESSAGE_LIMIT} fit a queue: put the devices into a "
-            "blob and name it in devicesUrl"
+            f"the message has {size} bytes; at most {MESSAGE_LIMIT} fit a queue: put the devices into a blob and name "
+            "it in devicesUrl"
         )
     body = decoded(text, "the message")
     if not isinstance(body, dict):
@@ -906,7 +961,56 @@ def read_message(text: str) -> Message:
         event = CloudEvent.model_validate(body)
     except ValidationError as error:
         raise Rejected(*(_reason(CloudEvent, problem, "") for problem in error.errors())) from None
-    return Message(event.data, event.traceparent, event.time)
+    return Message(_data_of(event), event.traceparent, _time_of(event))
+
+
+def _data_of(event: CloudEvent) -> Any:
+    """Give an event's data, which may stand in base64 (CloudEvents 1.0, JSON event format, section 3.1)."""
+    if event.data_base64 is None:
+        return event.data
+    if event.data is not None:
+        raise Rejected.because("data and data_base64 exclude each other; give one of them", field="data_base64")
+    return decoded(octets("data_base64", event.data_base64), "what it holds", field="data_base64")
+
+
+def _time_of(event: CloudEvent) -> datetime | None:
+    time = point_in_time(event.time, field="time") if event.time is not None else None
+    return time if time is not None and time >= NEVER_SET else None
+
+
+def attempts_of(text: str) -> int:
+    """Tell how often a message, one that :func:`read_message` reads, was put back because a service was down."""
+    attempts = read_json(text).get(_ATTEMPT)
+    return min(attempts, _ATTEMPTS) if type(attempts) is int and attempts > 0 else 0
+
+
+def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, traceparent: str | None) -> str:
+    """Compose a message that waits for its next try: the same content, and when it was asked for.
+
+    Args:
+        text: the message as it came, one that :func:`read_message` reads.
+        queue: where it came from.
+        asked_at: when it was asked for, UTC; a queue counts anew from now.
+        attempt: how often it has been put back because a service was down.
+        traceparent: W3C trace context to carry on.
+
+    Returns:
+        A CloudEvent; the text as it is where there is no room for more.
+    """
+    body = read_json(text)
+    if "specversion" not in body:
+        body = {
+            "specversion": "1.0",
+            "id": hashlib.sha256(text.encode()).hexdigest(),
+            "source": SOURCE,
+            "type": f"DeviceProvisioning.Command.{queue.value}",
+            "data": body,
+        }
+    body |= {"time": timestamp(asked_at)} | ({_ATTEMPT: attempt} if attempt else {})
+    if traceparent:
+        body["traceparent"] = traceparent
+    composed = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return composed if len(composed.encode()) <= MESSAGE_LIMIT else text
 
 
 def event(

@@ -17,16 +17,26 @@ A message never holds a private key, a password or a token.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from shared.redaction import without_secrets
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 
+FIELD_LIMIT, MESSAGE_LIMIT = 300, 1500
+"""Characters of a reason's field and message."""
+
+REASONS_LIMIT = 12_000
+"""Characters of all reasons of a rejection as JSON: an event has 48 KiB, and a column of a table 32 K characters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One cause of a rejection.
+    """One cause of a rejection. A secret in it is replaced by a mark, and what is very long is cut.
 
     Attributes:
         field: path of the field in the request, in its own spelling, as in ``devices[3].registrationId``;
@@ -36,6 +46,11 @@ class Reason:
 
     field: str
     message: str
+
+    def __post_init__(self) -> None:
+        """Keep secrets out of everything that reasons get into: answers, events, rows and the log."""
+        object.__setattr__(self, "field", _cut(without_secrets(self.field), FIELD_LIMIT))
+        object.__setattr__(self, "message", _cut(without_secrets(self.message), MESSAGE_LIMIT))
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
@@ -49,14 +64,15 @@ class Rejected(DeviceFactoryError):
     """The request can never succeed as it stands.
 
     Args:
-        reasons: every cause found, at least one.
+        reasons: every cause found, at least one. As many are kept as an event and a row of a table can hold; the last
+            one then says how many are not shown.
     """
 
     def __init__(self, *reasons: Reason) -> None:
         if not reasons:
             raise ValueError("a rejection needs at least one reason")
-        self.reasons = reasons
-        super().__init__("; ".join(str(reason) for reason in reasons))
+        self.reasons = _bounded(reasons)
+        super().__init__("; ".join(str(reason) for reason in self.reasons))
 
     def documented(self) -> tuple[dict[str, str], ...]:
         """Give the reasons as they stand in events, problem details and the ledger."""
@@ -99,3 +115,18 @@ class Deferred(DeviceFactoryError):
     def __init__(self, message: str, *, retry_after: timedelta) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _bounded(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """Leave out the reasons beyond what can be recorded, and say so."""
+    left = REASONS_LIMIT
+    for index, reason in enumerate(reasons):
+        left -= len(json.dumps([reason.field, reason.message])) + len('{"field":,"message":},')
+        if left < 0 < index:
+            more = len(reasons) - index
+            return (*reasons[:index], Reason("", f"and {more} more; mend these first, then send it again"))
+    return reasons

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from shared.errors import Rejected
+from shared.reading.text import text_of, without_mark
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -13,15 +17,21 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 LEVEL_LIMIT = 64
 """Arrays and objects within each other; a device twin has 10 (Microsoft: "Understand and use device twins")."""
 
+_DIGITS = 400
+"""Of a whole number; the largest of a double has 309."""
+
 
 def read_json(text: str | bytes) -> Any:
-    """Read a JSON text.
+    """Read a JSON text; octets as :func:`shared.reading.text.text_of` does.
 
     Raises:
-        ValueError: it is none, too deep, or holds what is no text; says where, or what would be right.
+        ValueError: it is none, too deep, or holds what is no text or no number; says where, or what would be right.
     """
     try:
-        value = json.loads(text)
+        characters = without_mark(text) if isinstance(text, str) else text_of(text)
+        value = json.loads(characters, parse_constant=_no_number, parse_int=_whole)
+    except Rejected as rejection:
+        raise ValueError(str(rejection)) from None
     except RecursionError:
         raise _too_deep() from None
     level = _containers([value])
@@ -31,10 +41,22 @@ def read_json(text: str | bytes) -> Any:
         level = _containers(below for each in level for below in each)
     if level:
         raise _too_deep()
-    for part in _texts(value):
-        if not part.isascii() and _SURROGATE.search(part):
+    for part in _leaves(value):
+        if isinstance(part, float) and not isfinite(part):
+            raise ValueError("a number is larger than 1.8e308, which no receiver can count on (RFC 8259 section 6)")
+        if isinstance(part, str) and not part.isascii() and _SURROGATE.search(part):
             raise ValueError(f"{part[:64]!r} has half of a surrogate pair, which is no text (RFC 8259 section 8.2)")
     return value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON (RFC 8259 section 6)")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits; at most {_DIGITS} are read")
+    return int(digits)
 
 
 def _containers(values: Iterable[Any]) -> list[Collection[Any]]:
@@ -42,12 +64,12 @@ def _containers(values: Iterable[Any]) -> list[Collection[Any]]:
     return [each.values() if isinstance(each, dict) else each for each in values if isinstance(each, dict | list)]
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Give every text of a value that is not too deep, keys included."""
-    if isinstance(value, str):
+def _leaves(value: Any) -> Iterator[str | float]:
+    """Give every text and fraction of a value that is not too deep, keys included."""
+    if isinstance(value, str | float):
         yield value
     for part in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(part)
+        yield from _leaves(part)
 
 
 def _too_deep() -> ValueError:

@@ -15,11 +15,13 @@ from azure.core.exceptions import HttpResponseError
 from msrest.exceptions import HttpOperationError
 
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.reading.numbers import digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _THROTTLED_DELAY = timedelta(seconds=30)
+_LONGEST_DELAY = timedelta(hours=1)
 
 
 @contextmanager
@@ -78,7 +80,7 @@ def _ours(what: str, error: HttpResponseError | HttpOperationError) -> Exception
 
 def _retry_after(response: Any) -> timedelta:
     value = response.headers.get("Retry-After") or response.headers.get("retry-after") or ""
-    return timedelta(seconds=int(value)) if value.isdecimal() else _THROTTLED_DELAY
+    return timedelta(seconds=min(digits(value) or _THROTTLED_DELAY.seconds, _LONGEST_DELAY.seconds))
 
 
 def _text(error: HttpResponseError | HttpOperationError) -> str:

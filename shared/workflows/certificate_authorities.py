@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import CertificateKind, EventType, KeyCustody, octets
+from shared.contracts import CertificateKind, EventType, KeyCustody
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.key_algorithms import DEFAULT
 from shared.ledger.certificates import CertificateRecord, CertificateState
@@ -36,6 +36,7 @@ from shared.pki.issuance import (
 )
 from shared.pki.profiles import issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import algorithm_of
+from shared.reading.base64_text import octets
 from shared.workflows.authority_keys import WRAPPING_KEY
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from shared.contracts import (
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES, OrderLine, OrderRecord, OrderState
+from shared.reading.blob_names import blob_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,13 +140,7 @@ class DeviceOrders:
         if order.devices is not None:
             return order.devices
         url = str(order.devices_url)
-        prefix = f"{self.settings.blob_service_url}/{ORDERS}/"
-        if not url.startswith(prefix):
-            raise Rejected.because(
-                f"{url!r} is not in the container {prefix!r}; put the list there: nothing else is read",
-                field="devicesUrl",
-            )
-        name = url.removeprefix(prefix)
+        name = blob_name(url, f"{self.settings.blob_service_url}/{ORDERS}")
         found = await self.blobs.describe(ORDERS, name)
         if found is None:
             raise NotFound.because(f"there is no blob {url!r}", field="devicesUrl")

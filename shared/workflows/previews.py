@@ -14,6 +14,7 @@ from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import Finding
+from shared.reading.pem import certificates
 from shared.workflows.dps_decisions import Knowledge, attests_by_certificates, decide
 from shared.workflows.dps_entries import certificate_of
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 UNAUTHORIZED = 401002
 """DPS's error code for a device that it does not let in."""
-
-_BEGIN = "-----BEGIN "
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +100,14 @@ class Previews:
 
 
 def _read(chain_pem: str) -> list[x509.Certificate]:
-    blocks = [f"{_BEGIN}{block}" for block in chain_pem.split(_BEGIN)[1:]]
-    if not blocks:
-        raise Rejected.because("there are no certificates in PEM, leaf first, then each one's issuer", field="chain")
-    return [_read_one(position, block) for position, block in enumerate(blocks, start=1)]
+    wanted = "certificates in PEM, leaf first, then each one's issuer"
+    found = certificates(chain_pem, field="chain", wanted=wanted)
+    return [_read_one(position, der) for position, der in enumerate(found, start=1)]
 
 
-def _read_one(position: int, block: str) -> x509.Certificate:
+def _read_one(position: int, der: bytes) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(block.encode())
+        return x509.load_der_x509_certificate(der)
     except x509.InvalidVersion as error:
         reason = str(error)
     except UNREADABLE:

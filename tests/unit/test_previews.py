@@ -180,7 +180,7 @@ async def test_an_individual_enrollment_decides_before_its_group() -> None:
 async def test_what_can_not_be_previewed_is_refused() -> None:
     """Text without certificates, and a group that DPS does not have."""
     scene = await Scene().group("g", x509_attestation(ISSUING))
-    with pytest.raises(Rejected, match="chain: there are no certificates in PEM, leaf first"):
+    with pytest.raises(Rejected, match="chain: it holds no certificates in PEM, leaf first"):
         await scene.check()
     with pytest.raises(NotFound) as unknown:
         await scene.check(*CHAIN, group="nowhere")
@@ -195,24 +195,30 @@ async def test_a_certificate_of_another_version_is_refused() -> None:
     assert str(refused.value) == "chain: certificate 2 of the PEM can't be read: 4 is not a valid X509 version"
 
 
+NOT_BASE64 = "block 2 of the PEM, CERTIFICATE, can't be read: between its BEGIN and END there must be base64"
+NOT_X509 = "certificate 2 of the PEM can't be read: between its BEGIN and END there must be X.509 in DER, in base64"
+
+
 @pytest.mark.parametrize(
-    "damaged",
+    ("damaged", "expected"),
     [
-        names.pem(ISSUING).replace("MII", "%%%", 1),
-        names.pem(ISSUING)[:200],
-        names.pem(ISSUING).replace("MII", "AAA", 1),
-        "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
-        "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
+        (names.pem(ISSUING).replace("MII", "%%%", 1), NOT_BASE64),
+        (names.pem(ISSUING)[:200], "block 2 of the PEM, CERTIFICATE, has no '-----END CERTIFICATE-----'"),
+        (names.pem(ISSUING).replace("MII", "AAA", 1), NOT_X509),
+        ("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", NOT_X509),
+        (
+            "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
+            "block 2 of the PEM is a private key (PRIVATE KEY); give certificates only. A private key stays where it was "
+            "made: one that was sent is no secret any more",
+        ),
     ],
     ids=["no base64", "cut", "no DER", "no certificate", "a key"],
 )
-async def test_a_damaged_certificate_is_named_by_its_place(damaged: str) -> None:
+async def test_a_damaged_certificate_is_named_by_its_place(damaged: str, expected: str) -> None:
     """The message says which one and what would be right, in this service's own words."""
     with pytest.raises(Rejected) as refused:
         await Scene().preview.check(None, "press-001", names.pem(LEAF) + damaged)
-    assert str(refused.value) == (
-        "chain: certificate 2 of the PEM can't be read: between its BEGIN and END there must be X.509 in DER, in base64"
-    )
+    assert str(refused.value) == f"chain: {expected}"
 
 
 async def test_without_a_group_any_that_holds_a_ca_of_the_chain_decides() -> None:

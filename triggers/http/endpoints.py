@@ -12,6 +12,7 @@ import azure.functions as func
 
 from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, parse, path_value
 from shared.errors import Rejected
+from shared.reading.numbers import whole_number
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation
 
@@ -124,9 +125,7 @@ def request_of[C: Contract](contract: type[C], request: func.HttpRequest, *, req
 def page_size_of(request: func.HttpRequest) -> int:
     """Give the size of page that is asked for."""
     text = request.params.get("pageSize", "100")
-    if not text.isdecimal() or not 1 <= int(text) <= _PAGE_LIMIT:
-        raise Rejected.because(f"{text!r} is no page size; give 1 to {_PAGE_LIMIT}", field="pageSize")
-    return int(text)
+    return whole_number(text, 1, _PAGE_LIMIT, field="pageSize", what="page size")
 
 
 def page_answer(items: Any, continuation: str | None) -> func.HttpResponse:

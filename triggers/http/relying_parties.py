@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import azure.functions as func
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import octets
 from shared.errors import NotFound
+from shared.reading.base64_text import octets
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
 from shared.workflows.status_answers import is_successful
 from triggers.http.endpoints import endpoint
