@@ -150,18 +150,29 @@ def _length(length: int) -> bytes:
 
 
 async def register(device: Device, endpoints: dict[str, Any]) -> str:
-    """Register a device at DPS, from the TCP connection to its end, and give its hub."""
+    """Register a device at DPS, from the TCP connection to its end, and give its hub.
+
+    The operation is looked up without the wait that the service advises: what is measured is the service.
+    """
     user = f"{endpoints['idScope']}/registrations/{device.name}/api-version=2019-03-31"
     connection = await Connection.opened(device, endpoints["dpsDeviceHost"], endpoints["mqttPort"], user)
     await connection.subscribe("$dps/registrations/res/#")
     payload = json.dumps({"registrationId": device.name}).encode()
-    # The answer may come before the acknowledgement; what counts here is the answer.
-    connection._send(_PUBLISH, _text("$dps/registrations/PUT/iotdps-register/?$rid=1") + payload)  # noqa: SLF001
-    topic, answer = await connection.received()
+    status, begun = await _answered(connection, "PUT/iotdps-register/?$rid=1", payload)
+    if status == "202":
+        look = f"GET/iotdps-get-operationstatus/?$rid=2&operationId={begun['operationId']}"
+        status, begun = await _answered(connection, look, b"")
     await connection.close()
-    if not topic.startswith("$dps/registrations/res/200/"):
-        raise ConnectionRefusedError(f"{device.name} was not registered: {topic} {answer.decode()}")
-    return str(json.loads(answer)["registrationState"]["assignedHub"])
+    if status != "200":
+        raise ConnectionRefusedError(f"{device.name} was not registered: {status} {begun}")
+    return str(begun["registrationState"]["assignedHub"])
+
+
+async def _answered(connection: Connection, request: str, payload: bytes) -> tuple[str, dict[str, Any]]:
+    """Ask DPS, and give the status and the body of its answer, which may come before the acknowledgement."""
+    connection._send(_PUBLISH, _text(f"$dps/registrations/{request}") + payload)  # noqa: SLF001
+    topic, answer = await connection.received()
+    return topic.removeprefix("$dps/registrations/res/").partition("/")[0], json.loads(answer)
 
 
 async def connect(device: Device, hub: str, port: int) -> Connection:

@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="for so long a registration at DPS is 'assigning' (%(default)s: the answer is there at once)",
+        help="for so long a registration at DPS is 'assigning' (%(default)s: until its device looks)",
     )
     parser.add_argument(
         "--throttling",

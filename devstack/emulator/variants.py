@@ -18,9 +18,13 @@ HUB_THUMBPRINTS: Final = "hubThumbprints"
 ENTRY_CERTIFICATES: Final = "entryCertificates"
 """How DPS shows the certificates of an entry: as ``info`` alone, or with the ``certificate`` as it was sent."""
 
+DPS_REGISTRATION: Final = "dpsRegistration"
+"""How DPS answers a request to register: ``assigning``, to be looked up, or ``atOnce`` with the outcome."""
+
 KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     HUB_THUMBPRINTS: ("sha256", "sha1"),
     ENTRY_CERTIFICATES: ("info", "certificate"),
+    DPS_REGISTRATION: ("assigning", "atOnce"),
 }
 """The values of each variant, the default first."""
 

@@ -1,18 +1,20 @@
-"""The device API without a transport: what a device asks, and what it is answered, over MQTT and HTTPS alike.
+"""The device API without a transport: what a device asks, and what it is answered, over MQTT, AMQP and HTTPS alike.
 
-Operations and bodies: Azure/azure-rest-api-specs, deviceprovisioningservices, data-plane device API 2021-06-01.
+Operations and bodies: Azure/azure-rest-api-specs, deviceprovisioningservices, data-plane device API 2021-06-01. A
+registration is accepted first, with 202 and ``assigning``, and its outcome is looked up by the operation's id
+(Microsoft, "Communicate with DPS using the MQTT protocol").
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devstack.emulator.dps import errors
 from devstack.emulator.dps.errors import ProvisioningError
+from devstack.emulator.variants import DPS_REGISTRATION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 RETRY_SECONDS = 3
-"""What the real service advises between two looks at an operation; less when it is known to end sooner."""
+"""What the service advises between two looks at an operation (Microsoft, "Communicate with DPS using the MQTT
+protocol": ``retry-after=3``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,14 @@ class DeviceApi:
         self._provisioning = provisioning
 
     async def register(self, device: Device, body: bytes) -> Answer:
-        """Begin a registration: 200 with its outcome, or 202 while it is assigning."""
+        """Begin a registration: 202, to be looked up, or 200 with its outcome if that variant is chosen."""
 
         async def operation() -> Answer:
             self._admit("dps.registrations", "dps.operations")
             given = _registration(body, device.registration_id)
-            return self._told(device, await self._provisioning.register(device.chain, device.registration_id, given))
+            begun = await self._provisioning.register(device.chain, device.registration_id, given)
+            at_once = self._context.variants[DPS_REGISTRATION] == "atOnce"
+            return _told(begun) if at_once else _accepted(begun["operationId"])
 
         return await self._answered(device, operation)
 
@@ -77,7 +82,7 @@ class DeviceApi:
         async def operation() -> Answer:
             self._admit("dps.polling", subject=device.registration_id.lower())
             self._provisioning.admit(device.chain, device.registration_id)
-            return self._told(device, self._provisioning.operation(device.registration_id, operation_id))
+            return _told(self._provisioning.operation(device.registration_id, operation_id))
 
         return await self._answered(device, operation)
 
@@ -97,12 +102,6 @@ class DeviceApi:
         if wait is not None:
             raise errors.throttled(wait)
 
-    def _told(self, device: Device, operation: dict[str, Any]) -> Answer:
-        if operation["status"] != "assigning":
-            return Answer(200, operation)
-        left = self._provisioning.seconds_left(device.registration_id)
-        return Answer(202, operation, max(1, min(RETRY_SECONDS, math.ceil(left))))
-
     async def _answered(self, device: Device, operation: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             errors.check_registration_id(device.registration_id)
@@ -110,6 +109,16 @@ class DeviceApi:
         except ProvisioningError as error:
             LOG.info("DPS refuses %s: %s (%s)", device.registration_id, error.message, error.hint)
             return Answer(error.status, error.body(), error.retry_after)
+
+
+def _accepted(operation_id: str) -> Answer:
+    """Say that a registration goes on, and when to look again."""
+    return Answer(202, {"operationId": operation_id, "status": "assigning"}, RETRY_SECONDS)
+
+
+def _told(operation: dict[str, Any]) -> Answer:
+    """Say how a registration stands."""
+    return _accepted(operation["operationId"]) if operation["status"] == "assigning" else Answer(200, operation)
 
 
 def _registration(raw: bytes, registration_id: str) -> Any:

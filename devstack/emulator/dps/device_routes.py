@@ -55,11 +55,7 @@ def _refusal(request: web.Request, id_scope: str) -> Answer | None:
 
 
 async def _register(api: DeviceApi, device: Device, request: web.Request) -> web.Response:
-    """Over HTTPS a registration is always accepted first, and its outcome is looked up (202, then 200)."""
     answer = await api.register(device, await request.read())
-    if answer.status == 200:  # noqa: PLR2004 - it is there at once
-        pending = {"operationId": answer.body["operationId"], "status": "assigning"}
-        answer = Answer(202, pending, 1)
     location = {"Location": f"https://{request.host}{request.path}"} if answer.status == 202 else {}  # noqa: PLR2004
     return _response(answer, location)
 

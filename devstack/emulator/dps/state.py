@@ -289,12 +289,6 @@ class Provisioning:
         group_id = record["enrollmentGroupId"]
         return {"x509": {"enrollmentGroupId": group_id} if group_id else {}, **self._shown(record)}
 
-    def seconds_left(self, registration_id: str) -> float:
-        """Tell for how long the latest registration of a device stays ``assigning``."""
-        found = self._store.get(_OPERATIONS, registration_id.lower())
-        ready_at = datetime.fromisoformat(found["record"]["readyAt"]) if found else self._context.clock()
-        return (ready_at - self._context.clock()).total_seconds()
-
     def _knowledge(self, registration_id: str) -> Knowledge:
         if self._groups is None:
             self._groups = [body for _, body in self._store.scan(GROUPS.store_kind)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ import requests
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.contract.emulator.certificates import make
-from tests.contract.emulator.dps_clients import DpsService, HttpsDevice
+from tests.contract.emulator.dps_clients import DpsService, HttpsDevice, MqttDevice
 from tests.contract.emulator.running import emulator_in_thread
 
 if TYPE_CHECKING:
@@ -152,6 +153,42 @@ def test_info_alone_keeps_a_certificate(running: RunningEmulator, kind: str, val
     )
     assert update(primary={}).status_code == 400
     assert held() == {"primary": second.pem}
+
+
+# --- dpsRegistration ---
+
+
+@pytest.mark.parametrize("chosen", [{}, {"dpsRegistration": "assigning"}])
+def test_a_registration_is_accepted_first_and_looked_up(
+    running: RunningEmulator, tmp_path: Path, chosen: dict[str, str]
+) -> None:
+    """Over MQTT and HTTPS alike the first answer is 202 with retry-after, and says nothing of the hub yet."""
+    choose(running, **chosen)
+    files = make("accepted", ISSUING).files(tmp_path)
+    begun = HttpsDevice(running, "accepted", files).register()
+    assert (begun.status_code, begun.headers["Retry-After"]) == (202, "3")
+    assert begun.json() == {"operationId": begun.json()["operationId"], "status": "assigning"}
+    with MqttDevice(running, "accepted", files).connected() as device:
+        topic, body = device.ask("PUT/iotdps-register/?$rid=7")
+        assert topic == "$dps/registrations/res/202/?$rid=7&retry-after=3"
+        operation_id = json.loads(body)["operationId"]
+        assert json.loads(body) == {"operationId": operation_id, "status": "assigning"}
+        topic, body = device.ask(f"GET/iotdps-get-operationstatus/?$rid=8&operationId={operation_id}")
+        assert topic == "$dps/registrations/res/200/?$rid=8"
+        assert json.loads(body)["registrationState"]["deviceId"] == "accepted"
+
+
+def test_a_registration_can_be_answered_at_once(running: RunningEmulator, tmp_path: Path) -> None:
+    """With the variant the first answer is 200 with the hub, over MQTT and HTTPS alike."""
+    choose(running, dpsRegistration="atOnce")
+    files, hub = make("at-once", ISSUING).files(tmp_path), running.endpoints["iotHubs"][0]["hostName"]
+    begun = HttpsDevice(running, "at-once", files).register()
+    assert (begun.status_code, begun.json()["registrationState"]["assignedHub"]) == (200, hub)
+    assert "Location" not in begun.headers
+    with MqttDevice(running, "at-once", files).connected() as device:
+        topic, body = device.ask("PUT/iotdps-register/?$rid=7")
+        assert topic == "$dps/registrations/res/200/?$rid=7"
+        assert json.loads(body)["registrationState"]["assignedHub"] == hub
 
 
 # --- all of them ---
