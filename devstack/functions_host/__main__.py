@@ -60,7 +60,10 @@ class _Host:
         functions = await self._worker.start()
         keys = http_server.Keys.kept(self._arguments.keys_file)
         application = http_server.application(self._worker, functions, keys, self._settings.route_prefix)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
+        # The real host hands a compressed body on as it came.
+        self._runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=1, auto_decompress=False
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._arguments.address, self._arguments.port)
         await site.start()

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from devstack.functions_host import routes
 from devstack.functions_host.protocol import Message, TypedData
 from devstack.functions_host.timer_listener import timer_data
 from devstack.functions_host.worker import InvocationFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from devstack.functions_host.routes import Route
     from devstack.functions_host.worker import Function, Worker
 
     Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -68,60 +70,92 @@ class Keys:
 def application(worker: Worker, functions: Sequence[Function], keys: Keys, route_prefix: str) -> web.Application:
     """Put all HTTP functions and the admin API under their routes."""
     server = web.Application(client_max_size=BODY_LIMIT)
-    for function in functions:
-        if function.kind == "httpTrigger":
-            path = _path(route_prefix, str(function.trigger.get("route") or function.name))
-            for method in function.trigger.get("methods") or ["GET", "POST"]:
-                server.router.add_route(str(method).upper(), path, _http(worker, function, keys), expect_handler=None)
-    server.router.add_get("/admin/host/status", _guarded(keys, "admin", _status))
-    server.router.add_post("/admin/functions/{name}", _guarded(keys, "admin", _started(worker, functions)))
+    server.router.add_get("/admin/host/status", _guarded(keys, _status))
+    server.router.add_post("/admin/functions/{name}", _guarded(keys, _started(worker, functions)))
+    handler = _http(worker, routes.routes(functions, route_prefix), keys)
+    server.router.add_route("*", "/{path:.*}", handler)
     return server
 
 
-def _path(prefix: str, route: str) -> str:
-    """Translate a route template of ASP.NET: ``{id}``, ``{id:int}``, ``{*rest}``."""
-    translated = re.sub(r"{\*(\w+)}", r"{\1:.*}", route.strip("/"))
-    translated = re.sub(r"{(\w+):(?:int|long)}", r"{\1:[0-9]+}", translated)
-    return f"/{prefix}/{translated}" if prefix else f"/{translated}"
-
-
-def _given_key(request: web.Request) -> str:
-    return request.headers.get("x-functions-key") or request.query.get("code", "")
-
-
-def _guarded(keys: Keys, level: str, handler: Handler) -> Handler:
+def _guarded(keys: Keys, handler: Handler) -> Handler:
     async def guarded(request: web.Request) -> web.Response:
-        if not keys.open(level, _given_key(request)):
+        if not keys.open("admin", request.headers.get("x-functions-key") or request.query.get("code", "")):
             return web.Response(status=401)
         return await handler(request)
 
     return guarded
 
 
-def _http(worker: Worker, function: Function, keys: Keys) -> Handler:
-    level = str(function.trigger.get("authLevel", "function")).lower()
-
+def _http(worker: Worker, tried: Sequence[Route], keys: Keys) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        data = TypedData(
-            http=Message(
-                method=request.method,
-                url=str(request.url),
-                headers={name.lower(): value for name, value in request.headers.items()},
-                params=dict(request.match_info),
-                query=dict(request.query),
-                body=TypedData(bytes=await request.read()),
-            )
+        asked = _Asked.read(request)
+        if asked is None:
+            return web.Response(status=400)
+        found = routes.found(tried, request.method, asked.path)
+        if found is None:
+            return web.Response(status=404)
+        function, parameters = found
+        level = str(function.trigger.get("authLevel", "function")).lower()
+        if not keys.open(level, asked.headers.get("x-functions-key") or asked.query.get("code", "")):
+            return web.Response(status=401)
+        # A body without Content-Length is not handed on (ToRpcHttp in GrpcMessageConversionExtensions of
+        # azure-functions-host: ``request.ContentLength > 0``).
+        body = await request.read() if request.content_length else b""
+        data = Message(
+            method=request.method,
+            url=asked.url,
+            headers=asked.headers,
+            query=asked.query,
+            params=parameters,
+            body=TypedData(bytes=body),
         )
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return _response(await worker.invoke(function, data))
-        except InvocationFailed as failure:
-            LOG.warning("%s", failure)
-            return web.Response(status=500)
-        except TimeoutError:
-            return web.Response(status=504)
+        return await _answer(worker, function, TypedData(http=data))
 
-    return _guarded(keys, level, handle)
+    return handle
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request asks for, without its body.
+
+    Attributes:
+        path: decoded.
+    """
+
+    url: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, request: web.Request) -> _Asked | None:
+        """Read it; ``None`` for what Kestrel refuses."""
+        target = re.sub(r"^[a-z]+://[^/?#]*", "", request.raw_path, flags=re.IGNORECASE)
+        path = routes.decoded_path(target)
+        headers = routes.headers(request.headers.items())
+        if path is None or not _is_text("".join(headers.values())):
+            return None
+        return cls(f"{request.scheme}://{request.host}{target}", path, routes.query(target), headers)
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether what came was UTF-8, as Kestrel asks of headers; aiohttp marks what was not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+async def _answer(worker: Worker, function: Function, data: TypedData) -> web.Response:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return _response(await worker.invoke(function, data))
+    except InvocationFailed as failure:
+        LOG.warning("%s", failure)
+        return web.Response(status=500)
+    except TimeoutError:
+        return web.Response(status=504)
 
 
 def _response(returned: TypedData | None) -> web.Response:

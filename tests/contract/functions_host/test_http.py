@@ -35,10 +35,36 @@ def test_a_key_is_needed_where_the_function_says_so(host: RunningHost) -> None:
 
 
 def test_other_paths_and_methods_are_refused(host: RunningHost) -> None:
-    """An unknown route is 404, a method that the function does not take is 405."""
+    """An unknown route is 404, and so is a method that the function does not take, as on the real host."""
     assert call(host, "GET", "api/nowhere").status_code == 404
     assert call(host, "GET", "items/1").status_code == 404
-    assert call(host, "DELETE", "api/open").status_code == 405
+    assert call(host, "DELETE", "api/open").status_code == 404
+
+
+def test_a_chunked_body_does_not_reach_a_function(host: RunningHost) -> None:
+    """The real host hands a body on only if Content-Length says that there is one."""
+    headers = {"x-functions-key": host.ready["functionKey"]}
+    answer = call(host, "POST", "api/items/1", headers=headers, data=iter([b"con", b"tent"]))
+    assert (answer.status_code, answer.json()["body"]) == (201, "")
+
+
+def test_a_compressed_body_is_handed_on_as_it_came(host: RunningHost) -> None:
+    """The real host does not unpack it."""
+    headers = {"x-functions-key": host.ready["functionKey"], "Content-Encoding": "gzip"}
+    answer = call(host, "POST", "api/items/1", headers=headers, data=b"no gzip at all")
+    assert (answer.status_code, answer.json()["body"]) == (201, "no gzip at all")
+
+
+def test_head_is_answered_without_a_body(host: RunningHost) -> None:
+    """A function that takes HEAD is called, and what it gives as a body is not sent."""
+    answer = call(host, "HEAD", "api/open")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_what_kestrel_refuses_reaches_no_function(host: RunningHost) -> None:
+    """NUL in a path, and a header that is not UTF-8."""
+    assert call(host, "GET", "api/items/a%00b").status_code == 400
+    assert call(host, "GET", "api/open", headers={"x-name": b"\xff"}).status_code == 400
 
 
 def test_an_exception_is_a_500_without_its_text(host: RunningHost) -> None:

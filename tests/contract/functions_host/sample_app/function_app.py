@@ -22,7 +22,7 @@ async def item(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(json.dumps(seen), status_code=201, headers={"x-seen": "yes"}, mimetype="application/json")
 
 
-@app.route(route="open", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route(route="open", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
 def anyone(req: func.HttpRequest) -> str:
     return f"hello {req.method}"
 
