@@ -6,16 +6,20 @@ They use Microsoft's SDKs and plain HTTP, and nothing of the app's own code.
 from __future__ import annotations
 
 import gc
+import hmac
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import warnings
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -72,6 +76,32 @@ def until[T](what: str, ask: Callable[[], T], good: Callable[[T], bool], *, seco
         time.sleep(_POLL_SECONDS)
 
 
+_SIGNED = frozenset(
+    {
+        ("POST", "revocations"),
+        ("POST", "devices/*/revoke"),
+        ("POST", "devices/*/reinstate"),
+        ("DELETE", "devices/*"),
+    }
+)
+"""What needs the signature of a webhook where the deployment has a secret for it."""
+
+
+def _shape(path: str) -> str:
+    return re.sub(r"^devices/[^/]+", "devices/*", path)
+
+
+def signed(secret: str, identifier: str, stamp: int, body: bytes) -> dict[str, str]:
+    """Give the headers of a webhook (standardwebhooks.com, scheme v1)."""
+    key = b64decode(secret.removeprefix("whsec_"))
+    digest = hmac.new(key, f"{identifier}.{stamp}.".encode() + body, sha256).digest()
+    return {
+        "webhook-id": identifier,
+        "webhook-timestamp": str(stamp),
+        "webhook-signature": f"v1,{b64encode(digest).decode()}",
+    }
+
+
 class World:
     """One running stack, seen from outside.
 
@@ -89,6 +119,7 @@ class World:
         self._queues = QueueServiceClient(endpoints.queue_service_url, credential=self._credential)
         self._events: dict[str, dict[str, Any]] = {}
         self._devices: dict[str, Device] = {}
+        self._webhook_secret: str | None = None
 
     def close(self) -> None:
         """Close all connections."""
@@ -124,14 +155,25 @@ class World:
     # --- HTTP ---
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Call the app's API with the function key."""
-        return self._http.request(
-            method,
-            f"{self._endpoints.functions_url}/api/{path}",
-            headers={"x-functions-key": self._endpoints.function_key, **options.pop("headers", {})},
-            timeout=60,
-            **options,
-        )
+        """Call the app's API with the function key; what revokes is signed, if there is a secret for it."""
+        headers = {"x-functions-key": self._endpoints.function_key, **options.pop("headers", {})}
+        if self._webhook_secret is not None and (method, _shape(path)) in _SIGNED:
+            options["data"] = json.dumps(options.pop("json")).encode() if options.get("json") is not None else b""
+            identifier = headers.pop("Idempotency-Key", None) or token_hex(16)
+            headers |= signed(self._webhook_secret, identifier, int(time.time()), options["data"])
+        url = f"{self._endpoints.functions_url}/api/{path}"
+        return self._http.request(method, url, headers=headers, timeout=60, **options)
+
+    def unsigned(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Call the app's API with the function key and nothing else."""
+        headers = {"x-functions-key": self._endpoints.function_key, **options.pop("headers", {})}
+        url = f"{self._endpoints.functions_url}/api/{path}"
+        return self._http.request(method, url, headers=headers, timeout=60, **options)
+
+    def sign_webhooks(self, name: str, secret: str) -> None:
+        """Store the secret of webhooks in the vault, and sign with it from now on."""
+        self.put_secret(name, secret)
+        self._webhook_secret = secret.strip()
 
     def get(self, path: str, *, missing: Any = _MISSING) -> Any:
         """Read JSON; ``missing`` stands for a 404.

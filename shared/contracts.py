@@ -861,6 +861,8 @@ class _PathValues(Contract):
     enrollment_group: EnrollmentGroupId | None = None
     serial_number: SerialNumber | None = None
     request_id: RequestId | None = None
+    order_id: RequestId | None = None
+    id: RequestId | None = None
     name: IssuerName | None = None
 
 
@@ -868,7 +870,8 @@ def path_value(field: str, value: str) -> str:
     """Check an id from a path or a header, and give its canonical form.
 
     Args:
-        field: ``registrationId``, ``enrollmentGroup``, ``serialNumber``, ``requestId`` or ``name``, of a CA.
+        field: ``registrationId``, ``enrollmentGroup``, ``serialNumber``, ``requestId``, ``orderId``, ``id``, of a
+            rejection, or ``name``, of a CA.
         value: the id as given.
 
     Raises:

@@ -6,8 +6,10 @@
     │   ├── Conflict          ... because it contradicts what exists (HTTP 409)
     │   ├── PreconditionFailed  ... because what it was based on has changed (HTTP 412)
     │   ├── NotAuthentic      ... because its signature is missing or wrong (HTTP 401)
+    │   ├── LengthRequired    ... because its body did not arrive (HTTP 411)
     │   └── Gone              ... because it was handed out before (HTTP 410)
-    └── Deferred              not yet: put it back for later, without using up a delivery
+    ├── Deferred              not yet: put it back for later, without using up a delivery
+    └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
 
 Every other exception means that the world is wrong (network, 5xx, a missing role, a bug): it is raised on, so
 that the host retries and at last sets the message aside as poison.
@@ -102,6 +104,14 @@ class NotAuthentic(Rejected):
 
 class Gone(Rejected):
     """What the request asks for was handed out before and is not kept."""
+
+
+class LengthRequired(Rejected):
+    """The request announced a body, and the host did not hand it on."""
+
+
+class Misconfigured(DeviceFactoryError):
+    """A setting or a secret of the deployment can't be used; the message names it, and not its value."""
 
 
 class Deferred(DeviceFactoryError):

@@ -26,6 +26,7 @@ from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
+from shared.webhooks import Webhooks
 from shared.workflows.authority_keys import AuthorityKeys
 from shared.workflows.certificate_authorities import CertificateAuthorities
 from shared.workflows.certificate_requests import CertificateRequests
@@ -43,6 +44,7 @@ from shared.workflows.readiness import Readiness
 from shared.workflows.registrations import Registrations
 from shared.workflows.rejections import RejectedMessages
 from shared.workflows.renewals import Renewals
+from shared.workflows.revocation_foresight import RevocationForesight
 from shared.workflows.revocation_lists import RevocationLists
 from shared.workflows.revocations import Revocations
 from shared.workflows.rollovers import Rollovers
@@ -148,6 +150,9 @@ class Services:
     devices: DeviceDirectory
     expiry_sweep: ExpirySweep
     rejected_messages: RejectedMessages
+    requests: Requests
+    revocation_foresight: RevocationForesight
+    webhooks: Webhooks
     readiness: Readiness
 
     async def close(self) -> None:
@@ -209,6 +214,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         outbox=outbox,
         clock=clock,
     )
+    webhooks = Webhooks(clients.secrets, settings.webhook_secret_name, clock)
     rollovers = Rollovers(groups, certificates, authorities, clients.provisioning, outbox, clock)
     return Services(
         settings=settings,
@@ -255,6 +261,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         devices=DeviceDirectory(devices, device_certificates, revocations, settings, clock),
         expiry_sweep=ExpirySweep(expiry, certificates, devices, outbox, clock),
         rejected_messages=RejectedMessages(Rejections(table("rejections")), orders, outbox, clock),
+        requests=requests,
+        revocation_foresight=RevocationForesight(devices, certificates, groups),
+        webhooks=webhooks,
         readiness=Readiness(
             {
                 "queues": clients.queues.check,
@@ -263,6 +272,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
                 "keyVault": clients.keys.check,
                 "certificateAuthorities": authorities.check,
                 "provisioningService": clients.provisioning.check,
+                **({"webhookSecret": webhooks.check} if settings.webhook_secret_name else {}),
                 **{f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls},
             }
         ),

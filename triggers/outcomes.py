@@ -3,7 +3,7 @@
 ==============  =====================================================================  ==========================
 error           queue                                                                  HTTP
 ==============  =====================================================================  ==========================
-``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409, 410, 412
+``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409 to 412
 ``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
 anything else   raise: the host retries, then poison                                   500
 ==============  =====================================================================  ==========================
@@ -28,6 +28,8 @@ from shared.errors import (
     Deferred,
     DeviceFactoryError,
     Gone,
+    LengthRequired,
+    Misconfigured,
     NotAuthentic,
     NotFound,
     PreconditionFailed,
@@ -53,6 +55,7 @@ _STATUS: Mapping[type[Rejected], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     Gone: HTTPStatus.GONE,
+    LengthRequired: HTTPStatus.LENGTH_REQUIRED,
     NotAuthentic: HTTPStatus.UNAUTHORIZED,
 }
 
@@ -167,12 +170,16 @@ async def answer(
     """Answer an HTTP request, whatever comes of it."""
     with tracing.continued(request.headers.get("traceparent")):
         try:
+            _check_arrived(request)
             return await handler(services(), request)
         except Deferred as deferred:
             wait = str(max(1, int(deferred.retry_after.total_seconds())))
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(deferred), headers={"Retry-After": wait})
         except Rejected as rejection:
             return _problem_of(rejection)
+        except Misconfigured as error:
+            log.critical("%s %s: %s", request.method, request.url.split("?")[0], error)
+            return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         except DeviceFactoryError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
         except Exception:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
@@ -181,6 +188,20 @@ async def answer(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 f"something failed that is not the request's fault; the log has it under {tracing.current()}",
             )
+
+
+def _check_arrived(request: func.HttpRequest) -> None:
+    """Refuse a request whose body the host kept: without it, it would be carried out as if nothing had been asked for.
+
+    The Functions host hands a body on only if Content-Length is there and above zero (ToRpcHttp in
+    GrpcMessageConversionExtensions.cs of Azure/azure-functions-host), and RFC 9112 section 6.1 has Transfer-Encoding
+    take its place.
+    """
+    if "transfer-encoding" in request.headers and not request.get_body():
+        raise LengthRequired.because(
+            "the body did not arrive, because it was sent with Transfer-Encoding: chunked; send it with Content-Length "
+            "(in .NET: StringContent, or LoadIntoBufferAsync before it is posted)"
+        )
 
 
 def _problem_of(rejection: Rejected) -> func.HttpResponse:

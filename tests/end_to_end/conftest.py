@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from contextlib import closing, contextmanager
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +22,7 @@ SETTINGS = {
     "WEBHOOK_SECRET_NAME": "webhook-secret",
 }
 GROUP = "line-1"
+WEBHOOK_SECRET = "whsec_" + b64encode(token_bytes(24)).decode() + "\n"
 
 
 @contextmanager
@@ -39,7 +42,8 @@ def running(folder: Path, *, message_lease: float | None = None, extra_hubs: int
 
 
 def prepare(world: World) -> None:
-    """Make the root and the enrollment group that the tests order for."""
+    """Set the webhooks' secret, and make the root and the enrollment group that the tests order for."""
+    world.sign_webhooks("webhook-secret", WEBHOOK_SECRET)
     world.post_message("certificate-requests", {"requestId": "root", "kind": "root", "name": "dpsCa"})
     until(
         "the root is verified",

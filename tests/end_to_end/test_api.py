@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from base64 import b64encode
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from devstack.outside import until
-from shared.webhooks import sign
-from tests.end_to_end.conftest import GROUP
+from devstack.outside import signed, until
+from tests.end_to_end.conftest import GROUP, WEBHOOK_SECRET
 
 if TYPE_CHECKING:
     from devstack.outside import Device, World
@@ -74,7 +71,16 @@ def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
     """Readiness names each dependency."""
     assert world.anonymous("health/live") == b'{"status": "ok"}'
     hub = f"iotHub {world.hub_name}"
-    names = ("queues", "tables", "blobs", "keyVault", "certificateAuthorities", "provisioningService", hub)
+    names = (
+        "queues",
+        "tables",
+        "blobs",
+        "keyVault",
+        "certificateAuthorities",
+        "provisioningService",
+        "webhookSecret",
+        hub,
+    )
     assert world.get("health/ready") == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}
 
 
@@ -122,12 +128,20 @@ def test_a_hold_shuts_out_and_is_undone(world: World) -> None:
 
 
 def test_a_final_revocation_is_not_undone(world: World) -> None:
-    """Only a hold can be undone; anything else is rejected with that rule."""
+    """Only a hold can be undone; anything else is refused at once with that rule, and in the queue as well."""
     ordered(world, "final-1")
     world.post("devices/final-1/revoke", {"reason": "keyCompromise"})
     wait_for_state(world, "final-1", "revoked")
-    key = {"Idempotency-Key": "undo-final-1"}
-    world.request("POST", "devices/final-1/reinstate", headers=key)
+    reasons = [
+        {
+            "field": "action",
+            "message": "'final-1' is not on hold; only reason 'certificateHold' can be undone, any other revocation is final",
+        }
+    ]
+    refused = world.request("POST", "devices/final-1/reinstate", headers={"Idempotency-Key": "undo-final-1"})
+    assert (refused.status_code, refused.json()["errors"]) == (409, reasons)
+    request = {"requestId": "undo-final-1", "registrationId": "final-1", "action": "reinstate"}
+    world.post_message("revocation-requests", request)
     rejected = until(
         "the rejection",
         lambda: [
@@ -137,12 +151,7 @@ def test_a_final_revocation_is_not_undone(world: World) -> None:
         ],
         bool,
     )
-    assert rejected[0]["data"]["reasons"] == [
-        {
-            "field": "action",
-            "message": "'final-1' is not on hold; only reason 'certificateHold' can be undone, any other revocation is final",
-        }
-    ]
+    assert rejected[0]["data"]["reasons"] == reasons
 
 
 def test_a_renewed_device_keeps_its_old_certificate_until_it_uses_the_new(world: World) -> None:
@@ -178,8 +187,11 @@ def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certific
     """Deleted, a device is gone from its hub and its old certificate is of no use; ordered again, the new one is."""
     ordered(world, "gone-1")
     old = booted(world, "gone-1")
-    assert world.request("DELETE", "devices/gone-1").status_code == 204
-    assert world.state("gone-1") == "deleted"
+    answer = world.request("DELETE", "devices/gone-1", headers={"Idempotency-Key": "delete-gone-1"})
+    assert (answer.status_code, answer.headers["location"]) == (202, "/api/devices/gone-1")
+    wait_for_state(world, "gone-1", "deleted")
+    again = world.request("DELETE", "devices/gone-1", headers={"Idempotency-Key": "delete-gone-1"})
+    assert (again.status_code, again.json()) == (202, answer.json()), "a request that comes again answers as it did"
     assert old.refused_by_dps()
     assert old.refused_by_hub()
     ordered(world, "gone-1", order_id="order-gone-1-again")
@@ -328,21 +340,23 @@ def test_possession_can_be_proved_by_hand(world: World) -> None:
 
 
 def test_a_webhook_is_taken_with_its_signature_only(world: World) -> None:
-    """Where a secret is set, a webhook needs its signature, and its id is its idempotency key."""
+    """Where a secret is set, every door that revokes needs a signature, and its id is its idempotency key."""
     ordered(world, "hook-1")
-    secret = "whsec_" + b64encode(token_bytes(24)).decode()
-    world.put_secret("webhook-secret", secret)
     body = json.dumps({"registrationId": "hook-1", "reason": "superseded"}).encode()
-    unsigned = world.request("POST", "revocations", data=body)
-    assert unsigned.status_code == 401
-    stamp = int(time.time())
-    headers = {
-        "webhook-id": "hook-event-1",
-        "webhook-timestamp": str(stamp),
-        "webhook-signature": sign(secret, "hook-event-1", stamp, body),
-    }
-    assert world.request("POST", "revocations", data=body, headers=headers).status_code == 202
-    assert world.request("POST", "revocations", data=body, headers=headers).status_code == 202
+    doors = (
+        ("POST", "revocations", body),
+        ("POST", "devices/hook-1/revoke", b'{"reason": "superseded"}'),
+        ("POST", "devices/hook-1/reinstate", b""),
+        ("DELETE", "devices/hook-1", b""),
+    )
+    for method, path, content in doors:
+        assert world.unsigned(method, path, data=content).status_code == 401, path
+        late = signed(WEBHOOK_SECRET.strip(), "late", 10**29, content)
+        assert world.unsigned(method, path, data=content, headers=late).status_code == 401, path
+    assert world.state("hook-1") == "registered"
+    headers = signed(WEBHOOK_SECRET.strip(), "hook-event-1", int(time.time()), body)
+    assert world.unsigned("POST", "revocations", data=body, headers=headers).status_code == 202
+    assert world.unsigned("POST", "revocations", data=body, headers=headers).status_code == 202
     wait_for_state(world, "hook-1", "revoked")
     events = until(
         "DeviceRevoked",
@@ -354,6 +368,66 @@ def test_a_webhook_is_taken_with_its_signature_only(world: World) -> None:
         bool,
     )
     assert [event["data"]["reason"] for event in events] == ["superseded"]
+
+
+def test_what_can_not_be_revoked_is_refused_at_once(world: World) -> None:
+    """An unknown device, certificate or group is 404, and a revocation without a reason is 400, by field."""
+    reason = {"reason": "keyCompromise"}
+    found = [
+        world.request("POST", "devices/nobody/revoke", json=reason),
+        world.request("POST", "devices/nobody/reinstate"),
+        world.request("DELETE", "devices/nobody"),
+        world.request("POST", "revocations", json={"registrationId": "nobody", **reason}),
+        world.request("POST", "revocations", json={"serialNumber": "7b", **reason}),
+        world.request("POST", "revocations", json={"enrollmentGroup": "nowhere", **reason}),
+    ]
+    assert [answer.status_code for answer in found] == [404] * 6
+    assert [answer.json()["errors"][0]["field"] for answer in found] == [
+        *("registrationId", "registrationId", "registrationId", "registrationId"),
+        *("serialNumber", "enrollmentGroup"),
+    ]
+    for answer in (
+        world.request("POST", "devices/nobody/revoke"),
+        world.request("POST", "devices/nobody/revoke", json={}),
+        world.request("POST", "revocations", json={"registrationId": "nobody"}),
+    ):
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "reason")
+
+
+def test_an_id_that_was_used_for_something_else_is_a_conflict_at_once(world: World) -> None:
+    """With 409, and not with 202 and a rejection later; the same request again answers as it did, quoted or not."""
+    ordered(world, "ids-1", "ids-2")
+    answers = [
+        world.request("POST", f"devices/{device}/renew", json={}, headers={"Idempotency-Key": key})
+        for device, key in (("ids-1", "renew-ids"), ("ids-1", '"renew-ids"'), ("ids-2", "renew-ids"))
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202, 409]
+    assert answers[1].json() == answers[0].json()
+    assert answers[0].json()["requestId"] == "renew-ids"
+
+
+def test_a_chunked_body_is_refused(world: World) -> None:
+    """It does not reach the app, which would carry out something else than what was asked for."""
+    for method, path in (
+        *(("PUT", "enrollment-groups/chunked"), ("PUT", "enrollments/chunked"), ("POST", "device-orders")),
+        *(("POST", "devices/chunked/renew"), ("POST", "devices/chunked/disable"), ("POST", "certificates/check")),
+        *(("POST", "revocations"), ("POST", "devices/chunked/revoke"), ("POST", "ocsp/line-1-ca1")),
+    ):
+        answer = world.unsigned(method, path, data=iter([b"{}"]))
+        assert answer.status_code == 411, path
+        assert answer.json()["detail"].startswith("the body did not arrive, because it was sent with Transfer-Encoding")
+
+
+def test_head_is_answered_as_get_is(world: World) -> None:
+    """Monitors, caches and installers ask so; a bundle is not handed out by it."""
+    for path in ("health/live", "crl/line-1-ca1.crl", "ca/line-1-ca1.cer", "devices", "enrollment-groups/line-1"):
+        head, got = world.request("HEAD", path), world.request("GET", path)
+        assert (head.status_code, head.content) == (200, b""), path
+        assert head.headers.get("ETag") == got.headers.get("ETag"), path
+        assert head.headers["Content-Type"] == got.headers["Content-Type"], path
+    ordered(world, "head-1")
+    assert world.request("HEAD", "devices/head-1/bundle").status_code == 404
+    assert world.request("GET", "devices/head-1/bundle").status_code == 200
 
 
 def test_the_trace_of_an_order_is_carried_to_its_events(world: World) -> None:

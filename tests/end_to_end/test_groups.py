@@ -413,7 +413,7 @@ def test_a_device_is_kept_out_of_its_hub_and_let_in_again(world: World) -> None:
         f"registrationId: {world.hub_name} has no identity 'identity-1'; the device gets one when it registers again"
     )
     device.register()
-    world.post("devices/identity-1/revoke", {})
+    world.post("devices/identity-1/revoke", {"reason": "superseded"})
     wait_for_state(world, "identity-1", "revoked")
     refused = world.post("devices/identity-1/enable")
     assert refused.status_code == 409
@@ -437,7 +437,7 @@ def test_a_device_that_dps_moved_is_followed(tmp_path: Path) -> None:
         )
         assert device.register()[0] == there
         assert world.get("devices/moving-1")["assignedHub"] == here
-        world.post("devices/moving-1/revoke", {})
+        world.post("devices/moving-1/revoke", {"reason": "superseded"})
         revoked = wait_for_state(world, "moving-1", "revoked")
         assert revoked["assignedHub"] == there
         assert f"DPS has it in {there} now, not in {here}" in [entry["note"] for entry in revoked["history"]]

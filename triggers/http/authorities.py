@@ -23,6 +23,7 @@ from shared.pki import names
 from triggers.http.endpoints import (
     FILE_LIMIT,
     QUEUED,
+    authority_name_of,
     body_of,
     endpoint,
     json_answer,
@@ -74,7 +75,7 @@ async def create_certificate_authority(services: Services, request: func.HttpReq
 @endpoint("GET", "certificate-authorities/{name}", parameters=(("format", "json, the default, or pem for the chain"),))
 async def get_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a certificate authority, or give its chain up to the root as PEM."""
-    name = request.route_params["name"]
+    name = authority_name_of(request)
     wants_pem = "application/x-pem-file" in request.headers.get("Accept", "")
     if wants_pem or request.params.get("format") == "pem":
         chain = (await services.authorities.load(name)).chain
@@ -93,7 +94,7 @@ async def create_verification_certificate(services: Services, request: func.Http
     """Prove possession of a CA's key to DPS or IoT Hub by hand: sign the code that the service gave."""
     code = parse(VerificationCode, body_of(request)).verification_code
     certificate = await services.authorities.verification_certificate(
-        request.route_params["name"], code, cause=request_id_of(request)
+        authority_name_of(request), code, cause=request_id_of(request)
     )
     serial = names.serial_text(certificate.serial_number)
     return json_answer({"serialNumber": serial, "certificate": names.pem(certificate)}, HTTPStatus.CREATED)
@@ -102,7 +103,7 @@ async def create_verification_certificate(services: Services, request: func.Http
 @endpoint("GET", "certificate-authorities/{name}/signing-request", success=(200, "the PKCS#10 request, in PEM"))
 async def get_signing_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the signing request of a CA that is signed elsewhere."""
-    name = request.route_params["name"]
+    name = authority_name_of(request)
     record = await services.authorities.get(name)
     if record.signing_request is None:
         raise NotFound.because(f"{name!r} has no signing request; only a CA made with externallySigned has one")
@@ -113,14 +114,14 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, with the chain up to its root."""
     certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
-    record = await services.authorities.install(request.route_params["name"], certificates.encode())
+    record = await services.authorities.install(authority_name_of(request), certificates.encode())
     return json_answer(_authority(record))
 
 
 @endpoint("POST", "certificate-authorities/{name}/import", success=(201, "imported"), body=AuthorityImport)
 async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
-    name = path_value("name", request.route_params["name"])
+    name = authority_name_of(request)
     wanted = parse(AuthorityImport, body_of(request, limit=FILE_LIMIT))
     record = await services.authorities.take_over(name, wanted, cause=request_id_of(request))
     return json_answer(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})

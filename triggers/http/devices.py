@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from shared import webhooks
 from shared.contracts import (
     DeviceOrder,
     DeviceOrderSchema,
@@ -26,8 +25,11 @@ from shared.errors import Rejected
 from triggers.http.endpoints import (
     PAGING,
     QUEUED,
+    accepted,
     body_of,
+    continuation_of,
     endpoint,
+    is_new,
     json_answer,
     page_answer,
     page_size_of,
@@ -48,13 +50,14 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     order = parse(DeviceOrder, body_of(request, way_out=way_out))
     if await services.device_orders.check_unchanged(order) is None:
         await services.registrations.usable_group(order.enrollment_group)
-    return await queued(services, Queue.DEVICE_ORDERS, order, f"/api/device-orders/{order.order_id}")
+    await services.outbox.order(Queue.DEVICE_ORDERS, order)
+    return accepted(order, f"/api/device-orders/{order.order_id}")
 
 
 @endpoint("GET", "device-orders/{orderId}")
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and every device."""
-    return json_answer(await services.device_orders.describe(request.route_params["orderId"]))
+    return json_answer(await services.device_orders.describe(path_value("orderId", request.route_params["orderId"])))
 
 
 @endpoint(
@@ -69,7 +72,7 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
         enrollment_group=path_value("enrollmentGroup", group) if group else None,
         state=DeviceState(state) if state else None,
         size=page_size_of(request),
-        continuation=request.params.get("continuationToken"),
+        continuation=continuation_of(request),
     )
     return page_answer(items, following)
 
@@ -88,6 +91,7 @@ _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
     "devices/{registrationId}/bundle",
     success=(200, "the bundle; x-password-secret names the vault secret with its password"),
     parameters=(("format", "pem, the default, or pfx"),),
+    head=False,
 )
 async def get_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Hand out a device's bundle; one with a service-made key is handed out once."""
@@ -108,22 +112,34 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
 
 @endpoint("POST", "devices/{registrationId}/revoke", success=QUEUED, body=Revocation)
 async def revoke_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Have a device revoked."""
-    reason = parse(Revocation, body_of(request, optional=True)).reason
-    return await _revocation(services, request, reason=reason)
+    """Have a device revoked; signed as a webhook is, where a secret is set."""
+    return await _about_device(services, request, RevocationAction.REVOKE)
 
 
 @endpoint("POST", "devices/{registrationId}/reinstate", success=QUEUED)
 async def reinstate_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Have a hold undone."""
-    return await _revocation(services, request, action=RevocationAction.REINSTATE)
+    """Have a hold undone; signed as a webhook is, where a secret is set."""
+    return await _about_device(services, request, RevocationAction.REINSTATE)
 
 
-async def _revocation(services: Services, request: func.HttpRequest, **fields: Any) -> func.HttpResponse:
+@endpoint("DELETE", "devices/{registrationId}", success=QUEUED)
+async def delete_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a device revoked and taken out of its hub; signed as a webhook is, where a secret is set."""
+    return await _about_device(services, request, RevocationAction.DELETE)
+
+
+async def _about_device(services: Services, request: func.HttpRequest, action: RevocationAction) -> func.HttpResponse:
+    identifier = await _authenticated(services, request)
     registration_id = registration_id_of(request)
-    await services.devices.describe(registration_id)
-    wanted = RevocationRequest(request_id=request_id_of(request), registration_id=registration_id, **fields)
-    return await queued(services, Queue.REVOCATION_REQUESTS, wanted, f"/api/devices/{registration_id}")
+    body = {
+        "requestId": identifier or request_id_of(request),
+        "registrationId": registration_id,
+        "action": action.value,
+    }
+    if action is RevocationAction.REVOKE:
+        body["reason"] = parse(Revocation, body_of(request, optional=True)).reason.value
+    wanted = parse(RevocationRequest, body)
+    return await _queued_revocation(services, wanted, f"/api/devices/{registration_id}")
 
 
 @endpoint("POST", "devices/{registrationId}/renew", success=QUEUED, body=Renewal)
@@ -131,16 +147,10 @@ async def renew_device(services: Services, request: func.HttpRequest) -> func.Ht
     """Have a device's certificate renewed."""
     registration_id = registration_id_of(request)
     csr = parse(Renewal, body_of(request, optional=True)).csr
-    await services.devices.describe(registration_id)
     wanted = RenewalRequest(request_id=request_id_of(request), registration_id=registration_id, csr=csr)
+    if await is_new(services, Queue.RENEWAL_REQUESTS, wanted):
+        await services.devices.describe(registration_id)
     return await queued(services, Queue.RENEWAL_REQUESTS, wanted, f"/api/devices/{registration_id}")
-
-
-@endpoint("DELETE", "devices/{registrationId}", success=(204, "out of service"))
-async def delete_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Take a device out of service: revoked, and gone from its hub."""
-    await services.devices.delete(registration_id_of(request), cause=request_id_of(request))
-    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
 # --- device identities ---
@@ -182,21 +192,20 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
 
 @endpoint("POST", "revocations", success=QUEUED, body=RevocationRequest)
 async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Take a webhook that revokes or reinstates; signed after Standard Webhooks where a secret is set."""
+    """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""
     identifier = await _authenticated(services, request)
     wanted = request_of(RevocationRequest, request, request_id=identifier)
     location = f"/api/devices/{wanted.registration_id}" if wanted.registration_id else "/api/devices"
+    return await _queued_revocation(services, wanted, location)
+
+
+async def _queued_revocation(services: Services, wanted: RevocationRequest, location: str) -> func.HttpResponse:
+    if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
+        await services.revocation_foresight.check(wanted)
     return await queued(services, Queue.REVOCATION_REQUESTS, wanted, location)
 
 
 async def _authenticated(services: Services, request: func.HttpRequest) -> str | None:
-    """Check the webhook's signature, if this deployment wants one, and give its id."""
-    name = services.settings.webhook_secret_name
-    if name is None:
-        return None
-    secret = await services.clients.secrets.get(name)
-    if secret is None:
-        raise RuntimeError(f"the vault has no secret {name!r}, which WEBHOOK_SECRET_NAME names")
-    headers = {header.lower(): value for header, value in request.headers.items()}
-    identifier = webhooks.verify(secret, headers, request.get_body(), services.clock())
-    return path_value("requestId", identifier)
+    """Check the signature of what revokes, if this deployment wants one, and give the webhook's id."""
+    identifier = await services.webhooks.authenticate(request.headers, request.get_body())
+    return path_value("requestId", identifier) if identifier is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from datetime import date, datetime
 from http import HTTPStatus
@@ -13,6 +14,7 @@ import azure.functions as func
 from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, parse, path_value
 from shared.errors import Rejected
 from shared.reading.numbers import whole_number
+from shared.workflows.requests import is_repeated, submit
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation
 
@@ -29,6 +31,8 @@ PAGING = (("pageSize", "1 to 1000, default 100"), ("continuationToken", "of the 
 OK = (200, "found")
 QUEUED = (202, "queued; Location names where the outcome will be")
 _PAGE_LIMIT = 1000
+_STRUCTURED_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_CONTINUATION = re.compile(r"[\x20-\x7e\n]{1,2048}")
 FILE_LIMIT = 128 * 1024
 """Bytes of a body that goes through no queue: 64 KiB of PKCS#12 in base64, and what is around it."""
 
@@ -41,8 +45,14 @@ def endpoint(
     body: type[Contract] | None = None,
     parameters: tuple[tuple[str, str], ...] = (),
     anonymous: bool = False,
+    head: bool = True,
 ) -> Callable[[Handler], Handler]:
-    """Register a handler as an HTTP function, and as an operation of the OpenAPI document."""
+    """Register a handler as an HTTP function, and as an operation of the OpenAPI document.
+
+    HEAD is answered as GET is, without the body, which every host leaves out (RFC 9110 section 9.3.2); ``head=False``
+    is for a GET that changes something.
+    """
+    methods = [method, "HEAD"] if method == "GET" and head else [method]
     level = func.AuthLevel.ANONYMOUS if anonymous else func.AuthLevel.FUNCTION
 
     def register(handler: Handler) -> Handler:
@@ -51,7 +61,7 @@ def endpoint(
         published.append(Operation(name, method, route, summary, anonymous, success, body=body, parameters=parameters))
 
         @blueprint.function_name(name)
-        @blueprint.route(route=route, methods=[method], auth_level=level)
+        @blueprint.route(route=route, methods=methods, auth_level=level)
         async def entry(req: func.HttpRequest) -> func.HttpResponse:
             return await outcomes.answer(req, handler)
 
@@ -103,15 +113,27 @@ def registration_id_of(request: func.HttpRequest) -> str:
     return path_value("registrationId", request.route_params["registrationId"])
 
 
+def authority_name_of(request: func.HttpRequest) -> str:
+    """Give the path's certificate authority."""
+    return path_value("name", request.route_params["name"])
+
+
 def group_id_of(request: func.HttpRequest) -> str:
     """Give the path's enrollment group."""
     return path_value("enrollmentGroup", request.route_params["id"])
 
 
 def request_id_of(request: func.HttpRequest) -> str:
-    """Take the caller's Idempotency-Key as the request's id, or make one."""
-    given = request.headers.get("Idempotency-Key")
-    return path_value("requestId", given) if given else uuid.uuid4().hex
+    """Take the caller's Idempotency-Key as the request's id, or make one.
+
+    In double quotes, a structured string (RFC 9651 section 3.3.3) as draft-ietf-httpapi-idempotency-key-header has it,
+    it is the same key.
+    """
+    given = (request.headers.get("Idempotency-Key") or "").strip()
+    quoted = _STRUCTURED_STRING.fullmatch(given)
+    if quoted:
+        given = re.sub(r"\\(.)", r"\1", quoted[1])
+    return path_value("requestId", given) if given or quoted else uuid.uuid4().hex
 
 
 def request_of[C: Contract](contract: type[C], request: func.HttpRequest, *, request_id: str | None = None) -> C:
@@ -128,6 +150,20 @@ def page_size_of(request: func.HttpRequest) -> int:
     return whole_number(text, 1, _PAGE_LIMIT, field="pageSize", what="page size")
 
 
+def continuation_of(request: func.HttpRequest) -> str | None:
+    """Give where the wanted page begins, as the page before said; ``None`` for the first one.
+
+    Whose it is, is checked by who reads it; here, that it has nothing in it that no service gives or takes.
+    """
+    text = request.params.get("continuationToken") or None
+    if text is not None and not _CONTINUATION.fullmatch(text):
+        raise Rejected.because(
+            f"{text[:100]!r} is not a continuation; give the one of the page before, as it is",
+            field="continuationToken",
+        )
+    return text
+
+
 def page_answer(items: Any, continuation: str | None) -> func.HttpResponse:
     """Answer with a page of a list."""
     return json_answer({"items": items, "continuationToken": continuation})
@@ -136,8 +172,26 @@ def page_answer(items: Any, continuation: str | None) -> func.HttpResponse:
 async def queued(
     services: Services, queue: Queue, request: Contract, location: str, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
-    """Put a request into its queue, and answer where its outcome will be."""
-    await services.outbox.order(queue, request)
+    """Take a request's id, put it into its queue, and answer where its outcome will be.
+
+    Raises:
+        Conflict: its id was used before, with other content.
+    """
+    await submit(services.requests, services.outbox, queue, request, services.clock)
+    return accepted(request, location, headers)
+
+
+async def is_new(services: Services, queue: Queue, request: Any) -> bool:
+    """Tell whether a request did not come before; one that did is not checked again, and answers as it did.
+
+    Raises:
+        Conflict: its id was used before, with other content.
+    """
+    return not await is_repeated(services.requests, queue, request)
+
+
+def accepted(request: Contract, location: str, headers: Mapping[str, str] | None = None) -> func.HttpResponse:
+    """Answer where the outcome of a request that was queued will be."""
     ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
     body = {"status": "queued", "location": location, **ids}
     return json_answer(body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})

@@ -20,9 +20,11 @@ from triggers.http.endpoints import (
     PAGING,
     QUEUED,
     body_of,
+    continuation_of,
     endpoint,
     etag_header,
     group_id_of,
+    is_new,
     json_answer,
     page_answer,
     page_size_of,
@@ -103,7 +105,7 @@ async def _group_request(
     }
     wanted = parse(EnrollmentGroupRequest, body)
     headers = {}
-    if not await services.enrollment_groups.is_repeated(wanted):
+    if await is_new(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted):
         headers = await _foreseen(services, request, wanted)
     location = f"/api/enrollment-groups/{group}"
     return await queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, headers)
@@ -127,7 +129,7 @@ async def _foreseen(services: Services, request: func.HttpRequest, wanted: Enrol
 async def list_registrations(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the registration records of an enrollment group in DPS."""
     items, following = await services.enrollment_groups.registrations(
-        group_id_of(request), size=page_size_of(request), continuation=request.params.get("continuationToken")
+        group_id_of(request), size=page_size_of(request), continuation=continuation_of(request)
     )
     return page_answer(items, following)
 

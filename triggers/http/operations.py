@@ -5,7 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from triggers.http.endpoints import PAGING, endpoint, json_answer, page_answer, page_size_of, published
+from shared.contracts import path_value
+from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of, published
 from triggers.openapi import document
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpR
 async def list_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List what was refused or set aside, with the reasons and the message itself."""
     items, following = await services.rejected_messages.page(
-        size=page_size_of(request), continuation=request.params.get("continuationToken")
+        size=page_size_of(request), continuation=continuation_of(request)
     )
     return page_answer(items, following)
 
@@ -53,4 +54,5 @@ async def list_rejections(services: Services, request: func.HttpRequest) -> func
 @endpoint("POST", "rejections/{id}/replay", success=(202, "put back into its queue"))
 async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a refused message back into its queue."""
-    return json_answer(await services.rejected_messages.replay(request.route_params["id"]), HTTPStatus.ACCEPTED)
+    identifier = path_value("id", request.route_params["id"])
+    return json_answer(await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)

@@ -10,7 +10,8 @@ from urllib.parse import unquote
 import azure.functions as func
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.errors import NotFound
+from shared.contracts import path_value
+from shared.errors import NotFound, Rejected
 from shared.reading.base64_text import octets
 from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
 from shared.workflows.status_answers import is_successful
@@ -29,8 +30,15 @@ _CRL_SECONDS = 3600
 def _file_name(request: func.HttpRequest, suffix: str) -> str:
     name: str = request.route_params["file"]
     if not name.endswith(suffix):
-        raise NotFound.because(f"{name!r} is not here; files end with {suffix}")
-    return name.removesuffix(suffix)
+        raise NotFound.because(f"{name[:140]!r} is not here; files end with {suffix}")
+    return _issuer(name.removesuffix(suffix))
+
+
+def _issuer(name: str) -> str:
+    try:
+        return path_value("name", name)
+    except Rejected as rejection:
+        raise NotFound(*rejection.reasons) from None
 
 
 @endpoint("GET", "crl/{file}", success=(200, "the CRL, in DER"), anonymous=True)
@@ -66,7 +74,7 @@ def _is_unchanged(request: func.HttpRequest, etag: str, modified: datetime) -> b
     since = request.headers.get("If-Modified-Since")
     try:
         return since is not None and modified <= parsedate_to_datetime(since)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # of a zone that is a century away
         return False
 
 
@@ -86,14 +94,26 @@ async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpR
 @endpoint("GET", "ocsp/{issuer}/{*request}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
 async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
-    encoded = unquote(request.route_params["request"])
-    answer = await _ocsp(services, request, octets("request", encoded))
+    answer = await _ocsp(services, request, octets("request", _base64_of(request.route_params.get("request", ""))))
     if is_successful(answer.get_body()):
         # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon. An error is not kept.
         answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
     return answer
 
 
+def _base64_of(text: str) -> str:
+    """Give the base64 that stands in a path in any of the forms that clients send.
+
+    The host leaves ``%2F`` escaped, some escape twice, some leave the padding out or write base64url (RFC 4648 section
+    5), and what passed for a query on its way has spaces in the place of ``+``.
+    """
+    plain = unquote(unquote(text)).strip("/").translate(_STANDARD_ALPHABET)
+    return plain + "=" * (-len(plain) % 4)
+
+
+_STANDARD_ALPHABET = str.maketrans(" -_", "++/")
+
+
 async def _ocsp(services: Services, request: func.HttpRequest, content: bytes) -> func.HttpResponse:
-    answer = await services.status_answers.answer(request.route_params["issuer"], content)
+    answer = await services.status_answers.answer(_issuer(request.route_params["issuer"]), content)
     return func.HttpResponse(answer, mimetype=OCSP_RESPONSE)
