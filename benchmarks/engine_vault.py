@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from benchmarks.engine_world import authority
 from benchmarks.measuring import Figure, interleaved, timed
-from shared.adapters.vault import VaultKeys
+from shared.adapters.vault import Ownership, VaultKeys
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import remote_key
 from tests.contract.emulator.running import emulator_process, own_address
@@ -47,7 +47,9 @@ def emulated_vault() -> Iterator[VaultKeys]:
             "REQUESTS_CA_BUNDLE": endpoints["tlsCaFile"],
         }
         try:
-            keys = VaultKeys(endpoints["keyVaultUrl"], ManagedIdentityCredential(), verify_challenge=False)
+            keys = VaultKeys(
+                endpoints["keyVaultUrl"], ManagedIdentityCredential(), Ownership("bench"), verify_challenge=False
+            )
             yield keys
             asyncio.run(keys.close())
         finally:

@@ -16,7 +16,7 @@ from shared.adapters.identity import Identity
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.iot_hub_management import IotHubAuthorities
 from shared.adapters.storage import Blobs, Queues, Tables
-from shared.adapters.vault import VaultKeys, VaultSecrets
+from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -77,6 +77,7 @@ class Clients:
         """Open all clients; none connects before its first call."""
         identity = Identity.managed(settings.managed_identity_client_id)
         verify = settings.key_vault_verify_challenge
+        ownership = Ownership(settings.deployment_name, settings.adopted_vault_names)
         return cls(
             identity=identity,
             queues=Queues(settings.queue_service_url, identity.asynchronous),
@@ -85,10 +86,11 @@ class Clients:
             keys=VaultKeys(
                 settings.key_vault_url,
                 identity.synchronous,
+                ownership,
                 verify_challenge=verify,
                 in_hsm=settings.ca_keys_in_hsm,
             ),
-            secrets=VaultSecrets(settings.key_vault_url, identity.asynchronous, verify_challenge=verify),
+            secrets=VaultSecrets(settings.key_vault_url, identity.asynchronous, ownership, verify_challenge=verify),
             provisioning=ProvisioningService(settings.dps_service_url, identity.asynchronous),
             dps_authorities=ProvisioningServiceAuthorities(
                 settings.dps_resource, identity.asynchronous, settings.resource_manager_url

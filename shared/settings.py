@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 STORAGE_CONNECTION = "DeviceFactoryStorage"
 """Name of the identity-based connection that triggers and core share."""
@@ -54,6 +55,8 @@ class Settings:
         key_vault_url: URL of the vault that holds CA keys and bundle passwords.
         key_vault_verify_challenge: whether the vault's authentication challenge must name a domain that the vault's
             host belongs to (azure-keyvault: ``verify_challenge_resource``). Off for a vault under a name of one's own.
+        deployment_name: names this deployment in the tags of its keys and secrets; the DPS's id scope unless set.
+        adopted_vault_names: names, in lower case, of keys and secrets that were made elsewhere and that it may use.
         ca_keys_in_hsm: whether the vault makes the keys of CAs in its HSMs, which takes the Premium tier.
         dps_service_url: URL of the DPS service API.
         dps_device_host: host that devices register at.
@@ -83,6 +86,8 @@ class Settings:
     managed_identity_client_id: str | None
     key_vault_url: str
     key_vault_verify_challenge: bool
+    deployment_name: str
+    adopted_vault_names: AbstractSet[str]
     ca_keys_in_hsm: bool
     dps_service_url: str
     dps_device_host: str
@@ -120,6 +125,8 @@ class Settings:
             managed_identity_client_id=reader.optional(f"{STORAGE_CONNECTION}__clientId"),
             key_vault_url=reader.url("KEY_VAULT_URL"),
             key_vault_verify_challenge=reader.flag("KEY_VAULT_VERIFY_CHALLENGE", default=True),
+            deployment_name=reader.optional("DEPLOYMENT_NAME") or reader.optional("DPS_ID_SCOPE") or "",
+            adopted_vault_names=reader.vault_names("KEY_VAULT_ADOPTED_NAMES", "WEBHOOK_SECRET_NAME"),
             ca_keys_in_hsm=reader.flag("CA_KEYS_IN_HSM", default=False),
             dps_service_url=reader.url("DPS_SERVICE_URL"),
             dps_device_host=reader.optional("DPS_DEVICE_HOST") or "global.azure-devices-provisioning.net",
@@ -151,6 +158,7 @@ class Settings:
         return settings
 
 
+_VAULT_NAME = re.compile(r"[0-9a-z-]{1,127}")
 _RESOURCE_ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
     r"/providers/Microsoft\.Devices/(?P<type>[^/]+)/(?P<name>[^/]+)",
@@ -218,6 +226,16 @@ class _Reader:
         if value not in values:
             self.problems.append(f"{name} is {value!r}; it must be {' or '.join(values)}")
         return value
+
+    def vault_names(self, *names: str) -> frozenset[str]:
+        """Read names of the vault's keys and secrets: what a setting names is meant to be used."""
+        listed = ";".join(self.optional(name) or "" for name in names)
+        found = frozenset(filter(None, (part.strip().lower() for part in listed.split(";"))))
+        for wrong in sorted(each for each in found if not _VAULT_NAME.fullmatch(each)):
+            self.problems.append(
+                f"{names[0]} has {wrong!r}; names in a vault have letters, digits and dashes, 127 at most"
+            )
+        return found
 
     def country(self, name: str, *, default: str) -> str:
         value = self.optional(name) or default

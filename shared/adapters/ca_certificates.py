@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography import x509
 
 
@@ -44,6 +46,10 @@ class CaCertificates(Protocol):
 
     async def get(self, name: str) -> UploadedAuthority | None:
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""
+        ...
+
+    async def held(self) -> Mapping[str, UploadedAuthority]:
+        """Read the state of all CA certificates, by name."""
         ...
 
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:

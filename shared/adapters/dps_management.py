@@ -67,6 +67,12 @@ class ProvisioningServiceAuthorities:
         except NotFound:
             return None
 
+    async def held(self) -> dict[str, UploadedAuthority]:
+        """Read the state of all CA certificates, by name."""
+        with translated("CA certificates of the DPS"):
+            answer = await self._client.dps_certificate.list(self._resource.resource_group, self._resource.name)
+        return {each.name or "": uploaded(each) for each in answer.value or []}
+
     async def verified(self) -> list[VerifiedAuthority]:
         """List the CA certificates that a device's chain may end at."""
         with translated("CA certificates of the DPS"):

@@ -52,6 +52,12 @@ class IotHubAuthorities:
         except NotFound:
             return None
 
+    async def held(self) -> dict[str, UploadedAuthority]:
+        """Read the state of all CA certificates, by name."""
+        with translated(f"CA certificates of {self.holder}"):
+            answer = await self._client.certificates.list_by_iot_hub(self._group, self._hub)
+        return {each.name or "": uploaded(each) for each in answer.value or []}
+
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
         """Upload a CA certificate, not yet verified."""
         text = certificate.public_bytes(Encoding.PEM).decode("ascii")

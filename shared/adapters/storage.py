@@ -133,6 +133,14 @@ class Table:
         """Delete a row, if it exists."""
         await self._client.delete_entity(partition, row)
 
+    async def delete_unchanged(self, partition: str, row: str, etag: str) -> bool:
+        """Delete a row as it was read; ``False`` if it has changed since. One that is gone is deleted."""
+        try:
+            await self._client.delete_entity(partition, row, etag=etag, match_condition=MatchConditions.IfNotModified)
+        except ResourceModifiedError:
+            return False
+        return True
+
     async def query(
         self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
     ) -> AsyncIterator[StoredRow]:

@@ -7,6 +7,7 @@ signs with such a key runs in one of the vault's own threads.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -22,6 +23,7 @@ from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -34,12 +36,57 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
+OWNER_TAG = "deviceIdentityFactory"
+"""Tag of every key and secret that the app has in a vault; its value names the deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What is a deployment's own in a vault that others use, too: what has its tag, and what its owner has named.
+
+    Attributes:
+        deployment: name of the deployment.
+        adopted: names, in lower case, of keys and secrets that were made elsewhere and may be used.
+    """
+
+    deployment: str
+    adopted: AbstractSet[str] = frozenset()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its keys and secrets are tagged with."""
+        return {OWNER_TAG: self.deployment}
+
+    def check(self, what: str, name: str, tags: Mapping[str, str] | None) -> None:
+        """See that something is the deployment's.
+
+        Args:
+            what: ``key`` or ``secret``.
+            name: of the thing.
+            tags: that it has.
+
+        Raises:
+            Conflict: it is another's, or nobody knows whose.
+        """
+        owner = (tags or {}).get(OWNER_TAG)
+        if owner == self.deployment or name.lower() in self.adopted:
+            return
+        whose = f"is tagged {OWNER_TAG}={owner}" if owner else f"has no tag {OWNER_TAG}"
+        raise Conflict.because(
+            f"the vault has a {what} {name!r} already, which {whose}, so it may be another's, and is neither used nor "
+            f"replaced; take another name, or, if it is meant for this deployment, tag it {OWNER_TAG}="
+            f"{self.deployment}, or name it in KEY_VAULT_ADOPTED_NAMES",
+            field="name",
+        )
+
+
 class VaultKeys:
     """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
 
     Args:
         url: of the vault.
         credential: the app's identity.
+        ownership: which of the vault's keys are the deployment's.
         verify_challenge: whether the vault's challenge must name a resource of its own domain.
         in_hsm: whether keys are made in an HSM, which takes a vault of the Premium tier.
 
@@ -47,8 +94,17 @@ class VaultKeys:
         threads: for calls that sign.
     """
 
-    def __init__(self, url: str, credential: TokenCredential, *, verify_challenge: bool, in_hsm: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: TokenCredential,
+        ownership: Ownership,
+        *,
+        verify_challenge: bool,
+        in_hsm: bool = False,
+    ) -> None:
         self._url = url
+        self._ownership = ownership
         self._in_hsm = in_hsm
         self._credential = credential
         self._verify_challenge = verify_challenge
@@ -68,6 +124,9 @@ class VaultKeys:
 
         Returns:
             The id of the key's version, and its public key.
+
+        Raises:
+            Conflict: a key of that name is there, and not the deployment's, or of another algorithm.
         """
         key = await self._call(name, self._get_or_create, name, algorithm)
         return key.id, _public_key(key)
@@ -76,11 +135,38 @@ class VaultKeys:
         with throttling(f"vault key {name!r}"):
             return await self.threads.run(call, *args, **kwargs)
 
-    def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
+    def _own(self, name: str) -> KeyVaultKey | None:
+        """Find the newest version of a key of the deployment's.
+
+        Raises:
+            Conflict: there is one, and it is not the deployment's.
+        """
         try:
             present = self._client.get_key(name)
         except ResourceNotFoundError:
-            return self._create(name, algorithm)
+            return None
+        self._ownership.check("key", name, present.properties.tags)
+        return present
+
+    def _get_or_create(self, name: str, algorithm: str) -> KeyVaultKey:
+        return self._fitting(name, algorithm) or self._create(name, algorithm)
+
+    async def check_free(self, name: str, algorithm: str | None = None) -> None:
+        """See that a key's name is free, or the key that has it may be used.
+
+        Args:
+            name: of the key.
+            algorithm: that it is to have; ``None`` for any.
+
+        Raises:
+            Conflict: as :meth:`get_or_create`.
+        """
+        await self._call(name, self._fitting, name, algorithm)
+
+    def _fitting(self, name: str, algorithm: str | None) -> KeyVaultKey | None:
+        present = self._own(name)
+        if present is None or algorithm is None:
+            return present
         if (found := _algorithm(present)) != algorithm:
             raise Conflict.because(
                 f"the vault has a key {name!r} already, and it is {found} and not {algorithm}; take another name, or "
@@ -103,17 +189,19 @@ class VaultKeys:
 
         Returns:
             The id of the key's version.
+
+        Raises:
+            Conflict: a key of that name is there, and not the deployment's.
         """
         return (await self._call(name, self._import, name, key)).id
 
     def _import(self, name: str, key: PrivateKey) -> KeyVaultKey:
-        try:
-            present = self._client.get_key(name)
-        except ResourceNotFoundError:
-            present = None
+        present = self._own(name)
         if present is not None and _public_key(present) == key.public_key():
             return present
-        return self._client.import_key(name, _json_web_key(key), hardware_protected=self._in_hsm)
+        return self._client.import_key(
+            name, _json_web_key(key), hardware_protected=self._in_hsm, tags=self._ownership.tags
+        )
 
     async def wrapping_key(self, name: str) -> str:
         """Find the newest version of the key that wraps others, or make it: RSA of 3072 bits, about AES-128.
@@ -124,12 +212,13 @@ class VaultKeys:
         return (await self._call(name, self._wrapping_key, name)).id
 
     def _wrapping_key(self, name: str) -> KeyVaultKey:
-        try:
-            return self._client.get_key(name)
-        except ResourceNotFoundError:
-            return self._client.create_rsa_key(
-                name, size=3072, key_operations=["wrapKey", "unwrapKey"], hardware_protected=self._in_hsm
-            )
+        return self._own(name) or self._client.create_rsa_key(
+            name,
+            size=3072,
+            key_operations=["wrapKey", "unwrapKey"],
+            hardware_protected=self._in_hsm,
+            tags=self._ownership.tags,
+        )
 
     def wrap(self, key_id: str, content: bytes) -> bytes:
         """Have the vault encrypt a key (RSA-OAEP-256)."""
@@ -142,7 +231,11 @@ class VaultKeys:
             return self._signer(key_id).unwrap_key(KeyWrapAlgorithm.rsa_oaep_256, content).key
 
     def _create(self, name: str, algorithm: str) -> KeyVaultKey:
-        common: dict[str, Any] = {"key_operations": ["sign", "verify"], "hardware_protected": self._in_hsm}
+        common: dict[str, Any] = {
+            "key_operations": ["sign", "verify"],
+            "hardware_protected": self._in_hsm,
+            "tags": self._ownership.tags,
+        }
         parameters = KeyAlgorithm(algorithm).parameters
         if parameters.curve_name is not None:
             return self._client.create_ec_key(name, curve=parameters.curve_name, **common)
@@ -234,21 +327,35 @@ def _json_web_key(key: PrivateKey) -> JsonWebKey:
 class VaultSecrets:
     """Passwords of bundles."""
 
-    def __init__(self, url: str, credential: AsyncTokenCredential, *, verify_challenge: bool) -> None:
+    def __init__(
+        self, url: str, credential: AsyncTokenCredential, ownership: Ownership, *, verify_challenge: bool
+    ) -> None:
+        self._ownership = ownership
         self._client = SecretClient(url, credential, verify_challenge_resource=verify_challenge)
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
-        """Store a secret, as a new version if the name exists."""
+        """Store a secret, as a new version if the name exists.
+
+        Raises:
+            Conflict: a secret of that name is there, and not the deployment's.
+        """
+        await self.get(name)  # a vault has no condition for a new version
         with throttling(f"vault secret {name!r}"):
-            await self._client.set_secret(name, value, content_type="text/plain", tags=dict(tags))
+            await self._client.set_secret(name, value, content_type="text/plain", tags={**tags, **self._ownership.tags})
 
     async def get(self, name: str) -> str | None:
-        """Read a secret's newest version, ``None`` if there is none."""
+        """Read a secret's newest version, ``None`` if there is none.
+
+        Raises:
+            Conflict: it is not the deployment's.
+        """
         try:
             with throttling(f"vault secret {name!r}"):
-                return (await self._client.get_secret(name)).value
+                present = await self._client.get_secret(name)
         except ResourceNotFoundError:
             return None
+        self._ownership.check("secret", name, present.properties.tags)
+        return present.value
 
     async def close(self) -> None:
         """Close all connections."""

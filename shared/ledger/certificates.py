@@ -161,6 +161,10 @@ class Certificates:
             raise RuntimeError(f"serial number {record.serial_number} was drawn twice; the random source is broken")
         return reserved
 
+    async def add(self, record: CertificateRecord) -> Versioned[CertificateRecord] | None:
+        """Record a certificate that was signed elsewhere; ``None`` if its serial number is another's, or known."""
+        return versioned(record, await self._certificates.insert(self._row(record)))
+
     async def get(self, serial_number: str) -> Versioned[CertificateRecord] | None:
         """Find a certificate by its serial number."""
         row = await self._certificates.get(serial_number[:2], serial_number)

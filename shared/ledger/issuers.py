@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from shared.contracts import CertificateKind, KeyCustody
 from shared.ledger.table import Record, Table, Versioned, keyed, versioned
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _PARTITION = "issuer"  # some hundred rows at most: DPS takes 100 groups and 25 CAs
+_IDENTITIES = "identity"
 
 
 class IssuerState(StrEnum):
@@ -32,6 +36,48 @@ class ProofOfPossession(StrEnum):
     BY_HAND = "byHand"
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+
+class WantedAuthority(_Part):
+    """What a CA that is made here is to be, beside what its record says: so whoever comes can finish it.
+
+    Attributes:
+        externally_signed: whether a CA signs it that is none of ours.
+    """
+
+    validity: timedelta | None = None
+    path_length: int | None = None
+    externally_signed: bool = False
+
+
+class Making(_Part):
+    """Who is making a CA: one worker at a time, since whatever is signed is signed for good.
+
+    Attributes:
+        serial_number: reserved for the CA's certificate; another worker's has another.
+        until: when others need not wait any more, since that worker must be gone.
+    """
+
+    serial_number: str
+    until: datetime
+
+
+class ListMaking(_Part):
+    """Who is making a CA's list: one worker at a time, since a list that loses to another is made for nothing.
+
+    Attributes:
+        number: of the list.
+        token: tells its worker from others.
+        until: when others need not wait any more, since that worker must be gone.
+    """
+
+    number: int
+    token: str
+    until: datetime
+
+
 class IssuerRecord(Record):
     """One certificate authority.
 
@@ -39,6 +85,10 @@ class IssuerRecord(Record):
         name: also the CN and the name of the vault key.
         parent: name of the CA of ours that signed it, or stands above ``certificates_above``; ``None`` for none.
         fingerprint: of the definition it was requested with.
+        wanted: what is to be made; ``None`` for a CA that its owner brought along.
+        making: who is making it.
+        identity: what makes it the same CA, by :func:`shared.pki.identities.authority_identity`; ``None`` before it has
+            a key.
         cause: id of the request.
         custody: where its key is.
         key_id: id of the vault key's version; ``None`` for a wrapped key.
@@ -47,9 +97,15 @@ class IssuerRecord(Record):
         certificate: PEM.
         external_issuer: CN of the CA that signed it, if that is none of ours.
         certificates_above: PEM, from its issuer up to the root, or to the first CA of this ledger.
+        further_certificates: PEM, of the same CA: renewed ones, and those by which others have certified it.
         crl_number: number of the newest CRL (RFC 5280 section 5.2.3), 0 before the first.
+        list_making: who is making the next one.
+        list_entries: SHA-256 of the entries that are kept for it, by month.
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
+        problem: why a service has not taken its proof.
     """
+
+    documents: ClassVar[frozenset[str]] = frozenset({"wanted", "making", "list_making", "list_entries"})
 
     name: str
     kind: CertificateKind
@@ -58,6 +114,9 @@ class IssuerRecord(Record):
     fingerprint: str
     cause: str
     requested_at: datetime
+    wanted: WantedAuthority | None = None
+    making: Making | None = None
+    identity: str | None = None
     parent: str | None = None
     enrollment_group: str | None = None
     custody: KeyCustody = KeyCustody.VAULT
@@ -72,8 +131,12 @@ class IssuerRecord(Record):
     path_length: int | None = None
     not_before: datetime | None = None
     not_after: datetime | None = None
+    further_certificates: str | None = None
     crl_number: int = 0
+    list_making: ListMaking | None = None
+    list_entries: dict[str, str] = Field(default_factory=dict)
     proof_of_possession: ProofOfPossession | None = None
+    problem: str | None = None
 
     @property
     def signed_by(self) -> str:
@@ -102,8 +165,31 @@ class Issuers:
         return versioned(record, await self._table.insert(keyed(_PARTITION, record.name.lower(), record)))
 
     async def replace(self, known: Versioned[IssuerRecord], record: IssuerRecord) -> Versioned[IssuerRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(record, await self._table.replace(keyed(_PARTITION, record.name.lower(), record), known.etag))
+        """Replace a row as it was read; ``None`` if others have changed it since.
+
+        A write whose answer was lost, and which the client repeated, is known by what it has written.
+        """
+        etag = await self._table.replace(keyed(_PARTITION, record.name.lower(), record), known.etag)
+        if etag is not None:
+            return Versioned(record, etag)
+        present = await self.get(record.name)
+        return present if present is not None and present.record == record else None
+
+    async def withdraw(self, known: Versioned[IssuerRecord]) -> bool:
+        """Delete a row as it was read; ``False`` if it has changed since."""
+        return await self._table.delete_unchanged(_PARTITION, known.record.name.lower(), known.etag)
+
+    async def claim_identity(self, identity: str, name: str) -> str:
+        """Enter under which name a CA is here, unless it is here already; give the name under which it is.
+
+        Args:
+            identity: from :func:`shared.pki.identities.authority_identity`.
+            name: of the CA; its row is there.
+        """
+        if await self._table.insert({"PartitionKey": _IDENTITIES, "RowKey": identity, "name": name}):
+            return name
+        row = await self._table.get(_IDENTITIES, identity)
+        return str(row.values["name"]) if row else name
 
     async def list(self) -> AsyncIterator[IssuerRecord]:
         """List all CAs by name."""

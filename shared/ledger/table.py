@@ -62,6 +62,10 @@ class Table(Protocol):
         """Delete a row, if it exists."""
         ...
 
+    async def delete_unchanged(self, partition: str, row: str, etag: str) -> bool:
+        """Delete a row as it was read; ``False`` if it has changed since. One that is gone is deleted."""
+        ...
+
     def query(
         self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
     ) -> AsyncIterator[Row]:

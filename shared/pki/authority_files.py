@@ -15,6 +15,7 @@ from shared.errors import Rejected
 from shared.pki import der, names
 from shared.pki.certificates import UNREADABLE, issued_by
 from shared.pki.chains import life_findings
+from shared.pki.identities import authority_identity
 from shared.pki.issuance import Issuer, IssuerError, check_for_devices
 from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of
 
@@ -123,6 +124,31 @@ def answered_authority(
     _check_size(pem, "certificate")
     issuer = _with_key(key, _certificates(pem, "certificate"), "certificate", now)
     _check_answer(issuer.certificate, request)
+    return issuer
+
+
+def further_certificate(pem: bytes, own: x509.Certificate, key: PrivateKey, *, now: datetime) -> Issuer:
+    """Read a further certificate of a CA, with the chain above it up to the root, as PEM.
+
+    Args:
+        pem: in any order.
+        own: the certificate that the CA has.
+        key: of the CA; in a vault, or here.
+        now: the present time, UTC.
+
+    Raises:
+        Rejected: no certificate has this key, it is for another subject, the chain has a gap, or it can't sign for
+            devices.
+    """
+    _check_size(pem, "certificate")
+    issuer = _with_key(key, _certificates(pem, "certificate"), "certificate", now)
+    given, wanted = (authority_identity(each.subject, key.public_key()) for each in (issuer.certificate, own))
+    if given != wanted:
+        raise Rejected.because(
+            f"the certificate's subject is {names.shown(issuer.certificate.subject.rfc4514_string())}; it must be "
+            f"{names.shown(own.subject.rfc4514_string())}, which is the CA's",
+            field="certificate",
+        )
     return issuer
 
 

@@ -48,6 +48,19 @@ class AuthorityKeys:
     vault: VaultKeys
     computing: ThreadPool
 
+    async def check_free(self, name: str, algorithm: str, custody: KeyCustody) -> None:
+        """See that a CA's key can be made, or is there, before anything is recorded of it.
+
+        Raises:
+            Conflict: the vault has a key of that name that is not the deployment's, or of another algorithm.
+        """
+        wrapped = custody is KeyCustody.WRAPPED
+        await self.vault.check_free(WRAPPING_KEY if wrapped else name, None if wrapped else algorithm)
+
+    async def check_import(self, name: str, custody: KeyCustody) -> None:
+        """See that a key that was made elsewhere can be kept; errors are those of :meth:`check_free`."""
+        await self.vault.check_free(WRAPPING_KEY if custody is KeyCustody.WRAPPED else name)
+
     async def create(self, name: str, algorithm: str, custody: KeyCustody) -> AuthorityKey:
         """Make a CA's key. One in the vault is found again by its name; a wrapped one is a new one on every call."""
         if custody is KeyCustody.WRAPPED:

@@ -1,7 +1,8 @@
 """Certificate authorities: made here, signed elsewhere or brought along; loaded for signing; proved towards DPS.
 
-A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -> ``signed`` -> ``active``; each step is
-guarded by its row's ETag and finds what an interrupted one left.
+A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -> ``signed`` -> ``active``. Its row says
+what is wanted and who is at it; each step is guarded by the row's ETag and finds what an interrupted one left. So it is
+signed once, whoever carries it on, how often, and how many at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,13 +19,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts import CertificateKind, EventType, KeyCustody
 from shared.errors import Conflict, Deferred, NotFound, Rejected
-from shared.key_algorithms import DEFAULT
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
-from shared.ledger.issuers import IssuerRecord, IssuerState, ProofOfPossession
-from shared.ledger.table import TEXT_LIMIT
+from shared.ledger.issuers import IssuerRecord, IssuerState, Making, ProofOfPossession
 from shared.pki import names
-from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx, signing_request
+from shared.pki.authority_files import (
+    answered_authority,
+    authority_from_pem,
+    authority_from_pfx,
+    further_certificate,
+    signing_request,
+)
+from shared.pki.identities import authority_identity
 from shared.pki.issuance import (
     DistributionPoints,
     Issuer,
@@ -34,10 +40,26 @@ from shared.pki.issuance import (
     new_serial_number,
     prepare,
 )
-from shared.pki.profiles import issuing_profile, root_profile, verification_profile
+from shared.pki.profiles import verification_profile
 from shared.pki.signing_keys import algorithm_of
 from shared.reading.base64_text import octets
 from shared.workflows.authority_keys import WRAPPING_KEY
+from shared.workflows.authority_records import (
+    AuthorityDefinition,
+    all_certificates,
+    book_entry,
+    certificates_of,
+    check_custody,
+    check_length,
+    identity_of,
+    installed,
+    issued_event,
+    issuer_of,
+    path_length,
+    signed,
+)
+from shared.workflows.possession import check_place, prove
+from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -50,50 +72,19 @@ if TYPE_CHECKING:
     from shared.ledger.issuers import Issuers
     from shared.ledger.table import Versioned
     from shared.pki.profiles import Profile
+    from shared.pki.signing_keys import PublicKey
     from shared.settings import Settings
     from shared.workflows.authority_keys import AuthorityKeys
     from shared.workflows.events import Clock, Outbox
 
 _BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
+_MAKING = timedelta(minutes=1)
+"""So long a worker has for making a key and signing; then others take it for gone. One that was slow only loses."""
+
+_ATTEMPTS = 10
 _CHECK_HOLDS = timedelta(minutes=1)
 """So long a key that was found is not asked for again, however often readiness is."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorityDefinition:
-    """What a CA is to be.
-
-    Attributes:
-        name: its CN, and the name of its vault key.
-        kind: root or intermediate.
-        parent: name of the CA that signs it; ``None`` for a root.
-        enrollment_group: the group it is made for, if for one.
-        custody: where its key is.
-        externally_signed: whether a CA signs it that is none of ours.
-    """
-
-    name: str
-    kind: CertificateKind
-    parent: str | None = None
-    key_algorithm: str = DEFAULT
-    validity: timedelta | None = None
-    path_length: int | None = None
-    enrollment_group: str | None = None
-    custody: KeyCustody = KeyCustody.VAULT
-    externally_signed: bool = False
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal for equal definitions."""
-        parts = (self.kind, self.parent, self.key_algorithm, self.validity, self.path_length, self.enrollment_group)
-        return "|".join(map(str, (*parts, self.custody, self.externally_signed)))
-
-    def profile(self) -> Profile:
-        """Give the profile of the CA's certificate."""
-        ordered = {"path_length": self.path_length, "validity": self.validity}
-        chosen: dict[str, Any] = {field: value for field, value in ordered.items() if value is not None}
-        return root_profile(**chosen) if self.kind is CertificateKind.ROOT else issuing_profile(**chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +95,13 @@ class LoadedAuthority:
         name: what it is called here; the CN of an imported one may be another.
         issuer: signs; its chain goes up to the root.
         anchor: the certificate of its chain whose possession is proved to DPS: the topmost CA of which the key is ours.
+        anchor_name: what that CA is called here.
     """
 
     name: str
     issuer: Issuer
     anchor: x509.Certificate
+    anchor_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +117,7 @@ class CertificateAuthorities:
     settings: Settings
     clock: Clock
     _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
+    _loading: Turns = field(default_factory=Turns)
     _checked: dict[str, datetime] = field(default_factory=dict)
     """When the key of each CA was last found in its place."""
 
@@ -133,66 +127,82 @@ class CertificateAuthorities:
         Raises:
             Conflict: the name belongs to a CA of another definition.
             NotFound: its parent does not exist.
+            Deferred: another worker is at it.
         """
-        await self._record(definition, cause)
-        record = (await self._known(definition.name)).record
-        if record.state is IssuerState.REQUESTED:
-            make = self._request_signature if definition.externally_signed else self._sign
-            record = await make(definition)
-        return await self._completed(record)
+        if await self.issuers.get(definition.name) is None:
+            await self.check_definition(definition)
+        known = await self._claim(definition.record(cause=cause, at=self.clock()))
+        if known.record.state is IssuerState.REQUESTED:
+            known = await self._make(known)
+        return await self._completed(known.record)
 
     async def _completed(self, record: IssuerRecord) -> IssuerRecord:
-        """Do what is left to do for a CA that has its certificate."""
+        """Do what is left to do for a CA that has its certificate: what DPS does not take is not opened for use."""
+        if record.certificate and record.proof_of_possession is ProofOfPossession.PENDING:
+            record = await self._prove(record)
         if record.state is IssuerState.SIGNED:
             record = await self._announce(record)
-        if record.state is IssuerState.ACTIVE and record.proof_of_possession is ProofOfPossession.PENDING:
-            record = await self._prove(record)
         return record
 
-    async def _record(self, definition: AuthorityDefinition, cause: str) -> None:
-        if await self.issuers.get(definition.name) is None:
-            await self._check(definition)
-        record = IssuerRecord(
-            name=definition.name,
-            kind=definition.kind,
-            state=IssuerState.REQUESTED,
-            key_algorithm=definition.key_algorithm,
-            fingerprint=definition.fingerprint,
-            cause=cause,
-            requested_at=self.clock(),
-            parent=definition.parent,
-            enrollment_group=definition.enrollment_group,
-            proof_of_possession=self._proof_of_topmost() if definition.parent is None else None,
-        )
-        await self._claim(record)
+    # --- what is checked before anything is made ---
 
-    async def _check(self, definition: AuthorityDefinition) -> None:
-        """Check before anything is recorded or a key made: a request that contradicts its issuer leaves no trace."""
-        profile = definition.profile()
-        if definition.parent is not None:
-            check_fit(profile, self._subject(definition.name), await self.load(definition.parent), self.clock())
+    async def check_definition(self, definition: AuthorityDefinition) -> None:
+        """See that a CA could be made now, or is made: a request that can't be carried out leaves no trace.
 
-    async def _claim(self, record: IssuerRecord) -> None:
-        """Take a CA's name, or find that it was taken for the same CA."""
-        if record.name.lower() == WRAPPING_KEY:
-            raise Conflict.because(
-                f"{record.name!r} names the vault's key that wraps others; take another", field="name"
-            )
-        if await self.issuers.insert(record):
+        Raises:
+            NotFound: its parent does not exist.
+            Conflict: its name, its key or its place in a service is taken.
+            Rejected: it does not fit below its parent, or a service has no place left.
+            Deferred: its parent is being made.
+        """
+        holder = await self.issuers.holder(definition.name)
+        if holder is not None:
+            _check_holder(holder.record, definition.name, definition.fingerprint)
             return
+        _check_name(definition.name)
+        if definition.parent is not None:
+            self._check_below(definition, await self.load(definition.parent))
+        await self.keys.check_free(definition.name, definition.key_algorithm, definition.custody)
+        if definition.kind is CertificateKind.ROOT:
+            for service in self.verifiers:
+                await check_place(service, definition.name, None)
+
+    def _check_below(self, definition: AuthorityDefinition, parent: Issuer) -> None:
+        profile = definition.profile()
+        if definition.enrollment_group is not None:
+            _check_for_group(definition, profile, parent, self.clock())
+        check_fit(profile, self._subject(definition.name), parent, self.clock())
+
+    async def check_proved(self, name: str) -> None:
+        """See that DPS takes devices of a CA: possession of the topmost CA of its chain that is ours was proved.
+
+        Raises:
+            NotFound: there is no such CA.
+            Rejected: a service refuses the proof.
+            Deferred: it is being made, or proved.
+        """
+        anchor = await self.get((await self.loaded(name)).anchor_name)
+        if anchor.proof_of_possession is not ProofOfPossession.PENDING:
+            return
+        if anchor.problem is None:
+            raise Deferred(f"possession of the CA {anchor.name!r} is being proved", retry_after=_BEING_MADE)
+        raise Rejected.because(
+            f"DPS would refuse every device below {anchor.name!r}, possession of whose key is not proved: "
+            f"{anchor.problem}. When that is put right, ask for {anchor.name!r} again as before",
+            field="issuer",
+        )
+
+    async def _claim(self, record: IssuerRecord) -> Versioned[IssuerRecord]:
+        """Take a CA's name, or find that it was taken for the same CA."""
+        _check_name(record.name)
+        made = await self.issuers.insert(record)
+        if made is not None:
+            return made
         holder = await self.issuers.holder(record.name)
-        if holder and holder.record.name != record.name:
-            raise Conflict.because(
-                f"there is a CA {holder.record.name!r}, and in the names of vault keys case makes no difference; take "
-                "another name",
-                field="name",
-            )
-        present = (await self._known(record.name)).record
-        if present.fingerprint != record.fingerprint:
-            raise Conflict.because(
-                f"{record.name!r} exists as {present.kind} CA of another definition; take another name",
-                field="name",
-            )
+        if holder is None:
+            raise Deferred(f"the name {record.name!r} was just given back; it can be taken", retry_after=_BEING_MADE)
+        _check_holder(holder.record, record.name, record.fingerprint)
+        return holder
 
     def _proof_of_topmost(self) -> ProofOfPossession:
         return ProofOfPossession.PENDING if self.verifiers else ProofOfPossession.BY_HAND
@@ -203,22 +213,66 @@ class CertificateAuthorities:
             raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")
         return known
 
-    async def _sign(self, definition: AuthorityDefinition) -> IssuerRecord:
-        known = await self._known(definition.name)
+    # --- made here ---
+
+    async def _make(self, known: Versioned[IssuerRecord]) -> Versioned[IssuerRecord]:
+        """Make a CA's key, and its certificate or the request for one; one worker at a time does."""
+        begun, making = await self._begin(known)
+        definition = AuthorityDefinition.of(begun.record)
+        try:
+            make = self._request_signature if definition.externally_signed else self._sign
+            changes = await make(definition, begun.record, making)
+        except Exception:
+            await self._give_up(begun, making)
+            raise
+        made = await self.issuers.replace(begun, begun.record.changed(making=None, **changes))
+        if made is None:
+            # It took longer than others wait: one of them has begun anew, and what that one stores counts.
+            await self._abandon(making.serial_number)
+            raise _being_made(definition.name)
+        return made
+
+    async def _begin(self, known: Versioned[IssuerRecord]) -> tuple[Versioned[IssuerRecord], Making]:
+        """Reserve the serial number in the CA's row, which takes the turn."""
+        before, now = known.record.making, self.clock()
+        if before is not None and before.until > now:
+            raise _being_made(known.record.name)
+        making = Making(serial_number=names.serial_text(new_serial_number()), until=now + _MAKING)
+        begun = await self.issuers.replace(known, known.record.changed(making=making))
+        if begun is None:
+            raise _being_made(known.record.name)
+        if before is not None:
+            await self._abandon(before.serial_number)
+        return begun, making
+
+    async def _give_up(self, begun: Versioned[IssuerRecord], making: Making) -> None:
+        """Let others begin at once. If the row has changed, another worker has begun anew already."""
+        await self._abandon(making.serial_number)
+        await self.issuers.replace(begun, begun.record.changed(making=None))
+
+    async def _abandon(self, serial_number: str) -> None:
+        """Enter that whatever was signed with a serial number does not count."""
+        known = await self.certificates.get(serial_number)
+        if known is not None and known.record.state is CertificateState.RESERVED:
+            # A row that has changed was abandoned by another worker: nothing else is done to it.
+            await self.certificates.replace(known, known.record.changed(state=CertificateState.ABANDONED))
+
+    async def _sign(self, definition: AuthorityDefinition, record: IssuerRecord, making: Making) -> dict[str, object]:
         key = await self.keys.create(definition.name, definition.key_algorithm, definition.custody)
         public_key = key.signing_key.public_key()
-        serial = new_serial_number()
-        reserved = CertificateRecord(
-            serial_number=names.serial_text(serial),
-            kind=definition.kind,
-            state=CertificateState.RESERVED,
-            subject=definition.name,
-            issuer=definition.parent or definition.name,
-            cause=known.record.cause,
-            recorded_at=self.clock(),
-            enrollment_group=definition.enrollment_group,
+        await self._claim_identity(definition.name, self._identity(definition, public_key))
+        await self.certificates.reserve(
+            CertificateRecord(
+                serial_number=making.serial_number,
+                kind=definition.kind,
+                state=CertificateState.RESERVED,
+                subject=definition.name,
+                issuer=definition.parent or definition.name,
+                cause=record.cause,
+                recorded_at=self.clock(),
+                enrollment_group=definition.enrollment_group,
+            )
         )
-        await self.certificates.reserve(reserved)
         above = await self.loaded(definition.parent) if definition.parent else None
         parent = above.issuer if above else None
         prepared = prepare(
@@ -227,24 +281,20 @@ class CertificateAuthorities:
             public_key=public_key,
             issuer=parent,
             signing_key=None if parent else key.signing_key,
-            serial_number=serial,
+            serial_number=int(making.serial_number, 16),
             now=self.clock(),
             urls=self.distribution_points(above) if above else DistributionPoints(),
         )
         signing_key = parent.signing_key if parent else key.signing_key
         certificate = await self.keys.signing(signing_key, issue, prepared, parent)
-        signed = known.record.changed(**_signed(certificate), **key.place)
-        if not await self.issuers.replace(known, signed):
-            # Another worker signed first: what it stored counts.
-            await self.certificates.put(reserved.changed(state=CertificateState.ABANDONED))
-            return (await self._known(definition.name)).record
-        return signed
+        proof = None if parent else self._proof_of_topmost()
+        return {**signed(certificate), **key.place, "proof_of_possession": proof}
 
-    # --- signed elsewhere, brought along ---
-
-    async def _request_signature(self, definition: AuthorityDefinition) -> IssuerRecord:
-        known = await self._known(definition.name)
+    async def _request_signature(
+        self, definition: AuthorityDefinition, _record: IssuerRecord, _making: Making
+    ) -> dict[str, object]:
         key = await self.keys.create(definition.name, definition.key_algorithm, definition.custody)
+        await self._claim_identity(definition.name, self._identity(definition, key.signing_key.public_key()))
         request = await self.keys.signing(
             key.signing_key,
             signing_request,
@@ -253,13 +303,27 @@ class CertificateAuthorities:
             key.signing_key,
         )
         text = request.public_bytes(Encoding.PEM).decode("ascii")
-        awaiting = known.record.changed(state=IssuerState.AWAITING_CERTIFICATE, signing_request=text, **key.place)
-        # Another worker may have been first: its key and its request count.
-        replaced = await self.issuers.replace(known, awaiting)
-        return replaced.record if replaced else (await self._known(definition.name)).record
+        proof = self._proof_of_topmost()
+        return {
+            "state": IssuerState.AWAITING_CERTIFICATE,
+            "signing_request": text,
+            "proof_of_possession": proof,
+            **key.place,
+        }
+
+    def _identity(self, definition: AuthorityDefinition, public_key: PublicKey) -> str:
+        return authority_identity(self._subject(definition.name).to_name(), public_key)
+
+    async def _claim_identity(self, name: str, identity: str) -> None:
+        """See that a CA is here under one name: each would have a list with half of the truth."""
+        holder = await self.issuers.claim_identity(identity, name)
+        if holder != name:
+            raise _same_ca(holder)
+
+    # --- signed elsewhere, brought along ---
 
     async def install(self, name: str, certificates: bytes) -> IssuerRecord:
-        """Install the certificate of a CA that was signed elsewhere.
+        """Install the certificate of a CA that was signed elsewhere, or a further one of a CA that has one.
 
         Args:
             name: of the CA.
@@ -267,22 +331,37 @@ class CertificateAuthorities:
 
         Raises:
             NotFound: there is no such CA.
-            Conflict: it asks for no certificate, or has another one already.
+            Conflict: it asks for no certificate.
             Rejected: the certificates do not fit its key, or each other, or can't be a CA's here.
+            Deferred: it is being made, or others are changing it.
         """
         known = await self._known(name)
-        if known.record.signing_request is None:
-            raise Conflict.because(
-                f"{name!r} needs no certificate from elsewhere: it was not made with externallySigned"
-            )
-        request = x509.load_pem_x509_csr(known.record.signing_request.encode())
-        key = await self.keys.open(known.record)
+        record, now = known.record, self.clock()
+        if record.certificate is None and record.signing_request is None:
+            if record.wanted is None or not record.wanted.externally_signed:
+                raise Conflict.because(
+                    f"{name!r} needs no certificate from elsewhere: it was not made with externallySigned"
+                )
+            raise _being_made(name)
+        key = await self.keys.open(record)
         # Many signatures to verify: beside the event loop, as with what is brought along.
-        issuer = await self.keys.computing.run(answered_authority, certificates, request, key, now=self.clock())
-        return await self._install(known, await self._placed(issuer, "certificate"))
+        if record.certificate is not None:
+            own = certificates_of(record.certificate)[0]
+            issuer = await self.keys.computing.run(further_certificate, certificates, own, key, now=now)
+            return await self._take_in(known, issuer, "certificate")
+        request = x509.load_pem_x509_csr((record.signing_request or "").encode())
+        issuer = await self.keys.computing.run(answered_authority, certificates, request, key, now=now)
+        placed = await self._placed(issuer, "certificate")
+        if placed["proof_of_possession"] is ProofOfPossession.PENDING:
+            for service in self.verifiers:
+                await check_place(service, name, issuer.certificate)
+        return await self._install(known, placed)
 
     async def take_over(self, name: str, wanted: AuthorityImport, *, cause: str) -> IssuerRecord:
         """Keep a CA that its owner brought along, with its key. One that is refused leaves no trace.
+
+        A certificate for the subject and key of a CA that is here, such as a renewed one or one by which another CA has
+        certified it, is a further certificate of that CA.
 
         Args:
             name: what it is called here; its CN may be another.
@@ -291,69 +370,117 @@ class CertificateAuthorities:
 
         Raises:
             Conflict: the name belongs to another CA, or the CA is here under another name.
-            Rejected: it can't be opened, or can't sign for devices, or a root's key is not to be in the vault.
+            Rejected: it can't be opened, or can't sign for devices, or a root's key is not to be in the vault, or a
+                service has no place left for it.
+            Deferred: others are at it.
         """
-        issuer = await self.keys.computing.run(_read, wanted, self.clock())
+        issuer, field = await self.keys.computing.run(_read, wanted, self.clock()), "pfx" if wanted.pfx else "pem"
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
+        same = await self._same_as(issuer)
+        if same is not None and same.record.name != name:
+            raise _same_ca(same.record.name)
+        if same is not None and same.record.certificate is not None:
+            check_custody(same.record, wanted.custody)
+            return await self._take_in(same, issuer, field)
         if kind is CertificateKind.ROOT and wanted.custody is KeyCustody.WRAPPED:
             raise Rejected.because("a root's key stays in the vault; leave custody out", field="custody")
-        installed = await self._placed(issuer, "pfx" if wanted.pfx else "pem")
-        record = IssuerRecord(
-            name=name,
-            kind=kind,
-            state=IssuerState.REQUESTED,
-            key_algorithm=algorithm_of(issuer.certificate.public_key()),
-            fingerprint=f"imported|{names.sha256_thumbprint(issuer.certificate)}",
-            cause=cause,
-            requested_at=self.clock(),
-            proof_of_possession=self._proof_of_topmost(),
-        )
-        await self._check_unknown(record)
-        await self._claim(record)
-        known = await self._known(name)
-        if known.record.state is not IssuerState.REQUESTED:
-            _check_custody(known.record, wanted.custody)
-            return await self._completed(known.record)
-        custody = wanted.custody or self.custody(kind, _path_length(issuer.certificate))
+        placed = await self._placed(issuer, field)
+        custody = wanted.custody or self.custody(kind, path_length(issuer.certificate))
+        known = await self._claim_import(name, kind, issuer, placed, custody=custody, cause=cause)
         key = await self.keys.take_over(name, issuer.signing_key, custody)
-        return await self._install(known, {**installed, **key.place})
+        return await self._install(known, {**placed, **key.place})
 
     def custody(self, kind: CertificateKind, path_length: int | None) -> KeyCustody:
         """Give where a CA's key is to be when its request says nothing: the deployment says it for issuing CAs."""
         issuing = kind is CertificateKind.INTERMEDIATE and path_length == 0
         return KeyCustody(self.settings.issuing_custody) if issuing else KeyCustody.VAULT
 
-    async def _check_unknown(self, record: IssuerRecord) -> None:
-        """Refuse a CA that is here under another name: each would have CRLs with half of the truth."""
-        async for present in self.issuers.list():
-            if present.fingerprint == record.fingerprint and present.name != record.name:
-                raise Conflict.because(
-                    f"this CA was imported before, as {present.name!r}; use it under that name", field="name"
-                )
+    async def _same_as(self, issuer: Issuer) -> Versioned[IssuerRecord] | None:
+        """Find the CA of a subject and key, if it is here."""
+        identity = _identity_of(issuer)
+        found = [record.name async for record in self.issuers.list() if identity_of(record) == identity]
+        return await self.issuers.get(found[0]) if found else None
+
+    async def _claim_import(
+        self,
+        name: str,
+        kind: CertificateKind,
+        issuer: Issuer,
+        placed: Mapping[str, object],
+        *,
+        custody: KeyCustody,
+        cause: str,
+    ) -> Versioned[IssuerRecord]:
+        """Take the name for a CA that is brought along, once all that could be in its way was looked at."""
+        identity = _identity_of(issuer)
+        record = IssuerRecord(
+            name=name,
+            kind=kind,
+            state=IssuerState.REQUESTED,
+            key_algorithm=algorithm_of(issuer.certificate.public_key()),
+            fingerprint=f"imported|{identity}",
+            identity=identity,
+            cause=cause,
+            requested_at=self.clock(),
+        )
+        holder = await self.issuers.holder(name)
+        if holder is not None:
+            _check_holder(holder.record, name, record.fingerprint)
+        else:
+            await self.keys.check_import(name, custody)
+        if placed["proof_of_possession"] is ProofOfPossession.PENDING:
+            for service in self.verifiers:
+                await check_place(service, name, issuer.certificate)
+        known = await self._claim(record)
+        try:
+            await self._claim_identity(name, identity)
+        except Conflict:
+            # Somebody brings the same CA along under another name at the same time. If the row has changed, it is
+            # theirs who changed it.
+            await self.issuers.withdraw(known)
+            raise
+        return known
 
     async def _placed(self, issuer: Issuer, field: str) -> dict[str, object]:
         """Describe a CA that comes from elsewhere, as its record does: below the first CA of ours in its chain, if any.
 
         Then that one's proof of possession is enough, as it is for a CA that was made here.
         """
-        ours = {record.thumbprint: record.name async for record in self.issuers.list() if record.certificate}
+        ours = {
+            names.thumbprint(each): record.name
+            async for record in self.issuers.list()
+            for each in all_certificates(record)
+        }
         above = list(takewhile(lambda each: names.thumbprint(each) not in ours, issuer.chain[1:]))
         rest = issuer.chain[1 + len(above) :]
         return {
-            **_installed(issuer, above, field),
+            **installed(issuer, above, field),
             "parent": ours[names.thumbprint(rest[0])] if rest else None,
             "proof_of_possession": None if rest else self._proof_of_topmost(),
         }
 
-    async def _install(self, known: Versioned[IssuerRecord], installed: Mapping[str, object]) -> IssuerRecord:
-        if known.record.certificate is not None:
-            if known.record.thumbprint != installed["thumbprint"]:
-                raise Conflict.because(f"{known.record.name!r} has another certificate already")
-            return await self._completed(known.record)
-        signed = known.record.changed(**installed)
-        if not await self.issuers.replace(known, signed):
-            raise Deferred(f"{known.record.name!r} is being changed by others", retry_after=_BEING_MADE)
-        return await self._completed((await self._known(known.record.name)).record)
+    async def _install(self, known: Versioned[IssuerRecord], placed: Mapping[str, object]) -> IssuerRecord:
+        now_there = await self.issuers.replace(known, known.record.changed(**placed))
+        if now_there is None:
+            present = await self._known(known.record.name)
+            if present.record.thumbprint != placed["thumbprint"]:
+                raise Deferred(f"{known.record.name!r} is being changed by others", retry_after=_BEING_MADE)
+            now_there = present  # the same request, delivered twice
+        return await self._completed(now_there.record)
+
+    async def _take_in(self, known: Versioned[IssuerRecord], issuer: Issuer, field: str) -> IssuerRecord:
+        """Keep a further certificate of a CA that is here; devices go on with the chain that they have."""
+        record = known.record
+        if issuer.certificate not in all_certificates(record):
+            further = (record.further_certificates or "") + names.pem(issuer.certificate)
+            check_length({"further_certificates": further}, field)
+            taken = await self.issuers.replace(known, record.changed(further_certificates=further))
+            if taken is None:
+                raise Deferred(f"{record.name!r} is being changed by others", retry_after=_BEING_MADE)
+            record = taken.record
+        if issuer.certificate != next(all_certificates(record)):
+            await self._enter(book_entry(record, issuer.certificate, issuer_of(issuer.certificate)))
+        return await self._completed(record)
 
     # --- what every CA gets ---
 
@@ -361,22 +488,7 @@ class CertificateAuthorities:
         """Enter a signed CA into the books, tell of it, and open it for use."""
         assert record.serial_number is not None  # noqa: S101 - a signed CA has one
         assert record.not_after is not None  # noqa: S101
-        await self.certificates.put(
-            CertificateRecord(
-                serial_number=record.serial_number,
-                kind=record.kind,
-                state=CertificateState.ACTIVE,
-                subject=record.name,
-                issuer=record.signed_by,
-                cause=record.cause,
-                recorded_at=record.requested_at,
-                enrollment_group=record.enrollment_group,
-                not_before=record.not_before,
-                not_after=record.not_after,
-                thumbprint=record.thumbprint,
-                pem=record.certificate,
-            )
-        )
+        await self._enter(book_entry(record, next(all_certificates(record)), record.signed_by))
         await self.expiry.put(
             DueNotice.on(
                 (record.not_after - self.settings.expiry_warning).date(),
@@ -387,54 +499,58 @@ class CertificateAuthorities:
             )
         )
         await self.outbox.publish(
-            EventType.CERTIFICATE_ISSUED,
-            subject=record.name,
-            correlation_id=record.cause,
-            data={
-                "kind": record.kind,
-                "name": record.name,
-                "issuer": record.signed_by,
-                "serialNumber": record.serial_number,
-                "thumbprint": record.thumbprint,
-                "notAfter": record.not_after.isoformat(),
-            },
+            EventType.CERTIFICATE_ISSUED, subject=record.name, correlation_id=record.cause, data=issued_event(record)
         )
-        return await self._advance(record.name, state=IssuerState.ACTIVE)
+        return await self._advance(
+            record.name, lambda present: {"state": IssuerState.ACTIVE} if present.state is IssuerState.SIGNED else None
+        )
 
-    async def _advance(self, name: str, **changes: object) -> IssuerRecord:
-        known = await self._known(name)
-        changed = known.record.changed(**changes)
-        if await self.issuers.replace(known, changed):
-            return changed
-        return (await self._known(name)).record
+    async def _enter(self, entry: CertificateRecord) -> None:
+        """Enter a CA's certificate into the ledger, once: whatever came of it since stays.
+
+        A serial number that is another certificate's is left to it: owners' CAs count from 1.
+        """
+        for _ in range(_ATTEMPTS):
+            known = await self.certificates.get(entry.serial_number)
+            if known is None:
+                if await self.certificates.add(entry):
+                    return
+                continue
+            awaited = known.record.state is CertificateState.RESERVED and known.record.subject == entry.subject
+            if not awaited or await self.certificates.replace(known, entry):
+                return
+        raise Deferred(f"the certificate of {entry.subject!r} is being changed by others", retry_after=_BEING_MADE)
+
+    async def _advance(self, name: str, step: Callable[[IssuerRecord], Mapping[str, object] | None]) -> IssuerRecord:
+        """Change a CA's row by what is decided on that very row, as often as others change it in between."""
+        for _ in range(_ATTEMPTS):
+            known = await self._known(name)
+            changes = step(known.record)
+            if not changes:
+                return known.record
+            changed = await self.issuers.replace(known, known.record.changed(**changes))
+            if changed is not None:
+                return changed.record
+        raise Deferred(f"{name!r} is being changed by others", retry_after=_BEING_MADE)
 
     # --- proof of possession ---
 
     async def _prove(self, record: IssuerRecord) -> IssuerRecord:
-        """Prove possession of a CA's key wherever it is to be known."""
-        for verifier in self.verifiers:
-            await self._prove_to(verifier, record)
-        return await self._advance(record.name, proof_of_possession=ProofOfPossession.VERIFIED)
+        """Prove possession of a CA's key wherever it is to be known; what refuses it is kept in the CA's row."""
+        certificate = next(all_certificates(record))
 
-    async def _prove_to(self, verifier: CaCertificates, record: IssuerRecord) -> None:
-        """Upload a CA to a service and prove possession (Microsoft: "How to verify X.509 CA certificates")."""
-        issuer = await self.load(record.name)
-        uploaded = await verifier.get(record.name)
-        if uploaded is None:
-            uploaded = await verifier.upload(record.name, issuer.certificate)
-        if uploaded.thumbprint and uploaded.thumbprint != record.thumbprint:
-            raise Conflict.because(
-                f"{verifier.holder} holds another CA certificate named {record.name!r}, of thumbprint "
-                f"{uploaded.thumbprint} and not {record.thumbprint}; delete it there, or give this CA another name"
-            )
-        if not uploaded.verified:
-            code, etag = await verifier.verification_code(record.name, uploaded.etag)
-            proof = await self.verification_certificate(record.name, code, cause=record.cause)
-            uploaded = await verifier.verify(record.name, proof, etag)
-        if not uploaded.verified:
-            raise RuntimeError(
-                f"{verifier.holder} took the proof of possession of {record.name!r} and did not verify it"
-            )
+        async def sign(code: str) -> x509.Certificate:
+            return await self.verification_certificate(record.name, code, cause=record.cause)
+
+        try:
+            for service in self.verifiers:
+                await prove(service, record.name, certificate, sign)
+        except Rejected as rejection:
+            problem = str(rejection)[:1000]
+            await self._advance(record.name, lambda present: _unproved(present, {"problem": problem}))
+            raise
+        proved = {"proof_of_possession": ProofOfPossession.VERIFIED, "problem": None}
+        return await self._advance(record.name, lambda present: _unproved(present, proved))
 
     async def verification_certificate(self, name: str, code: str, *, cause: str) -> x509.Certificate:
         """Sign a certificate whose CN is a service's verification code, with a key that is thrown away.
@@ -458,7 +574,7 @@ class CertificateAuthorities:
             cause=cause,
             recorded_at=self.clock(),
         )
-        await self.certificates.reserve(reserved)
+        row = await self.certificates.reserve(reserved)
         prepared = prepare(
             verification_profile(),
             subject=Subject(common_name=code),
@@ -469,15 +585,15 @@ class CertificateAuthorities:
             urls=DistributionPoints(),
         )
         certificate = await self.keys.signing(issuer.signing_key, issue, prepared, issuer)
-        await self.certificates.put(
-            reserved.changed(
-                state=CertificateState.ACTIVE,
-                not_before=certificate.not_valid_before_utc,
-                not_after=certificate.not_valid_after_utc,
-                thumbprint=names.thumbprint(certificate),
-                pem=names.pem(certificate),
-            )
+        made = reserved.changed(
+            state=CertificateState.ACTIVE,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            thumbprint=names.thumbprint(certificate),
+            pem=names.pem(certificate),
         )
+        if await self.certificates.replace(row, made) is None:
+            raise RuntimeError(f"the row of serial number {made.serial_number} was changed while it was being signed")
         return certificate
 
     # --- reading ---
@@ -493,9 +609,13 @@ class CertificateAuthorities:
 
     async def loaded(self, name: str) -> LoadedAuthority:
         """Give a CA for signing, and what DPS knows of its chain; errors are those of :meth:`load`."""
-        present = self._loaded.get(name)
-        if present is not None:
-            return present
+        if name not in self._loaded:
+            async with self._loading.of(name):  # a burst on a cold worker opens each key once
+                if name not in self._loaded:
+                    self._loaded[name] = await self._load(name)
+        return self._loaded[name]
+
+    async def _load(self, name: str) -> LoadedAuthority:
         record = (await self._known(name)).record
         if record.state is IssuerState.AWAITING_CERTIFICATE:
             raise Deferred(
@@ -504,15 +624,15 @@ class CertificateAuthorities:
                 retry_after=_AWAITED,
             )
         if record.certificate is None:
-            raise Deferred(f"the certificate authority {name!r} is being made", retry_after=_BEING_MADE)
+            raise _being_made(name)
         certificate = x509.load_pem_x509_certificate(record.certificate.encode())
         key = await self.keys.open(record)
         parent = await self.loaded(record.parent) if record.parent else None
-        above = (*_certificates(record.certificates_above), *(parent.issuer.chain if parent else ()))
+        above = (*certificates_of(record.certificates_above), *(parent.issuer.chain if parent else ()))
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
         self._checked[name] = self.clock()
-        self._loaded[name] = LoadedAuthority(name, issuer, parent.anchor if parent else certificate)
-        return self._loaded[name]
+        anchor, anchor_name = (parent.anchor, parent.anchor_name) if parent else (certificate, name)
+        return LoadedAuthority(name, issuer, anchor, anchor_name)
 
     async def check(self) -> None:
         """Load every CA that is in use, so that one that can't sign is known before it is needed.
@@ -558,9 +678,10 @@ class CertificateAuthorities:
             Deferred: it is being made, or waits for its certificate.
         """
         chain = (await self.load(name)).chain
-        thumbprint = names.thumbprint(chain[1]) if len(chain) > 1 else None
-        signers = [record.name async for record in self.issuers.list() if record.thumbprint == thumbprint]
-        return signers[0] if thumbprint and signers else None
+        if len(chain) == 1:
+            return None
+        signers = [record.name async for record in self.issuers.list() if chain[1] in all_certificates(record)]
+        return signers[0] if signers else None
 
     def list(self) -> AsyncIterator[IssuerRecord]:
         """List all CAs."""
@@ -585,46 +706,62 @@ class CertificateAuthorities:
         )
 
 
-def _signed(certificate: x509.Certificate) -> dict[str, object]:
-    """Describe a CA that has its certificate, as its record does."""
-    return {
-        "state": IssuerState.SIGNED,
-        "serial_number": names.serial_text(certificate.serial_number),
-        "thumbprint": names.thumbprint(certificate),
-        "certificate": names.pem(certificate),
-        "path_length": _path_length(certificate),
-        "not_before": certificate.not_valid_before_utc,
-        "not_after": certificate.not_valid_after_utc,
-    }
+def _check_name(name: str) -> None:
+    if name.lower() == WRAPPING_KEY:
+        raise Conflict.because(f"{name!r} names the vault's key that wraps others; take another", field="name")
 
 
-def _path_length(certificate: x509.Certificate) -> int | None:
-    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
-
-
-def _check_custody(record: IssuerRecord, wanted: KeyCustody | None) -> None:
-    if wanted is not None and wanted is not record.custody:
+def _check_holder(holder: IssuerRecord, name: str, fingerprint: str) -> None:
+    """See that the CA that has a name is the one that is meant."""
+    if holder.name != name:
         raise Conflict.because(
-            f"{record.name!r} is here with its key in custody '{record.custody}', which does not change; leave custody "
-            "out, or roll its group with another custody",
-            field="custody",
+            f"there is a CA {holder.name!r}, and in the names of vault keys case makes no difference; take another "
+            "name",
+            field="name",
+        )
+    if holder.fingerprint != fingerprint:
+        raise Conflict.because(
+            f"{name!r} exists as {holder.kind} CA of another definition; take another name", field="name"
         )
 
 
-def _installed(issuer: Issuer, above: Sequence[x509.Certificate], field: str) -> dict[str, object]:
-    """Describe a CA that comes from elsewhere; ``above`` it are those that are none of ours."""
-    described = _signed(issuer.certificate)
-    if above:
-        name = issuer.certificate.issuer
-        described["certificates_above"] = "".join(map(names.pem, above))
-        described["external_issuer"] = names.common_name(name) or name.rfc4514_string()
-    longest = max(len(str(value)) for value in described.values())
-    if longest > TEXT_LIMIT:
+def _check_for_group(definition: AuthorityDefinition, profile: Profile, parent: Issuer, now: datetime) -> None:
+    """See that a group's CA fits below a CA: its request names that one, and neither days nor a path length."""
+    if parent.path_length == 0:
         raise Rejected.because(
-            f"its certificate, or the chain above it, has {longest} characters as PEM; at most {TEXT_LIMIT} are kept",
-            field=field,
+            f"{parent.quoted_name} has path length 0, so no issuing CA of a group fits below it; name another CA",
+            field="issuer",
         )
-    return described
+    last, wanted = parent.ends_first, profile.validity
+    left = last.not_valid_after_utc - now
+    if left < wanted * profile.least_share:
+        raise Rejected.because(
+            f"the issuing CA that is to be made for {definition.enrollment_group!r} lives {wanted.days} days, and "
+            f"{names.quoted(last.subject)} above it ends on {last.not_valid_after_utc:%Y-%m-%d}, in "
+            f"{max(left.days, 0)} days; name another CA, or first make one below {parent.quoted_name} with as many "
+            "validityDays as are left, and name that",
+            field="issuer",
+        )
+
+
+def _unproved(record: IssuerRecord, changes: Mapping[str, object]) -> Mapping[str, object] | None:
+    return changes if record.proof_of_possession is ProofOfPossession.PENDING else None
+
+
+def _being_made(name: str) -> Deferred:
+    return Deferred(f"the certificate authority {name!r} is being made", retry_after=_BEING_MADE)
+
+
+def _same_ca(name: str) -> Rejected:
+    return Conflict.because(
+        f"this CA is here as {name!r}: what makes a CA the same is its subject and its key; use it, and give it "
+        "further certificates, under that name",
+        field="name",
+    )
+
+
+def _identity_of(issuer: Issuer) -> str:
+    return authority_identity(issuer.certificate.subject, issuer.signing_key.public_key())
 
 
 def _read(wanted: AuthorityImport, now: datetime) -> Issuer:
@@ -633,7 +770,3 @@ def _read(wanted: AuthorityImport, now: datetime) -> Issuer:
         pem = wanted.pem.get_secret_value() if wanted.pem else ""
         return authority_from_pem(pem.encode(), password, now=now)
     return authority_from_pfx(octets("pfx", wanted.pfx.get_secret_value()), password, now=now)
-
-
-def _certificates(pem: str | None) -> tuple[x509.Certificate, ...]:
-    return tuple(x509.load_pem_x509_certificates(pem.encode())) if pem else ()

@@ -12,7 +12,7 @@ from shared.key_algorithms import DEFAULT
 from shared.ledger.devices import DeviceRecord
 from shared.pki import names
 from shared.registration_ids import canonical_registration_id
-from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.authority_records import AuthorityDefinition
 from shared.workflows.device_certificates import DeviceCertificateRequest
 from shared.workflows.group_issuers import usable_for_devices
 from shared.workflows.requests import once

@@ -21,6 +21,7 @@ from shared.workflows.dps_entries import (
     check_conditions,
     check_hubs,
     check_references,
+    read_entry,
     same_attestation,
     values_of,
     with_references,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
+    from shared.workflows.authority_records import AuthorityDefinition
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.dps_entries import Entry
     from shared.workflows.events import Clock, Outbox
@@ -224,16 +226,8 @@ class EnrollmentGroups:
 
     async def _record(self, asked: _Asked, deleted: Versioned[GroupRecord] | None) -> Versioned[GroupRecord]:
         # Checked before anything is recorded: a request that can't be carried out must leave no trace.
-        request, generation = asked.request, deleted.record.generation + 1 if deleted else 1
-        check_conditions(_named(asked.group), None, request.if_match)
-        await self.check(request)
-        wanted = await self.issuers.first(request, generation)
-        present = sum([1 async for group in self.groups.list() if group.state is not GroupState.DELETED])
-        if present >= GROUP_LIMIT:
-            raise Rejected.because(
-                f"the DPS has {present} enrollment groups and takes {GROUP_LIMIT}; delete one, or use another DPS",
-                field="enrollmentGroup",
-            )
+        request, generation = asked.request, _next_generation(deleted)
+        wanted = await self._check_new(request, generation)
         record = GroupRecord(
             enrollment_group=asked.group,
             state=GroupState.REQUESTED,
@@ -247,6 +241,35 @@ class EnrollmentGroups:
         if made is None:
             raise busy(asked.group)
         return made
+
+    async def _check_new(self, request: EnrollmentGroupRequest, generation: int) -> str | AuthorityDefinition:
+        """See that a group can be made, and give what is to sign for it."""
+        check_conditions(_named(request.enrollment_group), None, request.if_match)
+        await self.check(request)
+        wanted = await self.issuers.first(request, generation)
+        present = sum([1 async for group in self.groups.list() if group.state is not GroupState.DELETED])
+        if present >= GROUP_LIMIT:
+            raise Rejected.because(
+                f"the DPS has {present} enrollment groups and takes {GROUP_LIMIT}; delete one, or use another DPS",
+                field="enrollmentGroup",
+            )
+        entry = await self.provisioning.get_group(request.enrollment_group)
+        if entry is not None and not await self._is_wanted(entry, request, wanted):
+            raise Conflict.because(
+                f"the DPS has an enrollment group {request.enrollment_group!r} that this app did not make, and its "
+                "devices are let in by other CAs; delete it there, or take another id",
+                field="enrollmentGroup",
+            )
+        return wanted
+
+    async def _is_wanted(
+        self, entry: Entry, request: EnrollmentGroupRequest, wanted: str | AuthorityDefinition
+    ) -> bool:
+        """Tell whether an entry that DPS has already accepts what a new group is to accept."""
+        if not isinstance(wanted, str):
+            return False  # its CA is still to be made
+        attestation = await self._attestation(request.ca_references, wanted)
+        return same_attestation(entry, _new(request.enrollment_group, attestation))
 
     async def _create(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
         request = asked.request
@@ -343,10 +366,15 @@ class EnrollmentGroups:
         request = asked.request
         if known.record.rollover is not None and known.record.rollover.request == request.request_id:
             return await self.rollovers.resume(known)
-        await self.rollovers.check_ready(known.record, if_match=request.if_match)
-        return await self.rollovers.roll(
-            known, request.request_id, target=await self.issuers.following(request, known.record)
-        )
+        target = await self._check_roll(request, known.record)
+        return await self.rollovers.roll(known, request.request_id, target=target)
+
+    async def _check_roll(self, request: EnrollmentGroupRequest, record: GroupRecord) -> str | AuthorityDefinition:
+        """See that another CA can take over in a group, and give which one."""
+        await self.rollovers.check_ready(record, if_match=request.if_match)
+        if request.issuer is not None and request.issuer == record.issuer:
+            raise Conflict.because(f"{record.issuer!r} is the group's issuing CA already; name another", field="issuer")
+        return await self.issuers.following(request, record)
 
     async def _delete(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
         if asked.is_late(known.record, EXISTENCE):
@@ -376,18 +404,33 @@ class EnrollmentGroups:
             Rejected: what :meth:`carry_out` would raise now.
         """
         known = await self.groups.get(request.enrollment_group)
-        if request.action is GroupAction.ROLL and known is not None:
-            await self.rollovers.check_ready(known.record, if_match=request.if_match)
-        if request.action not in {GroupAction.PUT, GroupAction.ROLL}:
+        if known is not None and known.record.state is GroupState.REQUESTED:
+            return  # it is being made: the request waits for it in its queue
+        if known is None or known.record.state is GroupState.DELETED:
+            if request.action is not GroupAction.PUT:
+                raise _unknown(request.enrollment_group)
+            with suppress(Deferred):  # a CA that is being made is waited for likewise
+                await self._check_new(request, _next_generation(known))
             return
+        with suppress(Deferred):
+            if request.action is GroupAction.ROLL:
+                await self._check_roll(request, known.record)
+            elif request.action in {GroupAction.PUT, GroupAction.UPDATE}:
+                await self._check_update(request, known.record)
+            elif request.action is not GroupAction.DELETE:
+                await read_entry(self.provisioning, request.enrollment_group)
+
+    async def _check_update(self, request: EnrollmentGroupRequest, record: GroupRecord) -> None:
+        """See that what a request sets can be set."""
         await self.check(request)
-        with suppress(Deferred):  # a CA that is being made: the request waits for it in its queue
-            if request.action is GroupAction.ROLL and known is not None:
-                await self.issuers.following(request, known.record)
-            elif _is_new(known, request):
-                await self.issuers.first(request, generation=1)
-            elif known is not None and request.ca_references is None and known.record.ca_references is None:
-                await self.issuers.check_kept(request, known.record)
+        references = request.ca_references or (record.ca_references if request.issuer else None)
+        if references is None:
+            await self.issuers.check_kept(request, record)
+            return
+        await self.issuers.below(record.enrollment_group, references, request.issuer or record.issuer or None)
+        entry = await self.provisioning.get_group(record.enrollment_group)
+        if entry is not None:
+            with_references(entry, references)
 
     async def describe(self, group_id: str) -> dict[str, Any]:
         """Show a group: what the ledger knows of it, and what DPS holds.
@@ -427,6 +470,11 @@ def _is_new(known: Versioned[GroupRecord] | None, request: EnrollmentGroupReques
     if known is None or known.record.state in {GroupState.DELETED, GroupState.REQUESTED}:
         return True
     return known.record.created_by == request.request_id
+
+
+def _next_generation(before: Versioned[GroupRecord] | None) -> int:
+    """Give how often the issuing CA of a group will have been made."""
+    return before.record.generation + 1 if before else 1
 
 
 def _carried_out(record: GroupRecord) -> set[str]:

@@ -11,7 +11,7 @@ from shared.contracts import CertificateKind, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.groups import GroupState
 from shared.pki import names
-from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.authority_records import AuthorityDefinition
 from shared.workflows.rollovers import check_free
 
 if TYPE_CHECKING:
@@ -39,13 +39,12 @@ class GroupIssuers:
 
         Raises:
             NotFound: the CA that is named is not there.
-            Conflict: another group has it.
-            Rejected: its key is not where the request wants it.
-            Deferred: it is being made, or waits for its certificate.
+            Conflict: another group has it, or what would be made has a name that is taken.
+            Rejected: its key is not where the request wants it, DPS would refuse its devices, or no CA fits below it.
+            Deferred: it is being made, or waits for its certificate, or possession of its key is being proved.
         """
         if request.ca_references is not None:
             return await self.below(request.enrollment_group, request.ca_references, request.issuer)
-        await self.authorities.load(request.issuer or self.settings.root_authority)
         custody = KeyCustody(self.settings.issuing_custody)
         return await self._wanted(request, generation, self.settings.root_authority, custody)
 
@@ -77,18 +76,23 @@ class GroupIssuers:
     ) -> str | AuthorityDefinition:
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
+            await self.authorities.check_proved(named.name)
             if _signs_devices(named):
                 _check_custody(named, request.custody)
                 await check_free(self.groups, request.enrollment_group, named.name)
                 return named.name
             parent = named.name
-        return AuthorityDefinition(
+        else:
+            await self.authorities.check_proved(parent)
+        wanted = AuthorityDefinition(
             name=issuer_name(request.enrollment_group, generation),
             kind=CertificateKind.INTERMEDIATE,
             parent=parent,
             enrollment_group=request.enrollment_group,
             custody=request.custody or custody,
         )
+        await self.authorities.check_definition(wanted)
+        return wanted
 
     async def below(self, group_id: str, references: CaReferences, named: str | None) -> str:
         """Find the CA that signs for a group of referred CAs; empty if its devices have certificates from elsewhere.

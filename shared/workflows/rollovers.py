@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts import CertificateKind, EventType
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.groups import GroupState, Rollover, RolloverState
-from shared.workflows.certificate_authorities import AuthorityDefinition
+from shared.workflows.authority_records import AuthorityDefinition
 from shared.workflows.device_certificates import DECISION_HOLDS
 from shared.workflows.dps_entries import (
     busy,
@@ -70,13 +70,10 @@ class Rollovers:
             target: name of the CA that is to take over, or what it is to be if it has to be made.
 
         Raises:
-            Conflict: it is the group's CA already, or another group's, or the group does not hold what this app put
-                there.
+            Conflict: it is another group's, or the group does not hold what this app put there.
         """
         record = known.record
         name, definition = (target, None) if isinstance(target, str) else (target.name, target)
-        if name == record.issuer:
-            raise Conflict.because(f"{name!r} is the group's issuing CA already; name another", field="issuer")
         rollover = Rollover(
             source=record.issuer,
             target=name,

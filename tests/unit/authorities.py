@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.contracts import CertificateKind
 from shared.ledger.certificates import Certificates
@@ -13,10 +13,14 @@ from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.issuers import Issuers
 from shared.threads import ThreadPool
 from shared.workflows.authority_keys import AuthorityKeys
-from shared.workflows.certificate_authorities import AuthorityDefinition, CertificateAuthorities
+from shared.workflows.authority_records import AuthorityDefinition
+from shared.workflows.certificate_authorities import CertificateAuthorities
 from shared.workflows.events import Outbox
-from tests.unit.fakes import FakeQueues, FakeTable, FakeVault
+from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass
@@ -24,6 +28,7 @@ class AuthorityScene:
     """What all workers share.
 
     Attributes:
+        verifiers: services that are shown possession of a root.
         now: the time that their clocks show.
     """
 
@@ -31,11 +36,13 @@ class AuthorityScene:
     table: FakeTable = field(default_factory=FakeTable)
     queues: FakeQueues = field(default_factory=FakeQueues)
     computing: ThreadPool = field(default_factory=lambda: ThreadPool("computing", 1))
+    verifiers: Sequence[Any] = ()
     now: datetime = NOW
 
     def __post_init__(self) -> None:
         self.issuers = Issuers(self.table)
-        self.certificates = Certificates(FakeTable(), FakeTable(), FakeTable())
+        self.certificate_rows = FakeTable()
+        self.certificates = Certificates(self.certificate_rows, FakeTable(), FakeTable())
         self.settings: Any = SimpleNamespace(
             public_base_url=None,
             subject_organization="Example",
@@ -48,16 +55,22 @@ class AuthorityScene:
     def clock(self) -> datetime:
         return self.now
 
-    def worker(self) -> CertificateAuthorities:
-        """What one worker holds; another one begins with nothing loaded."""
+    def worker(self, gate: Gate | None = None) -> CertificateAuthorities:
+        """What one worker holds; another one begins with nothing loaded. A gate holds it up."""
         vault: Any = self.vault
         queues: Any = self.queues
+        issuers, certificates, verifiers = self.issuers, self.certificates, self.verifiers
+        if gate is not None:
+            rows: Any = Gated(self.certificate_rows, gate)
+            table: Any = Gated(self.table, gate)
+            vault, queues, verifiers = Gated(vault, gate), Gated(queues, gate), [Gated(x, gate) for x in verifiers]
+            issuers, certificates = Issuers(table), Certificates(rows, FakeTable(), FakeTable())
         return CertificateAuthorities(
-            self.issuers,
-            self.certificates,
+            issuers,
+            certificates,
             ExpiryIndex(FakeTable()),
             AuthorityKeys(vault, self.computing),
-            (),
+            verifiers,
             Outbox(queues, self.clock),
             self.settings,
             self.clock,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import operator
 from dataclasses import dataclass, field
@@ -66,6 +68,13 @@ class FakeTable:
 
     async def delete(self, partition: str, row: str) -> None:
         self.rows.pop((partition, row), None)
+
+    async def delete_unchanged(self, partition: str, row: str, etag: str) -> bool:
+        present = self.rows.get((partition, row))
+        if present is not None and present.etag != etag:
+            return False
+        self.rows.pop((partition, row), None)
+        return True
 
     async def query(
         self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
@@ -147,7 +156,16 @@ class FakeVault:
     keys: dict[str, PrivateKey] = field(default_factory=dict)
     threads: ThreadPool = field(default_factory=lambda: ThreadPool("vault", 1))
 
+    foreign: set[str] = field(default_factory=set)
+    """Names of others' keys, in lower case."""
+
+    async def check_free(self, name: str, algorithm: str | None = None) -> None:
+        del algorithm
+        if name.lower() in self.foreign:
+            raise Conflict.because(f"the vault has a key {name!r} already", field="name")
+
     async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+        await self.check_free(name)
         key = self.keys.setdefault(name.lower(), generate_key(KeyAlgorithm(algorithm)))
         return name, key.public_key()
 
@@ -158,7 +176,10 @@ class FakeVault:
         self.keys[name.lower()] = key
         return name
 
+    signatures: int = 0
+
     def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
+        self.signatures += 1
         return vault_of(self.keys[key_id.lower()])(algorithm, digest)
 
     async def wrapping_key(self, name: str) -> str:
@@ -186,6 +207,40 @@ class Trap:
         self.steps += 1
         if self.steps == self.after:
             raise Killed
+
+
+@dataclass
+class Gate:
+    """Holds up one worker ahead of its n-th step, until it is opened; the event says that the worker stands there."""
+
+    at: int
+    steps: int = 0
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            self.reached.set()
+            await self.opened.wait()
+
+
+class Gated:
+    """A stand-in for one worker: each of its calls is a step that passes the worker's gate first."""
+
+    def __init__(self, stands_for: object, gate: Gate) -> None:
+        self._stands_for, self._gate = stands_for, gate
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._stands_for, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*args: Any, **named: Any) -> Any:
+            await self._gate()
+            return await found(*args, **named)
+
+        return call
 
 
 @dataclass

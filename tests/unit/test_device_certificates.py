@@ -41,7 +41,7 @@ class FakeSecrets:
 
 class FakeAuthorities:
     async def loaded(self, _name: str) -> LoadedAuthority:
-        return LoadedAuthority("line-1-ca1", hierarchy().issuing, hierarchy().root.certificate)
+        return LoadedAuthority("line-1-ca1", hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
 
     async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)

@@ -42,6 +42,12 @@ class FakeAuthorities:
     async def ensure(self, _definition: Any, *, cause: str) -> None:
         del cause
 
+    async def check_definition(self, definition: Any) -> None:
+        await self.get(definition.parent)
+
+    async def check_proved(self, name: str) -> None:
+        await self.get(name)
+
     async def get(self, name: str) -> Any:
         if name not in {"dpsCa", "line-1-ca1", "g-ca1"}:
             raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")

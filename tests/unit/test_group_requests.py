@@ -10,7 +10,8 @@ import pytest
 from shared.contracts import EnrollmentGroupRequest, parse
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupState, Turn
-from tests.unit.fakes import Killed, Trap
+from shared.ledger.requests import Requests
+from tests.unit.fakes import FakeTable, Killed, Trap
 from tests.unit.groups import GroupScene
 from tests.unit.pki.hierarchy import NOW
 
@@ -270,7 +271,45 @@ async def test_what_can_not_succeed_is_foreseen() -> None:
     await scene.ask("create")
     await scene.ask("create", "b")
     await scene.ask("roll")
+    await scene.issuing("line", "dpsCa")
+    await scene.root("old", validity=timedelta(days=100))
+    await scene.issuing("taken-ca1", "dpsCa")
+    scene.vault.foreign.add("theirs-ca1")
+    scene.provisioning.groups["others"] = {**scene.provisioning.groups["b"], "enrollmentGroupId": "others"}
+    await scene.ask("create", "gone")
+    del scene.provisioning.groups["gone"]
+    await scene.ask("create", "deleted")
+    await scene.ask("delete", "deleted")
     for body, message in (
+        (
+            {"action": "put", "enrollmentGroup": "c", "issuer": "old"},
+            "issuer: the issuing CA that is to be made for 'c' lives 1826 days, and 'old' above it ends on 2026-06-09, in "
+            "99 days; name another CA, or first make one below 'old' with as many validityDays as are left, and name that",
+        ),
+        (
+            {"action": "roll", "enrollmentGroup": "b", "issuer": "old"},
+            "issuer: the issuing CA that is to be made for 'b'",
+        ),
+        ({"action": "roll", "enrollmentGroup": "b", "issuer": "b-ca1"}, "issuer: 'b-ca1' is the group's issuing CA"),
+        ({"action": "put", "enrollmentGroup": "taken"}, "name: 'taken-ca1' exists as intermediate CA of another"),
+        ({"action": "put", "enrollmentGroup": "theirs"}, "name: the vault has a key 'theirs-ca1' already"),
+        (
+            {"action": "put", "enrollmentGroup": "others"},
+            "enrollmentGroup: the DPS has an enrollment group 'others' that this app did not make",
+        ),
+        (
+            {"action": "enable", "enrollmentGroup": "gone"},
+            "enrollmentGroup: the enrollment group 'gone' is gone from the",
+        ),
+        ({"action": "delete", "enrollmentGroup": "no"}, "enrollmentGroup: there is no enrollment group 'no'"),
+        (
+            {"action": "disable", "enrollmentGroup": "deleted"},
+            "enrollmentGroup: there is no enrollment group 'deleted'",
+        ),
+        (
+            {"action": "put", "caReferences": {"primary": "dpsCa"}, "issuer": "line"},
+            "caReferences: the enrollment group 'g' holds the certificate of its issuing CA; that is changed by action",
+        ),
         ({"action": "roll"}, "action: a rollover of 'g' from 'g-ca1' to 'g-ca2' is under way"),
         ({"action": "roll", "enrollmentGroup": "b", "issuer": "no"}, "issuer: there is no certificate authority 'no'"),
         ({"action": "put", "enrollmentGroup": "c", "issuer": "no"}, "issuer: there is no certificate authority 'no'"),
@@ -281,6 +320,12 @@ async def test_what_can_not_succeed_is_foreseen() -> None:
         with pytest.raises(Rejected) as refused:
             await scene.subject.foresee(request)
         assert str(refused.value).startswith(message)
+        if body.get("enrollmentGroup") != "deleted":  # which is known, and unknown
+            with pytest.raises(Rejected) as refused:
+                await scene.subject.carry_out(request)
+            assert str(refused.value).startswith(message)
+            scene.requests = Requests(FakeTable())
+    assert {group.enrollment_group async for group in scene.groups.list()} == {"g", "b", "gone", "deleted"}
 
 
 async def test_a_request_that_comes_again_is_known() -> None:

@@ -26,9 +26,9 @@ class FakeKeyClient:
             raise ResourceNotFoundError("there is none")
         return self.imported
 
-    def import_key(self, _name: str, key: Any, *, hardware_protected: bool) -> Any:
+    def import_key(self, _name: str, key: Any, *, hardware_protected: bool, tags: dict[str, str]) -> Any:
         assert not hardware_protected
-        self.imported = SimpleNamespace(id="imported", key=key)
+        self.imported = SimpleNamespace(id="imported", key=key, properties=SimpleNamespace(tags=tags))
         return self.imported
 
 
@@ -43,7 +43,7 @@ async def test_an_algorithm_can_be_ordered_and_kept_in_the_vault(
     assert ordered.key_algorithm is algorithm
     monkeypatch.setattr(vault, "KeyClient", FakeKeyClient)
     credential: Any = None
-    keys = vault.VaultKeys("https://vault.example.com", credential, verify_challenge=True)
+    keys = vault.VaultKeys("https://vault.example.com", credential, vault.Ownership("here"), verify_challenge=True)
     assert await keys.import_key("ca", spare_key(algorithm)) == "imported"
     _, public_key = await keys.get_or_create("ca", algorithm)
     assert public_key == spare_key(algorithm).public_key()

@@ -18,7 +18,7 @@ from shared.errors import Conflict, Rejected
 from shared.ledger.issuers import IssuerState
 from shared.pki.names import thumbprint
 from shared.threads import ThreadPool
-from shared.workflows.certificate_authorities import AuthorityDefinition, CertificateAuthorities
+from shared.workflows.authority_records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.foreign import KEY, authority, name_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.pki.signing_keys import PrivateKey
+    from shared.workflows.certificate_authorities import CertificateAuthorities
 
 
 class CountingPool(ThreadPool):
@@ -49,7 +50,7 @@ class Scene(AuthorityScene):
         return self.worker()
 
     def names(self) -> list[str]:
-        return [row for _, row in self.table.rows]
+        return [row for partition, row in self.table.rows if partition == "issuer"]
 
 
 def brought(*chain: x509.Certificate, key: PrivateKey = KEY, custody: KeyCustody | None = None) -> AuthorityImport:
@@ -95,11 +96,16 @@ async def test_a_ca_is_imported_under_one_name() -> None:
     first = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
     with pytest.raises(Conflict) as caught:
         await scene.subject.take_over("other", brought(ROOT), cause="r2")
-    assert str(caught.value) == "name: this CA was imported before, as 'corporate'; use it under that name"
+    assert str(caught.value) == (
+        "name: this CA is here as 'corporate': what makes a CA the same is its subject and its key; use it, and give it "
+        "further certificates, under that name"
+    )
     assert scene.names() == ["corporate"]
     assert await scene.subject.take_over("corporate", brought(ROOT), cause="r3") == first
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    other = authority("corporate", key=stranger, signed_by=stranger)
     with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; take another name"):
-        await scene.subject.take_over("corporate", brought(RENEWED), cause="r4")
+        await scene.subject.take_over("corporate", brought(other, key=stranger), cause="r4")
 
 
 async def test_an_imported_issuing_ca_is_where_the_deployment_has_such_keys() -> None:
@@ -187,6 +193,9 @@ class FakeService:
 
     async def get(self, _name: str) -> None:
         return None
+
+    async def held(self) -> dict[str, UploadedAuthority]:
+        return {}
 
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
         self.uploads.append(name)

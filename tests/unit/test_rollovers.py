@@ -57,6 +57,12 @@ class FakeAuthorities:
     async def above(self, _name: str) -> str:
         return "dpsCa"
 
+    async def check_definition(self, _definition: Any) -> None:
+        return
+
+    async def check_proved(self, _name: str) -> None:
+        return
+
     async def load(self, name: str) -> Issuer:
         assert name in self.made, f"{name} is used before it is made"
         return authority(name)

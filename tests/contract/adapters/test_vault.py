@@ -11,7 +11,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.identity import ManagedIdentityCredential
 from azure.keyvault.keys import KeyClient
 
-from shared.adapters.vault import VaultKeys
+from shared.adapters.vault import Ownership, VaultKeys
 from shared.errors import Conflict, Deferred
 from tests.contract.emulator.iot_hub_clients import PATIENCE
 from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
@@ -37,7 +37,7 @@ def clients(emulator: RunningEmulator, *, in_hsm: bool = False) -> Iterator[tupl
         ManagedIdentityCredential() as credential,
         KeyClient(url, credential, verify_challenge_resource=False) as others,
     ):
-        yield VaultKeys(url, credential, verify_challenge=False, in_hsm=in_hsm), others
+        yield VaultKeys(url, credential, Ownership("here"), verify_challenge=False, in_hsm=in_hsm), others
 
 
 @contextmanager

@@ -1,0 +1,209 @@
+"""What a certificate authority is to be, and how its record describes what it has become: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from shared.contracts import CertificateKind, KeyCustody
+from shared.errors import Conflict, Rejected
+from shared.key_algorithms import DEFAULT
+from shared.ledger.certificates import CertificateRecord, CertificateState
+from shared.ledger.issuers import IssuerRecord, IssuerState, WantedAuthority
+from shared.ledger.table import TEXT_LIMIT
+from shared.pki import names
+from shared.pki.identities import authority_identity
+from shared.pki.profiles import issuing_profile, root_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime, timedelta
+
+    from shared.pki.issuance import Issuer
+    from shared.pki.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityDefinition:
+    """What a CA is to be.
+
+    Attributes:
+        name: its CN, and the name of its vault key.
+        kind: root or intermediate.
+        parent: name of the CA that signs it; ``None`` for a root.
+        enrollment_group: the group it is made for, if for one.
+        custody: where its key is.
+        externally_signed: whether a CA signs it that is none of ours.
+    """
+
+    name: str
+    kind: CertificateKind
+    parent: str | None = None
+    key_algorithm: str = DEFAULT
+    validity: timedelta | None = None
+    path_length: int | None = None
+    enrollment_group: str | None = None
+    custody: KeyCustody = KeyCustody.VAULT
+    externally_signed: bool = False
+
+    @classmethod
+    def of(cls, record: IssuerRecord) -> AuthorityDefinition:
+        """Give what the record of a CA that is not made yet says is wanted."""
+        wanted = record.wanted or WantedAuthority()
+        return cls(
+            name=record.name,
+            kind=record.kind,
+            parent=record.parent,
+            key_algorithm=record.key_algorithm,
+            validity=wanted.validity,
+            path_length=wanted.path_length,
+            enrollment_group=record.enrollment_group,
+            custody=record.custody,
+            externally_signed=wanted.externally_signed,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal definitions."""
+        parts = (self.kind, self.parent, self.key_algorithm, self.validity, self.path_length, self.enrollment_group)
+        return "|".join(map(str, (*parts, self.custody, self.externally_signed)))
+
+    def record(self, *, cause: str, at: datetime) -> IssuerRecord:
+        """Give the record of a CA that is asked for."""
+        return IssuerRecord(
+            name=self.name,
+            kind=self.kind,
+            state=IssuerState.REQUESTED,
+            key_algorithm=self.key_algorithm,
+            fingerprint=self.fingerprint,
+            cause=cause,
+            requested_at=at,
+            wanted=WantedAuthority(
+                validity=self.validity, path_length=self.path_length, externally_signed=self.externally_signed
+            ),
+            custody=self.custody,
+            parent=self.parent,
+            enrollment_group=self.enrollment_group,
+        )
+
+    def profile(self) -> Profile:
+        """Give the profile of the CA's certificate."""
+        ordered = {"path_length": self.path_length, "validity": self.validity}
+        chosen: dict[str, Any] = {field: value for field, value in ordered.items() if value is not None}
+        return root_profile(**chosen) if self.kind is CertificateKind.ROOT else issuing_profile(**chosen)
+
+
+def signed(certificate: x509.Certificate) -> dict[str, object]:
+    """Describe a CA that has its certificate, as its record does."""
+    return {
+        "state": IssuerState.SIGNED,
+        "identity": authority_identity(certificate.subject, certificate.public_key()),  # type: ignore[arg-type]
+        "serial_number": names.serial_text(certificate.serial_number),
+        "thumbprint": names.thumbprint(certificate),
+        "certificate": names.pem(certificate),
+        "path_length": path_length(certificate),
+        "not_before": certificate.not_valid_before_utc,
+        "not_after": certificate.not_valid_after_utc,
+    }
+
+
+def installed(issuer: Issuer, above: Sequence[x509.Certificate], field: str) -> dict[str, object]:
+    """Describe a CA that comes from elsewhere; ``above`` it are those that are none of ours.
+
+    Raises:
+        Rejected: its chain is longer than a record holds.
+    """
+    described = signed(issuer.certificate)
+    if above:
+        described["certificates_above"] = "".join(map(names.pem, above))
+        described["external_issuer"] = issuer_of(issuer.certificate)
+    check_length(described, field)
+    return described
+
+
+def check_length(described: dict[str, object], field: str) -> None:
+    """See that certificates fit the columns of a row.
+
+    Raises:
+        Rejected: one does not.
+    """
+    longest = max(len(str(value)) for value in described.values())
+    if longest > TEXT_LIMIT:
+        raise Rejected.because(
+            f"its certificate, or the chain above it, has {longest} characters as PEM; at most {TEXT_LIMIT} are kept",
+            field=field,
+        )
+
+
+def issuer_of(certificate: x509.Certificate) -> str:
+    """Name whoever signed a certificate, by its CN if it has one."""
+    return names.common_name(certificate.issuer) or certificate.issuer.rfc4514_string()
+
+
+def path_length(certificate: x509.Certificate) -> int | None:
+    """Give how many CAs may stand below one; ``None`` for any number."""
+    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+
+
+def certificates_of(pem: str | None) -> tuple[x509.Certificate, ...]:
+    """Read certificates of a record."""
+    return tuple(x509.load_pem_x509_certificates(pem.encode())) if pem else ()
+
+
+def all_certificates(record: IssuerRecord) -> Iterator[x509.Certificate]:
+    """Give a CA's own certificate, and those that it has besides."""
+    yield from certificates_of(record.certificate)
+    yield from certificates_of(record.further_certificates)
+
+
+def identity_of(record: IssuerRecord) -> str | None:
+    """Give what makes a CA the same; ``None`` before it has a key."""
+    own = certificates_of(record.certificate)
+    return authority_identity(own[0].subject, own[0].public_key()) if own else record.identity  # type: ignore[arg-type]
+
+
+def book_entry(record: IssuerRecord, certificate: x509.Certificate, signed_by: str) -> CertificateRecord:
+    """Give the ledger's record of a certificate of a CA."""
+    return CertificateRecord(
+        serial_number=names.serial_text(certificate.serial_number),
+        kind=record.kind,
+        state=CertificateState.ACTIVE,
+        subject=record.name,
+        issuer=signed_by,
+        cause=record.cause,
+        recorded_at=record.requested_at,
+        enrollment_group=record.enrollment_group,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        thumbprint=names.thumbprint(certificate),
+        pem=names.pem(certificate),
+    )
+
+
+def issued_event(record: IssuerRecord) -> dict[str, Any]:
+    """Give what the event of an issued certificate tells of a CA."""
+    assert record.not_after is not None  # noqa: S101 - a signed CA has one
+    return {
+        "kind": record.kind,
+        "name": record.name,
+        "issuer": record.signed_by,
+        "serialNumber": record.serial_number,
+        "thumbprint": record.thumbprint,
+        "notAfter": record.not_after.isoformat(),
+    }
+
+
+def check_custody(record: IssuerRecord, wanted: KeyCustody | None) -> None:
+    """See that a request asks for the custody that a CA's key has, if it names one.
+
+    Raises:
+        Conflict: it asks for another one.
+    """
+    if wanted is not None and wanted is not record.custody:
+        raise Conflict.because(
+            f"{record.name!r} is here with its key in custody '{record.custody}', which does not change; leave custody "
+            "out, or roll its group with another custody",
+            field="custody",
+        )

@@ -1,0 +1,215 @@
+"""A CA that is asked for twice at the same time: whichever step one worker stands at, it is signed once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from shared.contracts import CertificateKind, KeyCustody
+from shared.errors import Conflict, Deferred
+from shared.ledger.issuers import IssuerState
+from shared.pki import names
+from shared.workflows.authority_records import AuthorityDefinition
+from tests.unit.authorities import AuthorityScene
+from tests.unit.fakes import Gate
+from tests.unit.pki.foreign import KEY, authority
+from tests.unit.test_owned_authorities import FakeService, brought
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
+LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root")
+WRAPPED = replace(LINE, custody=KeyCustody.WRAPPED)
+ELSEWHERE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, externally_signed=True)
+
+
+async def scene_for(definition: AuthorityDefinition) -> AuthorityScene:
+    scene = AuthorityScene(verifiers=[FakeService()])
+    if definition.parent:
+        await scene.worker().ensure(ROOT, cause="r0")
+    return scene
+
+
+async def interleaved(
+    definition: AuthorityDefinition, between: Callable[[AuthorityScene], Awaitable[None]]
+) -> AsyncIterator[AuthorityScene]:
+    """For each step of a worker: let it stand there, do something else, let it go on, and have the CA asked for again."""
+    for step in count(1):
+        scene, gate = await scene_for(definition), Gate(step)
+        first = asyncio.create_task(scene.worker(gate).ensure(definition, cause="r1"))
+        standing = asyncio.create_task(gate.reached.wait())
+        await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            standing.cancel()
+            return
+        await between(scene)
+        gate.opened.set()
+        with suppress(Deferred):
+            await first
+        await scene.worker().ensure(definition, cause="r1")
+        yield scene
+
+
+async def again(scene: AuthorityScene, definition: AuthorityDefinition) -> None:
+    """Have the CA asked for by another worker; it may be put off."""
+    with suppress(Deferred):
+        await scene.worker().ensure(definition, cause="r1")
+
+
+def states(scene: AuthorityScene, subject: str) -> Counter[str]:
+    rows = [row.values for row in scene.certificate_rows.rows.values()]
+    return Counter(str(row["state"]) for row in rows if row["subject"] == subject and row["kind"] != "verification")
+
+
+async def check_one_certificate(scene: AuthorityScene, name: str) -> None:
+    """See that the CA's row, the ledger and the events agree on one certificate."""
+    record = await scene.worker().get(name)
+    assert (record.state, record.making) == (IssuerState.ACTIVE, None)
+    known = await scene.certificates.get(record.serial_number or "")
+    assert known is not None
+    assert (known.record.state, known.record.pem) == ("active", record.certificate)
+    assert states(scene, name)["active"] == 1
+    told = {event["id"]: event["data"] for queue, event, _ in scene.queues.sent if event["subject"] == name}
+    assert [data["serialNumber"] for data in told.values()] == [record.serial_number]
+    await scene.worker().load(name)  # its key fits its certificate
+
+
+@pytest.mark.parametrize("definition", [ROOT, LINE, WRAPPED], ids=["root", "line", "wrapped"])
+async def test_a_ca_whose_request_is_delivered_twice_is_signed_once(definition: AuthorityDefinition) -> None:
+    """Another worker comes while the first one stands at any of its steps: one signs, and the other reads what it made."""
+    steps = 0
+    async for scene in interleaved(definition, lambda scene: again(scene, definition)):
+        steps += 1
+        await check_one_certificate(scene, definition.name)
+        assert states(scene, definition.name) == {"active": 1}
+    assert steps > 8
+
+
+@pytest.mark.parametrize("definition", [ROOT, LINE, WRAPPED], ids=["root", "line", "wrapped"])
+async def test_a_worker_that_was_taken_for_gone_only_loses(definition: AuthorityDefinition) -> None:
+    """Another one begins anew a minute later; if the first one does come back, what it has signed does not count."""
+
+    async def much_later(scene: AuthorityScene) -> None:
+        scene.now += timedelta(minutes=1)
+        await again(scene, definition)
+
+    seen = Counter[str]()
+    async for scene in interleaved(definition, much_later):
+        await check_one_certificate(scene, definition.name)
+        seen += states(scene, definition.name)
+    assert set(seen) == {"active", "abandoned"}
+
+
+async def test_four_deliveries_at_once_sign_once() -> None:
+    """Whoever is put off finds the CA made."""
+    scene = await scene_for(LINE)
+    before = scene.vault.signatures
+    outcomes = await asyncio.gather(
+        *(scene.worker(Gate(0)).ensure(LINE, cause="r1") for _ in range(4)), return_exceptions=True
+    )
+    made = [each for each in outcomes if not isinstance(each, Deferred)]
+    assert [each.state for each in made if not isinstance(each, BaseException)] == [IssuerState.ACTIVE]
+    assert scene.vault.signatures == before + 1
+    await check_one_certificate(scene, "line")
+
+
+async def test_a_signing_request_is_made_once() -> None:
+    """The owner who has the request signed gets an answer that fits the key that the CA has."""
+    requests = set[str | None]()
+    async for scene in interleaved(ELSEWHERE, lambda scene: again(scene, ELSEWHERE)):
+        record = await scene.worker().get("line")
+        assert record.state is IssuerState.AWAITING_CERTIFICATE
+        public_key = x509.load_pem_x509_csr((record.signing_request or "").encode()).public_key()
+        assert public_key == await scene.vault.public_key("line")
+        requests.add(record.signing_request)
+    assert len(requests) > 3
+
+
+async def test_a_failed_attempt_does_not_hold_up_the_next_one() -> None:
+    """A vault that does not answer is asked again as soon as the message comes again."""
+    scene = await scene_for(LINE)
+    sign = scene.vault.sign_digest
+
+    def failing(*_: Any) -> bytes:
+        raise ConnectionError("no answer")
+
+    scene.vault.sign_digest = failing  # type: ignore[method-assign,assignment]
+    with pytest.raises(ConnectionError):
+        await scene.worker().ensure(LINE, cause="r1")
+    scene.vault.sign_digest = sign  # type: ignore[method-assign]
+    await scene.worker().ensure(LINE, cause="r1")
+    await check_one_certificate(scene, "line")
+    assert states(scene, "line") == {"active": 1, "abandoned": 1}
+
+
+async def test_what_became_of_a_cas_certificate_is_not_undone_by_a_late_worker() -> None:
+    """A worker that enters the certificate into the books after it was revoked leaves it revoked."""
+    scene = await scene_for(LINE)
+    record = await scene.worker().ensure(LINE, cause="r1")
+    known = await scene.certificates.get(record.serial_number or "")
+    assert known is not None
+    await scene.certificates.replace(known, known.record.changed(state="revoked"))
+    present = await scene.issuers.get("line")
+    assert present is not None
+    await scene.issuers.replace(present, present.record.changed(state=IssuerState.SIGNED))
+    await scene.worker().ensure(LINE, cause="r1")
+    assert states(scene, "line") == {"revoked": 1}
+
+
+async def test_a_ca_that_is_brought_along_under_two_names_at_once_is_here_under_one() -> None:
+    """At whichever step the other import comes in between, one of the names has the CA and the other one is free."""
+    certificate = authority("corporate")
+    for step in count(1):
+        scene, gate = AuthorityScene(), Gate(step)
+        first = asyncio.create_task(scene.worker(gate).take_over("one", brought(certificate), cause="r1"))
+        standing = asyncio.create_task(gate.reached.wait())
+        await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            standing.cancel()
+            assert step > 5
+            return
+        with suppress(Conflict):
+            await scene.worker().take_over("two", brought(certificate), cause="r2")
+        gate.opened.set()
+        with suppress(Conflict):
+            await first
+        [record] = [each async for each in scene.worker().list()]
+        assert record.state is IssuerState.ACTIVE
+        assert [row for _, row in scene.certificate_rows.rows] == [record.serial_number]
+
+
+async def test_two_owners_whose_cas_count_from_one_do_not_overwrite_each_other() -> None:
+    """Serial number 1 is the first CA's in the ledger; the second one is here all the same."""
+    scene = AuthorityScene()
+    first, second = (with_serial_one(authority(name)) for name in ("first", "second"))
+    for name, each in (("first", first), ("second", second)):
+        record = await scene.worker().take_over(name, brought(each), cause=name)
+        assert record.thumbprint == names.thumbprint(each)
+    known = await scene.certificates.get(f"{1:040x}")
+    assert known is not None
+    assert known.record.subject == "first"
+
+
+def with_serial_one(certificate: x509.Certificate) -> x509.Certificate:
+    """Make a certificate anew, as many tools do their first one."""
+    builder = x509.CertificateBuilder(
+        certificate.issuer,
+        certificate.subject,
+        KEY.public_key(),
+        1,
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+    )
+    for extension in certificate.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(KEY, hashes.SHA256())
