@@ -186,20 +186,25 @@ async def test_an_answer_that_can_not_be_used_is_not_installed(
 
 @dataclass
 class FakeService:
-    """Takes any proof; keeps the names of what was uploaded."""
+    """Takes any proof, as long as it has places; keeps the names of what was uploaded."""
 
     holder: str = "the DPS"
     uploads: list[str] = field(default_factory=list)
+    certificates: dict[str, UploadedAuthority] = field(default_factory=dict)
+    refusal: str = ""
 
-    async def get(self, _name: str) -> None:
-        return None
+    async def get(self, name: str) -> UploadedAuthority | None:
+        return self.certificates.get(name)
 
     async def held(self) -> dict[str, UploadedAuthority]:
-        return {}
+        return self.certificates
 
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        if self.refusal:
+            raise Rejected.because(self.refusal)
         self.uploads.append(name)
-        return UploadedAuthority(verified=True, etag="1", thumbprint=thumbprint(certificate))
+        self.certificates[name] = UploadedAuthority(verified=True, etag="1", thumbprint=thumbprint(certificate))
+        return self.certificates[name]
 
 
 MIDDLE_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -257,3 +262,140 @@ async def test_a_ca_that_was_here_before_its_root_keeps_its_own_proof() -> None:
     assert (await subject.get("line")).proof_of_possession == "verified"
     assert service.uploads == ["line", "root"]
     assert (await subject.loaded("line")).anchor == BELOW
+
+
+# --- services that have no place, or take no proof ---
+
+FULL = (
+    "name: the DPS has 25 CA certificates and takes 25, so it can't be shown possession of {!r}; delete one there that is "
+    "not needed any more"
+)
+
+
+def full_service() -> FakeService:
+    taken = UploadedAuthority(verified=True, etag="1", thumbprint="AB")
+    return FakeService(certificates={f"ca-{number}": taken for number in range(25)})
+
+
+async def test_a_ca_that_the_dps_has_no_place_for_leaves_no_trace() -> None:
+    """Imported, made here, or signed elsewhere: it is refused before a name or a key is taken."""
+    service = full_service()
+    scene = Scene(verifiers=[service])
+    with pytest.raises(Rejected) as refused:
+        await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    assert str(refused.value) == FULL.format("corporate")
+    with pytest.raises(Rejected) as refused:
+        await scene.root("dpsCa")
+    assert str(refused.value) == FULL.format("dpsCa")
+    assert (scene.names(), scene.vault.keys) == ([], {})
+    await scene.subject.ensure(ORDERED, cause="r2")
+    answer = authority(name_of("line", "Ex"), parent=TOP, key=scene.vault.keys["line"], signed_by=TOP_KEY, length=0)
+    with pytest.raises(Rejected) as refused:
+        await scene.subject.install("line", written(answer, TOP).encode())
+    assert str(refused.value) == FULL.format("line")
+    assert (await scene.subject.get("line")).state is IssuerState.AWAITING_CERTIFICATE
+    del service.certificates["ca-0"]
+    assert (await scene.subject.install("line", written(answer, TOP).encode())).state is IssuerState.ACTIVE
+
+
+async def test_a_name_that_the_dps_has_for_another_ca_is_refused_before_it_is_taken() -> None:
+    """Both thumbprints are named where there are two; in the DPS names do not differ by case."""
+    other = UploadedAuthority(verified=True, etag="1", thumbprint="AB12")
+    scene = Scene(verifiers=[FakeService(certificates={"Corporate": other})])
+    for attempt, rest in (
+        (scene.subject.take_over("corporate", brought(ROOT), cause="r1"), f" and not {thumbprint(ROOT)}"),
+        (scene.root("corporate"), ""),
+    ):
+        with pytest.raises(Conflict) as refused:
+            await attempt
+        assert str(refused.value) == (
+            f"name: the DPS holds another CA certificate named 'corporate', of thumbprint AB12{rest}; delete it there, or "
+            "give this CA another name"
+        )
+    assert (scene.names(), scene.vault.keys) == ([], {})
+
+
+async def test_a_ca_whose_proof_is_refused_is_not_opened_and_says_why() -> None:
+    """The last place went to others in between. When there is one again, the same request finishes what was begun."""
+    service = FakeService(refusal="no place is left")
+    scene = Scene(verifiers=[service])
+    with pytest.raises(Rejected, match="no place is left"):
+        await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    begun = await scene.subject.get("corporate")
+    assert (begun.state, begun.proof_of_possession, begun.problem) == ("signed", "pending", "no place is left")
+    with pytest.raises(Rejected) as refused:
+        await scene.subject.check_proved("corporate")
+    assert str(refused.value) == (
+        "issuer: DPS would refuse every device below 'corporate', possession of whose key is not proved: no place is left. "
+        "When that is put right, ask for 'corporate' again as before"
+    )
+    assert scene.queues.sent == []
+    service.refusal = ""
+    taken = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    assert (taken.state, taken.proof_of_possession, taken.problem) == ("active", "verified", None)
+    await scene.subject.check_proved("corporate")
+
+
+async def test_a_key_of_others_leaves_no_trace() -> None:
+    """A vault that others use as well has a key of that name: nothing is taken, whoever makes the CA."""
+    scene = Scene()
+    scene.vault.foreign.add("corporate")
+    for attempt in (scene.subject.take_over("corporate", brought(ROOT), cause="r1"), scene.root("corporate")):
+        with pytest.raises(Conflict, match="the vault has a key 'corporate' already"):
+            await attempt
+    assert scene.names() == []
+
+
+# --- one CA, several certificates ---
+
+OWN = authority("corporate")
+CROSS = authority("corporate", parent=TOP, signed_by=TOP_KEY)
+IN_CAPITALS = authority("CORPORATE")
+
+
+@pytest.mark.parametrize(
+    "further", [(RENEWED,), (CROSS, TOP), (IN_CAPITALS,)], ids=["renewed", "cross-certified", "spelled otherwise"]
+)
+async def test_a_further_certificate_of_a_ca_is_taken_in_under_that_ca(further: tuple[x509.Certificate, ...]) -> None:
+    """By import or by installation; under another name it is refused with the right one. Devices keep their chain."""
+    scene = Scene()
+    await scene.subject.take_over("corporate", brought(OWN), cause="r1")
+    with pytest.raises(Conflict, match="name: this CA is here as 'corporate'"):
+        await scene.subject.take_over("other", brought(*further), cause="r2")
+    by_import = await scene.subject.take_over("corporate", brought(*further), cause="r3")
+    again = await scene.subject.install("corporate", written(*further).encode())
+    assert by_import == again
+    assert (by_import.certificate, by_import.further_certificates) == (written(OWN), written(further[0]))
+    assert (scene.names(), (await scene.subject.load("corporate")).chain) == (["corporate"], (OWN,))
+    entered = await scene.certificates.get(f"{further[0].serial_number:040x}")
+    assert entered is not None
+    assert (entered.record.subject, entered.record.state) == ("corporate", "active")
+
+
+async def test_a_ca_below_a_renewed_certificate_is_below_the_ca_that_is_here() -> None:
+    """Its chain names the renewed certificate, and possession of the key was proved with the first one."""
+    service = FakeService()
+    scene = Scene(verifiers=[service])
+    await scene.subject.take_over("corporate", brought(OWN), cause="r1")
+    await scene.subject.take_over("corporate", brought(RENEWED), cause="r2")
+    line_key = ec.generate_private_key(ec.SECP256R1())
+    line = authority("line", parent=RENEWED, key=line_key, signed_by=KEY, length=0)
+    record = await scene.subject.take_over("line", brought(line, RENEWED, key=line_key), cause="r3")
+    assert (record.parent, record.proof_of_possession, service.uploads) == ("corporate", None, ["corporate"])
+    assert await scene.subject.above("line") == "corporate"
+
+
+async def test_a_ca_that_was_made_here_is_certified_by_others() -> None:
+    """Its key is in the vault and needs not be brought: the certificate that others gave it is installed."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    own = x509.load_pem_x509_certificate(((await scene.subject.get("dpsCa")).certificate or "").encode())
+    cross = authority(own.subject, parent=TOP, key=scene.vault.keys["dpsca"], signed_by=TOP_KEY)
+    record = await scene.subject.install("dpsCa", written(cross, TOP).encode())
+    assert record.further_certificates == written(cross)
+    stranger = authority("other", parent=TOP, key=scene.vault.keys["dpsca"], signed_by=TOP_KEY)
+    with pytest.raises(Rejected) as refused:
+        await scene.subject.install("dpsCa", written(stranger, TOP).encode())
+    assert str(refused.value) == (
+        "certificate: the certificate's subject is 'CN=other'; it must be 'CN=dpsCa,O=Ex', which is the CA's"
+    )

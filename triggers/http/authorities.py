@@ -53,6 +53,7 @@ def _authority(record: Any) -> dict[str, Any]:
         "notBefore": record.not_before,
         "notAfter": record.not_after,
         "proofOfPossession": record.proof_of_possession,
+        "problem": record.problem,
         "crlNumber": record.crl_number,
     }
 
@@ -81,7 +82,8 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
         chain = (await services.authorities.load(name)).chain
         return func.HttpResponse("".join(map(names.pem, chain)), mimetype="application/x-pem-file")
     record = await services.authorities.get(name)
-    return json_answer({**_authority(record), "certificate": record.certificate})
+    certificates = {"certificate": record.certificate, "furtherCertificates": record.further_certificates}
+    return json_answer({**_authority(record), **certificates})
 
 
 @endpoint(
@@ -112,7 +114,7 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 
 @endpoint("PUT", "certificate-authorities/{name}/certificate", success=(200, "installed"), body=AuthorityCertificate)
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Install the certificate of a CA that was signed elsewhere, with the chain up to its root."""
+    """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
     certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
     record = await services.authorities.install(authority_name_of(request), certificates.encode())
     return json_answer(_authority(record))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 from azure.core.exceptions import ResourceNotFoundError
 from azure.identity import ManagedIdentityCredential
+from azure.identity.aio import ManagedIdentityCredential as AsyncCredential
 from azure.keyvault.keys import KeyClient
+from azure.keyvault.secrets import SecretClient
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.adapters.vault import Ownership, VaultKeys
+from shared.adapters import vault
+from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
 from shared.errors import Conflict, Deferred
 from tests.contract.emulator.iot_hub_clients import PATIENCE
 from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
@@ -40,6 +45,86 @@ def clients(emulator: RunningEmulator, *, in_hsm: bool = False) -> Iterator[tupl
         yield VaultKeys(url, credential, Ownership("here"), verify_challenge=False, in_hsm=in_hsm), others
 
 
+NOT_OURS = (
+    "name: the vault has a {} {!r} already, which {}, so it may be another's, and is neither used nor replaced; take another "
+    "name, or, if it is meant for this deployment, tag it deviceIdentityFactory=here, or name it in "
+    "KEY_VAULT_ADOPTED_NAMES"
+)
+UNTAGGED, ELSEWHERE = "has no tag deviceIdentityFactory", "is tagged deviceIdentityFactory=elsewhere"
+
+
+async def test_a_key_of_others_is_neither_used_nor_replaced(emulator: RunningEmulator) -> None:
+    """Whether it would be made, imported, wrap others, or only be looked at; the owner says otherwise by its name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    with clients(emulator) as (keys, others):
+        for name, tags, whose in (
+            ("shop-tls", None, UNTAGGED),
+            ("shop-signing", {"deviceIdentityFactory": "elsewhere"}, ELSEWHERE),
+        ):
+            theirs = others.create_ec_key(name, curve="P-256", tags=tags)
+            for call in (
+                keys.get_or_create(name, "EC-P256"),
+                keys.import_key(name, key),
+                keys.wrapping_key(name),
+                keys.check_free(name),
+            ):
+                with pytest.raises(Conflict) as refused:
+                    await call
+                assert str(refused.value) == NOT_OURS.format("key", name, whose)
+            assert others.get_key(name).id == theirs.id
+        await keys.close()
+        adopting = VaultKeys(
+            emulator.endpoints["keyVaultUrl"],
+            keys._credential,  # noqa: SLF001 - the same identity
+            Ownership("here", {"shop-tls"}),
+            verify_challenge=False,
+        )
+        assert (await adopting.get_or_create("Shop-TLS", "EC-P256"))[0] == others.get_key("shop-tls").id
+        await adopting.close()
+
+
+async def test_every_key_that_is_made_has_the_deployments_tag(emulator: RunningEmulator) -> None:
+    """Made, imported, or for wrapping: another deployment that shares the vault keeps away from it."""
+    with clients(emulator) as (keys, others):
+        await keys.get_or_create("tagged-made", "EC-P256")
+        await keys.import_key("tagged-imported", ec.generate_private_key(ec.SECP256R1()))
+        await keys.wrapping_key("tagged-wrapping")
+        for name in ("tagged-made", "tagged-imported", "tagged-wrapping"):
+            assert others.get_key(name).properties.tags == {"deviceIdentityFactory": "here"}
+            await keys.check_free(name)
+        await keys.close()
+
+
+async def test_a_secret_of_others_is_neither_read_nor_overlaid(
+    emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of this deployment gets new versions; what the settings name is read whoever made it."""
+    url = emulator.endpoints["keyVaultUrl"]
+    trusting = partial(vault.SecretClient, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
+    monkeypatch.setattr(vault, "SecretClient", trusting)
+    with (
+        ManagedIdentityCredential() as credential,
+        SecretClient(url, credential, verify_challenge_resource=False) as others,
+    ):
+        others.set_secret("shop-password", "theirs")
+        others.set_secret("webhook", "shared")
+        async with AsyncCredential() as identity:
+            secrets = VaultSecrets(url, identity, Ownership("here", {"webhook"}), verify_challenge=False)
+            for call in (secrets.put("shop-password", "ours", tags={}), secrets.get("shop-password")):
+                with pytest.raises(Conflict) as refused:
+                    await call
+                assert str(refused.value) == NOT_OURS.format("secret", "shop-password", UNTAGGED)
+            assert await secrets.get("webhook") == "shared"
+            for value in ("first", "second"):
+                await secrets.put("bundle", value, tags={"registrationId": "press-1"})
+                assert await secrets.get("bundle") == value
+            assert await secrets.get("none") is None
+            await secrets.close()
+        assert others.get_secret("shop-password").value == "theirs"
+        tags = others.get_secret("bundle").properties.tags
+        assert tags == {"registrationId": "press-1", "deviceIdentityFactory": "here"}
+
+
 @contextmanager
 def throttled(emulator: RunningEmulator) -> Iterator[None]:
     """Have the vault answer 429 to everything."""
@@ -52,9 +137,9 @@ def throttled(emulator: RunningEmulator) -> Iterator[None]:
 
 
 async def test_a_key_that_is_there_is_used_if_it_is_of_the_algorithm(emulator: RunningEmulator) -> None:
-    """A key made beforehand becomes the CA's; one of another algorithm is refused by both names."""
+    """A key that its owner made for this deployment becomes the CA's; of another algorithm it is refused by both names."""
     with clients(emulator) as (keys, others):
-        made = others.create_rsa_key("ceremony", size=3072)
+        made = others.create_rsa_key("ceremony", size=3072, tags={"deviceIdentityFactory": "here"})
         key_id, public_key = await keys.get_or_create("ceremony", "RSA-3072")
         assert key_id == made.id
         assert public_key == await keys.public_key(key_id)
