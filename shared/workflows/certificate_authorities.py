@@ -129,8 +129,12 @@ class CertificateAuthorities:
             NotFound: its parent does not exist.
             Deferred: another worker is at it.
         """
-        if await self.issuers.get(definition.name) is None:
+        try:
             await self.check_definition(definition)
+        except Rejected:
+            # What was in the way may be what another worker has made of the same request since it was looked for.
+            if await self.issuers.get(definition.name) is None:
+                raise
         known = await self._claim(definition.record(cause=cause, at=self.clock()))
         if known.record.state is IssuerState.REQUESTED:
             known = await self._make(known)
