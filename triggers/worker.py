@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 
+from shared.log_lines import keep_to_lines
 from shared.services import Services, build
 from shared.settings import Settings
 from shared.tracing import TraceFilter
@@ -27,7 +28,8 @@ def services() -> Services:
 
 
 def set_up_logging() -> None:
-    """Put the trace into every line of the app, and keep the SDKs to warnings."""
+    """Keep each record to one line, put the trace into those of the app, and keep the SDKs to warnings."""
+    keep_to_lines()
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     log.addFilter(TraceFilter())

@@ -17,7 +17,7 @@ from aiohttp import web
 from devstack.functions_host import routes
 from devstack.functions_host.protocol import Message, TypedData
 from devstack.functions_host.timer_listener import timer_data
-from devstack.functions_host.worker import InvocationFailed
+from devstack.functions_host.worker import InvocationFailed, log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ async def _answer(worker: Worker, function: Function, data: TypedData) -> web.Re
         async with asyncio.timeout(ANSWER_SECONDS):
             return _response(await worker.invoke(function, data))
     except InvocationFailed as failure:
-        LOG.warning("%s", failure)
+        log_failure(failure)
         return web.Response(status=500)
     except TimeoutError:
         return web.Response(status=504)
@@ -187,7 +187,7 @@ def _started(worker: Worker, functions: Sequence[Function]) -> Handler:
         try:
             await worker.invoke(function, data, {"Id": TypedData(string="admin")})
         except InvocationFailed as failure:
-            LOG.warning("%s", failure)
+            log_failure(failure)
             return web.Response(status=500)
         return web.Response(status=202)
 

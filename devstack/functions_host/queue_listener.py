@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
 
 from devstack.functions_host.protocol import TypedData, json_data
-from devstack.functions_host.worker import InvocationFailed
+from devstack.functions_host.worker import InvocationFailed, log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -135,7 +135,8 @@ class QueueListener:
             await self._invoke(TypedData(bytes=body) if isinstance(body, bytes) else TypedData(string=body),
                                _metadata(message))  # fmt: skip
         except InvocationFailed as failure:
-            LOG.warning("message %s of %s failed, try %s: %s", message.id, self._queue, message.dequeue_count, failure)
+            LOG.warning("message %s of %s failed, try %s", message.id, self._queue, message.dequeue_count)
+            log_failure(failure)
             await self._stop_renewal(renewal)
             await self._failed(message, body)
         else:

@@ -31,6 +31,12 @@ class InvocationFailed(Exception):
     """A function raised; the message has its exception and traceback."""
 
 
+def log_failure(failure: InvocationFailed) -> None:
+    """Write a traceback to the log, a record for each line: the app keeps each record to a line."""
+    for line in str(failure).splitlines():
+        LOG.warning("    %s", line)
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
     """One function as the worker indexed it.

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import X509
 from azure.iot.device.aio import ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError, ServiceError
 
+from shared.adapters.held_files import held
 from shared.errors import Deferred, Rejected
 
 if TYPE_CHECKING:
@@ -81,16 +80,12 @@ class DeviceRegistrar:
             AssignmentFailed: DPS knows the device, and found no hub for it.
             ServiceError, ClientError: the network or the service failed.
         """
-        with tempfile.TemporaryDirectory(prefix="registration-") as folder:
-            # The SDK takes certificates as files. The key in it stays encrypted.
-            path = Path(folder) / "device.pem"
-            path.touch(mode=0o600)
-            path.write_bytes(credentials.pem)
+        with held(credentials.pem) as path:  # the SDK takes certificates as files; the key in it stays encrypted
             client = ProvisioningDeviceClient.create_from_x509_certificate(
                 provisioning_host=self._host,
                 registration_id=registration_id,
                 id_scope=self._id_scope,
-                x509=X509(str(path), str(path), credentials.password),
+                x509=X509(path, path, credentials.password),
             )
             return await self._registered(registration_id, client)
 

@@ -1,0 +1,54 @@
+"""One record, one line of the log: whatever was logged, nothing in it begins a line or steers a terminal.
+
+What others send gets into messages, of this app, of the SDKs and of exceptions. So it is made harmless where every
+record of the process is made, and not where each is written (CWE-117).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters, among them line ends, ESC and NUL
+    "\u2028\u2029"  # line ends of Unicode
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of a text
+    "\ud800-\udfff]"  # halves of characters, which no stream takes
+)
+_FRAME = "  File "  # begins what a traceback says of a place in the code, which has line ends of its own
+
+
+def one_line(text: str) -> str:
+    r"""Escape what is not text on a line, as in ``\n`` and ``\x1b``."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def keep_to_lines() -> None:
+    """Have every record that is made in this process from now on keep to its line; doing it again changes nothing."""
+    present = logging.getLogRecordFactory()
+    if not (isinstance(present, partial) and present.func is _record):
+        logging.setLogRecordFactory(partial(_record, present))
+
+
+def _record(make: Callable[..., logging.LogRecord], *args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = make(*args, **kwargs)
+    record.msg, record.args = one_line(record.getMessage()), None
+    if record.exc_info and record.exc_info[1] is not None:
+        # A formatter takes this for the traceback (logging.Formatter.format).
+        record.exc_text = "".join(map(_harmless, traceback.format_exception(record.exc_info[1]))).rstrip("\n")
+    return record
+
+
+def _harmless(part: str) -> str:
+    """Leave the places of a traceback as they are, and keep the exception's own words to a line."""
+    if part.startswith(_FRAME):
+        return part
+    words = part.strip("\n")
+    begin = part.index(words)
+    return part[:begin] + one_line(words) + part[begin + len(words) :]
