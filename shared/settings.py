@@ -118,6 +118,7 @@ class Settings:
             InvalidSettings: with every problem found, not only the first.
         """
         reader = _Reader(environment)
+        webhook_secret = reader.secret_name("WEBHOOK_SECRET_NAME")
         settings = cls(
             queue_service_url=reader.url(f"{STORAGE_CONNECTION}__queueServiceUri"),
             blob_service_url=reader.url(f"{STORAGE_CONNECTION}__blobServiceUri"),
@@ -126,7 +127,8 @@ class Settings:
             key_vault_url=reader.url("KEY_VAULT_URL"),
             key_vault_verify_challenge=reader.flag("KEY_VAULT_VERIFY_CHALLENGE", default=True),
             deployment_name=reader.optional("DEPLOYMENT_NAME") or reader.optional("DPS_ID_SCOPE") or "",
-            adopted_vault_names=reader.vault_names("KEY_VAULT_ADOPTED_NAMES", "WEBHOOK_SECRET_NAME"),
+            adopted_vault_names=reader.vault_names("KEY_VAULT_ADOPTED_NAMES")
+            | ({webhook_secret.lower()} if webhook_secret else set()),
             ca_keys_in_hsm=reader.flag("CA_KEYS_IN_HSM", default=False),
             dps_service_url=reader.url("DPS_SERVICE_URL"),
             dps_device_host=reader.optional("DPS_DEVICE_HOST") or "global.azure-devices-provisioning.net",
@@ -143,7 +145,7 @@ class Settings:
             device_validity=timedelta(days=reader.number("DEVICE_VALIDITY_DAYS", default=365, low=1, high=3650)),
             expiry_warning=timedelta(days=reader.number("EXPIRY_WARNING_DAYS", default=30, low=1, high=365)),
             crl_validity=timedelta(days=reader.number("CRL_VALIDITY_DAYS", default=7, low=2, high=90)),
-            webhook_secret_name=reader.optional("WEBHOOK_SECRET_NAME"),
+            webhook_secret_name=webhook_secret,
             registration_timeout=timedelta(
                 seconds=reader.number("REGISTRATION_TIMEOUT_SECONDS", default=60, low=5, high=200)
             ),
@@ -208,6 +210,13 @@ class _Reader:
             self.problems.append(f"{name} is {value!r}; it must be an http:// URL: RFC 5280 section 8 warns of https")
         return value.rstrip("/")
 
+    def secret_name(self, name: str) -> str | None:
+        value = self.optional(name)
+        if value is not None and not _VAULT_NAME.fullmatch(value.lower()):
+            # Not repeated: it may be the secret itself.
+            self.problems.append(f"{name} must be the name of a vault secret: 1 to 127 letters, digits and dashes")
+        return value
+
     def flag(self, name: str, *, default: bool) -> bool:
         value = (self.optional(name) or str(default)).lower()
         if value not in {"true", "false"}:
@@ -227,14 +236,12 @@ class _Reader:
             self.problems.append(f"{name} is {value!r}; it must be {' or '.join(values)}")
         return value
 
-    def vault_names(self, *names: str) -> frozenset[str]:
+    def vault_names(self, name: str) -> frozenset[str]:
         """Read names of the vault's keys and secrets: what a setting names is meant to be used."""
-        listed = ";".join(self.optional(name) or "" for name in names)
+        listed = self.optional(name) or ""
         found = frozenset(filter(None, (part.strip().lower() for part in listed.split(";"))))
         for wrong in sorted(each for each in found if not _VAULT_NAME.fullmatch(each)):
-            self.problems.append(
-                f"{names[0]} has {wrong!r}; names in a vault have letters, digits and dashes, 127 at most"
-            )
+            self.problems.append(f"{name} has {wrong!r}; names in a vault have letters, digits and dashes, 127 at most")
         return found
 
     def country(self, name: str, *, default: str) -> str:

@@ -67,7 +67,12 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         paths.setdefault(path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Device identity factory", "version": "1.0"},
+        "info": {
+            "title": "Device identity factory",
+            "version": "1.0",
+            "description": "HEAD is answered as GET is, without a body; a bundle's HEAD does not exist. A body needs "
+            "Content-Length: with Transfer-Encoding: chunked it is refused (411).",
+        },
         "paths": paths,
         "components": {
             "schemas": {**schemas.get("$defs", {}), "Problem": _PROBLEM},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from devstack.emulator.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
 from devstack.emulator.dps.state import MAX_SECONDS, checked_seconds
+from devstack.emulator.log_format import OneLine
 from devstack.emulator.server import Emulator
 from devstack.emulator.store import StoreInUse
 from devstack.emulator.throttling import checked_scale
@@ -29,9 +30,9 @@ LAST_PORT = 65535
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the emulator; returns the exit status."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=options.log_level.upper(), handlers=[lines])
     try:
         configuration = Configuration(
             state_dir=options.state_dir,

@@ -128,6 +128,23 @@ def test_no_two_routes_of_a_method_take_the_same_path() -> None:
         assert others == [], operation.route
 
 
+@pytest.mark.parametrize(
+    "operation", [each for each in published if each.method != "GET"], ids=lambda operation: operation.name
+)
+async def test_a_body_that_was_announced_and_did_not_arrive_is_asked_for(operation: Operation) -> None:
+    """Before anything is done: 411, and what would be right."""
+    request = func.HttpRequest(
+        operation.method,
+        "http://host/api",
+        headers={"Transfer-Encoding": "chunked"},
+        route_params=route_of(operation),
+        body=b"",
+    )
+    answer = await outcomes.answer(request, handler_of(operation))
+    assert answer.status_code == 411
+    assert b"send it with Content-Length" in answer.get_body()
+
+
 @pytest.mark.parametrize("key", ["", *[each for each in IDS if each.strip()]])
 async def test_an_idempotency_key_that_is_not_an_id_is_refused(key: str) -> None:
     """In quotes too, where an empty one is one that was given."""

@@ -48,6 +48,11 @@ def test_every_missing_setting_is_named() -> None:
     [
         ("KEY_VAULT_URL", "http://v", "KEY_VAULT_URL is 'http://v'; it must be an https:// URL, since tokens travel over it"),
         ("DEVICE_VALIDITY_DAYS", "0", "DEVICE_VALIDITY_DAYS is '0'; it must be a whole number from 1 to 3650"),
+        (
+            "WEBHOOK_SECRET_NAME",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "WEBHOOK_SECRET_NAME must be the name of a vault secret: 1 to 127 letters, digits and dashes",
+        ),
         ("CA_COUNTRY", "us", "CA_COUNTRY is 'us'; it must be two capital letters (ISO 3166-1 alpha-2)"),
         ("KEY_VAULT_VERIFY_CHALLENGE", "no", "KEY_VAULT_VERIFY_CHALLENGE is 'no'; it must be true or false"),
         (
