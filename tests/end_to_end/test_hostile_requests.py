@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from devstack.outside import until
 from tests.hostile import CONTINUATIONS, IDS, NUMBERS, escaped
 
 if TYPE_CHECKING:
@@ -77,6 +78,21 @@ def test_no_request_makes_the_service_fail(stack_and_world: tuple[Stack, World])
             failed.append((method, target[:200], headers, status, text[:300]))
     connection.close()
     assert failed == []
+
+
+def test_what_a_message_says_does_not_forge_lines_of_the_log(stack_and_world: tuple[Stack, World]) -> None:
+    """Its reason is logged on one line, with the line ends and the ESC of the name escaped."""
+    stack, world = stack_and_world
+    name = "x\n2026-03-01 00:00:00 CRITICAL forged\x1b[2J\x00"
+    world.post_message("enrollment-group-requests", {"requestId": "forged", "enrollmentGroup": name, "action": "put"})
+    until(
+        "the rejection",
+        lambda: [each["correlationid"] for each in world.events("DeviceProvisioning.RequestRejected")],
+        lambda found: "forged" in found,
+    )
+    log = (stack.options.state_dir / "logs" / "functions_host.log").read_bytes()
+    assert rb"'x\n2026-03-01 00:00:00 CRITICAL forged\x1b[2J\x00'" in log
+    assert re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", log) is None
 
 
 def _sent(connection: http.client.HTTPConnection, method: str, target: str, headers: dict[str, str]) -> tuple[int, str]:
