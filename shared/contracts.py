@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, LiteralStri
 from pydantic import (
     AfterValidator,
     AnyUrl,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -331,6 +332,16 @@ class DeviceOrderSchema(DeviceOrder):
     """The published schema of an order, in which each device shows its fields."""
 
     devices: list[DeviceRequest] | None = None
+
+
+class OrderWatch(Contract):
+    """An accepted order that is seen to until it is complete (queue ``device-orders``; the app's own message).
+
+    ``watch`` tells the message that sees to the order from those that did before.
+    """
+
+    order_id: RequestId
+    watch: AwareDatetime
 
 
 class DeviceRegistration(Contract):

@@ -244,7 +244,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         ),
         identities=identities,
         previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
-        device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock),
+        device_orders=DeviceOrders(
+            orders, registrations, clients.blobs, outbox, settings, clock, ThreadPool("lists", 4)
+        ),
         registrations=registrations,
         renewals=Renewals(
             requests,

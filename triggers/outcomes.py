@@ -210,10 +210,16 @@ def _problem_of(rejection: Rejected) -> func.HttpResponse:
 
 
 def problem(
-    status: HTTPStatus, detail: str, *, errors: Any = (), headers: Mapping[str, str] | None = None
+    status: HTTPStatus,
+    detail: str,
+    *,
+    errors: Any = (),
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> func.HttpResponse:
-    """Compose a problem document (RFC 9457); ``errors`` names each bad field."""
+    """Compose a problem document (RFC 9457); ``errors`` names each bad field, ``more`` are members of its own."""
     body: dict[str, Any] = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     if errors:
         body["errors"] = errors
+    body |= more or {}
     return func.HttpResponse(json.dumps(body), status_code=status.value, mimetype=PROBLEM, headers=dict(headers or {}))

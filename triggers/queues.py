@@ -12,6 +12,7 @@ from shared.contracts import (
     DeviceOrder,
     DeviceRegistration,
     EnrollmentGroupRequest,
+    OrderWatch,
     Queue,
     RenewalRequest,
     parse,
@@ -37,7 +38,10 @@ async def _enrollment_group_request(services: Services, body: Any, asked_at: dat
 
 
 async def _device_order(services: Services, body: Any, _asked_at: datetime) -> None:
-    await services.device_orders.advance(parse(DeviceOrder, body))
+    if isinstance(body, dict) and "watch" in body:
+        await services.device_orders.watch(parse(OrderWatch, body))
+    else:
+        await services.device_orders.advance(parse(DeviceOrder, body))
 
 
 async def _device_registration(services: Services, body: Any, _asked_at: datetime) -> None:

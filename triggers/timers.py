@@ -28,3 +28,10 @@ async def rollover_sweep(timer: func.TimerRequest) -> None:
     """Carry on broken-off rollovers, and retire issuing CAs whose last certificate has ended; every ten minutes."""
     states = await services().rollovers.sweep()
     log.info("rollover sweep (late: %s): %s", timer.past_due, {state.value: count for state, count in states.items()})
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
+async def order_sweep(timer: func.TimerRequest) -> None:
+    """Have orders seen to again whose message was lost; every twenty minutes."""
+    revived = await services().device_orders.revive()
+    log.info("order sweep (late: %s): %d orders", timer.past_due, revived)

@@ -290,6 +290,15 @@ class Blobs:
             return None
         return StoredBlob(await stream.readall(), stream.properties.metadata or {}, stream.properties.etag)
 
+    async def part(self, container: str, name: str, *, etag: str, start: int, length: int) -> bytes | None:
+        """Read a part of a blob as it was when it had this ETag; ``None`` if it has changed or gone since."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            stream = await client.download_blob(start, length, etag=etag, match_condition=MatchConditions.IfNotModified)
+            return await stream.readall()
+        except (ResourceModifiedError, ResourceNotFoundError):
+            return None
+
     async def names(self, container: str, prefix: str) -> list[str]:
         """List the names of blobs that begin with a prefix, in order."""
         client = self._service.get_container_client(container)

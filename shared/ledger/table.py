@@ -20,6 +20,9 @@ TRANSACTION_LIMIT = 100
 TEXT_LIMIT = 32_768
 """Characters of one column's text (Azure Tables: a string is at most 64 KiB in UTF-16)."""
 
+TRANSACTION_BYTES = 4 * 1024 * 1024
+"""Bytes of what one transaction sends (Azure Tables: entity group transactions)."""
+
 
 class Row(Protocol):
     """A row as read, with the ETag that guards its replacement."""
@@ -93,7 +96,11 @@ class Record(BaseModel):
         """Give the record as columns of a row, without its keys."""
         values = self.model_dump(by_alias=True, exclude_none=True)
         as_json = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(self.documents))
-        return {**values, **{name: json.dumps(value, separators=(",", ":")) for name, value in as_json.items()}}
+        # A column is measured in characters, so that an umlaut should not take six.
+        return {
+            **values,
+            **{name: json.dumps(value, separators=(",", ":"), ensure_ascii=False) for name, value in as_json.items()},
+        }
 
     @classmethod
     def from_columns(cls, values: Mapping[str, Any]) -> Self:

@@ -51,6 +51,8 @@ def blob_name(url: str, container_url: str, *, field: str = "devicesUrl") -> str
         ) from None
     if not 0 < len(name) <= _NAME_LIMIT:
         raise Rejected.because(f"a blob's name has 1 to {_NAME_LIMIT} characters; this has {len(name)}", field=field)
+    if {".", ".."} & set(name.split("/")):  # some HTTP clients resolve it, and leave the container
+        raise Rejected.because("a part of the name is '.' or '..'; give the blob another name", field=field)
     return name
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import DeviceRegistration, EventType, Queue, parse, read_message
+from shared.contracts import DeviceRegistration, EventType, Queue, parse, path_value, read_message
 from shared.errors import NotFound, Rejected
 from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES
@@ -98,6 +98,8 @@ class RejectedMessages:
             )
         )
         correlation_id, subject = _named(message.body)
+        if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None:
+            await self._refuse_order(correlation_id, reasons)
         await self.outbox.publish(
             EventType.REQUEST_REJECTED,
             subject=subject or correlation_id or identifier,
@@ -106,6 +108,14 @@ class RejectedMessages:
             occasion=identifier,
         )
         return identifier
+
+    async def _refuse_order(self, order_id: str, reasons: tuple[dict[str, str], ...]) -> None:
+        """Let an order say why there is none, where its id can be one."""
+        try:
+            order_id = path_value("requestId", order_id)
+        except Rejected:
+            return
+        await self.orders.refuse(order_id, reasons, self.clock())
 
     async def page(self, *, size: int, continuation: str | None) -> tuple[list[dict[str, Any]], str | None]:
         """List a page of refused messages."""

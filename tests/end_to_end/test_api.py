@@ -289,13 +289,15 @@ def test_a_roll_lets_a_new_ca_take_over_and_keeps_the_old_devices(world: World) 
     assert [item["registrationId"] for item in following["items"]] == ["roll-2"]
 
 
-@pytest.mark.parametrize("suffix", ["csv", "json"])
-def test_a_long_order_comes_in_a_blob(world: World, suffix: str) -> None:
-    """DevicesUrl names a CSV or JSON list in the app's own container; elsewhere it is not read."""
+@pytest.mark.parametrize(
+    ("suffix", "name"), [("csv", "list.csv"), ("json", "list.json"), ("odd", "März/100% + Größe.CSV")]
+)
+def test_a_long_order_comes_in_a_blob(world: World, suffix: str, name: str) -> None:
+    """DevicesUrl names a CSV or JSON list in the app's own container, whatever its name."""
     ids = [f"blob-{suffix}-{index}" for index in range(3)]
     listed = json.dumps([{"registrationId": each} for each in ids])
     content = listed if suffix == "json" else "registrationId,keyAlgorithm\n" + "".join(f"{each},\n" for each in ids)
-    url = world.upload("orders", f"list.{suffix}", content.encode())
+    url = world.upload("orders", name, content.encode())
     world.post_message("device-orders", {"orderId": f"blob-{suffix}", "enrollmentGroup": GROUP, "devicesUrl": url})
     until(
         "complete",

@@ -82,9 +82,18 @@ def order(order_id: str, *devices: Any, **fields: Any) -> dict[str, Any]:
 def test_a_bad_order_is_rejected_with_field_and_rule(
     world: World, body: dict[str, Any], field: str, message: str
 ) -> None:
-    """An order that can't be carried out is rejected with one reason that names its field and the rule."""
+    """An order that can't be carried out is rejected with one reason that names its field and the rule; its id says so."""
     world.post_message("device-orders", body)
-    assert rejection_of(world, body["orderId"]) == [{"field": field, "message": message}]
+    reasons = [{"field": field, "message": message}]
+    assert rejection_of(world, body["orderId"]) == reasons
+    answer = until(
+        "the order says so",
+        lambda: world.request("GET", f"device-orders/{body['orderId']}"),
+        lambda answer: "state" in answer.json(),
+    )
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json()["state"], answer.json()["reasons"]) == ("rejected", reasons)
 
 
 def test_a_message_that_is_no_json_is_kept_whole_and_can_be_replayed(world: World) -> None:

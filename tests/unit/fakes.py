@@ -93,8 +93,10 @@ class FakeTable:
 
 def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
     name, comparison, parameter = term.split()
-    compare: Callable[[Any, Any], bool] = {"eq": operator.eq, "le": operator.le, "ge": operator.ge}[comparison]
-    return compare(row.values[name], parameters[parameter.removeprefix("@")])
+    compare: Callable[[Any, Any], bool] = {"eq": operator.eq, "le": operator.le, "lt": operator.lt, "ge": operator.ge}[
+        comparison
+    ]
+    return name in row.values and compare(row.values[name], parameters[parameter.removeprefix("@")])
 
 
 @dataclass
@@ -116,6 +118,10 @@ class FakeBlobs:
     async def get(self, container: str, name: str) -> StoredBlob | None:
         del container
         return self.blobs.get(name)
+
+    async def part(self, container: str, name: str, *, etag: str, start: int, length: int) -> bytes | None:
+        stored = await self.get(container, name)
+        return stored.content[start : start + length] if stored and stored.etag == etag else None
 
     async def describe(self, container: str, name: str) -> BlobDescription | None:
         stored = await self.get(container, name)

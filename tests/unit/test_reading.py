@@ -193,6 +193,7 @@ NOT_THERE = f"the URL is not in the container '{CONTAINER}/'; put the list there
         ("https://user:word@account.blob.core.windows.net/orders/a.csv", NOT_THERE),
         ("https://account.blob.core.windows.net:99999/orders/a.csv", NOT_THERE),
         (f"{CONTAINER}/", "a blob's name has 1 to 1024 characters; this has 0"),
+        (f"{CONTAINER}/..%2Fbundles/a.pem", "a part of the name is '.' or '..'; give the blob another name"),
         (
             f"{CONTAINER}/M%FCnchen.csv",
             "the URL's percent-encoding is not that of UTF-8: 'ü' is '%C3%BC', for instance",

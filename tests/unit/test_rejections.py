@@ -10,7 +10,7 @@ import pytest
 from shared import tracing
 from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, command
 from shared.errors import Rejected
-from shared.ledger.orders import OrderLine, Orders
+from shared.ledger.orders import OrderLine, OrderRecord, Orders, OrderState
 from shared.ledger.rejections import Rejections
 from shared.workflows.events import Outbox
 from shared.workflows.rejections import ReceivedMessage, RejectedMessages
@@ -69,6 +69,30 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
         f"set aside as rejection {identifier}: every delivery from device-registrations failed; the causes are in the log "
         "under traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01. Mend the cause, then replay it"
     )
+
+
+@pytest.mark.parametrize("poison", [False, True])
+async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> None:  # noqa: FBT001
+    """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""
+    orders, queues = Orders(FakeTable(), FakeTable()), FakeQueues()
+    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    subject = RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW)
+    under_way = OrderRecord(order_id="there", state=OrderState.ACCEPTED, accepted_at=NOW, fingerprint="f")
+    await orders.insert(under_way)
+    bodies: tuple[Any, ...] = ({"orderId": "1", "x": 1}, {"orderId": "there"}, {"orderId": "no/id"}, {"devices": []})
+    for body in bodies:
+        message = ReceivedMessage(Queue.DEVICE_ORDERS, str(body), json.dumps({"data": body}).encode(), NOW)
+        await (subject.record_poison(message) if poison else subject.record(message, Rejected.because("no", field="x")))
+    known = await orders.get("1")
+    assert known is not None
+    assert known.record.state is OrderState.REJECTED
+    assert known.record.reasons is not None
+    [reason] = known.record.reasons
+    assert reason == {"field": "x", "message": "no"} or (poison and "every delivery" in reason["message"])
+    there = await orders.get("there")
+    assert there is not None
+    assert there.record == under_way
+    assert await orders.get("no/id") is None
 
 
 @pytest.mark.parametrize(

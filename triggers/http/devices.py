@@ -22,6 +22,8 @@ from shared.contracts import (
     path_value,
 )
 from shared.errors import Rejected
+from shared.workflows.device_orders import Refused
+from triggers import outcomes
 from triggers.http.endpoints import (
     PAGING,
     QUEUED,
@@ -54,10 +56,21 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     return accepted(order, f"/api/device-orders/{order.order_id}")
 
 
-@endpoint("GET", "device-orders/{orderId}")
+@endpoint("GET", "device-orders/{orderId}", parameters=PAGING)
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show an order: its progress, and every device."""
-    return json_answer(await services.device_orders.describe(path_value("orderId", request.route_params["orderId"])))
+    """Show an order: its progress, and its devices; those of more than 5,000 come in pages."""
+    try:
+        described = await services.device_orders.describe(
+            path_value("orderId", request.route_params["orderId"]),
+            size=page_size_of(request) if "pageSize" in request.params else None,
+            continuation=request.params.get("continuationToken"),
+        )
+    except Refused as refused:
+        detail = f"order {refused.shown['orderId']!r} was refused: {refused}"
+        errors = refused.documented()
+        more = {**refused.shown, "reasons": errors}
+        return outcomes.problem(HTTPStatus.NOT_FOUND, detail, errors=errors, more=more)
+    return json_answer(described)
 
 
 @endpoint(

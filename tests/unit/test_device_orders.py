@@ -1,0 +1,488 @@
+"""Orders: whatever is lost, repeated or changed on their way, each comes to its end and says how it stands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.adapters.storage import StoredBlob
+from shared.contracts import DeviceOrder, DeviceState, OrderWatch, Queue, parse, read_message
+from shared.errors import Conflict, Deferred, Rejected
+from shared.ledger.orders import OPEN_STATES, OrderLine, Orders, OrderState
+from shared.threads import ThreadPool
+from shared.workflows import device_orders, order_lines
+from shared.workflows.device_orders import DeviceOrders, Refused
+from shared.workflows.events import Outbox
+from tests.unit.fakes import FakeBlobs, FakeQueues, FakeTable, Killed, Trap
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ACCOUNT = "http://127.0.0.1:10000/account"
+LIST = {"orderId": "o", "enrollmentGroup": "g", "devicesUrl": f"{ACCOUNT}/orders/list.csv"}
+
+
+@dataclass
+class TableWithLostAnswers(FakeTable):
+    """Forgets to tell of one write that it took place."""
+
+    lose: int | None = None
+    told: int = 0
+
+    async def insert(self, values: Mapping[str, Any]) -> str | None:
+        return self._tell(await super().insert(values))
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        return self._tell(await super().replace(values, etag))
+
+    def _tell(self, etag: str | None) -> str | None:
+        self.told += 1
+        return None if self.told - 1 == self.lose else etag
+
+
+class TableOfAzure(FakeTable):
+    """Takes of a transaction what Azure Tables does."""
+
+    async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        assert 0 < len(rows) <= 100
+        assert len({row["PartitionKey"] for row in rows}) == 1
+        assert len(json.dumps(rows, default=str)) <= 4 * 1024 * 1024
+        for row in rows:
+            assert all(len(value) <= 32_768 for value in row.values() if isinstance(value, str))
+        return await super().insert_together(rows)
+
+
+@dataclass
+class FakeRegistrations:
+    """Takes every group, and remembers which lines were announced as failed."""
+
+    failed: list[OrderLine] = field(default_factory=list)
+
+    async def usable_group(self, _group: str) -> None:
+        return
+
+    async def announce_failed(self, line: OrderLine) -> None:
+        self.failed.append(line)
+
+
+@dataclass
+class World:
+    """The workflow with its surroundings, and a queue whose messages are delivered by hand."""
+
+    now: datetime = START
+    rows: TableWithLostAnswers = field(default_factory=TableWithLostAnswers)
+    lines: FakeTable = field(default_factory=TableOfAzure)
+    blobs: FakeBlobs = field(default_factory=FakeBlobs)
+    queues: FakeQueues = field(default_factory=FakeQueues)
+    registrations: FakeRegistrations = field(default_factory=FakeRegistrations)
+    threads: ThreadPool = field(default_factory=lambda: ThreadPool("lists", 2))
+
+    def __post_init__(self) -> None:
+        anything: Any = self
+        queues: Any = self.queues
+        blobs: Any = self.blobs
+        registrations: Any = self.registrations
+        self.orders = Orders(self.rows, self.lines)
+        outbox = Outbox(queues, lambda: self.now)
+        self.subject = DeviceOrders(self.orders, registrations, blobs, outbox, anything, lambda: self.now, self.threads)
+
+    blob_service_url = ACCOUNT
+
+    def upload(self, content: str, etag: str = "v1") -> None:
+        self.blobs.blobs["list.csv"] = StoredBlob(content.encode(), {}, etag)
+
+    async def post(self, **order: Any) -> None:
+        await self.subject.advance(parse(DeviceOrder, order))
+
+    def standing(self) -> list[dict[str, Any]]:
+        """Take the messages that see to orders out of their queue."""
+        taken = [body for queue, body, _ in self.queues.sent if queue == Queue.DEVICE_ORDERS]
+        self.queues.sent = [each for each in self.queues.sent if each[0] != Queue.DEVICE_ORDERS]
+        return taken
+
+    async def deliver(self, message: dict[str, Any]) -> None:
+        body = read_message(json.dumps(message)).data
+        if "watch" in body:
+            await self.subject.watch(parse(OrderWatch, body))
+        else:
+            await self.subject.advance(parse(DeviceOrder, body))
+
+    async def deliver_all(self) -> int:
+        """Deliver the messages that stand in the queue, and give how many there were."""
+        messages = self.standing()
+        for message in messages:
+            await self.deliver(message)
+        return len(messages)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [
+            body
+            for queue, body, _ in self.queues.sent
+            if queue == Queue.PROVISIONING_EVENTS and body["type"] == f"DeviceProvisioning.{kind}"
+        ]
+
+    def on_their_way(self) -> list[int]:
+        """Give the lines for which there is a message, in order."""
+        return sorted(body["data"]["line"] for queue, body, _ in self.queues.sent if queue == "device-registrations")
+
+    async def finish_lines(self, order_id: str = "o") -> None:
+        """Let every device be registered whose message was sent."""
+        for index in set(self.on_their_way()):
+            known = await self.orders.get_line(order_id, index)
+            assert known is not None
+            if known.record.state in OPEN_STATES:
+                await self.orders.replace_line(known, known.record.changed(state=DeviceState.REGISTERED))
+
+    async def state(self) -> OrderState:
+        known = await self.orders.get("o")
+        assert known is not None
+        return known.record.state
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    there = World()
+    yield there
+    there.threads.close()
+
+
+def csv_of(count: int) -> str:
+    return "registrationId\n" + "".join(f"d{index}\n" for index in range(count))
+
+
+def inline(count: int = 1) -> dict[str, Any]:
+    devices = [{"registrationId": f"d{index}"} for index in range(count)]
+    return {"orderId": "o", "enrollmentGroup": "g", "devices": devices}
+
+
+@pytest.mark.parametrize("form", ["list", "inline"])
+async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
+    """Accepted, dispatched, watched by one message and completed, with an event at either end."""
+    world.upload(csv_of(250))
+    await world.post(**(LIST if form == "list" else inline(250)))
+    if form == "list":
+        assert await world.deliver_all() == 1
+    assert world.on_their_way() == list(range(250))
+    assert await world.deliver_all() == 1
+    assert (await world.subject.describe("o"))["state"] == "processing"
+    await world.finish_lines()
+    assert await world.deliver_all() == 1
+    assert world.standing() == []
+    assert [each["data"]["deviceCount"] for each in world.events("OrderAccepted")] == [250]
+    [completed] = world.events("OrderCompleted")
+    assert completed["data"] == {
+        "orderId": "o",
+        "enrollmentGroup": "g",
+        "progress": {"total": 250, "ordered": 0, "issued": 0, "registered": 250, "failed": 0},
+        "failed": [],
+    }
+    assert (await world.subject.describe("o"))["state"] == "completed"
+
+
+@pytest.mark.parametrize("form", ["list", "inline"])
+async def test_one_message_watches_an_order_however_often_it_is_posted(world: World, form: str) -> None:
+    """A hundred posts, before it is dispatched and after it: one message stands, and none more comes of them."""
+    world.upload(csv_of(3))
+    for _ in range(100):
+        await world.post(**(LIST if form == "list" else inline(3)))
+    assert len(world.standing()) == 1
+    for _ in range(2):
+        world.queues.sent.clear()
+        assert await world.subject.revive() == 0
+        for _ in range(100):
+            await world.post(**(LIST if form == "list" else inline(3)))
+        assert world.standing() == []
+
+
+async def test_of_several_watching_messages_one_goes_on(world: World) -> None:
+    """Posts that came at once, each before the others were written down: the last one stays, the others end."""
+    await world.post(**inline())
+    known = await world.orders.get("o")
+    assert known is not None
+    for _ in range(9):
+        world.now += timedelta(milliseconds=1)
+        await world.subject._hand_over(known, timedelta(seconds=1))  # noqa: SLF001 - what a post does that read too early
+    assert await world.deliver_all() == 10
+    assert await world.deliver_all() == 1
+    assert await world.deliver_all() == 1
+
+
+async def test_a_watch_that_was_lost_is_taken_up_again(world: World) -> None:
+    """Overdue by more than a quarter of an hour, by the next post or by the timer; the lost one, replayed, is the same."""
+    await world.post(**inline())
+    [lost] = world.standing()
+    world.now += timedelta(minutes=15)
+    await world.post(**inline())
+    assert world.standing() == [], "it may still come"
+    world.now += timedelta(minutes=2)
+    await world.post(**inline())
+    assert len(world.standing()) == 1
+    world.now += timedelta(minutes=20)
+    assert await world.subject.revive() == 1
+    [revived] = world.standing()
+    await world.deliver(lost)
+    assert world.standing() == [], "another one watches"
+    await world.finish_lines()
+    await world.deliver(revived)
+    assert await world.state() is OrderState.COMPLETED
+    assert await world.subject.revive() == 0
+
+
+@pytest.mark.parametrize("form", ["list", "inline"])
+@pytest.mark.parametrize("lost", range(7))
+async def test_an_order_completes_although_an_answer_is_lost(form: str, lost: int) -> None:
+    """Whichever write of its row seems not to have taken place: the row says that it did, and the order goes on."""
+    world = World(rows=TableWithLostAnswers(lose=lost))
+    world.upload(csv_of(150))
+    await world.post(**(LIST if form == "list" else inline(150)))
+    for _ in range(10):
+        if not await world.deliver_all():
+            break
+        await world.finish_lines()
+    assert await world.state() is OrderState.COMPLETED
+    assert world.rows.told > lost
+    world.threads.close()
+
+
+@pytest.mark.parametrize("form", ["list", "inline"])
+async def test_an_order_completes_wherever_its_worker_is_killed(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every write and every message: delivered again, what was begun is finished, and no line is left out."""
+    monkeypatch.setattr(device_orders, "PARTITION_LINES", 2)
+    monkeypatch.setattr(order_lines, "PARTITION_LINES", 2)
+    order, killed_at, trap = LIST if form == "list" else inline(5), 0, Trap()
+    while trap.steps >= killed_at:
+        killed_at += 1
+        world, trap = World(), Trap(after=killed_at)
+        world.rows.step = world.lines.step = world.queues.step = trap.step
+        world.upload(csv_of(5))
+        standing = [order]
+        for _ in range(10):
+            message = standing.pop()
+            try:
+                await world.deliver(message)
+                await world.finish_lines()
+            except* Killed:
+                standing.append(message)
+            standing = [*world.standing(), *standing]
+            if not standing:
+                break
+        assert not standing, f"killed at step {killed_at}"
+        assert await world.state() is OrderState.COMPLETED
+        assert set(world.on_their_way()) == set(range(5))
+        assert len(world.lines.rows) == 5
+        assert {each["id"] for each in world.events("OrderCompleted")} == {"OrderCompleted/o/o"}
+        world.threads.close()
+    assert killed_at > 20
+
+
+async def test_a_list_that_changes_before_it_is_read_ends_its_order(world: World) -> None:
+    """What was ordered can't be known any more: the order says so, tells it, and its id is free for another try."""
+    world.upload(csv_of(3))
+    await world.post(**LIST)
+    world.upload(csv_of(4), etag="v2")
+    assert await world.deliver_all() == 1
+    reasons = (
+        {
+            "field": "devicesUrl",
+            "message": "'list.csv' was changed or deleted after the order was accepted; order what is missing again, with a "
+            "list that stays as it is",
+        },
+    )
+    shown = await world.subject.describe("o")
+    assert (shown["state"], shown["reasons"], shown["devices"]) == ("rejected", reasons, [])
+    [told] = world.events("RequestRejected")
+    assert (told["subject"], told["data"]["reasons"]) == ("o", list(reasons))
+    assert world.standing() == []
+    assert await world.subject.revive() == 0
+    await world.post(**LIST)
+    await world.deliver_all()
+    assert world.on_their_way() == [0, 1, 2, 3]
+    assert "reasons" not in await world.subject.describe("o")
+
+
+async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The devices on their way are carried out, and the order says what is missing."""
+    monkeypatch.setattr(device_orders, "_SLICE", timedelta())  # one partition at a time
+    world.upload(csv_of(350))
+    await world.post(**LIST)
+    assert await world.deliver_all() == 1
+    assert await world.deliver_all() == 1
+    assert world.on_their_way() == list(range(200))
+    del world.blobs.blobs["list.csv"]
+    assert await world.deliver_all() == 1
+    await world.finish_lines()
+    assert await world.deliver_all() == 1
+    shown = await world.subject.describe("o")
+    assert shown["state"] == "completed"
+    assert shown["progress"] == {"total": 200, "ordered": 0, "issued": 0, "registered": 200, "failed": 0}
+    assert shown["reasons"][0]["message"].startswith("'list.csv' was changed or deleted after the order was accepted; ")
+    assert len(world.events("RequestRejected")) == 1
+
+
+async def test_a_device_given_twice_is_found_across_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its second line is refused, by the line of the file that was first, though another message read that one."""
+    monkeypatch.setattr(device_orders, "_SLICE", timedelta())
+    world.upload("\n" + csv_of(150) + "D7\n")
+    await world.post(**LIST)
+    for _ in range(2):
+        await world.deliver_all()
+    [failed] = world.registrations.failed
+    assert failed.reason == "line 153.registrationId: 'd7' is ordered by line 10 already; give each device once"
+    assert world.on_their_way() == list(range(150))
+
+
+async def test_a_list_is_dispatched_in_partitions(world: World) -> None:
+    """No more than a partition of lines is there before its messages are sent, whatever the order's length."""
+    most = 0
+
+    def step() -> None:
+        nonlocal most
+        most = max(most, len(world.lines.rows) - len(world.on_their_way()))
+
+    world.lines.step = step
+    world.upload(csv_of(1000))
+    await world.post(**LIST)
+    await world.deliver_all()
+    assert len(world.on_their_way()) == 1000
+    assert most == 100
+
+
+async def test_a_line_that_no_row_can_hold_is_refused_alone(world: World) -> None:
+    """Twins above the column's limit fail by name, those that are large together are written in several transactions."""
+    large = {"registrationId": "a", "initialTwin": {"properties": {"desired": {f"p{i}": '"' * 4000 for i in range(5)}}}}
+    fitting = {
+        "initialTwin": {"properties": {"desired": {f"p{i}": "ä" * 2000 for i in range(15)}}},
+        "csr": "c" * 16_000,
+    }
+    devices = [large, *({**fitting, "registrationId": f"b{index}"} for index in range(99))]
+    world.blobs.blobs["list.csv"] = StoredBlob(json.dumps(devices).encode(), {}, "v1")
+    await world.post(**LIST)
+    await world.deliver_all()
+    [failed] = world.registrations.failed
+    assert failed.reason == "devices[0]: its desired have 40041 characters as JSON; at most 32768 can be kept"
+    assert world.on_their_way() == list(range(1, 100))
+    assert len(world.lines.rows) == 100
+
+
+async def test_tags_that_are_too_large_together_are_refused(world: World) -> None:
+    """Those of the initial twin and the device's own go to one twin; the hub would refuse the device."""
+    tags = {"a" * 10: "x" * 4000, "b" * 10: "x" * 2000}
+    others = {"c" * 10: "x" * 4000}
+    await world.post(
+        orderId="o",
+        enrollmentGroup="g",
+        devices=[{"registrationId": "a", "initialTwin": {"tags": tags}, "tags": others}],
+    )
+    [failed] = world.registrations.failed
+    assert failed.reason == "devices[0].tags: with those of initialTwin, its size is 10030; at most 8192 is taken"
+
+
+async def test_an_order_without_a_single_good_device_completes(world: World) -> None:
+    """Each device is told of, and the last event fits its queue, however many failed and however long their reasons."""
+    world.upload("registrationId,keyAlgorithm\n" + "".join(f"d{index},{'ä' * 200}\n" for index in range(300)))
+    await world.post(**LIST)
+    await world.deliver_all()
+    assert await world.state() is OrderState.COMPLETED
+    assert len(world.registrations.failed) == 300
+    [completed] = world.events("OrderCompleted")
+    assert completed["data"]["progress"]["failed"] == 300
+    assert 10 < len(completed["data"]["failed"]) <= 100
+    assert len(json.dumps(completed)) < 48 * 1024
+    assert world.standing() == []
+
+
+async def test_a_wrong_header_is_one_refusal(world: World) -> None:
+    """Nothing is recorded of such an order, and no event comes of its lines."""
+    world.upload("id\n" + "x\n" * 300)
+    with pytest.raises(Rejected, match=r"'list\.csv', line 1: no column of a device list is named 'id'"):
+        await world.post(**LIST)
+    assert world.rows.rows == world.lines.rows == {}
+    assert world.queues.sent == []
+
+
+async def test_one_large_list_is_read_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one waits in its queue, and a small one does not."""
+    monkeypatch.setattr(device_orders, "_LARGE", 20)
+    world.upload(csv_of(3))
+    async with world.subject.checking:
+        with pytest.raises(Deferred, match="order 'o' waits: another large list is being read"):
+            await world.post(**LIST)
+        world.upload(csv_of(1))
+        await world.post(**LIST)
+
+
+async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All lines of an order up to the limit, else a page; any order in pages of the size that is asked for."""
+    assert device_orders.SHOWN_LIMIT == 5000
+    monkeypatch.setattr(device_orders, "SHOWN_LIMIT", 250)
+    monkeypatch.setattr(device_orders, "PAGE_SIZE", 120)
+    world.upload(csv_of(250))
+    await world.post(**LIST)
+    await world.deliver_all()
+    assert len((await world.subject.describe("o"))["devices"]) == 250
+    monkeypatch.setattr(device_orders, "SHOWN_LIMIT", 249)
+    seen, token = [], None
+    for size in (120, 120, 10):
+        page = await world.subject.describe("o", continuation=token)
+        assert len(page["devices"]) == size
+        assert page["progress"] == {"total": 250, "ordered": 250, "issued": 0, "registered": 0, "failed": 0}
+        token = page.get("continuationToken")
+        seen += [each["registrationId"] for each in page["devices"]]
+    assert token is None
+    assert seen == [f"d{index}" for index in range(250)]
+    page = await world.subject.describe("o", size=7, continuation="120")
+    assert [each["registrationId"] for each in page["devices"]] == [f"d{index}" for index in range(120, 127)]
+    for wrong in ("x", "-1", "²", "9999", ""):
+        with pytest.raises(Rejected, match="is not a continuation; give the one of the page before, as it is"):
+            await world.subject.describe("o", continuation=wrong)
+
+
+async def test_a_line_says_why_it_waits(world: World) -> None:
+    """What keeps a device is shown while it does, and not only when it has failed."""
+    await world.post(**inline(3))
+    waiting = Rejected.because("tried again: no route").documented()
+    changed: tuple[dict[str, Any], ...] = ({"reasons": waiting}, {"state": DeviceState.ISSUED}, {})
+    for index, changes in enumerate(changed):
+        known = await world.orders.get_line("o", index)
+        assert known is not None
+        await world.orders.replace_line(known, known.record.changed(**changes))
+    shown = (await world.subject.describe("o"))["devices"]
+    assert [each.get("reason") for each in shown] == [
+        "tried again: no route",
+        "it has not registered with its certificate yet",
+        None,
+    ]
+
+
+async def test_a_refused_order_says_so_and_leaves_its_id_free(world: World) -> None:
+    """There is no such order; what was refused under its id is told, until another one takes it."""
+    await world.orders.refuse("o", Rejected.because("must be a number", field="validityDays").documented(), START)
+    await world.orders.refuse("o", Rejected.because("is not a known field", field="colour").documented(), START)
+    with pytest.raises(Refused) as refused:
+        await world.subject.describe("o")
+    assert str(refused.value) == "colour: is not a known field"
+    assert refused.value.shown == {"orderId": "o", "state": "rejected", "rejectedAt": "2026-03-01T12:00:00Z"}
+    await world.post(**inline())
+    assert (await world.subject.describe("o"))["state"] == "processing"
+    await world.orders.refuse("o", Rejected.because("too late").documented(), START)
+    assert (await world.subject.describe("o"))["state"] == "processing"
+
+
+async def test_another_order_of_the_same_id_is_refused(world: World) -> None:
+    """Its content tells."""
+    await world.post(**inline())
+    with pytest.raises(Conflict, match="order 'o' was accepted on 2026-03-01 with other content"):
+        await world.post(**inline(2))
+
+
+async def test_a_message_for_an_order_that_is_gone_ends(world: World) -> None:
+    """Nothing comes of it."""
+    await world.subject.watch(OrderWatch(order_id="o", watch=START))
+    assert world.queues.sent == []
