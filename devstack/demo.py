@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from http.client import GONE, NO_CONTENT, OK
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,8 +173,11 @@ def boot(world: outside.World, tell: Narrator, registration_id: str) -> None:
     """Step 5."""
     device = world.device(registration_id)
     device.take_bundle()
-    world.check(world.bundle_status(registration_id) == 410, "a second caller gets 410")  # noqa: PLR2004
-    tell.seen("its bundle was handed out once; a second caller gets 410, with what to do")
+    world.check(world.bundle_status(registration_id, caller="somebody else") == GONE, "another caller gets 410")
+    world.check(world.bundle_status(registration_id) == OK, "the caller gets it again, in case the answer got lost")
+    world.check(world.confirm_bundle(registration_id) == NO_CONTENT, "the receipt is confirmed")
+    world.check(world.bundle_status(registration_id) == GONE, "after that the key is deleted")
+    tell.seen("its bundle was handed out to one caller; when it has confirmed the receipt the key is deleted")
     hub, device_id = device.register()
     tell.seen(f"registered at first boot: device {device_id} of {hub}")
     subject, chain = world.device("press-005").take_pfx()

@@ -208,9 +208,14 @@ class World:
         device = self.get(f"devices/{registration_id}", missing=None)
         return str(device["state"]) if device else None
 
-    def bundle_status(self, registration_id: str) -> int:
-        """Ask for a bundle, and give the status alone."""
-        return self.request("GET", f"devices/{registration_id}/bundle").status_code
+    def bundle_status(self, registration_id: str, *, caller: str = "") -> int:
+        """Ask for a bundle as a caller of that name, and give the status alone."""
+        headers = {"Idempotency-Key": caller} if caller else {}
+        return self.request("GET", f"devices/{registration_id}/bundle", headers=headers).status_code
+
+    def confirm_bundle(self, registration_id: str) -> int:
+        """Confirm that a bundle was received, and give the status."""
+        return self.request("DELETE", f"devices/{registration_id}/bundle").status_code
 
     def switch_group(self, group: str, action: str) -> None:
         """Disable or enable a group, and wait until DPS has it so."""

@@ -9,6 +9,7 @@
     │   ├── LengthRequired    ... because its body did not arrive (HTTP 411)
     │   └── Gone              ... because it was handed out before (HTTP 410)
     ├── Deferred              not yet: put it back for later, without using up a delivery
+    │   └── Overtaken         ... because somebody else has changed what it is about: the next look tells
     └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
 
 Every other exception means that the world is wrong (network, 5xx, a missing role, a bug): it is raised on, so
@@ -21,13 +22,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
 from shared.redaction import without_secrets
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
 
 FIELD_LIMIT, MESSAGE_LIMIT = 300, 1500
 """Characters of a reason's field and message."""
@@ -125,6 +122,13 @@ class Deferred(DeviceFactoryError):
     def __init__(self, message: str, *, retry_after: timedelta) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class Overtaken(Deferred):
+    """Somebody else has changed what the request is about; what they wrote is looked at on the next try."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=timedelta(seconds=1))
 
 
 def _cut(text: str, limit: int) -> str:

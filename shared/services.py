@@ -23,6 +23,7 @@ from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.issuers import Issuers
 from shared.ledger.orders import Orders
+from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
@@ -31,6 +32,7 @@ from shared.workflows.authority_keys import AuthorityKeys
 from shared.workflows.certificate_authorities import CertificateAuthorities
 from shared.workflows.certificate_requests import CertificateRequests
 from shared.workflows.device_certificates import DeviceCertificates
+from shared.workflows.device_convergence import DeviceConverger
 from shared.workflows.device_identities import DeviceIdentities
 from shared.workflows.device_orders import DeviceOrders
 from shared.workflows.devices import DeviceDirectory
@@ -44,7 +46,6 @@ from shared.workflows.readiness import Readiness
 from shared.workflows.registrations import Registrations
 from shared.workflows.rejections import RejectedMessages
 from shared.workflows.renewals import Renewals
-from shared.workflows.revocation_foresight import RevocationForesight
 from shared.workflows.revocation_lists import RevocationLists
 from shared.workflows.revocations import Revocations
 from shared.workflows.rollovers import Rollovers
@@ -143,6 +144,7 @@ class Services:
     individual_enrollments: IndividualEnrollments
     previews: Previews
     identities: DeviceIdentities
+    converger: DeviceConverger
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -153,7 +155,6 @@ class Services:
     expiry_sweep: ExpirySweep
     rejected_messages: RejectedMessages
     requests: Requests
-    revocation_foresight: RevocationForesight
     webhooks: Webhooks
     readiness: Readiness
 
@@ -177,9 +178,10 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     """
     clients = clients or Clients.open(settings)
     table = clients.tables.table
-    certificates = Certificates(table("certificates"), table("revocations"), table("inforce"))
+    certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
     issuers, groups, requests = Issuers(table("issuers")), Groups(table("groups")), Requests(table("requests"))
-    devices, expiry = Devices(table("devices")), ExpiryIndex(table("expiry"))
+    devices, expiry = Devices(table("identities"), table("unsettled")), ExpiryIndex(table("expiry"))
+    public_keys = PublicKeys(table("publickeys"))
     orders = Orders(table("orders"), table("orderlines"))
     outbox = Outbox(clients.queues, clock)
     computing = ThreadPool("computing", os.process_cpu_count() or 1)
@@ -188,13 +190,34 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         issuers, certificates, expiry, authority_keys, clients.ca_certificates, outbox, settings, clock
     )
     device_certificates = DeviceCertificates(
-        authorities, certificates, expiry, clients.blobs, clients.secrets, settings, clock, computing
+        authorities=authorities,
+        devices=devices,
+        certificates=certificates,
+        public_keys=public_keys,
+        expiry=expiry,
+        blobs=clients.blobs,
+        secrets=clients.secrets,
+        settings=settings,
+        clock=clock,
+        computing=computing,
+    )
+    revocation_lists = RevocationLists(issuers, certificates, authorities, clients.blobs, settings, clock)
+    converger = DeviceConverger(
+        devices=devices,
+        certificates=certificates,
+        public_keys=public_keys,
+        provisioning=clients.provisioning,
+        hubs=clients.hubs,
+        revocation_lists=revocation_lists,
+        outbox=outbox,
+        clock=clock,
     )
     registrations = Registrations(
         orders=orders,
         devices=devices,
         groups=groups,
         device_certificates=device_certificates,
+        converger=converger,
         registrar=clients.registrar,
         provisioning=clients.provisioning,
         hubs=clients.hubs,
@@ -202,16 +225,13 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         settings=settings,
         clock=clock,
     )
-    revocation_lists = RevocationLists(issuers, certificates, authorities, clients.blobs, settings, clock)
-    identities = DeviceIdentities(devices, clients.provisioning, clients.hubs, clock)
+    identities = DeviceIdentities(devices=devices, hubs=clients.hubs, converger=converger, clock=clock)
     revocations = Revocations(
         devices=devices,
         certificates=certificates,
+        groups=groups,
         requests=requests,
-        registrations=registrations,
-        revocation_lists=revocation_lists,
-        provisioning=clients.provisioning,
-        hubs=clients.hubs,
+        converger=converger,
         identities=identities,
         outbox=outbox,
         clock=clock,
@@ -225,7 +245,15 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         outbox=outbox,
         authorities=authorities,
         certificate_requests=CertificateRequests(
-            requests, certificates, authorities, device_certificates, registrations, outbox, settings, clock
+            requests,
+            certificates,
+            authorities,
+            device_certificates,
+            registrations,
+            converger,
+            outbox,
+            settings,
+            clock,
         ),
         enrollment_groups=EnrollmentGroups(
             groups=groups,
@@ -243,30 +271,34 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
             devices, certificates, clients.provisioning, clients.dps_authorities, clock
         ),
         identities=identities,
+        converger=converger,
         previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
         device_orders=DeviceOrders(
             orders, registrations, clients.blobs, outbox, settings, clock, ThreadPool("lists", 4)
         ),
         registrations=registrations,
         renewals=Renewals(
-            requests,
-            certificates,
-            clients.provisioning,
-            registrations,
-            revocations,
-            device_certificates,
-            outbox,
-            settings,
-            clock,
+            requests=requests,
+            devices=devices,
+            registrations=registrations,
+            device_certificates=device_certificates,
+            converger=converger,
+            clock=clock,
         ),
         revocations=revocations,
         revocation_lists=revocation_lists,
         status_answers=StatusAnswers(authorities, certificates, clock),
-        devices=DeviceDirectory(devices, device_certificates, revocations, settings, clock),
-        expiry_sweep=ExpirySweep(expiry, certificates, devices, outbox, clock),
+        devices=DeviceDirectory(devices, device_certificates, settings, clock),
+        expiry_sweep=ExpirySweep(
+            expiry=expiry,
+            certificates=certificates,
+            devices=devices,
+            device_certificates=device_certificates,
+            outbox=outbox,
+            clock=clock,
+        ),
         rejected_messages=RejectedMessages(Rejections(table("rejections")), orders, outbox, clock),
         requests=requests,
-        revocation_foresight=RevocationForesight(devices, certificates, groups),
         webhooks=webhooks,
         readiness=Readiness(
             {

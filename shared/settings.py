@@ -77,6 +77,8 @@ class Settings:
         expiry_warning: how long before its end a certificate is reported as expiring.
         crl_validity: time from a CRL's thisUpdate to its nextUpdate.
         webhook_secret_name: name of the vault secret that signs webhooks; ``None`` when the function key is enough.
+        bundle_retrieval: how long the caller that was handed a bundle may have it again, in case the answer got lost;
+            then its key is deleted.
         registration_timeout: how long one registration through DPS may take.
     """
 
@@ -105,6 +107,7 @@ class Settings:
     expiry_warning: timedelta
     crl_validity: timedelta
     webhook_secret_name: str | None
+    bundle_retrieval: timedelta
     registration_timeout: timedelta
 
     @classmethod
@@ -146,6 +149,9 @@ class Settings:
             expiry_warning=timedelta(days=reader.number("EXPIRY_WARNING_DAYS", default=30, low=1, high=365)),
             crl_validity=timedelta(days=reader.number("CRL_VALIDITY_DAYS", default=7, low=2, high=90)),
             webhook_secret_name=webhook_secret,
+            bundle_retrieval=timedelta(
+                minutes=reader.number("BUNDLE_RETRIEVAL_MINUTES", default=60, low=0, high=10_080)
+            ),
             registration_timeout=timedelta(
                 seconds=reader.number("REGISTRATION_TIMEOUT_SECONDS", default=60, low=5, high=200)
             ),

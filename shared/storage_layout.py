@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 
 QUEUES: Sequence[str] = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
 TABLES: Sequence[str] = (
-    "certificates",
-    "devices",
     "expiry",
     "groups",
+    "identities",
     "inforce",
     "issuers",
     "orderlines",
     "orders",
+    "publickeys",
     "rejections",
     "requests",
     "revocations",
+    "unsettled",
 )
 CONTAINERS: Sequence[str] = (BUNDLES, CRLS, ORDERS)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import azure.functions as func
 
 from triggers.worker import log, services
 
 blueprint = func.Blueprint()
+
+_LEFT_LYING = timedelta(minutes=1)
 
 
 @blueprint.timer_trigger(arg_name="timer", schedule="0 10 3 * * *")
@@ -35,3 +39,17 @@ async def order_sweep(timer: func.TimerRequest) -> None:
     """Have orders seen to again whose message was lost; every twenty minutes."""
     revived = await services().device_orders.revive()
     log.info("order sweep (late: %s): %d orders", timer.past_due, revived)
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="0 */5 * * * *")
+async def key_deletion(timer: func.TimerRequest) -> None:
+    """Delete the private keys in bundles that were handed out a while ago; every five minutes."""
+    deleted = await services().expiry_sweep.delete_keys()
+    log.info("key deletion (late: %s): %d keys", timer.past_due, deleted)
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="30 * * * * *")
+async def convergence_sweep(timer: func.TimerRequest) -> None:
+    """Go on with devices that the services do not follow since a minute; every minute."""
+    done = await services().converger.sweep(older_than=_LEFT_LYING)
+    log.info("convergence sweep (late: %s): %d devices", timer.past_due, done)

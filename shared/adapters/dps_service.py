@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
+from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 
     from azure.core.credentials_async import AsyncTokenCredential
-    from cryptography import x509
 
 ANY_VERSION = "*"
 """ETag that overwrites whatever is there."""
@@ -60,50 +59,37 @@ class ProvisioningService:
         """Refuse one device of a group, by a disabled individual enrollment with its leaf certificate.
 
         DPS matches individual enrollments before groups, so this decides whatever the group says
-        (Microsoft: "How to disenroll or revoke a device", section on one device of a group).
+        (Microsoft: "How to disenroll or revoke a device", section on one device of a group). It is written even if it
+        is there already: whoever was about to let the device in has an outdated ETag then.
         """
         present = await self.get_enrollment(registration_id)
         disabled = _enrollment(registration_id, present, "disabled", certificate)
         try:
             await self.put_enrollment(disabled, etag=ANY_VERSION if present else None)
-        except Conflict:
-            # Made meanwhile: by somebody else, or by ourselves, when the answer got lost and the SDK tried again.
-            await self.put_enrollment(disabled, etag=ANY_VERSION)
+        except (Conflict, PreconditionFailed):
+            # Made meanwhile: by somebody else, or by ourselves, when the answer got lost and the SDK tried again. Or
+            # deleted meanwhile.
+            again = ANY_VERSION if await self.get_enrollment(registration_id) else None
+            await self.put_enrollment(disabled, etag=again)
 
     async def admit_only(
-        self,
-        registration_id: str,
-        certificate: x509.Certificate,
-        successor: x509.Certificate | None = None,
-        *,
-        if_enabled: bool = False,
+        self, registration_id: str, seen: Mapping[str, Any] | None, certificates: Sequence[x509.Certificate]
     ) -> None:
         """Accept one device with these leaf certificates and no other, by an individual enrollment.
 
-        The entry is written as it was read: what shuts the device out in the same moment is not undone.
-
         Args:
             registration_id: the device.
-            certificate: its own.
-            successor: the one that it is renewed with.
-            if_enabled: change an enabled entry only; without one a group decides about the device.
+            seen: its entry as it was read, ``None`` if there was none; another one stays as it is.
+            certificates: one or two.
 
         Raises:
-            Deferred: somebody else is changing the entry.
+            Conflict, PreconditionFailed: it is not as it was seen any more.
         """
-        present = await self.get_enrollment(registration_id)
-        enabled = present is not None and present.get("provisioningStatus") != "disabled"
-        wanted = [each for each in (certificate, successor) if each is not None]
-        if (if_enabled and not enabled) or (present is not None and enabled and _admits(present, wanted)):
+        enabled = seen is not None and seen.get("provisioningStatus") != "disabled"
+        if seen is not None and enabled and _admits(seen, certificates):
             return
-        entry = _enrollment(registration_id, present, "enabled", *wanted)
-        try:
-            await self.put_enrollment(entry, etag=present["etag"] if present else None)
-        except (Conflict, PreconditionFailed) as changed:
-            raise Deferred(
-                f"the individual enrollment {registration_id!r} is being changed by someone else",
-                retry_after=timedelta(seconds=2),
-            ) from changed
+        entry = _enrollment(registration_id, seen, "enabled", *certificates)
+        await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
         """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
@@ -177,8 +163,16 @@ def _enrollment(
 def _admits(entry: Mapping[str, Any], certificates: Sequence[x509.Certificate]) -> bool:
     """Tell whether an entry accepts these leaf certificates and no other."""
     held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
-    thumbprints = {str(each["info"]["sha256Thumbprint"]).upper() for each in held.values() if each}
+    thumbprints = {_sha256(each) for each in held.values() if each}
     return thumbprints == {each.fingerprint(SHA256()).hex().upper() for each in certificates}
+
+
+def _sha256(held: Mapping[str, Any]) -> str:
+    """Give the thumbprint of a certificate in an entry: DPS may give it as ``info``, as ``certificate``, or as both."""
+    if held.get("info"):
+        return str(held["info"]["sha256Thumbprint"]).upper()
+    certificate = x509.load_pem_x509_certificate(str(held["certificate"]).encode())
+    return certificate.fingerprint(SHA256()).hex().upper()
 
 
 async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:

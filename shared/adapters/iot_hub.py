@@ -43,15 +43,19 @@ class HubIdentity:
 
     Attributes:
         enabled: whether the hub lets the device in.
-        thumbprint: SHA-1 of the certificate that it authenticates with, upper-case hexadecimal, empty without one.
+        thumbprints: of the certificates that it authenticates with, upper-case hexadecimal; none without one. DPS
+            enters SHA-256, the primary repeated as the secondary (Azure/iotedge issue 2951, azure-docs issue 105553);
+            others enter SHA-1.
         connected: whether it is connected now.
+        etag: its version.
         reason: why it has its status, if one was given.
     """
 
     device_id: str
     enabled: bool
-    thumbprint: str
+    thumbprints: frozenset[str]
     connected: bool
+    etag: str = ""
     reason: str | None = None
 
 
@@ -88,16 +92,16 @@ class IotHubRegistries:
             return None
         return _identity(device)
 
-    async def set_enabled(self, hub: str, device_id: str, *, enabled: bool, reason: str) -> HubIdentity | None:
-        """Let a device in, or keep it out and end its connection; ``None`` if there is no such identity."""
-        status = "enabled" if enabled else "disabled"
+    async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
+        """Keep a device out and end its connection, whatever others write; ``None`` if there is no such identity.
+
+        It is written even if it is disabled already: whoever was about to let the device in has an outdated ETag then.
+        """
 
         def change() -> Any:
             registry = self._registry(hub)
             device = registry.get_device(device_id)
-            if (device.status, device.status_reason) == (status, reason):
-                return device
-            device.status, device.status_reason = status, reason
+            device.status, device.status_reason = "disabled", reason
             return registry.protocol.devices.create_or_update_identity(device_id, device, f'"{device.etag}"')
 
         for _ in range(_ATTEMPTS):
@@ -110,6 +114,21 @@ class IotHubRegistries:
                 # By another writer, or by ourselves: the answer got lost, and the SDK tried again. The next look tells.
                 continue
         raise Deferred(f"device {device_id!r} in {hub} is being changed by others", retry_after=timedelta(seconds=2))
+
+    async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
+        """Let a device in, if its identity is as it was seen; ``None`` if it has changed or gone since."""
+
+        def change() -> Any:
+            registry = self._registry(hub)
+            device = registry.get_device(seen.device_id)
+            device.status, device.status_reason = "enabled", reason
+            return registry.protocol.devices.create_or_update_identity(seen.device_id, device, f'"{seen.etag}"')
+
+        try:
+            with translated(f"device {seen.device_id!r} in {hub}"):
+                return _identity(await self._threads.run(change))
+        except (NotFound, PreconditionFailed):
+            return None
 
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
         """Keep devices out of a hub and end their connections: two calls for 100 of them.
@@ -178,11 +197,13 @@ def _disabled(twin: Twin, reason: str) -> ExportImportDevice:
 
 
 def _identity(device: Any) -> HubIdentity:
-    thumbprints = device.authentication.x509_thumbprint if device.authentication else None
+    held = device.authentication.x509_thumbprint if device.authentication else None
+    found = (held.primary_thumbprint, held.secondary_thumbprint) if held else ()
     return HubIdentity(
         device_id=device.device_id,
         enabled=device.status == "enabled",
-        thumbprint=((thumbprints and thumbprints.primary_thumbprint) or "").upper(),
+        thumbprints=frozenset(each.upper() for each in found if each),
         connected=device.connection_state == "Connected",
+        etag=device.etag or "",
         reason=device.status_reason or None,
     )

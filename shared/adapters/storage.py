@@ -25,12 +25,15 @@ from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
+from shared.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from azure.core.credentials_async import AsyncTokenCredential
+
+    from shared.rows import Step
 
 NEVER_EXPIRES = -1
 
@@ -81,6 +84,21 @@ def _entity(entity: TableEntity) -> StoredRow:
     return StoredRow(entity, entity.metadata["etag"] or "")
 
 
+_OTHER_STATE = frozenset({HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.NOT_FOUND})
+
+
+def _operation(step: Step) -> Any:
+    values = dict(step.values)
+    match step:
+        case Insert():
+            return ("create", values)
+        case Replace():
+            guard = {"mode": UpdateMode.REPLACE, "etag": step.etag, "match_condition": MatchConditions.IfNotModified}
+            return ("update", values, guard)
+        case Merge():
+            return ("update", values, {"mode": UpdateMode.MERGE})
+
+
 class Table:
     """One table."""
 
@@ -114,6 +132,22 @@ class Table:
         except ResourceExistsError:
             return False
         return True
+
+    async def write_together(self, steps: Sequence[Step]) -> list[str] | None:
+        """Write up to 100 rows of one partition, all or none, and give their ETags.
+
+        Returns:
+            ``None`` if a row to be inserted exists, or one to be replaced or merged has changed or gone.
+        """
+        try:
+            written = await self._client.submit_transaction([_operation(step) for step in steps])
+        except TableTransactionError as error:
+            if error.status_code in _OTHER_STATE:
+                return None
+            raise
+        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
+            return None
+        return [str(each["etag"]) for each in written]
 
     async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
         """Replace a row as it was read and give its new ETag; ``None`` if it has changed or gone since."""

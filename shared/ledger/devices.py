@@ -1,125 +1,230 @@
-"""Devices, found by their registration id."""
+"""Devices with their certificates, found by their registration id.
+
+A device, its certificates and the claim on its device id stand in one partition, so that an act is one transaction. It
+is guarded by the device's row: whoever changes anything of a device replaces that row as it was read.
+
+A serial number begins with its partition, so that a certificate is found by it alone.
+"""
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
-
-from shared.contracts import DeviceState, RevocationReason
-from shared.ledger.table import Record, Table, Versioned, keyed, spread, versioned
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.devices import DeviceRecord
+from shared.domain.record import Record
+from shared.errors import Conflict
+from shared.ledger.certificates import certificate_row
+from shared.ledger.table import Stale, Table, Versioned, keyed, spread
+from shared.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-_HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
+    from shared.contracts import DeviceState
+    from shared.domain.devices import HeldCertificate
+    from shared.rows import Step
 
-
-class CertificateSummary(BaseModel):
-    """The certificate of a device, as ``GET /devices/{registrationId}`` shows it."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
-
-    serial_number: str
-    thumbprint: str
-    not_before: datetime
-    not_after: datetime
-    issuer: str
+_PREFIX_BITS = 14
 
 
-def revoked_for(reason: RevocationReason) -> str:
-    """Give what a revoked device shows as its reason."""
-    return f"revoked: {reason.value}"
+def partition_of(registration_id: str) -> str:
+    """Give the partition of a device: four hexadecimal digits, which its serial numbers begin with.
+
+    The first two bits are 01: so a serial number has 20 octets and is positive (RFC 5280 section 4.1.2.2).
+    """
+    digest = int.from_bytes(sha256(registration_id.encode()).digest()[:2])
+    return f"{1 << _PREFIX_BITS | digest >> (16 - _PREFIX_BITS):04x}"
 
 
-class HistoryEntry(BaseModel):
-    """One change of a device's state."""
+class DeviceIdClaim(Record):
+    """Which device a device id belongs to."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
-
-    at: datetime
-    state: DeviceState
-    note: str = ""
+    device_id: str
+    registration_id: str
 
 
-class DeviceRecord(Record):
-    """One device.
+class UnsettledRecord(Record):
+    """A device whose record the services do not follow yet.
 
     Attributes:
-        order_id: the order or request that its present certificate comes from.
-        bundle: name of the blob with its bundle.
-        own_key: whether the device made its key itself (CSR).
-        registers_itself: whether it registers with DPS by itself at first boot.
-        reason: why it failed or was revoked.
-        renewal: id of the renewal under way.
-        next_certificate: the certificate that it issued, and that the device does not use yet.
-        readmitted: whether a certificate that it had before was revoked, so that DPS must take its present one only.
+        generation: of the record that they are to follow.
+        since: when it was written.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"certificate", "next_certificate", "history"})
-
     registration_id: str
-    state: DeviceState
-    order_id: str
-    updated_at: datetime
-    enrollment_group: str | None = None
-    device_id: str | None = None
-    assigned_hub: str | None = None
-    certificate: CertificateSummary | None = None
-    bundle: str | None = None
-    own_key: bool = False
-    registers_itself: bool = False
-    reason: str | None = None
-    renewal: str | None = None
-    next_certificate: CertificateSummary | None = None
-    readmitted: bool = False
-    history: tuple[HistoryEntry, ...] = ()
+    generation: int
+    since: datetime
 
     @property
-    def on_hold(self) -> bool:
-        """Whether it is revoked for now, and may be reinstated."""
-        return self.state is DeviceState.REVOKED and self.reason == revoked_for(RevocationReason.CERTIFICATE_HOLD)
-
-    def entered(self, state: DeviceState, at: datetime, note: str = "", **changes: object) -> DeviceRecord:
-        """Give the record after a change of state, with its history."""
-        entry = HistoryEntry(at=at, state=state, note=note)
-        history = (*self.history, entry)[-_HISTORY_LIMIT:]
-        return self.changed(state=state, updated_at=at, history=history, **changes)
+    def key(self) -> tuple[str, str]:
+        """Its partition and row."""
+        return spread(self.registration_id), f"{self.registration_id}|{self.generation:08d}"
 
 
 class Devices:
-    """The devices' table."""
+    """The table of devices and certificates, and the index of devices that the services do not follow yet."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, unsettled: Table) -> None:
         self._table = table
+        self._unsettled = unsettled
 
     async def get(self, registration_id: str) -> Versioned[DeviceRecord] | None:
         """Find a device by its registration id."""
-        row = await self._table.get(spread(registration_id), registration_id)
+        row = await self._table.get(partition_of(registration_id), _device_row(registration_id))
         return Versioned(DeviceRecord.from_columns(row.values), row.etag) if row else None
 
-    async def insert(self, record: DeviceRecord) -> Versioned[DeviceRecord] | None:
-        """Record a device; ``None`` if it is known."""
-        return versioned(record, await self._table.insert(self._row(record)))
+    async def insert(
+        self, record: DeviceRecord, *, reserved: CertificateRecord | None = None
+    ) -> Versioned[DeviceRecord]:
+        """Record a device, and that its device id is its own.
 
-    async def replace(self, known: Versioned[DeviceRecord], record: DeviceRecord) -> Versioned[DeviceRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(record, await self._table.replace(self._row(record), known.etag))
+        Args:
+            record: the device.
+            reserved: the certificate that is about to be made for it.
+
+        Raises:
+            Stale: it is known.
+            Conflict: its id is the device id of another registration id.
+        """
+        stamped = record.changed(stamp=uuid.uuid4().hex)
+        own = record.registration_id
+        steps: list[Step] = [Insert(keyed(partition_of(own), _device_row(own), stamped))]
+        if reserved is not None:
+            steps.append(Insert(certificate_row(reserved)))
+        claim = DeviceIdClaim(device_id=own, registration_id=own)
+        try:
+            return await self._write(stamped, [*steps, Insert(keyed(partition_of(own), _claim_row(own), claim))])
+        except Stale:
+            owner = await self.owner_of(own)
+            if owner is None or await self.get(own) is not None:
+                raise
+        if owner != own:
+            raise Conflict.because(
+                f"the device id {own!r} belongs to the individual enrollment {owner!r}; delete that first, or order "
+                "the device under another registration id",
+                field="registrationId",
+            )
+        return await self._write(stamped, steps)
+
+    async def replace(
+        self,
+        known: Versioned[DeviceRecord],
+        record: DeviceRecord,
+        *,
+        reserved: CertificateRecord | None = None,
+        signed: CertificateRecord | None = None,
+    ) -> Versioned[DeviceRecord]:
+        """Replace a device as it was read, and enter into its certificates what has changed of them.
+
+        Args:
+            known: as it was read.
+            record: as it is wanted.
+            reserved: a certificate that is about to be made for it.
+            signed: a certificate that was made for it, with what is known of it now.
+
+        Raises:
+            Stale: it has changed since.
+        """
+        stamped = record.changed(stamp=uuid.uuid4().hex)
+        partition = partition_of(record.registration_id)
+        steps: list[Step] = [Replace(keyed(partition, _device_row(record.registration_id), stamped), known.etag)]
+        if reserved is not None:
+            steps.append(Insert(certificate_row(reserved)))
+        if signed is not None:
+            steps.append(Merge(certificate_row(signed)))
+        elsewhere = {each.serial_number for each in (reserved, signed) if each is not None}
+        steps += [
+            Merge({"PartitionKey": partition, "RowKey": f"c:{each.serial_number}", **_changed_columns(each)})
+            for each in _changed(known.record, stamped)
+            if each.serial_number not in elsewhere
+        ]
+        return await self._write(stamped, steps)
+
+    async def _write(self, stamped: DeviceRecord, steps: Sequence[Step]) -> Versioned[DeviceRecord]:
+        etags = await self._table.write_together(steps)
+        if etags is not None:
+            return Versioned(stamped, etags[0])
+        present = await self.get(stamped.registration_id)
+        if present is not None and present.record.stamp == stamped.stamp:
+            return present  # our own write: its answer got lost, and the SDK tried again
+        raise Stale(stamped.registration_id)
 
     async def page(
         self, *, enrollment_group: str | None, state: DeviceState | None, size: int, continuation: str | None
     ) -> tuple[Sequence[DeviceRecord], str | None]:
         """List one page of the devices that match, and the continuation of the next page."""
-        parameters = {"group": enrollment_group, "state": state and state.value}
-        conditions = {"group": "enrollmentGroup eq @group", "state": "state eq @state"}
+        parameters = {"first": "d:", "last": "d;", "group": enrollment_group, "state": state and state.value}
+        conditions = {
+            "first": "RowKey ge @first",
+            "last": "RowKey lt @last",
+            "group": "enrollmentGroup eq @group",
+            "state": "state eq @state",
+        }
         given = {name: value for name, value in parameters.items() if value is not None}
         rows, following = await self._table.page(
             " and ".join(conditions[name] for name in given), given, size=size, continuation=continuation
         )
         return [DeviceRecord.from_columns(row.values) for row in rows], following
 
-    @staticmethod
-    def _row(record: DeviceRecord) -> dict[str, object]:
-        return keyed(spread(record.registration_id), record.registration_id, record)
+    # --- what is to be done ---
+
+    async def enter_unsettled(self, record: UnsettledRecord) -> None:
+        """Note, before an act is written, that the services will have to follow it: so it can't be forgotten."""
+        await self._unsettled.put(keyed(*record.key, record))
+
+    async def leave_unsettled(self, record: UnsettledRecord) -> None:
+        """Delete the note of a generation that the services follow."""
+        await self._unsettled.delete(*record.key)
+
+    async def unsettled(self) -> AsyncIterator[UnsettledRecord]:
+        """List what the services may not follow yet."""
+        async for row in self._unsettled.query("", {}):
+            yield UnsettledRecord.from_columns(row.values)
+
+    # --- device ids ---
+
+    async def owner_of(self, device_id: str) -> str | None:
+        """Tell which registration id a device id belongs to; hubs know case, and here none differs by it alone."""
+        canonical = device_id.lower()
+        row = await self._table.get(partition_of(canonical), _claim_row(canonical))
+        return DeviceIdClaim.from_columns(row.values).registration_id if row else None
+
+    async def claim_device_id(self, device_id: str, registration_id: str) -> str:
+        """Give a device id to a registration id, unless it has an owner; give its owner."""
+        canonical = device_id.lower()
+        claim = DeviceIdClaim(device_id=canonical, registration_id=registration_id)
+        if await self._table.insert(keyed(partition_of(canonical), _claim_row(canonical), claim)) is not None:
+            return registration_id
+        return await self.owner_of(canonical) or registration_id
+
+
+def _device_row(registration_id: str) -> str:
+    return f"d:{registration_id}"
+
+
+def _claim_row(device_id: str) -> str:
+    # A device id may have characters that a key may not.
+    return f"i:{sha256(device_id.encode()).hexdigest()[:40]}"
+
+
+def _changed(before: DeviceRecord, after: DeviceRecord) -> list[HeldCertificate]:
+    known = {each.serial_number: each for each in before.held}
+    gone = [each for each in before.held if after.find(each.serial_number) is None]
+    # What a record need not know any more was given up, or has expired: its row keeps what it was last.
+    given_up = [each.changed(state=CertificateState.ABANDONED) for each in gone if not each.issued]
+    changed = [each for each in after.held if each != known.get(each.serial_number)]
+    return [*changed, *given_up]
+
+
+def _changed_columns(each: HeldCertificate) -> dict[str, object]:
+    columns = {
+        "state": each.state.value,
+        "revokedAt": each.revoked_at,
+        "revocationReason": each.reason and each.reason.value,
+        "successor": each.successor,
+    }
+    return {name: value for name, value in columns.items() if value is not None}

@@ -21,6 +21,7 @@ class Notice(StrEnum):
 
     EXPIRING = "expiring"
     EXPIRED = "expired"
+    KEY_DELETION = "keyDeletion"
 
 
 class DueNotice(Record):
@@ -28,6 +29,7 @@ class DueNotice(Record):
 
     Attributes:
         due: day on which it is to be given (UTC).
+        not_after: when the certificate ends; of a key that was handed out, when it is deleted.
     """
 
     due: str

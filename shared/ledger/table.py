@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
+from shared.domain.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+    from shared.rows import Step
+
+__all__ = [
+    "TEXT_LIMIT",
+    "TRANSACTION_LIMIT",
+    "Record",
+    "Row",
+    "Stale",
+    "Table",
+    "Versioned",
+    "keyed",
+    "spread",
+    "versioned",
+]
 
 TRANSACTION_LIMIT = 100
 """Rows of one partition that one transaction may write (Azure Tables: entity group transactions)."""
@@ -61,6 +74,10 @@ class Table(Protocol):
         """Create or replace a row."""
         ...
 
+    async def write_together(self, steps: Sequence[Step]) -> Sequence[str] | None:
+        """Write rows of one partition, all or none, and give their ETags; ``None`` if a step met another state."""
+        ...
+
     async def delete(self, partition: str, row: str) -> None:
         """Delete a row, if it exists."""
         ...
@@ -82,38 +99,8 @@ class Table(Protocol):
         ...
 
 
-class Record(BaseModel):
-    """Base of all records. A record is frozen: a change makes a new one.
-
-    Columns are the fields in camelCase; those named in ``documents`` hold JSON.
-    """
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
-
-    documents: ClassVar[frozenset[str]] = frozenset()
-
-    def columns(self) -> dict[str, Any]:
-        """Give the record as columns of a row, without its keys."""
-        values = self.model_dump(by_alias=True, exclude_none=True)
-        as_json = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(self.documents))
-        # A column is measured in characters, so that an umlaut should not take six.
-        return {
-            **values,
-            **{name: json.dumps(value, separators=(",", ":"), ensure_ascii=False) for name, value in as_json.items()},
-        }
-
-    @classmethod
-    def from_columns(cls, values: Mapping[str, Any]) -> Self:
-        """Read a record out of a row."""
-        documents = {to_camel(name) for name in cls.documents}
-        known = {field.alias for field in cls.model_fields.values()}
-        return cls.model_validate(
-            {name: json.loads(value) if name in documents else value for name, value in values.items() if name in known}
-        )
-
-    def changed(self, **changes: Any) -> Self:
-        """Give a copy with other values; they are checked."""
-        return type(self).model_validate({**dict(self), **changes})
+class Stale(Exception):
+    """A row has changed since it was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ BACKDATING = timedelta(minutes=10)
 
 _NAME_LIMIT = 64  # RFC 5280 appendix A.1: ub-common-name, ub-organization-name
 _SERIAL_BITS = 158
+_BEGINNING_BITS = 16
+_DRAWN_BITS = 144
 _REASONS_SHOWN = 5
 _VERSION_3 = der.explicit(0, der.integer(2))
 _COUNTRY_NAME, _ORGANIZATION_NAME, _COMMON_NAME = (
@@ -257,13 +259,19 @@ class Prepared:
         return certificate
 
 
-def new_serial_number(random_bits: Callable[[int], int] = secrets.randbits) -> int:
+def new_serial_number(beginning: int | None = None, random_bits: Callable[[int], int] = secrets.randbits) -> int:
     """Draw a serial number: 158 random bits below a fixed one, so always 20 octets and positive (RFC 5280 4.1.2.2).
 
     Args:
+        beginning: its first 16 bits, of which the first two are 01; then 144 bits are random, where CA/Browser Forum
+            Baseline Requirements 7.1 ask for 64.
         random_bits: gives a random number of that many bits.
     """
-    return 1 << _SERIAL_BITS | random_bits(_SERIAL_BITS)
+    if beginning is None:
+        return 1 << _SERIAL_BITS | random_bits(_SERIAL_BITS)
+    if beginning >> _BEGINNING_BITS - 2 != 1:
+        raise ValueError(f"a serial number can't begin with {beginning:#x}: it must be positive, and have 20 octets")
+    return beginning << _DRAWN_BITS | random_bits(_DRAWN_BITS)
 
 
 def prepare(

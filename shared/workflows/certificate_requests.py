@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, Queue
-from shared.errors import NotFound, Rejected
+from shared.domain import issuance
+from shared.domain.devices import DeviceRecord, Purpose
+from shared.errors import NotFound
 from shared.key_algorithms import DEFAULT
-from shared.ledger.devices import DeviceRecord
 from shared.pki import names
 from shared.registration_ids import canonical_registration_id
 from shared.workflows.authority_records import AuthorityDefinition
-from shared.workflows.device_certificates import DeviceCertificateRequest
+from shared.workflows.device_certificates import Acts, Decision, DeviceCertificateRequest
 from shared.workflows.group_issuers import usable_for_devices
 from shared.workflows.requests import once
 
 if TYPE_CHECKING:
-    from shared.ledger.certificates import CertificateRecord, Certificates
+    from shared.domain.certificates import CertificateRecord
+    from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
-    from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.device_certificates import DeviceCertificates
+    from shared.workflows.device_convergence import DeviceConverger
     from shared.workflows.events import Clock, Outbox
     from shared.workflows.registrations import Registrations
 
@@ -37,6 +40,7 @@ class CertificateRequests:
     authorities: CertificateAuthorities
     device_certificates: DeviceCertificates
     registrations: Registrations
+    converger: DeviceConverger
     outbox: Outbox
     settings: Settings
     clock: Clock
@@ -92,38 +96,40 @@ class CertificateRequests:
         """Issue for a device that is registered by other means, or not with DPS at all."""
         registration_id, issuer = canonical_registration_id(request.name), request.issuer or ""
         authority = await usable_for_devices(self.authorities, self.registrations.groups, issuer)
+        decision = Decision(issuer)
+
+        async def decided() -> Decision:
+            return decision
+
         wanted = DeviceCertificateRequest(
             registration_id=registration_id,
-            issuer=issuer,
+            issuer=decided,
+            purpose=Purpose.REQUEST,
             cause=request.request_id,
-            validity=timedelta(days=request.validity_days) if request.validity_days else self.settings.device_validity,
+            validity=self.registrations.validity(request.validity_days),
             csr=request.csr,
             key_algorithm=request.key_algorithm,
             enrollment_group=authority.enrollment_group,
         )
-        try:
-            await self.device_certificates.check(wanted)  # ahead of the claim: what can't succeed takes no device
-            device, resumed = await self._claim(wanted)
-            issued = await self.device_certificates.issue(wanted, resumed=resumed)
-        except Rejected as rejection:
-            await self.registrations.enter_failed(registration_id, request.request_id, rejection)
-            raise
-        if device.record.readmitted:
-            await self.registrations.provisioning.admit_only(registration_id, issued.bundle.certificate)
-        if device.record.state is DeviceState.ORDERED:
-            await self.registrations.enter_issued(device, issued, wanted.bundle)
+        ordered = self._ordered(request, wanted)
+        await self.device_certificates.issue(
+            wanted,
+            Acts(take=partial(issuance.ordered, wanted=ordered, field="name"), commit=self.registrations.commit_issued),
+        )
+        await self.converger.converge(registration_id)
 
-    async def _claim(self, wanted: DeviceCertificateRequest) -> tuple[Versioned[DeviceRecord], bool]:
-        ordered = DeviceRecord(
+    def _ordered(self, request: CertificateRequest, wanted: DeviceCertificateRequest) -> DeviceRecord:
+        return DeviceRecord(
             registration_id=wanted.registration_id,
             state=DeviceState.ORDERED,
             order_id=wanted.cause,
+            purpose=Purpose.REQUEST,
             updated_at=self.clock(),
             enrollment_group=wanted.enrollment_group,
             own_key=wanted.csr is not None,
             registers_itself=True,
+            validity_days=request.validity_days,
         ).entered(DeviceState.ORDERED, self.clock(), f"request {wanted.cause}")
-        return await self.registrations.claim(ordered, field="name")
 
     async def describe(self, serial_number: str) -> dict[str, Any]:
         """Show a certificate.

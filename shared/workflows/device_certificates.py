@@ -1,42 +1,53 @@
 """The certificate of one device, and the bundle it is handed out in.
 
-Creating the bundle's blob, which fails if it exists, is the commit point of an issuance: for one cause (an order, a
-renewal) a device gets one certificate, however often and by how many workers it is tried.
+A serial number is recorded with the device before it is signed, in one transaction with the claim on the device. The
+transaction that makes that certificate the device's is the commit point: for one cause (an order, a renewal) a device
+gets one certificate, however often and by how many workers it is tried. An attempt that another one has overtaken
+leaves a serial number behind that is ``abandoned``, and takes its bundle away.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
-import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from shared.adapters.dps_device import ClientCredentials
 from shared.adapters.storage import StoredBlob
-from shared.contracts import CertificateKind
-from shared.errors import Deferred, Gone, NotFound, Rejected
-from shared.ledger.certificates import CertificateRecord, CertificateState
-from shared.ledger.devices import CertificateSummary
+from shared.contracts import CertificateKind, DeviceState
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.devices import CertificateSummary, HeldCertificate
+from shared.domain.issuance import Committed, reserved
+from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
+from shared.ledger.devices import partition_of
 from shared.ledger.expiry import DueNotice, Notice
+from shared.ledger.public_keys import PublicKeyRecord
+from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.bundles import new_password, pack
 from shared.pki.chains import check_chain
-from shared.pki.issuance import Subject, check_fit, issue, new_serial_number, prepare
+from shared.pki.issuance import Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
+from shared.pki.public_keys import fingerprint
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.workflows.device_changes import device_of
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Awaitable, Callable
 
     from shared.adapters.storage import Blobs
     from shared.adapters.vault import VaultSecrets
+    from shared.domain.devices import DeviceRecord, Purpose
     from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.pki.issuance import Issuer
     from shared.pki.signing_keys import PrivateKey, PublicKey
@@ -52,13 +63,25 @@ DECISION_HOLDS = timedelta(seconds=30)
 """So long after a group's issuing CA was looked up it is used for signing."""
 
 _JSON = "application/json"
-_HAND_OUT = "handout"
-"""Metadata of a bundle's blob: which hand-out took the key. In lower case, as a header's name may come back so."""
+_ATTEMPTS = 8
 
 
-def bundle_name(registration_id: str, cause: str) -> str:
-    """Name the blob of the bundle that a device has through an order or request."""
-    return f"{registration_id}/{cause}.json"
+def bundle_name(registration_id: str, serial_number: str) -> str:
+    """Name the blob of the bundle with a certificate."""
+    return f"{registration_id}/{serial_number}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which CA signs.
+
+    Attributes:
+        issuer: its name.
+        decided_at: when it was looked up; ``None`` where that can't change.
+    """
+
+    issuer: str
+    decided_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +90,18 @@ class DeviceCertificateRequest:
 
     Attributes:
         registration_id: in canonical form; becomes the CN.
-        issuer: name of the issuing CA.
-        cause: id of the order or request; with the registration id it is the idempotency key.
+        issuer: finds the name of the issuing CA, if one has to sign, and when it was looked up; ``None`` for a time
+            where the request itself names the CA.
+        purpose, cause: what it is issued for; with the registration id they are the idempotency key.
+        validity: its life.
         csr: the device's own request in PEM; without it the service makes the key.
         key_algorithm: of a service-made key.
         field: path of the CSR in the request, for error messages.
-        decided_at: when the group's issuing CA was looked up; ``None`` where the request itself names the CA.
     """
 
     registration_id: str
-    issuer: str
+    issuer: Callable[[], Awaitable[Decision]]
+    purpose: Purpose
     cause: str
     validity: timedelta
     csr: str | None = None
@@ -84,12 +109,27 @@ class DeviceCertificateRequest:
     enrollment_group: str | None = None
     predecessor: str | None = None
     field: str = "csr"
-    decided_at: datetime | None = None
 
-    @property
-    def bundle(self) -> str:
-        """Name of the blob."""
-        return bundle_name(self.registration_id, self.cause)
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """What an issuance does to its device.
+
+    Attributes:
+        take: claims the device, which is ``None`` if it is not known; raises why it can't be had.
+        commit: makes the certificate the device's.
+    """
+
+    take: Callable[[DeviceRecord | None], DeviceRecord]
+    commit: Callable[[DeviceRecord, Committed], DeviceRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Who has a bundle with a key, and until when it can be had again."""
+
+    caller: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +143,7 @@ class Bundle:
         pfx: the same as PKCS#12; ``None`` without a key.
         password_secret: name of the vault secret that opens the key; ``None`` for a device's own key.
         handed_out: whether the key was handed out, and is gone.
+        retrieval: who has it, until when; ``None`` before it is handed out.
     """
 
     certificate: x509.Certificate
@@ -110,6 +151,7 @@ class Bundle:
     pfx: bytes | None
     password_secret: str | None
     handed_out: bool = False
+    retrieval: Retrieval | None = None
 
     @property
     def summary(self) -> CertificateSummary:
@@ -122,6 +164,11 @@ class Bundle:
             issuer=names.common_name(self.certificate.issuer),
         )
 
+    @property
+    def sha256_thumbprint(self) -> str:
+        """The other name of the certificate."""
+        return names.sha256_thumbprint(self.certificate)
+
     def to_bytes(self) -> bytes:
         """Give the blob's content."""
         return json.dumps(
@@ -130,6 +177,7 @@ class Bundle:
                 "pfx": base64.b64encode(self.pfx).decode("ascii") if self.pfx else None,
                 "passwordSecret": self.password_secret,
                 "handedOut": self.handed_out,
+                "retrieval": [self.retrieval.caller, self.retrieval.until.isoformat()] if self.retrieval else None,
             }
         ).encode()
 
@@ -137,13 +185,14 @@ class Bundle:
     def from_bytes(cls, content: bytes) -> Bundle:
         """Read a blob's content."""
         body = json.loads(content)
-        pem = body["pem"].encode("ascii")
+        pem, given = body["pem"].encode("ascii"), body.get("retrieval")
         return cls(
             certificate=x509.load_pem_x509_certificate(pem),
             pem=pem,
             pfx=base64.b64decode(body["pfx"]) if body["pfx"] else None,
             password_secret=body["passwordSecret"],
             handed_out=body["handedOut"],
+            retrieval=Retrieval(given[0], datetime.fromisoformat(given[1])) if given else None,
         )
 
     def without_key(self) -> Bundle:
@@ -171,7 +220,9 @@ class DeviceCertificates:
     """Issues device certificates and hands bundles out."""
 
     authorities: CertificateAuthorities
+    devices: Devices
     certificates: Certificates
+    public_keys: PublicKeys
     expiry: ExpiryIndex
     blobs: Blobs
     secrets: VaultSecrets
@@ -179,57 +230,56 @@ class DeviceCertificates:
     clock: Clock
     computing: ThreadPool
 
-    async def issue(self, request: DeviceCertificateRequest, *, resumed: bool) -> IssuedCertificate:
+    async def issue(
+        self, request: DeviceCertificateRequest, acts: Acts
+    ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
         """Issue a device's certificate and store its bundle, or find what was issued for the same cause.
 
         Args:
             request: what is wanted.
-            resumed: whether this may have been tried before.
+            acts: what becomes of the device.
+
+        Returns:
+            The device with its certificate, and what to register it with.
 
         Raises:
-            Rejected: the CSR is unfit, or the issuer can't sign for as long as is wanted.
+            Rejected: the device can't be had, the CSR is unfit, its key is another device's, or the issuer can't sign
+                for as long as is wanted. Nothing was recorded then.
+            Overtaken: somebody else has changed the device meanwhile.
         """
-        if resumed:
-            stored = await self.blobs.get(BUNDLES, request.bundle)
-            if stored is not None:
-                return await self._found(request, Bundle.from_bytes(stored.content))
-        return await self._make(request)
+        known = await self.devices.get(request.registration_id)
+        taken = acts.take(known.record if known else None)
+        done = taken.issuance(request.purpose, request.cause)
+        if known is not None and done is not None:
+            bundle = await self.read_bundle(bundle_name(request.registration_id, done.serial_number))
+            return known, await self._opened(bundle)
+        pending = taken.find(taken.pending) if taken.pending else None
+        if known is not None and pending is not None and (pending.purpose, pending.cause) == _cause(request):
+            resumed = await self._resume(request, pending, acts)
+            if resumed is not None:
+                return resumed
+        return await self._make(request, known, acts)
 
-    async def check(self, request: DeviceCertificateRequest) -> None:
-        """Check what is wanted before anything is recorded for it.
+    async def _resume(
+        self, request: DeviceCertificateRequest, pending: HeldCertificate, acts: Acts
+    ) -> tuple[Versioned[DeviceRecord], IssuedCertificate] | None:
+        """Commit what an earlier attempt has signed and stored; ``None`` if it did not come so far."""
+        name = bundle_name(request.registration_id, pending.serial_number)
+        stored = await self.blobs.get(BUNDLES, name)
+        if stored is None:
+            return None
+        bundle = Bundle.from_bytes(stored.content)
+        device = await self._commit(request, bundle, acts)
+        return device, await self._opened(bundle)
 
-        Raises:
-            Rejected: as with :meth:`issue`.
-        """
-        issuer = (await self.authorities.loaded(request.issuer)).issuer
-        if request.csr is not None:
-            requested_key(request.csr, registration_id=request.registration_id, field=request.field)
-        subject = Subject(common_name=request.registration_id)
-        check_fit(device_profile(validity=request.validity), subject, issuer, self.clock())
-
-    async def stored(self, name: str) -> IssuedCertificate:
-        """Find what was issued, by the name of its bundle.
-
-        Raises:
-            NotFound: there is no such bundle.
-        """
-        return await self._opened(await self.read_bundle(name))
-
-    async def _make(self, request: DeviceCertificateRequest) -> IssuedCertificate:
-        authority = await self.authorities.loaded(request.issuer)
+    async def _make(
+        self, request: DeviceCertificateRequest, known: Versioned[DeviceRecord] | None, acts: Acts
+    ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
+        decision = await request.issuer()
+        authority = await self.authorities.loaded(decision.issuer)
         issuer = authority.issuer
         key, public_key = await self._key(request)
-        reserved = CertificateRecord(
-            serial_number=names.serial_text(serial := new_serial_number()),
-            kind=CertificateKind.DEVICE,
-            state=CertificateState.RESERVED,
-            subject=request.registration_id,
-            issuer=request.issuer,
-            cause=request.cause,
-            recorded_at=self.clock(),
-            enrollment_group=request.enrollment_group,
-            predecessor=request.predecessor,
-        )
+        serial = new_serial_number(int(partition_of(request.registration_id), 16))
         prepared = prepare(
             device_profile(validity=request.validity),
             subject=Subject(common_name=request.registration_id),
@@ -239,43 +289,148 @@ class DeviceCertificates:
             now=self.clock(),
             urls=self.authorities.distribution_points(authority),
         )
-        known = await self.certificates.reserve(reserved, until=self.clock() + request.validity)
-        self._check_still_decided(request)
+        reservation = self._reservation(request, decision, names.serial_text(serial), fingerprint(public_key))
+        wanted = reserved(acts.take(known.record if known else None), reservation)
+        row = self._row(request, reservation)
+        await self._claim_key(request, reservation.public_key)
+        # In the index first: so a rollover that waits before it looks sees every certificate that the old CA signs.
+        await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
+        try:
+            if known is None:
+                await self.devices.insert(wanted, reserved=row)
+            else:
+                await self.devices.replace(known, wanted, reserved=row)
+        except Stale:
+            raise Overtaken(f"{request.registration_id!r} is being changed by others") from None
+        self._check_still_decided(request, decision)
         certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
         self._check(request, certificate, authority)
         password = new_password() if key else None
         bundle = _packed(certificate, issuer, key, password)
         if bundle.password_secret and password:
-            # Before the blob: a committed bundle can always be opened.
+            # Before the blob: a stored bundle can always be opened.
             await self.secrets.put(bundle.password_secret, password, tags={"registrationId": request.registration_id})
-        created = await self.blobs.create(
-            BUNDLES,
-            request.bundle,
-            bundle.to_bytes(),
-            content_type=_JSON,
-            metadata={"serialNumber": reserved.serial_number},
-        )
-        if not created:
-            committed = await self.read_bundle(request.bundle)
-            if committed.summary.serial_number != reserved.serial_number:
-                # Somebody came first. Otherwise it is our own: the answer got lost, and the SDK tried again.
-                await self.certificates.put(reserved.changed(state=CertificateState.ABANDONED))
-            return await self._found(request, committed)
-        await self._book(request, bundle, known)
-        return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
+        name = bundle_name(request.registration_id, reservation.serial_number)
+        metadata = {"serialnumber": reservation.serial_number}
+        # Nobody else writes this blob: if it is there, an answer got lost and the SDK tried again.
+        await self.blobs.create(BUNDLES, name, bundle.to_bytes(), content_type=_JSON, metadata=metadata)
+        try:
+            device = await self._commit(request, bundle, acts)
+        except Overtaken:
+            await self.blobs.delete(BUNDLES, name)
+            raise
+        return device, IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
 
-    def _check_still_decided(self, request: DeviceCertificateRequest) -> None:
+    def _reservation(
+        self, request: DeviceCertificateRequest, decision: Decision, serial_number: str, public_key: str
+    ) -> HeldCertificate:
+        return HeldCertificate(
+            serial_number=serial_number,
+            state=CertificateState.RESERVED,
+            issuer=decision.issuer,
+            purpose=request.purpose,
+            cause=request.cause,
+            recorded_at=self.clock(),
+            public_key=public_key,
+        )
+
+    @staticmethod
+    def _row(request: DeviceCertificateRequest, reservation: HeldCertificate) -> CertificateRecord:
+        return CertificateRecord(
+            serial_number=reservation.serial_number,
+            kind=CertificateKind.DEVICE,
+            state=reservation.state,
+            subject=request.registration_id,
+            issuer=reservation.issuer,
+            cause=request.cause,
+            recorded_at=reservation.recorded_at,
+            enrollment_group=request.enrollment_group,
+            predecessor=request.predecessor,
+        )
+
+    async def _commit(self, request: DeviceCertificateRequest, bundle: Bundle, acts: Acts) -> Versioned[DeviceRecord]:
+        """Make a certificate the device's, in one transaction with its row.
+
+        Raises:
+            Overtaken: another attempt has taken its place, or the device is not wanted any more.
+        """
+        summary = bundle.summary
+        made = Committed(
+            summary=summary,
+            thumbprints=(summary.thumbprint, bundle.sha256_thumbprint),
+            bundle=bundle_name(request.registration_id, summary.serial_number),
+        )
+        notice = DueNotice.on(
+            (summary.not_after - self.settings.expiry_warning).date(),
+            Notice.EXPIRING,
+            serial_number=summary.serial_number,
+            subject=request.registration_id,
+            not_after=summary.not_after,
+        )
+        await self.expiry.put(notice)  # first: a sweep leaves it until the certificate is committed
+        for _ in range(_ATTEMPTS):
+            known = await device_of(self.devices, request.registration_id)
+            wanted = acts.commit(known.record, made)
+            held = wanted.find(summary.serial_number)
+            if held is None:
+                raise RuntimeError(f"{request.registration_id!r} does not hold certificate {summary.serial_number}")
+            signed = self._row(request, held).changed(
+                state=held.state,
+                not_before=summary.not_before,
+                not_after=summary.not_after,
+                thumbprint=summary.thumbprint,
+                pem=names.pem(bundle.certificate),
+            )
+            try:
+                return await self.devices.replace(known, wanted, signed=signed)
+            except Stale:
+                continue
+        raise Overtaken(f"{request.registration_id!r} is being changed by others")
+
+    def _check_still_decided(self, request: DeviceCertificateRequest, decision: Decision) -> None:
         """Sign nothing by a decision that may be outdated: a CA is retired when none of its certificates are left.
 
         The certificate stands among those in force now. So a rollover that waits longer than this before it looks
         sees every certificate that the old CA signs.
         """
-        if request.decided_at is not None and self.clock() - request.decided_at > DECISION_HOLDS:
+        if decision.decided_at is not None and self.clock() - decision.decided_at > DECISION_HOLDS:
             raise Deferred(
                 f"the certificate of {request.registration_id!r} took too long to prepare; its issuing CA is looked up "
                 "anew",
                 retry_after=timedelta(seconds=1),
             )
+
+    async def _claim_key(self, request: DeviceCertificateRequest, public_key: str) -> None:
+        """See that a key belongs to this device and to no other, and that nobody else may have it.
+
+        Raises:
+            Rejected: it is another device's, or it is compromised.
+        """
+        claim = PublicKeyRecord(
+            fingerprint=public_key, registration_id=request.registration_id, recorded_at=self.clock()
+        )
+        known = await self.public_keys.claim(claim)
+        if known is None:
+            return
+        if known.record.compromised:
+            raise Rejected.because(
+                f"its public key (SHA-256 {public_key}) is compromised: a certificate with it was revoked for "
+                "keyCompromise; make a new key",
+                field=request.field,
+            )
+        if known.record.registration_id == request.registration_id:
+            return
+        owner = await self.devices.get(known.record.registration_id)
+        if owner is not None and owner.record.state is not DeviceState.DELETED:
+            raise Rejected.because(
+                f"its public key (SHA-256 {public_key}) is that of device {known.record.registration_id!r}; each "
+                "device needs a key of its own",
+                field=request.field,
+            )
+        try:
+            await self.public_keys.replace(known, claim)
+        except Stale:
+            raise Overtaken(f"the key of {request.registration_id!r} is being claimed by others") from None
 
     async def _key(self, request: DeviceCertificateRequest) -> tuple[PrivateKey | None, PublicKey]:
         if request.csr is not None:
@@ -302,14 +457,6 @@ class DeviceCertificates:
                 + "; ".join(finding.message for finding in findings)
             )
 
-    async def _found(self, request: DeviceCertificateRequest, bundle: Bundle) -> IssuedCertificate:
-        """Go on with what was committed before, by this worker or another."""
-        known = await self.certificates.get(bundle.summary.serial_number)
-        if known is not None and known.record.state is CertificateState.RESERVED:
-            await self.certificates.enter_in_force(known.record, until=bundle.summary.not_after)
-            await self._book(request, bundle, known)
-        return await self._opened(bundle)
-
     async def _opened(self, bundle: Bundle) -> IssuedCertificate:
         if bundle.password_secret is None or bundle.handed_out:
             return IssuedCertificate(bundle, None)
@@ -318,28 +465,13 @@ class DeviceCertificates:
             raise RuntimeError(f"the vault has lost secret {bundle.password_secret!r}, which opens a stored bundle")
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password))
 
-    async def _book(
-        self, request: DeviceCertificateRequest, bundle: Bundle, known: Versioned[CertificateRecord]
-    ) -> None:
-        """Enter the committed certificate into the books."""
-        summary = bundle.summary
-        active = known.record.changed(
-            state=CertificateState.ACTIVE,
-            not_before=summary.not_before,
-            not_after=summary.not_after,
-            thumbprint=summary.thumbprint,
-            pem=names.pem(bundle.certificate),
-        )
-        await self.expiry.put(
-            DueNotice.on(
-                (summary.not_after - self.settings.expiry_warning).date(),
-                Notice.EXPIRING,
-                serial_number=summary.serial_number,
-                subject=request.registration_id,
-                not_after=summary.not_after,
-            )
-        )
-        await self.certificates.replace(known, active)
+    async def stored(self, name: str) -> IssuedCertificate:
+        """Find what was issued, by the name of its bundle.
+
+        Raises:
+            NotFound: there is no such bundle.
+        """
+        return await self._opened(await self.read_bundle(name))
 
     # --- handing out ---
 
@@ -351,12 +483,16 @@ class DeviceCertificates:
         """
         return Bundle.from_bytes((await self._stored(name)).content)
 
-    async def hand_out(self, name: str, *, wanted: str) -> tuple[Bundle, bytes]:
-        """Hand a bundle out. One with a service-made key is handed out once; then the key is deleted.
+    async def hand_out(self, name: str, *, wanted: str, caller: str) -> tuple[Bundle, bytes]:
+        """Hand a bundle out. One with a service-made key goes to one caller.
+
+        An answer can get lost. So until the receipt is confirmed, or for as long as the settings say, the same caller
+        gets the same bundle again; then the key is deleted.
 
         Args:
             name: name of its blob.
             wanted: ``pem`` or ``pfx``.
+            caller: tells callers apart.
 
         Returns:
             The bundle, and the bytes to give away.
@@ -369,9 +505,7 @@ class DeviceCertificates:
         stored = await self._stored(name)
         bundle = Bundle.from_bytes(stored.content)
         if bundle.handed_out:
-            raise Gone.because(
-                "the bundle was handed out before and its private key is deleted; renew the device to get a new key"
-            )
+            raise _handed_out()
         if bundle.password_secret is None:
             if wanted == "pfx":
                 raise Rejected.because(
@@ -381,30 +515,83 @@ class DeviceCertificates:
         content = bundle.pfx if wanted == "pfx" else bundle.pem
         if content is None:
             raise RuntimeError(f"bundle {name!r} has no {wanted}")
-        await self._empty(name, stored)
+        if bundle.retrieval is None:
+            await self._begin_retrieval(name, stored, bundle, caller)
+        elif bundle.retrieval.until < self.clock():
+            await self.delete_key(name)
+            raise _handed_out()
+        elif bundle.retrieval.caller != caller:
+            raise Gone.because("the bundle was handed out to another caller; renew the device to get a new key")
         return bundle, content
 
-    async def _empty(self, name: str, stored: StoredBlob) -> None:
-        """Delete a bundle's key for good, for this hand-out and no other.
+    async def _begin_retrieval(self, name: str, stored: StoredBlob, bundle: Bundle, caller: str) -> None:
+        """Give a bundle to one caller, and to no other.
 
         Raises:
-            Gone: another hand-out was first.
+            Gone: another caller was first.
         """
-        hand_out = {_HAND_OUT: uuid.uuid4().hex}
-        emptied = Bundle.from_bytes(stored.content).without_key().to_bytes()
-        blob = StoredBlob(emptied, {**stored.metadata, **hand_out}, stored.etag)
+        retrieval = Retrieval(caller, self.clock() + self.settings.bundle_retrieval)
+        taken = dataclasses.replace(bundle, retrieval=retrieval)
+        due = DueNotice.on(
+            retrieval.until.date(),
+            Notice.KEY_DELETION,
+            serial_number=bundle.summary.serial_number,
+            subject=names.common_name(bundle.certificate.subject),
+            not_after=retrieval.until,
+        )
+        await self.expiry.put(due)
+        blob = StoredBlob(taken.to_bytes(), stored.metadata, stored.etag)
         if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
             return
-        # The answer may have got lost, and the SDK have tried again: then it is our own write that it met.
-        present = await self._stored(name)
-        if present.metadata.get(_HAND_OUT) != hand_out[_HAND_OUT]:
+        # By another caller, or by ourselves: the answer got lost, and the SDK tried again.
+        present = (await self.read_bundle(name)).retrieval
+        if present is None or present.caller != caller:
             raise Gone.because("the bundle is being handed out to another caller at this moment")
+
+    async def confirm(self, name: str, *, caller: str) -> None:
+        """Delete a bundle's key, since its caller has it. One without a key stays as it is.
+
+        Raises:
+            NotFound: there is no such bundle.
+            Conflict: it was not handed out yet.
+            Gone: it was handed out to another caller.
+        """
+        bundle = await self.read_bundle(name)
+        if bundle.handed_out or bundle.password_secret is None:
+            return
+        if bundle.retrieval is None:
+            raise Conflict.because("the bundle was not handed out yet, so there is no receipt to confirm")
+        if bundle.retrieval.caller != caller:
+            raise Gone.because("the bundle was handed out to another caller, who confirms its receipt")
+        await self.delete_key(name)
+
+    async def delete_key(self, name: str) -> None:
+        """Delete a bundle's key for good, if it has one and was handed out."""
+        for _ in range(_ATTEMPTS):
+            stored = await self.blobs.get(BUNDLES, name)
+            bundle = Bundle.from_bytes(stored.content) if stored else None
+            if stored is None or bundle is None or bundle.handed_out or bundle.retrieval is None:
+                return
+            blob = StoredBlob(bundle.without_key().to_bytes(), stored.metadata, stored.etag)
+            if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
+                return
+        raise Overtaken(f"the bundle {name!r} is being changed by others")
 
     async def _stored(self, name: str) -> StoredBlob:
         stored = await self.blobs.get(BUNDLES, name)
         if stored is None:
             raise NotFound.because("there is no bundle for this device yet")
         return stored
+
+
+def _cause(request: DeviceCertificateRequest) -> tuple[Purpose, str]:
+    return request.purpose, request.cause
+
+
+def _handed_out() -> Rejected:
+    return Gone.because(
+        "the bundle was handed out before and its private key is deleted; renew the device to get a new key"
+    )
 
 
 def _packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:

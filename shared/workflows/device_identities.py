@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import DeviceState
-from shared.errors import Conflict, Deferred, NotFound, Rejected
-from shared.ledger.devices import HistoryEntry
-from shared.workflows.dps_entries import RETRY
+from shared.domain import upkeep
+from shared.domain.devices import OUT_OF_SERVICE
+from shared.errors import Conflict, NotFound
+from shared.workflows.device_changes import change, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import HubIdentity, IotHubRegistries
-    from shared.ledger.devices import DeviceRecord, Devices
-    from shared.ledger.table import Versioned
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.devices import Devices
+    from shared.workflows.device_convergence import DeviceConverger
     from shared.workflows.events import Clock
 
-_SHUT_OUT = frozenset({DeviceState.REVOKED, DeviceState.DELETED})
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceIdentities:
-    """Looks at identities and switches them, and follows devices that DPS has moved."""
+    """Looks at identities and switches them."""
 
     devices: Devices
-    provisioning: ProvisioningService
     hubs: IotHubRegistries
+    converger: DeviceConverger
     clock: Clock
-
-    async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
-        """See where DPS has a device now, and enter it if that is another hub than the ledger has.
-
-        Raises:
-            Deferred: somebody else is changing the device.
-        """
-        device = known.record
-        registration = await self.provisioning.get_registration(device.registration_id)
-        if registration is None or registration.get("status") != "assigned":
-            return known
-        hub, device_id = str(registration["assignedHub"]), str(registration["deviceId"])
-        if hub.lower() == (device.assigned_hub or "").lower() and device_id == device.device_id:
-            return known
-        before = device.assigned_hub or "no hub"
-        entry = HistoryEntry(at=self.clock(), state=device.state, note=f"DPS has it in {hub} now, not in {before}")
-        moved = device.changed(assigned_hub=hub, device_id=device_id, history=(*device.history, entry))
-        replaced = await self.devices.replace(known, moved)
-        if replaced is None:
-            raise Deferred(f"{device.registration_id!r} is being changed by someone else", retry_after=RETRY)
-        return replaced
 
     async def describe(self, registration_id: str) -> dict[str, Any]:
         """Show a device's identity, as its hub has it.
@@ -76,28 +57,32 @@ class DeviceIdentities:
             NotFound: there is no such device, or its hub has no identity for it.
             Conflict: it is revoked or deleted, and is to be let in.
         """
-        device, hub, device_id = await self._located(registration_id)
-        if enabled and device.state in _SHUT_OUT:
-            raise Conflict.because(
-                f"{registration_id!r} is {device.state}, so its identity stays disabled; a hold is undone by "
-                "reinstating the device",
-                field="registrationId",
-            )
-        return _described(device, await self.hubs.set_enabled(hub, device_id, enabled=enabled, reason=reason))
+        await self.describe(registration_id)
+        switch = partial(upkeep.switched, enabled=enabled, reason=reason, at=self.clock())
+        await change(self.devices, registration_id, switch, at=self.clock())
+        await self.converger.converge(registration_id)
+        return await self.describe(registration_id)
 
     async def delete(self, registration_id: str) -> None:
         """Delete a device's identity, if there is one; registering again makes a new one.
 
         Raises:
             NotFound: there is no such device, or it is in no hub.
+            Conflict: the identity keeps a device out that is revoked.
         """
-        _, hub, device_id = await self._located(registration_id)
+        device, hub, device_id = await self._located(registration_id)
+        if device.state in OUT_OF_SERVICE:
+            raise Conflict.because(
+                f"{registration_id!r} is {device.state}, and its disabled identity keeps it out of {hub}; delete the "
+                "device to have it removed",
+                field="registrationId",
+            )
         await self.hubs.delete(hub, device_id)
 
     async def disable_many(self, devices: Iterable[DeviceRecord], *, reason: str) -> None:
         """Keep many devices out at their hubs, with a few calls, as far as that goes.
 
-        Each one is looked at by itself afterwards; so what the hubs throttle or refuse here is left to that.
+        Each one is looked at by itself afterwards; so what the hubs throttle, refuse or fail at here is left to that.
         """
         by_hub: dict[str, list[str]] = {}
         for device in devices:
@@ -106,14 +91,12 @@ class DeviceIdentities:
         for hub, ids in by_hub.items():
             try:
                 await self.hubs.disable_many(hub, ids, reason=reason)
-            except (Deferred, Rejected):
-                continue
+            except Exception as error:  # noqa: BLE001 - each device is shut out by itself afterwards
+                _log.warning("%s did not shut out %d devices at once: %s", hub, len(ids), error)
 
     async def _located(self, registration_id: str) -> tuple[DeviceRecord, str, str]:
-        known = await self.devices.get(registration_id)
-        if known is None:
-            raise NotFound.because(f"there is no device {registration_id!r}", field="registrationId")
-        device = (await self.follow(known)).record
+        known = await device_of(self.devices, registration_id)
+        device = (await self.converger.follow(known)).record
         if device.assigned_hub is None or device.device_id is None:
             raise NotFound.because(
                 f"{registration_id!r} has not registered with DPS, so no hub has an identity for it",
@@ -135,5 +118,5 @@ def _described(device: DeviceRecord, identity: HubIdentity | None) -> dict[str, 
         "status": "enabled" if identity.enabled else "disabled",
         "statusReason": identity.reason,
         "connectionState": "connected" if identity.connected else "disconnected",
-        "thumbprint": identity.thumbprint or None,
+        "thumbprint": min(identity.thumbprints, key=len, default=None),
     }

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
-from shared.ledger.devices import HistoryEntry
+from shared.workflows.device_changes import change, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.ledger.devices import DeviceRecord, Devices
-    from shared.ledger.table import Versioned
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.devices import Devices
     from shared.settings import Settings
     from shared.workflows.device_certificates import DeviceCertificates
     from shared.workflows.events import Clock
-    from shared.workflows.revocations import Revocations
 
 _OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED, DeviceState.EXPIRED, DeviceState.FAILED})
 
@@ -43,7 +42,6 @@ class DeviceDirectory:
 
     devices: Devices
     device_certificates: DeviceCertificates
-    revocations: Revocations
     settings: Settings
     clock: Clock
 
@@ -53,7 +51,7 @@ class DeviceDirectory:
         Raises:
             NotFound: there is none.
         """
-        return _described((await self._known(registration_id)).record)
+        return _described((await device_of(self.devices, registration_id)).record)
 
     async def page(
         self, *, enrollment_group: str | None, state: DeviceState | None, size: int, continuation: str | None
@@ -66,12 +64,13 @@ class DeviceDirectory:
             {name: value for name, value in _described(record).items() if name != "history"} for record in records
         ], following
 
-    async def hand_out(self, registration_id: str, *, wanted: str) -> HandedOut:
-        """Hand out a device's bundle, and record that.
+    async def hand_out(self, registration_id: str, *, wanted: str, caller: str) -> HandedOut:
+        """Hand out a device's bundle, and record that; see :meth:`DeviceCertificates.hand_out`.
 
         Args:
             registration_id: the device.
             wanted: ``pem`` or ``pfx``.
+            caller: tells callers apart.
 
         Raises:
             NotFound: there is no such device, or it has no bundle yet.
@@ -79,8 +78,7 @@ class DeviceDirectory:
             Deferred: the service still needs the key, to register the device.
             Gone: it was handed out before.
         """
-        known = await self._known(registration_id)
-        device = known.record
+        device = (await device_of(self.devices, registration_id)).record
         if device.state in _OUT_OF_SERVICE:
             raise Conflict.because(f"{registration_id!r} is {device.state}, so its bundle is not handed out")
         if device.bundle is None:
@@ -90,9 +88,8 @@ class DeviceDirectory:
                 f"{registration_id!r} is being registered; its bundle can be had when that is done",
                 retry_after=timedelta(seconds=2),
             )
-        bundle, content = await self.device_certificates.hand_out(device.bundle, wanted=wanted)
-        entry = HistoryEntry(at=self.clock(), state=device.state, note=f"bundle handed out as {wanted}")
-        await self._note(known, entry)
+        bundle, content = await self.device_certificates.hand_out(device.bundle, wanted=wanted, caller=caller)
+        await self._note(registration_id, f"bundle handed out as {wanted}")
         secret = bundle.password_secret
         return HandedOut(
             content=content,
@@ -100,24 +97,23 @@ class DeviceDirectory:
             password_secret=f"{self.settings.key_vault_url}/secrets/{secret}" if secret else None,
         )
 
-    async def _note(self, known: Versioned[DeviceRecord], entry: HistoryEntry) -> None:
-        """Add to the history; the device's state may have moved on meanwhile."""
-        current: Versioned[DeviceRecord] | None = known
-        while current is not None:
-            noted = current.record.changed(history=(*current.record.history, entry))
-            if await self.devices.replace(current, noted):
-                return
-            current = await self.devices.get(known.record.registration_id)
+    async def confirm(self, registration_id: str, *, caller: str) -> None:
+        """Have the key in a bundle deleted, since its caller has it; see :meth:`DeviceCertificates.confirm`."""
+        device = (await device_of(self.devices, registration_id)).record
+        if device.bundle is None:
+            raise NotFound.because(f"{registration_id!r} has no bundle yet; its certificate is not issued")
+        await self.device_certificates.confirm(device.bundle, caller=caller)
+        await self._note(registration_id, "receipt of the bundle confirmed")
 
-    async def delete(self, registration_id: str, *, cause: str) -> None:
-        """Take a device out of service for good; see :meth:`Revocations.delete`."""
-        await self.revocations.delete(registration_id, cause=cause)
+    async def _note(self, registration_id: str, note: str) -> None:
+        """Add to the history, in whatever state the device is by then; the same call again adds nothing."""
+        at = self.clock()
 
-    async def _known(self, registration_id: str) -> Versioned[DeviceRecord]:
-        known = await self.devices.get(registration_id)
-        if known is None:
-            raise NotFound.because(f"there is no device {registration_id!r}", field="registrationId")
-        return known
+        def noted(record: DeviceRecord) -> DeviceRecord:
+            last = record.history[-1].note if record.history else ""
+            return record if last == note else record.noted(at, note)
+
+        await change(self.devices, registration_id, noted, at=at)
 
 
 def _described(device: DeviceRecord) -> dict[str, Any]:

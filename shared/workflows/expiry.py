@@ -1,31 +1,41 @@
-"""The expiry sweep: reports what is about to expire and what has expired, once each."""
+"""The expiry sweep: reports what is about to expire and what has expired, once each, and deletes keys handed out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.contracts import CertificateKind, DeviceState, EventType
-from shared.ledger.certificates import CertificateState
+from shared.contracts import CertificateKind, EventType, RevocationReason
+from shared.domain import upkeep
+from shared.domain.certificates import UNSIGNED_FOR, CertificateState
+from shared.errors import NotFound, Overtaken
 from shared.ledger.expiry import DueNotice, Notice
+from shared.workflows.device_certificates import bundle_name
+from shared.workflows.device_changes import change
 
 if TYPE_CHECKING:
-    from shared.ledger.certificates import CertificateRecord, Certificates
+    from shared.domain.certificates import CertificateRecord
+    from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.table import Versioned
+    from shared.workflows.device_certificates import DeviceCertificates
     from shared.workflows.events import Clock, Outbox
 
 _EVENTS = {Notice.EXPIRING: EventType.CERTIFICATE_EXPIRING, Notice.EXPIRED: EventType.CERTIFICATE_EXPIRED}
+_ATTEMPTS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpirySweep:
     """Gives the notices that are due."""
 
     expiry: ExpiryIndex
     certificates: Certificates
     devices: Devices
+    device_certificates: DeviceCertificates
     outbox: Outbox
     clock: Clock
 
@@ -37,15 +47,40 @@ class ExpirySweep:
         """
         reported = dict.fromkeys(Notice, 0)
         async for notice in self.expiry.due(self.clock().date()):
-            if await self._give(notice):
+            if notice.notice is Notice.KEY_DELETION:
+                continue
+            known = await self.certificates.get(notice.serial_number)
+            if known is not None and self._waits(known.record):
+                continue
+            if known is not None and known.record.state is CertificateState.ACTIVE:
+                await self._give(notice, known)
                 reported[notice.notice] += 1
             await self.expiry.done(notice)
         return reported
 
-    async def _give(self, notice: DueNotice) -> bool:
-        known = await self.certificates.get(notice.serial_number)
-        if known is None or known.record.state is not CertificateState.ACTIVE:
-            return False  # superseded or revoked meanwhile: its end concerns nobody
+    def _waits(self, certificate: CertificateRecord) -> bool:
+        """Tell whether it is not decided yet that a certificate's end concerns somebody."""
+        if certificate.state is CertificateState.RESERVED:
+            return certificate.recorded_at > self.clock() - UNSIGNED_FOR
+        on_hold = certificate.revocation_reason is RevocationReason.CERTIFICATE_HOLD
+        return certificate.state is CertificateState.REVOKED and on_hold
+
+    async def delete_keys(self) -> int:
+        """Delete the keys in bundles that were handed out, and whose time to be had again is over.
+
+        Returns:
+            How many were deleted.
+        """
+        deleted = 0
+        async for notice in self.expiry.due(self.clock().date()):
+            if notice.notice is not Notice.KEY_DELETION or notice.not_after > self.clock():
+                continue
+            await self.device_certificates.delete_key(bundle_name(notice.subject, notice.serial_number))
+            await self.expiry.done(notice)
+            deleted += 1
+        return deleted
+
+    async def _give(self, notice: DueNotice, known: Versioned[CertificateRecord]) -> None:
         certificate = known.record
         if notice.notice is Notice.EXPIRING:
             # notAfter is inclusive (RFC 5280 section 4.1.2.5), so the certificate is expired the day after.
@@ -75,16 +110,23 @@ class ExpirySweep:
         )
         if notice.notice is Notice.EXPIRED:
             # Last, since a certificate that is entered as expired is not reported any more.
-            await self._enter_expired(certificate)
-        return True
+            await self._enter_expired(known)
 
-    async def _enter_expired(self, certificate: CertificateRecord) -> None:
-        if certificate.kind is CertificateKind.DEVICE:
-            device = await self.devices.get(certificate.subject)
-            present = device.record.certificate if device else None
-            if device and present and present.serial_number == certificate.serial_number:
-                await self.devices.replace(
-                    device,
-                    device.record.entered(DeviceState.EXPIRED, self.clock(), f"certificate {present.serial_number}"),
-                )
-        await self.certificates.put(certificate.changed(state=CertificateState.EXPIRED))
+    async def _enter_expired(self, known: Versioned[CertificateRecord]) -> None:
+        if known.record.kind is CertificateKind.DEVICE:
+            at = self.clock()
+            expire = partial(upkeep.expired, serial_number=known.record.serial_number, at=at)
+            try:
+                await change(self.devices, known.record.subject, expire, at=at)
+            except NotFound:
+                return
+            return
+        current: Versioned[CertificateRecord] | None = known
+        for _ in range(_ATTEMPTS):
+            if current is None or current.record.state is not CertificateState.ACTIVE:
+                return
+            expired = current.record.changed(state=CertificateState.EXPIRED)
+            if await self.certificates.replace(current, expired) is not None:
+                return
+            current = await self.certificates.get(known.record.serial_number)
+        raise Overtaken(f"certificate {known.record.serial_number} is being changed by others")

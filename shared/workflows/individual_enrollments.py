@@ -7,23 +7,30 @@ let it in (Microsoft: "How to disenroll or revoke a device").
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
 from shared.adapters.dps_service import leaf_attestation
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.upkeep import enrolled_individually
+from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
-from shared.ledger.certificates import CertificateState
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.registration_ids import same_registration_id
+from shared.workflows.device_changes import change
 from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, values_of, with_values
 
 if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import IndividualEnrollmentDefinition
-    from shared.ledger.certificates import CertificateRecord, Certificates
+    from shared.domain.certificates import CertificateRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.workflows.dps_entries import Entry
     from shared.workflows.events import Clock
@@ -77,7 +84,10 @@ class IndividualEnrollments:
             Deferred: somebody else is changing it.
         """
         await check_hubs(self.resource, definition)
+        # Read before the device is: who shuts it out writes the device first and the entry after it.
         present = await self.provisioning.get_enrollment(registration_id)
+        device = await self._unless_shut_out(registration_id)
+        await self._check_device_id(registration_id, definition, present)
         entry = with_values(present or _new(registration_id), values_of(definition))
         if definition.device_id is not None:
             entry["deviceId"] = definition.device_id
@@ -85,8 +95,12 @@ class IndividualEnrollments:
             entry["provisioningStatus"] = definition.provisioning_status
         if present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}:
             entry["attestation"] = await self._attestation(entry, definition)
-        if entry["provisioningStatus"] == "enabled":
-            await self._check_none_revoked(entry)
+        await self._check_certificates(entry)
+        if present is not None:
+            check_etag(_named(registration_id), present["etag"], if_match)
+        await self._claim_device_id(registration_id, entry)
+        if device is not None:
+            await self._enter(registration_id, own_entry=True)
         return await self._write(entry, present, if_match), present is None
 
     async def disable(self, registration_id: str, *, if_match: str | None) -> Entry:
@@ -114,8 +128,10 @@ class IndividualEnrollments:
         if present is None:
             return
         check_etag(_named(registration_id), present["etag"], if_match)
-        await self._check_none_revoked(present)
-        await self._check_not_readmitted(registration_id)
+        device = await self._unless_shut_out(registration_id)
+        if device is not None:
+            self._check_not_needed(device)
+            await self._enter(registration_id, own_entry=False)
         try:
             await self.provisioning.delete_enrollment(registration_id, etag=present["etag"])
         except PreconditionFailed as changed:
@@ -183,22 +199,72 @@ class IndividualEnrollments:
         if leaf.not_valid_after_utc < self.clock():
             raise Rejected.because(f"it expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", field=field)
 
-    async def _check_none_revoked(self, entry: Entry) -> None:
-        """See that no revoked certificate gets back in, neither by this entry nor, without it, by a group."""
-        for leaf in _certificates(entry):
-            known = await self.certificates.get(names.serial_text(leaf.serial_number))
-            if known is not None and known.record.state is CertificateState.REVOKED:
-                raise _revoked(entry["registrationId"], known.record)
+    # --- what the ledger knows ---
 
-    async def _check_not_readmitted(self, registration_id: str) -> None:
-        """See that an earlier, revoked certificate of a device ordered anew does not get back in by its group."""
-        device = await self.devices.get(registration_id)
-        if device is not None and device.record.readmitted:
+    async def _unless_shut_out(self, registration_id: str) -> DeviceRecord | None:
+        """Find the device, ``None`` if it is not one of this app's.
+
+        Raises:
+            Conflict: its entry shuts it out.
+        """
+        known = await self.devices.get(registration_id)
+        if known is None:
+            return None
+        if known.record.state in OUT_OF_SERVICE:
+            reason = known.record.revoked or known.record.state
             raise Conflict.because(
-                f"{_named(registration_id)} admits the device's present certificate and no other: an earlier one was "
-                "revoked, and its group would let that in; disable the enrollment, or delete the device",
+                f"{_named(registration_id)} keeps out a device that is {known.record.state} ({reason}), and is not "
+                "changed by others; a hold is undone by reinstating the device, any other revocation is final",
                 field="registrationId",
             )
+        return known.record
+
+    async def _enter(self, registration_id: str, *, own_entry: bool) -> None:
+        enter = partial(enrolled_individually, own_entry=own_entry)
+        await change(self.devices, registration_id, enter, at=self.clock())
+
+    def _check_not_needed(self, device: DeviceRecord) -> None:
+        """See that an earlier, revoked certificate of a device does not get back in by its group."""
+        if wanted(device.changed(own_entry=False), self.clock()).own_entry:
+            raise Conflict.because(
+                f"{_named(device.registration_id)} admits the device's present certificate and no other: an earlier "
+                "one was revoked, and its group would let that in; disable the enrollment, or delete the device",
+                field="registrationId",
+            )
+
+    async def _check_certificates(self, entry: Entry) -> None:
+        """See that an entry names no certificate that is revoked, or that is another device's."""
+        for serial_number in _serial_numbers(entry):
+            known = await self.certificates.get(serial_number)
+            if known is None:
+                continue
+            if known.record.subject != entry["registrationId"]:
+                raise Conflict.because(
+                    f"certificate {serial_number} is that of device {known.record.subject!r}; give one of "
+                    f"{entry['registrationId']!r}",
+                    field="certificate",
+                )
+            if known.record.state is CertificateState.REVOKED:
+                raise _revoked(entry["registrationId"], known.record)
+
+    async def _check_device_id(
+        self, registration_id: str, definition: IndividualEnrollmentDefinition, present: Entry | None
+    ) -> None:
+        """See that an entry's device id is not another device's: it would take over that identity in the hub.
+
+        Raises:
+            Conflict: it is.
+        """
+        device_id = definition.device_id or (present or {}).get("deviceId") or registration_id
+        owner = await self.devices.owner_of(device_id)
+        if owner not in {None, registration_id}:
+            raise _taken(device_id, owner)
+
+    async def _claim_device_id(self, registration_id: str, entry: Entry) -> None:
+        device_id = str(entry.get("deviceId") or registration_id)
+        owner = await self.devices.claim_device_id(device_id, registration_id)
+        if owner != registration_id:
+            raise _taken(device_id, owner)
 
 
 def _held(entry: Entry) -> dict[str, Any]:
@@ -207,9 +273,22 @@ def _held(entry: Entry) -> dict[str, Any]:
     return (attestation.get("x509") or {}).get("clientCertificates") or {}
 
 
-def _certificates(entry: Entry) -> list[x509.Certificate]:
-    read = [certificate_of(each.get("certificate")) for each in _held(entry).values() if each]
-    return [each for each in read if each is not None]
+def _serial_numbers(entry: Entry) -> list[str]:
+    """Give the serial numbers of an entry's certificates; DPS may give ``info``, ``certificate``, or both."""
+    found = []
+    for each in filter(None, _held(entry).values()):
+        certificate = certificate_of(each.get("certificate"))
+        if certificate is not None:
+            found.append(names.serial_text(certificate.serial_number))
+        elif (each.get("info") or {}).get("serialNumber"):
+            found.append(str(each["info"]["serialNumber"]).lower().zfill(40))
+    return found
+
+
+def _taken(device_id: str, owner: str | None) -> Rejected:
+    return Conflict.because(
+        f"the device id {device_id!r} belongs to {owner!r}; each device has a device id of its own", field="deviceId"
+    )
 
 
 def _new(registration_id: str) -> Entry:

@@ -1,42 +1,44 @@
 """One device on its way: certificate, registration through DPS, identity in the hub.
 
-Used by every order line and every renewal. Each step finds what an earlier attempt left and goes on from there.
+Each step finds what an earlier attempt left and goes on from there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_device import Assignment, AssignmentFailed
 from shared.contracts import DeviceState, EventType, RegisterBy
-from shared.errors import Conflict, Deferred, NotFound, Rejected
-from shared.ledger.devices import DeviceRecord
+from shared.domain import issuance, upkeep
+from shared.domain.devices import OPEN_STATES, OUT_OF_SERVICE, DeviceRecord, Purpose, described, on_hold
+from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.groups import GroupState
-from shared.ledger.orders import OPEN_STATES, OrderLine
-from shared.workflows.device_certificates import DeviceCertificateRequest
+from shared.ledger.table import Stale
+from shared.workflows.device_certificates import Acts, Decision, DeviceCertificateRequest
+from shared.workflows.device_changes import change
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from shared.adapters.dps_device import ClientCredentials, DeviceRegistrar
     from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import IotHubRegistries
     from shared.contracts import DeviceRegistration
+    from shared.domain.issuance import Committed
     from shared.ledger.devices import Devices
     from shared.ledger.groups import GroupRecord, Groups
-    from shared.ledger.orders import Orders
+    from shared.ledger.orders import OrderLine, Orders
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.device_certificates import DeviceCertificates, IssuedCertificate
+    from shared.workflows.device_convergence import DeviceConverger
     from shared.workflows.events import Clock, Outbox
 
 _FIRST_BOOT_POLL = timedelta(seconds=2)
 _FIRST_BOOT_POLL_LIMIT = timedelta(minutes=10)
-
-REORDERABLE = frozenset({DeviceState.FAILED, DeviceState.DELETED, DeviceState.EXPIRED})
-"""States in which a device can be ordered anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Registrations:
     devices: Devices
     groups: Groups
     device_certificates: DeviceCertificates
+    converger: DeviceConverger
     registrar: DeviceRegistrar
     provisioning: ProvisioningService
     hubs: IotHubRegistries
@@ -71,7 +74,7 @@ class Registrations:
         except Rejected as rejection:
             await self._fail(known, rejection)
             return
-        await self.orders.replace_line(
+        await self._close_line(
             known,
             line.changed(
                 state=DeviceState.REGISTERED,
@@ -83,20 +86,25 @@ class Registrations:
             ),
         )
 
+    async def _close_line(self, known: Versioned[OrderLine], line: OrderLine) -> None:
+        """Write a line that is done, though it may have changed meanwhile (or our own write's answer got lost)."""
+        while await self.orders.replace_line(known, line) is None:
+            present = await self.orders.get_line(line.order_id, line.line)
+            if present is None or present.record.state not in OPEN_STATES:
+                return
+            known = present
+
     async def _provision(self, known: Versioned[OrderLine], registration_id: str) -> DeviceRecord:
         line = known.record
-        device, resumed = await self._claim(line, registration_id)
+        device, issued = await self.device_certificates.issue(
+            self._request(line, registration_id), self._acts(line, registration_id)
+        )
         if device.record.state is DeviceState.REGISTERED:
-            await self._announce_registered(device.record)
+            await self.announce_registered(device.record)
             return device.record
-        if device.record.state not in OPEN_STATES:
-            await self._keep_out(device.record)
-            raise Conflict.because(f"{registration_id!r} was {device.record.state} before its order was carried out")
-        if device.record.state is DeviceState.ORDERED:
-            device, issued = await self._issue(line, device, resumed=resumed)
-        else:
-            issued = await self.device_certificates.stored(device.record.bundle or "")
         try:
+            device = await self._announced(device)
+            self._check_wanted(device.record)
             assignment = await self._place(line, device.record, issued)
         except Rejected:
             raise
@@ -106,55 +114,79 @@ class Registrations:
             raise
         return await self._enter_registered(device, assignment)
 
-    async def _show_issued(self, known: Versioned[OrderLine], issued: IssuedCertificate, error: Exception) -> None:
-        cause = (
-            None if isinstance(error, Deferred) else Rejected.because(f"tried again: {str(error)[:500]}").documented()
-        )
-        serial_number = issued.bundle.summary.serial_number
-        shown = known.record.changed(state=DeviceState.ISSUED, serial_number=serial_number, reasons=cause)
-        await self.orders.replace_line(known, shown)
+    async def _announced(self, device: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        """Tell of the certificate; and have the services follow, if the device has a past."""
+        if device.record.converged != device.record.generation:
+            return await self.converger.converge(device.record.registration_id)
+        await self.converger.tell(device.record)
+        return device
 
-    async def _keep_out(self, device: DeviceRecord) -> None:
-        """Close the door that an earlier attempt may have opened in the moment in which the device was revoked."""
-        if device.state is not DeviceState.REVOKED or device.bundle is None:
-            return
-        bundle = await self.device_certificates.read_bundle(device.bundle)
-        await self.provisioning.shut_out(device.registration_id, bundle.certificate)
+    @staticmethod
+    def _check_wanted(device: DeviceRecord) -> None:
+        if device.on_hold:
+            raise on_hold(device)
+        if device.state not in OPEN_STATES:
+            raise Conflict.because(f"{device.registration_id!r} was {device.state} before its order was carried out")
+
+    async def _show_issued(self, known: Versioned[OrderLine], issued: IssuedCertificate, error: Exception) -> None:
+        """Show in the order that the certificate is there, and what the device waits for."""
+        waits = str(error) if isinstance(error, Deferred) else f"tried again: {str(error)[:500]}"
+        shown = known.record.changed(
+            state=DeviceState.ISSUED,
+            serial_number=issued.bundle.summary.serial_number,
+            reasons=Rejected.because(waits).documented(),
+        )
+        if shown != known.record:
+            # If somebody else has changed the line, it shows what that one saw.
+            await self.orders.replace_line(known, shown)
 
     async def _place(self, line: OrderLine, device: DeviceRecord, issued: IssuedCertificate) -> Assignment:
         """Have a device that has its certificate in its hub, with the twin that was ordered."""
-        if device.readmitted:
-            await self.provisioning.admit_only(device.registration_id, issued.bundle.certificate)
         by_service = line.register_by is RegisterBy.SERVICE
-        assignment = await self.assign(device.registration_id, issued, since=line.accepted_at, by_service=by_service)
+        try:
+            assignment = await self.assign(device, issued, since=line.accepted_at, by_service=by_service)
+        except Deferred:
+            if device.announcements:  # they are told, and the wait may be long
+                tell = partial(upkeep.told, announcements=device.announcements)
+                await change(self.devices, device.registration_id, tell, at=self.clock())
+            raise
         if line.tags or line.desired:
             await self.hubs.merge_twin(
                 assignment.assigned_hub, assignment.device_id, tags=line.tags or {}, desired=line.desired or {}
             )
         return assignment
 
-    async def _issue(
-        self, line: OrderLine, device: Versioned[DeviceRecord], *, resumed: bool
-    ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
-        decided_at = self.clock()
-        group = await self.usable_group(line.enrollment_group)
-        request = DeviceCertificateRequest(
-            registration_id=device.record.registration_id,
-            issuer=group.issuer,
+    def _request(self, line: OrderLine, registration_id: str) -> DeviceCertificateRequest:
+        return DeviceCertificateRequest(
+            registration_id=registration_id,
+            issuer=lambda: self.issuer_of(line.enrollment_group),
+            purpose=Purpose.ORDER,
             cause=line.order_id,
-            validity=timedelta(days=line.validity_days) if line.validity_days else self.settings.device_validity,
+            validity=self.validity(line.validity_days),
             csr=line.csr,
             key_algorithm=line.key_algorithm,
             enrollment_group=line.enrollment_group,
             field=f"devices[{line.line}].csr",
-            decided_at=decided_at,
         )
-        issued = await self.device_certificates.issue(request, resumed=resumed)
-        return await self.enter_issued(device, issued, request.bundle), issued
 
-    async def _claim(self, line: OrderLine, registration_id: str) -> tuple[Versioned[DeviceRecord], bool]:
-        """Take the device for this order; see :meth:`claim`."""
-        ordered = DeviceRecord(
+    def validity(self, days: int | None) -> timedelta:
+        """Give the life of a device's certificate: as it was ordered, or else the deployment's."""
+        return timedelta(days=days) if days else self.settings.device_validity
+
+    async def issuer_of(self, group_id: str) -> Decision:
+        """Find the CA that signs for an enrollment group; errors are those of :meth:`usable_group`."""
+        decided_at = self.clock()
+        return Decision((await self.usable_group(group_id)).issuer, decided_at)
+
+    def _acts(self, line: OrderLine, registration_id: str) -> Acts:
+        def take(known: DeviceRecord | None) -> DeviceRecord:
+            wanted = self._ordered(line, registration_id)
+            return issuance.ordered(known, wanted, field=f"devices[{line.line}].registrationId")
+
+        return Acts(take=take, commit=self.commit_issued)
+
+    def _ordered(self, line: OrderLine, registration_id: str) -> DeviceRecord:
+        return DeviceRecord(
             registration_id=registration_id,
             state=DeviceState.ORDERED,
             order_id=line.order_id,
@@ -162,49 +194,12 @@ class Registrations:
             enrollment_group=line.enrollment_group,
             own_key=line.csr is not None,
             registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
+            validity_days=line.validity_days,
         ).entered(DeviceState.ORDERED, self.clock(), f"order {line.order_id}")
-        return await self.claim(ordered, field=f"devices[{line.line}].registrationId")
 
-    async def claim(self, ordered: DeviceRecord, *, field: str) -> tuple[Versioned[DeviceRecord], bool]:
-        """Take a device for an order or a request.
-
-        Args:
-            ordered: the device as it is ordered.
-            field: path of its id in the request, for messages.
-
-        Returns:
-            Its record, and whether an earlier attempt had taken it.
-
-        Raises:
-            Conflict: the device is in use through another order or request.
-        """
-        inserted = await self.devices.insert(ordered)
-        if inserted is not None:
-            return inserted, False
-        known = await self.device(ordered.registration_id)
-        if known.record.order_id == ordered.order_id:
-            return known, True
-        if known.record.state not in REORDERABLE:
-            raise Conflict.because(
-                f"{ordered.registration_id!r} is {known.record.state} through order {known.record.order_id!r}; renew "
-                "it, or revoke and delete it before ordering it again",
-                field=field,
-            )
-        again = ordered.changed(
-            history=(*known.record.history, *ordered.history), readmitted=known.record.certificate is not None
-        )
-        return await self.replace(known, again), False
-
-    async def device(self, registration_id: str) -> Versioned[DeviceRecord]:
-        """Find a device.
-
-        Raises:
-            NotFound: there is none.
-        """
-        known = await self.devices.get(registration_id)
-        if known is None:
-            raise NotFound.because(f"there is no device {registration_id!r}", field="registrationId")
-        return known
+    def commit_issued(self, record: DeviceRecord, made: Committed) -> DeviceRecord:
+        """Make a certificate the device's; see :func:`shared.domain.issuance.issued`."""
+        return issuance.issued(record, made, self.clock())
 
     async def usable_group(self, group_id: str) -> GroupRecord:
         """Find an enrollment group that takes devices.
@@ -237,12 +232,12 @@ class Registrations:
         return known.record
 
     async def assign(
-        self, registration_id: str, issued: IssuedCertificate, *, since: datetime, by_service: bool
+        self, device: DeviceRecord, issued: IssuedCertificate, *, since: datetime, by_service: bool
     ) -> Assignment:
         """Register the device, or find that it registered itself.
 
         Args:
-            registration_id: the device.
+            device: the device.
             issued: its certificate, with the key if the service has it.
             since: when the wait for the device began; the older, the rarer it is asked for.
             by_service: whether the service may register it.
@@ -250,6 +245,7 @@ class Registrations:
         Raises:
             Deferred: it has not registered with this certificate yet.
         """
+        registration_id = device.registration_id
         if issued.credentials is not None and by_service:
             return await self._register(registration_id, issued.credentials)
         waiting = Deferred(
@@ -261,7 +257,13 @@ class Registrations:
             raise waiting
         found = Assignment(assigned_hub=registration["assignedHub"], device_id=registration["deviceId"])
         identity = await self.hubs.get(found.assigned_hub, found.device_id)
-        if identity is None or identity.thumbprint not in {"", issued.bundle.summary.thumbprint}:
+        if identity is None:
+            raise waiting
+        if identity.thumbprints:
+            # DPS enters SHA-256, other tools SHA-1: what counts is whether it is this certificate.
+            if identity.thumbprints.isdisjoint(_thumbprints(issued)):
+                raise waiting
+        elif not _since(registration, device.updated_at):
             raise waiting
         return found
 
@@ -276,75 +278,96 @@ class Registrations:
                 f"{failed}: {why}; see to the group's allocation policy, its webhook and its hubs"
             ) from failed
 
-    async def enter_issued(
-        self, device: Versioned[DeviceRecord], issued: IssuedCertificate, bundle: str
-    ) -> Versioned[DeviceRecord]:
-        """Record that the certificate is there, and tell of it."""
-        summary = issued.bundle.summary
-        record = device.record.entered(
-            DeviceState.ISSUED, self.clock(), f"certificate {summary.serial_number}", certificate=summary, bundle=bundle
-        )
-        # First, since nobody looks back at it once the device is entered as issued.
-        await self.announce_issued(record)
-        return await self.replace(device, record)
-
     async def _enter_registered(self, device: Versioned[DeviceRecord], assignment: Assignment) -> DeviceRecord:
-        record = device.record.entered(
-            DeviceState.REGISTERED,
-            self.clock(),
-            f"assigned to {assignment.assigned_hub}",
-            assigned_hub=assignment.assigned_hub,
-            device_id=assignment.device_id,
-        )
-        await self.replace(device, record)
-        await self._announce_registered(record)
-        return record
-
-    async def replace(self, known: Versioned[DeviceRecord], record: DeviceRecord) -> Versioned[DeviceRecord]:
-        """Write a device's next state, unless somebody else changed it meanwhile.
+        """Enter that a device is in its hub; if it was shut out meanwhile, see that it stays out.
 
         Raises:
-            Deferred: somebody did; what they wrote is looked at on the next try.
+            Conflict: it was revoked or deleted.
         """
-        replaced = await self.devices.replace(known, record)
-        if replaced is None:
-            raise Deferred(
-                f"{record.registration_id!r} is being changed by someone else", retry_after=timedelta(seconds=2)
+        known: Versioned[DeviceRecord] | None = device
+        announced = device.record.announcements
+        while known is not None:
+            self._check_same_order(known.record, device.record)
+            if known.record.state in OUT_OF_SERVICE:
+                break
+            entered = issuance.registered(
+                upkeep.told(known.record, announced),
+                hub=assignment.assigned_hub,
+                device_id=assignment.device_id,
+                at=self.clock(),
             )
-        return replaced
+            try:
+                record = (await self.devices.replace(known, entered)).record
+            except Stale:
+                known = await self.devices.get(device.record.registration_id)
+                continue
+            await self._delete_key_of(record)
+            await self.announce_registered(record)
+            return record
+        await self._shut_again(device.record.registration_id, assignment)
+        raise Conflict.because(f"{device.record.registration_id!r} was revoked or deleted while it was registered")
 
-    async def announce_issued(self, device: DeviceRecord) -> None:
-        """Tell that a device has its certificate."""
-        await self.outbox.publish(
-            EventType.CERTIFICATE_ISSUED,
-            subject=device.registration_id,
-            correlation_id=device.order_id,
-            data={"kind": "device", **_described(device)},
-        )
+    @staticmethod
+    def _check_same_order(present: DeviceRecord, before: DeviceRecord) -> None:
+        if (present.purpose, present.order_id) != (before.purpose, before.order_id):
+            raise Overtaken(f"{present.registration_id!r} was ordered anew meanwhile")
 
-    async def _announce_registered(self, device: DeviceRecord) -> None:
+    async def _shut_again(self, registration_id: str, assignment: Assignment) -> None:
+        """Shut the hub that a device has reached while it was shut out; whoever shut it out could not know of it."""
+        at = self.clock()
+        reach = partial(upkeep.reached, hub=assignment.assigned_hub, device_id=assignment.device_id, at=at)
+        device = (await change(self.devices, registration_id, reach, at=at)).record
+        await self.converger.converge(registration_id)
+        if device.on_hold:
+            raise on_hold(device)
+
+    async def _delete_key_of(self, device: DeviceRecord) -> None:
+        """A device that registers by itself has its key: what is kept of it can go, if it was handed out."""
+        if device.registers_itself and not device.own_key and device.bundle:
+            await self.device_certificates.delete_key(device.bundle)
+
+    async def announce_registered(self, device: DeviceRecord) -> None:
+        """Tell that a device is in its hub."""
         await self.outbox.publish(
             EventType.DEVICE_REGISTERED,
             subject=device.registration_id,
             correlation_id=device.order_id,
-            data=_described(device),
+            data=described(device),
         )
 
     async def _fail(self, known: Versioned[OrderLine], rejection: Rejected) -> None:
         """Close a line that can't be carried out, and say why: in the order, at the device and as an event."""
         line = known.record
         if line.registration_id:
-            await self.enter_failed(line.registration_id, line.order_id, rejection)
+            wanted = self._ordered(line, line.registration_id)
+            await self.enter_failed(wanted, rejection)
         failed = line.changed(state=DeviceState.FAILED, reasons=rejection.documented(), finished_at=self.clock())
         await self.announce_failed(failed)
-        await self.orders.replace_line(known, failed)
+        await self._close_line(known, failed)
 
-    async def enter_failed(self, registration_id: str, order_id: str, rejection: Rejected) -> None:
-        """Record that a device can't be had by an order or request, so that another one may take it."""
-        device = await self.devices.get(registration_id)
-        if device is not None and device.record.order_id == order_id and device.record.state in OPEN_STATES:
-            reason = str(rejection)[:2000]
-            await self.replace(device, device.record.entered(DeviceState.FAILED, self.clock(), reason, reason=reason))
+    async def enter_failed(self, ordered: DeviceRecord, rejection: Rejected) -> None:
+        """Record that a device can't be had by an order or request, so that another one may take it.
+
+        Args:
+            ordered: the device as it was ordered.
+            rejection: why it can't be had.
+        """
+        reason = str(rejection)[:2000]
+        rid, cause = ordered.registration_id, (ordered.purpose, ordered.order_id)
+        if await self.devices.get(rid) is None:
+            try:
+                await self.devices.insert(issuance.failed(ordered, *cause, reason, self.clock()))
+            except (Stale, Conflict):
+                pass  # somebody else has it
+            else:
+                return
+        if await self.devices.get(rid) is None:
+            return
+        at = self.clock()
+        fail = partial(issuance.failed, purpose=cause[0], order_id=cause[1], reason=reason, at=at)
+        device = await change(self.devices, rid, fail, at=at)
+        if (device.record.purpose, device.record.order_id) == cause:
+            await self.converger.converge(rid)
 
     async def announce_failed(self, line: OrderLine) -> None:
         """Tell that a device of an order could not be made, and why."""
@@ -362,14 +385,11 @@ class Registrations:
         )
 
 
-def _described(device: DeviceRecord) -> dict[str, object]:
-    certificate = device.certificate
-    return {
-        "registrationId": device.registration_id,
-        "deviceId": device.device_id,
-        "assignedHub": device.assigned_hub,
-        "enrollmentGroup": device.enrollment_group,
-        "orderId": device.order_id,
-        "certificate": certificate.model_dump(mode="json", by_alias=True) if certificate else None,
-        "bundle": f"/api/devices/{device.registration_id}/bundle",
-    }
+def _thumbprints(issued: IssuedCertificate) -> set[str]:
+    return {issued.bundle.summary.thumbprint, issued.bundle.sha256_thumbprint}
+
+
+def _since(registration: Mapping[str, Any], at: datetime) -> bool:
+    """Tell whether a device has registered since a time; where the hub names no certificate, nothing else tells."""
+    updated = registration.get("lastUpdatedDateTimeUtc")
+    return not updated or datetime.fromisoformat(str(updated)) >= at

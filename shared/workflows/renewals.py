@@ -7,179 +7,120 @@ registering on the device's behalf would cut it off while it still uses the old 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
-from shared.contracts import DeviceState, EventType, Queue
-from shared.errors import Conflict, Deferred, NotFound
-from shared.ledger.certificates import CertificateState
-from shared.workflows.device_certificates import DeviceCertificateRequest, bundle_name
+from shared.contracts import DeviceState, Queue
+from shared.domain import issuance
+from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
+from shared.errors import Conflict, NotFound
+from shared.workflows.device_certificates import Acts, DeviceCertificateRequest
+from shared.workflows.device_changes import change, device_of
 from shared.workflows.requests import once
 
 if TYPE_CHECKING:
-    from shared.adapters.dps_service import ProvisioningService
+    from shared.adapters.dps_device import Assignment
     from shared.contracts import RenewalRequest
-    from shared.ledger.certificates import Certificates
-    from shared.ledger.devices import DeviceRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.issuance import Committed
+    from shared.ledger.devices import Devices
     from shared.ledger.requests import Requests
-    from shared.ledger.table import Versioned
-    from shared.settings import Settings
     from shared.workflows.device_certificates import DeviceCertificates, IssuedCertificate
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.device_convergence import DeviceConverger
+    from shared.workflows.events import Clock
     from shared.workflows.registrations import Registrations
-    from shared.workflows.revocations import Revocations
 
 
-_ON_HOLD = timedelta(minutes=1)
-_SHUT_OUT = frozenset({DeviceState.REVOKED, DeviceState.DELETED})
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Renewals:
     """Renews device certificates."""
 
     requests: Requests
-    certificates: Certificates
-    provisioning: ProvisioningService
+    devices: Devices
     registrations: Registrations
-    revocations: Revocations
     device_certificates: DeviceCertificates
-    outbox: Outbox
-    settings: Settings
+    converger: DeviceConverger
     clock: Clock
 
     async def carry_out(self, request: RenewalRequest) -> None:
         """Issue the successor, and wait until the device uses it.
 
+        Of two renewals of a device the later one counts: the certificate that the earlier one brought is revoked.
+
         Raises:
             Conflict: the device can't be renewed in its state.
-            Deferred: it has not registered with the new certificate yet.
+            Deferred: it has not registered with the new certificate yet, or it is on hold.
         """
         async with once(self.requests, Queue.RENEWAL_REQUESTS, request, self.clock) as to_do:
             if not to_do:
                 return
-            device = await self.registrations.device(request.registration_id)
-            await self._withdraw_if_shut_out(device.record, request)
-            self._check_renewable(device.record, request)
-            issued = await self._issue(device.record, request)
-            if device.record.renewal is None:
-                # First, so that whoever revokes the device from now on revokes the successor as well.
-                device = await self._enter_renewing(device, request, issued)
-            await self._admit(device.record, issued)
-            await self._complete(device, issued)
+            device = await device_of(self.devices, request.registration_id)
+            if await self._is_over(device.record, request):
+                return
+            device, issued = await self.device_certificates.issue(
+                self._request(device.record, request),
+                Acts(take=partial(self._take, request), commit=partial(self._commit, request)),
+            )
+            device = await self.converger.converge(request.registration_id)
+            if await self._is_over(device.record, request):
+                return
+            await self._complete(device.record, request, issued)
+
+    async def _is_over(self, device: DeviceRecord, request: RenewalRequest) -> bool:
+        """Tell whether the renewal was completed, or overtaken by a later one.
+
+        Raises:
+            Conflict: the device was revoked or deleted meanwhile.
+            Deferred: it is on hold.
+        """
+        if device.on_hold:
+            raise on_hold(device)
+        began = issuance.renewal_act(request.request_id) in device.acts
+        if not began or device.renewal == request.request_id:
+            return False
+        await self.converger.converge(device.registration_id)
+        if device.state in OUT_OF_SERVICE:
+            raise Conflict.because(
+                f"{device.registration_id!r} was {device.state} while it was renewed", field="registrationId"
+            )
+        return True
+
+    def _request(self, device: DeviceRecord, request: RenewalRequest) -> DeviceCertificateRequest:
+        return DeviceCertificateRequest(
+            registration_id=device.registration_id,
+            issuer=lambda: self.registrations.issuer_of(device.enrollment_group or ""),
+            purpose=Purpose.RENEWAL,
+            cause=request.request_id,
+            validity=self.registrations.validity(device.validity_days),
+            csr=request.csr,
+            enrollment_group=device.enrollment_group,
+            predecessor=device.certificate.serial_number if device.certificate else None,
+        )
 
     @staticmethod
-    def _check_renewable(device: DeviceRecord, request: RenewalRequest) -> None:
-        if device.state is DeviceState.RENEWING and device.renewal == request.request_id:
+    def _take(request: RenewalRequest, known: DeviceRecord | None) -> DeviceRecord:
+        if known is None:
+            raise NotFound.because(f"the device {request.registration_id!r} does not exist", field="registrationId")
+        return issuance.renewing(known, request.request_id, brings_csr=request.csr is not None)
+
+    def _commit(self, request: RenewalRequest, record: DeviceRecord, made: Committed) -> DeviceRecord:
+        return issuance.successor_issued(record, made, own_key=request.csr is not None, at=self.clock())
+
+    async def _complete(self, device: DeviceRecord, request: RenewalRequest, issued: IssuedCertificate) -> None:
+        if device.state is not DeviceState.RENEWING:
             return
-        if device.on_hold:
-            raise Deferred(
-                f"{device.registration_id!r} is on hold; its renewal goes on when it is reinstated",
-                retry_after=_ON_HOLD,
-            )
-        if device.state is not DeviceState.REGISTERED:
-            raise Conflict.because(
-                f"{device.registration_id!r} is {device.state}; only a registered device is renewed",
-                field="registrationId",
-            )
-        if device.own_key and request.csr is None:
-            raise Conflict.because(
-                f"{device.registration_id!r} made its own key; its renewal needs a new csr", field="csr"
-            )
+        assignment = await self.registrations.assign(device, issued, since=device.updated_at, by_service=False)
+        renewed = partial(self._renewed, request, assignment)
+        await change(self.devices, device.registration_id, renewed, at=self.clock())
+        await self.converger.converge(device.registration_id)
+        if not device.own_key and device.bundle:
+            await self.device_certificates.delete_key(device.bundle)  # the device uses it, so it has it
 
-    async def _issue(self, device: DeviceRecord, request: RenewalRequest) -> IssuedCertificate:
-        decided_at = self.clock()
-        group = await self.registrations.usable_group(device.enrollment_group or "")
-        return await self.device_certificates.issue(
-            DeviceCertificateRequest(
-                registration_id=device.registration_id,
-                issuer=group.issuer,
-                cause=request.request_id,
-                validity=self.settings.device_validity,
-                csr=request.csr,
-                enrollment_group=device.enrollment_group,
-                predecessor=device.certificate.serial_number if device.certificate else None,
-                decided_at=decided_at,
-            ),
-            resumed=True,
+    def _renewed(self, request: RenewalRequest, assignment: Assignment, record: DeviceRecord) -> DeviceRecord:
+        return issuance.renewed(
+            record,
+            request.request_id,
+            hub=assignment.assigned_hub,
+            device_id=assignment.device_id,
+            at=self.clock(),
         )
-
-    async def _enter_renewing(
-        self, device: Versioned[DeviceRecord], request: RenewalRequest, issued: IssuedCertificate
-    ) -> Versioned[DeviceRecord]:
-        summary = issued.bundle.summary
-        record = device.record.entered(
-            DeviceState.RENEWING,
-            self.clock(),
-            f"certificate {summary.serial_number} waits for the device",
-            renewal=request.request_id,
-            next_certificate=summary,
-            bundle=bundle_name(device.record.registration_id, request.request_id),
-            own_key=request.csr is not None,
-        )
-        return await self.registrations.replace(device, record)
-
-    async def _admit(self, device: DeviceRecord, issued: IssuedCertificate) -> None:
-        """Have DPS accept the successor beside the present certificate, where the device has an entry of its own."""
-        if device.certificate is None:
-            return
-        known = await self.certificates.get(device.certificate.serial_number)
-        if known is None or known.record.pem is None:
-            raise RuntimeError(f"the ledger does not have the certificate that {device.registration_id!r} carries")
-        present = x509.load_pem_x509_certificate(known.record.pem.encode())
-        successor = issued.bundle.certificate
-        await self.provisioning.admit_only(device.registration_id, present, successor, if_enabled=True)
-
-    async def _withdraw_if_shut_out(self, device: DeviceRecord, request: RenewalRequest) -> None:
-        """Revoke what was issued for a device that was shut out meanwhile, and see that it stays out."""
-        if device.state not in _SHUT_OUT or device.on_hold:
-            return
-        try:
-            name = bundle_name(device.registration_id, request.request_id)
-            bundle = await self.device_certificates.read_bundle(name)
-        except NotFound:
-            return
-        await self.revocations.withdraw(device, bundle.summary.serial_number)
-
-    async def _complete(self, device: Versioned[DeviceRecord], issued: IssuedCertificate) -> None:
-        record = device.record
-        assignment = await self.registrations.assign(
-            record.registration_id, issued, since=record.updated_at, by_service=False
-        )
-        await self.provisioning.admit_only(record.registration_id, issued.bundle.certificate, if_enabled=True)
-        old, new = record.certificate, issued.bundle.summary
-        await self.outbox.publish(
-            EventType.CERTIFICATE_RENEWED,
-            subject=record.registration_id,
-            correlation_id=record.renewal or "",
-            data={
-                "registrationId": record.registration_id,
-                "serialNumber": new.serial_number,
-                "previousSerialNumber": old.serial_number if old else None,
-                "notAfter": new.not_after.isoformat(),
-                "assignedHub": assignment.assigned_hub,
-            },
-        )
-        if old is not None:
-            await self._supersede(old.serial_number, new.serial_number)
-        await self.registrations.replace(
-            device,
-            record.entered(
-                DeviceState.REGISTERED,
-                self.clock(),
-                f"renewed with certificate {new.serial_number}",
-                certificate=new,
-                next_certificate=None,
-                renewal=None,
-                assigned_hub=assignment.assigned_hub,
-                device_id=assignment.device_id,
-            ),
-        )
-
-    async def _supersede(self, serial_number: str, successor: str) -> None:
-        known = await self.certificates.get(serial_number)
-        if known is not None and known.record.state is CertificateState.ACTIVE:
-            superseded = known.record.changed(state=CertificateState.SUPERSEDED, successor=successor)
-            await self.certificates.replace(known, superseded)

@@ -29,6 +29,7 @@ from triggers.http.endpoints import (
     QUEUED,
     accepted,
     body_of,
+    caller_of,
     continuation_of,
     endpoint,
     is_new,
@@ -107,12 +108,16 @@ _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
     head=False,
 )
 async def get_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Hand out a device's bundle; one with a service-made key is handed out once."""
+    """Hand out a device's bundle.
+
+    One with a service-made key goes to one caller, who gets it again until the receipt is confirmed or a while is over.
+    A caller is known by the function key, and by the Idempotency-Key where there is one.
+    """
     wanted = request.params.get("format", "pem")
     if wanted not in _FORMATS:
         raise Rejected.because(f"{wanted!r} is no format; give pem or pfx", field="format")
     registration_id = registration_id_of(request)
-    bundle = await services.devices.hand_out(registration_id, wanted=wanted)
+    bundle = await services.devices.hand_out(registration_id, wanted=wanted, caller=caller_of(request))
     headers = {
         "Cache-Control": "no-store",
         "Content-Disposition": f'attachment; filename="{registration_id}.{wanted}"',
@@ -121,6 +126,13 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
     if bundle.password_secret:
         headers["x-password-secret"] = bundle.password_secret
     return func.HttpResponse(bundle.content, mimetype=_FORMATS[wanted], headers=headers)
+
+
+@endpoint("DELETE", "devices/{registrationId}/bundle", success=(204, "the private key in it is deleted"))
+async def confirm_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Confirm the receipt of a device's bundle: its private key is deleted here."""
+    await services.devices.confirm(registration_id_of(request), caller=caller_of(request))
+    return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
 @endpoint("POST", "devices/{registrationId}/revoke", success=QUEUED, body=Revocation)
@@ -214,7 +226,7 @@ async def create_revocation(services: Services, request: func.HttpRequest) -> fu
 
 async def _queued_revocation(services: Services, wanted: RevocationRequest, location: str) -> func.HttpResponse:
     if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
-        await services.revocation_foresight.check(wanted)
+        await services.revocations.check(wanted)
     return await queued(services, Queue.REVOCATION_REQUESTS, wanted, location)
 
 

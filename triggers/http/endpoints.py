@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from datetime import date, datetime
+from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,17 @@ def authority_name_of(request: func.HttpRequest) -> str:
 def group_id_of(request: func.HttpRequest) -> str:
     """Give the path's enrollment group."""
     return path_value("enrollmentGroup", request.route_params["id"])
+
+
+def caller_of(request: func.HttpRequest) -> str:
+    """Tell callers apart: by the function key that let them in, and by their Idempotency-Key.
+
+    Returns:
+        A digest, from which the key can't be told.
+    """
+    key = request.headers.get("x-functions-key") or request.params.get("code") or ""
+    named = request.headers.get("Idempotency-Key") or ""
+    return sha256(f"{key}\n{named}".encode()).hexdigest()[:32]
 
 
 def request_id_of(request: func.HttpRequest) -> str:

@@ -1,0 +1,310 @@
+"""A device: its record, and what may become of it.
+
+An act (order, renew, revoke, hold, reinstate, delete, switch) is a function in one of the modules beside this one: it
+takes the record as it was read and gives the record as it is wanted, or raises why not. It is written in one guarded
+transaction, and from then on the outcome is decided. What the services must do for it follows from the record alone
+(:func:`shared.domain.wanted.wanted`), so that whoever brings it about, and however often, brings about the same.
+
+Every certificate that was ever issued to the device is among ``held`` until it has expired. A certificate that was
+reserved and not committed is ``abandoned``: it may have been signed, and was never handed out.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from shared.contracts import DeviceState, EventType, RevocationReason
+from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
+from shared.domain.record import Part, Record
+from shared.errors import Deferred, Overtaken
+
+HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
+HELD_LIMIT = 60  # unexpired certificates of one device, likewise
+_ACTS_LIMIT = 40
+_ON_HOLD = timedelta(minutes=1)
+
+OPEN_STATES = frozenset({DeviceState.ORDERED, DeviceState.ISSUED})
+"""States of a device that its order still does something for."""
+
+REORDERABLE = frozenset({DeviceState.FAILED, DeviceState.DELETED, DeviceState.EXPIRED})
+"""States in which a device can be ordered anew."""
+
+OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED})
+"""States in which every door is shut."""
+
+HOLD = RevocationReason.CERTIFICATE_HOLD
+
+
+class Purpose(StrEnum):
+    """What a certificate of a device was issued for; with the id of the cause it names an issuance."""
+
+    ORDER = "order"
+    REQUEST = "request"
+    RENEWAL = "renewal"
+
+
+class CertificateSummary(Part):
+    """The certificate of a device, as ``GET /devices/{registrationId}`` shows it."""
+
+    serial_number: str
+    thumbprint: str
+    not_before: datetime
+    not_after: datetime
+    issuer: str
+
+
+class HistoryEntry(Part):
+    """One change of a device's state."""
+
+    at: datetime
+    state: DeviceState
+    note: str = ""
+
+
+class HeldCertificate(Part):
+    """One certificate of a device, as its record has it.
+
+    Attributes:
+        issuer: name of the CA that signs it.
+        cause: id of the order or request that it was issued for.
+        public_key: fingerprint of its key.
+        thumbprints: SHA-1 and SHA-256, once it is signed.
+        successor: serial number of the certificate that replaced it.
+        listed: whether its issuer's list was ever told of it.
+        changed_in: generation of the record in which its state changed last.
+    """
+
+    serial_number: str
+    state: CertificateState
+    issuer: str
+    purpose: Purpose
+    cause: str
+    recorded_at: datetime
+    public_key: str
+    not_after: datetime | None = None
+    thumbprints: tuple[str, ...] = ()
+    revoked_at: datetime | None = None
+    reason: RevocationReason | None = None
+    successor: str | None = None
+    listed: bool = False
+    changed_in: int = 0
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether it is revoked for now."""
+        return self.state is CertificateState.REVOKED and self.reason is HOLD
+
+    @property
+    def final(self) -> bool:
+        """Whether it is revoked for good."""
+        return self.state is CertificateState.REVOKED and self.reason is not HOLD
+
+    @property
+    def issued(self) -> bool:
+        """Whether it was signed and committed."""
+        return self.not_after is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody will use it again."""
+        return has_ended(self.state, self.reason)
+
+    def expired(self, now: datetime) -> bool:
+        """Tell whether it has ended by time. ``notAfter`` is inclusive (RFC 5280 section 4.1.2.5)."""
+        return self.not_after is not None and self.not_after < now
+
+    def kept(self, now: datetime) -> bool:
+        """Tell whether the record still has to know it."""
+        if self.state is CertificateState.RESERVED or self.state is CertificateState.ABANDONED:
+            return self.recorded_at > now - UNSIGNED_FOR
+        return not self.expired(now)
+
+
+class Announcement(Part):
+    """An event that becomes true when the services are as wanted."""
+
+    kind: EventType
+    correlation: str
+    data: dict[str, Any]
+    occasion: str = ""
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What tells it from other events of the device."""
+        return self.kind, self.correlation, self.occasion
+
+
+class Doors(StrEnum):
+    """How the doors to a device were last made: all open, its hub shut, or all shut."""
+
+    OPEN = "open"
+    HUB_SHUT = "hubShut"
+    SHUT = "shut"
+
+
+def revoked_for(reason: RevocationReason) -> str:
+    """Give what a revoked device shows as its reason."""
+    return f"revoked: {reason.value}"
+
+
+class DeviceRecord(Record):
+    """One device.
+
+    Attributes:
+        order_id: the order or request that its present certificate comes from.
+        purpose: which of the two it is.
+        bundle: name of the blob with its bundle.
+        own_key: whether the device made its key itself (CSR).
+        registers_itself: whether it registers with DPS by itself at first boot.
+        validity_days: life of its certificates, as it was ordered; ``None`` for the deployment's.
+        reason: why it failed or was revoked.
+        revoked: the reason of its revocation.
+        before_hold: the state that it had when it was put on hold.
+        renewal: id of the renewal under way.
+        certificate: the certificate that it uses.
+        next_certificate: the certificate that it is renewed with, and does not use yet.
+        pending: serial number of the certificate that is being made.
+        held: every certificate of its that has not expired.
+        disabled: whether an operator wants its identity in the hub disabled.
+        switched_for: why an operator switched it last.
+        own_entry: whether an operator gave it an individual enrollment.
+        generation: grows with every act that the services must follow.
+        converged: the generation that they follow.
+        doors: how its doors were made then; ``None`` when there was nothing to do.
+        announcements: what is told of the acts since.
+        acts: ids of the last requests that took effect; one that comes again changes nothing.
+        stamp: of the last write, by which a writer knows its own when its answer got lost.
+    """
+
+    documents: ClassVar[frozenset[str]] = frozenset(
+        {"certificate", "next_certificate", "history", "held", "announcements", "acts"}
+    )
+
+    registration_id: str
+    state: DeviceState
+    order_id: str
+    updated_at: datetime
+    purpose: Purpose = Purpose.ORDER
+    enrollment_group: str | None = None
+    device_id: str | None = None
+    assigned_hub: str | None = None
+    certificate: CertificateSummary | None = None
+    bundle: str | None = None
+    own_key: bool = False
+    registers_itself: bool = False
+    validity_days: int | None = None
+    reason: str | None = None
+    revoked: RevocationReason | None = None
+    before_hold: DeviceState | None = None
+    renewal: str | None = None
+    next_certificate: CertificateSummary | None = None
+    pending: str | None = None
+    held: tuple[HeldCertificate, ...] = ()
+    disabled: bool = False
+    switched_for: str | None = None
+    own_entry: bool = False
+    generation: int = 0
+    converged: int = 0
+    doors: Doors | None = None
+    announcements: tuple[Announcement, ...] = ()
+    acts: tuple[str, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    stamp: str = ""
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether it is revoked for now, and may be reinstated."""
+        return self.state is DeviceState.REVOKED and self.revoked is HOLD
+
+    @property
+    def in_use(self) -> tuple[str, ...]:
+        """Serial numbers of the certificates that it uses: the present one, and the one it is renewed with."""
+        return tuple(each.serial_number for each in (self.certificate, self.next_certificate) if each is not None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the services follow the record, and everything was told."""
+        return self.converged == self.generation and not self.announcements
+
+    def find(self, serial_number: str) -> HeldCertificate | None:
+        """Find one of its certificates."""
+        return next((each for each in self.held if each.serial_number == serial_number), None)
+
+    def issuance(self, purpose: Purpose, cause: str) -> HeldCertificate | None:
+        """Find what was committed for a cause."""
+        return next(
+            (each for each in self.held if (each.purpose, each.cause) == (purpose, cause) and each.issued), None
+        )
+
+    def entered(self, state: DeviceState, at: datetime, note: str = "", **changes: object) -> DeviceRecord:
+        """Give the record after a change of state, with its history."""
+        entry = HistoryEntry(at=at, state=state, note=note)
+        history = (*self.history, entry)[-HISTORY_LIMIT:]
+        return self.changed(state=state, updated_at=at, history=history, **changes)
+
+    def noted(self, at: datetime, note: str, **changes: object) -> DeviceRecord:
+        """Give the record with an entry in its history, in the state that it has."""
+        history = (*self.history, HistoryEntry(at=at, state=self.state, note=note))[-HISTORY_LIMIT:]
+        return self.changed(history=history, **changes)
+
+    def with_held(self, *changed: HeldCertificate) -> tuple[HeldCertificate, ...]:
+        """Give what it holds, with some of it changed; each notes the generation that is coming."""
+        by_serial = {each.serial_number: each.changed(changed_in=self.generation + 1) for each in changed}
+        return tuple(by_serial.get(each.serial_number, each) for each in self.held)
+
+    def abandoned(self) -> list[HeldCertificate]:
+        """Give up the certificate that is being made, if there is one."""
+        pending = self.find(self.pending) if self.pending else None
+        return [pending.changed(state=CertificateState.ABANDONED)] if pending else []
+
+    def acted(self, act: str) -> tuple[str, ...]:
+        """Give its acts with one more."""
+        return (*self.acts, act)[-_ACTS_LIMIT:]
+
+    def announcing(
+        self, kind: EventType, correlation: str, data: dict[str, Any], *, occasion: str = ""
+    ) -> DeviceRecord:
+        """Add what is told when the services follow.
+
+        Args:
+            kind: what happened.
+            correlation: the request that caused it.
+            data: the event's own fields.
+            occasion: tells repeated events of one kind and cause apart.
+        """
+        added = Announcement(kind=kind, correlation=correlation, data=data, occasion=occasion)
+        return self.changed(announcements=(*self.announcements, added))
+
+
+def on_hold(record: DeviceRecord) -> Deferred:
+    """Say that work on a device goes on when its hold is undone."""
+    return Deferred(f"{record.registration_id!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD)
+
+
+def overtaken(record: DeviceRecord) -> Overtaken:
+    """Say that a device was changed in between."""
+    return Overtaken(f"{record.registration_id!r} was changed while its certificate was made; it is {record.state} now")
+
+
+def described(record: DeviceRecord) -> dict[str, Any]:
+    """Give what events of issuance and registration say of a device."""
+    return {
+        "registrationId": record.registration_id,
+        "deviceId": record.device_id,
+        "assignedHub": record.assigned_hub,
+        "enrollmentGroup": record.enrollment_group,
+        "orderId": record.order_id,
+        "certificate": record.certificate.model_dump(mode="json", by_alias=True) if record.certificate else None,
+        "bundle": f"/api/devices/{record.registration_id}/bundle",
+    }
+
+
+def shown(record: DeviceRecord) -> dict[str, Any]:
+    """Give what events of revocation say of a device."""
+    return {
+        "registrationId": record.registration_id,
+        "serialNumber": record.certificate.serial_number if record.certificate else None,
+        "assignedHub": record.assigned_hub,
+    }

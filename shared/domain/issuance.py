@@ -1,0 +1,268 @@
+"""What orders, requests and renewals do to a device: acts on its record, see :mod:`shared.domain.devices`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.contracts import DeviceState, EventType, RevocationReason
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import (
+    HELD_LIMIT,
+    HISTORY_LIMIT,
+    OPEN_STATES,
+    REORDERABLE,
+    CertificateSummary,
+    DeviceRecord,
+    HeldCertificate,
+    Purpose,
+    described,
+    on_hold,
+    overtaken,
+)
+from shared.domain.revocation import revoked_certificate
+from shared.errors import Conflict
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def ordered(known: DeviceRecord | None, wanted: DeviceRecord, *, field: str) -> DeviceRecord:
+    """Take a device for an order or a request.
+
+    Args:
+        known: the device, if it is known.
+        wanted: as it is ordered.
+        field: path of its id in the request, for messages.
+
+    Raises:
+        Conflict: it is in use through another order or request.
+    """
+    if known is None:
+        return wanted
+    if (known.purpose, known.order_id) == (wanted.purpose, wanted.order_id):
+        return known
+    if known.state not in REORDERABLE:
+        raise Conflict.because(
+            f"{known.registration_id!r} is {known.state} through {known.purpose} {known.order_id!r}; renew it, or "
+            "revoke and delete it before ordering it again",
+            field=field,
+        )
+    gone = known.state is DeviceState.DELETED
+    return wanted.changed(
+        history=(*known.history, *wanted.history)[-HISTORY_LIMIT:],
+        held=known.with_held(*known.abandoned()),
+        acts=known.acts,
+        device_id=None if gone else known.device_id,
+        assigned_hub=None if gone else known.assigned_hub,
+        own_entry=known.own_entry,
+        generation=known.generation + 1,
+        converged=known.converged,
+        doors=known.doors,
+        announcements=known.announcements,
+    )
+
+
+def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord:
+    """Enter the serial number of a certificate that is about to be signed; an attempt before it is given up.
+
+    Raises:
+        Conflict: the device is not to get it any more, or holds as many certificates as a record can name.
+        Deferred: it is on hold.
+    """
+    if record.on_hold:
+        raise on_hold(record)
+    renewal = certificate.purpose is Purpose.RENEWAL
+    if record.state not in ({DeviceState.REGISTERED, DeviceState.RENEWING} if renewal else {DeviceState.ORDERED}):
+        raise Conflict.because(
+            f"{record.registration_id!r} was {record.state} before its {certificate.purpose} was carried out"
+        )
+    held = tuple(each for each in record.with_held(*record.abandoned()) if each.kept(certificate.recorded_at))
+    if len(held) >= HELD_LIMIT:
+        raise Conflict.because(
+            f"{record.registration_id!r} has {len(held)} certificates that have not expired; it gets another one when "
+            "some have",
+            field="registrationId",
+        )
+    return record.changed(held=(*held, certificate), pending=certificate.serial_number)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A certificate that is signed and whose bundle is stored.
+
+    Attributes:
+        thumbprints: SHA-1 and SHA-256.
+        bundle: name of its blob.
+    """
+
+    summary: CertificateSummary
+    thumbprints: tuple[str, str]
+    bundle: str
+
+
+def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
+    """Commit the certificate that an order or a request asked for.
+
+    Raises:
+        Overtaken: another attempt has taken its place, or the device is not wanted any more.
+    """
+    certificate = _committed(record, made)
+    if record.state is not DeviceState.ORDERED:
+        raise overtaken(record)
+    former = [
+        each.changed(state=CertificateState.SUPERSEDED, successor=certificate.serial_number)
+        for each in record.held
+        if each.state is CertificateState.ACTIVE
+    ]
+    entered = record.entered(
+        DeviceState.ISSUED,
+        at,
+        f"certificate {certificate.serial_number}",
+        certificate=made.summary,
+        next_certificate=None,
+        bundle=made.bundle,
+        pending=None,
+        held=record.with_held(certificate, *former),
+    )
+    told = {"kind": "device", **described(entered)}
+    return entered.announcing(EventType.CERTIFICATE_ISSUED, record.order_id, told)
+
+
+def _committed(record: DeviceRecord, made: Committed) -> HeldCertificate:
+    pending = record.find(made.summary.serial_number)
+    if record.pending != made.summary.serial_number or pending is None:
+        raise overtaken(record)
+    return pending.changed(
+        state=CertificateState.ACTIVE, not_after=made.summary.not_after, thumbprints=made.thumbprints
+    )
+
+
+def registered(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
+    """Enter that a device is in its hub.
+
+    Raises:
+        Overtaken: it is not wanted there any more.
+    """
+    if record.state is DeviceState.REGISTERED:
+        return record
+    if record.state is not DeviceState.ISSUED:
+        raise overtaken(record)
+    return record.entered(DeviceState.REGISTERED, at, f"assigned to {hub}", assigned_hub=hub, device_id=device_id)
+
+
+def failed(record: DeviceRecord, purpose: Purpose, order_id: str, reason: str, at: datetime) -> DeviceRecord:
+    """Enter that a device can't be had by an order or request; another one may take it.
+
+    What was issued for it is revoked: nobody is to use it.
+    """
+    if (record.purpose, record.order_id) != (purpose, order_id) or record.state not in OPEN_STATES:
+        return record
+    concerned = [
+        revoked_certificate(each, RevocationReason.CESSATION_OF_OPERATION, at)
+        for each in record.held
+        if each.state is CertificateState.ACTIVE and (each.purpose, each.cause) == (purpose, order_id)
+    ]
+    return record.entered(
+        DeviceState.FAILED,
+        at,
+        reason,
+        reason=reason,
+        pending=None,
+        held=record.with_held(*record.abandoned(), *concerned),
+        generation=record.generation + (1 if concerned else 0),
+    )
+
+
+def renewal_act(request_id: str) -> str:
+    """Name a renewal among a device's acts, whose other ids are those of revocations."""
+    return f"renewal {request_id}"
+
+
+def renewing(record: DeviceRecord, request_id: str, *, brings_csr: bool) -> DeviceRecord:
+    """Begin a renewal. One that is under way is overtaken by it.
+
+    Raises:
+        Conflict: the device can't be renewed in its state.
+        OnHold: it can when its hold is undone.
+    """
+    if record.renewal == request_id:
+        return record
+    if record.state not in {DeviceState.REGISTERED, DeviceState.RENEWING}:
+        raise Conflict.because(
+            f"{record.registration_id!r} is {record.state}; only a registered device is renewed",
+            field="registrationId",
+        )
+    if record.own_key and not brings_csr:
+        raise Conflict.because(f"{record.registration_id!r} made its own key; its renewal needs a new csr", field="csr")
+    return record.changed(
+        renewal=request_id,
+        pending=None,
+        held=record.with_held(*record.abandoned()),
+        acts=record.acted(renewal_act(request_id)),
+    )
+
+
+def successor_issued(record: DeviceRecord, made: Committed, *, own_key: bool, at: datetime) -> DeviceRecord:
+    """Commit the certificate that a device is renewed with; one that an earlier renewal brought is revoked.
+
+    Raises:
+        Overtaken: another attempt has taken its place, or the device is not renewed any more.
+    """
+    certificate = _committed(record, made)
+    if record.state not in {DeviceState.REGISTERED, DeviceState.RENEWING}:
+        raise overtaken(record)
+    before = record.find(record.next_certificate.serial_number) if record.next_certificate else None
+    unused = [revoked_certificate(before, RevocationReason.SUPERSEDED, at)] if before else []
+    return record.entered(
+        DeviceState.RENEWING,
+        at,
+        f"certificate {certificate.serial_number} waits for the device",
+        next_certificate=made.summary,
+        bundle=made.bundle,
+        own_key=own_key,
+        pending=None,
+        held=record.with_held(certificate, *unused),
+        generation=record.generation + 1,
+    )
+
+
+def renewed(record: DeviceRecord, request_id: str, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
+    """Enter that a device uses the certificate that it was renewed with.
+
+    Raises:
+        Overtaken: it is not renewed by this request any more.
+    """
+    following = record.next_certificate
+    if record.state is not DeviceState.RENEWING or record.renewal != request_id or following is None:
+        raise overtaken(record)
+    present = record.certificate.serial_number if record.certificate else None
+    former = record.find(present) if present else None
+    ended = (
+        [former.changed(state=CertificateState.SUPERSEDED, successor=following.serial_number)]
+        if former and former.state in {CertificateState.ACTIVE, CertificateState.EXPIRED}
+        else []
+    )
+    entered = record.entered(
+        DeviceState.REGISTERED,
+        at,
+        f"renewed with certificate {following.serial_number}",
+        certificate=following,
+        next_certificate=None,
+        renewal=None,
+        assigned_hub=hub,
+        device_id=device_id,
+        held=record.with_held(*ended),
+        generation=record.generation + 1,
+    )
+    return entered.announcing(
+        EventType.CERTIFICATE_RENEWED,
+        request_id,
+        {
+            "registrationId": record.registration_id,
+            "serialNumber": following.serial_number,
+            "previousSerialNumber": present,
+            "notAfter": following.not_after.isoformat(),
+            "assignedHub": hub,
+        },
+    )

@@ -1,0 +1,234 @@
+"""Revoking devices and certificates, and undoing holds: acts on a device's record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.contracts import DeviceState, EventType, RevocationReason
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import (
+    HOLD,
+    OUT_OF_SERVICE,
+    DeviceRecord,
+    HeldCertificate,
+    revoked_for,
+    shown,
+)
+from shared.errors import Conflict, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+
+def revoked_certificate(each: HeldCertificate, reason: RevocationReason, at: datetime) -> HeldCertificate:
+    """Revoke one certificate. The time of its first revocation stays; a hold may become final (RFC 5280 5.3.1)."""
+    return each.changed(state=CertificateState.REVOKED, reason=reason, revoked_at=each.revoked_at or at, listed=True)
+
+
+def _off_hold(each: HeldCertificate, at: datetime) -> HeldCertificate:
+    state = CertificateState.SUPERSEDED if each.successor else CertificateState.ACTIVE
+    if each.expired(at):
+        state = CertificateState.EXPIRED
+    return each.changed(state=state, reason=None, revoked_at=None)
+
+
+def _concerned(record: DeviceRecord, at: datetime) -> Iterator[HeldCertificate]:
+    """Give what a revocation of a device revokes: the present certificate, and all that have not expired."""
+    present = record.certificate.serial_number if record.certificate else None
+    for each in record.held:
+        if each.issued and (each.serial_number == present or not each.expired(at)):
+            yield each
+
+
+def revoked(
+    record: DeviceRecord, *, act: str, reason: RevocationReason, at: datetime, correlation: str
+) -> DeviceRecord:
+    """Revoke a device with every certificate of its that has not expired.
+
+    Raises:
+        Conflict: it has no certificate; or it is revoked for good, and is to be put on hold.
+    """
+    if act in record.acts:
+        return record
+    if not any(each.issued for each in record.held) and record.certificate is None:
+        raise Conflict.because(f"{record.registration_id!r} has no certificate yet, so there is nothing to revoke")
+    check_not_final(record, reason)
+    concerned = [
+        revoked_certificate(each, reason, at)
+        for each in _concerned(record, at)
+        if not each.final or (record.certificate and each.serial_number == record.certificate.serial_number)
+    ]
+    deleted = record.state is DeviceState.DELETED
+    state = DeviceState.DELETED if deleted else DeviceState.REVOKED
+    final = reason is not HOLD
+    entered = record.entered(
+        state,
+        at,
+        reason.value,
+        reason=record.reason if deleted else revoked_for(reason),
+        revoked=reason,
+        before_hold=record.before_hold if record.state in OUT_OF_SERVICE else record.state,
+        pending=None,
+        renewal=None if final else record.renewal,
+        held=record.with_held(*record.abandoned(), *concerned),
+        generation=record.generation + 1,
+        acts=record.acted(act),
+    )
+    return entered.announcing(
+        EventType.DEVICE_REVOKED, correlation, {**shown(entered), "reason": reason, "state": state}
+    )
+
+
+def check_not_final(record: DeviceRecord, reason: RevocationReason) -> None:
+    """Refuse to make a hold of a final revocation.
+
+    Raises:
+        Conflict: it is revoked for good.
+    """
+    final = record.state is DeviceState.DELETED or (record.state is DeviceState.REVOKED and not record.on_hold)
+    if reason is HOLD and final:
+        raise _is_final(repr(record.registration_id), record.revoked)
+
+
+def reinstated(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -> DeviceRecord:
+    """Undo a hold, the only revocation that can be undone (RFC 5280 section 5.3.1).
+
+    Raises:
+        Conflict: the device is not on hold.
+    """
+    if act in record.acts:
+        return record
+    check_on_hold(record)
+    back = [_off_hold(each, at) for each in record.held if each.on_hold]
+    state = _before_hold(record, at)
+    entered = record.entered(
+        state,
+        at,
+        "reinstated",
+        reason=None,
+        revoked=None,
+        held=record.with_held(*back),
+        generation=record.generation + 1,
+        acts=record.acted(act),
+    )
+    return entered.announcing(EventType.DEVICE_REINSTATED, correlation, {**shown(entered), "state": state})
+
+
+def check_on_hold(record: DeviceRecord) -> None:
+    """Refuse to reinstate what is not on hold.
+
+    Raises:
+        Conflict: it is not.
+    """
+    if not record.on_hold:
+        raise _not_on_hold(repr(record.registration_id))
+
+
+def _before_hold(record: DeviceRecord, at: datetime) -> DeviceState:
+    in_use = [each for each in (record.certificate, record.next_certificate) if each is not None]
+    if record.before_hold in {DeviceState.FAILED, DeviceState.ORDERED}:
+        return record.before_hold
+    if all(each.not_after < at for each in in_use):
+        return DeviceState.EXPIRED
+    if record.next_certificate is not None:
+        return DeviceState.RENEWING
+    return DeviceState.REGISTERED if record.device_id else DeviceState.ISSUED
+
+
+def former_revoked(
+    record: DeviceRecord, serial_number: str, *, act: str, reason: RevocationReason, at: datetime, correlation: str
+) -> DeviceRecord:
+    """Revoke a certificate that a device does not use any more; the device goes on.
+
+    Raises:
+        Conflict: there is nothing to revoke; or the certificate is revoked for good, and is to be put on hold.
+    """
+    if act in record.acts:
+        return record
+    former = _former(record, serial_number)
+    if former is None or former.expired(at):
+        raise Conflict.because(
+            f"serial number {serial_number} has expired or was never used, so there is nothing to revoke",
+            field="serialNumber",
+        )
+    if reason is HOLD and former.final:
+        raise _is_final(f"serial number {serial_number}", former.reason)
+    entered = record.noted(
+        at,
+        f"certificate {serial_number}: {reason.value}",
+        held=record.with_held(revoked_certificate(former, reason, at)),
+        generation=record.generation + 1,
+        acts=record.acted(act),
+    )
+    details = {**shown(entered), "reason": reason, "serialNumber": serial_number, "state": record.state}
+    return entered.announcing(EventType.DEVICE_REVOKED, correlation, details)
+
+
+def former_reinstated(
+    record: DeviceRecord, serial_number: str, *, act: str, at: datetime, correlation: str
+) -> DeviceRecord:
+    """Undo the hold of a certificate that a device does not use any more.
+
+    Raises:
+        Conflict: it is not on hold.
+    """
+    if act in record.acts:
+        return record
+    former = _former(record, serial_number)
+    if former is None or not former.on_hold:
+        raise _not_on_hold(f"certificate {serial_number}")
+    entered = record.noted(
+        at,
+        f"certificate {serial_number}: reinstated",
+        held=record.with_held(_off_hold(former, at)),
+        generation=record.generation + 1,
+        acts=record.acted(act),
+    )
+    details = {**shown(entered), "serialNumber": serial_number, "state": record.state}
+    return entered.announcing(EventType.DEVICE_REINSTATED, correlation, details)
+
+
+def _former(record: DeviceRecord, serial_number: str) -> HeldCertificate | None:
+    former = record.find(serial_number)
+    return former if former is not None and former.issued else None
+
+
+def deleted(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -> DeviceRecord:
+    """Take a device out of service for good: its certificates are revoked, and its doors stay shut."""
+    if record.state is DeviceState.DELETED:
+        return record
+    reason = RevocationReason.CESSATION_OF_OPERATION
+    concerned = [revoked_certificate(each, reason, at) for each in _concerned(record, at) if not each.final]
+    entered = record.entered(
+        DeviceState.DELETED,
+        at,
+        "deleted",
+        pending=None,
+        renewal=None,
+        revoked=record.revoked if record.revoked not in {None, HOLD} else reason,
+        held=record.with_held(*record.abandoned(), *concerned),
+        generation=record.generation + 1,
+        acts=record.acted(act),
+    )
+    if not concerned:
+        return entered
+    return entered.announcing(
+        EventType.DEVICE_REVOKED,
+        correlation,
+        {**shown(entered), "reason": reason, "state": DeviceState.DELETED},
+    )
+
+
+def _is_final(what: str, reason: RevocationReason | None) -> Rejected:
+    return Conflict.because(
+        f"{what} is revoked for good ({reason}), and a hold could be undone; give another reason, or leave it",
+        field="reason",
+    )
+
+
+def _not_on_hold(what: str) -> Rejected:
+    return Conflict.because(
+        f"{what} is not on hold; only reason 'certificateHold' can be undone, any other revocation is final",
+        field="action",
+    )

@@ -1,0 +1,90 @@
+"""What happens to a device by itself, what operators do, and what its converger enters: acts on its record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.contracts import DeviceState
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import (
+    OUT_OF_SERVICE,
+    Announcement,
+    DeviceRecord,
+    Doors,
+)
+from shared.errors import Conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+
+def expired(record: DeviceRecord, serial_number: str, at: datetime) -> DeviceRecord:
+    """Enter that a certificate has ended by time. A device that has another one to use goes on."""
+    ended = record.find(serial_number)
+    held = (
+        record.with_held(ended.changed(state=CertificateState.EXPIRED))
+        if ended and ended.state is CertificateState.ACTIVE
+        else record.held
+    )
+    usable = any(
+        each.not_after >= at and each.serial_number != serial_number
+        for each in (record.certificate, record.next_certificate)
+        if each is not None
+    )
+    lives = record.state in {DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING}
+    if serial_number not in record.in_use or not lives or usable:
+        return record if held == record.held else record.noted(at, f"certificate {serial_number} expired", held=held)
+    return record.entered(DeviceState.EXPIRED, at, f"certificate {serial_number}", renewal=None, held=held)
+
+
+def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) -> DeviceRecord:
+    """Let a device in at its hub, or keep it out there.
+
+    Raises:
+        Conflict: it is out of service, and is to be let in.
+    """
+    if enabled and record.state in OUT_OF_SERVICE:
+        raise Conflict.because(
+            f"{record.registration_id!r} is {record.state}, so its identity stays disabled; a hold is undone by "
+            "reinstating the device",
+            field="registrationId",
+        )
+    note = f"identity {'enabled' if enabled else 'disabled'}: {reason}"
+    # Others may have shut the hub: whoever asks for it to be opened has it opened.
+    doors = Doors.HUB_SHUT if enabled and record.doors is not Doors.SHUT else record.doors
+    return record.noted(
+        at, note, disabled=not enabled, switched_for=reason, doors=doors, generation=record.generation + 1
+    )
+
+
+def enrolled_individually(record: DeviceRecord, *, own_entry: bool) -> DeviceRecord:
+    """Enter whether an operator gives a device an individual enrollment."""
+    return record if record.own_entry == own_entry else record.changed(own_entry=own_entry)
+
+
+def moved(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
+    """Enter where DPS has a device now."""
+    if hub.lower() == (record.assigned_hub or "").lower() and device_id == record.device_id:
+        return record
+    note = f"DPS has it in {hub} now, not in {record.assigned_hub or 'no hub'}"
+    return record.noted(at, note, assigned_hub=hub, device_id=device_id)
+
+
+def told(record: DeviceRecord, announcements: Iterable[Announcement]) -> DeviceRecord:
+    """Enter what was told."""
+    done = {each.name for each in announcements}
+    return record.changed(announcements=tuple(each for each in record.announcements if each.name not in done))
+
+
+def reached(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
+    """Enter that a device has got into a hub while it was shut out: that door is still to be shut."""
+    if record.state not in OUT_OF_SERVICE:
+        return record
+    note = f"got into {hub} while it was {record.state}"
+    return record.noted(at, note, assigned_hub=hub, device_id=device_id, generation=record.generation + 1)
+
+
+def converged(record: DeviceRecord, generation: int, doors: Doors | None) -> DeviceRecord:
+    """Enter that the services follow a generation of the record, and how its doors are now."""
+    return record.changed(converged=max(record.converged, generation), doors=doors or record.doors)

@@ -1,0 +1,75 @@
+"""What a device's record wants of DPS and the hubs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.contracts import DeviceState
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import (
+    OUT_OF_SERVICE,
+    DeviceRecord,
+    Doors,
+    HeldCertificate,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a device's record wants of DPS and the hubs.
+
+    Attributes:
+        shut: whether every door is shut.
+        deleted: whether its identity and its registration are to be gone as well.
+        identity_enabled: whether its hub lets it in.
+        own_entry: whether DPS must take the certificates in use and no other, by an individual enrollment.
+        in_use: serial numbers of the certificates that it uses.
+        listed: certificates whose entry in the issuer's list may have to change.
+        reason: why its hub lets it in or keeps it out.
+        doors: how its doors are when all of that is so.
+    """
+
+    shut: bool
+    deleted: bool
+    identity_enabled: bool
+    own_entry: bool
+    in_use: tuple[str, ...]
+    listed: tuple[HeldCertificate, ...]
+    reason: str
+    doors: Doors
+
+
+def wanted(record: DeviceRecord, now: datetime) -> Wanted:
+    """Give what a record wants of the services.
+
+    A group lets in every certificate of its CA that has not expired. So when one of a device's is revoked and the
+    device goes on, an individual enrollment, which DPS matches before any group, must say which certificates it uses.
+    """
+    shut = record.state in OUT_OF_SERVICE
+    revoked_before = any(
+        each.state is CertificateState.REVOKED and each.serial_number not in record.in_use and not each.expired(now)
+        for each in record.held
+    )
+    ungrouped = record.enrollment_group is None and record.doors is Doors.SHUT
+    return Wanted(
+        shut=shut,
+        deleted=record.state is DeviceState.DELETED,
+        identity_enabled=not shut and not record.disabled,
+        own_entry=not shut and bool(record.in_use) and (revoked_before or record.own_entry or ungrouped),
+        in_use=record.in_use,
+        listed=tuple(each for each in record.held if each.listed and each.changed_in > record.converged),
+        reason=_reason_of(record),
+        doors=Doors.SHUT if shut else Doors.HUB_SHUT if record.disabled else Doors.OPEN,
+    )
+
+
+def _reason_of(record: DeviceRecord) -> str:
+    if record.state in OUT_OF_SERVICE and record.revoked:
+        return f"certificate revoked: {record.revoked.value}"
+    if record.doors is Doors.SHUT and not record.disabled:
+        return "reinstated"
+    return record.switched_for or "as its certificate says"

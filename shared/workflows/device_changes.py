@@ -1,0 +1,69 @@
+"""Changes devices: each act reads the record, decides, and writes under the ETag that it read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.errors import NotFound, Overtaken
+from shared.ledger.devices import UnsettledRecord
+from shared.ledger.table import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.devices import Devices
+    from shared.ledger.table import Versioned
+
+_ATTEMPTS = 8
+
+
+def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
+    """Give the note that the services do not follow a record yet."""
+    return UnsettledRecord(registration_id=record.registration_id, generation=record.generation, since=at)
+
+
+async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceRecord]:
+    """Find a device.
+
+    Raises:
+        NotFound: there is none.
+    """
+    known = await devices.get(registration_id)
+    if known is None:
+        raise NotFound.because(f"the device {registration_id!r} does not exist", field="registrationId")
+    return known
+
+
+async def change(
+    devices: Devices, registration_id: str, decide: Callable[[DeviceRecord], DeviceRecord], *, at: datetime
+) -> Versioned[DeviceRecord]:
+    """Carry out an act on a device that is known.
+
+    Args:
+        devices: all devices.
+        registration_id: the device.
+        decide: gives the record as it is wanted, the same one if nothing is to change, or raises why not. It is asked
+            again if somebody else changed the device meanwhile.
+        at: the present time.
+
+    Returns:
+        The device as it is from now on.
+
+    Raises:
+        NotFound: there is no such device.
+        Overtaken: others kept changing it.
+    """
+    for _ in range(_ATTEMPTS):
+        known = await device_of(devices, registration_id)
+        wanted = decide(known.record)
+        if wanted is known.record:
+            return known
+        if wanted.generation != known.record.generation:
+            await devices.enter_unsettled(unsettled(wanted, at))
+        try:
+            return await devices.replace(known, wanted)
+        except Stale:
+            continue
+    raise Overtaken(f"{registration_id!r} is being changed by others")

@@ -1,0 +1,305 @@
+"""Brings DPS, the hubs, the lists and the events to what a device's record wants.
+
+It can be started by anybody, any number of times, at any moment; what is to be done follows from the record alone.
+
+**A door that is to be shut is shut without a condition**, each one whatever the others answer, and it is written even
+if it looks shut. **A door that is to be opened is opened only under the ETag of what was read before the record was.**
+So a converger that is late can't open a door that somebody else shuts. Who shuts writes the record first and the door
+after it: either the record that was read says shut already, or the ETag has changed, or the shutting write is still to
+come. At last the record is replaced as it was read, which tells that it wanted nothing else meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from shared.contracts import RevocationReason
+from shared.domain.certificates import RevocationRecord
+from shared.domain.devices import HOLD, OUT_OF_SERVICE, Doors
+from shared.domain.upkeep import converged, moved, told
+from shared.domain.wanted import wanted
+from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
+from shared.ledger.public_keys import PublicKeyRecord
+from shared.ledger.table import Stale
+from shared.workflows.device_changes import change, device_of, unsettled
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from shared.adapters.dps_service import ProvisioningService
+    from shared.adapters.iot_hub import HubIdentity, IotHubRegistries
+    from shared.domain.devices import DeviceRecord, HeldCertificate
+    from shared.domain.wanted import Wanted
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.public_keys import PublicKeys
+    from shared.ledger.table import Versioned
+    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.revocation_lists import RevocationLists
+
+_ROUNDS = 8
+_ASSIGNING = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was read of the services before the record was."""
+
+    entry: dict[str, Any] | None
+    identity: HubIdentity | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConverger:
+    """Makes what a device's record wants true at the services."""
+
+    devices: Devices
+    certificates: Certificates
+    public_keys: PublicKeys
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    revocation_lists: RevocationLists
+    outbox: Outbox
+    clock: Clock
+
+    async def converge(self, registration_id: str) -> Versioned[DeviceRecord]:
+        """Have the services follow a device's record, and tell what was announced.
+
+        Returns:
+            The device, which the services follow.
+
+        Raises:
+            NotFound: there is no such device.
+            Deferred: a service is throttling, or others keep changing the device.
+        """
+        for _ in range(_ROUNDS):
+            known = await device_of(self.devices, registration_id)
+            if known.record.settled:
+                return known
+            try:
+                known = await self._follow_record(known)
+                await self.tell(known.record)
+                return await self._enter(known)
+            except (Stale, Conflict, PreconditionFailed):
+                continue  # somebody else was here in between: what they wanted is looked at
+        raise Overtaken(f"{registration_id!r} is being changed by others")
+
+    async def tell(self, record: DeviceRecord) -> None:
+        """Publish what is announced; the same event has the same id, however often it is sent."""
+        for each in record.announcements:
+            await self.outbox.publish(
+                each.kind,
+                subject=record.registration_id,
+                correlation_id=each.correlation,
+                data=each.data,
+                occasion=each.occasion,
+            )
+
+    async def _enter(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        record = known.record
+        followed = record.converged != record.generation
+        doors = wanted(record, self.clock()).doors if followed else None
+        settled = await self.devices.replace(
+            known, told(converged(record, record.generation, doors), record.announcements)
+        )
+        if followed:
+            await self.devices.leave_unsettled(unsettled(record, self.clock()))
+        return settled
+
+    async def sweep(self, *, older_than: timedelta) -> int:
+        """Go on with what was left lying: its worker was killed, or a service was down.
+
+        Args:
+            older_than: younger ones are somebody's work.
+
+        Returns:
+            How many devices the services follow now.
+
+        Raises:
+            ExceptionGroup: some can't be brought about yet; each one was tried.
+        """
+        due = [each async for each in self.devices.unsettled() if each.since <= self.clock() - older_than]
+        failures, done = list[Exception](), 0
+        for each in due:
+            try:
+                known = await self.devices.get(each.registration_id)
+                if known is not None and not known.record.settled:
+                    await self.converge(each.registration_id)
+                    done += 1
+                await self.devices.leave_unsettled(each)
+            except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} of {len(due)} devices can't be brought about yet", failures)
+        return done
+
+    async def _follow_record(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        if known.record.converged == known.record.generation:
+            return known
+        if known.record.state in OUT_OF_SERVICE:
+            return await self._shut(known)
+        if known.record.disabled:
+            await self._shut_hub(known.record, wanted(known.record, self.clock()).reason)
+        located = await self.follow(known)
+        seen = await self._look(located.record)
+        known = await device_of(self.devices, known.record.registration_id)  # after what its doors were read for
+        if known.record.state in OUT_OF_SERVICE:
+            return await self._shut(known)
+        await self._open(known.record, wanted(known.record, self.clock()), seen)
+        return known
+
+    # --- shutting ---
+
+    async def _shut(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        """Shut every door that answers, and raise what the others said."""
+        record, want = known.record, wanted(known.record, self.clock())
+        leaf = await self._newest(record)
+        doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._enter_in_books(record, want)]
+        if leaf is not None:
+            doors.append(self.provisioning.shut_out(record.registration_id, leaf))
+        outcomes = await asyncio.gather(*doors, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        known = await self.follow(known)
+        if known.record.generation != record.generation:
+            raise Stale(record.registration_id)
+        if known.record.assigned_hub != record.assigned_hub or known.record.device_id != record.device_id:
+            await self._shut_hub(known.record, want.reason)
+        if want.deleted:
+            await self._remove(known.record)
+        await self._check_shut(known.record, entered=leaf is not None)
+        return known
+
+    async def _shut_hub(self, record: DeviceRecord, reason: str) -> None:
+        if record.assigned_hub and record.device_id:
+            await self.hubs.shut_out(record.assigned_hub, record.device_id, reason=reason)
+
+    async def _remove(self, record: DeviceRecord) -> None:
+        await self.provisioning.delete_registration(record.registration_id)
+        if record.assigned_hub and record.device_id:
+            await self.hubs.delete(record.assigned_hub, record.device_id)
+
+    async def _check_shut(self, record: DeviceRecord, *, entered: bool) -> None:
+        """Read back that the doors are closed: what a service acknowledged is not yet what it does."""
+        if entered:
+            enrollment = await self.provisioning.get_enrollment(record.registration_id)
+            if enrollment is None or enrollment.get("provisioningStatus") != "disabled":
+                raise Overtaken(f"DPS does not shut out {record.registration_id!r}: its enrollment is not disabled")
+        if not (record.assigned_hub and record.device_id):
+            return
+        identity = await self.hubs.get(record.assigned_hub, record.device_id)
+        if identity is not None and identity.enabled:
+            raise Overtaken(f"{record.assigned_hub} does not shut out {record.device_id!r}: it is still enabled")
+
+    # --- opening ---
+
+    async def _look(self, record: DeviceRecord) -> _Seen:
+        entry = await self.provisioning.get_enrollment(record.registration_id)
+        identity = None
+        if record.assigned_hub and record.device_id:
+            identity = await self.hubs.get(record.assigned_hub, record.device_id)
+        return _Seen(entry, identity)
+
+    async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> None:
+        """Let a device in with the certificates that it uses.
+
+        Raises:
+            Conflict, PreconditionFailed, Stale: something is not as it was seen any more.
+        """
+        await self._enter_in_books(record, want)
+        await self._open_dps(record, want, seen.entry)
+        if not want.identity_enabled:
+            await self._shut_hub(record, want.reason)
+        elif seen.identity is not None and not seen.identity.enabled and record.doors in _HUB_WAS_SHUT:
+            hub = record.assigned_hub or ""
+            if await self.hubs.let_in(hub, seen.identity, reason=want.reason) is None:
+                raise Stale(record.registration_id)
+
+    async def _open_dps(self, record: DeviceRecord, want: Wanted, entry: dict[str, Any] | None) -> None:
+        if want.own_entry:
+            await self.provisioning.admit_only(record.registration_id, entry, await self._leaves(want))
+        elif entry is None:
+            return  # its group decides
+        elif entry.get("provisioningStatus") == "disabled":
+            if record.doors is Doors.SHUT:
+                await self.provisioning.delete_enrollment(record.registration_id, etag=entry["etag"])
+        elif want.in_use and (entry["attestation"].get("x509") or {}).get("clientCertificates"):
+            await self.provisioning.admit_only(record.registration_id, entry, await self._leaves(want))
+
+    async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        """See where DPS has a device now, and enter it if that is another hub than the ledger has.
+
+        Raises:
+            Deferred: DPS is assigning a hub to it at this moment.
+        """
+        registration = await self.provisioning.get_registration(known.record.registration_id)
+        if registration is None:
+            return known
+        if registration.get("status") == "assigning" and known.record.state in OUT_OF_SERVICE:
+            raise Deferred(
+                f"DPS is assigning a hub to {known.record.registration_id!r} at this moment", retry_after=_ASSIGNING
+            )
+        if registration.get("status") != "assigned":
+            return known
+        hub, device_id, at = str(registration["assignedHub"]), str(registration["deviceId"]), self.clock()
+        if moved(known.record, hub=hub, device_id=device_id, at=at) is known.record:
+            return known
+        return await change(
+            self.devices,
+            known.record.registration_id,
+            lambda record: moved(record, hub=hub, device_id=device_id, at=at),
+            at=at,
+        )
+
+    # --- certificates ---
+
+    async def _enter_in_books(self, record: DeviceRecord, want: Wanted) -> None:
+        """Have the issuers' lists, the keys and the index of what is in force follow the device's certificates."""
+        for each in record.held:
+            if each.changed_in > record.converged and each.over:
+                await self.certificates.leave_in_force(each.issuer, each.serial_number)
+        for each in want.listed:
+            await self.certificates.enter_revocation(_listed(record, each, self.clock))
+            if each.reason is RevocationReason.KEY_COMPROMISE:
+                key = PublicKeyRecord(
+                    fingerprint=each.public_key, registration_id=record.registration_id, recorded_at=self.clock()
+                )
+                await self.public_keys.condemn(key)
+        for issuer in dict.fromkeys(each.issuer for each in want.listed):
+            await self.revocation_lists.publish(issuer)
+
+    async def _newest(self, record: DeviceRecord) -> x509.Certificate | None:
+        """Give the certificate that shuts a device out: the one that it uses, or else the last one that it had."""
+        had = [each.serial_number for each in record.held if each.issued]
+        serial_number = record.certificate.serial_number if record.certificate else had[-1] if had else None
+        return await self._leaf(serial_number) if serial_number else None
+
+    async def _leaves(self, want: Wanted) -> list[x509.Certificate]:
+        return [await self._leaf(serial_number) for serial_number in want.in_use]
+
+    async def _leaf(self, serial_number: str) -> x509.Certificate:
+        known = await self.certificates.get(serial_number)
+        if known is None or known.record.pem is None:
+            raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
+        return x509.load_pem_x509_certificate(known.record.pem.encode())
+
+
+_HUB_WAS_SHUT = frozenset({Doors.SHUT, Doors.HUB_SHUT})
+
+
+def _listed(record: DeviceRecord, each: HeldCertificate, clock: Clock) -> RevocationRecord:
+    return RevocationRecord(
+        serial_number=each.serial_number,
+        issuer=each.issuer,
+        revoked_at=each.revoked_at or clock(),
+        reason=each.reason or HOLD,
+        not_after=each.not_after,
+        generation=record.generation,
+        ended=each.reason is None,
+    )
