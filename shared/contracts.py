@@ -934,7 +934,8 @@ NEVER_SET = datetime(2000, 1, 1, tzinfo=UTC)
 _ATTEMPT = "deliveryattempt"
 """CloudEvents extension of this app's own: how often a message was put back because a service was down."""
 
-_ATTEMPTS = 1000
+ATTEMPTS_LIMIT = 1000
+"""How often a message is put back: three days, of a service that is down or of a bug that looks like it."""
 
 
 class Message(NamedTuple):
@@ -995,7 +996,7 @@ def _time_of(event: CloudEvent) -> datetime | None:
 def attempts_of(text: str) -> int:
     """Tell how often a message, one that :func:`read_message` reads, was put back because a service was down."""
     attempts = read_json(text).get(_ATTEMPT)
-    return min(attempts, _ATTEMPTS) if type(attempts) is int and attempts > 0 else 0
+    return min(attempts, ATTEMPTS_LIMIT) if type(attempts) is int and attempts > 0 else 0
 
 
 def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, traceparent: str | None) -> str:
@@ -1020,6 +1021,7 @@ def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, trace
             "type": f"DeviceProvisioning.Command.{queue.value}",
             "data": body,
         }
+    body.pop(_ATTEMPT, None)
     body |= {"time": timestamp(asked_at)} | ({_ATTEMPT: attempt} if attempt else {})
     if traceparent:
         body["traceparent"] = traceparent

@@ -1,4 +1,4 @@
-"""One record, one line of the log: whatever was logged, nothing in it begins a line or steers a terminal.
+"""One record, one line of the log: whatever was logged, nothing in it begins a line, steers a terminal or is a secret.
 
 What others send gets into messages, of this app, of the SDKs and of exceptions. So it is made harmless where every
 record of the process is made, and not where each is written (CWE-117).
@@ -11,6 +11,8 @@ import re
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from shared.redaction import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +27,8 @@ _FRAME = "  File "  # begins what a traceback says of a place in the code, which
 
 
 def one_line(text: str) -> str:
-    r"""Escape what is not text on a line, as in ``\n`` and ``\x1b``."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""Escape what is not text on a line, as in ``\n`` and ``\x1b``, and put a mark in the place of each secret."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), without_secrets(text))
 
 
 def keep_to_lines() -> None:

@@ -42,8 +42,8 @@ _HEAD = 32
 """Characters of base64 that are decoded to see what begins there: 24 octets."""
 
 _PEM = re.compile(
-    r"-{0,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}(?=(?:\s|\\[rn])*[A-Za-z0-9+/])"
-    r"[^\"']*?(?:-{0,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}|(?=\\?[\"'])|\Z)"
+    r"-{0,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}(?=(?:\s|\\{1,8}[rn])*[A-Za-z0-9+/])"
+    r"[^\"']*?(?:-{0,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}|(?=\\{0,8}[\"'])|\Z)"
 )
 _PUTTY = re.compile(r"PuTTY-User-Key-File-\d[^\"']*")
 _ENCODED = re.compile(
@@ -52,9 +52,9 @@ _ENCODED = re.compile(
     r"|b3BlbnNzaC1rZXktdjEA"  # OpenSSH's private key format
     r"|/u3\+7Q(?=[A-Za-z0-9+/])"  # a Java key store
 )
-_RUN = re.compile(r"(?:[A-Za-z0-9+/_=\-]|\s|\\[rn])*")
+_RUN = re.compile(r"(?:[A-Za-z0-9+/_=\-]|\s|\\{1,8}[rn])*")
 _STANDARD = str.maketrans("-_", "+/")
-_SYMBOL = re.compile(r"\\[rn]|\s|(.)", re.DOTALL)
+_SYMBOL = re.compile(r"\\{1,8}[rn]|\s|(.)", re.DOTALL)
 _KEY_IDENTIFIERS = tuple(
     bytes.fromhex(each)
     for each in (
@@ -107,7 +107,7 @@ _NAMES = {
 _JWK_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 """RFC 7518 section 6: what a JWK has beyond the public key."""
 
-_QUOTED = re.compile(r"(?P<before>\\?[\"'](?P<name>[A-Za-z][\w.\-]*)\\?[\"']\s*:\s*(?P<quote>\\?[\"']))"
+_QUOTED = re.compile(r"(?P<before>\\{0,8}[\"'](?P<name>[A-Za-z][\w.\-]*)\\{0,8}[\"']\s*:\s*(?P<quote>\\{0,8}[\"']))"
                      r"(?P<value>(?:(?!(?P=quote))(?:[^\\]|\\.))*)", re.DOTALL)  # fmt: skip
 _ASSIGNED = re.compile(
     r"(?P<before>(?<![\w\-])(?P<name>[A-Za-z][\w\-]{0,80})(?:=|%3D|>))(?P<value>[^\s;&<>,\"'\\]+)", re.IGNORECASE
@@ -282,7 +282,7 @@ def _key_size(text: str, start: int) -> int:
     """Give the characters of the key in base64 that begins here, 0 if none does."""
     head = text[start : start + _HEAD].translate(_STANDARD)
     if head.startswith("LS0t"):
-        begin = re.sub(r"\\[rn]|\s|=", "", text[start : start + 2 * _HEAD])
+        begin = re.sub(r"\\{1,8}[rn]|\s|=", "", text[start : start + 2 * _HEAD])
         if b"PRIVATE KEY" not in b64decode(begin[: len(begin) // 4 * 4].translate(_STANDARD)):
             return 0
     octets = b64decode(head) if head.startswith("M") else b""

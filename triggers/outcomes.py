@@ -5,13 +5,16 @@ error           queue                                                           
 ==============  =====================================================================  ==========================
 ``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409 to 412
 ``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
+an outage       the same, ever later, and say so in the log and at the order's line    500
 anything else   raise: the host retries, then poison                                   500
 ==============  =====================================================================  ==========================
 """
 
 from __future__ import annotations
 
+import codecs
 import json
+import logging
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -21,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 
 from shared import tracing
-from shared.adapters.sdk_errors import role_missing
-from shared.contracts import Message, Queue, read_message
+from shared.adapters.sdk_errors import is_outage, role_missing
+from shared.contracts import ATTEMPTS_LIMIT, INBOUND_QUEUES, Message, Queue, attempts_of, put_back, read_message
 from shared.errors import (
     Conflict,
     Deferred,
@@ -35,6 +38,7 @@ from shared.errors import (
     PreconditionFailed,
     Rejected,
 )
+from shared.reading.text import text_of
 from shared.workflows.rejections import ReceivedMessage
 from triggers.worker import log, services
 
@@ -47,6 +51,11 @@ type Workflow = Callable[[Services, Any, datetime], Awaitable[None]]
 """Carries out the data of a message, with the time at which it was asked for."""
 
 _QUEUE_CLOCK = timedelta(seconds=1)
+_LONG_OUTAGE = 60
+"""Tries within the first hour; then they are rarer."""
+
+_UNCOUNTED_DELAY = timedelta(minutes=1)
+_SWEEP_LEASE = timedelta(minutes=5)
 PROBLEM = "application/problem+json"
 """RFC 9457."""
 
@@ -65,12 +74,13 @@ async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) 
     received = _received(queue, message)
     with tracing.continued(_trace_of(received.body)):
         try:
-            text = _text(received.body)
+            text = text_of(received.body, "the message")
             said = read_message(text)
-            with tracing.continued(said.traceparent or tracing.current()):
-                await _attempt(queue, text, received, carry_out, said)
         except Rejected as rejection:
             await _reject(received, rejection)
+            return
+        with tracing.continued(said.traceparent or tracing.current()):
+            await _attempt(queue, text, received, carry_out, said)
 
 
 async def _attempt(
@@ -80,19 +90,53 @@ async def _attempt(
     carry_out: Workflow,
     said: Message,
 ) -> None:
+    asked, attempts = asked_at(said, received), attempts_of(text)
+
+    async def wait(delay: timedelta, attempts: int) -> None:
+        again = put_back(text, queue, asked_at=asked, attempt=attempts, traceparent=tracing.current())
+        if attempts_of(again) != attempts:  # there is no room to count
+            delay = max(delay, _UNCOUNTED_DELAY)
+        await services().clients.queues.send(queue, again, delay=delay)
+
     try:
-        await carry_out(services(), said.data, asked_at(said, received))
+        try:
+            await carry_out(services(), said.data, asked)
+        except Rejected as rejection:
+            await _reject(received, rejection)
     except Deferred as deferred:
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
-        await services().clients.queues.send(queue, text, delay=deferred.retry_after)
-    except Rejected as rejection:
-        await _reject(received, rejection)
+        await wait(deferred.retry_after, 0)
+        if attempts:
+            await _show_waiting(received, None)
     except Exception as error:
-        if role_missing(error):
-            log.critical("%s: a role is missing for this app's identity: %s", queue, error)
-        else:
+        if not is_outage(error) or attempts >= ATTEMPTS_LIMIT:
             log.error("%s: a try failed: %s: %s", queue, type(error).__name__, error)
-        raise
+            raise
+        delay = outage_delay(attempts)
+        cause = "a role is missing for this app's identity" if role_missing(error) else "a service does not answer"
+        level = logging.CRITICAL if role_missing(error) else logging.WARNING
+        log.log(level, "%s: waits %.0f s, %s: %s", queue, delay.total_seconds(), cause, error)
+        await wait(delay, attempts + 1)
+        await _show_waiting(received, f"waits, and is tried again: {cause}: {str(error)[:500]}")
+    else:
+        if attempts:
+            await _show_waiting(received, None)
+
+
+def outage_delay(attempts: int) -> timedelta:
+    """Tell how long a message waits for a service that is down, by how often it has waited before."""
+    if attempts >= _LONG_OUTAGE:
+        return timedelta(minutes=5)
+    return timedelta(seconds=min(10 << min(attempts, 3), 60))
+
+
+async def _show_waiting(received: ReceivedMessage, why: str | None) -> None:
+    """Say at an order's line why it waits, or that it does no more; what can't be said now is said at the next try."""
+    try:
+        await services().rejected_messages.show_waiting(received, why)
+    except Exception as error:
+        if not is_outage(error):
+            raise
 
 
 async def _reject(received: ReceivedMessage, rejection: Rejected) -> None:
@@ -102,10 +146,41 @@ async def _reject(received: ReceivedMessage, rejection: Rejected) -> None:
 
 async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
     """Move a poison message into the rejections ledger, where it can't expire."""
-    received = _received(queue, message)
-    with tracing.continued(_sent_trace(received.body) or _trace_of(received.body)):
-        identifier = await services().rejected_messages.record_poison(received)
-        log.error("%s: a message turned poison and is kept as rejection %s", queue, identifier)
+    await _set_aside(_received(queue, message))
+
+
+async def _set_aside(received: ReceivedMessage) -> None:
+    with tracing.continued(_trace_of(received.body)):
+        try:
+            said = read_message(text_of(received.body, "the message"))
+        except Rejected as rejection:  # its refusal could not be recorded, then
+            await _reject(received, rejection)
+            return
+        with tracing.continued(said.traceparent or tracing.current()):
+            identifier = await services().rejected_messages.record_poison(received)
+            log.error("%s: a message turned poison and is kept as rejection %s", received.queue, identifier)
+
+
+async def sweep_poison() -> int:
+    """Move what lies in the poison queues into the rejections ledger, and tell how many that were.
+
+    The host tries the function of a poison queue five times and then leaves the message there for good (QueueProcessor
+    of the WebJobs SDK: a poison queue has no poison queue), so what arrives while the tables are down would stay.
+    """
+    moved = 0
+    for queue in INBOUND_QUEUES:
+        async for message in services().clients.queues.take(queue.poison, lease=_SWEEP_LEASE):
+            body = decoded(message.content)
+            try:
+                await _set_aside(ReceivedMessage(queue, message.message_id, body, message.inserted))
+                await services().clients.queues.delete(queue.poison, message)
+            except Exception as error:  # noqa: BLE001 - the others are to be moved, and this one when the next sweep comes
+                log.error("%s: a poison message could not be kept: %s: %s", queue, type(error).__name__, error)
+                if is_outage(error):
+                    return moved
+            else:
+                moved += 1
+    return moved
 
 
 def asked_at(said: Message, received: ReceivedMessage) -> datetime:
@@ -124,13 +199,13 @@ def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
 
 
 def decoded(body: bytes) -> bytes:
-    """Take a message out of base64, or as it is, if it is no base64 or is JSON, such as ``null``, as it stands.
+    """Take a message out of base64, with line ends or without, or as it is, if it is no base64 or is JSON by itself.
 
     host.json leaves this to the app, because the host would set a message aside that it can't decode where no function
     ever sees it.
     """
     try:
-        content = b64decode(body, validate=True)
+        content = b64decode(b"".join(body.removeprefix(codecs.BOM_UTF8).strip().splitlines()), validate=True)
     except ValueError:
         return body
     try:
@@ -138,21 +213,6 @@ def decoded(body: bytes) -> bytes:
     except ValueError:
         return content
     return body
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise Rejected.because(f"the message is no UTF-8 text: {error.reason} at byte {error.start}") from None
-
-
-def _sent_trace(body: bytes) -> str | None:
-    """Give the trace that a message brings along."""
-    try:
-        return read_message(_text(body))[1]
-    except Rejected:
-        return None
 
 
 def _trace_of(body: bytes) -> str:

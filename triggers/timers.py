@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import azure.functions as func
 
+from triggers import outcomes
 from triggers.worker import log, services
 
 blueprint = func.Blueprint()
@@ -53,3 +54,10 @@ async def convergence_sweep(timer: func.TimerRequest) -> None:
     """Go on with devices that the services do not follow since a minute; every minute."""
     done = await services().converger.sweep(older_than=_LEFT_LYING)
     log.info("convergence sweep (late: %s): %d devices", timer.past_due, done)
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
+async def poison_sweep(timer: func.TimerRequest) -> None:
+    """Keep what the functions of the poison queues could not; every five minutes."""
+    moved = await outcomes.sweep_poison()
+    log.info("poison sweep (late: %s): %d messages", timer.past_due, moved)

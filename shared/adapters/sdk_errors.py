@@ -1,18 +1,34 @@
 """The one place that turns an SDK's error into ours.
 
-What is not named here is raised on as it is: network failures, 5xx, 401 and 403 (a role is missing) mean that the world
-is wrong, and the host's retries and poison queue are the answer to that.
+What is not named here is raised on as it is. :func:`is_outage` tells whether the world is wrong and not the request:
+the network, a service's 5xx, 401 and 403 (a role is missing). Then a message waits. Anything else is a bug: the host's
+retries and its poison queue are the answer to that.
 """
 
 from __future__ import annotations
 
+import socket
+import ssl
 from contextlib import contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import HttpResponseError
-from msrest.exceptions import HttpOperationError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.iot.device.exceptions import (
+    ClientError,
+    ConnectionDroppedError,
+    ConnectionFailedError,
+    NoConnectionError,
+    OperationTimeout,
+    ServiceError,
+)
+from msrest.exceptions import AuthenticationError, ClientRequestError, HttpOperationError
 
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.reading.numbers import digits
@@ -92,6 +108,54 @@ def _text(error: HttpResponseError | HttpOperationError) -> str:
 
 def role_missing(error: BaseException) -> bool:
     """Tell whether a service does not let this identity in, which no retry mends, but a role does."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(role_missing, error.exceptions))
+    return _status_of(error) in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether a service is down, out of reach, or does not let this identity in: no fault of a request.
+
+    What several calls at once raised together is one if each of them is.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_outage, error.exceptions))
+    status = _status_of(error)
+    if status is not None:
+        return status in _OUTAGES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, ClientError) and error.__cause__ is not None:  # azure-iot-device: "Unexpected failure"
+        return is_outage(error.__cause__)
+    return isinstance(error, _UNREACHED)
+
+
+_OUTAGES = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+_UNREACHED = (
+    ServiceRequestError,
+    ServiceResponseError,
+    ClientAuthenticationError,  # without a status: the identity endpoint gave no token
+    AuthenticationError,
+    ClientRequestError,
+    ConnectionFailedError,
+    ConnectionDroppedError,
+    NoConnectionError,
+    OperationTimeout,
+    ServiceError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    ssl.SSLError,
+)
+
+
+def _status_of(error: BaseException) -> int | None:
     if not isinstance(error, HttpResponseError | HttpOperationError):
-        return False
-    return getattr(error.response, "status_code", None) in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+        return None
+    status = getattr(error.response, "status_code", None)
+    return int(status) if status is not None else None

@@ -7,6 +7,7 @@ write is create-if-absent or guarded by an ETag.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,23 @@ if TYPE_CHECKING:
 NEVER_EXPIRES = -1
 
 
+@dataclass(frozen=True, slots=True)
+class TakenMessage:
+    """A message that was taken out of a queue for a while.
+
+    Attributes:
+        message_id: the queue's own id of it.
+        content: as it stands in the queue, base64 or not.
+        inserted: when it was put there.
+        receipt: proves that it was taken.
+    """
+
+    message_id: str
+    content: bytes
+    inserted: datetime
+    receipt: str
+
+
 class Queues:
     """The account's queues; messages are base64 text, as host.json says."""
 
@@ -54,6 +72,20 @@ class Queues:
         await client.send_message(
             text, visibility_timeout=int(delay.total_seconds()) if delay else None, time_to_live=NEVER_EXPIRES
         )
+
+    async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
+        """Take what is visible in a queue, message by message; what is not deleted comes back after the lease."""
+        client = self._service.get_queue_client(queue)
+        async for message in client.receive_messages(visibility_timeout=int(lease.total_seconds())):
+            inserted = message.inserted_on or datetime.now(UTC)
+            yield TakenMessage(message.id, str(message.content).encode(), inserted, message.pop_receipt or "")
+
+    async def delete(self, queue: str, message: TakenMessage) -> None:
+        """Delete a message that was taken, unless it is gone."""
+        try:
+            await self._service.get_queue_client(queue).delete_message(message.message_id, message.receipt)
+        except ResourceNotFoundError:
+            return
 
     async def create(self, name: str) -> None:
         """Create a queue unless it exists."""

@@ -20,14 +20,29 @@ class RejectionKind(StrEnum):
     POISON = "poison"
 
 
+class RejectionState(StrEnum):
+    """What became of a refused message."""
+
+    OPEN = "open"
+    REPLAYING = "replaying"
+    REPLAYED = "replayed"
+
+
+BODY_LIMIT = 60 * 1024
+"""Bytes of a message that are kept: a column holds 64 KiB (Azure Tables), a queue's message the same."""
+
+
 class RejectionRecord(Record):
     """One refused message.
 
     Attributes:
         rejection_id: begins with the day, which is its partition.
         queue: where the message came from, and where a replay puts it.
-        body: the message as it came, byte for byte.
+        body: the message as it came, byte for byte, but with a mark for each secret.
+        left_out: bytes of it that are not kept, since a row does not hold them.
         reasons: each ``{"field", "message"}``.
+        state: ``replaying`` while it is being put back; one that stays so was not, or nobody knows.
+        replayed_at: when that began.
     """
 
     documents: ClassVar[frozenset[str]] = frozenset({"reasons"})
@@ -39,6 +54,8 @@ class RejectionRecord(Record):
     reasons: tuple[dict[str, str], ...]
     rejected_at: datetime
     traceparent: str | None = None
+    left_out: int = 0
+    state: RejectionState = RejectionState.OPEN
     replayed_at: datetime | None = None
 
 
@@ -73,9 +90,16 @@ class Rejections:
             record, await self._table.replace(keyed(_day(record.rejection_id), record.rejection_id, record), known.etag)
         )
 
-    async def page(self, *, size: int, continuation: str | None) -> tuple[Sequence[RejectionRecord], str | None]:
-        """List one page, oldest day first, and the continuation of the next page."""
-        rows, following = await self._table.page("", {}, size=size, continuation=continuation)
+    async def page(
+        self, *, replayed: bool | None, size: int, continuation: str | None
+    ) -> tuple[Sequence[RejectionRecord], str | None]:
+        """List one page of those that were replayed, or were not, or of all (``None``), and the next continuation.
+
+        The oldest day comes first.
+        """
+        condition = "" if replayed is None else "state eq @state" if replayed else "state ne @state"
+        parameters = {"state": RejectionState.REPLAYED.value} if condition else {}
+        rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
         return [RejectionRecord.from_columns(row.values) for row in rows], following
 
 

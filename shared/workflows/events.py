@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import MESSAGE_LIMIT, Contract, EventType, Queue, command, event
+from shared.contracts import MESSAGE_LIMIT, Contract, EventType, Queue, command, event, refuse_private_keys
 from shared.errors import Rejected
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ class Outbox:
         """Send a command to one of the app's own queues.
 
         Raises:
-            Rejected: it is too large for a queue, though what it was made of was not: characters may take six bytes.
+            Rejected: there is a private key in it, or it is too large for a queue, though what it was made of was not:
+                characters may take six bytes.
         """
+        refuse_private_keys(body.model_dump(mode="json", by_alias=True, exclude_none=True))
         text = command(queue, body, at=self.clock(), traceparent=tracing.current())
         if len(text) > MESSAGE_LIMIT:
             way_out = ": put the devices into a blob and name it in devicesUrl" if queue is Queue.DEVICE_ORDERS else ""

@@ -1,17 +1,20 @@
-"""What could not be carried out: recorded whole, but for private keys, told, and replayed on request."""
+"""What could not be carried out: recorded whole, but for secrets, told, and replayed on request."""
 
 from __future__ import annotations
 
-import re
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
 from shared.contracts import DeviceRegistration, EventType, Queue, parse, path_value, read_message
-from shared.errors import NotFound, Rejected
+from shared.errors import Conflict, NotFound, Rejected
 from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES
-from shared.ledger.rejections import RejectionKind, RejectionRecord, rejection_id
+from shared.ledger.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
+from shared.reading.text import text_of
+from shared.redaction import without_secrets, without_secrets_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,12 +22,12 @@ if TYPE_CHECKING:
 
     from shared.ledger.orders import Orders
     from shared.ledger.rejections import Rejections
+    from shared.ledger.table import Versioned
     from shared.workflows.events import Clock, Outbox
 
-_PRIVATE_KEY = re.compile(
-    rb'-----BEGIN [A-Z ]*PRIVATE KEY-----[^"]*?(?:-----END [A-Z ]*PRIVATE KEY-----|(?=")|\Z)', re.DOTALL
-)
-_REMOVED = b"[a private key was here, and is not kept]"
+_REPLAY_TAKES = timedelta(minutes=1)
+"""After that, one that was begun is taken up by the next who asks."""
+
 _CORRELATING = ("orderId", "requestId")
 _NAMING = ("registrationId", "enrollmentGroup", "name", "serialNumber")
 
@@ -70,28 +73,34 @@ class RejectedMessages:
             f"{tracing.current()}. Mend the cause, then replay it"
         )
         identifier = await self._record(message, RejectionKind.POISON, Rejected.because(text).documented())
-        if message.queue is Queue.DEVICE_REGISTRATIONS:
-            await self._note(message.body, f"set aside as rejection {identifier}: {text}")
+        await self.show_waiting(message, f"set aside as rejection {identifier}: {text}")
         return identifier
 
-    async def _note(self, body: bytes, text: str) -> None:
-        """Say at an order's line why it does not get on; it goes on when its message is replayed."""
+    async def show_waiting(self, message: ReceivedMessage, why: str | None) -> None:
+        """Say at an order's line why it waits, if a line waits for the message; ``None`` when it does no more."""
+        if message.queue is not Queue.DEVICE_REGISTRATIONS:
+            return
         try:
-            line = parse(DeviceRegistration, read_message(body.decode())[0])
-        except (Rejected, UnicodeDecodeError):
+            line = parse(DeviceRegistration, read_message(text_of(message.body)).data)
+        except Rejected:
             return
         known = await self.orders.get_line(line.order_id, line.line)
-        if known is not None and known.record.state in OPEN_STATES:
-            await self.orders.replace_line(known, known.record.changed(reasons=Rejected.because(text).documented()))
+        reasons = Rejected.because(why).documented() if why is not None else None
+        if known is not None and known.record.state in OPEN_STATES and known.record.reasons != reasons:
+            # Lost to another writer, it is no loss: who wrote knows better how the line gets on.
+            await self.orders.replace_line(known, known.record.changed(reasons=reasons))
 
     async def _record(self, message: ReceivedMessage, kind: RejectionKind, reasons: tuple[dict[str, str], ...]) -> str:
         identifier = rejection_id(message.received, message.queue, message.message_id)
+        body = without_secrets_in(message.body)
+        # One that is recorded already, by a delivery that broke off, stays as it is.
         await self.rejections.insert(
             RejectionRecord(
                 rejection_id=identifier,
                 kind=kind,
                 queue=message.queue,
-                body=_PRIVATE_KEY.sub(_REMOVED, message.body),
+                body=body[:BODY_LIMIT],
+                left_out=max(0, len(body) - BODY_LIMIT),
                 reasons=reasons,
                 rejected_at=self.clock(),
                 traceparent=tracing.current(),
@@ -117,28 +126,81 @@ class RejectedMessages:
             return
         await self.orders.refuse(order_id, reasons, self.clock())
 
-    async def page(self, *, size: int, continuation: str | None) -> tuple[list[dict[str, Any]], str | None]:
-        """List a page of refused messages."""
-        records, following = await self.rejections.page(size=size, continuation=continuation)
+    async def page(
+        self, *, size: int, continuation: str | None, replayed: bool | None = False
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of refused messages: those that were not replayed, those that were, or all (``None``)."""
+        records, following = await self.rejections.page(replayed=replayed, size=size, continuation=continuation)
         return [_described(record) for record in records], following
 
-    async def replay(self, identifier: str) -> dict[str, Any]:
-        """Put a refused message back into its queue.
+    async def describe(self, identifier: str) -> dict[str, Any]:
+        """Show a refused message.
 
         Raises:
             NotFound: there is no such rejection.
         """
+        return _described((await self._get(identifier)).record)
+
+    async def replay(self, identifier: str) -> dict[str, Any]:
+        """Put a refused message back into its queue, once: repeated, it changes nothing.
+
+        It is marked before it is sent and after, so that it says ``replayed`` only of what is in its queue again.
+
+        Raises:
+            NotFound: there is no such rejection.
+            Conflict: another call is putting it back at this moment.
+            Rejected: what is kept of it is not what came.
+        """
+        known = await self._get(identifier)
+        if known.record.state is RejectionState.REPLAYED:
+            return _described(known.record)
+        text = _replayable(known.record)
+        now = self.clock()
+        begun = known.record.replayed_at
+        if known.record.state is RejectionState.REPLAYING and begun is not None and now - begun < _REPLAY_TAKES:
+            raise _under_way(identifier)
+        claimed = await self.rejections.replace(
+            known, known.record.changed(state=RejectionState.REPLAYING, replayed_at=now)
+        )
+        if claimed is None:
+            raise _under_way(identifier)
+        received = ReceivedMessage(Queue(claimed.record.queue), "", claimed.record.body, now)
+        await self.show_waiting(received, None)
+        try:
+            await self.outbox.queues.send(claimed.record.queue, text)
+        except Exception:
+            await self.rejections.replace(claimed, known.record)  # or, if that fails, too, it is free in a minute
+            raise
+        done = claimed.record.changed(state=RejectionState.REPLAYED)
+        # Only a call that came a minute later can have written meanwhile, and it sends and marks the same.
+        await self.rejections.replace(claimed, done)
+        return _described(done)
+
+    async def _get(self, identifier: str) -> Versioned[RejectionRecord]:
         known = await self.rejections.get(identifier)
         if known is None:
             raise NotFound.because(f"there is no rejection {identifier!r}", field="id")
-        try:
-            text = known.record.body.decode()
-        except UnicodeDecodeError:
-            raise Rejected.because(f"the message of {identifier!r} is no text; post a corrected one instead") from None
-        await self.outbox.queues.send(known.record.queue, text)
-        record = known.record.changed(replayed_at=self.clock())
-        await self.rejections.replace(known, record)
-        return _described(record)
+        return known
+
+
+def _under_way(identifier: str) -> Rejected:
+    return Conflict.because(
+        f"{identifier!r} is being replayed at this moment; look at it again in a minute, and replay it then if its "
+        "state is not 'replayed'",
+        field="id",
+    )
+
+
+def _replayable(record: RejectionRecord) -> str:
+    if record.left_out:
+        raise Rejected.because(
+            f"the last {record.left_out} bytes of the message of {record.rejection_id!r} are not kept; send it anew "
+            "instead"
+        )
+    try:
+        return text_of(record.body, f"the message of {record.rejection_id!r}")
+    except Rejected as rejection:
+        raise Rejected.because(f"{rejection}; send a corrected one instead") from None
 
 
 def _named(body: bytes) -> tuple[str | None, str | None]:
@@ -147,6 +209,9 @@ def _named(body: bytes) -> tuple[str | None, str | None]:
         content = read_json(body)
     except ValueError:
         return None, None
+    if isinstance(content, dict) and "specversion" in content:
+        with suppress(Rejected):
+            content = read_message(text_of(body)).data
     if isinstance(content, dict) and isinstance(content.get("data"), dict):
         content = content["data"]
     if not isinstance(content, dict):
@@ -155,7 +220,8 @@ def _named(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _first_text(content: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((content[name][:128] for name in names if isinstance(content.get(name), str) and content[name]), None)
+    found = next((content[name] for name in names if isinstance(content.get(name), str) and content[name]), None)
+    return without_secrets(found).strip()[:128] if found else None
 
 
 def _described(record: RejectionRecord) -> dict[str, Any]:
@@ -165,6 +231,8 @@ def _described(record: RejectionRecord) -> dict[str, Any]:
         "queue": record.queue,
         "reasons": record.reasons,
         "rejectedAt": record.rejected_at,
-        "replayedAt": record.replayed_at,
+        "state": record.state,
+        "replayedAt": record.replayed_at if record.state is RejectionState.REPLAYED else None,
         "body": record.body.decode(errors="replace"),
+        "bytesLeftOut": record.left_out,
     }

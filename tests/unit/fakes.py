@@ -87,15 +87,20 @@ class FakeTable:
     async def page(
         self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
     ) -> tuple[list[FakeRow], str | None]:
-        del condition, parameters, size, continuation
-        return list(self.rows.values()), None
+        del size, continuation
+        terms = condition.split(" and ") if condition else []
+        return [row for row in self.rows.values() if all(_holds(row, term, parameters) for term in terms)], None
 
 
 def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
     name, comparison, parameter = term.split()
-    compare: Callable[[Any, Any], bool] = {"eq": operator.eq, "le": operator.le, "lt": operator.lt, "ge": operator.ge}[
-        comparison
-    ]
+    compare: Callable[[Any, Any], bool] = {
+        "eq": operator.eq,
+        "ne": operator.ne,
+        "le": operator.le,
+        "lt": operator.lt,
+        "ge": operator.ge,
+    }[comparison]
     return name in row.values and compare(row.values[name], parameters[parameter.removeprefix("@")])
 
 

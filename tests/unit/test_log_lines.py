@@ -58,6 +58,23 @@ def test_an_exception_s_words_keep_to_their_line(written: StringIO) -> None:
     assert len([line for line in lines if not line.startswith("  ")]) == 3
 
 
+LEAKED = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----"
+
+
+def test_no_secret_is_logged_whoever_logs_it(written: StringIO) -> None:
+    """In a message, an argument or the words of an exception a mark stands in its place."""
+    logging.getLogger("azure.core").error("GET %s", "https://a.b/l?sv=1&sig=c2VjcmV0")
+    try:
+        raise ValueError(f"it is {LEAKED}")  # noqa: TRY301 - the traceback is what is looked at
+    except ValueError:
+        logging.getLogger("device_identity_factory").exception("it failed: %s", LEAKED)
+    lines = written.getvalue().splitlines()
+    assert lines[0] == "GET https://a.b/l?sv=1&sig=[a shared access signature was here, and is not kept]"
+    assert lines[1] == "it failed: [a private key was here, and is not kept]"
+    assert lines[-1] == "ValueError: it is [a private key was here, and is not kept]"
+    assert "MIGH" not in written.getvalue()
+
+
 def test_every_character_of_a_line_can_be_printed() -> None:
     """Of all characters, those that stay can be printed or are other blanks, and none ends a line."""
     kept = one_line("".join(map(chr, range(sys.maxunicode + 1))))

@@ -199,7 +199,7 @@ def test_data_in_base64_is_looked_into() -> None:
 @pytest.mark.parametrize(
     "part",
     ["BEGIN ", "-----BEGIN PRIVATE KEY-----A", "M", "MIIB", "LS0tLS1CRUdJTi", "a", "eyJ", '"a":"', "://a:", "END ", "[", "{", "'",
-     "/u3+7QA", "b3BlbnNzaC1rZXktdjEA", "Bearer ", "\\n", "-"],
+     "/u3+7QA", "b3BlbnNzaC1rZXktdjEA", "Bearer ", "\\n", "\\", "-----BEGIN PRIVATE KEY-----A\\\\\\\\", "-"],
 )  # fmt: skip
 def test_the_search_takes_no_longer_than_its_text(part: str) -> None:
     """A hostile message of 64 KiB holds the worker for a fraction of a second."""

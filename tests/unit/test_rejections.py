@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from shared import tracing
-from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, command
-from shared.errors import Rejected
+from shared.contracts import DeviceOrder, DeviceRegistration, DeviceState, Queue, RegisterBy, command, parse
+from shared.errors import Conflict, Rejected
 from shared.ledger.orders import OrderLine, OrderRecord, Orders, OrderState
 from shared.ledger.rejections import Rejections
 from shared.workflows.events import Outbox
 from shared.workflows.rejections import ReceivedMessage, RejectedMessages
-from tests.unit.fakes import FakeQueues, FakeTable
+from tests.unit.fakes import FakeQueues, FakeTable, Killed
 from tests.unit.pki.hierarchy import NOW
 
 SECRET = "MHcCAQEEIO3"
@@ -110,3 +111,150 @@ async def test_private_keys_are_not_kept(leaked: str, left: str) -> None:
     body = json.dumps({"orderId": "1", "devices": [{"csr": leaked}, {"csr": CSR}], "key": KEY})
     assert [each["csr"] for each in json.loads(await kept(body.encode()))["devices"]] == [left, CSR]
     assert await kept(leaked.encode()) == left
+
+
+SECRETS = {
+    "password": "hunter2",
+    "devicesUrl": "https://a.blob.core.windows.net/orders/l.csv?sv=1&sig=c2VjcmV0c2ln",
+    "jwk": {"kty": "EC", "crv": "P-256", "d": "c2VjcmV0ZAc2VjcmV0ZAc2VjcmV0ZAc2VjcmV0ZAx"},
+    "pkcs8": "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgc2VjcmV0",
+    "key": "c2VjcmV0a2V5",
+}
+
+
+async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
+    """Neither the row nor the event has it, in the body or in a reason; ids that hold one are told with a mark."""
+    table, queues = FakeTable(), FakeQueues()
+    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    subject = RejectedMessages(Rejections(table), Orders(FakeTable(), FakeTable()), outbox, lambda: NOW)
+    body = json.dumps({"orderId": "1", "registrationId": KEY, **SECRETS})
+    reasons = Rejected.because(f"it is {body!r}")
+    await subject.record(ReceivedMessage(Queue.DEVICE_ORDERS, "m", body.encode(), NOW), reasons)
+    told = f"{[row.values for row in table.rows.values()]} {queues.sent} {reasons}"
+    for secret in (SECRET, "hunter2", "c2VjcmV0"):
+        assert secret not in told
+    assert queues.sent[0][1]["subject"] == REMOVED
+
+
+class Kept:
+    """A rejection that can be replayed, and what the queues got."""
+
+    def __init__(self) -> None:
+        self.table, self.queues, self.now = FakeTable(), FakeQueues(), NOW
+        outbox: Any = Outbox(self.queues, lambda: self.now)  # type: ignore[arg-type]
+        self.subject = RejectedMessages(
+            Rejections(self.table), Orders(FakeTable(), FakeTable()), outbox, lambda: self.now
+        )
+
+    async def record(self, body: bytes = b'{"orderId": "1"}') -> str:
+        message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
+        identifier = await self.subject.record(message, Rejected.because("no"))
+        self.queues.sent.clear()
+        return identifier
+
+    async def ids(self, *, replayed: bool | None) -> list[str]:
+        items, _ = await self.subject.page(size=10, continuation=None, replayed=replayed)
+        return [item["id"] for item in items]
+
+
+async def test_a_replay_is_done_once_and_shown() -> None:
+    """What was replayed is no longer listed as open, and a second replay sends nothing."""
+    kept = Kept()
+    identifier = await kept.record()
+    assert (await kept.ids(replayed=False), await kept.ids(replayed=True)) == ([identifier], [])
+    first = await kept.subject.replay(identifier)
+    kept.now += timedelta(hours=1)
+    assert await kept.subject.replay(identifier) == first == await kept.subject.describe(identifier)
+    assert (first["state"], first["replayedAt"]) == ("replayed", NOW)
+    assert kept.queues.sent == [(Queue.DEVICE_ORDERS, {"orderId": "1"}, None)]
+    assert (await kept.ids(replayed=False), await kept.ids(replayed=True)) == ([], [identifier])
+    assert await kept.ids(replayed=None) == [identifier]
+
+
+async def test_a_replay_that_could_not_be_sent_is_open_still() -> None:
+    """The queue is down: nothing says that the message is on its way, and the next call sends it."""
+    kept = Kept()
+    identifier = await kept.record()
+
+    def down() -> None:
+        raise ConnectionError
+
+    kept.queues.step = down
+    with pytest.raises(ConnectionError):
+        await kept.subject.replay(identifier)
+    assert (await kept.subject.describe(identifier))["state"] == "open"
+    kept.queues.step = lambda: None
+    assert (await kept.subject.replay(identifier))["state"] == "replayed"
+
+
+async def test_a_replay_that_was_killed_is_taken_up_a_minute_later() -> None:
+    """Until then another call is told that one is under way; the rejection stays listed."""
+    kept = Kept()
+    identifier = await kept.record()
+
+    def killed() -> None:
+        raise Killed
+
+    kept.queues.step = killed
+    with pytest.raises(Killed):
+        await kept.subject.replay(identifier)
+    kept.queues.step = lambda: None
+    with pytest.raises(Conflict) as caught:
+        await kept.subject.replay(identifier)
+    assert str(caught.value) == (
+        f"id: {identifier!r} is being replayed at this moment; look at it again in a minute, and replay it then if its "
+        "state is not 'replayed'"
+    )
+    assert await kept.ids(replayed=False) == [identifier]
+    kept.now += timedelta(minutes=1)
+    assert (await kept.subject.replay(identifier))["state"] == "replayed"
+
+
+async def test_what_is_not_whole_is_not_replayed() -> None:
+    """A body too large for a row is cut, with the count of what is missing, and one that is no text is not sent."""
+    kept = Kept()
+    identifier = await kept.record(b'{"a": "' + b"x" * 65_536)
+    assert (await kept.subject.describe(identifier))["bytesLeftOut"] == 65_536 + 7 - 61_440
+    with pytest.raises(Rejected) as cut:
+        await kept.subject.replay(identifier)
+    assert str(cut.value) == (
+        f"the last 4103 bytes of the message of {identifier!r} are not kept; send it anew instead"
+    )
+    kept = Kept()
+    identifier = await kept.record(b"\xff")
+    with pytest.raises(Rejected, match="is not UTF-8: byte 0xFF at position 0, in line 1"):
+        await kept.subject.replay(identifier)
+    assert kept.queues.sent == []
+
+
+async def test_an_order_line_loses_its_old_reason_when_its_message_is_replayed() -> None:
+    """It does not wait for a replay any more."""
+    kept = Kept()
+    orders = kept.subject.orders
+    line = OrderLine(order_id="1", line=0, state=DeviceState.ORDERED, requested_id="press", enrollment_group="line",
+                     register_by=RegisterBy.SERVICE, accepted_at=NOW)  # fmt: skip
+    await orders.insert_lines([line])
+    text = command(Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None, at=NOW)
+    identifier = await kept.subject.record_poison(
+        ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", text.encode(), NOW)
+    )
+    await kept.subject.replay(identifier)
+    known = await orders.get_line("1", 0)
+    assert known is not None
+    assert known.record.reason is None
+
+
+async def test_a_refusal_with_thousands_of_reasons_fits_its_row_and_its_event() -> None:
+    """3,500 unknown fields, and a row and an event that Azure takes."""
+    kept = Kept()
+    body = {"orderId": "1", "enrollmentGroup": "g", "devices": [{}], **{f"f\u00fc{index}": 1 for index in range(3500)}}
+    with pytest.raises(Rejected) as caught:
+        parse(DeviceOrder, body)
+    message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", json.dumps(body).encode(), NOW)
+    identifier = await kept.subject.record(message, caught.value)
+    [row] = kept.table.rows.values()
+    assert len(row.values["reasons"]) <= 16_384
+    assert len(json.dumps(kept.queues.sent[-1][1])) <= 32_768
+    assert (await kept.subject.describe(identifier))["reasons"][-1]["message"].endswith(
+        "mend these first, then send it again"
+    )

@@ -64,7 +64,7 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
         described = await services.device_orders.describe(
             path_value("orderId", request.route_params["orderId"]),
             size=page_size_of(request) if "pageSize" in request.params else None,
-            continuation=request.params.get("continuationToken"),
+            continuation=continuation_of(request),
         )
     except Refused as refused:
         detail = f"order {refused.shown['orderId']!r} was refused: {refused}"

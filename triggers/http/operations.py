@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from shared.contracts import path_value
+from shared.errors import Rejected
 from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of, published
 from triggers.openapi import document
 
@@ -42,17 +43,30 @@ async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpR
 # --- rejections ---
 
 
-@endpoint("GET", "rejections", parameters=PAGING)
+_LISTED = {"open": False, "replayed": True, "all": None}
+
+
+@endpoint("GET", "rejections", parameters=(("state", "open, the default, replayed or all"), *PAGING))
 async def list_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """List what was refused or set aside, with the reasons and the message itself."""
+    """List what was refused or set aside and not replayed, with the reasons and the message itself."""
+    state = request.params.get("state", "open")
+    if state not in _LISTED:
+        raise Rejected.because(f"{state[:40]!r} is not a state; give {', '.join(_LISTED)}", field="state")
     items, following = await services.rejected_messages.page(
-        size=page_size_of(request), continuation=continuation_of(request)
+        size=page_size_of(request), continuation=continuation_of(request), replayed=_LISTED[state]
     )
     return page_answer(items, following)
 
 
+@endpoint("GET", "rejections/{id}")
+async def get_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show one message that was refused or set aside, and whether it was replayed."""
+    identifier = path_value("id", request.route_params["id"])
+    return json_answer(await services.rejected_messages.describe(identifier))
+
+
 @endpoint("POST", "rejections/{id}/replay", success=(202, "put back into its queue"))
 async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Put a refused message back into its queue."""
+    """Put a refused message back into its queue, once: repeated, it changes nothing."""
     identifier = path_value("id", request.route_params["id"])
     return json_answer(await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)

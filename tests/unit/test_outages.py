@@ -1,0 +1,317 @@
+"""A service that is down costs no message: it waits, says why, and goes on by itself."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+import pytest
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.iot.device.exceptions import ClientError, ConnectionFailedError, CredentialError, ServiceError
+from msrest.exceptions import ClientRequestError, HttpOperationError
+
+from shared.adapters.sdk_errors import is_outage, role_missing
+from shared.adapters.storage import TakenMessage
+from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, attempts_of, command, read_message
+from shared.errors import Deferred, Rejected
+from shared.ledger.orders import OrderLine, Orders
+from shared.ledger.rejections import Rejections
+from shared.workflows.events import Outbox
+from shared.workflows.rejections import RejectedMessages
+from tests.unit.fakes import FakeQueues, FakeTable
+from tests.unit.pki.hierarchy import NOW
+from triggers import outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@dataclass
+class Answer:
+    """A response as far as an error looks at it."""
+
+    status_code: int
+    reason: str = "because"
+    text: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def http(status: int) -> HttpResponseError:
+    answer: Any = Answer(status)
+    return HttpResponseError("the service says no", response=answer)
+
+
+def hub(status: int) -> HttpOperationError:
+    error = HttpOperationError.__new__(HttpOperationError)
+    error.response = Answer(status)
+    return error
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        *((http(status), True) for status in (401, 403, 408, 429, 500, 502, 503, 504)),
+        *((http(status), False) for status in (400, 404, 409, 412)),
+        *((hub(status), True) for status in (401, 403, 500, 503)),
+        (hub(404), False),
+        (ResourceNotFoundError("a table is not there"), False),
+        (ServiceRequestError("nothing was sent"), True),
+        (ServiceResponseError("no answer came"), True),
+        (ClientAuthenticationError("the identity endpoint does not answer"), True),
+        (ClientRequestError("the hub can't be reached"), True),
+        (ConnectionFailedError("DPS can't be reached"), True),
+        (caused(ClientError("Unexpected failure"), ServiceError("status code of 500")), True),
+        (caused(ClientError("Unexpected failure"), ValueError("a bug")), False),
+        (CredentialError("a damaged certificate"), False),
+        (ConnectionResetError(), True),
+        (TimeoutError(), True),
+        (ssl.SSLEOFError(), True),
+        (FileNotFoundError(), False),
+        (ExceptionGroup("at once", [http(503), ServiceRequestError("x")]), True),
+        (ExceptionGroup("at once", [http(503), KeyError("x")]), False),
+        (RuntimeError("a bug"), False),
+        (KeyError("a bug"), False),
+    ],
+    ids=repr,
+)
+def test_an_outage_is_told_from_a_bug(error: Exception, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+    """The network, a service's own failure and a missing role are no fault of a message; anything else may be."""
+    assert is_outage(error) is expected
+
+
+def test_a_missing_role_is_told() -> None:
+    """It takes an operator, so the log says so, even of one call among several."""
+    assert role_missing(ExceptionGroup("at once", [http(503), http(403)]))
+    assert not role_missing(http(503))
+
+
+@dataclass
+class PoisonQueues(FakeQueues):
+    """Queues whose poison can be swept."""
+
+    lying: dict[str, list[TakenMessage]] = field(default_factory=dict)
+
+    async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
+        assert lease >= timedelta(minutes=1)
+        for message in list(self.lying.get(queue, [])):
+            yield message
+
+    async def delete(self, queue: str, message: TakenMessage) -> None:
+        self.lying[queue].remove(message)
+
+
+@dataclass
+class BrokenTable(FakeTable):
+    """A table that fails while ``fault`` is set."""
+
+    fault: Exception | None = None
+
+    async def insert(self, values: Any) -> str | None:
+        if self.fault is not None:
+            raise self.fault
+        return await super().insert(values)
+
+
+class Host:
+    """A worker on fakes, with one order line that waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.queues, self.table, self.orders = PoisonQueues(), BrokenTable(), Orders(FakeTable(), FakeTable())
+        outbox: Any = Outbox(self.queues, lambda: NOW)  # type: ignore[arg-type]
+        self.rejected_messages = RejectedMessages(Rejections(self.table), self.orders, outbox, lambda: NOW)
+        self.clients = self
+        self.fault: Exception | None = None
+        self.asked: list[datetime] = []
+        monkeypatch.setattr(outcomes, "services", lambda: self)
+
+    async def carry_out(self, _services: Any, _body: Any, asked_at: datetime) -> None:
+        self.asked.append(asked_at)
+        if self.fault is not None:
+            raise self.fault
+
+    async def deliver(self, text: str, queue: Queue = Queue.DEVICE_REGISTRATIONS, at: datetime = NOW) -> None:
+        await outcomes.settle(queue, Delivered(text, at), self.carry_out)
+
+    async def reason(self) -> str | None:
+        known = await self.orders.get_line("1", 0)
+        assert known is not None
+        return known.record.reason
+
+    def last(self) -> tuple[str, timedelta]:
+        queue, body, delay = self.queues.sent[-1]
+        assert queue == Queue.DEVICE_REGISTRATIONS
+        assert delay is not None
+        return json.dumps(body), delay
+
+    async def listed(self) -> list[dict[str, Any]]:
+        items, _ = await self.rejected_messages.page(size=10, continuation=None)
+        return items
+
+
+class Delivered(func.QueueMessage):
+    """A message as the host hands it over."""
+
+    def __init__(self, text: str, at: datetime) -> None:
+        super().__init__(id="message-1", body=text)
+        self._at = at
+
+    @property
+    def insertion_time(self) -> datetime:
+        return self._at
+
+
+@pytest.fixture
+async def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host(monkeypatch)
+    line = OrderLine(
+        order_id="1", line=0, state=DeviceState.ORDERED, requested_id="press", enrollment_group="line",
+        register_by=RegisterBy.SERVICE, accepted_at=NOW,
+    )  # fmt: skip
+    await made.orders.insert_lines([line])
+    return made
+
+
+MESSAGE = command(Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), at=NOW, traceparent=TRACE)
+
+
+async def test_a_message_waits_for_a_service_that_is_down_and_goes_on(host: Host) -> None:
+    """Each wait is longer, up to a minute and after an hour to five; no delivery is used up; the line says why."""
+    host.fault = http(503)
+    text, delays = MESSAGE, []
+    for _ in range(62):
+        await host.deliver(text)
+        text, delay = host.last()
+        delays.append(delay.total_seconds())
+        assert read_message(text) == read_message(MESSAGE)
+    assert delays == [10, 20, 40, *[60] * 57, 300, 300]
+    assert sum(delays[:60]) > 3400
+    assert await host.reason() == "waits, and is tried again: a service does not answer: the service says no"
+    host.fault = None
+    await host.deliver(text)
+    assert await host.reason() is None
+    assert await host.listed() == []
+    assert len(host.queues.sent) == 62
+
+
+async def test_a_missing_role_is_waited_for_and_cried_out(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator is told what is missing, and grants it; the message goes on then."""
+    host.fault = http(403)
+    await host.deliver(MESSAGE)
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert await host.reason() == (
+        "waits, and is tried again: a role is missing for this app's identity: the service says no"
+    )
+
+
+async def test_a_bug_is_the_hosts_to_retry(host: Host) -> None:
+    """What a service that is there can't mend is raised, so that it becomes poison and is seen."""
+    host.fault = KeyError("x")
+    with pytest.raises(KeyError):
+        await host.deliver(MESSAGE)
+    assert host.queues.sent == []
+
+
+async def test_what_waits_for_days_is_set_aside(host: Host) -> None:
+    """A fault that only looks like an outage does not go round for ever."""
+    host.fault = http(500)
+    with pytest.raises(HttpResponseError):
+        await host.deliver(json.dumps({**json.loads(MESSAGE), "deliveryattempt": 1000}))
+
+
+async def test_a_wait_that_is_no_outage_begins_the_count_anew(host: Host) -> None:
+    """A device that takes weeks to boot is not held to have failed for the outages of those weeks."""
+    host.fault = http(503)
+    await host.deliver(MESSAGE)
+    host.fault = Deferred("not yet", retry_after=timedelta(seconds=7))
+    await host.deliver(host.last()[0])
+    text, delay = host.last()
+    assert (attempts_of(text), delay) == (0, timedelta(seconds=7))
+    assert await host.reason() is None
+
+
+async def test_a_bare_message_that_waits_stays_as_old_as_it_was(host: Host) -> None:
+    """What was asked for last is what stays, so a request that waits must not get younger."""
+    bare = json.dumps({"orderId": "1", "line": 0})
+    host.fault = Deferred("not yet", retry_after=timedelta(seconds=7))
+    await host.deliver(bare)
+    await host.deliver(host.last()[0], at=NOW + timedelta(hours=2))
+    assert host.asked == [NOW, NOW]
+
+
+async def test_a_message_without_room_for_a_count_waits_a_minute(host: Host) -> None:
+    """One that fills its queue is put back as it is."""
+    host.fault = http(503)
+    full = json.dumps({"orderId": "1", "x": "y" * (48 * 1024 - 25)})
+    await host.deliver(full, Queue.DEVICE_REGISTRATIONS)
+    assert host.last() == (full, timedelta(minutes=1))
+
+
+async def test_a_refusal_that_can_not_be_recorded_is_refused_again_later(host: Host) -> None:
+    """The tables are down: the message waits, and is refused with its own reasons when they are back."""
+    host.fault, host.table.fault = Rejected.because("no"), ServiceRequestError("the tables are down")
+    await host.deliver(MESSAGE)
+    text, _ = host.last()
+    host.table.fault = None
+    await host.deliver(text)
+    [item] = await host.listed()
+    assert (item["kind"], [reason["message"] for reason in item["reasons"]]) == ("rejected", ["no"])
+
+
+# --- the poison queues ---
+
+
+def lying(body: str, name: str = "a") -> TakenMessage:
+    return TakenMessage(name, body.encode(), NOW, "receipt")
+
+
+async def test_nothing_stays_in_a_poison_queue(host: Host) -> None:
+    """The host leaves there what its function could not take; the sweep keeps it when the tables are back."""
+    poison = Queue.DEVICE_REGISTRATIONS.poison
+    host.queues.lying = {poison: [lying(MESSAGE, "a"), lying("no JSON", "b"), lying("", "c")]}
+    host.table.fault = ServiceRequestError("the tables are down")
+    assert await outcomes.sweep_poison() == 0
+    assert len(host.queues.lying[poison]) == 3
+    host.table.fault = None
+    assert await outcomes.sweep_poison() == 3
+    assert host.queues.lying[poison] == []
+    assert sorted((item["kind"], item["body"]) for item in await host.listed()) == [
+        ("poison", MESSAGE),
+        ("rejected", ""),
+        ("rejected", "no JSON"),
+    ]
+    assert str(await host.reason()).startswith("set aside as rejection ")
+
+
+async def test_a_poison_message_that_can_not_be_kept_does_not_stop_the_others(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays for the next sweep, and the log says why."""
+    queue = Queue.REVOCATION_REQUESTS
+    host.queues.lying = {queue.poison: [lying('{"a": 1}', "a"), lying('{"a": 2}', "b")]}
+    record = RejectedMessages.record_poison
+
+    async def broken(self: RejectedMessages, message: Any) -> str:
+        if message.message_id == "a":
+            raise KeyError("a bug")
+        return await record(self, message)
+
+    monkeypatch.setattr(RejectedMessages, "record_poison", broken)
+    assert await outcomes.sweep_poison() == 1
+    assert [message.message_id for message in host.queues.lying[queue.poison]] == ["a"]
