@@ -78,6 +78,18 @@ class ListMaking(_Part):
     until: datetime
 
 
+class KeptMonth(_Part):
+    """The entries of a CA's list that are kept for one month: what others could replace is known by this.
+
+    Attributes:
+        sha256: of the entries.
+        entries: how many.
+    """
+
+    sha256: str
+    entries: int
+
+
 class IssuerRecord(Record):
     """One certificate authority.
 
@@ -100,7 +112,9 @@ class IssuerRecord(Record):
         further_certificates: PEM, of the same CA: renewed ones, and those by which others have certified it.
         crl_number: number of the newest CRL (RFC 5280 section 5.2.3), 0 before the first.
         list_making: who is making the next one.
-        list_entries: SHA-256 of the entries that are kept for it, by month.
+        list_entries: what is kept for it, by month.
+        list_sha256: of the newest list; ``None`` before the first.
+        listed_at: when that was made.
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
         problem: why a service has not taken its proof.
     """
@@ -134,7 +148,9 @@ class IssuerRecord(Record):
     further_certificates: str | None = None
     crl_number: int = 0
     list_making: ListMaking | None = None
-    list_entries: dict[str, str] = Field(default_factory=dict)
+    list_entries: dict[str, KeptMonth] = Field(default_factory=dict)
+    list_sha256: str | None = None
+    listed_at: datetime | None = None
     proof_of_possession: ProofOfPossession | None = None
     problem: str | None = None
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import logging
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from shared.adapters.storage import StoredBlob
 from shared.errors import Deferred, NotFound
-from shared.ledger.issuers import IssuerState
+from shared.ledger.issuers import IssuerState, ListMaking
+from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
 from shared.workflows.revoked_entries import RevokedEntries
+from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from shared.adapters.storage import BlobDescription, Blobs
     from shared.ledger.certificates import Certificates
-    from shared.ledger.issuers import Issuers
+    from shared.ledger.issuers import IssuerRecord, Issuers
+    from shared.ledger.table import Versioned
     from shared.pki.issuance import Issuer
+    from shared.pki.list_checks import ReadList
     from shared.settings import Settings
     from shared.workflows.certificate_authorities import CertificateAuthorities
     from shared.workflows.events import Clock
@@ -30,7 +38,12 @@ CRLS = "crls"
 CONTENT_TYPE = "application/pkix-crl"
 """RFC 5280 section 4.2.1.13."""
 
-_ATTEMPTS = 5
+_ATTEMPTS = 30
+_PAUSE = 0.25
+_TURN = timedelta(minutes=1)
+"""So long a worker has for making a list; then others take it for gone. One that was slow only loses."""
+
+_log = logging.getLogger(__name__)
 _NUMBER, _THIS_UPDATE, _NEXT_UPDATE = "crlnumber", "thisupdate", "nextupdate"
 
 
@@ -59,7 +72,14 @@ class ListDescription:
 
 @dataclass(frozen=True, slots=True)
 class RevocationLists:
-    """Builds, publishes and reads CRLs."""
+    """Builds, publishes and reads CRLs.
+
+    One list of a CA is made at a time: in a worker, where the others wait for it, and among workers, by a turn in the
+    CA's row. Who has waited makes another one only if something has changed that is not on it.
+
+    Attributes:
+        pause: waits for so many seconds while another worker makes a list.
+    """
 
     issuers: Issuers
     certificates: Certificates
@@ -67,6 +87,8 @@ class RevocationLists:
     blobs: Blobs
     settings: Settings
     clock: Clock
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _turns: Turns = field(default_factory=Turns)
 
     async def publish_all(self) -> int:
         """Publish a new list for every CA.
@@ -81,7 +103,7 @@ class RevocationLists:
         published, failures = 0, list[Exception]()
         for name in names:
             try:
-                published += await self.publish(name)
+                published += await self._publish_unless(name, _never)
             except Exception as error:  # noqa: BLE001 - one CA that can't sign must not let the others' lists expire
                 failures.append(RuntimeError(f"the CRL of {name!r} was not published: {error}"))
         if failures:
@@ -89,55 +111,114 @@ class RevocationLists:
         return published
 
     async def publish(self, name: str) -> bool:
-        """Publish a new list for one CA; ``False`` if its certificate does not allow it to sign one.
-
-        The CRL number is taken first, then the entries are brought up to date, then the blob is replaced as it was
-        before: so a list with a higher number never holds less, and an older one never replaces a newer one.
+        """See that what has changed is on a CA's list; ``False`` if its certificate does not allow it to sign one.
 
         Raises:
-            Deferred: others kept publishing at the same time.
+            Deferred: others are making one, and it takes long.
             NotFound: there is no such CA.
+            ListError: what was made is not what was to be made, and was not published.
         """
+        return await self._publish_unless(name, self._is_up_to_date)
+
+    async def _is_up_to_date(self, record: IssuerRecord) -> bool:
+        return record.listed_at is not None and not await self.certificates.changes(record.name)
+
+    async def _is_there(self, record: IssuerRecord) -> bool:
+        return await self.blobs.describe(CRLS, _blob(record.name)) is not None
+
+    async def _publish_unless(self, name: str, done: Callable[[IssuerRecord], Awaitable[bool]]) -> bool:
         issuer = await self.authorities.load(name)
         if not issuer.may_sign_crls:
             return False  # an imported CA; its revocations are in the ledger, and OCSP tells of them
-        for _ in range(_ATTEMPTS):
-            present = await self.blobs.get(CRLS, _blob(name))
-            number = await self._next_number(name)
-            if number is None:
-                continue
-            current = await self._entries().current(name, ListDescription.of(present).this_update if present else None)
-            if current is None:
-                continue
-            entries, changes = current
-            now = self.clock().replace(microsecond=0)
-            next_update = now + self.settings.crl_validity
-            crl = await self.authorities.signing(issuer, _signed, entries, issuer, number, now, next_update)
-            metadata = {
-                _NUMBER: str(number),
-                _THIS_UPDATE: now.isoformat(),
-                _NEXT_UPDATE: next_update.isoformat(),
-            }
-            if await self._store(name, crl, metadata, present):
-                await self.certificates.forget(changes)
-                return True
+        async with self._turns.of(name):
+            for _ in range(_ATTEMPTS):
+                known = await self._known(name)
+                if await done(known.record):
+                    return True
+                begun = await self._begin(known)
+                if begun is None:
+                    await self.pause(_PAUSE)
+                elif await self._make(begun, issuer):
+                    return True
         raise Deferred(f"the CRL of {name!r} is being published by others", retry_after=timedelta(seconds=2))
 
-    def _entries(self) -> RevokedEntries:
-        return RevokedEntries(self.certificates, self.blobs, CRLS)
-
-    async def _next_number(self, name: str) -> int | None:
+    async def _known(self, name: str) -> Versioned[IssuerRecord]:
         known = await self.issuers.get(name)
         if known is None:
             raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")
-        number = known.record.crl_number + 1
-        return number if await self.issuers.replace(known, known.record.changed(crl_number=number)) else None
+        return known
 
-    async def _store(self, name: str, crl: bytes, metadata: Mapping[str, str], present: StoredBlob | None) -> bool:
+    # --- one worker at a time ---
+
+    async def _begin(self, known: Versioned[IssuerRecord]) -> Versioned[IssuerRecord] | None:
+        """Take the turn, and the number of the list; ``None`` if others have it, or the row has changed."""
+        record, now = known.record, self.clock()
+        if record.list_making is not None and record.list_making.until > now:
+            return None
+        number = record.crl_number + 1
+        making = ListMaking(number=number, token=token_hex(8), until=now + _TURN)
+        return await self.issuers.replace(known, record.changed(crl_number=number, list_making=making))
+
+    async def _make(self, begun: Versioned[IssuerRecord], issuer: Issuer) -> bool:
+        """Make a list and end the turn; ``False`` if others have taken over."""
+        try:
+            return await self._published(begun, issuer)
+        except Exception:
+            await self._end(begun)
+            raise
+
+    async def _end(self, begun: Versioned[IssuerRecord], **changes: object) -> bool:
+        """End the turn, whatever else has changed in the row; ``False`` if it is another's by now."""
+        known: Versioned[IssuerRecord] | None = begun
+        for _ in range(_ATTEMPTS):
+            if known is None or known.record.list_making != begun.record.list_making:
+                return False
+            if await self.issuers.replace(known, known.record.changed(list_making=None, **changes)):
+                return True
+            known = await self.issuers.get(begun.record.name)
+        return False
+
+    async def _published(self, begun: Versioned[IssuerRecord], issuer: Issuer) -> bool:
+        """Bring the entries up to date, sign, look at what was made, and put it in the place of the list before.
+
+        Numbers grow with each turn, and the blob is replaced as it was read: an older list never replaces a newer one.
+        """
+        record, name = begun.record, begun.record.name
+        entries = RevokedEntries(self.certificates, self.blobs, CRLS)
+        present = await self.blobs.get(CRLS, _blob(name))
+        current = await entries.current(name, record.list_entries, record.listed_at)
+        if current is None:
+            await self._end(begun)
+            return False
+        now = self.clock().replace(microsecond=0)
+        crl = await self.authorities.signing(
+            issuer, _signed, current.joined, issuer, record.crl_number, now, now + self.settings.crl_validity
+        )
+        made = read_list(crl, issuer)
+        before = _predecessor(present, record, issuer)
+        check_successor(made, number=record.crl_number, length=current.length, before=before)
+        if not await self._store(name, crl, made, present):
+            await self._end(begun)
+            return False
+        written = {"list_entries": current.kept, "list_sha256": sha256(crl).hexdigest(), "listed_at": now}
+        if not await self._end(begun, **written):
+            return False
+        await self.certificates.forget(current.changes)
+        await entries.leave(current.over)
+        return True
+
+    async def _store(self, name: str, crl: bytes, made: ReadList, present: StoredBlob | None) -> bool:
+        metadata = {
+            _NUMBER: str(made.number),
+            _THIS_UPDATE: made.this_update.isoformat(),
+            _NEXT_UPDATE: made.next_update.isoformat(),
+        }
         if present is None:
             return await self.blobs.create(CRLS, _blob(name), crl, content_type=CONTENT_TYPE, metadata=metadata)
         successor = StoredBlob(crl, metadata, present.etag)
         return await self.blobs.replace(CRLS, _blob(name), successor, content_type=CONTENT_TYPE)
+
+    # --- reading ---
 
     async def describe(self, name: str) -> ListDescription:
         """Describe the newest list of a CA; the first one to ask about a new CA has it published.
@@ -147,7 +228,7 @@ class RevocationLists:
         """
         found = await self.blobs.describe(CRLS, _blob(name))
         if found is None:
-            await self.publish(name)
+            await self._publish_unless(name, self._is_there)
             found = await self.blobs.describe(CRLS, _blob(name))
         if found is None:
             raise NotFound.because(
@@ -164,6 +245,20 @@ class RevocationLists:
         if stored is None:
             raise NotFound.because(f"the CRL of {name!r} is gone")
         return ListDescription.of(stored), stored.content
+
+
+async def _never(_record: IssuerRecord) -> bool:
+    return False
+
+
+def _predecessor(present: StoredBlob | None, record: IssuerRecord, issuer: Issuer) -> ReadList | None:
+    """Read the list before, if it is the one that was published; anything else says nothing about what comes next."""
+    if present is None:
+        return None
+    if sha256(present.content).hexdigest() != record.list_sha256:
+        _log.warning("the list of %r is not the one that was published; it is replaced", record.name)
+        return None
+    return read_list(present.content, issuer)
 
 
 def _signed(entries: Sequence[bytes], issuer: Issuer, number: int, now: datetime, next_update: datetime) -> bytes:

@@ -2,25 +2,55 @@
 
 A list joins the blobs and signs. When a month is over, its blob leaves as a whole: a certificate that has expired need
 not be listed any more (RFC 5280 section 3.3), once it was on a list that was made after its end.
+
+Whoever may write blobs could rewrite these. So the CA's row in the ledger says what each must be, and one that is not,
+or is gone, is made anew from the ledger's revocations.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.adapters.storage import StoredBlob
+from shared.ledger.issuers import KeptMonth
+from shared.pki.list_checks import check_entries
 from shared.pki.revocation_lists import RevokedCertificate, changed_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from shared.adapters.storage import Blobs
     from shared.ledger.certificates import Certificates, RevocationChange, RevocationRecord
 
 _BINARY = "application/octet-stream"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentEntries:
+    """All entries of a CA.
+
+    Attributes:
+        joined: the entries, joined by month.
+        kept: what is kept now, for the CA's row.
+        changes: that are in them; to be forgotten when a list with them is published.
+        over: blobs of months that are over; to be deleted then.
+    """
+
+    joined: list[bytes]
+    kept: dict[str, KeptMonth]
+    changes: list[RevocationChange]
+    over: list[str]
+
+    @property
+    def length(self) -> int:
+        """How many entries there are."""
+        return sum(month.entries for month in self.kept.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,82 +66,96 @@ class RevokedEntries:
     container: str
 
     async def current(
-        self, issuer: str, listed_at: datetime | None
-    ) -> tuple[list[bytes], list[RevocationChange]] | None:
+        self, issuer: str, kept: Mapping[str, KeptMonth], listed_at: datetime | None
+    ) -> CurrentEntries | None:
         """Give all entries of a CA, with what has changed worked in.
 
         Args:
             issuer: the CA.
+            kept: what its row says of the blobs.
             listed_at: when its newest list was made, ``None`` if there is none.
 
         Returns:
-            The entries, joined by month; and the changes, to be forgotten when a list with them is published. ``None``
-            when others changed the same entries at the same time.
+            The entries; ``None`` when others changed the same entries at the same time.
+
+        Raises:
+            ListError: the entries that were made are not those that were to be.
         """
-        kept = {name: await self.blobs.get(self.container, name) for name in await self._names(issuer)}
+        over = [month for month in kept if _is_over(month, listed_at)]
+        months = {month: stamp for month, stamp in kept.items() if month not in over}
+        stored = {month: await self.blobs.get(self.container, _blob(issuer, month)) for month in months}
+        damaged = {month for month, blob in stored.items() if not _is_kept(months[month], blob)}
+        if damaged:
+            _log.warning(
+                "the entries that are kept for the list of %r are not those that were written (%s); they are made anew "
+                "from the ledger",
+                issuer,
+                ", ".join(sorted(damaged)),
+            )
+        contents = {month: blob.content for month, blob in stored.items() if blob is not None}
+        anew = await self._rebuilt(issuer, damaged if kept else None, listed_at) if damaged or not kept else {}
+        contents |= anew
         changes = await self.certificates.changes(issuer)
-        if not kept:
-            # The first list; or the blobs were deleted, to have them made anew.
-            await self._rebuild(issuer, listed_at)
-            changes = await self.certificates.changes(issuer)
-            kept = {name: await self.blobs.get(self.container, name) for name in await self._names(issuer)}
-        for month, wanted in _by_month(changes).items():
-            name = _blob(issuer, month)
-            changed = await self._change(name, kept.get(name), wanted)
-            if changed is None:
+        wanted = _by_month(changes, listed_at)
+        for month in {*anew, *wanted}:
+            contents[month], count = _changed(contents.get(month, b""), wanted.get(month, ()))
+            if not await self._write(_blob(issuer, month), contents[month], stored.get(month)):
                 return None
-            kept[name] = changed
-        entries = [
-            blob.content for name, blob in kept.items() if blob is not None and not await self._left(name, listed_at)
-        ]
-        return entries, changes
+            months[month] = KeptMonth(sha256=_sha256(contents[month]), entries=count)
+        joined = [contents[month] for month in sorted(contents)]
+        return CurrentEntries(joined, months, changes, [_blob(issuer, month) for month in over])
 
-    async def _names(self, issuer: str) -> list[str]:
-        return await self.blobs.names(self.container, f"entries/{issuer}/")
-
-    async def _rebuild(self, issuer: str, listed_at: datetime | None) -> None:
-        months: dict[str, list[RevokedCertificate]] = defaultdict(list)
+    async def _rebuilt(self, issuer: str, months: set[str] | None, listed_at: datetime | None) -> dict[str, bytes]:
+        """Encode the ledger's revocations of some months, or of all that are not over."""
+        revoked: dict[str, list[RevokedCertificate]] = defaultdict(list)
         async for record in self.certificates.revoked_by(issuer):
-            if not _is_over(_month(record.not_after), listed_at):
-                months[_month(record.not_after)].append(_entry(record))
-        for month, revoked in months.items():
-            content = changed_entries(b"", removed=(), added=revoked)
-            # Who comes second finds a blob made from the same rows; what differs is among the changes of one of them.
-            await self.blobs.create(self.container, _blob(issuer, month), content, content_type=_BINARY, metadata={})
+            month = _month(record.not_after)
+            if not _is_over(month, listed_at) and (months is None or month in months):
+                revoked[month].append(_entry(record))
+        found = {month: changed_entries(b"", removed=(), added=entries) for month, entries in revoked.items()}
+        return {**dict.fromkeys(months or (), b""), **found}
 
-    async def _change(
-        self, name: str, kept: StoredBlob | None, changes: Iterable[RevocationChange]
-    ) -> StoredBlob | None:
-        """Work changes into a month's entries; the newest of each certificate counts. ``None`` if others did so."""
-        newest = {change.revocation.serial_number: change for change in changes}
-        content = changed_entries(
-            kept.content if kept else b"",
-            removed=[int(serial, 16) for serial, change in newest.items() if change.ended],
-            added=[_entry(change.revocation) for change in newest.values() if not change.ended],
-        )
-        if kept is None:
-            stored = await self.blobs.create(self.container, name, content, content_type=_BINARY, metadata={})
-        else:
-            changed = StoredBlob(content, kept.metadata, kept.etag)
-            stored = await self.blobs.replace(self.container, name, changed, content_type=_BINARY)
-        return StoredBlob(content, {}, "") if stored else None
+    async def _write(self, name: str, content: bytes, before: StoredBlob | None) -> bool:
+        if before is None:
+            before = await self.blobs.get(self.container, name)  # one that the row does not know of
+        if before is None:
+            return await self.blobs.create(self.container, name, content, content_type=_BINARY, metadata={})
+        changed = StoredBlob(content, before.metadata, before.etag)
+        return await self.blobs.replace(self.container, name, changed, content_type=_BINARY)
 
-    async def _left(self, name: str, listed_at: datetime | None) -> bool:
-        """Tell whether a month is over; then its entries leave."""
-        if not _is_over(name.rpartition("/")[2], listed_at):
-            return False
-        await self.blobs.delete(self.container, name)
-        return True
+    async def leave(self, over: Iterable[str]) -> None:
+        """Delete the blobs of months that are over."""
+        for name in over:
+            await self.blobs.delete(self.container, name)
+
+
+def _changed(before: bytes, changes: Iterable[RevocationChange]) -> tuple[bytes, int]:
+    """Work changes into a month's entries; the newest of each certificate counts. Gives how many there are then."""
+    newest = {int(change.revocation.serial_number, 16): change for change in changes}
+    removed = {serial for serial, change in newest.items() if change.ended}
+    added = [_entry(change.revocation) for change in newest.values() if not change.ended]
+    after = changed_entries(before, removed=removed, added=added)
+    return after, check_entries(before, after, removed=removed, added={each.serial_number for each in added})
+
+
+def _is_kept(month: KeptMonth, blob: StoredBlob | None) -> bool:
+    return blob is not None and _sha256(blob.content) == month.sha256
+
+
+def _sha256(content: bytes) -> str:
+    return sha256(content).hexdigest()
 
 
 def _entry(record: RevocationRecord) -> RevokedCertificate:
     return RevokedCertificate(int(record.serial_number, 16), record.revoked_at, record.reason.value)
 
 
-def _by_month(changes: Iterable[RevocationChange]) -> dict[str, list[RevocationChange]]:
+def _by_month(changes: Iterable[RevocationChange], listed_at: datetime | None) -> dict[str, list[RevocationChange]]:
     months: dict[str, list[RevocationChange]] = defaultdict(list)
     for change in changes:
-        months[_month(change.revocation.not_after)].append(change)
+        month = _month(change.revocation.not_after)
+        if not _is_over(month, listed_at):
+            months[month].append(change)
     return months
 
 

@@ -15,6 +15,7 @@ from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_n
 from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest
 from shared.pki.profiles import ocsp_responder_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,6 +45,7 @@ class StatusAnswers:
     certificates: Certificates
     clock: Clock
     _responders: dict[str, Responder] = field(default_factory=dict)
+    _making: Turns = field(default_factory=Turns)
 
     async def answer(self, name: str, request: bytes) -> bytes:
         """Answer a request about a certificate of a CA.
@@ -81,11 +83,12 @@ class StatusAnswers:
         return Revoked(record.revoked_at, record.revocation_reason.value)
 
     async def _responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
-        present = self._responders.get(authority.name)
-        if present is not None and now < _used_until(present, authority.issuer):
-            return present
-        made = self._responders[authority.name] = await self._make_responder(authority, now)
-        return made
+        async with self._making.of(authority.name):  # of a burst one makes it, and the others wait
+            present = self._responders.get(authority.name)
+            if present is not None and now < _used_until(present, authority.issuer):
+                return present
+            made = self._responders[authority.name] = await self._make_responder(authority, now)
+            return made
 
     async def _make_responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
         key = generate_key(KeyAlgorithm.EC_P256)
@@ -109,17 +112,17 @@ class StatusAnswers:
             now=now,
             urls=DistributionPoints(),
         )
-        await self.certificates.reserve(reserved)
+        row = await self.certificates.reserve(reserved)
         certificate = await self.authorities.signing(authority.issuer, issue, prepared, authority.issuer)
-        await self.certificates.put(
-            reserved.changed(
-                state=CertificateState.ACTIVE,
-                not_before=certificate.not_valid_before_utc,
-                not_after=certificate.not_valid_after_utc,
-                thumbprint=names.thumbprint(certificate),
-                pem=names.pem(certificate),
-            )
+        made = reserved.changed(
+            state=CertificateState.ACTIVE,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            thumbprint=names.thumbprint(certificate),
+            pem=names.pem(certificate),
         )
+        if await self.certificates.replace(row, made) is None:
+            raise RuntimeError(f"the row of serial number {made.serial_number} was changed while it was being signed")
         return Responder(certificate, key)
 
 

@@ -41,8 +41,8 @@ class AuthorityScene:
 
     def __post_init__(self) -> None:
         self.issuers = Issuers(self.table)
-        self.certificate_rows = FakeTable()
-        self.certificates = Certificates(self.certificate_rows, FakeTable(), FakeTable())
+        self.certificate_rows, self.revocation_rows = FakeTable(), FakeTable()
+        self.certificates = Certificates(self.certificate_rows, self.revocation_rows, FakeTable())
         self.settings: Any = SimpleNamespace(
             public_base_url=None,
             subject_organization="Example",

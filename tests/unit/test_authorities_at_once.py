@@ -185,7 +185,7 @@ async def test_a_ca_that_is_brought_along_under_two_names_at_once_is_here_under_
             await first
         [record] = [each async for each in scene.worker().list()]
         assert record.state is IssuerState.ACTIVE
-        assert [row for _, row in scene.certificate_rows.rows] == [record.serial_number]
+        assert [row for _, row in scene.certificate_rows.rows] == [f"c:{record.serial_number}"]
 
 
 async def test_two_owners_whose_cas_count_from_one_do_not_overwrite_each_other() -> None:

@@ -12,7 +12,7 @@ from shared.contracts import CertificateRequest, DeviceState, KeyCustody, parse
 from shared.errors import Conflict, Rejected
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import GroupRecord, Groups, GroupState
+from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.workflows.certificate_requests import CertificateRequests
 from shared.workflows.device_certificates import DeviceCertificates
@@ -20,7 +20,6 @@ from shared.workflows.events import Outbox
 from shared.workflows.registrations import Registrations
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs, FakeTable
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_device_certificates import FakeSecrets
 
 
@@ -92,54 +91,6 @@ async def test_a_refused_request_takes_no_device() -> None:
     assert await scene.state("press-1") is None
     await scene.ask("r3", "device", "press-1", issuer="line")
     assert await scene.state("press-1") is DeviceState.ISSUED
-
-
-@pytest.mark.parametrize(
-    ("issuer", "states", "message"),
-    [
-        ("dpsCa", {}, "issuer: 'dpsCa' is a root; a device is signed by an issuing CA, whose path length is 0"),
-        (
-            "factory",
-            {},
-            "issuer: 'factory' is a CA that may have others below it; a device is signed by an issuing CA, whose path "
-            "length is 0",
-        ),
-        (
-            "line",
-            {"g": GroupState.DISABLED},
-            "issuer: 'line' is an issuing CA of the enrollment group 'g', which is disabled; enable the group or create it "
-            "anew, or name another CA",
-        ),
-        (
-            "line",
-            {"g": GroupState.DELETED},
-            "issuer: 'line' is an issuing CA of the enrollment group 'g', which is deleted; enable the group or create it "
-            "anew, or name another CA",
-        ),
-        ("line", {"g": GroupState.DELETED, "h": GroupState.ENABLED}, None),
-        ("line", {}, None),
-    ],
-)
-async def test_a_device_is_signed_by_a_ca_that_may_sign_for_devices(
-    issuer: str, states: dict[str, GroupState], message: str | None
-) -> None:
-    """A root and a CA with others below it do not, nor one whose groups are all disabled or deleted."""
-    scene = Scene()
-    await scene.root("dpsCa")
-    await scene.issuing("factory", "dpsCa", path_length=1)
-    await scene.issuing("line", "dpsCa")
-    for group, state in states.items():
-        await scene.groups.insert(
-            GroupRecord(enrollment_group=group, state=state, issuer="line", updated_at=NOW, last_request="c")
-        )
-    if message is None:
-        await scene.ask("r1", "device", "press-1", issuer=issuer)
-        assert await scene.state("press-1") is DeviceState.ISSUED
-        return
-    with pytest.raises(Rejected) as refused:
-        await scene.ask("r1", "device", "press-1", issuer=issuer)
-    assert str(refused.value) == message
-    assert await scene.state("press-1") is None
 
 
 async def test_a_device_that_could_not_be_had_is_asked_for_again() -> None:

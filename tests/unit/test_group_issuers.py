@@ -9,14 +9,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.contracts import KeyCustody
 from shared.errors import Conflict, Rejected
+from shared.ledger.groups import GroupRecord, GroupState
+from shared.workflows.group_issuers import usable_for_devices
 from tests.unit.groups import GroupScene
 from tests.unit.pki.foreign import KEY, authority
+from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_owned_authorities import brought
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from shared.ledger.groups import GroupRecord
 
 
 async def test_the_next_ca_stands_where_the_present_one_does() -> None:
@@ -137,3 +138,48 @@ async def test_custody_that_can_not_be_kept_is_refused() -> None:
     )
     await scene.ask("roll", request_id="r2", issuer="line", custody="vault")
     assert scene.accepted() == ["g-ca1", "line"]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "states", "message"),
+    [
+        ("dpsCa", {}, "issuer: 'dpsCa' is a root; a device is signed by an issuing CA, whose path length is 0"),
+        (
+            "factory",
+            {},
+            "issuer: 'factory' is a CA that may have others below it; a device is signed by an issuing CA, whose path "
+            "length is 0",
+        ),
+        (
+            "line",
+            {"g": GroupState.DISABLED},
+            "issuer: 'line' is an issuing CA of the enrollment group 'g', which is disabled; enable the group or create it "
+            "anew, or name another CA",
+        ),
+        (
+            "line",
+            {"g": GroupState.DELETED},
+            "issuer: 'line' is an issuing CA of the enrollment group 'g', which is deleted; enable the group or create it "
+            "anew, or name another CA",
+        ),
+        ("line", {"g": GroupState.DELETED, "h": GroupState.ENABLED}, None),
+        ("line", {}, None),
+    ],
+)
+async def test_a_device_is_signed_by_a_ca_that_may_sign_for_devices(
+    issuer: str, states: dict[str, GroupState], message: str | None
+) -> None:
+    """A root and a CA with others below it do not, nor one whose groups are all disabled or deleted."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("factory", "dpsCa", path_length=1)
+    await scene.issuing("line", "dpsCa")
+    for group, state in states.items():
+        await scene.groups.insert(
+            GroupRecord(enrollment_group=group, state=state, issuer="line", updated_at=NOW, last_request="c")
+        )
+    if message is None:
+        assert (await usable_for_devices(scene.worker(), scene.groups, issuer)).name == issuer
+        return
+    with pytest.raises(Rejected) as refused:
+        await usable_for_devices(scene.worker(), scene.groups, issuer)
+    assert str(refused.value) == message

@@ -2,22 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 
+from shared.adapters.storage import StoredBlob
+from shared.contracts import RevocationReason
+from shared.domain.certificates import RevocationRecord
+from shared.errors import Deferred
+from shared.ledger.certificates import Certificates
+from shared.ledger.issuers import Issuers
+from shared.pki.list_checks import ListError
+from shared.pki.revocation_lists import build_crl
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.workflows.revocation_lists import RevocationLists
 from tests.unit.authorities import AuthorityScene
-from tests.unit.fakes import FakeBlobs
+from tests.unit.fakes import FakeBlobs, FakeTable, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def lists(scene: AuthorityScene, blobs: FakeBlobs) -> RevocationLists:
+
+async def at_once(_seconds: float) -> None:
+    """Wait for nothing."""
+
+
+def lists(
+    scene: AuthorityScene, blobs: FakeBlobs, gate: Gate | None = None, pause: Callable[[float], Any] = at_once
+) -> RevocationLists:
+    """Give what one worker publishes lists with."""
     stored: Any = blobs
-    return RevocationLists(scene.issuers, scene.certificates, scene.worker(), stored, scene.settings, scene.clock)
+    issuers, certificates = scene.issuers, scene.certificates
+    if gate is not None:
+        table: Any = Gated(scene.table, gate)
+        revocations: Any = Gated(scene.revocation_rows, gate)
+        stored, issuers = Gated(blobs, gate), Issuers(table)
+        certificates = Certificates(scene.certificate_rows, revocations, FakeTable())
+    return RevocationLists(issuers, certificates, scene.worker(), stored, scene.settings, scene.clock, pause)
+
+
+async def revoke(scene: AuthorityScene, serial: int, issuer: str = "root") -> None:
+    """Enter a revocation into the ledger."""
+    record = RevocationRecord(
+        serial_number=f"{serial:040x}",
+        issuer=issuer,
+        revoked_at=NOW,
+        reason=RevocationReason.SUPERSEDED,
+        not_after=NOW + timedelta(days=365),
+    )
+    await scene.certificates.enter_revocation(record)
+
+
+def listed(blobs: FakeBlobs, issuer: str = "root") -> set[int]:
+    return {entry.serial_number for entry in x509.load_der_x509_crl(blobs.blobs[f"{issuer}.crl"].content)}
 
 
 async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
@@ -55,3 +98,146 @@ async def test_each_list_has_a_number_above_the_one_before() -> None:
         crl = x509.load_der_x509_crl(blobs.blobs["root.crl"].content)
         numbers.append(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
     assert numbers == [1, 2, 3]
+
+
+async def test_a_burst_on_a_cold_worker_makes_one_list() -> None:
+    """Of twenty-two that ask for a new CA's list at once one has it made, and all get the same."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    subject = lists(scene, blobs)
+    given = await asyncio.gather(*(subject.read("root") for _ in range(22)))
+    assert len({content for _, content in given}) == 1
+    assert (await scene.worker().get("root")).crl_number == 1
+
+
+async def test_many_revocations_at_once_make_few_lists() -> None:
+    """While a list is made all others wait; one more covers whatever has changed in the meantime."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    subject = lists(scene, blobs)
+
+    async def revoked(serial: int) -> None:
+        await asyncio.sleep(0)
+        await revoke(scene, serial)
+        await subject.publish("root")
+        assert serial in listed(blobs)
+
+    await asyncio.gather(*(revoked(serial) for serial in range(1, 61)))
+    assert listed(blobs) == set(range(1, 61))
+    assert (await scene.worker().get("root")).crl_number <= 3
+
+
+async def test_what_is_on_the_list_makes_no_other_one() -> None:
+    """A revocation whose message comes again finds its entry published; the daily list is made all the same."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    await revoke(scene, 7)
+    for expected in (1, 1):
+        assert await lists(scene, blobs).publish("root")
+        assert (await scene.worker().get("root")).crl_number == expected
+    assert await lists(scene, blobs).publish_all() == 1
+    assert (await scene.worker().get("root")).crl_number == 2
+
+
+async def check_published(scene: AuthorityScene, blobs: FakeBlobs, *serials: int) -> None:
+    """See that the list, the CA's row and the ledger agree, and nobody is at it."""
+    record = await scene.worker().get("root")
+    crl = x509.load_der_x509_crl(blobs.blobs["root.crl"].content)
+    assert listed(blobs) == set(serials)
+    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == record.crl_number
+    assert record.list_making is None
+    assert await scene.certificates.changes("root") == []
+
+
+async def test_two_workers_make_a_list_one_after_the_other() -> None:
+    """Whichever step one stands at, the other one waits for its end; then all that has changed is on the list."""
+    for step in count(1):
+        scene, blobs, gate = AuthorityScene(), FakeBlobs(), Gate(step)
+        await scene.root("root")
+        await revoke(scene, 1)
+        first = asyncio.create_task(lists(scene, blobs, gate).publish("root"))
+        standing = asyncio.create_task(gate.reached.wait())
+        await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            standing.cancel()
+            assert step > 8
+            return
+        await revoke(scene, 2)
+
+        async def let_go(_seconds: float, gate: Gate = gate, first: asyncio.Task[bool] = first) -> None:
+            gate.opened.set()
+            await first
+
+        assert await lists(scene, blobs, pause=let_go).publish("root")
+        assert listed(blobs) == {1, 2}
+        gate.opened.set()
+        assert await first
+        await check_published(scene, blobs, 1, 2)
+        assert (await scene.worker().get("root")).crl_number <= 2
+
+
+async def test_a_list_is_finished_by_others_when_its_worker_is_gone() -> None:
+    """Killed at any step, it leaves nothing that keeps a later list from being right; others wait for a minute."""
+    for step in count(1):
+        scene, blobs, gate = AuthorityScene(), FakeBlobs(), Gate(step)
+        await scene.root("root")
+        await revoke(scene, 1)
+        first = asyncio.create_task(lists(scene, blobs, gate).publish("root"))
+        standing = asyncio.create_task(gate.reached.wait())
+        await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            standing.cancel()
+            return
+        first.cancel()
+        with suppress(asyncio.CancelledError):
+            await first
+        await revoke(scene, 2)
+        with suppress(Deferred):
+            await lists(scene, blobs).publish("root")
+        scene.now += timedelta(minutes=1)
+        await lists(scene, blobs).publish("root")
+        await check_published(scene, blobs, 1, 2)
+
+
+async def test_who_waits_too_long_is_put_off() -> None:
+    """Another worker has its minute; the message comes again later."""
+    scene, blobs, gate = AuthorityScene(), FakeBlobs(), Gate(4)
+    await scene.root("root")
+    first = asyncio.create_task(lists(scene, blobs, gate).publish("root"))
+    await gate.reached.wait()
+    with pytest.raises(Deferred, match="the CRL of 'root' is being published by others"):
+        await lists(scene, blobs).publish("root")
+    gate.opened.set()
+    assert await first
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"], ids=["emptied", "junk"])
+async def test_a_list_that_others_have_rewritten_is_replaced(content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """What stands there, or in its metadata, has no say in the next list; the log tells of it."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    await revoke(scene, 1)
+    await lists(scene, blobs).publish("root")
+    forged = {"crlnumber": "99", "thisupdate": "2999-01-01T00:00:00+00:00", "nextupdate": "2999-01-01T00:00:00+00:00"}
+    blobs.blobs["root.crl"] = StoredBlob(content, forged, "theirs")
+    await revoke(scene, 2)
+    await lists(scene, blobs).publish("root")
+    await check_published(scene, blobs, 1, 2)
+    assert "the list of 'root' is not the one that was published; it is replaced" in caplog.text
+
+
+async def test_a_list_that_is_not_what_was_to_be_made_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before stays, the turn ends, and the changes are kept for the next try."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    await revoke(scene, 1)
+    await lists(scene, blobs).publish("root")
+    await revoke(scene, 2)
+    empty = "shared.workflows.revocation_lists.build_crl"
+    monkeypatch.setattr(empty, lambda _entries, **named: build_crl([], **named))
+    with pytest.raises(ListError, match="the list has number 2 and 0 entries; it was to have 2 and 2"):
+        await lists(scene, blobs).publish("root")
+    assert listed(blobs) == {1}
+    monkeypatch.undo()
+    await lists(scene, blobs).publish("root")
+    await check_published(scene, blobs, 1, 2)

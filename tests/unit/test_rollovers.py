@@ -126,7 +126,8 @@ class Scene:
             recorded_at=self.now,
             not_after=NOW + timedelta(days=365),
         ).changed(**fields)
-        await self.certificates.reserve(record, until=NOW + timedelta(days=366))
+        await self.certificates.enter_in_force(record, until=NOW + timedelta(days=366))
+        await self.certificates.add(record)
         return record
 
     async def sweep(self) -> dict[str, int]:

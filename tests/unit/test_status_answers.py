@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -128,6 +129,16 @@ async def test_a_responder_is_used_for_half_its_life_and_in_the_cas_last_days_fo
     assert await made() == 3
     scene.now = end - timedelta(seconds=1)
     assert await made() == 3
+
+
+async def test_a_burst_on_a_cold_worker_makes_one_responder() -> None:
+    """Of twelve that ask at once one has it made, and the others wait for it; each CA has its own."""
+    scene = await scene_with_two_cas()
+    subject = answers(scene)
+    await asyncio.gather(*(asked(subject, scene, 7, name) for name in (CA, "line-ca2") for _ in range(12)))
+    rows = [row.values for row in scene.certificate_rows.rows.values()]
+    made = [row["issuer"] for row in rows if row["kind"] == InternalKind.OCSP_RESPONDER]
+    assert sorted(made) == [CA, "line-ca2"]
 
 
 async def test_an_error_is_told_from_an_answer() -> None:
