@@ -46,7 +46,7 @@ def endpoints(address: str, ports: tuple[int, int, int], folder: Path) -> Storag
         ports: of blobs, queues and tables.
         folder: where the account's key and content are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     key_file = folder / "account-key"
     if not key_file.exists():
         key_file.touch(mode=0o600)

@@ -29,7 +29,7 @@ from devstack.emulator.management import routes as management_routes
 from devstack.emulator.mqtt import Connection as MqttConnection
 from devstack.emulator.mqtt import MqttListener
 from devstack.emulator.secured import server_context
-from devstack.emulator.store import Store
+from devstack.emulator.store import PRIVATE, Store
 from devstack.emulator.throttling import Throttling
 from devstack.emulator.tls import TlsFiles, ensure_tls
 from devstack.emulator.variants import Variants
@@ -182,6 +182,7 @@ def _recorded_in(configuration: Configuration, running: AsyncExitStack) -> TextI
     if path is None:
         return None
     try:
+        path.touch(PRIVATE)
         return running.enter_context(path.open("a", encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"--exchange-log {str(path)!r} can't be opened: {error.strerror}") from None

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+"""Modes: the owner alone, since there are private keys in plain text."""
+
 SCAN_PAGE = 256
 TABLE = (
     "CREATE TABLE IF NOT EXISTS documents"
@@ -35,7 +38,9 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        path.touch(PRIVATE)
+        path.chmod(PRIVATE)  # an earlier version left it to the umask; SQLite gives its log the same mode
         self._depth = 0
         # check_same_thread: a test may read the state from its own thread while the loop's thread is idle.
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)

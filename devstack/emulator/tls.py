@@ -1,6 +1,7 @@
 """The emulator's own TLS: a local certificate authority and one server certificate, kept on disk.
 
-This serves the endpoints only. Devices' certificates come from the app under test, never from here.
+All keys are RSA, as those of DPS and IoT Hub are (Microsoft, "TLS support in IoT Hub"): there are devices that have no
+other cipher suites. This serves the endpoints only: devices' certificates come from the app under test.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from devstack.emulator.store import PRIVATE, PRIVATE_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-PRIVATE = 0o600
 CA_FILE = "ca.pem"
 RENEW_BEFORE = timedelta(days=7)
 
@@ -45,23 +48,29 @@ def ensure_tls(directory: Path, names: Sequence[str]) -> TlsFiles:
         directory: where the files are kept; made if absent.
         names: DNS names and IP addresses that the server answers to.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     files = TlsFiles(directory / CA_FILE, directory / "server.pem", directory / "server.key")
     ca = _kept_ca(files.ca_file, directory / "ca.key")
     if not _serves(files, names, ca):
-        leaf = ca.issue_cert(*names)
+        leaf = ca.issue_cert(*names, key_type=trustme.KeyType.RSA)
         _write(files.key_file, leaf.private_key_pem.bytes())
         _write(files.certificate_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     return files
 
 
 def _kept_ca(certificate_file: Path, key_file: Path) -> trustme.CA:
-    if certificate_file.exists() and key_file.exists():
+    if certificate_file.exists() and key_file.exists() and _is_rsa(certificate_file):
         return trustme.CA.from_pem(certificate_file.read_bytes(), key_file.read_bytes())
-    ca = trustme.CA(organization_name="Device identity devstack")
+    ca = trustme.CA(organization_name="Device identity devstack", key_type=trustme.KeyType.RSA)
     _write(key_file, ca.private_key_pem.bytes())
     _write(certificate_file, ca.cert_pem.bytes())
     return ca
+
+
+def _is_rsa(certificate_file: Path) -> bool:
+    """Tell whether a CA is of this kind: that of an earlier version was not."""
+    certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    return isinstance(certificate.public_key(), rsa.RSAPublicKey)
 
 
 def _serves(files: TlsFiles, names: Sequence[str], ca: trustme.CA) -> bool:
@@ -77,6 +86,7 @@ def _serves(files: TlsFiles, names: Sequence[str], ca: trustme.CA) -> bool:
         and certificate.not_valid_after_utc - RENEW_BEFORE > datetime.now(UTC)
         and certificate.public_key() == key.public_key()
         and certificate.issuer == x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
+        and isinstance(key, rsa.RSAPrivateKey)
     )
 
 

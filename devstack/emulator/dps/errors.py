@@ -24,6 +24,7 @@ VERSIONS = (
     "2021-11-01-preview",
     "2025-07-01-preview",
     "2026-04-01",
+    "2026-11-01",
 )
 """API versions that the service has had, of both its APIs; the emulator answers each alike.
 

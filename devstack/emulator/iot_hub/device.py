@@ -8,6 +8,7 @@ import json
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from devstack.emulator.certificates import sha1_thumbprint, sha256_thumbprint
 from devstack.emulator.identity.errors import Refusal
@@ -75,6 +76,10 @@ def _addressed(hubs: IotHubs, connect: Connect) -> tuple[IotHub, str]:
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"{connect.client_id!r} is a module; the emulator has none")
     if "api-version=" not in parameters:
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"the user name {connect.username!r} is not {_USERNAME}")
+    try:
+        errors.check_version(parse_qs(parameters.removeprefix("?")).get("api-version", [""])[0])
+    except HubError as error:
+        raise Refused(ReturnCode.NOT_AUTHORIZED, error.message) from None
     if device_id != connect.client_id:
         raise Refused(ReturnCode.IDENTIFIER_REJECTED, f"client id {connect.client_id!r} is not {device_id!r}")
     return hubs[host.lower()], device_id

@@ -84,10 +84,28 @@ def _capabilities(given: Any) -> dict[str, bool]:
 def _scopes(
     body: Mapping[str, Any], before: Mapping[str, Any], own: str, capabilities: Mapping[str, bool]
 ) -> tuple[str | None, list[str]]:
-    """An IoT Edge device has a scope of its own; another device may be put into one. Nothing here acts on them."""
-    scope = body.get("deviceScope") or before.get("deviceScope")
-    parents = body.get("parentScopes") or before.get("parentScopes") or []
-    return (own if capabilities["iotEdge"] else scope), list(parents)
+    """Give a device's scope, and those of its parents. Nothing here acts on them.
+
+    An IoT Edge device has a scope of its own, and may have a parent; any other device is in its parent's scope, and the
+    hub copies that to ``parentScopes``, which has at most one (documentation of ``Device`` in azure-iot-sdk-csharp; so
+    ``az iot hub device-identity parent`` and ``children`` expect it).
+    """
+    parents = _or(body.get("parentScopes"), before.get("parentScopes") or [])
+    if not isinstance(parents, list) or len(parents) > 1 or not all(isinstance(each, str) for each in parents):
+        raise errors.bad_argument(f"parentScopes {parents!r} is not a list of at most one scope.")
+    if capabilities["iotEdge"]:
+        return own, parents
+    known = before.get("deviceScope")
+    scope = _or(body.get("deviceScope"), known) or None
+    if scope is not None and not isinstance(scope, str):
+        raise errors.bad_argument(f"deviceScope {scope!r} is not a text.")
+    if scope == known and body.get("parentScopes") is not None:
+        scope = parents[0] if parents else None
+    return scope, [scope] if scope else []
+
+
+def _or(given: Any, default: Any) -> Any:
+    return default if given is None else given
 
 
 def authentication(given: Any) -> dict[str, Any]:

@@ -23,25 +23,6 @@ if TYPE_CHECKING:
 
     Operation = Callable[[web.Request, IotHub], Awaitable[web.Response]]
 
-VERSIONS = (
-    "2016-02-03",
-    "2016-11-14",
-    "2017-06-30",
-    "2017-11-08-preview",
-    "2018-01-16",
-    "2018-04-01",
-    "2018-06-30",
-    "2018-08-30-preview",
-    "2019-03-30",
-    "2019-07-01-preview",
-    "2019-10-01",
-    "2020-03-13",
-    "2020-05-31-preview",
-    "2020-09-30",
-    "2021-04-12",
-)
-"""API versions that the service has had, as Microsoft's documentation and SDKs name them; each is answered alike."""
-
 PAGE = 1000
 DEFAULT_PAGE = 100
 METHOD_SECONDS = range(5, 301)
@@ -100,8 +81,7 @@ def _guarded(
         hub = hubs.called(request.host)
         try:
             verify_caller(context, hub, request.headers.get("Authorization"), host=request.host)
-            if (version := request.query.get("api-version")) not in VERSIONS:
-                raise errors.unknown_version(version, VERSIONS)
+            errors.check_version(request.query.get("api-version"))
             if (wait := context.throttled(rate, subject=hub.host_name)) is not None:
                 raise errors.throttled(wait)
             return await operation(request, hub)

@@ -49,7 +49,7 @@ _KNOWN_ELSEWHERE: Final = {
     "/messages/servicebound/filenotifications": "file notifications",
     "/messages/events": "the Event Hubs endpoint",
 }
-"""Endpoints of the real service that are missing here."""
+"""Endpoints of the real service that are missing here, with all that is below them."""
 
 _TOKEN_TYPES: Final = {"servicebus.windows.net:sastoken", "bearer", "jwt"}
 _TO: Final = re.compile(r"/devices/([^/]+)(/modules/[^/]+)?/messages/devicebound", re.IGNORECASE)
@@ -126,8 +126,9 @@ class ServiceClient:
             self._attach_to_cbs(link)
             return
         self._authorize()
-        if path in _KNOWN_ELSEWHERE:
-            raise LinkFailure(failures.NOT_IMPLEMENTED, errors.not_offered(_KNOWN_ELSEWHERE[path]).message)
+        missing = next((what for start, what in _KNOWN_ELSEWHERE.items() if _is_below(path, start)), None)
+        if missing is not None:
+            raise LinkFailure(failures.NOT_IMPLEMENTED, errors.not_offered(missing).message)
         if path == _DEVICEBOUND and isinstance(link, ReceivingLink):
             link.take = self._take_command
         elif path == _FEEDBACK and isinstance(link, SendingLink):
@@ -307,6 +308,11 @@ def _time(milliseconds: int | None) -> str | None:
 def _path(address: str) -> str:
     """Give the path of a node's address, which may be a whole URL; the real service takes any case."""
     return re.sub(r"^amqps?://[^/]*", "", address, flags=re.IGNORECASE).lower()
+
+
+def _is_below(path: str, start: str) -> bool:
+    """Tell whether a path is this one or below it; clients write it with and without slashes at its ends."""
+    return f"/{path.strip('/')}/".startswith(f"{start}/")
 
 
 def _rejected(condition: str, description: str) -> Rejected:

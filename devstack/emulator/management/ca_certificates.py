@@ -146,4 +146,9 @@ def _read(text: str, what: str) -> x509.Certificate:
 
 
 def _matches(if_match: str | None, present: Mapping[str, Any]) -> bool:
-    return if_match in (None, "*") or str(if_match).strip('"') == present["etag"].strip('"')
+    """Tell whether a change may take place: without If-Match it may not.
+
+    It "is required to update an existing certificate, and ignored while creating a brand new certificate", and required
+    of deleting, of verification codes and of verifying (Azure/azure-rest-api-specs, both services).
+    """
+    return if_match is not None and (if_match == "*" or if_match.strip('"') == present["etag"].strip('"'))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import UTC, datetime
+
 from devstack.emulator.wire import WireError
 
 
@@ -21,5 +24,14 @@ def not_found(what: str) -> WireError:
 
 
 def precondition_failed() -> WireError:
-    """412: the ETag is another."""
-    return refusal(412, "PreconditionFailed", "The ETag of If-Match is not the present one.")
+    """412: the ETag is another, or missing.
+
+    Form and words are the resource provider's own (crossplane-contrib/provider-upjet-azure#299 quotes them, from a PUT
+    without If-Match over a certificate that is there; Azure/azure-cli#13098 from a stale ETag).
+    """
+    at = datetime.now(UTC)
+    message = (
+        "Invalid ETag supplied. If you contact a support representative please include this correlation identifier: "
+        f"{uuid.uuid4()}, timestamp: {at:%Y-%m-%d %H:%M:%SZ}, errorcode: IH412001."
+    )
+    return WireError(412, {"code": 412001, "httpStatusCode": "PreconditionFailed", "message": message})

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from devstack.emulator.certificates import sha1_thumbprint
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.tokens import MANAGEMENT_AUDIENCE
-from devstack.emulator.management import errors
+from devstack.emulator.management import errors, versions
 from devstack.emulator.wire import json_body, not_implemented
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from devstack.emulator.management.ca_certificates import CaCertificates
 
     Operation = Callable[["Resource", web.Request], Awaitable[web.Response]]
+
+
+_DPS = "ProvisioningServices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def _not_offered(kind: str) -> list[tuple[str, str, str]]:
 def _missing(context: Context, what: str) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def refuse(request: web.Request) -> web.Response:
         _authenticate(context, request)
+        _check_version(request.query.get("api-version"), what.partition(":")[0])
         raise not_implemented(f"Microsoft.Devices/{what}")
 
     return refuse
@@ -121,9 +125,7 @@ def _guarded(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         _authenticate(context, request)
-        if not request.query.get("api-version"):
-            message = "The api-version query parameter (?api-version=) is required for all requests."
-            raise errors.refusal(400, "MissingApiVersionParameter", message)
+        _check_version(request.query.get("api-version"), kind)
         asked = _collection(kind).format_map(request.match_info) + f"/{request.match_info['resource']}"
         resource = by_id.get(asked.lower())
         if resource is None:
@@ -132,6 +134,24 @@ def _guarded(
         return await operation(resource, request)
 
     return handle
+
+
+def _check_version(given: str | None, kind: str) -> None:
+    """See that a request says which version it speaks, and that the resource provider has it.
+
+    Raises:
+        WireError: 400, in the words of Azure Resource Manager.
+    """
+    if not given:
+        message = "The api-version query parameter (?api-version=) is required for all requests."
+        raise errors.refusal(400, "MissingApiVersionParameter", message)
+    if given not in versions.SUPPORTED[kind.lower()]:
+        supported = ", ".join(versions.SUPPORTED[kind.lower()])
+        message = (
+            f"No registered resource provider found for location 'local' and API version '{given}' for type '{kind}'. "
+            f"The supported api-versions are '{supported}'."
+        )
+        raise errors.refusal(400, "NoRegisteredProviderFound", message)
 
 
 async def _show(resource: Resource, _: web.Request) -> web.Response:
@@ -156,7 +176,9 @@ async def _get(resource: Resource, request: web.Request) -> web.Response:
 
 
 async def _put(resource: Resource, request: web.Request) -> web.Response:
-    properties = (await _object(request)).get("properties")
+    body = await _object(request)
+    # Up to 2021-10-15 the fields of a certificate of DPS were not below "properties", and so Azure CLI sends them.
+    properties = body.get("properties", body if resource.kind == _DPS else None)
     if not isinstance(properties, dict) or not properties.get("certificate"):
         raise errors.bad_request("properties.certificate is required: PEM, or base64 of PEM or DER.")
     record, new = resource.certificates.put(

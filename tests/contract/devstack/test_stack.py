@@ -73,6 +73,18 @@ def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(options: list[
         first.send_signal(signal.SIGINT)
 
 
+def test_what_a_stack_keeps_is_for_its_owner_alone(options: list[str], tmp_path: Path) -> None:
+    """Nobody else reads a file or a folder of it, Azurite's and the logs included."""
+    folder = tmp_path / "stack"
+    with start([*options, "--state-dir", str(folder)]) as process:
+        ready(process)
+        found = {each: each.stat().st_mode for each in (folder, *folder.rglob("*"))}
+        process.send_signal(signal.SIGINT)
+    assert [str(each) for each, mode in found.items() if mode & 0o077] == []
+    names = {each.name for each in found}
+    assert names >= {"endpoints.json", "emulator.sqlite3", "server.key", "emulator.log", "azurite.log", "azurite"}
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_nothing_is_left_behind(options: list[str], tmp_path: Path, how: signal.Signals) -> None:
     """However the stack ends, all its processes end; asked to end, it takes its endpoints away."""

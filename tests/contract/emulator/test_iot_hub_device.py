@@ -543,10 +543,10 @@ def test_methods_that_can_not_be(registry: IoTHubRegistryManager, method: Mappin
 @pytest.mark.parametrize(
     ("name", "code", "reason"),
     [
-        ("{hub}/other/?api-version=1", 2, "client id 'd' is not 'other'"),
-        ("elsewhere/d/?api-version=1", 5, "there is no hub 'elsewhere' here; hubs are {hub}"),
+        ("{hub}/other/?api-version=2021-04-12", 2, "client id 'd' is not 'other'"),
+        ("elsewhere/d/?api-version=2021-04-12", 5, "there is no hub 'elsewhere' here; hubs are {hub}"),
         ("{hub}/d", 5, "the user name '{hub}/d' is not {{hub host name}}/{{device id}}/?api-version=..."),
-        ("{hub}/d/m/?api-version=1", 5, "'d/m' is a module; the emulator has none"),
+        ("{hub}/d/m/?api-version=2021-04-12", 5, "'d/m' is a module; the emulator has none"),
     ],
 )
 def test_user_names_that_can_not_be(
@@ -558,6 +558,16 @@ def test_user_names_that_can_not_be(
     with raw_device(emulator.ca_file, client_id, name.format(hub=hub)) as device:
         assert device.connect(hub, MQTT_PORT) == code
     assert reasons(log) == [reason.format(hub=hub)]
+
+
+@pytest.mark.parametrize("version", ["1999-01-01", "1", ""])
+def test_a_version_that_a_hub_never_had(emulator: RunningEmulator, log: pytest.LogCaptureFixture, version: str) -> None:
+    """The connection is refused before anything else of the device is looked at."""
+    hub = emulator.endpoints["iotHubs"][0]["hostName"]
+    with raw_device(emulator.ca_file, "d", f"{hub}/d/?api-version={version}") as device:
+        assert device.connect(hub, MQTT_PORT) == 5
+    [reason] = reasons(log)
+    assert reason.startswith(f"BadRequest: api-version is '{version}'; it must be one of 2016-02-03, ")
 
 
 def test_a_device_without_a_certificate(

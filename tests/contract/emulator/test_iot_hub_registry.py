@@ -111,6 +111,34 @@ def test_the_wire_form_of_an_identity(call: Callable[..., requests.Response]) ->
     assert answer.headers["ETag"] == f'"{body["etag"]}"'
 
 
+def test_scopes(call: Callable[..., requests.Response]) -> None:
+    """A device is in its parent's scope, which the hub copies to ``parentScopes``; an edge device has one of its own."""
+
+    def scopes(device_id: str, **fields: Any) -> tuple[Any, Any]:
+        headers = {} if call("GET", f"/devices/{device_id}").status_code == 404 else {"If_Match": "*"}
+        body = {"deviceId": device_id, **fields}
+        shown = call("PUT", f"/devices/{device_id}", body, **headers).json()
+        twin = call("GET", f"/twins/{device_id}").json()
+        both = shown.get("deviceScope"), shown["parentScopes"]
+        assert (twin.get("deviceScope"), twin["parentScopes"]) == both
+        return both
+
+    own, _ = scopes("scope-edge", capabilities={"iotEdge": True})
+    other, none = scopes("scope-edge-2", capabilities={"iotEdge": True})
+    assert none == []
+    assert scopes("scope-edge-2", parentScopes=[own]) == (other, [own])
+    assert scopes("scope-edge-2", status="disabled") == (other, [own])
+    assert scopes("scope-edge-2", parentScopes=[]) == (other, [])
+    assert scopes("scope-leaf", deviceScope=own) == (own, [own])
+    assert scopes("scope-leaf", deviceScope=other, parentScopes=[own]) == (other, [other])
+    assert scopes("scope-leaf", status="disabled") == (other, [other])
+    assert scopes("scope-leaf", deviceScope="") == (None, [])
+    assert scopes("scope-leaf", parentScopes=[own]) == (own, [own])
+    answer = call("PUT", "/devices/scope-two", {"deviceId": "scope-two", "parentScopes": [own, other]})
+    assert answer.status_code == 400
+    assert "is not a list of at most one scope" in answer.json()["Message"]
+
+
 def test_a_device_with_keys_and_one_with_a_ca(registry: IoTHubRegistryManager) -> None:
     """Keys given are kept; an identity that trusts a CA holds neither key nor thumbprint."""
     key = base64.b64encode(bytes(range(32))).decode()

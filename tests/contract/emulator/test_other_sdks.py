@@ -120,7 +120,7 @@ def test_queries_of_enrollments(call: Caller, kind: str, query: str, status: int
         assert "does not offer the query" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("version", ["2019-03-31", "2018-11-01", "2025-07-01-preview"])
+@pytest.mark.parametrize("version", ["2019-03-31", "2018-11-01", "2025-07-01-preview", "2026-11-01"])
 def test_older_and_newer_versions_of_dps(call: Caller, version: str) -> None:
     """Every version that DPS has had is spoken, on both its APIs: here neither finds what it is asked for."""
     assert call("dps", "GET", "/enrollmentGroups/none", version=version).json()["errorCode"] == 404201
@@ -177,9 +177,9 @@ def test_versions_that_a_hub_never_had(call: Caller, version: str) -> None:
     assert answer.json()["Message"].startswith("ErrorCode:InvalidProtocolVersion;BadRequest")
 
 
-@pytest.mark.parametrize("version", ["2018-06-30", "2020-05-31-preview", "2020-09-30"])
-def test_older_versions_of_a_hub(call: Caller, version: str) -> None:
-    """Versions that older SDKs speak get the same answers."""
+@pytest.mark.parametrize("version", ["2018-06-30", "2020-05-31-preview", "2020-09-30", "2024-03-31"])
+def test_other_versions_of_a_hub(call: Caller, version: str) -> None:
+    """Versions that older SDKs and Azure CLI speak get the same answers."""
     answer = call("hub", "GET", "/devices/none", version=version)
     assert answer.headers["iothub-errorcode"] == "DeviceNotFound"
 
@@ -187,15 +187,91 @@ def test_older_versions_of_a_hub(call: Caller, version: str) -> None:
 # --- Azure Resource Manager ---
 
 
-def test_a_certificate_as_azure_cli_uploads_it(emulator: RunningEmulator, call: Caller) -> None:
-    """``az iot dps certificate create`` puts a file into base64, and its SDK puts that into base64 once more."""
-    path = f"{emulator.endpoints['dpsResourceId']}/certificates/az"
-    twice = base64.b64encode(base64.b64encode(ROOT.pem.encode())).decode()
-    answer = call("management", "PUT", path, {"properties": {"certificate": twice}})
-    assert answer.json()["properties"]["subject"] == "CN=other SDKs' root"
-    nothing = base64.b64encode(base64.b64encode(base64.b64encode(b"nothing"))).decode()
-    refused = call("management", "PUT", path, {"properties": {"certificate": nothing}})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "BadRequest")
+@pytest.mark.parametrize(
+    ("resource", "version", "below"),
+    [("dpsResourceId", "2021-10-15", False), ("dpsResourceId", "2022-12-12", True), ("hub", "2023-06-30", True)],
+)
+def test_a_certificate_as_azure_cli_uploads_it(
+    emulator: RunningEmulator, call: Caller, resource: str, version: str, *, below: bool
+) -> None:
+    """It puts a file into base64, an SDK of its puts that into base64 once more; DPS has its fields at the top.
+
+    So azure-cli 2.91 does with azure-mgmt-iothubprovisioningservices 1.1.0 in ``az iot dps certificate create``.
+    """
+    endpoints = emulator.endpoints
+    name = endpoints["iotHubs"][0]["resourceId"] if resource == "hub" else endpoints[resource]
+    path = f"{name}/certificates/az-{version}"
+
+    def create(text: str) -> requests.Response:
+        fields = {"certificate": text, "isVerified": True}
+        return call("management", "PUT", path, {"properties": fields} if below else fields, version=version)
+
+    once = base64.b64encode(ROOT.pem.encode())
+    properties = create(base64.b64encode(once).decode()).json()["properties"]
+    assert (properties["subject"], properties["isVerified"]) == ("CN=other SDKs' root", True)
+    refused = create(base64.b64encode(base64.b64encode(base64.b64encode(b"nothing"))).decode())
+    assert refused.status_code in {400, 412}
+    if not below:
+        assert call("management", "PUT", f"{name}/certificates/az-none", {}, version=version).status_code == 400
+
+
+@pytest.mark.parametrize("resource", ["dps", "hub"])
+def test_certificates_are_changed_under_their_etag_alone(
+    emulator: RunningEmulator, http: requests.Session, resource: str
+) -> None:
+    """Without If-Match, or with a stale one, nothing is replaced, deleted, verified, or given a code; a new one needs none."""
+    endpoints = emulator.endpoints
+    name = endpoints["dpsResourceId"] if resource == "dps" else endpoints["iotHubs"][0]["resourceId"]
+    body = {"properties": {"certificate": ROOT.pem, "isVerified": True}}
+
+    def ask(method: str, end: str = "", etag: str | None = None, content: Any = body) -> requests.Response:
+        return http.request(
+            method,
+            f"{emulator.https_url}{name}/certificates/guarded{end}",
+            json=content,
+            params={"api-version": "2022-12-12" if resource == "dps" else "2023-06-30"},
+            headers={
+                "Authorization": f"Bearer {emulator.token(AUDIENCES['management'])}",
+                **({} if etag is None else {"If-Match": etag}),
+            },
+            timeout=PATIENCE,
+        )
+
+    first = ask("PUT").json()["etag"]
+    second = ask("PUT", etag=first).json()["etag"]
+    for stale in (None, first):
+        for method, end, content in (
+            ("PUT", "", body),
+            ("DELETE", "", None),
+            ("POST", "/generateVerificationCode", None),
+            ("POST", "/verify", {"certificate": ROOT.pem}),
+        ):
+            refused = ask(method, end, stale, content)
+            assert (refused.status_code, refused.json()["code"]) == (412, 412001)
+            assert refused.json()["message"].startswith("Invalid ETag supplied. ")
+    assert ask("GET", content=None).json()["etag"] == second
+    assert ask("DELETE", etag=second, content=None).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("resource", "version"),
+    [("dps", "1999-01-01"), ("dps", "2023-06-30"), ("hub", "1999-01-01"), ("hub", "2022-12-12")],
+)
+def test_versions_that_a_resource_never_had(
+    emulator: RunningEmulator, call: Caller, resource: str, version: str
+) -> None:
+    """Azure Resource Manager refuses them, for each type by its own list, also where the emulator lacks the operation."""
+    endpoints = emulator.endpoints
+    name = endpoints["dpsResourceId"] if resource == "dps" else endpoints["iotHubs"][0]["resourceId"]
+    for method, path in (
+        ("GET", name),
+        ("GET", f"{name}/certificates"),
+        ("DELETE", name),
+        ("POST", f"{name}/listkeys"),
+    ):
+        answer = call("management", method, path, version=version)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "NoRegisteredProviderFound")
+        assert f"API version '{version}' for type" in answer.json()["error"]["message"]
 
 
 RESOURCES = [
@@ -212,6 +288,7 @@ def test_resources_come_and_go_with_the_emulator(
 ) -> None:
     """Making, changing, deleting and listing them, and their keys, is documented and not offered: it is named so."""
     names = emulator.endpoints["dpsResourceId"].split("/")
+    version = "2022-12-12" if "provisioningServices" in operation["path"] else "2023-06-30"
     path = operation["path"].format(
         subscriptionId=names[2],
         resourceGroupName=names[4],
@@ -219,7 +296,7 @@ def test_resources_come_and_go_with_the_emulator(
         resourceName="another",
         keyName="any",
     )
-    answer = call("management", operation["method"], path, {})
+    answer = call("management", operation["method"], path, {}, version=version)
     assert (answer.status_code, answer.json()["error"]["code"]) == (501, "NotImplemented")
     assert "does not offer Microsoft.Devices/" in answer.json()["error"]["message"]
     stranger = requests.request(

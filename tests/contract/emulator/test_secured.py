@@ -102,6 +102,18 @@ async def test_the_chain_is_what_the_client_sent(served: Served, tmp_path: Path,
             assert transport.get_extra_info("peer_chain") == chain
 
 
+@pytest.mark.parametrize("suite", ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "AES128-GCM-SHA256"])
+async def test_a_client_that_knows_rsa_alone_is_served(served: Served, suite: str) -> None:
+    """Such devices exist, and the real services present RSA certificates: also the last suite, without Diffie-Hellman."""
+    context = ssl.create_default_context(cafile=served.files.ca_file)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(suite)
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=context, server_hostname="localhost")
+    assert writer.get_extra_info("cipher")[0] == suite
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_small_answers_are_sent_at_once(served: Served) -> None:
     """Nagle's algorithm is off, which would hold an answer of two writes back for 40 ms."""
     async with exchanged(served, None, ssl.TLSVersion.TLSv1_3) as transport:

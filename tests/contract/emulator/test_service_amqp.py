@@ -507,7 +507,9 @@ def test_settled_aborted_and_empty_transfers(emulator: RunningEmulator, device_i
     [
         ("/messages/serviceBound/filenotifications", True, ("amqp:not-implemented", "The emulator does not offer file notifications.")),
         ("/messages/events", True, ("amqp:not-implemented", "The emulator does not offer the Event Hubs endpoint.")),
-        ("/messages/events/ConsumerGroups/$Default/Partitions/0", True, ("amqp:not-found", "the hub has no node '/messages/events/ConsumerGroups/$Default/Partitions/0' for services")),
+        ("/messages/events/ConsumerGroups/$Default/Partitions/0", True, ("amqp:not-implemented", "The emulator does not offer the Event Hubs endpoint.")),
+        ("messages/events/", True, ("amqp:not-implemented", "The emulator does not offer the Event Hubs endpoint.")),
+        ("/messages/eventsource", True, ("amqp:not-found", "the hub has no node '/messages/eventsource' for services")),
         ("amqps://hub/else", False, ("amqp:not-found", "the hub has no node 'amqps://hub/else' for services")),
         (DEVICEBOUND, True, ("amqp:not-allowed", "services send to /messages/devicebound, and receive from /messages/servicebound/feedback")),
         (FEEDBACK, False, ("amqp:not-allowed", "services send to /messages/devicebound, and receive from /messages/servicebound/feedback")),

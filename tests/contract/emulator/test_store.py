@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 import uuid
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,3 +113,53 @@ def test_half_written_files_are_replaced(tmp_path: Path) -> None:
     files.key_file.write_bytes(other.key_file.read_bytes())
     ensure_tls(tmp_path / "a", ["localhost"])
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate_file, files.key_file)
+
+
+def test_an_authority_of_another_kind_is_made_anew(tmp_path: Path) -> None:
+    """Earlier versions had ECDSA keys; one RSA chain takes their place, from the CA down."""
+    old = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    leaf = old.issue_cert("localhost", key_type=trustme.KeyType.ECDSA)
+    for name, content in (
+        ("ca.pem", old.cert_pem.bytes()),
+        ("ca.key", old.private_key_pem.bytes()),
+        ("server.pem", leaf.cert_chain_pems[0].bytes()),
+        ("server.key", leaf.private_key_pem.bytes()),
+    ):
+        (tmp_path / name).write_bytes(content)
+    files = ensure_tls(tmp_path, ["localhost"])
+    [authority] = x509.load_pem_x509_certificates(files.ca_file.read_bytes())
+    certificate = x509.load_pem_x509_certificate(files.certificate_file.read_bytes())
+    assert isinstance(authority.public_key(), rsa.RSAPublicKey)
+    assert isinstance(certificate.public_key(), rsa.RSAPublicKey)
+    certificate.verify_directly_issued_by(authority)
+
+
+def test_what_is_kept_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Whatever the umask, folders are 0700 and files 0600: the database and its log, keys and certificates."""
+    before = os.umask(0)
+    try:
+        with closing(Store(tmp_path / "new" / "state" / "store.sqlite3")) as store:
+            store.put("kind", "key", {})
+            ensure_tls(tmp_path / "tls", ["localhost"])
+            state = tmp_path / "new" / "state"
+            assert {each.name: mode(each) for each in state.iterdir()} == {
+                "store.sqlite3": 0o600,
+                "store.sqlite3-wal": 0o600,
+            }
+            assert {mode(each) for each in (tmp_path / "tls").iterdir()} == {0o600}
+            assert (mode(state), mode(tmp_path / "tls")) == (0o700, 0o700)
+    finally:
+        os.umask(before)
+
+
+def test_a_database_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    """One of an earlier version gets the mode of a new one."""
+    path = tmp_path / "store.sqlite3"
+    path.touch()
+    path.chmod(0o644)
+    with closing(Store(path)):
+        assert mode(path) == 0o600
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
