@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo test run stack bench bench-engine bench-emulator fuzz lint lock clean
+.PHONY: help setup demo test run stack bench bench-engine bench-emulator bench-lists fuzz lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,6 +32,9 @@ bench-engine: setup ## measure the certificate engine against its floor and its 
 
 bench-emulator: setup ## measure the emulated services: start-up, registrations, connections
 	@$(PY) -m benchmarks.emulator $(ARGS)
+
+bench-lists: setup ## measure long lists of devices: memory, and time against the standard library
+	@$(PY) -m benchmarks.order_lists $(ARGS)
 
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)
