@@ -520,12 +520,7 @@ def _described(line: OrderLine) -> Mapping[str, Any]:
         "assignedHub": line.assigned_hub,
         "serialNumber": line.serial_number,
         "bundle": f"/api/devices/{line.registration_id}/bundle" if line.serial_number else None,
-        "reason": line.reason or _waiting_for(line),
+        "reason": line.reason,
         "finishedAt": line.finished_at,
     }
     return {name: value for name, value in shown.items() if value is not None}
-
-
-def _waiting_for(line: OrderLine) -> str | None:
-    """Say what a line waits for that has its certificate and no other reason."""
-    return "it has not registered with its certificate yet" if line.state is DeviceState.ISSUED else None
