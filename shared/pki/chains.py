@@ -364,10 +364,12 @@ def _group_findings(chain: Sequence[x509.Certificate], group: Sequence[x509.Cert
         yield wrong_group(chain[1:], group)
 
 
-def wrong_group(authorities: Sequence[x509.Certificate], group: Sequence[x509.Certificate]) -> Finding:
-    """Say that none of a chain's CAs is the enrollment group's."""
+def wrong_group(
+    authorities: Sequence[x509.Certificate], group: Sequence[x509.Certificate], *, unseen: Sequence[str] = ()
+) -> Finding:
+    """Say that none of a chain's CAs is the enrollment group's; ``unseen`` ones are known by their subjects alone."""
     present = ", ".join(map(_name, authorities)) or "none"
-    wanted = " or ".join(_name(each) for each in group) or "none"
+    wanted = " or ".join((*map(_name, group), *map(names.shown, unseen))) or "none"
     return Finding(
         "wrong-group",
         f"the enrollment group's signing certificate is {wanted}, and the chain's CAs are {present}: the group holds "

@@ -26,7 +26,7 @@ from shared.pki.chains import (
     wrong_group,
 )
 from shared.pki.paths import Path, paths
-from shared.workflows.dps_entries import certificate_of, held_certificates, references
+from shared.workflows.dps_entries import held_certificates, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +163,7 @@ def _by_enrollment(chain: Chain, registration_id: str, known: Knowledge) -> Deci
     accepted = _accepted(entry, chain, known)
     if any(each in accepted for way in sound for each in (chain[0], *way.authorities)):
         return Decision(match, disabled, _advice(chain, sound[0], known))
-    others = (Cause(_NO_MATCH, wrong_group(_authorities(chain, sound), accepted)),)
+    others = (Cause(_NO_MATCH, wrong_group(_authorities(chain, sound), accepted, unseen=_unseen(entry, accepted))),)
     return Decision(match, (*disabled, *(others if sound else _stops(chain, ways))))
 
 
@@ -176,7 +176,7 @@ def _other_attestation(entry: Entry) -> Finding:
     )
 
 
-def _other_certificate(leaf: x509.Certificate, held: Mapping[str, str]) -> Finding:
+def _other_certificate(leaf: x509.Certificate, held: Mapping[str, object]) -> Finding:
     return Finding(
         "other-certificate",
         "the device's individual enrollment, which decides before any group, holds another certificate (SHA-256 "
@@ -244,7 +244,8 @@ def _unmatched(chain: Chain, sound: Sequence[Path], known: Knowledge) -> Iterato
     if known.named is None:
         yield Cause(_NO_MATCH, _no_group(authorities))
     elif sound or len(chain) > 1:
-        yield Cause(_NO_MATCH, wrong_group(authorities, _accepted(known.named, chain, known)))
+        accepted = _accepted(known.named, chain, known)
+        yield Cause(_NO_MATCH, wrong_group(authorities, accepted, unseen=_unseen(known.named, accepted)))
 
 
 def _authorities(chain: Chain, sound: Sequence[Path]) -> Chain:
@@ -262,9 +263,15 @@ def _no_group(authorities: Chain) -> Finding:
 def _accepted(entry: Entry, chain: Chain, known: Knowledge) -> list[x509.Certificate]:
     """Give the certificates that an entry accepts chains of; DPS may name them without giving them."""
     seen = {names.sha256_thumbprint(each): each for each in (*chain, *known.verified.values())}
-    held = [seen.get(thumbprint) or certificate_of(text) for thumbprint, text in held_certificates(entry).items()]
+    held = [seen.get(each.thumbprint) or each.certificate for each in held_certificates(entry).values()]
     named = [known.verified.get(name) for name in references(entry).values()]
     return list(readable(each for each in (*held, *named) if each is not None))
+
+
+def _unseen(entry: Entry, accepted: Chain) -> list[str]:
+    """Name the certificates that an entry holds and that nobody here has seen, as DPS names them."""
+    seen = {names.sha256_thumbprint(each) for each in accepted}
+    return [each.name or each.thumbprint for each in held_certificates(entry).values() if each.thumbprint not in seen]
 
 
 def _disabled(match: Match) -> tuple[Cause, ...]:

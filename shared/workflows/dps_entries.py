@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import CaReferences, EntrySettings
+
+_CN = re.compile(r"(?:^|,)\s*CN=([^,]+)", re.IGNORECASE)
 
 RETRY = timedelta(seconds=2)
 """So long one waits for another writer."""
@@ -220,15 +224,38 @@ async def check_references(resource: ProvisioningServiceAuthorities | None, refe
 # --- which certificates an entry accepts ---
 
 
-def held_certificates(entry: Entry) -> dict[str, str]:
-    """Give the certificates that an entry holds, its text by the SHA-256 thumbprint."""
+@dataclass(frozen=True, slots=True)
+class HeldCertificate:
+    """A certificate of an entry: DPS may show it, or say of it no more than ``info``.
+
+    Attributes:
+        thumbprint: SHA-256, upper-case hexadecimal.
+        certificate: as DPS gives it; ``None`` where it does not.
+        name: its CN, or else its subject, as DPS gives it.
+    """
+
+    thumbprint: str
+    certificate: x509.Certificate | None
+    name: str
+
+    @classmethod
+    def of(cls, held: Entry) -> HeldCertificate:
+        """Read what DPS gives: ``info``, ``certificate``, or both."""
+        info, certificate = held.get("info") or {}, certificate_of(held.get("certificate"))
+        thumbprint = str(info.get("sha256Thumbprint") or "").upper()
+        if not thumbprint and certificate is not None:
+            thumbprint = names.sha256_thumbprint(certificate)
+        subject = str(info.get("subjectName") or "")
+        common_name = _CN.search(subject)
+        return cls(thumbprint, certificate, common_name[1].strip() if common_name else subject)
+
+
+def held_certificates(entry: Entry) -> dict[str, HeldCertificate]:
+    """Give the certificates that an entry holds, by the SHA-256 thumbprint."""
     x509_part = entry["attestation"]["x509"]
     held = {**(x509_part.get("signingCertificates") or {}), **(x509_part.get("clientCertificates") or {})}
-    return {
-        str(each["info"]["sha256Thumbprint"]).upper(): str(each.get("certificate") or "")
-        for each in held.values()
-        if each
-    }
+    found = [HeldCertificate.of(each) for each in held.values() if each]
+    return {each.thumbprint: each for each in found}
 
 
 def certificate_of(text: str | bytes | None) -> x509.Certificate | None:
@@ -269,7 +296,7 @@ def signers(entry: Entry) -> tuple[str | None, str | None]:
     """Give the SHA-256 thumbprints of a group's primary and secondary signing certificates."""
     certificates = entry["attestation"]["x509"].get("signingCertificates") or {}
     primary, secondary = (
-        str(held["info"]["sha256Thumbprint"]).upper() if (held := certificates.get(place)) else None
+        HeldCertificate.of(held).thumbprint if (held := certificates.get(place)) else None
         for place in ("primary", "secondary")
     )
     return primary, secondary

@@ -172,6 +172,7 @@ class EnrollmentGroups:
             return
         gone = unmade and known.record.state is GroupState.REQUESTED
         state = GroupState.DELETED if gone else known.record.state
+        # If the row has changed, others have taken the turn over, and what they do with it is theirs.
         await self.groups.replace(known, known.record.changed(turn=None, state=state))
 
     async def _replace(self, known: Versioned[GroupRecord], **changes: Any) -> Versioned[GroupRecord]:

@@ -227,6 +227,7 @@ class Rollovers:
         if known is None or known.record.rollover is None or known.record.rollover.problem == problem:
             return
         noted = known.record.rollover.model_copy(update={"problem": problem[:1000]})
+        # If the row has changed, somebody is at the rollover; the next sweep sees whether it is still there.
         await self.groups.replace(known, known.record.changed(rollover=noted))
 
     async def _announce(self, record: GroupRecord, action: str, issuer: str) -> None:

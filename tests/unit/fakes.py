@@ -7,7 +7,7 @@ import inspect
 import json
 import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -256,7 +256,9 @@ class Gated:
 
 @dataclass
 class FakeProvisioning:
-    """The entries of a DPS in memory, under ETags."""
+    """The entries of a DPS in memory, under ETags. It shows certificates, or ``info`` of them alone."""
+
+    shows_certificates: ClassVar[bool] = True
 
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
     enrollments: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -271,12 +273,21 @@ class FakeProvisioning:
         if etag is not None and (present is None or etag not in {"*", present["etag"]}):
             raise PreconditionFailed.because(f"{key!r} has another ETag")
         self.writes += 1
-        entries[key] = {**_with_info(body), "etag": f'"{self.writes}"'}
+        entries[key] = {**_with_info(body, present), "etag": f'"{self.writes}"'}
         self.step()
         return entries[key]
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
-        return self.groups.get(group_id)
+        return self._shown(self.groups.get(group_id))
+
+    def _shown(self, entry: dict[str, Any] | None) -> dict[str, Any] | None:
+        if entry is None or self.shows_certificates or not entry["attestation"].get("x509"):
+            return entry
+        x509_part = {
+            kind: {place: {"info": held["info"]} for place, held in part.items()} if kind != "caReferences" else part
+            for kind, part in entry["attestation"]["x509"].items()
+        }
+        return {**entry, "attestation": {**entry["attestation"], "x509": x509_part}}
 
     async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> Any:
         return self._put(self.groups, group["enrollmentGroupId"], group, etag)
@@ -290,10 +301,10 @@ class FakeProvisioning:
 
     async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
         for group in self.groups.values():
-            yield group
+            yield self._shown(group) or {}
 
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
-        return self.enrollments.get(registration_id)
+        return self._shown(self.enrollments.get(registration_id))
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> Any:
         return self._put(self.enrollments, enrollment["registrationId"], enrollment, etag)
@@ -308,11 +319,18 @@ class FakeProvisioning:
         return self.registrations.get(registration_id)
 
 
-def _with_info(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the certificates of an entry as DPS does."""
+def _with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Describe the certificates of an entry as DPS does; ``info`` alone keeps the certificate that is there."""
+    before = (present or {}).get("attestation", {}).get("x509", {})
+    kept = {
+        held["info"]["sha256Thumbprint"]: held["certificate"]
+        for kind, part in before.items()
+        if kind != "caReferences"
+        for held in part.values()
+    }
     attestation = {
         kind: {
-            place: {**held, "info": {"sha256Thumbprint": _sha256(held["certificate"])}}
+            place: _described(held.get("certificate") or kept[held["info"]["sha256Thumbprint"]])
             for place, held in certificates.items()
         }
         if kind != "caReferences" and certificates
@@ -320,6 +338,11 @@ def _with_info(body: Mapping[str, Any]) -> dict[str, Any]:
         for kind, certificates in body["attestation"]["x509"].items()
     }
     return {**body, "attestation": {"type": "x509", "x509": attestation}}
+
+
+def _described(pem: str) -> dict[str, Any]:
+    subject = x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
+    return {"certificate": pem, "info": {"sha256Thumbprint": _sha256(pem), "subjectName": subject}}
 
 
 def _sha256(pem: str) -> str:

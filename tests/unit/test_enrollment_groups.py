@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from shared.pki.issuance import Issuer
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["certificate", "info"])
+def _shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DPS shows the certificates of its entries, or info of them alone: sources conflict, and both must do."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", request.param)
+
+
 class FakeResource:
     async def linked_hubs(self) -> tuple[str, ...]:
         return ("hub-1.example", "hub-2.example")

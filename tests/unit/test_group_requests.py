@@ -11,11 +11,17 @@ from shared.contracts import EnrollmentGroupRequest, parse
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import GroupState, Turn
 from shared.ledger.requests import Requests
-from tests.unit.fakes import FakeTable, Killed, Trap
+from tests.unit.fakes import FakeProvisioning, FakeTable, Killed, Trap
 from tests.unit.groups import GroupScene
 from tests.unit.pki.hierarchy import NOW
 
 FIRST, SECOND, THIRD = (NOW + timedelta(seconds=second) for second in (1, 2, 3))
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["certificate", "info"])
+def _shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DPS shows the certificates of its entries, or info of them alone: sources conflict, and both must do."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", request.param)
 
 
 def told(scene: GroupScene) -> list[tuple[str, bool]]:

@@ -33,6 +33,12 @@ ROOT, ISSUING, LEAF = hierarchy().root.certificate, hierarchy().issuing.certific
 CHAIN = (LEAF, ISSUING)
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["certificate", "info"])
+def _shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DPS shows the certificates of its entries, or info of them alone: sources conflict, and both must do."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", request.param)
+
+
 @cache
 def other() -> Issuer:
     return certificate_authority("other-ca", hierarchy().root, KeyAlgorithm.EC_P256, issuing_profile())

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from shared.pki.issuance import Issuer
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["certificate", "info"])
+def _shown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DPS shows the certificates of its entries, or info of them alone: sources conflict, and both must do."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", request.param)
+
+
 @cache
 def authority(name: str) -> Issuer:
     return certificate_authority(name, hierarchy().root, KeyAlgorithm.EC_P256, issuing_profile())
