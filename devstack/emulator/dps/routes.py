@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from devstack.emulator import query_language
 from devstack.emulator.dps import errors
 from devstack.emulator.dps.entries import ENROLLMENTS, GROUPS, Collection
 from devstack.emulator.dps.errors import ProvisioningError
 from devstack.emulator.identity.errors import Refusal
 from devstack.emulator.identity.sas import verify_sas
 from devstack.emulator.identity.tokens import DPS_AUDIENCE
+from devstack.emulator.query_language import QueryRefused
 from devstack.emulator.wire import json_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from devstack.emulator.context import Context
     from devstack.emulator.dps.state import Provisioning
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 
 PAGE, PAGE_LIMIT = 100, 1000
 _BULK_LIMIT = 10
-_QUERY = "SELECT * FROM enrollments"
+_QUERY = "SELECT * FROM enrollments [WHERE condition]"
+_SOURCES = ("enrollments", "enrollmentgroups")
+_OBJECT = re.compile(r"""\{.*['"]query['"]:\s*(['"])(?P<query>[^'"]*)\1.*\}""", re.DOTALL)
 
 
 def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
@@ -109,9 +114,9 @@ class _ServiceApi:
 
     def query(self, kind: Collection) -> Operation:
         async def operation(request: web.Request) -> web.Response:
-            _check_query(str((await _json(request)).get("query", "")))
+            wanted = _wanted(str((await _json(request)).get("query", "")))
             after, size = _paging(request)
-            items, following = self._provisioning.page(kind, after=after, size=size)
+            items, following = self._provisioning.page(kind, wanted, after=after, size=size)
             return _page(items, following, "enrollmentGroup" if kind is GROUPS else "enrollment")
 
         return operation
@@ -161,18 +166,30 @@ async def _json(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _check_query(query: str) -> None:
-    """See that all entries are asked for: ``SELECT * FROM ...``, or ``*`` as the samples of the Node.js SDK have it.
+def _wanted(text: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Read a query of entries, and give its condition.
+
+    No grammar is public, and clients send what they like: ``*`` alone (samples of azure-iot-sdk-node), ``SELECT *``
+    without a collection, and that within the text of a Python object (``az iot dps enrollment list`` of
+    azure-iot-cli-extension 0.25: ``{'additional_properties': {}, 'query': 'SELECT *'}``). All of these
+    mean all entries. Conditions are those of IoT Hub's query language: an assumption.
 
     Raises:
-        ProvisioningError: 400, it is no query; 501, it asks for some of the entries, or some of their fields.
+        ProvisioningError: 400, it can't be read; 501, it asks for some of the entries' fields, or groups of them.
     """
-    words = query.lower().split()
-    if words == ["*"] or (words[:-1] == ["select", "*", "from"] and words[-1] in {"enrollments", "enrollmentgroups"}):
-        return
-    if words[:1] == ["select"]:
-        raise errors.not_offered(f"the query {query!r}: only all entries can be asked for")
-    raise errors.bad_request(f"The query {query!r} is not of the form {_QUERY}.")
+    inner = _OBJECT.fullmatch(text.strip())
+    words = (inner["query"] if inner else text).strip()
+    if words.lower().split() in (["*"], ["select", "*"]):
+        return lambda _: True
+    try:
+        query = query_language.parse(words, _QUERY)
+    except QueryRefused as refused:
+        raise errors.bad_request(str(refused)) from None
+    if query.source not in _SOURCES:
+        raise errors.bad_request(f"The collection {query.source!r} does not exist; there are {', '.join(_SOURCES)}.")
+    if query.columns is not None or query.groups or query.top is not None:
+        raise errors.not_offered(f"the query {words!r}: only whole entries can be asked for, by SELECT *")
+    return query.matches
 
 
 def _entry(body: dict[str, Any]) -> web.Response:

@@ -17,7 +17,7 @@ from devstack.emulator.tls import CA_FILE
 from devstack.emulator.variants import ENTRY_CERTIFICATES, HUB_THUMBPRINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography import x509
 
@@ -114,11 +114,21 @@ class Provisioning:
             raise errors.precondition_failed()
         self._write(kind.store_kind, identifier.lower(), None)
 
-    def page(self, kind: Collection, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
-        """List a page of entries, and the key after which the next one begins."""
-        rows = list(self._store.scan(kind.store_kind, after=after, limit=size + 1))
-        following = rows[size - 1][0] if len(rows) > size else None
-        return [self._told(kind, body) for _, body in rows[:size]], following
+    def page(
+        self, kind: Collection, wanted: Callable[[Mapping[str, Any]], bool], *, after: str, size: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of the entries that are wanted, and the key after which the next one begins."""
+        found: list[dict[str, Any]] = []
+        last = after
+        for key, body in self._store.scan(kind.store_kind, after=after):
+            told = self._told(kind, body)
+            if not wanted(told):
+                continue
+            if len(found) == size:
+                return found, last
+            found.append(told)
+            last = key
+        return found, None
 
     # --- registration records ---
 

@@ -273,30 +273,16 @@ class IotHub:
             await device.desired_changed(patch, changed["properties"]["desired"]["$version"])
         return changed
 
-    def find(self, query: Any, *, after: str, size: int) -> tuple[list[dict[str, Any]], str | None]:
-        """Find twins, by device id.
-
-        Args:
-            query: in the query language.
-            after: the last device id of the page before.
-            size: how many at most.
-
-        Returns:
-            A page, and its last device id when more follow.
+    def find(self, query: Any, *, continuation: str, size: int) -> queries.Page:
+        """Find a page of what a query asks for.
 
         Raises:
             HubError: 400, 501.
         """
-        wanted = queries.predicate(query)
-        page: list[dict[str, Any]] = []
-        for device_id, _ in self._store.scan(self._devices, after=after):
-            twin = self.twin(device_id)
-            if not wanted(twin):
-                continue
-            if len(page) == size:
-                return page, page[-1]["deviceId"]
-            page.append(twin)
-        return page, None
+        return queries.find(queries.parse(query), self._twins_after, continuation, size)
+
+    def _twins_after(self, device_id: str) -> Iterator[dict[str, Any]]:
+        return (self.twin(found) for found, _ in self._store.scan(self._devices, after=device_id))
 
     def device_view(self, device_id: str) -> dict[str, Any]:
         """Give a twin as its device reads it: no tags, no metadata."""

@@ -37,8 +37,16 @@ class DpsService:
         *,
         resource: str,
         if_match: str = "",
+        continuation: str = "",
+        page_size: int | None = None,
         **params: str,
     ) -> requests.Response:
+        headers = {
+            "Authorization": f"Bearer {self._emulator.token(resource)}",
+            "If-Match": if_match,
+            "x-ms-continuation": continuation,
+            "x-ms-max-item-count": "" if page_size is None else str(page_size),
+        }
         with requests.Session() as session:
             session.trust_env = False
             return session.request(
@@ -46,10 +54,7 @@ class DpsService:
                 f"{self._emulator.https_url}{path}",
                 json=body,
                 params=params,
-                headers={
-                    "Authorization": f"Bearer {self._emulator.token(resource)}",
-                    **({"If-Match": if_match} if if_match else {}),
-                },
+                headers={name: value for name, value in headers.items() if value},
                 verify=self._emulator.ca_file,
                 timeout=PATIENCE,
             )

@@ -262,6 +262,7 @@ TWINS: list[dict[str, Any]] = [
         "status": "disabled",
         "tags": {"site": {"hall": 2}, "spare": None},
         "properties": {"desired": {}, "reported": {"battery": 20.5, "model": "T2"}},
+        "parentScopes": ["scope-1"],
     },
     {
         "deviceId": "c",
@@ -299,15 +300,85 @@ TWINS: list[dict[str, Any]] = [
         ("where (status = 'disabled' or status = 'enabled') and tags.site.hall = 1", "a"),
         ("where tags.site.hall = 1 or deviceId = 'c'", "ac"),
         ("where deviceId = '\\u0061'", "a"),
+        ("where STARTSWITH(deviceId, 'a')", "a"),
+        ("where starts_with(properties.reported.model, 'T')", "ab"),
+        ("where NOT STARTSWITH(properties.reported.model, 'T1')", "b"),
+        ("where ENDSWITH(properties.reported.model, '2') or endswith(deviceId, 'c')", "bc"),
+        ("where CONTAINS(tags.owner, 'and')", "a"),
+        ("where ARRAY_CONTAINS(parentScopes, 'scope-1')", "b"),
+        ("where array_contains(parentScopes, 'none') or array_contains(tags.owner, 'Ann')", ""),
+        ("where LOWER(properties.reported.model) = 't1' and LENGTH(deviceId) = 1", "a"),
+        ("where is_string(properties.reported.battery)", "c"),
+        ("where IS_NUMBER(properties.reported.battery) and IS_OBJECT(tags.site) and not IS_NULL(tags.spare)", "a"),
+        ("where is_array(parentScopes) and is_bool(capabilities.iotEdge)", ""),
+        ("where STARTSWITH(deviceId, 'a') = false", "bc"),
+        ("where DEVICEID = 'a'", "a"),
     ],
 )
 def test_conditions(condition: str, found: str) -> None:
     """A condition finds the twins for which it is true; what is missing or of another type is neither true nor false."""
-    wanted = queries.predicate(f"SELECT * FROM devices {condition}")  # noqa: S608  the emulator's own language
-    assert "".join(twin["deviceId"] for twin in TWINS if wanted(twin)) == found
+    query = queries.parse(f"SELECT * FROM devices {condition}")  # noqa: S608  the emulator's own language
+    assert "".join(twin["deviceId"] for twin in TWINS if query.matches(twin)) == found
 
 
-SHAPE = "is not of the form SELECT * FROM devices [WHERE condition]."
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("SELECT deviceId FROM devices", [{"deviceId": "a"}, {"deviceId": "b"}, {"deviceId": "c"}]),
+        ("select DeviceID, Status from devices where status = 'disabled'", [{"DeviceID": "b", "Status": "disabled"}]),
+        ("SELECT tags.site.hall FROM devices", [{"hall": 1}, {"hall": 2}, {}]),
+        ("SELECT tags.site.hall AS place, deviceId FROM devices WHERE IS_DEFINED(tags.site)",
+         [{"place": 1, "deviceId": "a"}, {"place": 2, "deviceId": "b"}]),
+        ("SELECT TOP 2 deviceId FROM devices", [{"deviceId": "a"}, {"deviceId": "b"}]),
+        ("SELECT TOP 1 * FROM devices WHERE deviceId = 'c'", [TWINS[2]]),
+        ("SELECT COUNT() FROM devices", [{"count": 3}]),
+        ("SELECT COUNT() AS numberOfDevices FROM devices WHERE status = 'enabled'", [{"numberOfDevices": 2}]),
+        ("SELECT COUNT() AS n FROM devices WHERE status = 'none'", [{"n": 0}]),
+        ("SELECT status, COUNT() AS n FROM devices GROUP BY status",
+         [{"status": "enabled", "n": 2}, {"status": "disabled", "n": 1}]),
+        ("SELECT tags.site.hall AS hall, count() AS n FROM devices GROUP BY tags.site.hall",
+         [{"hall": 1, "n": 1}, {"hall": 2, "n": 1}, {"n": 1}]),
+        ("SELECT TOP 1 status AS s, COUNT() AS n FROM devices GROUP BY status", [{"s": "enabled", "n": 2}]),
+        ("SELECT MIN(properties.reported.battery) AS low, max(properties.reported.battery) AS high, "
+         "AVG(properties.reported.battery) AS mean, SUM(properties.reported.battery) AS sum FROM devices",
+         [{"low": 20.5, "high": 80, "mean": 50.25, "sum": 100.5}]),
+        ("SELECT MIN(tags.none) AS low, COUNT() AS n FROM devices", [{"n": 3}]),
+    ],
+)  # fmt: skip
+def test_columns_groups_and_aggregates(query: str, rows: list[dict[str, Any]]) -> None:
+    """Rows have what was asked for, without what a twin lacks; aggregates pass over what is not a number."""
+    page = queries.find(queries.parse(query), lambda _: iter(TWINS), "", 100)
+    assert page.rows == rows
+    assert (page.kind, page.continuation) == ("Twin" if "*" in query else "raw", None)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("SELECT * FROM devices", ["a", "b", "c"]),
+        ("SELECT deviceId FROM devices WHERE status = 'enabled'", ["a", "c"]),
+        ("SELECT TOP 2 deviceId FROM devices", ["a", "b"]),
+        ("SELECT deviceId, COUNT() AS n FROM devices GROUP BY deviceId", ["a", "b", "c"]),
+        ("SELECT TOP 2 deviceId, COUNT() AS n FROM devices GROUP BY deviceId", ["a", "b"]),
+    ],
+)
+def test_pages_of_any_query(query: str, found: list[str], size: int) -> None:
+    """Every row comes once, on whatever page; TOP counts over all pages."""
+    rows, continuation, parsed = [], "", queries.parse(query)
+    for _ in range(len(found)):
+        page = queries.find(
+            parsed, lambda after: (twin for twin in TWINS if twin["deviceId"] > after), continuation, size
+        )
+        assert 1 <= len(page.rows) <= size
+        rows += [row["deviceId"] for row in page.rows]
+        continuation = page.continuation or ""
+        if not continuation:
+            break
+    assert (rows, continuation) == (found, "")
+
+
+SHAPE = "is not of the form SELECT ... FROM devices [WHERE condition] [GROUP BY path, ...]."
 
 
 @pytest.mark.parametrize(
@@ -316,36 +387,71 @@ SHAPE = "is not of the form SELECT * FROM devices [WHERE condition]."
         (None, 400, f"The query None {SHAPE}"),
         ("DELETE devices", 400, f"The query 'DELETE devices' {SHAPE}"),
         ("SELECT * FROM devices.jobs", 501, "The emulator does not offer queries FROM devices.jobs: devices only."),
+        ("SELECT * FROM jobs", 400, "The collection 'jobs' does not exist; there is 'devices'."),
+        ("SELECT * devices", 400, f"The query 'SELECT * devices' {SHAPE}"),
+        ("SELECT * FROM devices GROUP a", 400, f"The query 'SELECT * FROM devices GROUP a' {SHAPE}"),  # noqa: S608
+        ("SELECT * FROM devices GROUP BY status", 400, "The column * is neither an aggregate nor named by GROUP BY."),
         (
-            "SELECT COUNT() AS n FROM devices",
-            501,
-            "The emulator does not offer projections and aggregates: SELECT COUNT() AS n.",
-        ),
-        (
-            "SELECT * FROM devices GROUP BY status",
-            501,
-            "The emulator does not offer what follows FROM devices: GROUP BY status.",
-        ),
-        (
-            "SELECT * FROM devices WHERE STARTSWITH(deviceId, 'a')",
+            "SELECT deviceId, COUNT() FROM devices",
             400,
-            "The function STARTSWITH is none of twin queries; the only one is IS_DEFINED.",
+            "The column deviceId is neither an aggregate nor named by GROUP BY.",
         ),
-        ("SELECT * FROM devices WHERE a + 1 = 2", 400, "The condition 'a + 1 = 2' is not understood at '+ 1 = 2'."),
-        ("SELECT * FROM devices WHERE a = 'b", 400, 'The condition "a = \'b" is not understood at "\'b".'),
-        ("SELECT * FROM devices WHERE a", 400, "The condition 'a' ends too early."),
-        ("SELECT * FROM devices WHERE a = 1 b", 400, "The condition 'a = 1 b' is not understood at 'b'."),
-        ("SELECT * FROM devices WHERE a = ,", 400, "The condition 'a = ,' is not understood at ','."),
-        ("SELECT * FROM devices WHERE a b 1", 400, "The condition 'a b 1' is not understood at 'b'."),
-        ("SELECT * FROM devices WHERE (a = 1", 400, "The condition '(a = 1' ends before ')'."),
-        ("SELECT * FROM devices WHERE a IN (1)", 400, "The condition 'a IN (1)' is not understood at '('."),
-        ("SELECT * FROM devices WHERE is_defined(1)", 400, "The condition 'is_defined(1)' is not understood at '1'."),
+        (
+            "SELECT MEDIAN(tags.a) FROM devices",
+            400,
+            "The aggregate MEDIAN does not exist; there are COUNT, SUM, AVG, MIN, MAX.",
+        ),
+        ("SELECT TOP many * FROM devices", 400, "TOP many is not a whole number from 1."),
+        ("SELECT TOP 0 * FROM devices", 400, "TOP 0 is not a whole number from 1."),
+        (
+            "SELECT * FROM devices WHERE SOUNDEX(a) = 'b'",
+            400,
+            "The function SOUNDEX does not exist; there are IS_DEFINED, IS_NULL, IS_BOOL, IS_NUMBER, IS_STRING, IS_ARRAY, IS_OBJECT, IS_PRIMITIVE, STARTSWITH, ENDSWITH, CONTAINS, ARRAY_CONTAINS, LOWER, UPPER, LENGTH.",
+        ),
+        ("SELECT * FROM devices WHERE STARTSWITH(a)", 400, "The function STARTSWITH takes 2 values, and was given 1."),
+        (
+            "SELECT * FROM devices WHERE a + 1 = 2",
+            400,
+            "The query 'SELECT * FROM devices WHERE a + 1 = 2' is not understood at '+ 1 = 2'.",
+        ),
+        (
+            "SELECT * FROM devices WHERE a = 'b",
+            400,
+            'The query "SELECT * FROM devices WHERE a = \'b" is not understood at "\'b".',
+        ),
+        ("SELECT * FROM devices WHERE a", 400, "The query 'SELECT * FROM devices WHERE a' ends too early."),
+        (
+            "SELECT * FROM devices WHERE a = 1 b",
+            400,
+            "The query 'SELECT * FROM devices WHERE a = 1 b' is not understood at 'b'.",
+        ),
+        (
+            "SELECT * FROM devices WHERE a = ,",
+            400,
+            "The query 'SELECT * FROM devices WHERE a = ,' is not understood at ','.",
+        ),
+        (
+            "SELECT * FROM devices WHERE a b 1",
+            400,
+            "The query 'SELECT * FROM devices WHERE a b 1' is not understood at 'b'.",
+        ),
+        ("SELECT * FROM devices WHERE (a = 1", 400, "The query 'SELECT * FROM devices WHERE (a = 1' ends before ')'."),
+        (
+            "SELECT * FROM devices WHERE a IN (1)",
+            400,
+            "The query 'SELECT * FROM devices WHERE a IN (1)' is not understood at '('.",
+        ),
+        (
+            "SELECT * FROM devices WHERE is_defined(1)",
+            400,
+            "The query 'SELECT * FROM devices WHERE is_defined(1)' is not understood at '1'.",
+        ),
     ],
 )
 def test_queries_that_are_not_understood(query: Any, status: int, message: str) -> None:
     """A query beyond what is offered is refused with the place that is not understood, never guessed at."""
     with pytest.raises(HubError) as caught:
-        queries.predicate(query)
+        queries.parse(query)
     assert (caught.value.status, caught.value.message) == (status, message)
 
 
