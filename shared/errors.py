@@ -12,8 +12,8 @@
     │   └── Overtaken         ... because somebody else has changed what it is about: the next look tells
     └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
 
-Every other exception means that the world is wrong (network, 5xx, a missing role, a bug): it is raised on, so
-that the host retries and at last sets the message aside as poison.
+Every other exception means that the world is wrong: it is raised on. In an outage (network, 5xx, a missing role) the
+message waits; of a bug the host retries it and at last sets it aside as poison.
 
 A message never holds a private key, a password or a token.
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate
 
 from shared.redaction import without_secrets
 
@@ -31,6 +32,9 @@ FIELD_LIMIT, MESSAGE_LIMIT = 300, 1500
 
 REASONS_LIMIT = 12_000
 """Characters of all reasons of a rejection as JSON: an event has 48 KiB, and a column of a table 32 K characters."""
+
+_REST_SIZE = 200
+"""Characters of the reason that tells how many are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,14 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _bounded(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    """Leave out the reasons beyond what can be recorded, and say so."""
-    left = REASONS_LIMIT
-    for index, reason in enumerate(reasons):
-        left -= len(json.dumps([reason.field, reason.message])) + len('{"field":,"message":},')
-        if left < 0 < index:
-            more = len(reasons) - index
-            return (*reasons[:index], Reason("", f"and {more} more; mend these first, then send it again"))
-    return reasons
+    """Leave out the reasons beyond what can be recorded, and say so; what was bounded before stays as it is."""
+    sizes = [len(json.dumps({"field": reason.field, "message": reason.message})) for reason in reasons]
+    if sum(sizes) <= REASONS_LIMIT + _REST_SIZE:
+        return reasons
+    kept = max(1, sum(total <= REASONS_LIMIT for total in accumulate(sizes)))
+    if kept == len(reasons):
+        return reasons
+    return (
+        *reasons[:kept],
+        Reason("", f"and {len(reasons) - kept} more; mend these first, then send it again"),
+    )

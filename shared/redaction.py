@@ -171,7 +171,7 @@ def has_private_key(text: str) -> bool:
     """Tell whether a private key stands in a text, in whatever form."""
     if text.lstrip()[:1] in {"{", "["}:
         with suppress(ValueError, RecursionError):
-            return any(private_keys(json.loads(text)))
+            return next(private_keys(json.loads(text)), None) is not None
     return _without_keys(text) != text
 
 

@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from shared.reading.numbers import digits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
@@ -231,10 +233,11 @@ class _Reader:
 
     def number(self, name: str, *, default: int, low: int, high: int) -> int:
         value = self.optional(name) or str(default)
-        if not value.isdecimal() or not low <= int(value) <= high:
+        found = digits(value)
+        if found is None or not low <= found <= high:
             self.problems.append(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
             return default
-        return int(value)
+        return found
 
     def one_of(self, name: str, *values: str) -> str:
         value = self.optional(name) or values[0]

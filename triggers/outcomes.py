@@ -39,7 +39,7 @@ from shared.errors import (
     Rejected,
 )
 from shared.reading.text import text_of
-from shared.workflows.rejections import ReceivedMessage
+from shared.workflows.rejections import WAITS, ReceivedMessage
 from triggers.worker import log, services
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ async def _attempt(
         level = logging.CRITICAL if role_missing(error) else logging.WARNING
         log.log(level, "%s: waits %.0f s, %s: %s", queue, delay.total_seconds(), cause, error)
         await wait(delay, attempts + 1)
-        await _show_waiting(received, f"waits, and is tried again: {cause}: {str(error)[:500]}")
+        await _show_waiting(received, f"{WAITS[0]}{cause}: {' '.join(str(error).split())[:500]}")
     else:
         if attempts:
             await _show_waiting(received, None)

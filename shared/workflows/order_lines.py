@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts import DeviceRequest, DeviceState, parse
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES, OrderLine, fault_of
+from shared.redaction import without_secrets
 from shared.registration_ids import canonical_registration_id
 from shared.twin_limits import TAGS_LIMIT, twin_fault
 
@@ -68,6 +69,7 @@ class OrderLines:
         try:
             return _ordered(common, _checked(entry, first))
         except Rejected as rejection:
+            common["requested_id"] = without_secrets(_requested(entry.device)).strip()[:200]
             return OrderLine(
                 **common,
                 state=DeviceState.FAILED,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _REPLAY_TAKES = timedelta(minutes=1)
 """After that, one that was begun is taken up by the next who asks."""
 
+WAITS = ("waits, and is tried again: ", "set aside as rejection ")
+"""How the reasons begin that are given here: for a service that is down, and for a replay."""
+
 _CORRELATING = ("orderId", "requestId")
 _NAMING = ("registrationId", "enrollmentGroup", "name", "serialNumber")
 
@@ -77,7 +80,10 @@ class RejectedMessages:
         return identifier
 
     async def show_waiting(self, message: ReceivedMessage, why: str | None) -> None:
-        """Say at an order's line why it waits, if a line waits for the message; ``None`` when it does no more."""
+        """Say at an order's line why it waits, if a line waits for the message.
+
+        ``why`` begins with one of :data:`WAITS`; ``None`` takes such a reason back, and no other.
+        """
         if message.queue is not Queue.DEVICE_REGISTRATIONS:
             return
         try:
@@ -86,7 +92,9 @@ class RejectedMessages:
             return
         known = await self.orders.get_line(line.order_id, line.line)
         reasons = Rejected.because(why).documented() if why is not None else None
-        if known is not None and known.record.state in OPEN_STATES and known.record.reasons != reasons:
+        if known is None or known.record.state not in OPEN_STATES or known.record.reasons == reasons:
+            return
+        if reasons is not None or (known.record.reason or "").startswith(WAITS):
             # Lost to another writer, it is no loss: who wrote knows better how the line gets on.
             await self.orders.replace_line(known, known.record.changed(reasons=reasons))
 

@@ -398,6 +398,20 @@ async def test_an_order_without_a_single_good_device_completes(world: World) -> 
     assert world.standing() == []
 
 
+async def test_a_line_keeps_no_secret_of_a_device_that_is_refused(world: World) -> None:
+    """A key where the id belongs, or beside a CSR: neither the row nor the event has it."""
+    secret = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgc2VjcmV0c2VjcmV0"
+    pem = f"-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n"
+    devices = [{"registrationId": pem}, {"registrationId": secret}, {"registrationId": "a", "csr": pem + "x" * 20_000}]
+    await world.post(orderId="o", enrollmentGroup="g", devices=devices)
+    await world.deliver_all()
+    kept = [row.values for row in world.lines.rows.values()]
+    mark = "[a private key was here, and is not kept]"
+    assert sorted(row["requestedId"] for row in kept) == [mark, mark, "a"]
+    assert len(world.registrations.failed) == 3
+    assert secret[-16:] not in f"{kept} {world.queues.sent}"
+
+
 async def test_a_wrong_header_is_one_refusal(world: World) -> None:
     """Nothing is recorded of such an order, and no event comes of its lines."""
     world.upload("id\n" + "x\n" * 300)

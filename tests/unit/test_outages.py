@@ -246,6 +246,19 @@ async def test_a_wait_that_is_no_outage_begins_the_count_anew(host: Host) -> Non
     assert await host.reason() is None
 
 
+async def test_the_reason_that_the_registration_gives_stays(host: Host) -> None:
+    """Only what was said of the outage is taken back when it is over."""
+    host.fault = http(503)
+    await host.deliver(MESSAGE)
+    known = await host.orders.get_line("1", 0)
+    assert known is not None
+    own = Rejected.because("the device has not registered yet").documented()
+    await host.orders.replace_line(known, known.record.changed(reasons=own))
+    host.fault = Deferred("not yet", retry_after=timedelta(seconds=7))
+    await host.deliver(host.last()[0])
+    assert await host.reason() == "the device has not registered yet"
+
+
 async def test_a_bare_message_that_waits_stays_as_old_as_it_was(host: Host) -> None:
     """What was asked for last is what stays, so a request that waits must not get younger."""
     bare = json.dumps({"orderId": "1", "line": 0})

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.contracts import Message, Queue
+from shared.contracts import Message, Queue, read_message
+from shared.errors import Rejected
+from shared.reading.text import text_of
 from shared.workflows.rejections import ReceivedMessage
 from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes
@@ -34,8 +40,19 @@ def test_a_request_is_as_old_as_its_sender_says_and_no_younger_than_its_message(
         (b"null", b"null"),
         (b"1234", b"1234"),
         (b"/w==", b"\xff"),
+        (b"eyJh\nIjox\r\nfQ==\n", b'{"a":1}'),
+        (b"\xef\xbb\xbfeyJhIjoxfQ==", b'{"a":1}'),
+        (b"\xef\xbb\xbf77u/eyJhIjoxfQ==", b'\xef\xbb\xbf{"a":1}'),
+        (b"some words here ", b"some words here "),
     ],
 )
 def test_a_message_is_taken_out_of_base64_unless_it_is_json_already(body: bytes, text: bytes) -> None:
     """Words and numbers of JSON could be base64 as well, and are not."""
     assert outcomes.decoded(body) == text
+
+
+@given(st.binary() | st.text().map(str.encode) | st.binary().map(base64.encodebytes))
+def test_whatever_octets_a_queue_holds_are_read_or_rejected(content: bytes) -> None:
+    """From the queue's text to its data nothing but a rejection is raised."""
+    with suppress(Rejected):
+        read_message(text_of(outcomes.decoded(content)))

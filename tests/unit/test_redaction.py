@@ -249,6 +249,7 @@ ANYWHERE = "there is a private key in it; a private key is not sent here, and on
     ("body", "expected"),
     [
         ({"csr": LEAKED + "x" * 20_000}, ["devices[3].csr: there is a private key beside the CSR; it must stay in the device"]),
+        ({"csr": '{"kty": "EC", "d": "AA"}'}, ["devices[3].csr: there is a private key beside the CSR; it must stay in the device"]),
         ({"csr": {"kty": "EC", "d": "AA"}}, ["devices[3].csr: there is a private key beside the CSR; it must stay in the device"]),
         ({"tags": {"a": [{"b": LEAKED}]}, "x": LEAKED}, [f"devices[3].tags.a[0].b: {ANYWHERE}", f"devices[3].x: {ANYWHERE}"]),
     ],
@@ -292,4 +293,8 @@ def test_as_many_reasons_are_kept_as_can_be_recorded() -> None:
     assert reasons[0].startswith("field0: is not a known field; known are ")
     assert reasons[-1] == f"and {3500 - len(reasons) + 1} more; mend these first, then send it again"
     assert len(json.dumps(reasons)) < 13_000
+    with pytest.raises(Rejected) as caught:
+        parse(DeviceOrder, body)
+    kept = caught.value.documented()
+    assert Rejected(*(Reason(**each) for each in kept)).documented() == kept
     assert len(str(Reason("f" * 5000, "m" * 5000))) < 2000
