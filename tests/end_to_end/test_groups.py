@@ -299,7 +299,8 @@ def test_an_individual_enrollment_does_not_let_a_revoked_certificate_in(world: W
 def test_a_hold_undone_does_not_let_an_earlier_certificate_in(world: World) -> None:
     """Ordered anew, a device has an enrollment for its present certificate only; it outlives a hold, and is not deleted."""
     ordered(world, "again-1")
-    assert world.request("DELETE", "devices/again-1").status_code == 204
+    assert world.request("DELETE", "devices/again-1").status_code == 202
+    wait_for_state(world, "again-1", "deleted")
     ordered(world, "again-1", order_id="order-again-1-again")
     device = booted(world, "again-1")
     world.post("devices/again-1/revoke", {"reason": "certificateHold"})
