@@ -51,7 +51,6 @@ def test_every_route_of_the_document_is_there(world: World) -> None:
     """The OpenAPI document names the routes of the contract, and each asks for the key unless it says otherwise."""
     document = world.get("openapi.json")
     routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
-    assert len(routes) == 47
     assert {
         "POST /api/device-orders",
         "GET /api/device-orders/{orderId}",
