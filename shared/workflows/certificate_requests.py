@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, Queue
 from shared.domain import issuance
 from shared.domain.devices import DeviceRecord, Purpose
-from shared.errors import NotFound
+from shared.errors import Deferred, NotFound
 from shared.key_algorithms import DEFAULT
 from shared.pki import names
 from shared.registration_ids import canonical_registration_id
@@ -62,6 +63,20 @@ class CertificateRequests:
                 await self._verification(request)
             else:
                 await self.authorities.ensure(self._definition(request), cause=request.request_id)
+
+    async def foresee(self, request: CertificateRequest) -> None:
+        """See what of a request can't succeed as things are, for a caller who waits for the answer.
+
+        Raises:
+            Rejected: what :meth:`carry_out` would raise now.
+        """
+        with suppress(Deferred):  # a CA that is being made: the request waits for it in its queue
+            if request.kind is CertificateKind.DEVICE:
+                await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
+            elif request.kind is CertificateKind.VERIFICATION:
+                await self.authorities.load(request.issuer or "")
+            else:
+                await self.authorities.check_definition(self._definition(request))
 
     def _definition(self, request: CertificateRequest) -> AuthorityDefinition:
         ours = request.kind is CertificateKind.INTERMEDIATE and not request.externally_signed

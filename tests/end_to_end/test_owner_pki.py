@@ -216,22 +216,18 @@ def test_a_hierarchy_of_three_cas_carries_devices(world: World) -> None:
         "issuer": "factory-1",
         "requestId": "too-long",
     }
-    assert world.post("certificate-authorities", too_long).status_code == 202
+    reason = {
+        "field": "pathLength",
+        "message": "a CA of path length 1 does not fit below 'factory-1', whose path length is 1: it must be smaller (RFC 5280 "
+        "section 4.2.1.9)",
+    }
+    refused = world.post("certificate-authorities", too_long)
+    assert (refused.status_code, refused.json()["errors"]) == (400, [reason])
+    world.post_message("certificate-requests", too_long)
     until(
         "the rejection",
         lambda: [each for each in world.get("rejections")["items"] if "too-long" in each["body"]],
-        lambda found: (
-            [each["reasons"] for each in found]
-            == [
-                [
-                    {
-                        "field": "pathLength",
-                        "message": "a CA of path length 1 does not fit below 'factory-1', whose path length is 1: it must be "
-                        "smaller (RFC 5280 section 4.2.1.9)",
-                    }
-                ]
-            ]
-        ),
+        lambda found: [each["reasons"] for each in found] == [[reason]],
     )
     assert world.get("certificate-authorities/factory-2", missing=None) is None, "it leaves no trace"
 

@@ -26,6 +26,7 @@ from triggers.http.endpoints import (
     authority_name_of,
     body_of,
     endpoint,
+    is_new,
     json_answer,
     page_answer,
     queued,
@@ -70,7 +71,7 @@ async def create_certificate_authority(services: Services, request: func.HttpReq
     wanted = request_of(CertificateRequest, request)
     if wanted.kind not in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
         raise Rejected.because(f"'{wanted.kind}' is no CA; give 'root' or 'intermediate'", field="kind")
-    return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, f"/api/certificate-authorities/{wanted.name}")
+    return await _queued(services, wanted, f"/api/certificate-authorities/{wanted.name}")
 
 
 @endpoint("GET", "certificate-authorities/{name}", parameters=(("format", "json, the default, or pem for the chain"),))
@@ -138,6 +139,13 @@ async def create_certificate(services: Services, request: func.HttpRequest) -> f
         CertificateKind.VERIFICATION: f"/api/certificate-authorities/{wanted.issuer}",
     }
     location = locations.get(wanted.kind, f"/api/certificate-authorities/{wanted.name}")
+    return await _queued(services, wanted, location)
+
+
+async def _queued(services: Services, wanted: CertificateRequest, location: str) -> func.HttpResponse:
+    """Queue a request, unless it can be seen that it would not succeed."""
+    if await is_new(services, Queue.CERTIFICATE_REQUESTS, wanted):
+        await services.certificate_requests.foresee(wanted)
     return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, location)
 
 
