@@ -77,7 +77,7 @@ class Settings:
             behind TLS can be a circle), such as ``http://pki.example.com``; ``None`` leaves the URLs out.
         device_validity: life of a device certificate when the order names none.
         expiry_warning: how long before its end a certificate is reported as expiring.
-        crl_validity: time from a CRL's thisUpdate to its nextUpdate.
+        crl_validity: time from the making of a CRL to its nextUpdate.
         webhook_secret_name: name of the vault secret that signs webhooks; ``None`` when the function key is enough.
         bundle_retrieval: how long the caller that was handed a bundle may have it again, in case the answer got lost;
             then its key is deleted.

@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b64decode
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import Rejected
-from shared.pki import der, names
-from shared.pki.certificates import UNREADABLE, issued_by
+from shared.pki import names
+from shared.pki.certificates import UNREADABLE, find_extension, issued_by
 from shared.pki.chains import life_findings
+from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.identities import authority_identity
 from shared.pki.issuance import Issuer, IssuerError, check_for_devices
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of
+from shared.pki.opened_files import CanNotOpen, open_key, open_pfx
+from shared.pki.public_keys import check_public_key
+from shared.pki.signing_keys import UnsupportedKey, parameters_of
+from shared.reading import pem as pem_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from shared.pki.issuance import Subject
+    from shared.pki.opened_files import Opened
     from shared.pki.profiles import Profile
     from shared.pki.signing_keys import PrivateKey
 
 SIZE_LIMIT = 65_536
 """Bytes that are read: a PFX of RSA-4096 with a chain of ten has 20,000."""
 
-ROUNDS_LIMIT = 1_000_000
-"""Rounds of key derivation that are computed for one file: a quarter of a second, in which cryptography keeps the
-interpreter lock. OpenSSL writes 2,048 for each of key, certificates and MAC, others up to 600,000 for a key."""
-
-_CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
-_KEYS = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----(?:[^-]|-(?!----))*-----END \1-----")
-_ENCRYPTED_PKCS8 = b"ENCRYPTED PRIVATE KEY"
+type PfxOpener = Callable[[bytes, bytes | None], Opened]
+type KeyOpener = Callable[[bytes, bytes, bytes | None], Opened]
 
 
-def _identifier(dotted: str) -> bytes:
-    return re.escape(der.content(der.object_identifier(dotted)))
-
-
-# By the content of their identifiers: BER has several ways to write tag and length.
-_DERIVATIONS = re.compile(
-    _identifier("1.2.840.113549.1.5.12")  # PBKDF2 (RFC 8018 A.2)
-    + b"|" + _identifier("1.2.840.113549.1.5") + rb"[\x01\x03\x04\x06\x0a\x0b]"  # PBES1, which cipher (RFC 8018 A.3)
-    + b"|" + _identifier("1.2.840.113549.1.12.1") + rb"[\x01-\x06]"  # PKCS#12's own (RFC 7292 C)
-)  # fmt: skip
-_SCRYPT = re.compile(_identifier("1.3.6.1.4.1.11591.4.11"))
-_INTEGER, _OCTET_STRING = 0x02, 0x04
-
-
-def authority_from_pfx(pfx: bytes, password: str | None, *, now: datetime) -> Issuer:
+def authority_from_pfx(pfx: bytes, password: str | None, *, now: datetime, opener: PfxOpener = open_pfx) -> Issuer:
     """Read a CA with its key and its chain up to the root out of PKCS#12 (RFC 7292).
 
     Args:
-        pfx: in DER.
+        pfx: in DER or BER.
         password: of key and certificates.
         now: the present time, UTC; of several certificates for one key those count that are valid.
+        opener: opens it; for a stranger's file :func:`shared.pki.apart.pfx_opened_apart`, which waits.
 
     Raises:
         Rejected: it can't be opened, lacks the key or a part of the chain, or what it holds can't sign for devices.
@@ -67,43 +51,43 @@ def authority_from_pfx(pfx: bytes, password: str | None, *, now: datetime) -> Is
     _check_size(pfx, "pfx")
     secret = _secret(password)
     try:
-        _check_rounds(_derivation_rounds(pfx, "pfx") + _mac_rounds(pfx), "pfx")
-        opened = pkcs12.load_pkcs12(pfx, secret)
-    except UNREADABLE:
-        raise Rejected.because(
-            "it can't be opened: the password is wrong, or it is no PKCS#12 in DER", field="pfx"
-        ) from None
-    found = [opened.cert, *opened.additional_certs]
-    return _authority(opened.key, [each.certificate for each in found if each is not None], "pfx", now)
+        opened = opener(pfx, secret)
+    except CanNotOpen as error:
+        raise Rejected.because(str(error), field="pfx") from None
+    found = [
+        _read(position, each.public_bytes(Encoding.DER), "pfx")
+        for position, each in enumerate(opened.certificates, start=1)
+    ]
+    return _authority(opened.keys, found, "pfx", now)
 
 
-def authority_from_pem(pem: bytes, password: str | None, *, now: datetime) -> Issuer:
+def authority_from_pem(pem: bytes, password: str | None, *, now: datetime, opener: KeyOpener = open_key) -> Issuer:
     """Read a CA with its key and its chain up to the root out of PEM: certificates and one key, in any order.
 
     Args:
         pem: the key as PKCS#8 (RFC 5958), or in OpenSSL's older form.
         password: of the key.
         now: the present time, UTC.
+        opener: opens an encrypted key; for a stranger's file :func:`shared.pki.apart.key_opened_apart`, which waits.
 
     Raises:
         Rejected: as :func:`authority_from_pfx`.
     """
     _check_size(pem, "pem")
-    keys = list(_KEYS.finditer(pem))
+    found = pem_text.without_parameters(pem_text.blocks(pem, field="pem"))
+    keys = [block for block in found if block.is_private_key]
     if len(keys) != 1:
         raise Rejected.because(f"there are {len(keys)} private keys; the CA's own belongs there", field="pem")
-    block, label = keys[0][0], keys[0][1]
-    secret = _secret(password) if b"ENCRYPTED" in block else None
+    key = keys[0].pem
     try:
-        if label == _ENCRYPTED_PKCS8:  # OpenSSL's older form has one round of MD5
-            content = b64decode(b"".join(b"".join(block.splitlines()[1:-1]).split()), validate=True)
-            _check_rounds(_derivation_rounds(content, "pem"), "pem")
-        key = load_pem_private_key(block, secret)
-    except UNREADABLE:
-        raise Rejected.because(
-            "its private key can't be opened: the password is wrong, or the key is damaged", field="pem"
-        ) from None
-    return _authority(key, _certificates(pem, "pem"), "pem", now)
+        if b"ENCRYPTED" in key:
+            opened = opener(key, keys[0].content, _secret(password))
+        else:
+            opened = open_key(key, keys[0].content, None)  # nothing is derived
+    except CanNotOpen as error:
+        raise Rejected.because(str(error), field="pem") from None
+    beside = b"".join(block.pem for block in found if not block.is_private_key)
+    return _authority(opened.keys, _certificates(beside, "pem"), "pem", now)
 
 
 def answered_authority(
@@ -154,7 +138,7 @@ def further_certificate(pem: bytes, own: x509.Certificate, key: PrivateKey, *, n
 
 def _check_answer(certificate: x509.Certificate, request: x509.CertificateSigningRequest) -> None:
     """Compare what was asked for with what came: the name and depth of a CA are its owner's order."""
-    if certificate.subject != request.subject:
+    if not names.same_name(certificate.subject, request.subject):
         raise Rejected.because(
             f"the certificate's subject is {names.shown(certificate.subject.rfc4514_string())}; it must be "
             f"{names.shown(request.subject.rfc4514_string())}, as the signing request says",
@@ -200,72 +184,60 @@ def _secret(password: str | None) -> bytes | None:
     return password.encode()
 
 
-def _check_rounds(rounds: int, field: str) -> None:
-    """Refuse what would take minutes to derive keys for."""
-    if rounds > ROUNDS_LIMIT:
+def _certificates(pem: bytes, field: str) -> list[x509.Certificate]:
+    found = pem_text.certificates(pem, field=field, wanted="certificate of the CA in PEM")
+    return [_read(position, each, field) for position, each in enumerate(found, start=1)]
+
+
+def _read(position: int, encoded: bytes, field: str) -> x509.Certificate:
+    try:
+        return read_certificate(encoded)
+    except UnreadableCertificate as error:
+        raise Rejected.because(f"certificate {position} can't be read: {error}", field=field) from None
+
+
+def _authority(keys: Sequence[object], certificates: Sequence[x509.Certificate], field: str, now: datetime) -> Issuer:
+    usable = [key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)]
+    if not usable:
+        raise Rejected.because("there is no EC or RSA key of a CA in it", field=field)
+    of_authorities = [key for key in usable if any(map(_is_ca, _own(key, certificates)))]
+    if len(usable) > 1 and len(of_authorities) != 1:
         raise Rejected.because(
-            f"it asks for {names.number(rounds)} rounds of key derivation; at most {ROUNDS_LIMIT} are computed: write "
-            "it anew with fewer",
+            f"there are {len(usable)} private keys, and {len(of_authorities)} of them are those of CAs; give one CA "
+            "with its key and its chain",
             field=field,
         )
+    return _with_key((of_authorities or usable)[0], certificates, field, now)
 
 
-def _derivation_rounds(encrypted: bytes, field: str) -> int:
-    """Add up the rounds of all derivations that are in the open; what is inside of what is encrypted is not.
-
-    Raises:
-        ValueError: one names its rounds where they are not found.
-        Rejected: one asks for memory as well.
-    """
-    if _SCRYPT.search(encrypted):
-        raise Rejected.because("its key derivation is scrypt; write it anew with PBKDF2", field=field)
-    return sum(_rounds(encrypted[match.end() :]) for match in _DERIVATIONS.finditer(encrypted))
+def _own(key: PrivateKey, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Find the certificates of a key; one whose own key can't be read belongs to another."""
+    wanted = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return [each for each in certificates if _key_or_nothing(each) == wanted]
 
 
-def _rounds(parameters: bytes) -> int:
-    """Read the second field of a derivation's parameters: a salt comes first (RFC 8018 A.2, A.3, RFC 7292 C)."""
-    salt, rounds = islice(der.parts(parameters), 2)
-    if salt[0] != _OCTET_STRING:
-        raise ValueError("there is no salt")
-    return _number(rounds)
-
-
-def _mac_rounds(pfx: bytes) -> int:
-    """Read the rounds of a PFX's MAC: the third field of its third part, 1 if left out (RFC 7292 section 4)."""
-    mac = next(islice(der.parts(pfx), 2, None), None)
-    rounds = next(islice(der.parts(mac), 2, None), None) if mac else None
-    return _number(rounds) if rounds else 1
-
-
-def _number(encoded: bytes) -> int:
-    if encoded[0] != _INTEGER:
-        raise ValueError("there is no number")
-    return int.from_bytes(der.content(encoded), "big")
-
-
-def _certificates(pem: bytes, field: str) -> list[x509.Certificate]:
+def _key_or_nothing(certificate: x509.Certificate) -> bytes:
     try:
-        return [x509.load_pem_x509_certificate(block) for block in _CERTIFICATES.findall(pem)]
-    except UNREADABLE as error:
-        raise Rejected.because(f"a certificate can't be read: {str(error)[:200]}", field=field) from None
+        return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except UNREADABLE:
+        return b""
 
 
-def _authority(key: object, certificates: Sequence[x509.Certificate], field: str, now: datetime) -> Issuer:
-    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise Rejected.because("there is no EC or RSA key of a CA in it", field=field)
-    return _with_key(key, certificates, field, now)
+def _is_ca(certificate: x509.Certificate) -> bool:
+    constraints = find_extension(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
 
 
 def _with_key(key: PrivateKey, certificates: Sequence[x509.Certificate], field: str, now: datetime) -> Issuer:
     try:
-        algorithm_of(key.public_key())
-        own = [each for each in certificates if each.public_key() == key.public_key()]
+        check_public_key(key.public_key())
+        own = _own(key, certificates)
         if not own:
             raise Rejected.because("none of its certificates belongs to the CA's key", field=field)
         chain = _chain(own, certificates, now, field)
         issuer = Issuer(chain[0], key, chain)
-    except (IssuerError, UnsupportedKey, *UNREADABLE) as error:
-        raise Rejected.because(str(error)[:300], field=field) from None
+    except (IssuerError, UnsupportedKey) as error:
+        raise Rejected.because(str(error)[:1000], field=field) from None
     check_for_devices(issuer, now, field=field)
     return issuer
 

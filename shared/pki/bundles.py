@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.pki import der, names
+from shared.pki.certificates import is_self_issued, subject_in_der
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ _ISSUER = 0, 3
 
 @lru_cache(maxsize=256)
 def _name_in_der(authority: x509.Certificate) -> bytes:
-    return der.content(authority.subject.public_bytes())
+    return der.content(subject_in_der(authority))
 
 
 @lru_cache(maxsize=256)
@@ -145,9 +146,9 @@ def _chain_pem(chain: tuple[x509.Certificate, ...]) -> bytes:
         BundleError: it has a gap by name, or ends with a root.
     """
     for lower, upper in pairwise(chain):
-        if lower.issuer != upper.subject:
+        if not names.same_name(lower.issuer, upper.subject):
             raise _not_its_issuer(lower, upper)
-    if chain and chain[-1].issuer == chain[-1].subject:
+    if chain and is_self_issued(chain[-1]):
         raise BundleError(
             f"the root {names.quoted(chain[-1].subject)} does not belong in a bundle: whoever verifies has it"
         )

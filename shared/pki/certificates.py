@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import islice
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PSS, PKCS1v15
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from shared.pki import der, names
 
 UNREADABLE = (
     ValueError,
@@ -40,20 +46,59 @@ def find_extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: t
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
     """Tell whether issuer and subject are one: a root, or a CA's own new key, which counts in no path length."""
-    return certificate.issuer == certificate.subject
+    return names.same_name(certificate.issuer, certificate.subject)
+
+
+def subject_in_der(certificate: x509.Certificate) -> bytes:
+    """Give the subject as it stands in a certificate, octet by octet."""
+    return _field(certificate, 4)
+
+
+def issuer_in_der(certificate: x509.Certificate) -> bytes:
+    """Give the issuer as it stands in a certificate, octet by octet."""
+    return _field(certificate, 2)
+
+
+def key_info_of(certificate: x509.Certificate) -> bytes:
+    """Give the SubjectPublicKeyInfo as it stands in a certificate."""
+    return _field(certificate, 5)
+
+
+def _field(certificate: x509.Certificate, number: int) -> bytes:
+    """Give a field of TBSCertificate (RFC 5280 section 4.1), counted from the serial number as 0."""
+    explicit_version = certificate.version is not x509.Version.v1
+    return next(islice(der.parts(certificate.tbs_certificate_bytes), number + explicit_version, None))
 
 
 def issued_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     """Tell whether one certificate is signed by another, by name and by signature."""
     # The names say no at once, and a signature takes as long to verify as a certificate to make.
-    return lower.issuer == upper.subject and _is_signed_by(lower, upper)
+    return names.same_name(lower.issuer, upper.subject) and _is_signed_by(lower, upper)
 
 
 @lru_cache(maxsize=1024)
 def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     """Verify a signature; the links between CAs are the same for all their devices, so they are remembered."""
     try:
-        lower.verify_directly_issued_by(upper)
+        if issuer_in_der(lower) == subject_in_der(upper):
+            lower.verify_directly_issued_by(upper)
+        else:
+            _verify(lower, upper)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _verify(lower: x509.Certificate, upper: x509.Certificate) -> None:
+    """Verify as ``verify_directly_issued_by`` does, which compares names octet by octet."""
+    key, digest, parameters = upper.public_key(), lower.signature_hash_algorithm, lower.signature_algorithm_parameters
+    _, outer, _ = der.parts(lower.public_bytes(Encoding.DER))
+    if outer != _field(lower, 1) or digest is None or digest.name in BROKEN_HASHES:
+        raise InvalidSignature
+    signature, content = lower.signature, lower.tbs_certificate_bytes
+    if isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, PKCS1v15 | PSS):
+        key.verify(signature, content, parameters, digest)
+    elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.ECDSA):
+        key.verify(signature, content, parameters)
+    else:
+        raise InvalidSignature

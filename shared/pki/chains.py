@@ -1,6 +1,7 @@
 """The pre-flight check of what this service hands out: would DPS accept this chain, and if not, why not, in words.
 
-It is stricter than DPS, which takes any order (:mod:`shared.pki.paths`): a chain that passes here fails nowhere.
+It is stricter than DPS, which takes any order (:mod:`shared.pki.paths`). What DPS does not mind of
+CAs, and others may, is left out here (:data:`HARMLESS`) and is advice where a chain is previewed.
 
 DPS answers ``401002`` for nearly all of these causes, and devices meet it in the field. Sources: Microsoft, "X.509
 certificate attestation" and "How to troubleshoot DPS"; RFC 5280 section 6 for the path itself.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.pki import names
 from shared.pki.certificates import (
@@ -24,9 +26,14 @@ from shared.pki.certificates import (
     find_extension,
     is_self_issued,
     issued_by,
+    issuer_in_der,
+    subject_in_der,
 )
+from shared.pki.damage import decode, why_unreadable
 from shared.pki.name_constraints import forbidden_names, names_in
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of
+from shared.pki.policies import MAPPINGS, policy_gap
+from shared.pki.public_keys import WeakKey, key_of
+from shared.pki.signing_keys import UnsupportedKey
 from shared.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
@@ -35,6 +42,10 @@ if TYPE_CHECKING:
 
 LENGTH_LIMIT = 16
 """Certificates in a chain; path lengths of a CA hierarchy are far below."""
+
+HARMLESS = frozenset({"serial-number", "issuer-encoding", "policy"})
+"""Codes of findings that DPS does not refuse a certificate for, and others may: RFC 5280 asks to take unusual serial
+numbers (section 4.1.2.2) and compares names without their string types (section 7.1); DPS asks for no policies."""
 
 _NAMES_SHOWN = 5  # of those that one CA forbids another certificate
 
@@ -101,6 +112,8 @@ def path_findings(path: Sequence[x509.Certificate], now: datetime) -> tuple[Find
         *_content_findings(path[1:]),
         *_path_findings(path[1:]),
         *_constraint_findings(path, leaves=1),
+        *_encoding_findings(path),
+        *_policy_findings(path),
     )
 
 
@@ -120,12 +133,18 @@ def authority_findings(chain: Sequence[x509.Certificate]) -> tuple[Finding, ...]
     """
     if len(chain) > LENGTH_LIMIT:
         return (too_long(len(chain)),)
-    return tuple(unreadable_findings(chain, "the CA's chain")) or (
-        *_content_findings(chain),
-        *_link_findings(chain),
-        *_path_findings(chain),
-        *_constraint_findings(chain, leaves=0),
+    return tuple(unreadable_findings(chain, "the CA's chain")) or _refusals(
+        (
+            *_content_findings(chain),
+            *_link_findings(chain),
+            *_path_findings(chain),
+            *_constraint_findings(chain, leaves=0),
+        )
     )
+
+
+def _refusals(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(each for each in findings if each.code not in HARMLESS)
 
 
 def _findings(
@@ -148,7 +167,8 @@ def _findings(
 def _whole_findings(chain: Sequence[x509.Certificate], now: datetime) -> tuple[Finding, ...]:
     return (
         *life_findings(chain, now),
-        *_content_findings(chain),
+        *_content_findings(chain[:1]),
+        *_refusals(_content_findings(chain[1:])),
         *_link_findings(chain),
         *_path_findings(chain[1:]),
         *_constraint_findings(chain, leaves=1),
@@ -175,7 +195,7 @@ def unreadable_findings(certificates: Sequence[x509.Certificate], place: str) ->
     for position, certificate in enumerate(certificates, start=1):
         damage = _damage(certificate)
         if damage:
-            yield Finding("unreadable", f"certificate {position} of {place} is damaged: {damage[:200]}")
+            yield Finding("unreadable", f"certificate {position} of {place} can't be read: {damage[:300]}")
 
 
 def readable(certificates: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
@@ -186,10 +206,9 @@ def readable(certificates: Iterable[x509.Certificate]) -> tuple[x509.Certificate
 def _damage(certificate: x509.Certificate) -> str:
     """Decode everything once: cryptography does so when it is asked, and others may have made these."""
     try:
-        _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.version
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except UNREADABLE as error:
-        return str(error) or type(error).__name__
+        decode(certificate)
+    except UNREADABLE:
+        return why_unreadable(certificate.public_bytes(Encoding.DER))
     return ""
 
 
@@ -236,9 +255,10 @@ def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
     for certificate in chain:
         name = _name(certificate)
         try:
-            algorithm_of(certificate.public_key())
-        except (UnsupportedKey, UnsupportedAlgorithm, ValueError) as error:
-            yield Finding("key-algorithm", f"the key of {name} can't be used: {error}")
+            key_of(certificate)
+        except UnsupportedKey as error:
+            code = "weak-key" if isinstance(error, WeakKey) else "key-algorithm"
+            yield Finding(code, f"the key of {name} can't be used: {error}")
         if not 0 < certificate.serial_number < SERIAL_LIMIT:
             number = certificate.serial_number
             yield Finding(
@@ -251,7 +271,11 @@ def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding("weak-signature", f"{name} is signed with {digest.upper()}; SHA-256 or SHA-384 is needed")
         for extension in certificate.extensions:
             # RFC 5280 section 4.2: what is critical and not understood is refused.
-            if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
+            if (
+                extension.critical
+                and isinstance(extension.value, x509.UnrecognizedExtension)
+                and extension.oid != MAPPINGS
+            ):
                 oid = extension.oid.dotted_string
                 yield Finding("critical-extension", f"{name} has the critical extension {oid}, which is not known")
 
@@ -284,12 +308,35 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding(
                 "misordered", f"{names_of}, which follows it: the order is leaf first, then each one's issuer"
             )
-        elif lower.issuer == upper.subject:
+        elif names.same_name(lower.issuer, upper.subject):
             yield Finding(
                 "other-key", f"{names_of}, which follows it: that is a CA of the right name, with another key"
             )
         else:
             yield Finding("broken-link", f"{names_of}, which follows it: an intermediate between them is missing")
+
+
+def _encoding_findings(path: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    for lower, upper in pairwise(path):
+        if issuer_in_der(lower) != subject_in_der(upper):
+            yield Finding(
+                "issuer-encoding",
+                f"{_name(lower)} names its issuer in another encoding (string type, case or spaces) than "
+                f"{_name(upper)} names itself. RFC 5280 takes the names as one (section 7.1), Go and Windows do not: "
+                "have it issued anew with the issuer's name octet by octet",
+            )
+
+
+def _policy_findings(path: Sequence[x509.Certificate]) -> Iterator[Finding]:
+    without_anchor = path[:-1] if is_self_issued(path[-1]) else path
+    gap = policy_gap(without_anchor)
+    if gap is not None:
+        yield Finding(
+            "policy",
+            f"a CA above {_name(gap)} asks for a certificate policy (requireExplicitPolicy), and {_name(gap)} has none "
+            "that is valid up to there (RFC 5280 section 6.1): Java and others refuse the chain, DPS does not look at "
+            "policies; give it a policy of the CAs above",
+        )
 
 
 def identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
@@ -302,7 +349,9 @@ def identifiers_match(lower: x509.Certificate, upper: x509.Certificate) -> bool:
         return False
     # The other form names the issuer's certificate by who made it, and its number there.
     makers = [each.value for each in wanted.authority_cert_issuer or () if isinstance(each, x509.DirectoryName)]
-    return wanted.authority_cert_serial_number in {None, upper.serial_number} and (not makers or upper.issuer in makers)
+    return wanted.authority_cert_serial_number in {None, upper.serial_number} and (
+        not makers or any(names.same_name(upper.issuer, maker) for maker in makers)
+    )
 
 
 def _path_findings(authorities: Sequence[x509.Certificate]) -> Iterator[Finding]:

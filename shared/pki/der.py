@@ -19,6 +19,8 @@ TRUE, NULL = b"\x01\x01\xff", b"\x05\x00"
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OBJECT_IDENTIFIER = 0x02, 0x03, 0x04, 0x06
 _ENUMERATED, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _EXPLICIT = 0x0A, 0x17, 0x18, 0x30, 0xA0
 _UTF8_STRING, _PRINTABLE_STRING, _SET = 0x0C, 0x13, 0x31
+_CONSTRUCTED, _LONG_TAG, _END_OF_CONTENTS = 0x20, 0x1F, b"\0\0"
+_IDENTIFIER_OCTETS = 64  # real ones have less than 40; messages name them
 _CONTINUED = 0x80  # of an object identifier's number: more octets follow (section 8.19.2)
 _INDEFINITE = 0x80  # BER's length of what ends somewhere (section 8.1.3.6)
 _LAST_UTC_TIME_YEAR = 2049  # RFC 5280 sections 4.1.2.5 and 5.1.2.4
@@ -84,17 +86,17 @@ def dotted(identifier: bytes) -> str:
     """Give an OBJECT IDENTIFIER, with its tag and length, in numbers: ``2.5.29.15``.
 
     Raises:
-        ValueError: it ends within a number, or is empty.
+        ValueError: it is another value, ends within a number, is empty, or has more than 64 octets.
     """
-    octets = content(identifier)
+    octets = content(identifier) if identifier[:1] == bytes((_OBJECT_IDENTIFIER,)) else b""
+    if not 0 < len(octets) <= _IDENTIFIER_OCTETS or octets[-1] >= _CONTINUED:
+        raise ValueError("there is no whole object identifier")
     numbers, number = list[int](), 0
     for octet in octets:
         number = number << 7 | octet & 0x7F
         if octet < _CONTINUED:
             numbers.append(number)
             number = 0
-    if not octets or octets[-1] >= _CONTINUED:
-        raise ValueError("an object identifier ends within a number")
     first = min(numbers[0] // 40, 2)
     return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
@@ -139,6 +141,15 @@ def content(encoded: bytes, *path: int) -> bytes:
     return encoded[begin:end]
 
 
+def length(encoded: bytes) -> int:
+    """Give the octets that the first value has with its tag and length; a stranger may have written it.
+
+    Raises:
+        ValueError: it is cut off, or of indefinite length.
+    """
+    return _inner(encoded, 0, len(encoded))[1]
+
+
 def parts(encoded: bytes) -> Iterator[bytes]:
     """Give the parts of a value one by one, each with its tag and length; a stranger may have written it.
 
@@ -150,6 +161,38 @@ def parts(encoded: bytes) -> Iterator[bytes]:
         after = _inner(encoded, at, end)[1]
         yield encoded[at:after]
         at = after
+
+
+def from_ber(encoded: bytes, *, depth: int = 32) -> bytes:
+    """Write the first value of BER as DER as far as lengths go: definite ones, and octet strings in one piece.
+
+    Bouncy Castle and others write PKCS#12 with indefinite lengths (X.690 section 8.1.3.6).
+
+    Raises:
+        ValueError: it is cut off, nested too deeply, or has a tag of several octets.
+    """
+    return _from_ber(encoded, 0, depth)[0]
+
+
+def _from_ber(encoded: bytes, at: int, depth: int) -> tuple[bytes, int]:
+    """Give a value in DER, and where it ends."""
+    if not depth or at + 2 > len(encoded) or encoded[at] & _LONG_TAG == _LONG_TAG:
+        raise ValueError("a value is cut off, nested too deeply, or has a long tag")
+    tag, indefinite = encoded[at], encoded[at + 1] == _INDEFINITE
+    begin, end = (at + 2, len(encoded)) if indefinite else _bounds(encoded, at)
+    if end > len(encoded):
+        raise ValueError("a value is cut off")
+    if not tag & _CONSTRUCTED:
+        if indefinite:
+            raise ValueError("a value without parts has no length")
+        return encoded[at:end], end
+    parts, at = list[bytes](), begin
+    while encoded[at : at + 2] != _END_OF_CONTENTS if indefinite else at < end:
+        part, at = _from_ber(encoded, at, depth - 1)
+        parts.append(part)
+    if tag == _OCTET_STRING | _CONSTRUCTED:
+        return octet_string(b"".join(content(part) for part in parts)), at + 2 * indefinite
+    return tagged(tag, *parts), at + 2 * indefinite
 
 
 def _inner(encoded: bytes, at: int, limit: int) -> tuple[int, int]:

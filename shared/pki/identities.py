@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from shared.pki import names
+
 if TYPE_CHECKING:
     from cryptography import x509
 
@@ -24,9 +26,6 @@ def authority_identity(subject: x509.Name, key: PublicKey) -> str:
     Subjects are compared as RFC 5280 section 7.1 asks: whatever string type they are written in, and without regard to
     case and to how many spaces there are.
     """
-    written = [
-        sorted((attribute.oid.dotted_string, " ".join(str(attribute.value).casefold().split())) for attribute in rdn)
-        for rdn in subject.rdns
-    ]
+    written = [sorted(attributes) for attributes in names.folded(subject)]
     key_info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return sha256(json.dumps(written).encode() + key_info).hexdigest()

@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -24,15 +24,17 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from shared.errors import Reason, Rejected
 from shared.pki import der, names
-from shared.pki.certificates import SERIAL_LIMIT, UNREADABLE, find_extension, is_self_issued, issued_by
-from shared.pki.chains import authority_findings, life_findings
+from shared.pki.certificates import SERIAL_LIMIT, UNREADABLE, find_extension, is_self_issued, issued_by, subject_in_der
+from shared.pki.chains import authority_findings, life_findings, unreadable_findings
+from shared.pki.damage import extension_fault, holding
 from shared.pki.name_constraints import forbidden_names, names_of
 from shared.pki.profiles import Kind, Profile, ProfileError
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of, parameters_of, sign
+from shared.pki.public_keys import check_public_key
+from shared.pki.signing_keys import UnsupportedKey, parameters_of, sign
 from shared.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from shared.pki.signing_keys import KeyParameters, PrivateKey, PublicKey
 
@@ -140,10 +142,10 @@ class Issuer:
     def __post_init__(self) -> None:
         try:
             self._check()
-        except UNREADABLE as error:
-            # An IssuerError is a ValueError as well, and says enough by itself.
-            raised = str(error) if isinstance(error, IssuerError) else _damaged(error)
-            raise IssuerError(raised) from None
+        except IssuerError:
+            raise
+        except UNREADABLE:
+            raise IssuerError(_damaged(self.chain)) from None
 
     def _check(self) -> None:
         if self.signing_key.public_key() != self.certificate.public_key():
@@ -215,7 +217,7 @@ class Issuer:
     @cached_property
     def name_in_der(self) -> bytes:
         """Its subject as it stands in its certificate: octet by octet the issuer of what it signs."""
-        return self.certificate.subject.public_bytes()
+        return subject_in_der(self.certificate)
 
     @cached_property
     def key_parameters(self) -> KeyParameters:
@@ -374,7 +376,7 @@ def _check_name(subject: Subject, profile: Profile) -> None:
 
 def _check_key(public_key: PublicKey) -> None:
     try:
-        algorithm_of(public_key)
+        check_public_key(public_key)
     except UnsupportedKey as error:
         raise Rejected.because(str(error), field="csr") from None
 
@@ -520,21 +522,13 @@ def _encoded(extensions: _Extensions) -> bytes:
     )
     identifier = x509.SubjectKeyIdentifier(bytes(20))
     try:
-        read = [*x509.load_der_x509_certificate(_holding(encoded, _KEY_IDENTIFIER + identifier.digest)).extensions]
-    except UNREADABLE as error:
-        raise ProfileError(f"the extensions of the profile can't be read: {error}") from None
+        read = [*x509.load_der_x509_certificate(holding(encoded, _KEY_IDENTIFIER + identifier.digest)).extensions]
+    except UNREADABLE:
+        fault = extension_fault(der.sequence(encoded))
+        raise ProfileError(f"the extensions of the profile can't be read: {fault}") from None
     if read != [*meant, x509.Extension(identifier.oid, critical=False, value=identifier)]:
         raise ProfileError("the extensions of the profile are not read as they are meant")
     return encoded
-
-
-def _holding(*extensions: bytes) -> bytes:
-    nobody, ever = der.sequence(), der.sequence(*[der.time(datetime(2000, 1, 1, tzinfo=UTC))] * 2)
-    algorithm = der.sequence(der.object_identifier("1.2.3"))
-    key = der.sequence(algorithm, der.bit_string(b""))
-    listed = der.explicit(3, der.sequence(*extensions))
-    content = der.sequence(_VERSION_3, der.integer(1), algorithm, nobody, ever, nobody, key, listed)
-    return der.sequence(content, algorithm, der.bit_string(b""))
 
 
 _KEY_IDENTIFIER = der.extension("2.5.29.14", der.octet_string(bytes(20)))[:-20]
@@ -546,8 +540,9 @@ def _subject_key_identifier(key_info: bytes) -> bytes:
     return _KEY_IDENTIFIER + hashlib.sha1(bits, usedforsecurity=False).digest()
 
 
-def _damaged(error: Exception) -> str:
-    return f"a certificate of the CA's chain is damaged: {str(error)[:200] or type(error).__name__}"
+def _damaged(chain: Sequence[x509.Certificate]) -> str:
+    faults = [finding.message for finding in unreadable_findings(chain, "the CA's chain")]
+    return "; ".join(faults[:_REASONS_SHOWN]) or "a key of the CA's chain can't be read"
 
 
 def _extension[E: x509.ExtensionType](certificate: x509.Certificate, kind: type[E]) -> E:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from shared.pki import names
 from shared.pki.certificates import find_extension
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _directory_name(subject: x509.Name) -> list[Name]:
 def _matches(kind: type[x509.GeneralName], name: Any, constraint: Any, *, default: bool) -> bool:
     """Compare two names of one kind; what can't be compared, or is malformed, gets the default, which refuses."""
     if kind is x509.DirectoryName:
-        above, below = _folded(constraint), _folded(name)
+        above, below = names.folded(constraint), names.folded(name)
         return below[: len(above)] == above
     if kind is x509.DNSName:
         return _host_matches(name, constraint, default=default)
@@ -71,14 +72,6 @@ def _matches(kind: type[x509.GeneralName], name: Any, constraint: Any, *, defaul
     if kind is x509.IPAddress:
         return _address_matches(name, constraint, default=default)
     return default
-
-
-def _folded(name: x509.Name) -> list[frozenset[tuple[str, str]]]:
-    """Bring a name to the form in which names are compared (section 7.1): without case and repeated spaces."""
-    return [
-        frozenset((each.oid.dotted_string, " ".join(str(each.value).casefold().split())) for each in rdn)
-        for rdn in name.rdns
-    ]
 
 
 def _host_matches(host: str, constraint: str, *, default: bool) -> bool:

@@ -16,6 +16,7 @@ from cryptography.x509 import ocsp
 
 from shared.pki import der
 from shared.pki.certificates import UNREADABLE
+from shared.pki.issuance import BACKDATING
 from shared.pki.signing_keys import parameters_of
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def answer(
         request: from :func:`read_request`.
         status: of the certificate.
         responder: of the CA that the request names.
-        now: thisUpdate, UTC.
+        now: the present time, UTC. thisUpdate lies :data:`BACKDATING` before it, for relying parties whose clock is
+            late.
         next_update: until when the answer may be kept.
 
     Returns:
@@ -164,7 +166,7 @@ def answer(
             request.serial_number,
             request.algorithm,
             ocsp.OCSPCertStatus.REVOKED if revoked else good,
-            now.replace(microsecond=0),
+            now.replace(microsecond=0) - BACKDATING,
             next_update.replace(microsecond=0),
             revoked.at.replace(microsecond=0) if revoked else None,
             reason,

@@ -13,7 +13,7 @@ public key validation of NIST SP 800-56A section 5.6.2.3.3; both curves have cof
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from math import gcd, isqrt, prod
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.pki import der
-from shared.pki.certificates import UNREADABLE
+from shared.pki.certificates import UNREADABLE, key_info_of
 from shared.pki.signing_keys import EXPONENTS, KeyAlgorithm, UnsupportedKey, WrongExponent, algorithm_of
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ def check_public_key(public_key: object) -> PublicKey:
     """
     algorithm_of(public_key)
     if isinstance(public_key, rsa.RSAPublicKey):
-        modulus = public_key.public_numbers().n
-        _check_factors(modulus)
-        _check_primes_apart(modulus)
-        _check_roca(modulus)
+        weakness = _weakness(public_key.public_numbers().n)
+        if weakness:
+            raise WeakKey(weakness)
     return public_key  # type: ignore[return-value]  # algorithm_of takes these two kinds only
 
 
@@ -87,10 +86,9 @@ def key_of(holder: x509.Certificate | x509.CertificateSigningRequest) -> PublicK
 
 
 def _key_info(holder: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
-    """Find the SubjectPublicKeyInfo: after version (not in version 1), number, algorithm, issuer, life and name."""
-    if isinstance(holder, x509.CertificateSigningRequest):
-        return [*der.parts(holder.tbs_certrequest_bytes)][2]
-    return [*der.parts(holder.tbs_certificate_bytes)][5 if holder.version is x509.Version.v1 else 6]
+    if isinstance(holder, x509.Certificate):
+        return key_info_of(holder)
+    return [*der.parts(holder.tbs_certrequest_bytes)][2]
 
 
 # --- what can't be loaded ---
@@ -102,7 +100,7 @@ _UNCOMPRESSED, _COMPRESSED, _INFINITY = b"\x04", (b"\x02", b"\x03"), b"\0"
 
 
 def why_unreadable(key_info: bytes) -> str:
-    """Say why cryptography does not load a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), or why it is none of ours."""
+    """Say why a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) can't be loaded, or is not a key of ours."""
     try:
         algorithm, bits = der.parts(key_info)
         kind, *parameters = der.parts(algorithm)
@@ -153,40 +151,47 @@ _OUT_OF_RANGE = "the RSA key's exponent and modulus do not belong together, or a
 # --- RSA ---
 
 
-def _check_factors(modulus: int) -> None:
+@lru_cache(maxsize=1024)
+def _weakness(modulus: int) -> str:
+    """Say how a modulus can be factored, if it can; the CAs' own are asked about with each device."""
     if gcd(modulus, _small_primes_product()) != 1:
         factor = next(prime for prime in _primes(SMALLEST_FACTOR) if not modulus % prime)
-        raise WeakKey(f"the RSA key can be factored: its modulus is divisible by {factor}; make a new key")
+        return f"the RSA key can be factored: its modulus is divisible by {factor}; make a new key"
+    if _has_close_primes(modulus):
+        return (
+            "the RSA key can be factored: its two primes are too close to each other (Fermat's method finds them); "
+            "make a new key with another library or random source"
+        )
+    if _is_of_infineon(modulus):
+        return (
+            "the RSA key was made by a chip whose keys can be factored (ROCA, CVE-2017-15361); make it with updated "
+            "firmware, outside of the chip, or on an elliptic curve"
+        )
+    return ""
 
 
-def _check_primes_apart(modulus: int) -> None:
+def _has_close_primes(modulus: int) -> bool:
     """Look for two primes near the square root (Fermat); a square is the case that they are the same."""
     middle = isqrt(modulus - 1) + 1  # rounded up
     rest = middle * middle - modulus
     for _ in range(FERMAT_ROUNDS):
         # A square ends in few of the 256 octets: most rounds need no root.
         if rest & 0xFF in _SQUARE_ENDS and isqrt(rest) ** 2 == rest:
-            raise WeakKey(
-                "the RSA key can be factored: its two primes are too close to each other (Fermat's method finds them); "
-                "make a new key with another library or random source"
-            )
+            return True
         rest += 2 * middle + 1
         middle += 1
+    return False
 
 
 _SQUARE_ENDS = frozenset(each * each & 0xFF for each in range(256))
 
 
-def _check_roca(modulus: int) -> None:
+def _is_of_infineon(modulus: int) -> bool:
     """Look for the form of all keys that Infineon's library made (Nemec et al., "The Return of Coppersmith's Attack").
 
     Such a modulus is a power of 65,537 modulo each of these primes; another one is by chance, once in 2^27 or more.
     """
-    if all(modulus % prime in residues for prime, residues in _roca_residues()):
-        raise WeakKey(
-            "the RSA key was made by a chip whose keys can be factored (ROCA, CVE-2017-15361); make it with updated "
-            "firmware, outside of the chip, or on an elliptic curve"
-        )
+    return all(modulus % prime in residues for prime, residues in _roca_residues())
 
 
 @cache

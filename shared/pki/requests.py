@@ -1,23 +1,36 @@
-"""PKCS#10 certificate signing requests (RFC 2986): the key of a device that made its own."""
+"""PKCS#10 certificate signing requests (RFC 2986): the key of a device that made its own.
+
+Firmware writes requests of all sorts, and only the key is taken from them. So what does no harm is read as OpenSSL
+reads it, though cryptography does not: no attributes, another version, NULL parameters with ECDSA, Latin-1 in a name.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from codecs import BOM_UTF8
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PSS, PKCS1v15
 from cryptography.x509.oid import NameOID
 
 from shared.errors import Rejected
 from shared.pki import der, names
 from shared.pki.certificates import BROKEN_HASHES, UNREADABLE
-from shared.pki.signing_keys import UnsupportedKey, algorithm_of
+from shared.pki.damage import extension_fault
+from shared.pki.public_keys import check_public_key, why_unreadable
+from shared.pki.signing_keys import UnsupportedKey
+from shared.reading import pem as pem_text
 from shared.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from shared.pki.signing_keys import PublicKey
 
 SIZE_LIMIT = 16_384
@@ -28,19 +41,38 @@ _EXTENSION_REQUESTS = frozenset(
     map(der.object_identifier, ("1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"))  # RFC 2985, and Microsoft's
 )
 _OWNERS = frozenset(
-    {
+    each.dotted_string
+    for each in (
         NameOID.COUNTRY_NAME,
         NameOID.STATE_OR_PROVINCE_NAME,
         NameOID.LOCALITY_NAME,
         NameOID.ORGANIZATION_NAME,
         NameOID.ORGANIZATIONAL_UNIT_NAME,
-    }
+    )
 )
 """What a subject says of a device's owner."""
 
+_ECDSA = frozenset(map(der.object_identifier, (f"1.2.840.10045.4.3.{number}" for number in (1, 2, 3, 4))))
+_COMMON_NAME = NameOID.COMMON_NAME.dotted_string
 _ARMOUR = b"-----BEGIN "
-_SEQUENCE = b"\x30"
-"""First octet of a request in DER. Base64 of one begins with M."""
+_LABELS = frozenset({"CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"})
+_INTEGER, _BIT_STRING, _SEQUENCE, _SET, _ATTRIBUTES, _EXPLICIT_VERSION = 0x02, 0x03, 0x30, 0x31, 0xA0, 0xA0
+_BEGIN = "'-----BEGIN CERTIFICATE REQUEST-----'"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequest:
+    """What a request says, its signature verified.
+
+    Attributes:
+        public_key: possession of whose private half is proved.
+        subject: its attributes in their order, each with its identifier and value.
+        extensions: those that it asks for.
+    """
+
+    public_key: PublicKey
+    subject: tuple[tuple[str, str], ...]
+    extensions: x509.Extensions
 
 
 def requested_key(request: str | bytes, *, registration_id: str, field: str = "csr") -> PublicKey:
@@ -48,12 +80,10 @@ def requested_key(request: str | bytes, *, registration_id: str, field: str = "c
 
     Args and errors are those of :func:`parse_signing_request`.
     """
-    return _public_key(parse_signing_request(request, registration_id=registration_id, field=field))
+    return parse_signing_request(request, registration_id=registration_id, field=field).public_key
 
 
-def parse_signing_request(
-    request: str | bytes, *, registration_id: str, field: str = "csr"
-) -> x509.CertificateSigningRequest:
+def parse_signing_request(request: str | bytes, *, registration_id: str, field: str = "csr") -> SigningRequest:
     """Read a signing request, and check that a device of this id may have a certificate for it.
 
     Usages that it asks for beyond the profile's are not granted and do no harm; a CA's are refused. So is every name
@@ -76,59 +106,181 @@ def parse_signing_request(
     if b"PRIVATE KEY-----" in encoded:
         raise Rejected.because("there is a private key beside the CSR; it must stay in the device", field=field)
     try:
-        parsed = _loaded(encoded)
-        # cryptography decodes these when they are asked for, so that damage shows here.
-        public_key, extensions, digest = parsed.public_key(), parsed.extensions, parsed.signature_hash_algorithm
-        signed = parsed.is_signature_valid
-        subject, asked = [*parsed.subject], _extension_requests(parsed)
-    except UNREADABLE as error:
-        raise Rejected.because(_unreadable(encoded, error), field=field) from None
-    if digest is not None and digest.name in BROKEN_HASHES:
-        raise Rejected.because(f"the CSR is signed with {digest.name.upper()}; use SHA-256 or SHA-384", field=field)
-    if not signed:
-        raise Rejected.because("the CSR's signature is wrong, so it does not prove possession of its key", field=field)
-    if asked > 1:
-        raise Rejected.because(
-            f"the CSR has {asked} attributes that ask for extensions; it may have one (RFC 2985 section 5.4.2)",
-            field=field,
-        )
-    _check_subject(subject, registration_id, field)
-    _check_extensions(extensions, registration_id, field)
-    _check_key(public_key, field)
-    return parsed
+        read = _read(_octets(encoded, field))
+    except _Refused as refusal:
+        raise Rejected.because(str(refusal), field=field) from None
+    except ValueError:
+        raise Rejected.because(str(_not_pkcs10("it is damaged")), field=field) from None
+    _check_subject(read.subject, registration_id, field)
+    _check_extensions(read.extensions, registration_id, field)
+    return read
 
 
-def _loaded(encoded: bytes) -> x509.CertificateSigningRequest:
+class _Refused(ValueError):
+    """A request is not taken; the message says why."""
+
+
+def _octets(encoded: bytes, field: str) -> bytes:
     if _ARMOUR in encoded:
-        if encoded.count(_ARMOUR) > 1:
-            raise ValueError(f"{encoded.count(_ARMOUR)} PEM blocks are there instead of one")
-        return x509.load_pem_x509_csr(encoded)
-    if encoded[:1] == _SEQUENCE:
-        return x509.load_der_x509_csr(encoded)
+        return _out_of_pem(encoded, field)
+    if encoded[:1] == b"\x30":  # base64 of one begins with M
+        return encoded
     try:
-        der = base64.b64decode(b"".join(encoded.split()), validate=True)
+        return base64.b64decode(b"".join(encoded.removeprefix(BOM_UTF8).split()), validate=True)
     except binascii.Error:
-        raise ValueError("it has characters or a length that base64 has not") from None
-    return x509.load_der_x509_csr(der)
+        raise _Refused(
+            f"the CSR is not PEM (which begins with {_BEGIN}), and not DER or base64 either: it has characters or a "
+            "length that base64 has not"
+        ) from None
 
 
-def _unreadable(encoded: bytes, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    begin = "'-----BEGIN CERTIFICATE REQUEST-----'"
-    if _ARMOUR in encoded:
-        return f"the CSR can't be read as PKCS#10 in PEM: {reason}; it begins with {begin}"
-    return f"the CSR is no PEM (which begins with {begin}), and can't be read as DER or base64 either: {reason}"
+def _out_of_pem(encoded: bytes, field: str) -> bytes:
+    found = pem_text.without_parameters(pem_text.blocks(encoded.decode(errors="replace"), field=field))
+    if len(found) != 1:
+        raise _Refused(f"there are {len(found)} PEM blocks; one whole CSR, which begins with {_BEGIN}, is right")
+    if found[0].label not in _LABELS:
+        raise _Refused(f"the PEM is {found[0].label} and not a CSR, which begins with {_BEGIN}")
+    return found[0].content
 
 
-def _extension_requests(request: x509.CertificateSigningRequest) -> int:
-    """Count the attributes that ask for extensions: cryptography reads the first, whoever signs might read another."""
-    attributes = next(islice(der.parts(request.tbs_certrequest_bytes), 3, None), None)
-    kinds = [next(der.parts(each), b"") for each in der.parts(attributes)] if attributes else []
-    return sum(kind in _EXTENSION_REQUESTS for kind in kinds)
+def _not_pkcs10(what: str) -> _Refused:
+    return _Refused(f"the CSR is not PKCS#10 in DER (RFC 2986): {what}")
 
 
-def _check_subject(subject: list[x509.NameAttribute[str | bytes]], registration_id: str, field: str) -> None:
-    found = [str(each.value) for each in subject if each.oid == NameOID.COMMON_NAME]
+def _read(encoded: bytes) -> SigningRequest:
+    """Read a request in DER, and verify its signature."""
+    info, algorithm, signature = _outer_parts(encoded)
+    version, subject, key_info, *attributes = _inner_parts(info)
+    if version[0] != _INTEGER:
+        raise _not_pkcs10("its first part is not a version")
+    asking = _extension_request(attributes)
+    twin = _twin(key_info, asking, algorithm, signature)
+    key = _key(twin, key_info)
+    _verify(twin, key, info)
+    return SigningRequest(key, tuple(_attributes(subject)), _extensions(twin, asking))
+
+
+def _outer_parts(encoded: bytes) -> Sequence[bytes]:
+    try:
+        parts = [*der.parts(encoded)]
+        behind = len(encoded) - der.length(encoded)
+    except (ValueError, IndexError):
+        raise _not_pkcs10("it is cut off, damaged, or of indefinite length (BER)") from None
+    if behind:
+        raise _not_pkcs10(f"{behind} octets follow it; send it without them")
+    if encoded[0] != _SEQUENCE or [part[0] for part in parts] != [_SEQUENCE, _SEQUENCE, _BIT_STRING]:
+        raise _not_pkcs10("it is not a sequence of what is asked for, an algorithm and a signature")
+    if der.content(parts[2])[:1] != b"\0":
+        raise _not_pkcs10("its signature is not of whole octets (the bit string has unused bits)")
+    return parts
+
+
+def _inner_parts(info: bytes) -> Sequence[bytes]:
+    try:
+        parts = [*der.parts(info)]
+    except ValueError:
+        raise _not_pkcs10("what it asks for is damaged") from None
+    if parts and parts[0][0] == _EXPLICIT_VERSION:
+        raise _not_pkcs10("it is a certificate; give the request that it was issued for")
+    if [part[0] for part in parts[1:3]] != [_SEQUENCE, _SEQUENCE] or any(part[0] != _ATTRIBUTES for part in parts[3:]):
+        raise _not_pkcs10("it is not a version, a subject, a public key and attributes")
+    return parts
+
+
+def _extension_request(attributes: Sequence[bytes]) -> bytes:
+    """Give the attribute that asks for extensions, if there is one; all others do no harm, whatever they are."""
+    try:
+        each = [part for whole in attributes for part in der.parts(whole)]
+        asking = [part for part in each if next(der.parts(part), b"") in _EXTENSION_REQUESTS]
+        wishes = [[*der.parts(value)] for part in asking for value in islice(der.parts(part), 1, None)]
+    except ValueError:
+        raise _not_pkcs10("its attributes are damaged") from None
+    if len(asking) > 1:
+        raise _Refused(
+            f"the CSR has {len(asking)} attributes that ask for extensions; it may have one (RFC 2985 section 5.4.2)"
+        )
+    return asking[0] if any(wishes) else b""
+
+
+def _twin(key_info: bytes, asking: bytes, algorithm: bytes, signature: bytes) -> x509.CertificateSigningRequest:
+    """Write what matters as cryptography reads it; the signature is verified over what was sent."""
+    kind = next(der.parts(algorithm), b"")
+    if kind in _ECDSA:
+        algorithm = der.sequence(kind)  # without the NULL that Java wrote before 16 (RFC 5758 section 3.2)
+    info = der.sequence(der.integer(0), der.sequence(), key_info, der.tagged(_ATTRIBUTES, asking))
+    try:
+        return x509.load_der_x509_csr(der.sequence(info, algorithm, signature))
+    except UNREADABLE:
+        raise _not_pkcs10("its public key, its algorithm or the extensions that it asks for are damaged") from None
+
+
+def _key(twin: x509.CertificateSigningRequest, key_info: bytes) -> PublicKey:
+    try:
+        key = twin.public_key()
+    except UNREADABLE:
+        raise _Refused(f"the CSR's key can't be used: {why_unreadable(key_info)}") from None
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
+        raise _Refused(f"the CSR's RSA key has {key.key_size} bits; at least {_LEAST_RSA_BITS} are needed")
+    try:
+        return check_public_key(key)
+    except UnsupportedKey as error:
+        raise _Refused(f"the CSR's key can't be used: {error}") from None
+
+
+def _verify(twin: x509.CertificateSigningRequest, key: PublicKey, info: bytes) -> None:
+    try:
+        digest, parameters = twin.signature_hash_algorithm, twin.signature_algorithm_parameters
+    except UNREADABLE:
+        raise _Refused("the CSR is signed with an algorithm that is not known; use SHA-256 or SHA-384") from None
+    if digest is not None and digest.name in BROKEN_HASHES:
+        raise _Refused(f"the CSR is signed with {digest.name.upper()}; use SHA-256 or SHA-384")
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.ECDSA):
+            key.verify(twin.signature, info, parameters)
+        elif isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, PKCS1v15 | PSS) and digest is not None:
+            key.verify(twin.signature, info, parameters, digest)
+        else:
+            raise InvalidSignature
+    except UNREADABLE:
+        negative = isinstance(key, ec.EllipticCurvePublicKey) and _has_negative_numbers(twin.signature)
+        why = ": a number in it is negative, which misses its leading zero octet" if negative else ""
+        raise _Refused(f"the CSR's signature is wrong{why}, so it does not prove possession of its key") from None
+
+
+def _has_negative_numbers(signature: bytes) -> bool:
+    """Tell whether r or s was written without the zero octet that makes a number with the top bit set positive."""
+    try:
+        return any(part[0] == _INTEGER and der.content(part)[:1] >= b"\x80" for part in der.parts(signature))
+    except (ValueError, IndexError):
+        return False
+
+
+def _attributes(subject: bytes) -> Iterator[tuple[str, str]]:
+    try:
+        for rdn in der.parts(subject):
+            for attribute in der.parts(rdn):
+                kind, value = der.parts(attribute)
+                yield der.dotted(kind), names.text_of(value)
+    except ValueError:
+        raise _not_pkcs10("its subject is damaged") from None
+
+
+def _extensions(twin: x509.CertificateSigningRequest, asking: bytes) -> x509.Extensions:
+    try:
+        return twin.extensions
+    except UNREADABLE:
+        fault = extension_fault(_wishes(asking))
+        raise _Refused(f"the CSR asks for extensions that can't be read: {fault or 'they are damaged'}") from None
+
+
+def _wishes(asking: bytes) -> bytes:
+    _, values, *_ = der.parts(asking)
+    (listed,) = der.parts(values)
+    return listed
+
+
+def _check_subject(subject: Sequence[tuple[str, str]], registration_id: str, field: str) -> None:
+    found = [value for kind, value in subject if kind == _COMMON_NAME]
     if len(found) != 1:
         raise Rejected.because(
             f"the CSR has {len(found)} CNs; it must have one, the registration id {registration_id!r}", field=field
@@ -141,9 +293,9 @@ def _check_subject(subject: list[x509.NameAttribute[str | bytes]], registration_
         )
     _refuse_others(
         [
-            f"{each.rfc4514_attribute_name}={names.shown(str(each.value))}"
-            for each in subject
-            if each.oid not in _OWNERS and not same_registration_id(str(each.value), registration_id)
+            f"{names.short_kind(kind)}={names.shown(value)}"
+            for kind, value in subject
+            if kind not in _OWNERS and not same_registration_id(value, registration_id)
         ],
         field,
     )
@@ -173,18 +325,3 @@ def _check_extensions(extensions: x509.Extensions, registration_id: str, field: 
 
 def _names_device(name: x509.GeneralName, registration_id: str) -> bool:
     return isinstance(name.value, str) and same_registration_id(name.value, registration_id)
-
-
-def _check_key(public_key: object, field: str) -> None:
-    if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size < _LEAST_RSA_BITS:
-        raise Rejected.because(
-            f"the CSR's RSA key has {public_key.key_size} bits; at least {_LEAST_RSA_BITS} are needed", field=field
-        )
-    try:
-        algorithm_of(public_key)
-    except UnsupportedKey as error:
-        raise Rejected.because(f"the CSR's key can't be used: {error}", field=field) from None
-
-
-def _public_key(request: x509.CertificateSigningRequest) -> PublicKey:
-    return request.public_key()  # type: ignore[return-value]  # only these two kinds pass _check_key

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from shared.pki import der, names
 from shared.pki.certificates import SERIAL_LIMIT
-from shared.pki.issuance import IssuerError
+from shared.pki.issuance import BACKDATING, IssuerError
 from shared.pki.signing_keys import sign
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def build_crl(
         entries: from :func:`encode_entry`.
         issuer: whose certificates they are.
         crl_number: grows with every list of this issuer (RFC 5280 section 5.2.3).
-        now: thisUpdate.
+        now: the present time, UTC. thisUpdate lies :data:`BACKDATING` before it, for relying parties whose clock is
+            late, but not before the issuer's own certificate is valid.
         next_update: when the next list will be there at the latest.
 
     Returns:
@@ -131,7 +132,7 @@ def build_crl(
         _VERSION_2,
         algorithm,
         issuer.name_in_der,
-        der.time(now),
+        der.time(max(now - BACKDATING, min(now, issuer.certificate.not_valid_before_utc))),
         der.time(next_update),
         # An empty list of entries is left out (RFC 5280 section 5.1.2.6).
         *((der.sequence_header(len(listed)), listed) if listed else ()),
@@ -151,7 +152,9 @@ def _check_list(issuer: Issuer, number: int, now: datetime, next_update: datetim
     _check_aware(now)
     _check_aware(next_update)
     if next_update <= now:
-        raise RevocationError(f"nextUpdate, {next_update.isoformat()}, is not after thisUpdate, {now.isoformat()}")
+        raise RevocationError(
+            f"nextUpdate, {next_update.isoformat()}, is not after the present time, {now.isoformat()}"
+        )
 
 
 def _check_aware(at: datetime) -> None:

@@ -23,6 +23,7 @@ from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.expiry import DueNotice, Notice
 from shared.ledger.issuers import IssuerRecord, IssuerState, Making, ProofOfPossession
 from shared.pki import names
+from shared.pki.apart import key_opened_apart, pfx_opened_apart
 from shared.pki.authority_files import (
     answered_authority,
     authority_from_pem,
@@ -43,6 +44,7 @@ from shared.pki.issuance import (
 from shared.pki.profiles import verification_profile
 from shared.pki.signing_keys import algorithm_of
 from shared.reading.base64_text import octets
+from shared.threads import ThreadPool
 from shared.workflows.authority_keys import WRAPPING_KEY
 from shared.workflows.authority_records import (
     AuthorityDefinition,
@@ -76,6 +78,9 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.authority_keys import AuthorityKeys
     from shared.workflows.events import Clock, Outbox
+
+_OPENING = ThreadPool("opening", 1)
+"""Waits for the process that opens an owner's file: one at a time, and nothing else waits with it."""
 
 _BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
@@ -378,7 +383,7 @@ class CertificateAuthorities:
                 service has no place left for it.
             Deferred: others are at it.
         """
-        issuer, field = await self.keys.computing.run(_read, wanted, self.clock()), "pfx" if wanted.pfx else "pem"
+        issuer, field = await _OPENING.run(_read, wanted, self.clock()), "pfx" if wanted.pfx else "pem"
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
         same = await self._same_as(issuer)
         if same is not None and same.record.name != name:
@@ -772,5 +777,6 @@ def _read(wanted: AuthorityImport, now: datetime) -> Issuer:
     password = wanted.password.get_secret_value() if wanted.password else None
     if wanted.pfx is None:
         pem = wanted.pem.get_secret_value() if wanted.pem else ""
-        return authority_from_pem(pem.encode(), password, now=now)
-    return authority_from_pfx(octets("pfx", wanted.pfx.get_secret_value()), password, now=now)
+        return authority_from_pem(pem.encode(), password, now=now, opener=key_opened_apart)
+    pfx = octets("pfx", wanted.pfx.get_secret_value())
+    return authority_from_pfx(pfx, password, now=now, opener=pfx_opened_apart)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared.pki import names
 from shared.pki.chains import (
+    HARMLESS,
     LENGTH_LIMIT,
     Finding,
     device_findings,
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 _INVALID, _DISABLED = "Invalid certificate", "Enrollment is disabled"
 _NOT_FOUND, _NO_MATCH = "CA certificate not found", "Signing certificate info did not match chain elements"
 _SELF_SIGNED = "self-signed-leaf"
-_TOLERATED = frozenset({"leaf-is-ca", _SELF_SIGNED, "serial-number"})
-"""Findings that DPS does not refuse a certificate for: RFC 5280 lets a path end at a CA (section 4.2.1.9), and asks to
-take unusual serial numbers (section 4.1.2.2)."""
+_TOLERATED = HARMLESS | {"leaf-is-ca", _SELF_SIGNED, "weak-key"}
+"""Findings that DPS does not refuse a certificate for: RFC 5280 lets a path end at a CA (section 4.2.1.9), and whether
+an RSA key can be factored is for whoever issues to find out."""
 
 _BREAKS = frozenset({"broken-link", "other-key", "authority-key-identifier"})
 """What keeps DPS from going up."""

@@ -14,6 +14,7 @@ from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import Finding
+from shared.pki.damage import why_unreadable
 from shared.reading.pem import certificates
 from shared.workflows.dps_decisions import Knowledge, attests_by_certificates, decide
 from shared.workflows.dps_entries import certificate_of
@@ -108,11 +109,10 @@ def _read(chain_pem: str) -> list[x509.Certificate]:
 def _read_one(position: int, der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except x509.InvalidVersion as error:
-        reason = str(error)
     except UNREADABLE:
-        reason = "between its BEGIN and END there must be X.509 in DER, in base64"
-    raise Rejected.because(f"certificate {position} of the PEM can't be read: {reason}", field="chain")
+        raise Rejected.because(
+            f"certificate {position} of the PEM can't be read: {why_unreadable(der)}", field="chain"
+        ) from None
 
 
 def _described(group_id: str | None, registration_id: str, decision: Decision) -> dict[str, Any]:

@@ -78,13 +78,13 @@ async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
 
 
 async def test_a_list_is_described_as_it_reads() -> None:
-    """Whoever asks whether it has changed is told from the blob's metadata, which say what the list says."""
+    """Whoever asks whether it has changed is told from the blob's metadata, which say when the list was made."""
     scene, blobs = AuthorityScene(now=NOW + timedelta(microseconds=987_654)), FakeBlobs()
     await scene.root("root")
     described, content = await lists(scene, blobs).read("root")
     assert await lists(scene, blobs).describe("root") == described
     crl = x509.load_der_x509_crl(content)
-    assert (crl.last_update_utc, crl.next_update_utc) == (described.this_update, described.next_update)
+    assert (crl.last_update_utc, crl.next_update_utc) == (NOW - timedelta(minutes=10), described.next_update)
     assert (described.this_update, described.next_update) == (NOW, NOW + timedelta(days=7))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PASSWORD = "sesame"
 _SALT = b"saltsalt"
 _DATA = der.object_identifier("1.2.840.113549.1.7.1")
+_ENCRYPTED_DATA = der.object_identifier("1.2.840.113549.1.7.6")
 _KEY_BAG = der.object_identifier("1.2.840.113549.1.12.10.1.1")
 _SHROUDED_KEY_BAG = der.object_identifier("1.2.840.113549.1.12.10.1.2")
 _CERTIFICATE_BAG = der.object_identifier("1.2.840.113549.1.12.10.1.3")
@@ -31,15 +32,28 @@ _BLOCK = 16
 _HASH_BLOCK = 64  # of SHA-256
 
 
-def shrouded(pkcs8: bytes, *, rounds: int = 1) -> bytes:
-    """Encrypt a key: EncryptedPrivateKeyInfo under AES-256-CBC and PBKDF2 (RFC 8018)."""
+def shrouded(pkcs8: bytes, *, rounds: int = 1, claimed: int | None = None) -> bytes:
+    """Encrypt a key: EncryptedPrivateKeyInfo under AES-256-CBC and PBKDF2 (RFC 8018), or claim other rounds than made."""
+    algorithm, encrypted = _encrypted(pkcs8, rounds, claimed or rounds)
+    return der.sequence(algorithm, der.octet_string(encrypted))
+
+
+def _encrypted(content: bytes, rounds: int, claimed: int) -> tuple[bytes, bytes]:
     key = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), _SALT, rounds, 32)
-    missing = _BLOCK - len(pkcs8) % _BLOCK
+    missing = _BLOCK - len(content) % _BLOCK
     encryptor = Cipher(AES256(key), CBC(bytes(_BLOCK))).encryptor()
-    encrypted = encryptor.update(pkcs8 + bytes([missing]) * missing) + encryptor.finalize()
-    derivation = der.sequence(_PBKDF2, der.sequence(der.octet_string(_SALT), der.integer(rounds), _HMAC_SHA256))
+    encrypted = encryptor.update(content + bytes([missing]) * missing) + encryptor.finalize()
+    derivation = der.sequence(_PBKDF2, der.sequence(der.octet_string(_SALT), der.integer(claimed), _HMAC_SHA256))
     cipher = der.sequence(_AES256_CBC, der.octet_string(bytes(_BLOCK)))
-    return der.sequence(der.sequence(_PBES2, der.sequence(derivation, cipher)), der.octet_string(encrypted))
+    return der.sequence(_PBES2, der.sequence(derivation, cipher)), encrypted
+
+
+def encrypted_safe_of(key: bytes) -> bytes:
+    """Put an encrypted key into an AuthenticatedSafe that is encrypted as a whole (RFC 7292 section 4.1)."""
+    bags = der.sequence(der.sequence(_SHROUDED_KEY_BAG, der.explicit(0, key)))
+    algorithm, encrypted = _encrypted(bags, 1, 1)
+    content = der.sequence(_DATA, algorithm, der.tagged(0x80, encrypted))
+    return der.sequence(der.sequence(_ENCRYPTED_DATA, der.explicit(0, der.sequence(der.integer(0), content))))
 
 
 def safe_of(key: bytes, certificates: Sequence[bytes], *, encrypted: bool) -> bytes:

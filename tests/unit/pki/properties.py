@@ -78,8 +78,18 @@ FORMS: Sequence[Callable[[bytes], str | bytes]] = (
 )
 TEXT_THAT_IS_NO_REQUEST = len(FORMS) - 1
 _REQUEST_RULES = (
-    *("can't be read", "signature is wrong", "attributes that ask", "CN", "CA:TRUE", "other names", "key usage"),
-    "key can't be used",
+    *(
+        "not PKCS#10",
+        "extensions that can't be read",
+        "PEM",
+        "signature is wrong",
+        "attributes that ask",
+        "CN",
+        "CA:TRUE",
+        "other names",
+        "key usage",
+    ),
+    *("key can't be used", "is not known", "twice", "signed with SHA1"),
 )
 
 
@@ -90,10 +100,14 @@ def a_request_is_taken_or_rejected(der: bytes, form: int = 0) -> str:
     except Rejected as rejection:
         return _refused_because(str(rejection), _REQUEST_RULES)
     algorithm_of(key)
-    taken = x509.load_der_x509_csr(der)
-    assert taken.is_signature_valid
-    assert same_registration_id(names.common_name(taken.subject), NAME)
-    for extension in taken.extensions:
+    try:
+        taken = x509.load_der_x509_csr(der)
+        subject, extensions, valid = taken.subject, taken.extensions, taken.is_signature_valid
+    except (ValueError, x509.InvalidVersion):
+        return "taken"  # OpenSSL reads more than cryptography does, and so do we; test_requests.py says what
+    assert valid
+    assert same_registration_id(names.common_name(subject), NAME)
+    for extension in extensions:
         if isinstance(extension.value, x509.BasicConstraints):
             assert not extension.value.ca
         if isinstance(extension.value, x509.KeyUsage):
@@ -171,7 +185,7 @@ def _assert_whole(
     """Check names, signatures, the anchor and the group."""
     assert same_registration_id(names.common_name(chain[0].subject), NAME)
     for lower, upper in pairwise(chain):
-        lower.verify_directly_issued_by(upper)
+        assert _signs(upper, lower)
     assert any(each in verified for each in chain) or any(_signs(each, chain[-1]) for each in verified)
     assert any(each in group for each in chain[1:]) or any(_signs(each, chain[-1]) for each in group)
 
@@ -188,7 +202,7 @@ def _assert_alive_and_allowed(chain: list[x509.Certificate], now: datetime) -> N
     below = 0
     for position, each in enumerate(chain):
         assert each.not_valid_before_utc <= now <= each.not_valid_after_utc
-        assert 0 < each.serial_number < 1 << 159
+        assert position or 0 < each.serial_number < 1 << 159  # DPS takes whatever numbers CAs have
         assert not any(it.critical and isinstance(it.value, x509.UnrecognizedExtension) for it in each.extensions)
         found = {type(extension.value): extension.value for extension in each.extensions}
         constraints, usage = found.get(x509.BasicConstraints), found.get(x509.KeyUsage)
@@ -205,7 +219,7 @@ def _assert_alive_and_allowed(chain: list[x509.Certificate], now: datetime) -> N
 
 _ISSUER_RULES = (
     *("is no CA", "forbids signing certificates", "CAs below it", "is not signed by", "is no root", "other key"),
-    *("does not match its certificate", "has no SubjectKeyIdentifier", "is damaged"),
+    *("does not match its certificate", "has no SubjectKeyIdentifier", "can't be read"),
 )
 
 
@@ -239,7 +253,7 @@ def _assert_may_sign(issuer: Issuer) -> None:
 PASSWORDS = (None, "", "x", "\ud800", "a\0b", "é")
 _IMPORT_RULES = (
     *("can't be opened", "can't be typed", "private keys", "no EC or RSA key", "rounds of key derivation"),
-    *("certificate can't be read", "none of its certificates", "the issuer of", "bytes; at most"),
+    *("can't be read", "none of its certificates", "the issuer of", "bytes; at most"),
     *_ISSUER_RULES,
 )
 

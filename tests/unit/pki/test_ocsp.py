@@ -68,7 +68,7 @@ def test_an_answer_says_what_is_known(algorithm: hashes.HashAlgorithm) -> None:
     assert good.certificate_status is wire.OCSPCertStatus.GOOD
     assert findings_of_ocsp_response(good.public_bytes(Encoding.DER)) == []
     assert (good.serial_number, good.hash_algorithm.name) == (LEAF.serial_number, algorithm.name)
-    assert (good.this_update_utc, good.next_update_utc) == (NOW, NOW + timedelta(hours=1))
+    assert (good.this_update_utc, good.next_update_utc) == (NOW - timedelta(minutes=10), NOW + timedelta(hours=1))
     assert good.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == NONCE
     assert good.certificates == [RESPONDER.certificate]
     revoked = wire.load_der_ocsp_response(answered(content, Revoked(NOW, "keyCompromise")))

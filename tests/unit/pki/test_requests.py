@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from shared.errors import Rejected
 from shared.pki import der
 from shared.pki.requests import parse_signing_request, requested_key
+from tests.unit.pki import handmade
 
 SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -36,9 +37,8 @@ def wrongly_signed() -> str:
     return x509.load_der_x509_csr(bytes(der)).public_bytes(Encoding.PEM).decode()
 
 
-UNREADABLE_PEM = "the CSR can't be read as PKCS#10 in PEM"
-BEGINS = "it begins with '-----BEGIN CERTIFICATE REQUEST-----'"
-NO_BASE64 = "it has characters or a length that base64 has not"
+NOT_PKCS10 = "the CSR is not PKCS#10 in DER (RFC 2986)"
+BEGIN = "'-----BEGIN CERTIFICATE REQUEST-----'"
 PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY-----\n"
 SHA1_REQUEST = """-----BEGIN CERTIFICATE REQUEST-----
 MIHNMHYCAQAwFDESMBAGA1UEAwwJcHJlc3MtMDAxMFkwEwYHKoZIzj0CAQYIKoZI
@@ -68,8 +68,14 @@ def test_a_request_is_read_in_every_usual_form() -> None:
     pem = request("press-001")
     parsed = x509.load_pem_x509_csr(pem.encode())
     der = parsed.public_bytes(Encoding.DER)
-    for form in (pem, pem.encode(), f"\ufeff\r\n{pem}".replace("\ufeff", ""), der, base64.encodebytes(der).decode()):
-        assert parse_signing_request(form, registration_id="press-001") == parsed
+    forms = (
+        *(pem, pem.encode(), f"\ufeff\r\n{pem}", pem.replace("\n", "\\n"), pem.replace("\n", " ")),
+        *(der, base64.encodebytes(der).decode(), "\ufeff" + base64.b64encode(der).decode()),
+        *(pem.replace("BEGIN ", "BEGIN NEW ").replace("END ", "END NEW "), f"Certificate Request:\n    Data:\n{pem}"),
+        "".join(f"    {line}\n" for line in pem.splitlines()),
+    )
+    for form in forms:
+        assert parse_signing_request(form, registration_id="press-001").public_key == KEY.public_key()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,8 @@ def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType)
         ),
         (
             request("press-001", key=rsa.generate_private_key(3, 2048)),
-            "the CSR's key can't be used: the RSA key has the public exponent 3; 65537 or more is needed",
+            "the CSR's key can't be used: the RSA key has the public exponent 3; an odd one from 65537 to 2^256 - 1 is "
+            "needed",
         ),
         (
             request("press-\u212a"),
@@ -133,14 +140,15 @@ def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType)
         (SHA1_REQUEST, "the CSR is signed with SHA1; use SHA-256 or SHA-384"),
         (
             "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----",
-            f"{UNREADABLE_PEM}: error parsing asn1 value: ParseError {{ kind: ShortData {{ needed: 1 }} }}; {BEGINS}",
+            f"{NOT_PKCS10}: it is cut off, damaged, or of indefinite length (BER)",
         ),
-        (request("press-001") * 2, f"{UNREADABLE_PEM}: 2 PEM blocks are there instead of one; {BEGINS}"),
+        (request("press-001") * 2, f"there are 2 PEM blocks; one whole CSR, which begins with {BEGIN}, is right"),
         (request("press-001") + PRIVATE_KEY, "there is a private key beside the CSR; it must stay in the device"),
         (wrongly_signed(), "the CSR's signature is wrong, so it does not prove possession of its key"),
         (
             "no request",
-            f"the CSR is no PEM (which {BEGINS[3:]}), and can't be read as DER or base64 either: {NO_BASE64}",
+            f"the CSR is not PEM (which begins with {BEGIN}), and not DER or base64 either: it has characters or a length "
+            "that base64 has not",
         ),
         ("x" * 20_000, "the CSR has 20000 bytes; at most 16384 are read"),
     ],
@@ -263,3 +271,105 @@ def test_no_text_raises_anything_but_a_rejection(text: str) -> None:
     """Text that is no request is rejected."""
     with pytest.raises(Rejected):
         requested_key(text, registration_id="press-001")
+
+
+LATIN = "Müller GmbH".encode("latin-1")
+WISH = der.object_identifier(STANDARD)
+OF_FIRMWARE = {
+    "no attributes": handmade.request(handmade.plain("press-001"), KEY, attributes=b""),
+    "version 2": handmade.request(handmade.plain("press-001"), KEY, version=b"\1"),
+    "NULL parameters": handmade.request(handmade.plain("press-001"), KEY, algorithm=handmade.ECDSA_WITH_NULL),
+    "CN as BMPString": handmade.request(
+        handmade.name((handmade.CN, handmade.BMP, "press-001".encode("utf-16-be"))), KEY
+    ),
+    "CN as UniversalString": handmade.request(
+        handmade.name((handmade.CN, handmade.UNIVERSAL, "press-001".encode("utf-32-be"))), KEY
+    ),
+    "Latin-1 in O": handmade.request(
+        handmade.name((handmade.O, handmade.TELETEX, LATIN), (handmade.CN, handmade.TELETEX, b"press-001")), KEY
+    ),
+    "underscore in O as PrintableString": handmade.request(
+        handmade.name((handmade.O, handmade.PRINTABLE, b"R_D@x"), (handmade.CN, handmade.PRINTABLE, b"press-001")), KEY
+    ),
+    "no extensions in the wish": asking(der.sequence(WISH, der.tagged(0x31, der.sequence()))),
+    "a wish without content": asking(der.sequence(WISH, der.tagged(0x31))),
+    "an attribute without values": asking(attribute("1.2.3.4")),
+}
+
+
+@pytest.mark.parametrize("form", OF_FIRMWARE)
+def test_what_firmware_writes_and_openssl_reads_is_taken(form: str) -> None:
+    """What no rule of a name, key or right is against does no harm, however it is written."""
+    assert requested_key(OF_FIRMWARE[form], registration_id="press-001") == KEY.public_key()
+
+
+def test_leniency_grants_nothing() -> None:
+    """A request that only OpenSSL reads is judged by the same rules: CA rights and other names are refused."""
+    wish = der.tagged(0xA0, attribute(STANDARD, A_CA))
+    a_ca = handmade.request(
+        handmade.plain("press-001"), KEY, attributes=wish, version=b"\1", algorithm=handmade.ECDSA_WITH_NULL
+    )
+    with pytest.raises(Rejected, match="the CSR asks for a CA certificate"):
+        requested_key(a_ca, registration_id="press-001")
+    other = handmade.request(handmade.name((handmade.CN, handmade.TELETEX, LATIN)), KEY)
+    with pytest.raises(Rejected, match="the CSR's CN is 'Müller GmbH', and the registration id is 'press-001'"):
+        requested_key(other, registration_id="press-001")
+
+
+def with_negative_number() -> bytes:
+    """Write a signature as firmware does that leaves out the zero before a number whose top bit is set."""
+    info = der.sequence(der.integer(0), handmade.plain("press-001"), handmade.key_info(KEY), b"\xa0\0")
+    signature = der.sequence(der.tagged(0x02, b"\x80" + bytes(31)), der.tagged(0x02, b"\x01" + bytes(31)))
+    return der.sequence(info, handmade.ECDSA, der.bit_string(signature))
+
+
+GOOD_DER = handmade.request(handmade.plain("press-001"), KEY)
+DAMAGED = f"{NOT_PKCS10}: it is cut off, damaged, or of indefinite length (BER)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD_DER + b"\0\0", f"{NOT_PKCS10}: 2 octets follow it; send it without them"),
+        (GOOD_DER[:-1], DAMAGED),
+        (b"\x30\x80" + GOOD_DER[4:] + b"\0\0", DAMAGED),
+        (
+            handmade.certificate(handmade.plain("press-001"), KEY),
+            f"{NOT_PKCS10}: it is a certificate; give the request that it was issued for",
+        ),
+        (
+            GOOD_DER.replace(der.bit_string(b"")[:1] + bytes([GOOD_DER[-70]]), b"", 0)[:-1] + b"\xff",
+            "the CSR's signature is wrong, so it does not prove possession of its key",
+        ),
+        (
+            with_negative_number(),
+            "the CSR's signature is wrong: a number in it is negative, which misses its leading zero octet, so it does "
+            "not prove possession of its key",
+        ),
+        (
+            asking(attribute(STANDARD, der.sequence(der.extension("2.5.29.17", b"\x30")))),
+            "the CSR asks for extensions that can't be read: subjectAltName (2.5.29.17) is damaged, or of a form that is "
+            "not supported",
+        ),
+        (
+            handmade.request(handmade.plain("press-001"), KEY, attributes=b"\x31\0"),
+            f"{NOT_PKCS10}: it is not a version, a subject, a public key and attributes",
+        ),
+        (der.sequence(der.integer(0)), f"{NOT_PKCS10}: it is not a sequence of what is asked for, an algorithm and a signature"),
+        (
+            "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+            f"the PEM is CERTIFICATE and not a CSR, which begins with {BEGIN}",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_request_is_refused_in_words(content: bytes | str, message: str) -> None:
+    """The words are about what was sent, and never those of a library."""
+    with pytest.raises(Rejected) as caught:
+        requested_key(content, registration_id="press-001")
+    assert str(caught.value) == f"csr: {message}"
+
+
+def test_parameters_of_a_curve_in_front_are_left_out() -> None:
+    """``openssl ecparam -genkey`` writes them before the key, and they come along."""
+    parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    assert requested_key(parameters + request("press-001"), registration_id="press-001") == KEY.public_key()

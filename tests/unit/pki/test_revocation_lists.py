@@ -23,6 +23,7 @@ from shared.pki.revocation_lists import (
     encode_entry,
 )
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from tests.unit.pki.foreign import authority, issuer
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.linting import findings_of_crl
 
@@ -56,7 +57,7 @@ def test_a_list_holds_what_was_put_in(algorithm: KeyAlgorithm) -> None:
     issuer = hierarchy(algorithm).issuing.certificate
     assert parsed.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
     assert parsed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 7
-    assert parsed.last_update_utc == NOW
+    assert parsed.last_update_utc == NOW - timedelta(minutes=10)  # for clocks that are late, as notBefore
     assert parsed.next_update_utc == NOW + timedelta(days=7)
     assert [entry.serial_number for entry in parsed] == SERIALS
     assert [entry.revocation_date_utc for entry in parsed] == [NOW] * 3
@@ -118,7 +119,7 @@ def test_it_is_the_list_that_the_builder_of_cryptography_makes() -> None:
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuing.certificate.subject)
-        .last_update(NOW)
+        .last_update(NOW - timedelta(minutes=10))
         .next_update(NOW + timedelta(days=7))
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .add_extension(x509.CRLNumber(7), critical=False)
@@ -138,7 +139,7 @@ def test_times_are_written_in_utc_and_beyond_2049() -> None:
     entry = encode_entry(RevokedCertificate(5, at))
     parsed = x509.load_der_x509_crl(listed([entry], now=at, next_update=at + timedelta(days=1)))
     assert next(iter(parsed)).revocation_date_utc == datetime(2050, 12, 31, 23, 30, tzinfo=UTC)
-    assert parsed.last_update_utc == datetime(2050, 12, 31, 23, 30, tzinfo=UTC)
+    assert parsed.last_update_utc == datetime(2050, 12, 31, 23, 20, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_an_entry_that_no_list_can_hold_is_refused(fields: dict[str, Any], messa
         ({"crl_number": 1 << 159}, f"CRL number {1 << 159} is negative, or has more than 20 octets"),
         (
             {"next_update": NOW},
-            "nextUpdate, 2026-03-01T12:00:00+00:00, is not after thisUpdate, 2026-03-01T12:00:00+00:00",
+            "nextUpdate, 2026-03-01T12:00:00+00:00, is not after the present time, 2026-03-01T12:00:00+00:00",
         ),
         ({"now": datetime(2026, 1, 1)}, "2026-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - wrong on purpose
     ],
@@ -249,3 +250,12 @@ def test_many_changes_take_one_pass() -> None:
     changed = changed_entries(entries, removed=serials[-8_000:], added=())
     assert time.process_time() - began < 0.5
     assert len(changed) == len(entries) * 4 // 5
+
+
+def test_no_list_is_older_than_its_issuer() -> None:
+    """A list of a CA that is one minute old begins with the CA, and not ten minutes before it is valid."""
+    young = authority("young", days=(0, 4000))
+    made = build_crl(
+        (), issuer=issuer(young), crl_number=1, now=NOW + timedelta(minutes=1), next_update=NOW + timedelta(days=7)
+    )
+    assert x509.load_der_x509_crl(made).last_update_utc == NOW
