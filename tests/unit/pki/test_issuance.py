@@ -117,7 +117,7 @@ def test_a_device_certificate_has_what_its_profile_says() -> None:
 def test_serial_numbers_are_20_octets_positive_and_all_random() -> None:
     """A serial number has 20 octets and a clear top bit, for the least and the greatest random number."""
     for random in (0, 2**158 - 1):
-        serial = new_serial_number(lambda _, random=random: random)  # type: ignore[misc]
+        serial = new_serial_number(random_bits=lambda _, random=random: random)  # type: ignore[misc]
         assert len(serial.to_bytes(20, "big").lstrip(b"\0")) == 20
         assert serial.bit_length() <= 159
         assert len(names.serial_text(serial)) == 40
