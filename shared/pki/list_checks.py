@@ -53,8 +53,10 @@ def read_list(content: bytes, issuer: Issuer) -> ReadList:
         crl = x509.load_der_x509_crl(content)
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         next_update, same = crl.next_update_utc, crl.issuer == issuer.certificate.subject
-    except (x509.ExtensionNotFound, *UNREADABLE) as error:
-        raise ListError(f"the list can't be read: {str(error)[:200]}") from None
+    except x509.ExtensionNotFound:
+        raise ListError("the list has no number") from None
+    except UNREADABLE:
+        raise ListError("the list can't be read: it is not a CRL in DER (RFC 5280 section 5.1)") from None
     if not same:
         raise ListError(f"the list is not one of {issuer.quoted_name}")
     if next_update is None:

@@ -197,7 +197,7 @@ class RevocationLists:
         made = read_list(crl, issuer)
         before = _predecessor(present, record, issuer)
         check_successor(made, number=record.crl_number, length=current.length, before=before)
-        if not await self._store(name, crl, made, present):
+        if not await self._store(name, crl, made, now, present):
             await self._end(begun)
             return False
         written = {"list_entries": current.kept, "list_sha256": sha256(crl).hexdigest(), "listed_at": now}
@@ -207,10 +207,10 @@ class RevocationLists:
         await entries.leave(current.over)
         return True
 
-    async def _store(self, name: str, crl: bytes, made: ReadList, present: StoredBlob | None) -> bool:
+    async def _store(self, name: str, crl: bytes, made: ReadList, now: datetime, present: StoredBlob | None) -> bool:
         metadata = {
             _NUMBER: str(made.number),
-            _THIS_UPDATE: made.this_update.isoformat(),
+            _THIS_UPDATE: now.isoformat(),  # when it was made; what the list says is older, for clocks that are late
             _NEXT_UPDATE: made.next_update.isoformat(),
         }
         if present is None:
