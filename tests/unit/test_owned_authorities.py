@@ -18,6 +18,7 @@ from shared.errors import Conflict, Rejected
 from shared.ledger.issuers import IssuerState
 from shared.pki.names import thumbprint
 from shared.threads import ThreadPool
+from shared.workflows import certificate_authorities
 from shared.workflows.authority_records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.foreign import KEY, authority, name_of
@@ -125,11 +126,12 @@ async def test_an_imported_issuing_ca_is_where_the_deployment_has_such_keys() ->
     )
 
 
-async def test_files_are_opened_beside_the_event_loop() -> None:
-    """Files are opened, and their chains verified, by a thread that computes, not by the one that serves everybody."""
-    scene = Scene()
+async def test_files_are_opened_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of its own waits for a file: neither the one that serves everybody nor those that compute."""
+    scene, opening = Scene(), CountingPool("opening", 1)
+    monkeypatch.setattr(certificate_authorities, "_OPENING", opening)
     await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
-    assert scene.computing.calls == 1
+    assert (opening.calls, scene.computing.calls) == (1, 0)
 
 
 async def test_the_name_of_a_foreign_issuer_is_shown_though_it_has_no_cn() -> None:
