@@ -12,7 +12,7 @@ import pytest
 from shared.errors import Rejected
 from tests.hostile import CONTINUATIONS, IDS, NUMBERS
 from triggers import http_api, outcomes
-from triggers.http.endpoints import published, request_id_of
+from triggers.http.endpoints import caller_of, published, request_id_of
 
 if TYPE_CHECKING:
     from triggers.http.endpoints import Handler
@@ -148,6 +148,16 @@ async def test_a_body_that_was_announced_and_did_not_arrive_is_asked_for(operati
 @pytest.mark.parametrize("key", ["", *[each for each in IDS if each.strip()]])
 async def test_an_idempotency_key_that_is_not_an_id_is_refused(key: str) -> None:
     """In quotes too, where an empty one is one that was given."""
-    request: Any = SimpleNamespace(headers={"Idempotency-Key": f'"{key}"'})
+    request: Any = SimpleNamespace(headers={"Idempotency-Key": f'"{key}"'}, params={})
     with pytest.raises(Rejected):
         request_id_of(request)
+    with pytest.raises(Rejected):
+        caller_of(request)
+
+
+def test_a_key_in_quotes_is_the_key() -> None:
+    """The IETF's draft has it in quotes, and many send it bare; a caller is known by either."""
+    requests: list[Any] = [SimpleNamespace(headers={"Idempotency-Key": text}, params={}) for text in ("k-1", ' "k-1" ')]
+    bare, quoted = requests
+    assert request_id_of(quoted) == request_id_of(bare) == "k-1"
+    assert caller_of(quoted) == caller_of(bare)

@@ -131,12 +131,17 @@ def caller_of(request: func.HttpRequest) -> str:
         A digest, from which the key can't be told.
     """
     key = request.headers.get("x-functions-key") or request.params.get("code") or ""
-    named = request.headers.get("Idempotency-Key") or ""
-    return sha256(f"{key}\n{named}".encode()).hexdigest()[:32]
+    named = _idempotency_key(request) or ""
+    return sha256(f"{key}\n{named}".encode(errors="replace")).hexdigest()[:32]
 
 
 def request_id_of(request: func.HttpRequest) -> str:
-    """Take the caller's Idempotency-Key as the request's id, or make one.
+    """Take the caller's Idempotency-Key as the request's id, or make one."""
+    return _idempotency_key(request) or uuid.uuid4().hex
+
+
+def _idempotency_key(request: func.HttpRequest) -> str | None:
+    """Read the caller's Idempotency-Key, if it gave one.
 
     In double quotes, a structured string (RFC 9651 section 3.3.3) as draft-ietf-httpapi-idempotency-key-header has it,
     it is the same key.
@@ -145,7 +150,7 @@ def request_id_of(request: func.HttpRequest) -> str:
     quoted = _STRUCTURED_STRING.fullmatch(given)
     if quoted:
         given = re.sub(r"\\(.)", r"\1", quoted[1])
-    return path_value("requestId", given) if given or quoted else uuid.uuid4().hex
+    return path_value("requestId", given) if given or quoted else None
 
 
 def request_of[C: Contract](contract: type[C], request: func.HttpRequest, *, request_id: str | None = None) -> C:
