@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devstack.functions_host.worker import Function
 
 _PART = re.compile(r"(?P<literal>[^{}/]+)|{(?P<rest>\*{0,2})(?P<name>\w+)}")
-_DEFAULT_METHODS = ("GET", "POST")  # what azure-functions for Python puts into function metadata without methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Route:
     """The route of one function.
 
     Attributes:
-        methods: in capitals.
+        methods: in capitals; empty for all.
     """
 
     function: Function
@@ -85,7 +84,7 @@ def routes(functions: Iterable[Function], prefix: str) -> list[Route]:
     for function in sorted(functions, key=lambda function: function.name.lower()):
         if function.kind == "httpTrigger":
             template = "/".join(filter(None, (prefix, str(function.trigger.get("route") or function.name))))
-            methods = function.trigger.get("methods") or _DEFAULT_METHODS
+            methods = function.trigger.get("methods") or ()
             found.append(Route(function, frozenset(str(each).upper() for each in methods), _segments(template)))
     return found
 
@@ -107,7 +106,7 @@ def _segments(template: str) -> tuple[_Segment, ...]:
 def found(tried: Iterable[Route], method: str, path: str) -> tuple[Function, dict[str, str]] | None:
     """Find the function for a request, and its route's parameters; none is a 404, for a wrong method as well."""
     for route in tried:
-        if method.upper() in route.methods:
+        if not route.methods or method.upper() in route.methods:
             values = route.match(path)
             if values is not None:
                 return route.function, values

@@ -46,7 +46,7 @@ FUNCTIONS = [
         ("GET", "/api/ask/ca/MEow//x/", ("ask", {"name": "ca", "rest": "MEow//x/"})),
         ("GET", "/api/ask/ca//MEow", None),
         ("POST", "/api/bare", ("Bare", {})),
-        ("PUT", "/api/bare", None),
+        ("PUT", "/api/bare", ("Bare", {})),
         ("GET", "", None),
         ("GET", "*", None),
     ],
@@ -54,7 +54,7 @@ FUNCTIONS = [
 def test_a_path_is_matched_as_by_asp_net(method: str, path: str, expected: tuple[str, dict[str, str]] | None) -> None:
     """Without regard to case and a slash at the end; empty segments match nothing, but for what takes the rest.
 
-    The first route by the functions' names wins, even against a literal.
+    A function that names no method takes all. The first route by the functions' names wins, even against a literal.
     """
     matched = found(routes(FUNCTIONS, "api"), method, path)
     assert (matched and (matched[0].name, matched[1])) == expected
