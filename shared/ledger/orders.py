@@ -180,10 +180,10 @@ class Orders:
         """Replace a line as it was read; ``None`` if it has changed since."""
         return versioned(line, await self._lines.replace(self._row(line), known.etag))
 
-    async def lines(self, order_id: str, *, start: int = 0) -> AsyncIterator[OrderLine]:
-        """List the lines of an order in their order, from one on."""
-        async for row in self._lines.query(*_lines_of(order_id, start)):
-            if row.values["RowKey"] >= _line_row(start):
+    async def lines(self, order_id: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[OrderLine]:
+        """List the lines of an order in their order, from one on, up to another that is not listed."""
+        async for row in self._lines.query(*_lines_of(order_id, start, end)):
+            if _line_row(start) <= row.values["RowKey"] and (end is None or row.values["RowKey"] < _line_row(end)):
                 yield OrderLine.from_columns(row.values)
 
     async def failed_lines(self, order_id: str) -> AsyncIterator[OrderLine]:
@@ -213,11 +213,13 @@ def _line_row(line: int) -> str:
     return f"{line:07d}"
 
 
-def _lines_of(order_id: str, start: int = 0) -> tuple[str, dict[str, str]]:
+def _lines_of(order_id: str, start: int = 0, end: int | None = None) -> tuple[str, dict[str, str]]:
+    """Give the condition for the partitions of some lines."""
     # "|" sorts below "}" and occurs in no order id, so the range holds this order's partitions and no other's.
+    last = f"{order_id}}}" if end is None else _line_partition(order_id, end + PARTITION_LINES - 1)
     return (
         "PartitionKey ge @first and PartitionKey lt @last",
-        {"first": _line_partition(order_id, start), "last": f"{order_id}}}"},
+        {"first": _line_partition(order_id, start), "last": last},
     )
 
 

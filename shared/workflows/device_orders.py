@@ -43,7 +43,7 @@ ORDERS = "orders"
 SHOWN_LIMIT = 5000
 """Lines that an order shows at once; those of a longer one come in pages."""
 
-PAGE_SIZE = 1000
+PAGE_SIZE = 100
 
 _LIST_BYTES = 1024 * 1024 * 1024
 _PART = 1024 * 1024
@@ -57,6 +57,7 @@ _WATCH = (timedelta(seconds=1), timedelta(minutes=1))
 _COUNT_PER_LINE = timedelta(milliseconds=1)
 _OVERDUE = timedelta(minutes=15)
 _BUSY = timedelta(seconds=5)
+_CLOCKS_APART = timedelta(minutes=5)
 _FAILED_SHOWN = 100
 _FAILED_BYTES = 32 * 1024
 _COUNTED = (DeviceState.ORDERED, DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.FAILED)
@@ -282,6 +283,8 @@ class DeviceOrders:
             return
         if known.record.watch is None or message.watch > known.record.watch:
             # What sent it has not come to write it down, or broke off before it could.
+            if not known.record.accepted_at - _CLOCKS_APART <= message.watch <= self.clock() + _CLOCKS_APART:
+                return  # it is not one of this order's
             known = await self._change(known, _watched_by(message.watch, self.clock()))
         if message.watch == known.record.watch:
             await self._see_to(known)
@@ -397,7 +400,8 @@ class DeviceOrders:
             raise Refused(order)
         whole = order.device_count <= SHOWN_LIMIT and size is None and continuation is None
         start = _start_of(continuation, order.device_count)
-        lines = [line async for line in self._page(order_id, start, SHOWN_LIMIT if whole else size or PAGE_SIZE)]
+        end = None if whole else start + (size or PAGE_SIZE)
+        lines = [line async for line in self.orders.lines(order_id, start=start, end=end)]
         following = start + len(lines)
         counts = _counts_of(lines) if whole else order.counts or {DeviceState.ORDERED.value: order.dispatched}
         shown = {
@@ -414,12 +418,6 @@ class DeviceOrders:
         }
         optional = {"reasons", "continuationToken"}
         return {name: value for name, value in shown.items() if value is not None or name not in optional}
-
-    async def _page(self, order_id: str, start: int, size: int) -> AsyncIterator[OrderLine]:
-        async for line in self.orders.lines(order_id, start=start):
-            if line.line >= start + size:
-                return
-            yield line
 
 
 @asynccontextmanager

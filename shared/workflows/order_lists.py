@@ -30,6 +30,14 @@ DEVICES_LIMIT = 1_000_000
 ENTRY_LIMIT = 256 * 1024
 """Characters of one device of a list: a CSR and a twin take a quarter of it."""
 
+_BEGINNINGS = {
+    b"PK\x03\x04": "a ZIP file, such as an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook, or another document of Office",
+    b"\x1f\x8b": "compressed with gzip",
+}
+"""What the files begin with that are taken for lists (their formats' own signatures)."""
+
+_LONGEST_BEGINNING = 4
 _COLUMNS_LIMIT = 1000
 _SEPARATORS = ",;\t|"
 _COLUMNS = {"registrationid": "registrationId", "csr": "csr", "keyalgorithm": "keyAlgorithm"}
@@ -120,8 +128,11 @@ def _texts(parts: Iterable[bytes]) -> Iterator[str]:
     first = b""
     for part in remaining:
         first += part
-        if len(first) >= len(codecs.BOM_UTF16_LE):
+        if len(first) >= _LONGEST_BEGINNING:
             break
+    for beginning, kind in _BEGINNINGS.items():
+        if first.startswith(beginning):
+            raise _Unreadable(f" is {kind}; save it as CSV in UTF-8")
     encoding = "utf-16" if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
     line = 1

@@ -436,14 +436,14 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
     """All lines of an order up to the limit, else a page; any order in pages of the size that is asked for."""
     assert device_orders.SHOWN_LIMIT == 5000
     monkeypatch.setattr(device_orders, "SHOWN_LIMIT", 250)
-    monkeypatch.setattr(device_orders, "PAGE_SIZE", 120)
+    assert device_orders.PAGE_SIZE == 100
     world.upload(csv_of(250))
     await world.post(**LIST)
     await world.deliver_all()
     assert len((await world.subject.describe("o"))["devices"]) == 250
     monkeypatch.setattr(device_orders, "SHOWN_LIMIT", 249)
     seen, token = [], None
-    for size in (120, 120, 10):
+    for size in (100, 100, 50):
         page = await world.subject.describe("o", continuation=token)
         assert len(page["devices"]) == size
         assert page["progress"] == {"total": 250, "ordered": 250, "issued": 0, "registered": 0, "failed": 0}
@@ -451,8 +451,9 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
         seen += [each["registrationId"] for each in page["devices"]]
     assert token is None
     assert seen == [f"d{index}" for index in range(250)]
-    page = await world.subject.describe("o", size=7, continuation="120")
-    assert [each["registrationId"] for each in page["devices"]] == [f"d{index}" for index in range(120, 127)]
+    for start, end in ((97, 104), (100, 200), (199, 200), (0, 1), (200, 250)):
+        page = await world.subject.describe("o", size=end - start, continuation=str(start))
+        assert [each["registrationId"] for each in page["devices"]] == [f"d{index}" for index in range(start, end)]
     for wrong in ("x", "-1", "²", "9999", ""):
         with pytest.raises(Rejected, match="is not a continuation; give the one of the page before, as it is"):
             await world.subject.describe("o", continuation=wrong)
@@ -494,3 +495,14 @@ async def test_a_message_for_an_order_that_is_gone_ends(world: World) -> None:
     """Nothing comes of it."""
     await world.subject.watch(OrderWatch(order_id="o", watch=START))
     assert world.queues.sent == []
+
+
+@pytest.mark.parametrize("watch", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+async def test_a_message_that_is_not_of_the_app_takes_no_watch(world: World, watch: datetime) -> None:
+    """Before the order was accepted, or far ahead of the clock, it changes nothing."""
+    await world.post(**inline())
+    before = await world.orders.get("o")
+    world.standing()
+    await world.subject.watch(OrderWatch(order_id="o", watch=watch))
+    assert world.standing() == []
+    assert await world.orders.get("o") == before

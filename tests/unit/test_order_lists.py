@@ -142,6 +142,12 @@ def test_a_place_is_a_line_of_the_file() -> None:
             "registrationId,tags.plant\r\na,x\r\nb,Köln\r\n".encode("cp1252"),
             "'list', line 3: byte 0xF6 is not UTF-8; in Windows-1252 it is 'ö': save the file as UTF-8 (Excel: 'CSV UTF-8')",
         ),
+        (b"PK\x03\x04\x14\x00", "'list' is a ZIP file, such as an Excel workbook; save it as CSV in UTF-8"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1",
+            "'list' is an old Excel workbook, or another document of Office; save it as CSV in UTF-8",
+        ),
+        (b"\x1f\x8b\x08\x00", "'list' is compressed with gzip; save it as CSV in UTF-8"),
         (b"\xff\xfea\x00\x00\xd8", "'list' begins as UTF-16 and is not; save it as UTF-8"),
         ("registrationId\na\n".encode("utf-16-le"), "'list' has NUL characters; save it as UTF-8"),
         (b'registrationId\na\n"b\nc\n', "'list', line 3: unexpected end of data"),
