@@ -224,10 +224,11 @@ def _lines_of(order_id: str, start: int = 0, end: int | None = None) -> tuple[st
 
 
 def fault_of(line: OrderLine) -> str | None:
-    """Say why a line does not fit a row; ``None`` if it does."""
-    for name, value in line.columns().items():
+    """Say why a line does not fit a row; ``None`` if it does. What else it holds is short."""
+    for name, value in (("tags", line.tags), ("desired properties", line.desired)):
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False) if value else ""
         # A character beyond the Basic Multilingual Plane takes two of UTF-16.
-        size = len(value.encode("utf-16-le")) // 2 if isinstance(value, str) else 0
+        size = len(text.encode("utf-16-le")) // 2
         if size > TEXT_LIMIT:
             return f"its {name} have {size} characters as JSON; at most {TEXT_LIMIT} can be kept"
     return None

@@ -73,12 +73,21 @@ _STATES = {
 
 
 class Refused(NotFound):
-    """There is no order of this id: one that came by the queue was refused, and its id is free."""
+    """There is no order of this id: one that came by the queue was refused, and its id is free.
+
+    Attributes:
+        shown: the order's id, its state, when it was rejected, and the reasons, each ``{"field", "message"}``.
+    """
 
     def __init__(self, order: OrderRecord) -> None:
-        reasons = [Reason(each["field"], each["message"]) for each in order.reasons or ()]
-        super().__init__(*reasons)
-        self.shown = {"orderId": order.order_id, "state": "rejected", "rejectedAt": timestamp(order.accepted_at)}
+        message = f"there is no order {order.order_id!r}: what came under this id was refused; its reasons say why"
+        super().__init__(Reason("orderId", message))
+        self.shown = {
+            "orderId": order.order_id,
+            "state": "rejected",
+            "rejectedAt": timestamp(order.accepted_at),
+            "reasons": order.reasons,
+        }
 
 
 @dataclass(frozen=True, slots=True)

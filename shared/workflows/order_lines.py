@@ -106,11 +106,11 @@ def _ordered(common: dict[str, Any], wanted: DeviceRequest) -> OrderLine:
         tags={**((twin.tags if twin else None) or {}), **(wanted.tags or {})} or None,
         desired=(twin.desired if twin else None) or None,
     )
-    if line.tags or line.desired:
+    if twin is not None and twin.tags and wanted.tags:
         fault = twin_fault(line.tags or {}, TAGS_LIMIT)
         if fault is not None:
             raise Rejected.because(f"with those of initialTwin, {fault}", field=f"{line.place}.tags")
-        fault = fault_of(line)
-        if fault is not None:
-            raise Rejected.because(fault, field=line.place)
+    fault = fault_of(line)
+    if fault is not None:
+        raise Rejected.because(fault, field=line.place)
     return line

@@ -366,7 +366,9 @@ async def test_a_line_that_no_row_can_hold_is_refused_alone(world: World) -> Non
     await world.post(**LIST)
     await world.deliver_all()
     [failed] = world.registrations.failed
-    assert failed.reason == "devices[0]: its desired have 40041 characters as JSON; at most 32768 can be kept"
+    assert (
+        failed.reason == "devices[0]: its desired properties have 40041 characters as JSON; at most 32768 can be kept"
+    )
     assert world.on_their_way() == list(range(1, 100))
     assert len(world.lines.rows) == 100
 
@@ -476,8 +478,15 @@ async def test_a_refused_order_says_so_and_leaves_its_id_free(world: World) -> N
     await world.orders.refuse("o", Rejected.because("is not a known field", field="colour").documented(), START)
     with pytest.raises(Refused) as refused:
         await world.subject.describe("o")
-    assert str(refused.value) == "colour: is not a known field"
-    assert refused.value.shown == {"orderId": "o", "state": "rejected", "rejectedAt": "2026-03-01T12:00:00Z"}
+    assert str(refused.value) == (
+        "orderId: there is no order 'o': what came under this id was refused; its reasons say why"
+    )
+    assert refused.value.shown == {
+        "orderId": "o",
+        "state": "rejected",
+        "rejectedAt": "2026-03-01T12:00:00Z",
+        "reasons": ({"field": "colour", "message": "is not a known field"},),
+    }
     await world.post(**inline())
     assert (await world.subject.describe("o"))["state"] == "processing"
     await world.orders.refuse("o", Rejected.because("too late").documented(), START)

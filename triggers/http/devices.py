@@ -67,10 +67,7 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
             continuation=continuation_of(request),
         )
     except Refused as refused:
-        detail = f"order {refused.shown['orderId']!r} was refused: {refused}"
-        errors = refused.documented()
-        more = {**refused.shown, "reasons": errors}
-        return outcomes.problem(HTTPStatus.NOT_FOUND, detail, errors=errors, more=more)
+        return outcomes.problem(HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), more=refused.shown)
     return json_answer(described)
 
 
