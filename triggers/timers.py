@@ -35,6 +35,13 @@ async def rollover_sweep(timer: func.TimerRequest) -> None:
     log.info("rollover sweep (late: %s): %s", timer.past_due, {state.value: count for state, count in states.items()})
 
 
+@blueprint.timer_trigger(arg_name="timer", schedule="30 */10 * * * *")
+async def authority_sweep(timer: func.TimerRequest) -> None:
+    """Finish CAs that are signed and not open yet, such as those that the DPS had no place for; every ten minutes."""
+    finished = await services().authorities.carry_on()
+    log.info("CA sweep (late: %s): %d CAs", timer.past_due, finished)
+
+
 @blueprint.timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
 async def order_sweep(timer: func.TimerRequest) -> None:
     """Have orders seen to again whose message was lost; every twenty minutes."""

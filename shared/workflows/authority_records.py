@@ -18,7 +18,7 @@ from shared.pki.identities import authority_identity
 from shared.pki.profiles import issuing_profile, root_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from shared.pki.issuance import Issuer
@@ -123,7 +123,7 @@ def installed(issuer: Issuer, above: Sequence[x509.Certificate], field: str) -> 
     return described
 
 
-def check_length(described: dict[str, object], field: str) -> None:
+def check_length(described: Mapping[str, object], field: str) -> None:
     """See that certificates fit the columns of a row.
 
     Raises:

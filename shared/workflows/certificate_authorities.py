@@ -153,6 +153,29 @@ class CertificateAuthorities:
             record = await self._announce(record)
         return record
 
+    async def carry_on(self) -> int:
+        """Finish the CAs that are signed and not open yet: their message is gone, or a service had no place for them.
+
+        Returns:
+            How many are open now.
+
+        Raises:
+            ExceptionGroup: services failed; every CA was tried.
+        """
+        unfinished = [record async for record in self.issuers.list() if _is_unfinished(record)]
+        finished, failures = 0, list[Exception]()
+        for record in unfinished:
+            try:
+                await self._completed(record)
+                finished += 1
+            except (Deferred, Rejected):
+                continue  # somebody is at it; or its row says what is in the way
+            except Exception as error:  # noqa: BLE001 - the other CAs come first, then it is raised
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("CAs could not be finished", failures)
+        return finished
+
     # --- what is checked before anything is made ---
 
     async def check_definition(self, definition: AuthorityDefinition) -> None:
@@ -469,24 +492,22 @@ class CertificateAuthorities:
         }
 
     async def _install(self, known: Versioned[IssuerRecord], placed: Mapping[str, object]) -> IssuerRecord:
-        now_there = await self.issuers.replace(known, known.record.changed(**placed))
-        if now_there is None:
-            present = await self._known(known.record.name)
-            if present.record.thumbprint != placed["thumbprint"]:
-                raise Deferred(f"{known.record.name!r} is being changed by others", retry_after=_BEING_MADE)
-            now_there = present  # the same request, delivered twice
-        return await self._completed(now_there.record)
+        record = await self._advance(known.record.name, lambda present: placed if present.certificate is None else None)
+        if record.thumbprint != placed["thumbprint"]:
+            raise Deferred(f"{record.name!r} has just got another certificate", retry_after=_BEING_MADE)
+        return await self._completed(record)
 
     async def _take_in(self, known: Versioned[IssuerRecord], issuer: Issuer, field: str) -> IssuerRecord:
         """Keep a further certificate of a CA that is here; devices go on with the chain that they have."""
-        record = known.record
-        if issuer.certificate not in all_certificates(record):
-            further = (record.further_certificates or "") + names.pem(issuer.certificate)
-            check_length({"further_certificates": further}, field)
-            taken = await self.issuers.replace(known, record.changed(further_certificates=further))
-            if taken is None:
-                raise Deferred(f"{record.name!r} is being changed by others", retry_after=_BEING_MADE)
-            record = taken.record
+
+        def taken_in(present: IssuerRecord) -> Mapping[str, object] | None:
+            if issuer.certificate in all_certificates(present):
+                return None
+            further = {"further_certificates": (present.further_certificates or "") + names.pem(issuer.certificate)}
+            check_length(further, field)
+            return further
+
+        record = await self._advance(known.record.name, taken_in)
         if issuer.certificate != next(all_certificates(record)):
             await self._enter(book_entry(record, issuer.certificate, issuer_of(issuer.certificate)))
         return await self._completed(record)
@@ -751,6 +772,11 @@ def _check_for_group(definition: AuthorityDefinition, profile: Profile, parent: 
             "validityDays as are left, and name that",
             field="issuer",
         )
+
+
+def _is_unfinished(record: IssuerRecord) -> bool:
+    pending = record.proof_of_possession is ProofOfPossession.PENDING
+    return record.state is IssuerState.SIGNED or (record.certificate is not None and pending)
 
 
 def _unproved(record: IssuerRecord, changes: Mapping[str, object]) -> Mapping[str, object] | None:

@@ -338,6 +338,39 @@ async def test_a_ca_whose_proof_is_refused_is_not_opened_and_says_why() -> None:
     await scene.subject.check_proved("corporate")
 
 
+async def test_a_ca_that_broke_off_is_finished_by_the_sweep() -> None:
+    """Nobody has to ask again: when the DPS has a place, or answers, it is proved, announced and opened."""
+    service = FakeService(refusal="no place is left")
+    scene = Scene(verifiers=[service])
+    with pytest.raises(Rejected):
+        await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    assert await scene.subject.carry_on() == 0
+    service.refusal = ""
+    assert [await scene.subject.carry_on(), await scene.subject.carry_on()] == [1, 0]
+    record = await scene.subject.get("corporate")
+    assert (record.state, record.proof_of_possession, record.problem) == ("active", "verified", None)
+    assert [event["subject"] for _, event, _ in scene.queues.sent] == ["corporate"]
+
+
+async def test_one_ca_that_can_not_be_finished_does_not_stop_the_others() -> None:
+    """What failed is raised when all were tried."""
+    scene = Scene(verifiers=[FakeService(refusal="no")])
+    for name in ("first", "second"):
+        with pytest.raises(Rejected):
+            await scene.subject.take_over(name, brought(authority(name)), cause=name)
+
+    class Failing(FakeService):
+        async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+            if name == "first":
+                raise ConnectionError("no answer")
+            return await super().upload(name, certificate)
+
+    scene.verifiers = [Failing()]
+    with pytest.raises(ExceptionGroup, match="CAs could not be finished"):
+        await scene.subject.carry_on()
+    assert [record.state async for record in scene.subject.list()] == ["signed", "active"]
+
+
 async def test_a_key_of_others_leaves_no_trace() -> None:
     """A vault that others use as well has a key of that name: nothing is taken, whoever makes the CA."""
     scene = Scene()
