@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import Rejected
 from shared.pki import names
-from shared.pki.certificates import UNREADABLE, find_extension, issued_by
-from shared.pki.chains import life_findings
+from shared.pki.certificates import UNREADABLE, find_extension, issued_by, issued_under_other_encoding
+from shared.pki.chains import life_findings, other_encoding
 from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.identities import authority_identity
 from shared.pki.issuance import Issuer, IssuerError, check_for_devices
@@ -254,6 +254,9 @@ def _chain(
             if issued_by(chain[-1], chain[-1]):
                 return chain
             gap = chain[-1]
+    for each in certificates:
+        if issued_under_other_encoding(gap, each):
+            raise Rejected.because(other_encoding(gap, each).message, field=field)
     raise Rejected.because(
         f"the issuer of {names.quoted(gap.subject)}, {names.shown(gap.issuer.rfc4514_string())}, is not among its "
         "certificates; give the whole chain up to and including the root",

@@ -26,8 +26,7 @@ from shared.pki.certificates import (
     find_extension,
     is_self_issued,
     issued_by,
-    issuer_in_der,
-    subject_in_der,
+    issued_under_other_encoding,
 )
 from shared.pki.damage import decode, why_unreadable
 from shared.pki.name_constraints import forbidden_names, names_in
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
 LENGTH_LIMIT = 16
 """Certificates in a chain; path lengths of a CA hierarchy are far below."""
 
-HARMLESS = frozenset({"serial-number", "issuer-encoding", "policy"})
-"""Codes of findings that DPS does not refuse a certificate for, and others may: RFC 5280 asks to take unusual serial
-numbers (section 4.1.2.2) and compares names without their string types (section 7.1); DPS asks for no policies."""
+HARMLESS = frozenset({"serial-number", "policy"})
+"""Codes of findings that DPS does not refuse a CA for, and others may: RFC 5280 asks to take unusual serial numbers
+(section 4.1.2.2), and DPS asks for no policies."""
 
 _NAMES_SHOWN = 5  # of those that one CA forbids another certificate
 
@@ -112,7 +111,6 @@ def path_findings(path: Sequence[x509.Certificate], now: datetime) -> tuple[Find
         *_content_findings(path[1:]),
         *_path_findings(path[1:]),
         *_constraint_findings(path, leaves=1),
-        *_encoding_findings(path),
         *_policy_findings(path),
     )
 
@@ -308,6 +306,8 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding(
                 "misordered", f"{names_of}, which follows it: the order is leaf first, then each one's issuer"
             )
+        elif issued_under_other_encoding(lower, upper):
+            yield other_encoding(lower, upper)
         elif names.same_name(lower.issuer, upper.subject):
             yield Finding(
                 "other-key", f"{names_of}, which follows it: that is a CA of the right name, with another key"
@@ -316,15 +316,14 @@ def _link_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             yield Finding("broken-link", f"{names_of}, which follows it: an intermediate between them is missing")
 
 
-def _encoding_findings(path: Sequence[x509.Certificate]) -> Iterator[Finding]:
-    for lower, upper in pairwise(path):
-        if issuer_in_der(lower) != subject_in_der(upper):
-            yield Finding(
-                "issuer-encoding",
-                f"{_name(lower)} names its issuer in another encoding (string type, case or spaces) than "
-                f"{_name(upper)} names itself. RFC 5280 takes the names as one (section 7.1), Go and Windows do not: "
-                "have it issued anew with the issuer's name octet by octet",
-            )
+def other_encoding(lower: x509.Certificate, upper: x509.Certificate) -> Finding:
+    """Say that a name is written otherwise in a certificate than in its issuer's."""
+    return Finding(
+        "issuer-encoding",
+        f"{_name(lower)} is signed by {_name(upper)}, and writes its issuer's name in another encoding (string type, "
+        "case or spaces) than that certificate. RFC 5280 takes both as one name (section 7.1), Windows and Go compare "
+        f"octets: have {_name(lower)} issued anew with the issuer's name as it stands there",
+    )
 
 
 def _policy_findings(path: Sequence[x509.Certificate]) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.pki import names
+from shared.pki.certificates import issued_under_other_encoding
 from shared.pki.chains import (
     HARMLESS,
     LENGTH_LIMIT,
@@ -20,6 +21,7 @@ from shared.pki.chains import (
     device_findings,
     link_findings,
     open_end,
+    other_encoding,
     path_findings,
     readable,
     too_long,
@@ -46,7 +48,7 @@ _TOLERATED = HARMLESS | {"leaf-is-ca", _SELF_SIGNED, "weak-key"}
 """Findings that DPS does not refuse a certificate for: RFC 5280 lets a path end at a CA (section 4.2.1.9), and whether
 an RSA key can be factored is for whoever issues to find out."""
 
-_BREAKS = frozenset({"broken-link", "other-key", "authority-key-identifier"})
+_BREAKS = frozenset({"broken-link", "other-key", "issuer-encoding", "authority-key-identifier"})
 """What keeps DPS from going up."""
 
 
@@ -165,7 +167,7 @@ def _by_enrollment(chain: Chain, registration_id: str, known: Knowledge) -> Deci
     if any(each in accepted for way in sound for each in (chain[0], *way.authorities)):
         return Decision(match, disabled, _advice(chain, sound[0], known))
     others = (Cause(_NO_MATCH, wrong_group(_authorities(chain, sound), accepted, unseen=_unseen(entry, accepted))),)
-    return Decision(match, (*disabled, *(others if sound else _stops(chain, ways))))
+    return Decision(match, (*disabled, *(others if sound else _stops(chain, ways, known))))
 
 
 def _other_attestation(entry: Entry) -> Finding:
@@ -194,7 +196,7 @@ def _by_group(chain: Chain, alone: tuple[Cause, ...], known: Knowledge) -> Decis
     ways = _ways(chain, known)
     sound = [way for way in ways if way.height]
     found = _first_match([way.authorities for way in sound] or [chain[1:]], known)
-    stop = () if sound else alone or _stops(chain, ways)
+    stop = () if sound else alone or _stops(chain, ways, known)
     if found is None:
         return Decision(None, (*stop, *_unmatched(chain, sound, known)))
     match, index = found
@@ -207,7 +209,7 @@ def _ways(chain: Chain, known: Knowledge) -> list[Path]:
     return paths(chain, readable(known.verified.values()), known.now, tolerated=_TOLERATED)
 
 
-def _stops(chain: Chain, ways: Sequence[Path]) -> tuple[Cause, ...]:
+def _stops(chain: Chain, ways: Sequence[Path], known: Knowledge) -> tuple[Cause, ...]:
     """Say why no verified CA is reached, or why the way to it is not good."""
     if not ways:
         return (Cause(_INVALID, too_long(len(chain))),)
@@ -217,8 +219,16 @@ def _stops(chain: Chain, ways: Sequence[Path]) -> tuple[Cause, ...]:
     sent = readable(chain)
     breaks = [each for each in link_findings(sent) if each.code in _BREAKS]
     longest = max(ways, key=lambda way: len(way.certificates)).certificates
-    ends = [open_end(longest[-1])] if not breaks or longest[-1] == chain[-1] else []
+    ends = [_end(longest[-1], known)] if not breaks or longest[-1] == chain[-1] else []
     return tuple(Cause(_NOT_FOUND, each) for each in (*breaks, *ends, *unreadable_findings(chain, "the chain")))
+
+
+def _end(top: x509.Certificate, known: Knowledge) -> Finding:
+    """Say why no verified CA is above a certificate; one that is there may not be known by its name."""
+    for authority in readable(known.verified.values()):
+        if issued_under_other_encoding(top, authority):
+            return other_encoding(top, authority)
+    return open_end(top)
 
 
 def _first_match(ways: Sequence[Chain], known: Knowledge) -> tuple[Match, int] | None:
