@@ -5,7 +5,7 @@ error           queue                                                           
 ==============  =====================================================================  ==========================
 ``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409 to 412
 ``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
-an outage       the same, ever later, and say so in the log and at the order's line    500
+an outage       the same, ever later, and say so in the log and at the order's line    503 with Retry-After
 anything else   raise: the host retries, then poison                                   500
 ==============  =====================================================================  ==========================
 """
@@ -55,6 +55,7 @@ _LONG_OUTAGE = 60
 """Tries within the first hour; then they are rarer."""
 
 _UNCOUNTED_DELAY = timedelta(minutes=1)
+_OUTAGE_RETRY = "30"  # seconds
 _SWEEP_LEASE = timedelta(minutes=5)
 PROBLEM = "application/problem+json"
 """RFC 9457."""
@@ -113,7 +114,7 @@ async def _attempt(
             log.error("%s: a try failed: %s: %s", queue, type(error).__name__, error)
             raise
         delay = outage_delay(attempts)
-        cause = "a role is missing for this app's identity" if role_missing(error) else "a service does not answer"
+        cause = "a role is missing for this app's identity" if role_missing(error) else "a service fails"
         level = logging.CRITICAL if role_missing(error) else logging.WARNING
         log.log(level, "%s: waits %.0f s, %s: %s", queue, delay.total_seconds(), cause, error)
         await wait(delay, attempts + 1)
@@ -242,12 +243,24 @@ async def answer(
             return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         except DeviceFactoryError as error:
             return problem(HTTPStatus.BAD_REQUEST, str(error))
-        except Exception:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
+        except Exception as error:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
             log.exception("%s %s failed", request.method, request.url.split("?")[0])
-            return problem(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                f"something failed that is not the request's fault; the log has it under {tracing.current()}",
-            )
+            return _problem_of_failure(error)
+
+
+def _problem_of_failure(error: Exception) -> func.HttpResponse:
+    """Say whether it is worth coming again, and nothing of the cause, which is the operator's to know."""
+    if is_outage(error):
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "a service that this needs fails, or does not let this app in, which is not the request's fault; the log "
+            f"has it under {tracing.current()}. Send the request again later",
+            headers={"Retry-After": _OUTAGE_RETRY},
+        )
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"something failed that is not the request's fault; the log has it under {tracing.current()}",
+    )
 
 
 def _check_arrived(request: func.HttpRequest) -> None:

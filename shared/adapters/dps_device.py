@@ -16,6 +16,7 @@ from azure.iot.device.aio import ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError, ServiceError
 
 from shared.adapters.held_files import held
+from shared.adapters.sdk_errors import ServiceFailed
 from shared.errors import Deferred, Rejected
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ClientCredentials:
     password: str
 
 
-class AssignmentFailed(RuntimeError):
+class AssignmentFailed(ServiceFailed):
     """DPS ended a registration as failed: for instance, the webhook of a custom allocation did not answer."""
 
 

@@ -40,6 +40,10 @@ _THROTTLED_DELAY = timedelta(seconds=30)
 _LONGEST_DELAY = timedelta(hours=1)
 
 
+class ServiceFailed(RuntimeError):
+    """A service says that it can't do its part now, in a way that its SDK has no error for."""
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
     """Translate the errors of the SDK calls inside.
@@ -123,9 +127,10 @@ def is_outage(error: BaseException) -> bool:
     status = _status_of(error)
     if status is not None:
         return status in _OUTAGES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if isinstance(error, ClientError) and error.__cause__ is not None:  # azure-iot-device: "Unexpected failure"
-        return is_outage(error.__cause__)
-    return isinstance(error, _UNREACHED)
+    if isinstance(error, _UNREACHED):
+        return True
+    # azure-iot-device says "Unexpected failure", and what failed is its cause.
+    return isinstance(error, ClientError) and error.__cause__ is not None and is_outage(error.__cause__)
 
 
 _OUTAGES = frozenset(
@@ -137,6 +142,7 @@ _OUTAGES = frozenset(
     }
 )
 _UNREACHED = (
+    ServiceFailed,
     ServiceRequestError,
     ServiceResponseError,
     ClientAuthenticationError,  # without a status: the identity endpoint gave no token

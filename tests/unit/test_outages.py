@@ -20,6 +20,7 @@ from azure.core.exceptions import (
 from azure.iot.device.exceptions import ClientError, ConnectionFailedError, CredentialError, ServiceError
 from msrest.exceptions import ClientRequestError, HttpOperationError
 
+from shared.adapters.dps_device import AssignmentFailed
 from shared.adapters.sdk_errors import is_outage, role_missing
 from shared.adapters.storage import TakenMessage
 from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, attempts_of, command, read_message
@@ -79,6 +80,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (ConnectionFailedError("DPS can't be reached"), True),
         (caused(ClientError("Unexpected failure"), ServiceError("status code of 500")), True),
         (caused(ClientError("Unexpected failure"), ValueError("a bug")), False),
+        (caused(ConnectionFailedError("DPS can't be reached"), ValueError("of the library's own")), True),
+        (AssignmentFailed("DPS found no hub for 'press'"), True),
         (CredentialError("a damaged certificate"), False),
         (ConnectionResetError(), True),
         (TimeoutError(), True),
@@ -202,7 +205,7 @@ async def test_a_message_waits_for_a_service_that_is_down_and_goes_on(host: Host
         assert read_message(text) == read_message(MESSAGE)
     assert delays == [10, 20, 40, *[60] * 57, 300, 300]
     assert sum(delays[:60]) > 3400
-    assert await host.reason() == "waits, and is tried again: a service does not answer: the service says no"
+    assert await host.reason() == "waits, and is tried again: a service fails: the service says no"
     host.fault = None
     await host.deliver(text)
     assert await host.reason() is None
@@ -285,6 +288,25 @@ async def test_a_refusal_that_can_not_be_recorded_is_refused_again_later(host: H
     await host.deliver(text)
     [item] = await host.listed()
     assert (item["kind"], [reason["message"] for reason in item["reasons"]]) == ("rejected", ["no"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"), [(http(503), 503, "30"), (http(403), 503, "30"), (KeyError("a bug"), 500, None)]
+)
+async def test_a_caller_is_told_whether_to_come_again(
+    host: Host, error: Exception, status: int, retry_after: str | None
+) -> None:
+    """In an outage the answer is 503 with Retry-After, after a bug 500; either names the trace, and not the cause."""
+
+    async def fail(_services: Any, _request: Any) -> func.HttpResponse:
+        raise error
+
+    del host
+    request = func.HttpRequest(method="GET", url="/api/devices", body=b"", headers={"traceparent": TRACE})
+    answer = await outcomes.answer(request, fail)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (status, retry_after)
+    assert TRACE in answer.get_body().decode()
+    assert str(error) not in answer.get_body().decode()
 
 
 # --- the poison queues ---
