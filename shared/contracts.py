@@ -148,10 +148,15 @@ def _issuer_name(text: str) -> str:
     return text
 
 
+_TAKEN_OUT: LiteralString = "a secret was taken out of it when it was refused; send it anew, with what belongs there"
+
+
 def _signing_request(text: str) -> str:
     # Here, before anything is kept; what a request says is checked when its device is looked at.
     if has_private_key(text):
         raise PydanticCustomError("private_key", "there is a private key beside the CSR; it must stay in the device")
+    if is_marked(text) and "-----BEGIN" not in text:
+        raise PydanticCustomError("marked", _TAKEN_OUT)
     return text
 
 
@@ -217,10 +222,7 @@ BlobUrl = Annotated[AnyUrl, UrlConstraints(max_length=4096), AfterValidator(_blo
 def _fit_for_twins(limit: int) -> AfterValidator:
     def check(content: dict[str, Any]) -> dict[str, Any]:
         if is_marked(content):
-            raise PydanticCustomError(
-                "marked",
-                "a secret was taken out of it when it was refused; send it anew, with the value that was there",
-            )
+            raise PydanticCustomError("marked", _TAKEN_OUT)
         fault = twin_fault(content, limit)
         if fault is not None:
             raise PydanticCustomError("twin", "no hub takes it: {fault}", {"fault": fault})
@@ -997,6 +999,18 @@ def attempts_of(text: str) -> int:
     """Tell how often a message, one that :func:`read_message` reads, was put back because a service was down."""
     attempts = read_json(text).get(_ATTEMPT)
     return min(attempts, ATTEMPTS_LIMIT) if type(attempts) is int and attempts > 0 else 0
+
+
+def anew(text: str) -> str:
+    """Give a message as if it had never been put back; one that can't be read comes as it is."""
+    try:
+        read_message(text)
+    except Rejected:
+        return text
+    if not attempts_of(text):
+        return text
+    body = {name: value for name, value in read_json(text).items() if name != _ATTEMPT}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, traceparent: str | None) -> str:

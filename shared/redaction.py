@@ -107,6 +107,9 @@ _NAMES = {
 _JWK_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 """RFC 7518 section 6: what a JWK has beyond the public key."""
 
+_BASE64URL = re.compile(r"[\w\-]{20,}", re.ASCII)
+"""A part of a key: the shortest, of P-256 and Ed25519, has 43 characters."""
+
 _QUOTED = re.compile(r"(?P<before>\\{0,8}[\"'](?P<name>[A-Za-z][\w.\-]*)\\{0,8}[\"']\s*:\s*(?P<quote>\\{0,8}[\"']))"
                      r"(?P<value>(?:(?!(?P=quote))(?:[^\\]|\\.))*)", re.DOTALL)  # fmt: skip
 _ASSIGNED = re.compile(
@@ -231,8 +234,12 @@ def _kept_encoded(value: Any) -> Any:
 
 
 def _is_private_jwk(value: dict[str, Any]) -> bool:
-    public = "kty" in value or "crv" in value or {"n", "e"} <= value.keys()
-    return public and not _JWK_PRIVATE.isdisjoint(value)
+    private = [value[name] for name in _JWK_PRIVATE if isinstance(value.get(name), str | list)]
+    if "kty" in value:
+        return bool(private)
+    # One that lost its kty; north, east and down are no key.
+    public = "crv" in value or {"n", "e"} <= value.keys()
+    return public and any(isinstance(each, str) and _BASE64URL.fullmatch(each) for each in private)
 
 
 def _named(name: str) -> Secret | None:
@@ -256,7 +263,7 @@ def _without_looks(text: str) -> str:
 def _without_value(match: re.Match[str]) -> str:
     name, value = match["name"], match["value"]
     kind = _named(name)
-    if kind is None and name in _JWK_PRIVATE and re.fullmatch(r"[\w\-]{20,}", value):
+    if kind is None and name in _JWK_PRIVATE and _BASE64URL.fullmatch(value):
         kind = Secret.PRIVATE_KEY
     # A mark has spaces, at which an assigned value ends.
     if kind is None or not value or value.startswith("[a"):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import DeviceRegistration, EventType, Queue, parse, path_value, read_message
+from shared.contracts import DeviceRegistration, EventType, Queue, anew, parse, path_value, read_message
 from shared.errors import Conflict, NotFound, Rejected
 from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES
@@ -206,7 +206,7 @@ def _replayable(record: RejectionRecord) -> str:
             "instead"
         )
     try:
-        return text_of(record.body, f"the message of {record.rejection_id!r}")
+        return anew(text_of(record.body, f"the message of {record.rejection_id!r}"))
     except Rejected as rejection:
         raise Rejected.because(f"{rejection}; send a corrected one instead") from None
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from devstack.outside import until
+from devstack.stack import REPOSITORY
 
 if TYPE_CHECKING:
     from devstack.outside import World
+    from devstack.stack import Stack
 
 
 def test_a_missing_role_is_waited_for(world: World) -> None:
@@ -64,3 +70,46 @@ def until_active(world: World, name: str) -> None:
         lambda: world.get(f"certificate-authorities/{name}", missing={}),
         lambda body: (body.get("state"), body.get("proofOfPossession")) == ("active", "verified"),
     )
+
+
+_TAKE_ALL = """
+import asyncio, json, os
+from datetime import timedelta
+from shared.services import build
+from shared.settings import Settings
+
+async def take_all():
+    services = build(Settings.from_environment(os.environ))
+    queues = services.clients.queues
+    try:
+        await queues.create("swept")
+        for number in range(40):
+            await queues.send("swept", str(number))
+        taken = [each async for each in queues.take("swept", lease=timedelta(minutes=1))]
+        for each in taken:
+            await queues.delete("swept", each)
+            await queues.delete("swept", each)
+        left = [each async for each in queues.take("swept", lease=timedelta(minutes=1))]
+        return [[each.content.decode() for each in part] for part in (taken, left)]
+    finally:
+        await services.close()
+
+print(json.dumps(asyncio.run(take_all())))
+"""
+
+
+def test_what_lies_in_a_queue_is_taken_and_deleted(stack_and_world: tuple[Stack, World]) -> None:
+    """The sweep of the poison queues takes what is there, beyond a page of 32, and leaves nothing."""
+    stack, _ = stack_and_world
+    done = subprocess.run(
+        [sys.executable, "-c", _TAKE_ALL],
+        cwd=REPOSITORY,
+        env={**os.environ, **stack.endpoints.environment(), **stack.settings()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    taken, left = json.loads(done.stdout)
+    assert sorted(int(b64decode(each)) for each in taken) == list(range(40))
+    assert left == []

@@ -129,6 +129,8 @@ def public_texts() -> dict[str, str]:
         "an order": json.dumps({"orderId": "1", "devices": [{"registrationId": "a", "keyAlgorithm": "ec-p256"}]}),
         "a public JWK": json.dumps({"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"}),
         "a member named d": json.dumps({"d": "monday", "k": 5}),
+        "directions": json.dumps({"n": "1.5", "e": "2.5", "d": "0.1"}),
+        "a curve": json.dumps({"crv": "steep", "d": 5}),
         "no JSON": "{ no JSON ü",
     }
 
@@ -156,6 +158,7 @@ def test_what_is_public_stays_as_it_is(name: str) -> None:
          {"csr": {"kty": "EC", "crv": "P-256", "x": "AA", "d": KEY}}),
         ({"csr": '{"kty":"RSA","n":"AA","d":"c2VjcmV0","p":"AA"}'},
          {"csr": json.dumps({"kty": "RSA", "n": "AA", "d": KEY, "p": KEY})}),
+        ({"jwk": {"crv": "P-256", "d": "c2VjcmV0" * 5}}, {"jwk": {"crv": "P-256", "d": KEY}}),
         ({"csr": {"kty": "oct", "k": "c2VjcmV0"}}, {"csr": {"kty": "oct", "k": KEY}}),
         ({"devicesUrl": "https://a.b/o/l.csv?sv=1&sig=abc%2Fd%3D&se=2"}, {"devicesUrl": f"https://a.b/o/l.csv?sv=1&sig={SIGNED}&se=2"}),
         ({"a": "HostName=h;SharedAccessKeyName=n;SharedAccessKey=abc=="}, {"a": f"HostName=h;SharedAccessKeyName=n;SharedAccessKey={ACCESS}"}),
@@ -282,8 +285,19 @@ def test_a_twin_that_lost_a_secret_is_not_carried_out() -> None:
     device = json.loads(without_secrets(json.dumps({"registrationId": "a", "tags": {"wifi": {"password": "hunter2"}}})))
     assert is_marked(device)
     assert refusals(lambda: parse(DeviceRequest, device)) == [
-        "tags: a secret was taken out of it when it was refused; send it anew, with the value that was there"
+        "tags: a secret was taken out of it when it was refused; send it anew, with what belongs there"
     ]
+
+
+def test_a_csr_that_was_a_key_is_not_carried_out_and_one_beside_a_key_is() -> None:
+    """A replay of a refused order is refused in words, or goes on with what was left of it."""
+    assert refusals(lambda: parse(DeviceRequest, {"registrationId": "a", "csr": without_secrets(LEAKED)})) == [
+        "csr: a secret was taken out of it when it was refused; send it anew, with what belongs there; it is "
+        f"{KEY + chr(10)!r}"
+    ]
+    request = public_texts()["request"]
+    left = without_secrets(request + LEAKED)
+    assert parse(DeviceRequest, {"registrationId": "a", "csr": left}).csr == f"{request}{KEY}\n"
 
 
 def test_as_many_reasons_are_kept_as_can_be_recorded() -> None:

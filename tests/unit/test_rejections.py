@@ -171,6 +171,14 @@ async def test_a_replay_is_done_once_and_shown() -> None:
     assert await kept.ids(replayed=None) == [identifier]
 
 
+async def test_a_replayed_message_may_wait_as_long_as_a_new_one() -> None:
+    """One that was set aside after days of waiting begins to count anew."""
+    kept = Kept()
+    event = {"specversion": "1.0", "id": "1", "source": "/erp", "type": "x", "data": {"orderId": "1"}}
+    await kept.subject.replay(await kept.record(json.dumps({**event, "deliveryattempt": 1000}).encode()))
+    assert kept.queues.sent == [(Queue.DEVICE_ORDERS, event, None)]
+
+
 async def test_a_replay_that_could_not_be_sent_is_open_still() -> None:
     """The queue is down: nothing says that the message is on its way, and the next call sends it."""
     kept = Kept()
