@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from devstack.emulator import admin, exchanges, faults, listeners, paths, wire
+from devstack.emulator import admin, amqp_clients, exchanges, faults, listeners, paths, wire
 from devstack.emulator.amqp.connection import Connection as AmqpConnection
 from devstack.emulator.amqp.listener import AmqpListener
 from devstack.emulator.configuration import ConfigurationError
@@ -16,13 +17,14 @@ from devstack.emulator.context import Context, utc_now
 from devstack.emulator.dps import device as dps_device
 from devstack.emulator.dps import device_routes
 from devstack.emulator.dps import routes as dps_routes
+from devstack.emulator.dps.device_api import DeviceApi
 from devstack.emulator.dps.state import Provisioning
 from devstack.emulator.identity import routes as identity_routes
 from devstack.emulator.identity import sas
 from devstack.emulator.identity.tokens import Tokens
 from devstack.emulator.iot_hub import device as hub_device
+from devstack.emulator.iot_hub import device_routes as hub_device_routes
 from devstack.emulator.iot_hub import routes as hub_routes
-from devstack.emulator.iot_hub import service_amqp
 from devstack.emulator.iot_hub.state import IotHubs
 from devstack.emulator.key_vault import routes as key_vault_routes
 from devstack.emulator.management import routes as management_routes
@@ -41,8 +43,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TextIO
 
+    from devstack.emulator.amqp.links import Service
     from devstack.emulator.configuration import Configuration
+    from devstack.emulator.iot_hub.state import IotHub
     from devstack.emulator.mqtt import Acceptor, Connect, Session
+
+    type ServeHub = Callable[[IotHub], Callable[[AmqpConnection], Service]]
+    """Gives what makes the service behind an AMQP connection at a hub's address."""
 
 STORE_FILE = "emulator.sqlite3"
 
@@ -86,19 +93,22 @@ class Emulator:
 
         hubs = IotHubs(context)
         provisioning = Provisioning(context, hubs)
-        accept = _acceptor(context, provisioning, hubs)
-        websockets = _websockets(context, hubs, accept)
+        api = DeviceApi(context, provisioning)
+        accept = _acceptor(context, api, hubs)
+        serve = partial(amqp_clients.server, context, api)
+        websockets = _websockets(hubs, serve, accept)
         services = {
             "key_vault": key_vault_routes.routes(context),
             "dps": dps_routes.routes(context, provisioning),
             "management": management_routes.routes(context, [_dps_resource(configuration, provisioning)]),
             "iot_hub_management": management_routes.routes(context, _hub_resources(configuration, hubs)),
             "iot_hub": hub_routes.routes(context, hubs),
-            "dps_device": device_routes.routes(context, provisioning),
+            "iot_hub_device": hub_device_routes.routes(context, hubs),
+            "dps_device": device_routes.routes(context, api),
             "websocket": websockets.routes(),
         }
         mqtt = await _start_mqtt(configuration, tls, accept, running)
-        await _start_amqp(context, hubs, sockets.amqp, tls, running)
+        await _start_amqp(hubs, serve, sockets.amqp, tls, running)
         endpoints = _endpoints(context, tls, header)
 
         controls = admin.Admin(context, provisioning, hubs, (*mqtt, websockets), endpoints)
@@ -246,9 +256,9 @@ def _hub_resources(configuration: Configuration, hubs: IotHubs) -> list[manageme
     ]
 
 
-def _acceptor(context: Context, provisioning: Provisioning, hubs: IotHubs) -> Acceptor:
+def _acceptor(context: Context, api: DeviceApi, hubs: IotHubs) -> Acceptor:
     """The user name tells a registration at DPS from a device of a hub."""
-    to_dps = dps_device.acceptor(context, provisioning)
+    to_dps = dps_device.acceptor(context, api)
     to_hub = hub_device.acceptor(context, hubs)
     registration = f"{context.configuration.id_scope}/registrations/"
 
@@ -259,12 +269,12 @@ def _acceptor(context: Context, provisioning: Provisioning, hubs: IotHubs) -> Ac
     return accept
 
 
-def _websockets(context: Context, hubs: IotHubs, accept: Acceptor) -> Websockets:
-    def to_service(request: web.Request) -> AmqpConnection:
+def _websockets(hubs: IotHubs, serve: ServeHub, accept: Acceptor) -> Websockets:
+    def amqp(request: web.Request) -> AmqpConnection:
         hub = hubs.called(request.host)
-        return AmqpConnection(hub.host_name, service_amqp.server(context, hub), set())
+        return AmqpConnection(hub.host_name, serve(hub), set())
 
-    return Websockets({MQTT: lambda _: MqttConnection(accept, set()), AMQP: to_service})
+    return Websockets({MQTT: lambda _: MqttConnection(accept, set()), AMQP: amqp})
 
 
 async def _start_mqtt(
@@ -287,12 +297,12 @@ async def _start_mqtt(
 
 
 async def _start_amqp(
-    context: Context, hubs: IotHubs, sockets: Sequence[socket.socket], tls: TlsFiles, running: AsyncExitStack
+    hubs: IotHubs, serve: ServeHub, sockets: Sequence[socket.socket], tls: TlsFiles, running: AsyncExitStack
 ) -> None:
     """Listen with AMQP on the address of every hub, unless it is left out."""
     secured = server_context(tls.certificate_file, tls.key_file)
     for hub, bound in zip(hubs.values(), sockets, strict=False):
-        listener = AmqpListener(secured, hub.host_name, service_amqp.server(context, hub))
+        listener = AmqpListener(secured, hub.host_name, serve(hub))
         await listener.start([bound])
         running.push_async_callback(listener.stop)
 

@@ -20,7 +20,9 @@ from devstack.emulator.wire import WireError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-PATHS = ("/$iothub/websocket", "/$servicebus/websocket/")
+PATHS = ("/$iothub/websocket", "/$servicebus/websocket/", "/")
+"""The last is where the provisioning client of azure-iot-sdk-csharp asks (``AmqpClientConnection``)."""
+
 MQTT = "mqtt"
 AMQP = "AMQPWSB10"
 _CLOSING_SECONDS = 0.5

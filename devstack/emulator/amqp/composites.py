@@ -148,6 +148,9 @@ class Attach(Composite):
     incomplete_unsettled: bool | None = field(default=None, metadata=kind(bool))
     initial_delivery_count: int | None = field(default=None, metadata=kind(UInt))
     max_message_size: int | None = field(default=None, metadata=kind(ULong))
+    offered_capabilities: Any = field(default=None, metadata=kind(object))
+    desired_capabilities: Any = field(default=None, metadata=kind(object))
+    properties: dict[Any, Any] | None = field(default=None, metadata=kind(dict))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

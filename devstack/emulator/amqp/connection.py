@@ -17,6 +17,8 @@ from devstack.emulator.secured import peer_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cryptography import x509
+
     from devstack.emulator.amqp.composites import Composite
     from devstack.emulator.amqp.links import Service
 
@@ -32,9 +34,13 @@ IDLE_SECONDS = 240
 """A client is told to be silent for no longer, and given up after twice that (section 2.4.5)."""
 
 _LEAST_BEAT = 0.05
+_CLOSING_SECONDS = 0.5
 _QUEUE_LIMIT: Final = 64
 _MECHANISMS: Final = ("MSSBCBS", "ANONYMOUS", "PLAIN")
 """MSSBCBS is Microsoft's name for: whatever comes, comes by $cbs."""
+
+_EXTERNAL: Final = "EXTERNAL"
+"""Offered to who has sent a certificate: what it is good for shows at each link."""
 
 _PLAIN_PARTS: Final = 3
 _REFUSED: Final = 1
@@ -43,6 +49,9 @@ _REFUSED: Final = 1
 class Connection(asyncio.Protocol):
     """One client.
 
+    Attributes:
+        peer_chain: the certificates the client sent, leaf first, not verified.
+
     Args:
         container_id: the server's name for itself.
         serve: makes what stands behind the links.
@@ -50,6 +59,7 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, container_id: str, serve: Callable[[Connection], Service], connections: set[Connection]) -> None:
+        self.peer_chain: tuple[x509.Certificate, ...] = ()
         self._container_id = container_id
         self._service = serve(self)
         self._connections = connections
@@ -64,6 +74,8 @@ class Connection(asyncio.Protocol):
         self._failed: set[int] = set()
         """Channels whose session was ended from here; the client has not ended it yet."""
         self._beat: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
+        """Closes the connection of a client that has been told its end, and does not answer."""
 
     # --- asyncio.Protocol ---
 
@@ -71,6 +83,7 @@ class Connection(asyncio.Protocol):
         """Begin."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what carries AMQP is a stream
         self._transport = transport
+        self.peer_chain = transport.get_extra_info("peer_chain", ())
         self._connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -104,6 +117,18 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def fail(self, failure: ConnectionFailure) -> None:
+        """End it, and tell the client why, at its sessions too: azure-iot-amqp-base 2.5 of Node waits for their end.
+
+        The client has a moment to say that it ends too (section 2.4.3); whatever else it says is not heard.
+        """
+        if self._transport is not None and not self._transport.is_closing() and self._ending is None:
+            for session in self._sessions.values():
+                session.end(End(error=failure.error))
+            self._sessions.clear()
+            self._tell(failure)
+            self._ending = asyncio.get_running_loop().call_later(_CLOSING_SECONDS, self.close)
+
     def end(self) -> asyncio.Task[None] | None:
         """End it because the server ends, whatever it is waiting for."""
         self.close()
@@ -136,8 +161,9 @@ class Connection(asyncio.Protocol):
             self._leave()
 
     def _leave(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
+        for timer in (self._beat, self._ending):
+            if timer is not None:
+                timer.cancel()
         for session in self._sessions.values():
             session.end()
         self.close()
@@ -185,8 +211,8 @@ class Connection(asyncio.Protocol):
         return True
 
     async def _sign_in(self) -> bool:
-        mechanisms = SaslMechanisms(sasl_server_mechanisms=Array(map(Symbol, _MECHANISMS)))
-        self._send(mechanisms, kind=frames.SASL)
+        mechanisms = Array(map(Symbol, self._mechanisms()))
+        self._send(SaslMechanisms(sasl_server_mechanisms=mechanisms), kind=frames.SASL)
         received = await self._next()
         if not isinstance(received, Frame) or received.kind != frames.SASL:
             return False
@@ -195,9 +221,12 @@ class Connection(asyncio.Protocol):
         self._send(SaslOutcome(code=0 if good else _REFUSED), kind=frames.SASL)
         return good
 
+    def _mechanisms(self) -> tuple[str, ...]:
+        return (*_MECHANISMS, _EXTERNAL) if self.peer_chain else _MECHANISMS
+
     def _lets_in(self, init: SaslInit) -> bool:
         if init.mechanism != "PLAIN":
-            return init.mechanism in _MECHANISMS
+            return init.mechanism in self._mechanisms()
         given = (init.initial_response or b"").decode(errors="replace").split("\0")
         return len(given) == _PLAIN_PARTS and self._service.signs_in(given[1], given[2])
 
@@ -236,6 +265,8 @@ class Connection(asyncio.Protocol):
         if not frame.body:
             return True  # a heartbeat
         performative, payload = frame.read()
+        if self._ending is not None:
+            return not isinstance(performative, Close)
         match performative:
             case Close():
                 self._send(Close())

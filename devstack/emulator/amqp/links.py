@@ -146,7 +146,7 @@ class Session:
             await self._service.attached(link)
         except LinkFailure as failure:
             self._send(link.answer(refused=True), b"")
-            self._fail(link, failure)
+            self.fail(link, failure)
         else:
             self._send(link.answer(), b"")
             link.begin()
@@ -159,8 +159,10 @@ class Session:
             self._leave(link)
             self._send(Detach(handle=detach.handle, closed=detach.closed), b"")
 
-    def _fail(self, link: Link, failure: LinkFailure) -> None:
+    def fail(self, link: Link, failure: LinkFailure) -> None:
         """Detach a link; its handle stays taken until the client detaches too (section 2.6.6)."""
+        if link.ended:
+            return
         self._leave(link)
         self._send(Detach(handle=link.handle, closed=True, error=failure.error), b"")
 
@@ -182,7 +184,7 @@ class Session:
         try:
             await link.receive(transfer, payload)
         except LinkFailure as failure:
-            self._fail(link, failure)
+            self.fail(link, failure)
 
     def _link(self, handle: int) -> Link:
         link = self._links.get(handle)
@@ -257,6 +259,7 @@ class Link:
     Attributes:
         session: where it is attached.
         address: the node that the client wants to reach; there once ``check`` found nothing wrong.
+        properties: what the client says of the link besides.
         handle: the client's, and the server's too.
         ended: whether it has been detached from this side.
     """
@@ -264,6 +267,7 @@ class Link:
     def __init__(self, session: Session, attach: Attach) -> None:
         self.session = session
         self.address = ""
+        self.properties = attach.properties or {}
         self.handle = attach.handle
         self.ended = False
         self._attach = attach
@@ -292,6 +296,7 @@ class Link:
             handle=self.handle,
             role=not client_receives,
             snd_settle_mode=self._attach.snd_settle_mode,
+            rcv_settle_mode=self._attach.rcv_settle_mode,
             source=None if refused and client_receives else self._attach.source,
             target=None if refused and not client_receives else self._attach.target,
             initial_delivery_count=0 if client_receives else None,
@@ -311,6 +316,7 @@ class ReceivingLink(Link):
 
     Attributes:
         take: what takes a message, and tells what became of it.
+        message_format: of the message that is coming in, or came last (section 2.8.11); 0 is that of part 3.
     """
 
     take: Callable[[bytes], Awaitable[Composite]]
@@ -320,6 +326,7 @@ class ReceivingLink(Link):
         self._credit = 0
         self._count = attach.initial_delivery_count or 0
         self._octets = bytearray()
+        self.message_format = 0
         self._delivery_id: int | None = None
         """Of the message that is coming in."""
         self._settled = False
@@ -358,6 +365,7 @@ class ReceivingLink(Link):
         self._credit -= 1
         self._count = (self._count + 1) % _WRAP
         self._delivery_id, self._settled = transfer.delivery_id, False
+        self.message_format = transfer.message_format or 0
 
     async def _finish(self, *, aborted: bool) -> None:
         octets, delivery_id = bytes(self._octets), self._delivery_id

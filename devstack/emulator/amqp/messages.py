@@ -75,6 +75,20 @@ class Message:
         return b"".join(encode(section) for section in sections if section)
 
 
+def data_sections(octets: bytes) -> list[bytes]:
+    """Give the data sections of a message one by one.
+
+    Raises:
+        Malformed: it is none.
+    """
+    reader, found = Reader(octets), []
+    while reader.more:
+        code, value = _section(reader.value())
+        if code == _DATA:
+            found.append(value)
+    return found
+
+
 def _section(section: Any) -> tuple[int, Any]:
     """Give a section's code and content."""
     if not isinstance(section, Described) or not isinstance(section.descriptor, ULong | Symbol):

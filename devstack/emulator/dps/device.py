@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from devstack.emulator.dps import errors
-from devstack.emulator.dps.device_api import RETRY_SECONDS, Answer, Device, DeviceApi
+from devstack.emulator.dps.device_api import Answer, Device, DeviceApi, planned_answer
 from devstack.emulator.dps.errors import ProvisioningError
 from devstack.emulator.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
 
@@ -21,22 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devstack.emulator.context import Context
-    from devstack.emulator.dps.state import Provisioning
-    from devstack.emulator.faults import Rule
     from devstack.emulator.mqtt import Acceptor, Connect, Connection, Will
 
 _SERVICE = "dps_device"
 _RESPONSES = "$dps/registrations/res/"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
+_NOT_OFFERED = 501
 _STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
 
 
-def acceptor(context: Context, provisioning: Provisioning) -> Acceptor:
+def acceptor(context: Context, api: DeviceApi) -> Acceptor:
     """Give what decides about a device's CONNECT.
 
     Whether the device is let in is decided when it registers, since only then the service can say why not.
     """
-    api = DeviceApi(context, provisioning)
 
     async def accept(connect: Connect, connection: Connection) -> RegistrationSession:
         registration_id, _, parameters = connect.username.split("/", 2)[2].partition("/")
@@ -99,6 +98,9 @@ class RegistrationSession:
         if lost == "request":
             return
         answer = await self._outcome(operation, fields, payload)
+        if answer.status == _NOT_OFFERED:
+            # Microsoft's SDKs take every 5xx for passing, and ask again for ever.
+            answer = replace(answer, status=400)
         if lost != "response":
             await self._answer(fields.get("$rid", ""), answer)
 
@@ -110,15 +112,16 @@ class RegistrationSession:
         if rule.latency_ms:
             await asyncio.sleep(rule.latency_ms / 1000)
         if rule.status is not None:
-            fault = ProvisioningError(rule.status, rule.status * 1000 + 1, "This fault was planned.")
-            await self._answer(request_id, Answer(rule.status, fault.body(), _planned_wait(rule)))
+            await self._answer(request_id, planned_answer(rule))
             return "request"
         if rule.drop is not None:
             self._connection.close()
         return rule.drop
 
     async def _outcome(self, operation: str, fields: dict[str, str], payload: bytes) -> Answer:
-        device = Device(self._connection.peer_chain, self._registration_id)
+        connect = self._connection.connect
+        by_key = connect is not None and bool(connect.password)
+        device = Device(self._connection.peer_chain, self._registration_id, by_key=by_key)
         if operation == "register":
             return await self._api.register(device, payload)
         if operation == "operationStatus":
@@ -133,9 +136,3 @@ class RegistrationSession:
 
     async def closed(self, will: Will | None) -> None:
         """Nothing is left behind: the record is in the store."""
-
-
-def _planned_wait(rule: Rule) -> int | None:
-    """Say when to try again after a planned fault, where trying again makes sense."""
-    passing = rule.status in {202, 429} or (rule.status or 0) >= 500  # noqa: PLR2004 - the server's own faults
-    return (RETRY_SECONDS if rule.retry_after is None else rule.retry_after) if passing else None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from devstack.emulator.context import Context
     from devstack.emulator.dps.state import Provisioning
+    from devstack.emulator.faults import Rule
 
 LOG = logging.getLogger(__name__)
 RETRY_SECONDS = 3
@@ -51,10 +52,12 @@ class Device:
     Attributes:
         chain: its certificates as TLS got them, leaf first; empty if it sent none.
         registration_id: what it says it is.
+        by_key: whether it has shown a signature by the key of an enrollment.
     """
 
     chain: Sequence[x509.Certificate]
     registration_id: str
+    by_key: bool = False
 
 
 class DeviceApi:
@@ -105,6 +108,8 @@ class DeviceApi:
     async def _answered(self, device: Device, operation: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             errors.check_registration_id(device.registration_id)
+            if device.by_key and not device.chain:
+                raise errors.not_offered("registrations with a symmetric key")
             return await operation()
         except ProvisioningError as error:
             LOG.info("DPS refuses %s: %s (%s)", device.registration_id, error.message, error.hint)
@@ -119,6 +124,15 @@ def _accepted(operation_id: str) -> Answer:
 def _told(operation: dict[str, Any]) -> Answer:
     """Say how a registration stands."""
     return _accepted(operation["operationId"]) if operation["status"] == "assigning" else Answer(200, operation)
+
+
+def planned_answer(rule: Rule) -> Answer:
+    """Give the answer that a planned fault has instead of the real one: its status, which the rule has."""
+    status = rule.status or 0
+    fault = ProvisioningError(status, status * 1000 + 1, "This fault was planned.")
+    passing = status in {202, 429} or status >= 500  # noqa: PLR2004 - the server's own faults
+    wait = RETRY_SECONDS if rule.retry_after is None else rule.retry_after
+    return Answer(status, fault.body(), wait if passing else None)
 
 
 def _registration(raw: bytes, registration_id: str) -> Any:

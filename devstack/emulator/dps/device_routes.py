@@ -8,21 +8,20 @@ from aiohttp import web
 
 from devstack.emulator.dps import errors
 from devstack.emulator.dps.device_api import Answer, Device, DeviceApi
+from devstack.emulator.identity.sas import SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from devstack.emulator.context import Context
-    from devstack.emulator.dps.state import Provisioning
 
     Operation = Callable[[DeviceApi, Device, web.Request], Awaitable[web.Response]]
 
 _DEVICE = "/{idScope}/registrations/{registrationId}"
 
 
-def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
+def routes(context: Context, api: DeviceApi) -> list[web.RouteDef]:
     """All routes of the device API; they stand after those of the services, whose paths are more definite."""
-    api = DeviceApi(context, provisioning)
     id_scope = context.configuration.id_scope
 
     def bound(operation: Operation) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -31,7 +30,9 @@ def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
             if refusal is not None:
                 return _response(refusal)
             chain = request.get_extra_info("peer_chain", ())
-            return await operation(api, Device(chain, request.match_info["registrationId"]), request)
+            by_key = request.headers.get("Authorization", "").startswith(f"{SCHEME} ")
+            device = Device(chain, request.match_info["registrationId"], by_key=by_key)
+            return await operation(api, device, request)
 
         return handle
 
@@ -45,7 +46,7 @@ def routes(context: Context, provisioning: Provisioning) -> list[web.RouteDef]:
 def _refusal(request: web.Request, id_scope: str) -> Answer | None:
     asked = request.match_info["idScope"]
     if asked != id_scope:
-        error = errors.ProvisioningError(404, 404000, f"ID scope {asked!r} not found; here is {id_scope!r}.")
+        error = errors.unknown_scope(asked, id_scope)
         return Answer(error.status, error.body())
     try:
         errors.check_version(request.query.get("api-version"))

@@ -79,6 +79,11 @@ def bad_request(message: str) -> ProvisioningError:
     return ProvisioningError(400, 400000, message)
 
 
+def unknown_scope(asked: str, known: str) -> ProvisioningError:
+    """404: there is no such ID scope."""
+    return ProvisioningError(404, 404000, f"ID scope {asked!r} not found; here is {known!r}.")
+
+
 def check_version(given: str | None) -> None:
     """See that a request says which version it speaks.
 

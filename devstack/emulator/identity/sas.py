@@ -55,6 +55,15 @@ def connection_string(host: str, policy: str, key: bytes) -> str:
     return f"HostName={host};SharedAccessKeyName={policy};SharedAccessKey={base64.b64encode(key).decode()}"
 
 
+def signed_resource(token: str) -> str | None:
+    """Tell what a signature without a policy is for, such as ``hub/devices/d``; None if the token is something else."""
+    try:
+        fields = _fields(token)
+    except Unauthenticated:
+        return None
+    return None if "skn" in fields else unquote(fields["sr"]).removeprefix("https://")
+
+
 def verify_sas(header: str, *, resource: str, keys: Mapping[str, bytes], now: datetime) -> None:
     """Check a signature: form, policy, resource, expiry, HMAC.
 

@@ -42,13 +42,22 @@ class Command:
     Attributes:
         number: its place in the device's queue.
         topic: where MQTT delivers it, with its properties at the end.
-        again: whether it was delivered before and not acknowledged.
+        properties: those of the application.
+        system_properties: by their names in the documentation, such as ``messageId``.
+        deliveries: how often it was delivered, this time among them.
     """
 
     number: int
     topic: str
     payload: bytes
-    again: bool
+    properties: Mapping[str, str]
+    system_properties: Mapping[str, str]
+    deliveries: int
+
+    @property
+    def again(self) -> bool:
+        """Whether it was delivered before and not acknowledged."""
+        return self.deliveries > 1
 
 
 class CommandQueues:
@@ -84,34 +93,39 @@ class CommandQueues:
             self._store.put(self._messages, _key(device_id, number), body)
         return {"messageId": body["systemProperties"]["messageId"], "sequenceNumber": number}
 
-    def deliver(self, device_id: str, now: datetime, *, skip: Collection[int]) -> list[Command]:
+    def deliver(
+        self, device_id: str, now: datetime, *, skip: Collection[int], limit: int | None = None
+    ) -> list[Command]:
         """Give what waits for a device, oldest first, and count the delivery; what was delivered too often is gone.
 
         Args:
             device_id: whose.
             now: the present moment; what has expired is gone.
             skip: numbers of messages that are on their way already.
+            limit: at most so many; None for all.
         """
         self.drop_expired(now, device_id)
-        due = []
+        due: list[Command] = []
         for key, body in self._store.scan(self._messages, prefix=f"{device_id}/"):
             number = int(key.rpartition("/")[2])
             if number in skip:
                 continue
+            if len(due) == limit:
+                break
             if body["deliveries"] >= MAX_DELIVERIES:
                 self._end(key, body, "DeliveryCountExceeded")
                 continue
-            self._store.put(self._messages, key, {**body, "deliveries": body["deliveries"] + 1})
-            payload = base64.b64decode(body["payload"])
-            due.append(Command(number, _topic(device_id, body), payload, again=body["deliveries"] > 0))
+            body["deliveries"] += 1
+            self._store.put(self._messages, key, body)
+            due.append(_command(device_id, number, body))
         return due
 
-    def complete(self, device_id: str, number: int) -> None:
-        """Let go of a message that the device has."""
+    def complete(self, device_id: str, number: int, ending: Ending = "Success") -> None:
+        """Let go of a message that the device has, or has rejected."""
         key = _key(device_id, number)
         body = self._store.get(self._messages, key)
         if body is not None:
-            self._end(key, body, "Success")
+            self._end(key, body, ending)
 
     def purge(self, device_id: str) -> int:
         """Let go of all that wait for a device; tells how many."""
@@ -191,6 +205,17 @@ def _expiry(given: str | None, now: datetime) -> str:
     if expiry is None or expiry.tzinfo is None:
         raise errors.bad_argument(f"expiryTimeUtc {given!r} is no time with its zone, e.g. 2030-01-31T12:00:00Z.")
     return expiry.isoformat().replace("+00:00", "Z")
+
+
+def _command(device_id: str, number: int, body: Mapping[str, Any]) -> Command:
+    return Command(
+        number=number,
+        topic=_topic(device_id, body),
+        payload=base64.b64decode(body["payload"]),
+        properties=body["properties"],
+        system_properties=body["systemProperties"],
+        deliveries=body["deliveries"],
+    )
 
 
 def _topic(device_id: str, body: Mapping[str, Any]) -> str:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
-import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from devstack.emulator.certificates import sha1_thumbprint, sha256_thumbprint
-from devstack.emulator.identity.errors import Refusal
-from devstack.emulator.identity.sas import verify_sas
 from devstack.emulator.iot_hub import errors, messages
+from devstack.emulator.iot_hub.device_access import Denied, admit
 from devstack.emulator.iot_hub.errors import HubError
+from devstack.emulator.iot_hub.method_calls import MethodCalls
 from devstack.emulator.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
-from devstack.emulator.path_validation import ChainRefused, check_leaf, check_life, climb
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Mapping, Sequence
-
-    from cryptography import x509
 
     from devstack.emulator.context import Context
     from devstack.emulator.faults import Rule
@@ -56,7 +51,11 @@ def acceptor(context: Context, hubs: IotHubs) -> Acceptor:
             raise Refused(ReturnCode.UNAVAILABLE, f"{hub.host_name!r} gets more new connections than its rate allows")
         rule = context.faults.next(_SERVICE, "connect")
         await _planned_refusal(rule, connection)
-        _authenticate(context, hub, device_id, connect, connection)
+        signature = (connect.password or b"").decode(errors="replace")
+        try:
+            admit(context, hub, device_id, chain=connection.peer_chain, signature=signature)
+        except Denied as denied:  # the reason is for the log: a device is not told
+            raise Refused(ReturnCode.NOT_AUTHORIZED, str(denied)) from None
         session = DeviceSession(context, hub, device_id, connection, persistent=not connect.clean_session)
         hub.connect(device_id, session)
         if rule is not None and rule.drop == "response":
@@ -98,60 +97,6 @@ async def _planned_refusal(rule: Rule | None, connection: Connection) -> None:
         raise Refused(code, f"a planned fault: {rule.status}")
 
 
-def _authenticate(context: Context, hub: IotHub, device_id: str, connect: Connect, connection: Connection) -> None:
-    """Let the device in by its certificate's thumbprint or the CA above it, or by a signature with its key.
-
-    Raises:
-        Refused: with the reason, for the log: a device is not told.
-    """
-    try:
-        identity = hub.get(device_id)
-    except HubError:
-        reason = f"IotHub {hub.host_name!r} does not contain the specified device {device_id!r}"
-        raise Refused(ReturnCode.NOT_AUTHORIZED, reason) from None
-    if identity["status"] == "disabled":
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r} is disabled: {identity['statusReason']}")
-    authentication = identity["authentication"]
-    if authentication["type"] == "sas":
-        _check_signature(context, hub, device_id, authentication["symmetricKey"], connect)
-        return
-    if not connection.peer_chain:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r} sent no certificate")
-    try:
-        if authentication["type"] == "selfSigned":
-            _check_thumbprint(connection.peer_chain[0], authentication["x509Thumbprint"])
-            check_life(connection.peer_chain[0], context.clock())
-        else:
-            check_leaf(connection.peer_chain[0], device_id, context.clock())
-            climb(connection.peer_chain, list(hub.ca_certificates.verified.values()), context.clock())
-    except ChainRefused as refused:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"device {device_id!r}: {refused}") from None
-
-
-def _check_thumbprint(leaf: x509.Certificate, configured: Mapping[str, str | None]) -> None:
-    """See that a leaf is the one of the identity; only a thumbprint of its own makes it so, whoever signed it."""
-    sha1, sha256 = sha1_thumbprint(leaf), sha256_thumbprint(leaf)
-    if not {sha1, sha256} & {value.upper() for value in configured.values() if value}:
-        raise ChainRefused(
-            f"Thumbprint does not match configuration: Thumbprint: SHA1Hash={sha1}, SHA2Hash={sha256};"
-            f" Configuration: PrimaryThumbprint={configured['primaryThumbprint']},"
-            f" SecondaryThumbprint={configured['secondaryThumbprint']}"
-        )
-
-
-def _check_signature(context: Context, hub: IotHub, device_id: str, keys: Mapping[str, str], connect: Connect) -> None:
-    header = (connect.password or b"").decode(errors="replace")
-    resource, reasons = f"{hub.host_name}/devices/{device_id}", []
-    for key in keys.values():
-        try:
-            verify_sas(header, resource=resource, keys={"": base64.b64decode(key)}, now=context.clock())
-        except Refusal as refusal:
-            reasons.append(refusal.reason)
-        else:
-            return
-    raise Refused(ReturnCode.NOT_AUTHORIZED, f"the signature of {device_id!r} is refused: {reasons[-1]}")
-
-
 class DeviceSession:
     """One connected device."""
 
@@ -170,7 +115,7 @@ class DeviceSession:
         self._command_qos = 1
         self._unacknowledged: dict[int, int] = {}
         """Cloud-to-device messages on their way: packet identifier to number."""
-        self._calls: dict[str, asyncio.Future[tuple[int, Any]]] = {}
+        self._calls = MethodCalls()
         self._ended = False
         """Set with the connection's end: what the device sent before and nobody has read yet is not obeyed."""
         if not persistent:
@@ -281,9 +226,7 @@ class DeviceSession:
             added = {_MESSAGE_TYPE: "Will"} | ({_RETAINED: "true"} if will.retain else {})
             self._telemetry(will.topic.removeprefix(self._events), will.payload, added)
         self._hub.disconnected(self._device_id, self)
-        for call in self._calls.values():
-            if not call.done():
-                call.set_exception(errors.gone())
+        self._calls.end()
 
     # --- telemetry and twin ---
 
@@ -340,24 +283,19 @@ class DeviceSession:
         Raises:
             HubError: 404 if it leaves meanwhile, 504 if it does not answer in time.
         """
-        request_id = uuid.uuid4().hex
-        call: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
-        self._calls[request_id] = call
-        try:
-            await self._connection.publish(f"{_METHOD_CALLS}{method}/?$rid={request_id}", json.dumps(payload).encode())
-            async with asyncio.timeout(seconds):
-                return await call
-        except TimeoutError:
-            raise errors.timed_out() from None
-        finally:
-            del self._calls[request_id]
+
+        async def send(request_id: uuid.UUID) -> None:
+            topic = f"{_METHOD_CALLS}{method}/?$rid={request_id.hex}"
+            await self._connection.publish(topic, json.dumps(payload).encode())
+
+        return await self._calls.call(send, seconds)
 
     def _method_answer(self, path: str, request_id: str, payload: bytes) -> None:
-        call, status = self._calls.get(request_id), path.removeprefix(_METHOD_ANSWERS).strip("/")
-        if call is None or call.done():
+        if not self._calls.waits_for(request_id):
             return  # it came too late
+        status = path.removeprefix(_METHOD_ANSWERS).strip("/")
         try:
-            call.set_result((int(status), _json(payload) if payload else None))
+            self._calls.answer(request_id, int(status), _json(payload) if payload else None)
         except (ValueError, HubError):
             self._end(f"answered a method with status {status!r} and {len(payload)} bytes: no number, or no JSON")
 

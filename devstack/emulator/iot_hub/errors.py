@@ -43,6 +43,7 @@ NUMBERS = {
     "DeviceNotOnline": 404103,
     "DeviceAlreadyExists": 409001,
     "PreconditionFailed": 412001,
+    "DeviceMessageLockLost": 412002,
     "MessageTooLarge": 413001,
     "ThrottlingException": 429001,
     "NotImplemented": 501001,
@@ -168,6 +169,12 @@ def exists(device_id: str) -> HubError:
 def precondition_failed() -> HubError:
     """412: the ETag is another."""
     return HubError(412, "PreconditionFailed", "Precondition failed: Invalid ETag")
+
+
+def lock_lost() -> HubError:
+    """412: a cloud-to-device message is settled without the lock that it was received under."""
+    message = "The lock of this message is over, or there is no such lock; receive the message once more."
+    return HubError(412, "DeviceMessageLockLost", message)
 
 
 def throttled(retry_after: int) -> HubError:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from devstack.emulator.store import Store
 
-Ending = Literal["Success", "Expired", "DeliveryCountExceeded", "Purged"]
+Ending = Literal["Success", "Expired", "DeliveryCountExceeded", "Rejected", "Purged"]
 ACKS: Final = ("none", "positive", "negative", "full")
 """What a message may ask for: nothing, the good end, a bad one, or either."""
 

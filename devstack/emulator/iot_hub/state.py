@@ -417,13 +417,13 @@ class IotHub:
         """Give feedback that nobody has taken yet."""
         return self.feedback.take(self._context.clock())
 
-    def due_messages(self, device_id: str, *, skip: Collection[int]) -> list[Command]:
+    def due_messages(self, device_id: str, *, skip: Collection[int], limit: int | None = None) -> list[Command]:
         """Give what is to be delivered to a device now, without those numbers that are on their way."""
-        return self._commands.deliver(device_id, self._context.clock(), skip=skip)
+        return self._commands.deliver(device_id, self._context.clock(), skip=skip, limit=limit)
 
-    def complete_message(self, device_id: str, number: int) -> None:
-        """Let go of a message that the device has acknowledged."""
-        self._commands.complete(device_id, number)
+    def complete_message(self, device_id: str, number: int, ending: Ending = "Success") -> None:
+        """Let go of a message that the device has acknowledged, or rejected."""
+        self._commands.complete(device_id, number, ending)
 
     def purge_messages(self, device_id: str) -> int:
         """Let go of all messages that wait for a device; tells how many.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from devstack.emulator.amqp import frames
 from devstack.emulator.amqp.composites import (
@@ -16,9 +17,11 @@ from devstack.emulator.amqp.composites import (
     Composite,
     Detach,
     Disposition,
+    Error,
     Flow,
     Open,
     Properties,
+    Rejected,
     SaslInit,
     SaslMechanisms,
     SaslOutcome,
@@ -40,13 +43,67 @@ FEEDBACK = "/messages/serviceBound/feedback"
 IOT_HUB = "https://iothubs.azure.net"
 SAS_TYPE = "servicebus.windows.net:sastoken"
 _LIMIT = 2**20
+_SMALL = 125
+"""Bytes: the length of a longer frame of a websocket stands in octets of its own."""
+
+_BINARY = 0x82
+
+
+class Stream(Protocol):
+    """What carries a connection."""
+
+    def sendall(self, octets: bytes, /) -> None: ...
+
+    def recv(self, count: int, /) -> bytes: ...
+
+
+class WebsocketStream:
+    """A connection carried by a websocket (RFC 6455): each write is a binary frame."""
+
+    def __init__(self, stream: ssl.SSLSocket, host: str, path: str) -> None:
+        self._stream = stream
+        self._received = bytearray()
+        stream.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n"
+            "Sec-WebSocket-Protocol: AMQPWSB10\r\n\r\n".encode()
+        )
+        while b"\r\n\r\n" not in self._received:
+            self._more()
+        headers, _, rest = bytes(self._received).partition(b"\r\n\r\n")
+        assert headers.startswith(b"HTTP/1.1 101 "), headers
+        self._received = bytearray(rest)
+
+    def _more(self) -> None:
+        received = self._stream.recv(65_536)
+        assert received
+        self._received += received
+
+    def _take(self, count: int) -> bytes:
+        while len(self._received) < count:
+            self._more()
+        taken = bytes(self._received[:count])
+        del self._received[:count]
+        return taken
+
+    def sendall(self, octets: bytes, /) -> None:
+        self._stream.sendall(b"\x82\xff" + len(octets).to_bytes(8, "big") + bytes(4) + octets)
+
+    def recv(self, _count: int, /) -> bytes:
+        """Give the next frame; nothing when the websocket is closed."""
+        kind, length = self._take(2)
+        if length > _SMALL:
+            length = int.from_bytes(self._take(2 if length == _SMALL + 1 else 8), "big")
+        payload = self._take(length)
+        return payload if kind == _BINARY else b""
 
 
 class RawClient:
     """One connection; everything it is sent is read in order."""
 
-    def __init__(self, stream: ssl.SSLSocket) -> None:
+    def __init__(self, stream: Stream, *, has_certificate: bool = False) -> None:
         self._stream = stream
+        self._has_certificate = has_certificate
         self._buffer = bytearray()
         self._handles = 0
         self._deliveries = 0
@@ -87,7 +144,8 @@ class RawClient:
         """Go through SASL; gives the outcome's code."""
         self.say(SASL_HEADER)
         assert self.hear() == Header(SASL_HEADER)
-        assert self.next(SaslMechanisms).sasl_server_mechanisms == ["MSSBCBS", "ANONYMOUS", "PLAIN"]
+        external = ["EXTERNAL"] if self._has_certificate else []
+        assert self.next(SaslMechanisms).sasl_server_mechanisms == ["MSSBCBS", "ANONYMOUS", "PLAIN", *external]
         self.send(SaslInit(mechanism=mechanism, initial_response=response), kind=frames.SASL)
         return self.next(SaslOutcome).code
 
@@ -117,15 +175,15 @@ class RawClient:
         self._handles += 1
         return self.next(Attach)
 
-    def sender(self, address: str = DEVICEBOUND) -> int:
+    def sender(self, address: str = DEVICEBOUND, **fields: Any) -> int:
         """Attach a link to send on; gives its handle."""
-        handle = self.attach(address).handle
+        handle = self.attach(address, **fields).handle
         assert self.next(Flow).link_credit == 100
         return handle
 
-    def receiver(self, address: str, credit: int = 10) -> int:
+    def receiver(self, address: str, credit: int = 10, **fields: Any) -> int:
         """Attach a link to receive on, and take so many messages; gives its handle."""
-        handle = self.attach(address, receives=True).handle
+        handle = self.attach(address, receives=True, **fields).handle
         self.allow(handle, credit)
         return handle
 
@@ -142,12 +200,13 @@ class RawClient:
         assert error is not None
         return error.condition, error.description
 
-    def transfer(self, handle: int, message: Message | bytes, *, settled: bool = False) -> None:
+    def transfer(self, handle: int, message: Message | bytes, *, settled: bool = False, kind: int = 0) -> None:
         octets = message.encode() if isinstance(message, Message) else message
         number = self._deliveries
         self._deliveries += 1
         tag = number.to_bytes(4, "big")
-        self.send(Transfer(handle=handle, delivery_id=number, delivery_tag=tag, settled=settled), octets)
+        start = Transfer(handle=handle, delivery_id=number, delivery_tag=tag, message_format=kind, settled=settled)
+        self.send(start, octets)
 
     def outcome(self, handle: int, message: Message | bytes) -> Any:
         """Send a message; gives what became of it: None for accepted, else condition and description."""
@@ -175,6 +234,14 @@ class RawClient:
             if not transfer.more:
                 assert number is not None
                 return number, Message.of(octets)
+
+    def rejection(self, handle: int, message: Message | bytes) -> Error:
+        """Send a message that is rejected; gives the error."""
+        self.transfer(handle, message)
+        disposition = self.next(Disposition)
+        assert isinstance(disposition.state, Rejected), disposition
+        assert disposition.state.error is not None
+        return disposition.state.error
 
     def settle(self, number: int, outcome: Composite) -> None:
         """Tell what became of a message."""
@@ -216,16 +283,46 @@ def ending(client: RawClient) -> tuple[str, str | None]:
 
 
 @contextmanager
-def raw_client(emulator: RunningEmulator, hub: int = 0) -> Iterator[RawClient]:
-    """Connect, and say nothing yet."""
+def raw_client(
+    emulator: RunningEmulator, hub: int = 0, *, files: tuple[str, str] | None = None, websocket: str | None = None
+) -> Iterator[RawClient]:
+    """Connect, and say nothing yet.
+
+    Args:
+        emulator: where to.
+        hub: which of its hubs.
+        files: a certificate with its chain and its key to connect with; none if left out.
+        websocket: the path to ask for, to be carried by a websocket; TCP if left out.
+    """
     host = emulator.endpoints["iotHubs"][hub]["hostName"]
+    port = emulator.endpoints["websocketPort" if websocket else "amqpPort"]
     context = ssl.create_default_context(cafile=emulator.ca_file)
+    if files:
+        context.load_cert_chain(*files)
     with (
-        socket.create_connection((host, emulator.endpoints["amqpPort"]), timeout=PATIENCE) as plain,
+        socket.create_connection((host, port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=host) as secured,
     ):
         secured.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # many small frames: 40 ms each otherwise
-        yield RawClient(secured)
+        carried = WebsocketStream(secured, f"{host}:{port}", websocket) if websocket else secured
+        yield RawClient(carried, has_certificate=bool(files))
+
+
+@contextmanager
+def device_client(
+    emulator: RunningEmulator,
+    files: tuple[str, str] | None,
+    *,
+    mechanism: str | None = "ANONYMOUS",
+    websocket: str | None = None,
+) -> Iterator[RawClient]:
+    """Connect as a device does, and begin a session on channel 0; ``mechanism`` None stands for no SASL at all."""
+    with raw_client(emulator, files=files, websocket=websocket) as client:
+        if mechanism is not None:
+            assert client.sign_in(mechanism) == 0
+        client.open()
+        client.begin()
+        yield client
 
 
 @contextmanager
