@@ -90,6 +90,20 @@ class KeptMonth(_Part):
     entries: int
 
 
+class PublishedList(_Part):
+    """A list as it was published: what others could replace is known by this.
+
+    Attributes:
+        sha256: of the list.
+        made_at: by the clock of the worker that made it.
+        next_update: that it names.
+    """
+
+    sha256: str
+    made_at: datetime
+    next_update: datetime
+
+
 class IssuerRecord(Record):
     """One certificate authority.
 
@@ -113,13 +127,12 @@ class IssuerRecord(Record):
         crl_number: number of the newest CRL (RFC 5280 section 5.2.3), 0 before the first.
         list_making: who is making the next one.
         list_entries: what is kept for it, by month.
-        list_sha256: of the newest list; ``None`` before the first.
-        listed_at: when that was made.
+        published: the newest list; ``None`` before the first.
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
         problem: why a service has not taken its proof.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"wanted", "making", "list_making", "list_entries"})
+    documents: ClassVar[frozenset[str]] = frozenset({"wanted", "making", "list_making", "list_entries", "published"})
 
     name: str
     kind: CertificateKind
@@ -149,8 +162,7 @@ class IssuerRecord(Record):
     crl_number: int = 0
     list_making: ListMaking | None = None
     list_entries: dict[str, KeptMonth] = Field(default_factory=dict)
-    list_sha256: str | None = None
-    listed_at: datetime | None = None
+    published: PublishedList | None = None
     proof_of_possession: ProofOfPossession | None = None
     problem: str | None = None
 

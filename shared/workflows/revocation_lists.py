@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from shared.adapters.storage import StoredBlob
 from shared.errors import Deferred, NotFound
-from shared.ledger.issuers import IssuerState, ListMaking
+from shared.ledger.issuers import IssuerState, ListMaking, PublishedList
 from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
 from shared.workflows.revoked_entries import RevokedEntries
@@ -20,8 +20,9 @@ from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
-    from shared.adapters.storage import BlobDescription, Blobs
+    from shared.adapters.storage import Blobs
     from shared.ledger.certificates import Certificates
     from shared.ledger.issuers import IssuerRecord, Issuers
     from shared.ledger.table import Versioned
@@ -39,12 +40,12 @@ CONTENT_TYPE = "application/pkix-crl"
 """RFC 5280 section 4.2.1.13."""
 
 _ATTEMPTS = 30
+_READINGS = 3
 _PAUSE = 0.25
 _TURN = timedelta(minutes=1)
 """So long a worker has for making a list; then others take it for gone. One that was slow only loses."""
 
 _log = logging.getLogger(__name__)
-_NUMBER, _THIS_UPDATE, _NEXT_UPDATE = "crlnumber", "thisupdate", "nextupdate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +54,13 @@ class ListDescription:
 
     Attributes:
         etag: of its blob; another list has another.
-        this_update: when it was made, UTC, to the second.
+        made_at: when it was made, UTC, to the second.
         next_update: when the next one will be there at the latest.
     """
 
     etag: str
-    this_update: datetime
+    made_at: datetime
     next_update: datetime
-
-    @classmethod
-    def of(cls, blob: StoredBlob | BlobDescription) -> ListDescription:
-        """Read it out of a blob's metadata."""
-        this_update, next_update = (
-            datetime.fromisoformat(blob.metadata[name]) for name in (_THIS_UPDATE, _NEXT_UPDATE)
-        )
-        return cls(blob.etag, this_update, next_update)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +114,10 @@ class RevocationLists:
         return await self._publish_unless(name, self._is_up_to_date)
 
     async def _is_up_to_date(self, record: IssuerRecord) -> bool:
-        return record.listed_at is not None and not await self.certificates.changes(record.name)
+        return record.published is not None and not await self.certificates.changes(record.name)
 
-    async def _is_there(self, record: IssuerRecord) -> bool:
-        return await self.blobs.describe(CRLS, _blob(record.name)) is not None
+    async def _is_intact(self, record: IssuerRecord) -> bool:
+        return _is_published(record, await self.blobs.get(CRLS, _blob(record.name)))
 
     async def _publish_unless(self, name: str, done: Callable[[IssuerRecord], Awaitable[bool]]) -> bool:
         issuer = await self.authorities.load(name)
@@ -186,7 +179,9 @@ class RevocationLists:
         record, name = begun.record, begun.record.name
         entries = RevokedEntries(self.certificates, self.blobs, CRLS)
         present = await self.blobs.get(CRLS, _blob(name))
-        current = await entries.current(name, record.list_entries, record.listed_at)
+        current = await entries.current(
+            name, record.list_entries, record.published.made_at if record.published else None
+        )
         if current is None:
             await self._end(begun)
             return False
@@ -197,26 +192,21 @@ class RevocationLists:
         made = read_list(crl, issuer)
         before = _predecessor(present, record, issuer)
         check_successor(made, number=record.crl_number, length=current.length, before=before)
-        if not await self._store(name, crl, made, now, present):
+        if not await self._store(name, crl, present):
             await self._end(begun)
             return False
-        written = {"list_entries": current.kept, "list_sha256": sha256(crl).hexdigest(), "listed_at": now}
-        if not await self._end(begun, **written):
+        # What the list itself says is older than when it was made, for clocks that are late.
+        published = PublishedList(sha256=sha256(crl).hexdigest(), made_at=now, next_update=made.next_update)
+        if not await self._end(begun, list_entries=current.kept, published=published):
             return False
         await self.certificates.forget(current.changes)
         await entries.leave(current.over)
         return True
 
-    async def _store(self, name: str, crl: bytes, made: ReadList, now: datetime, present: StoredBlob | None) -> bool:
-        metadata = {
-            _NUMBER: str(made.number),
-            _THIS_UPDATE: now.isoformat(),  # when it was made; what the list says is older, for clocks that are late
-            _NEXT_UPDATE: made.next_update.isoformat(),
-        }
+    async def _store(self, name: str, crl: bytes, present: StoredBlob | None) -> bool:
         if present is None:
-            return await self.blobs.create(CRLS, _blob(name), crl, content_type=CONTENT_TYPE, metadata=metadata)
-        successor = StoredBlob(crl, metadata, present.etag)
-        return await self.blobs.replace(CRLS, _blob(name), successor, content_type=CONTENT_TYPE)
+            return await self.blobs.create(CRLS, _blob(name), crl, content_type=CONTENT_TYPE, metadata={})
+        return await self.blobs.replace(CRLS, _blob(name), StoredBlob(crl, {}, present.etag), content_type=CONTENT_TYPE)
 
     # --- reading ---
 
@@ -226,25 +216,31 @@ class RevocationLists:
         Raises:
             NotFound: there is no such CA, or it signs no CRLs.
         """
-        found = await self.blobs.describe(CRLS, _blob(name))
-        if found is None:
-            await self._publish_unless(name, self._is_there)
-            found = await self.blobs.describe(CRLS, _blob(name))
-        if found is None:
-            raise NotFound.because(
-                f"{name!r} has no CRL: the key usage of its certificate forbids it to sign one (cRLSign)"
-            )
-        return ListDescription.of(found)
+        record, found = (await self._known(name)).record, await self.blobs.describe(CRLS, _blob(name))
+        if found is None or record.published is None:
+            return (await self.read(name))[0]
+        return ListDescription(found.etag, record.published.made_at, record.published.next_update)
 
     async def read(self, name: str) -> tuple[ListDescription, bytes]:
-        """Read the newest list of a CA, in DER; errors are those of :meth:`describe`."""
-        stored = await self.blobs.get(CRLS, _blob(name))
-        if stored is None:
-            await self.describe(name)  # publishes the first one
-            stored = await self.blobs.get(CRLS, _blob(name))
-        if stored is None:
-            raise NotFound.because(f"the CRL of {name!r} is gone")
-        return ListDescription.of(stored), stored.content
+        """Read the newest list of a CA, in DER; errors are those of :meth:`describe`.
+
+        What is given out is what was published: where something else stands in its place, a new list is made.
+        """
+        for _ in range(_READINGS):
+            stored, record = await self.blobs.get(CRLS, _blob(name)), (await self._known(name)).record
+            if stored is not None and record.published is not None and _is_published(record, stored):
+                published = record.published
+                return ListDescription(stored.etag, published.made_at, published.next_update), stored.content
+            if not await self._publish_unless(name, self._is_intact):
+                raise NotFound.because(
+                    f"{name!r} has no CRL: the key usage of its certificate forbids it to sign one (cRLSign)"
+                )
+        raise Deferred(f"the CRL of {name!r} is changing", retry_after=timedelta(seconds=2))
+
+
+def _is_published(record: IssuerRecord, stored: StoredBlob | None) -> bool:
+    published = record.published
+    return stored is not None and published is not None and sha256(stored.content).hexdigest() == published.sha256
 
 
 async def _never(_record: IssuerRecord) -> bool:
@@ -255,7 +251,7 @@ def _predecessor(present: StoredBlob | None, record: IssuerRecord, issuer: Issue
     """Read the list before, if it is the one that was published; anything else says nothing about what comes next."""
     if present is None:
         return None
-    if sha256(present.content).hexdigest() != record.list_sha256:
+    if not _is_published(record, present):
         _log.warning("the list of %r is not the one that was published; it is replaced", record.name)
         return None
     return read_list(present.content, issuer)

@@ -78,14 +78,14 @@ async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
 
 
 async def test_a_list_is_described_as_it_reads() -> None:
-    """Whoever asks whether it has changed is told from the blob's metadata, which say when the list was made."""
+    """Whoever asks whether it has changed is told when the list was made, as the CA's row says."""
     scene, blobs = AuthorityScene(now=NOW + timedelta(microseconds=987_654)), FakeBlobs()
     await scene.root("root")
     described, content = await lists(scene, blobs).read("root")
     assert await lists(scene, blobs).describe("root") == described
     crl = x509.load_der_x509_crl(content)
     assert (crl.last_update_utc, crl.next_update_utc) == (NOW - timedelta(minutes=10), described.next_update)
-    assert (described.this_update, described.next_update) == (NOW, NOW + timedelta(days=7))
+    assert (described.made_at, described.next_update) == (NOW, NOW + timedelta(days=7))
 
 
 async def test_each_list_has_a_number_above_the_one_before() -> None:
@@ -218,12 +218,29 @@ async def test_a_list_that_others_have_rewritten_is_replaced(content: bytes, cap
     await scene.root("root")
     await revoke(scene, 1)
     await lists(scene, blobs).publish("root")
-    forged = {"crlnumber": "99", "thisupdate": "2999-01-01T00:00:00+00:00", "nextupdate": "2999-01-01T00:00:00+00:00"}
-    blobs.blobs["root.crl"] = StoredBlob(content, forged, "theirs")
+    blobs.blobs["root.crl"] = StoredBlob(content, {"thisupdate": "2999-01-01T00:00:00+00:00"}, "theirs")
     await revoke(scene, 2)
     await lists(scene, blobs).publish("root")
     await check_published(scene, blobs, 1, 2)
     assert "the list of 'root' is not the one that was published; it is replaced" in caplog.text
+
+
+async def test_what_is_given_out_is_what_was_published() -> None:
+    """An older list, though signed, would say that what was revoked since is good: a new one is made instead."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    await lists(scene, blobs).publish("root")
+    older = blobs.blobs["root.crl"].content
+    await revoke(scene, 1)
+    await lists(scene, blobs).publish("root")
+    for content in (older, b"", b"junk"):
+        blobs.blobs["root.crl"] = StoredBlob(content, {}, "theirs")
+        subject = lists(scene, blobs)
+        given = await asyncio.gather(*(subject.read("root") for _ in range(3)))
+        assert all(x509.load_der_x509_crl(each).get_revoked_certificate_by_serial_number(1) for _, each in given)
+        assert (await lists(scene, blobs).describe("root")).etag == blobs.blobs["root.crl"].etag
+    numbers = x509.load_der_x509_crl(given[0][1]).extensions.get_extension_for_class(x509.CRLNumber).value
+    assert numbers.crl_number == 5
 
 
 async def test_a_list_that_is_not_what_was_to_be_made_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpRes
     issuer = _file_name(request, ".crl")
     if request.headers.get("If-None-Match") or request.headers.get("If-Modified-Since"):
         present = await services.revocation_lists.describe(issuer)  # without reading it: a list may have megabytes
-        if _is_unchanged(request, present.etag, present.this_update):
+        if _is_unchanged(request, present.etag, present.made_at):
             headers = _list_headers(present, services.clock())
             return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     described, content = await services.revocation_lists.read(issuer)
@@ -60,7 +60,7 @@ def _list_headers(described: ListDescription, now: datetime) -> dict[str, str]:
     left = int((described.next_update - now).total_seconds())
     return {
         "ETag": described.etag,
-        "Last-Modified": format_datetime(described.this_update, usegmt=True),
+        "Last-Modified": format_datetime(described.made_at, usegmt=True),
         # Never longer than the list is good for; and a revocation is to be seen soon.
         "Cache-Control": f"public, max-age={max(0, min(left, _CRL_SECONDS))}",
     }
