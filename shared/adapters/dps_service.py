@@ -73,7 +73,12 @@ class ProvisioningService:
             await self.put_enrollment(disabled, etag=again)
 
     async def admit_only(
-        self, registration_id: str, seen: Mapping[str, Any] | None, certificates: Sequence[x509.Certificate]
+        self,
+        registration_id: str,
+        seen: Mapping[str, Any] | None,
+        certificates: Sequence[x509.Certificate],
+        *,
+        enabled: bool = True,
     ) -> None:
         """Accept one device with these leaf certificates and no other, by an individual enrollment.
 
@@ -81,14 +86,15 @@ class ProvisioningService:
             registration_id: the device.
             seen: its entry as it was read, ``None`` if there was none; another one stays as it is.
             certificates: one or two.
+            enabled: whether the entry lets it in, or only names its certificates.
 
         Raises:
             Conflict, PreconditionFailed: it is not as it was seen any more.
         """
-        enabled = seen is not None and seen.get("provisioningStatus") != "disabled"
-        if seen is not None and enabled and _admits(seen, certificates):
+        as_wanted = seen is not None and (seen.get("provisioningStatus") != "disabled") == enabled
+        if seen is not None and as_wanted and _admits(seen, certificates):
             return
-        entry = _enrollment(registration_id, seen, "enabled", *certificates)
+        entry = _enrollment(registration_id, seen, "enabled" if enabled else "disabled", *certificates)
         await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from shared.errors import Deferred, Overtaken
 
 HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
 HELD_LIMIT = 60  # unexpired certificates of one device, likewise
+NOTE_LIMIT = 200  # characters of an entry of the history
 _ACTS_LIMIT = 40
 _ON_HOLD = timedelta(minutes=1)
 
@@ -137,7 +138,7 @@ class Announcement(Part):
 
 
 class Doors(StrEnum):
-    """How the doors to a device were last made: all open, its hub shut, or all shut."""
+    """What may have been shut of the doors to a device: nothing, its hub, or all."""
 
     OPEN = "open"
     HUB_SHUT = "hubShut"
@@ -170,9 +171,10 @@ class DeviceRecord(Record):
         disabled: whether an operator wants its identity in the hub disabled.
         switched_for: why an operator switched it last.
         own_entry: whether an operator gave it an individual enrollment.
+        entry_disabled: whether an operator wants that disabled.
         generation: grows with every act that the services must follow.
         converged: the generation that they follow.
-        doors: how its doors were made then; ``None`` when there was nothing to do.
+        doors: what may have been shut to it since it was let in last; ``None`` when there was nothing to do.
         announcements: what is told of the acts since.
         acts: ids of the last requests that took effect; one that comes again changes nothing.
         stamp: of the last write, by which a writer knows its own when its answer got lost.
@@ -205,6 +207,7 @@ class DeviceRecord(Record):
     disabled: bool = False
     switched_for: str | None = None
     own_entry: bool = False
+    entry_disabled: bool = False
     generation: int = 0
     converged: int = 0
     doors: Doors | None = None
@@ -224,6 +227,19 @@ class DeviceRecord(Record):
         return tuple(each.serial_number for each in (self.certificate, self.next_certificate) if each is not None)
 
     @property
+    def shut_out(self) -> bool:
+        """Whether every door is shut to it: it is out of service, or what it could come in with is revoked.
+
+        DPS reads no list: a group lets every certificate of its CA in.
+        """
+        if self.state in OUT_OF_SERVICE:
+            return True
+        in_use = [self.find(serial_number) for serial_number in self.in_use]
+        if any(each is None or each.state is not CertificateState.REVOKED for each in in_use):
+            return False
+        return any(each.state is CertificateState.REVOKED for each in self.held)
+
+    @property
     def settled(self) -> bool:
         """Whether the services follow the record, and everything was told."""
         return self.converged == self.generation and not self.announcements
@@ -240,14 +256,15 @@ class DeviceRecord(Record):
 
     def entered(self, state: DeviceState, at: datetime, note: str = "", **changes: object) -> DeviceRecord:
         """Give the record after a change of state, with its history."""
-        entry = HistoryEntry(at=at, state=state, note=note)
-        history = (*self.history, entry)[-HISTORY_LIMIT:]
-        return self.changed(state=state, updated_at=at, history=history, **changes)
+        return self.changed(state=state, updated_at=at, history=self._history(at, state, note), **changes)
 
     def noted(self, at: datetime, note: str, **changes: object) -> DeviceRecord:
         """Give the record with an entry in its history, in the state that it has."""
-        history = (*self.history, HistoryEntry(at=at, state=self.state, note=note))[-HISTORY_LIMIT:]
-        return self.changed(history=history, **changes)
+        return self.changed(history=self._history(at, self.state, note), **changes)
+
+    def _history(self, at: datetime, state: DeviceState, note: str) -> tuple[HistoryEntry, ...]:
+        cut = note if len(note) <= NOTE_LIMIT else f"{note[: NOTE_LIMIT - 3]}..."
+        return (*self.history, HistoryEntry(at=at, state=state, note=cut))[-HISTORY_LIMIT:]
 
     def with_held(self, *changed: HeldCertificate) -> tuple[HeldCertificate, ...]:
         """Give what it holds, with some of it changed; each notes the generation that is coming."""

@@ -14,6 +14,7 @@ from shared.domain.devices import (
     REORDERABLE,
     CertificateSummary,
     DeviceRecord,
+    Doors,
     HeldCertificate,
     Purpose,
     described,
@@ -36,11 +37,13 @@ def ordered(known: DeviceRecord | None, wanted: DeviceRecord, *, field: str) -> 
         field: path of its id in the request, for messages.
 
     Raises:
-        Conflict: it is in use through another order or request.
+        Conflict: it is in use through another order or request, or this one has failed.
     """
     if known is None:
         return wanted
     if (known.purpose, known.order_id) == (wanted.purpose, wanted.order_id):
+        if known.state is DeviceState.FAILED:  # an attempt before this one has given it up
+            raise Conflict.because(known.reason or f"{known.registration_id!r} could not be had")
         return known
     if known.state not in REORDERABLE:
         raise Conflict.because(
@@ -56,6 +59,9 @@ def ordered(known: DeviceRecord | None, wanted: DeviceRecord, *, field: str) -> 
         device_id=None if gone else known.device_id,
         assigned_hub=None if gone else known.assigned_hub,
         own_entry=known.own_entry,
+        entry_disabled=known.entry_disabled and not gone,
+        disabled=known.disabled and not gone,
+        switched_for=None if gone else known.switched_for,
         generation=known.generation + 1,
         converged=known.converged,
         doors=known.doors,
@@ -67,7 +73,8 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
     """Enter the serial number of a certificate that is about to be signed; an attempt before it is given up.
 
     Raises:
-        Conflict: the device is not to get it any more, or holds as many certificates as a record can name.
+        Conflict: the device is not to get it any more, its key is compromised, or the device holds as many
+            certificates as a record can name.
         Deferred: it is on hold.
     """
     if record.on_hold:
@@ -76,6 +83,13 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
     if record.state not in ({DeviceState.REGISTERED, DeviceState.RENEWING} if renewal else {DeviceState.ORDERED}):
         raise Conflict.because(
             f"{record.registration_id!r} was {record.state} before its {certificate.purpose} was carried out"
+        )
+    compromised = {each.public_key for each in record.held if each.reason is RevocationReason.KEY_COMPROMISE}
+    if certificate.public_key in compromised:
+        raise Conflict.because(
+            f"the public key (SHA-256 {certificate.public_key}) of {record.registration_id!r} is compromised; make a "
+            "new key",
+            field="csr",
         )
     held = tuple(each for each in record.with_held(*record.abandoned()) if each.kept(certificate.recorded_at))
     if len(held) >= HELD_LIMIT:
@@ -170,6 +184,7 @@ def failed(record: DeviceRecord, purpose: Purpose, order_id: str, reason: str, a
         reason=reason,
         pending=None,
         held=record.with_held(*record.abandoned(), *concerned),
+        doors=Doors.SHUT if concerned else record.doors,
         generation=record.generation + (1 if concerned else 0),
     )
 
@@ -184,7 +199,6 @@ def renewing(record: DeviceRecord, request_id: str, *, brings_csr: bool) -> Devi
 
     Raises:
         Conflict: the device can't be renewed in its state.
-        OnHold: it can when its hold is undone.
     """
     if record.renewal == request_id:
         return record

@@ -10,6 +10,7 @@ from shared.domain.devices import (
     HOLD,
     OUT_OF_SERVICE,
     DeviceRecord,
+    Doors,
     HeldCertificate,
     revoked_for,
     shown,
@@ -54,10 +55,11 @@ def revoked(
     if not any(each.issued for each in record.held) and record.certificate is None:
         raise Conflict.because(f"{record.registration_id!r} has no certificate yet, so there is nothing to revoke")
     check_not_final(record, reason)
+    present = record.certificate.serial_number if record.certificate and reason is not HOLD else None
     concerned = [
         revoked_certificate(each, reason, at)
         for each in _concerned(record, at)
-        if not each.final or (record.certificate and each.serial_number == record.certificate.serial_number)
+        if not each.final or each.serial_number == present
     ]
     deleted = record.state is DeviceState.DELETED
     state = DeviceState.DELETED if deleted else DeviceState.REVOKED
@@ -72,6 +74,7 @@ def revoked(
         pending=None,
         renewal=None if final else record.renewal,
         held=record.with_held(*record.abandoned(), *concerned),
+        doors=Doors.SHUT,
         generation=record.generation + 1,
         acts=record.acted(act),
     )
@@ -89,6 +92,12 @@ def check_not_final(record: DeviceRecord, reason: RevocationReason) -> None:
     final = record.state is DeviceState.DELETED or (record.state is DeviceState.REVOKED and not record.on_hold)
     if reason is HOLD and final:
         raise _is_final(repr(record.registration_id), record.revoked)
+    if reason is HOLD and not record.on_hold and record.shut_out:
+        raise Conflict.because(
+            f"{record.registration_id!r} is {record.state}, and its certificates are revoked for good: there is "
+            "nothing to put on hold",
+            field="reason",
+        )
 
 
 def reinstated(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -> DeviceRecord:
@@ -133,7 +142,8 @@ def _before_hold(record: DeviceRecord, at: datetime) -> DeviceState:
         return DeviceState.EXPIRED
     if record.next_certificate is not None:
         return DeviceState.RENEWING
-    return DeviceState.REGISTERED if record.device_id else DeviceState.ISSUED
+    # It may be in a hub from an earlier life, and not have registered in this one.
+    return DeviceState.ISSUED if record.before_hold is DeviceState.ISSUED else DeviceState.REGISTERED
 
 
 def former_revoked(
@@ -208,6 +218,7 @@ def deleted(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -
         renewal=None,
         revoked=record.revoked if record.revoked not in {None, HOLD} else reason,
         held=record.with_held(*record.abandoned(), *concerned),
+        doors=Doors.SHUT,
         generation=record.generation + 1,
         acts=record.acted(act),
     )

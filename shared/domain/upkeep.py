@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from shared.contracts import DeviceState
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
-    OUT_OF_SERVICE,
     Announcement,
     DeviceRecord,
     Doors,
@@ -42,9 +41,9 @@ def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) 
     """Let a device in at its hub, or keep it out there.
 
     Raises:
-        Conflict: it is out of service, and is to be let in.
+        Conflict: every door is shut to it, and it is to be let in.
     """
-    if enabled and record.state in OUT_OF_SERVICE:
+    if enabled and record.shut_out:
         raise Conflict.because(
             f"{record.registration_id!r} is {record.state}, so its identity stays disabled; a hold is undone by "
             "reinstating the device",
@@ -52,15 +51,17 @@ def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) 
         )
     note = f"identity {'enabled' if enabled else 'disabled'}: {reason}"
     # Others may have shut the hub: whoever asks for it to be opened has it opened.
-    doors = Doors.HUB_SHUT if enabled and record.doors is not Doors.SHUT else record.doors
+    doors = record.doors if record.doors is Doors.SHUT else Doors.HUB_SHUT
     return record.noted(
         at, note, disabled=not enabled, switched_for=reason, doors=doors, generation=record.generation + 1
     )
 
 
-def enrolled_individually(record: DeviceRecord, *, own_entry: bool) -> DeviceRecord:
-    """Enter whether an operator gives a device an individual enrollment."""
-    return record if record.own_entry == own_entry else record.changed(own_entry=own_entry)
+def enrolled_individually(record: DeviceRecord, *, own_entry: bool, disabled: bool) -> DeviceRecord:
+    """Enter whether an operator gives a device an individual enrollment, and wants it disabled."""
+    if (record.own_entry, record.entry_disabled) == (own_entry, disabled):
+        return record
+    return record.changed(own_entry=own_entry, entry_disabled=disabled)
 
 
 def moved(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
@@ -79,10 +80,25 @@ def told(record: DeviceRecord, announcements: Iterable[Announcement]) -> DeviceR
 
 def reached(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
     """Enter that a device has got into a hub while it was shut out: that door is still to be shut."""
-    if record.state not in OUT_OF_SERVICE:
+    if not record.shut_out:
         return record
     note = f"got into {hub} while it was {record.state}"
     return record.noted(at, note, assigned_hub=hub, device_id=device_id, generation=record.generation + 1)
+
+
+def shut_late(record: DeviceRecord, shut: DeviceRecord) -> DeviceRecord:
+    """Enter that doors were shut for what a record wanted before: they may have been opened, and are shut again now.
+
+    Args:
+        record: as it is now.
+        shut: as it was when the doors were shut.
+    """
+    if record.generation == shut.generation or record.shut_out:
+        return record  # who shut them was not late, or they are to be shut
+    if not shut.shut_out and (record.disabled or not shut.disabled):
+        return record
+    doors = Doors.SHUT if shut.shut_out or record.doors is Doors.SHUT else Doors.HUB_SHUT
+    return record.changed(doors=doors, generation=record.generation + 1)
 
 
 def converged(record: DeviceRecord, generation: int, doors: Doors | None) -> DeviceRecord:

@@ -27,6 +27,7 @@ class Wanted:
         deleted: whether its identity and its registration are to be gone as well.
         identity_enabled: whether its hub lets it in.
         own_entry: whether DPS must take the certificates in use and no other, by an individual enrollment.
+        entry_disabled: whether an individual enrollment is disabled even so.
         in_use: serial numbers of the certificates that it uses.
         listed: certificates whose entry in the issuer's list may have to change.
         reason: why its hub lets it in or keeps it out.
@@ -37,6 +38,7 @@ class Wanted:
     deleted: bool
     identity_enabled: bool
     own_entry: bool
+    entry_disabled: bool
     in_use: tuple[str, ...]
     listed: tuple[HeldCertificate, ...]
     reason: str
@@ -49,7 +51,7 @@ def wanted(record: DeviceRecord, now: datetime) -> Wanted:
     A group lets in every certificate of its CA that has not expired. So when one of a device's is revoked and the
     device goes on, an individual enrollment, which DPS matches before any group, must say which certificates it uses.
     """
-    shut = record.state in OUT_OF_SERVICE
+    shut = record.shut_out
     revoked_before = any(
         each.state is CertificateState.REVOKED and each.serial_number not in record.in_use and not each.expired(now)
         for each in record.held
@@ -60,6 +62,7 @@ def wanted(record: DeviceRecord, now: datetime) -> Wanted:
         deleted=record.state is DeviceState.DELETED,
         identity_enabled=not shut and not record.disabled,
         own_entry=not shut and bool(record.in_use) and (revoked_before or record.own_entry or ungrouped),
+        entry_disabled=record.entry_disabled,
         in_use=record.in_use,
         listed=tuple(each for each in record.held if each.listed and each.changed_in > record.converged),
         reason=_reason_of(record),

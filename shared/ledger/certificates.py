@@ -105,7 +105,9 @@ class Certificates:
         """
         async for entry in self._entries(issuer, now):
             known = await self.get(entry.serial_number)
-            if known is not None and known.record.in_force(now):
+            if known is None:
+                continue  # it is about to be recorded; or never will be, and leaves when it would have ended
+            if known.record.in_force(now):
                 return True
             await self._in_force.delete(issuer, entry.serial_number)
         return False
@@ -129,6 +131,8 @@ class Certificates:
     async def enter_revocation(self, record: RevocationRecord) -> None:
         """Put a certificate on its issuer's list, or take it off (``ended``), unless a later record said otherwise.
 
+        That it is off is written even if it was not on it: whoever is about to put it there comes too late.
+
         Raises:
             Stale: others kept changing it.
         """
@@ -136,8 +140,6 @@ class Certificates:
             row = await self._revocations.get(record.issuer, record.serial_number)
             present = RevocationRecord.from_columns(row.values) if row else None
             if present is not None and present.generation > record.generation:
-                return
-            if row is None and record.ended:
                 return
             columns = keyed(record.issuer, record.serial_number, record)
             written = await (self._revocations.replace(columns, row.etag) if row else self._revocations.insert(columns))

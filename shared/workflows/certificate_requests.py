@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, Queue
 from shared.domain import issuance
 from shared.domain.devices import DeviceRecord, Purpose
-from shared.errors import Deferred, NotFound
+from shared.errors import Deferred, NotFound, Rejected
 from shared.key_algorithms import DEFAULT
 from shared.pki import names
 from shared.registration_ids import canonical_registration_id
@@ -127,10 +127,12 @@ class CertificateRequests:
             enrollment_group=authority.enrollment_group,
         )
         ordered = self._ordered(request, wanted)
-        await self.device_certificates.issue(
-            wanted,
-            Acts(take=partial(issuance.ordered, wanted=ordered, field="name"), commit=self.registrations.commit_issued),
-        )
+        take = partial(issuance.ordered, wanted=ordered, field="name")
+        try:
+            await self.device_certificates.issue(wanted, Acts(take=take, commit=self.registrations.commit_issued))
+        except Rejected as rejection:
+            await self.registrations.give_up(ordered, rejection)
+            raise
         await self.converger.converge(registration_id)
 
     def _ordered(self, request: CertificateRequest, wanted: DeviceCertificateRequest) -> DeviceRecord:

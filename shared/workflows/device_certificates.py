@@ -36,7 +36,7 @@ from shared.pki.profiles import device_profile
 from shared.pki.public_keys import fingerprint
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.workflows.device_changes import device_of
+from shared.workflows.device_changes import device_of, note
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -263,10 +263,14 @@ class DeviceCertificates:
     async def _resume(
         self, request: DeviceCertificateRequest, pending: HeldCertificate, acts: Acts
     ) -> tuple[Versioned[DeviceRecord], IssuedCertificate] | None:
-        """Commit what an earlier attempt has signed and stored; ``None`` if it did not come so far."""
+        """Commit what an earlier attempt has signed and stored; ``None`` if it did not come so far, or too long ago."""
         name = bundle_name(request.registration_id, pending.serial_number)
         stored = await self.blobs.get(BUNDLES, name)
         if stored is None:
+            return None
+        if not pending.kept(self.clock()):
+            # It counts as never signed by now; its CA may have been retired.
+            await self.blobs.delete(BUNDLES, name)
             return None
         bundle = Bundle.from_bytes(stored.content)
         device = await self._commit(request, bundle, acts)
@@ -299,6 +303,7 @@ class DeviceCertificates:
             if known is None:
                 await self.devices.insert(wanted, reserved=row)
             else:
+                await note(self.devices, known.record, wanted, at=self.clock())
                 await self.devices.replace(known, wanted, reserved=row)
         except Stale:
             raise Overtaken(f"{request.registration_id!r} is being changed by others") from None
@@ -314,11 +319,7 @@ class DeviceCertificates:
         metadata = {"serialnumber": reservation.serial_number}
         # Nobody else writes this blob: if it is there, an answer got lost and the SDK tried again.
         await self.blobs.create(BUNDLES, name, bundle.to_bytes(), content_type=_JSON, metadata=metadata)
-        try:
-            device = await self._commit(request, bundle, acts)
-        except Overtaken:
-            await self.blobs.delete(BUNDLES, name)
-            raise
+        device = await self._commit(request, bundle, acts)
         return device, IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
 
     def _reservation(
@@ -349,10 +350,10 @@ class DeviceCertificates:
         )
 
     async def _commit(self, request: DeviceCertificateRequest, bundle: Bundle, acts: Acts) -> Versioned[DeviceRecord]:
-        """Make a certificate the device's, in one transaction with its row.
+        """Make a certificate the device's, in one transaction with its row; once, though two come with the same one.
 
         Raises:
-            Overtaken: another attempt has taken its place, or the device is not wanted any more.
+            Overtaken: another attempt has taken its place, or the device is not wanted any more. Its bundle is gone.
         """
         summary = bundle.summary
         made = Committed(
@@ -370,7 +371,15 @@ class DeviceCertificates:
         await self.expiry.put(notice)  # first: a sweep leaves it until the certificate is committed
         for _ in range(_ATTEMPTS):
             known = await device_of(self.devices, request.registration_id)
-            wanted = acts.commit(known.record, made)
+            present = known.record.find(summary.serial_number)
+            if present is not None and present.issued:
+                return known  # by another delivery of the message, or by ourselves, and the answer got lost
+            try:
+                wanted = acts.commit(known.record, made)
+            except Overtaken:
+                if known.record.pending != summary.serial_number:
+                    await self.blobs.delete(BUNDLES, made.bundle)  # nobody will commit it
+                raise
             held = wanted.find(summary.serial_number)
             if held is None:
                 raise RuntimeError(f"{request.registration_id!r} does not hold certificate {summary.serial_number}")
@@ -381,6 +390,7 @@ class DeviceCertificates:
                 thumbprint=summary.thumbprint,
                 pem=names.pem(bundle.certificate),
             )
+            await note(self.devices, known.record, wanted, at=self.clock())
             try:
                 return await self.devices.replace(known, wanted, signed=signed)
             except Stale:

@@ -24,6 +24,12 @@ def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
     return UnsettledRecord(registration_id=record.registration_id, generation=record.generation, since=at)
 
 
+async def note(devices: Devices, before: DeviceRecord, wanted: DeviceRecord, *, at: datetime) -> None:
+    """See to it, before an act is written, that what it wants of the services is not forgotten."""
+    if wanted.generation != before.generation:
+        await devices.enter_unsettled(unsettled(wanted, at))
+
+
 async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceRecord]:
     """Find a device.
 
@@ -60,8 +66,7 @@ async def change(
         wanted = decide(known.record)
         if wanted is known.record:
             return known
-        if wanted.generation != known.record.generation:
-            await devices.enter_unsettled(unsettled(wanted, at))
+        await note(devices, known.record, wanted, at=at)
         try:
             return await devices.replace(known, wanted)
         except Stale:

@@ -6,7 +6,8 @@ It can be started by anybody, any number of times, at any moment; what is to be 
 if it looks shut. **A door that is to be opened is opened only under the ETag of what was read before the record was.**
 So a converger that is late can't open a door that somebody else shuts. Who shuts writes the record first and the door
 after it: either the record that was read says shut already, or the ETag has changed, or the shutting write is still to
-come. At last the record is replaced as it was read, which tells that it wanted nothing else meanwhile.
+come. At last the record is replaced as it was read, which tells that it wanted nothing else meanwhile. Who shut a
+door and finds that it was late says so in the record, so that the door is opened again.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from cryptography import x509
 
 from shared.contracts import RevocationReason
 from shared.domain.certificates import RevocationRecord
-from shared.domain.devices import HOLD, OUT_OF_SERVICE, Doors
-from shared.domain.upkeep import converged, moved, told
+from shared.domain.devices import HOLD, Doors
+from shared.domain.upkeep import converged, moved, shut_late, told
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.public_keys import PublicKeyRecord
@@ -81,13 +82,22 @@ class DeviceConverger:
             known = await device_of(self.devices, registration_id)
             if known.record.settled:
                 return known
+            begun = known.record
             try:
                 known = await self._follow_record(known)
                 await self.tell(known.record)
                 return await self._enter(known)
-            except (Stale, Conflict, PreconditionFailed):
-                continue  # somebody else was here in between: what they wanted is looked at
+            except (Stale, Conflict, PreconditionFailed, Overtaken):
+                await self._own_up(begun)  # somebody else was here in between: what they wanted is looked at
+            except Exception:
+                await self._own_up(begun)
+                raise
         raise Overtaken(f"{registration_id!r} is being changed by others")
+
+    async def _own_up(self, shut: DeviceRecord) -> None:
+        """Say so in the record if doors were shut too late: others may have opened them before."""
+        if shut.shut_out or shut.disabled:
+            await change(self.devices, shut.registration_id, lambda record: shut_late(record, shut), at=self.clock())
 
     async def tell(self, record: DeviceRecord) -> None:
         """Publish what is announced; the same event has the same id, however often it is sent."""
@@ -141,15 +151,15 @@ class DeviceConverger:
     async def _follow_record(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         if known.record.converged == known.record.generation:
             return known
-        if known.record.state in OUT_OF_SERVICE:
+        if known.record.shut_out:
             return await self._shut(known)
         if known.record.disabled:
             await self._shut_hub(known.record, wanted(known.record, self.clock()).reason)
-        located = await self.follow(known)
-        seen = await self._look(located.record)
-        known = await device_of(self.devices, known.record.registration_id)  # after what its doors were read for
-        if known.record.state in OUT_OF_SERVICE:
-            return await self._shut(known)
+        located = (await self.follow(known)).record
+        seen = await self._look(located)
+        known = await device_of(self.devices, located.registration_id)  # after what its doors were read for
+        if _whereabouts(known.record) != _whereabouts(located):
+            raise Stale(located.registration_id)
         await self._open(known.record, wanted(known.record, self.clock()), seen)
         return known
 
@@ -223,7 +233,11 @@ class DeviceConverger:
 
     async def _open_dps(self, record: DeviceRecord, want: Wanted, entry: dict[str, Any] | None) -> None:
         if want.own_entry:
-            await self.provisioning.admit_only(record.registration_id, entry, await self._leaves(want))
+            # One that somebody else has disabled stays so.
+            as_it_is = entry is None or record.doors is Doors.SHUT or entry.get("provisioningStatus") != "disabled"
+            enabled = as_it_is and not want.entry_disabled
+            leaves = await self._leaves(want)
+            await self.provisioning.admit_only(record.registration_id, entry, leaves, enabled=enabled)
         elif entry is None:
             return  # its group decides
         elif entry.get("provisioningStatus") == "disabled":
@@ -241,7 +255,7 @@ class DeviceConverger:
         registration = await self.provisioning.get_registration(known.record.registration_id)
         if registration is None:
             return known
-        if registration.get("status") == "assigning" and known.record.state in OUT_OF_SERVICE:
+        if registration.get("status") == "assigning" and known.record.shut_out:
             raise Deferred(
                 f"DPS is assigning a hub to {known.record.registration_id!r} at this moment", retry_after=_ASSIGNING
             )
@@ -288,6 +302,11 @@ class DeviceConverger:
         if known is None or known.record.pem is None:
             raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
         return x509.load_pem_x509_certificate(known.record.pem.encode())
+
+
+def _whereabouts(record: DeviceRecord) -> tuple[object, ...]:
+    """Give what must not have changed since the doors were looked at."""
+    return record.generation, record.assigned_hub, record.device_id
 
 
 _HUB_WAS_SHUT = frozenset({Doors.SHUT, Doors.HUB_SHUT})

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain import upkeep
-from shared.domain.devices import OUT_OF_SERVICE
 from shared.errors import Conflict, NotFound
 from shared.workflows.device_changes import change, device_of
 
@@ -71,7 +70,7 @@ class DeviceIdentities:
             Conflict: the identity keeps a device out that is revoked.
         """
         device, hub, device_id = await self._located(registration_id)
-        if device.state in OUT_OF_SERVICE:
+        if device.shut_out:
             raise Conflict.because(
                 f"{registration_id!r} is {device.state}, and its disabled identity keeps it out of {hub}; delete the "
                 "device to have it removed",

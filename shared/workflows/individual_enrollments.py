@@ -14,7 +14,6 @@ from cryptography import x509
 
 from shared.adapters.dps_service import leaf_attestation
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.upkeep import enrolled_individually
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
@@ -100,7 +99,8 @@ class IndividualEnrollments:
             check_etag(_named(registration_id), present["etag"], if_match)
         await self._claim_device_id(registration_id, entry)
         if device is not None:
-            await self._enter(registration_id, own_entry=True)
+            disabled = entry.get("provisioningStatus") == "disabled"
+            await self._enter(registration_id, own_entry=True, disabled=disabled)
         return await self._write(entry, present, if_match), present is None
 
     async def disable(self, registration_id: str, *, if_match: str | None) -> Entry:
@@ -115,6 +115,8 @@ class IndividualEnrollments:
         entry = dict(present) if present else _new(registration_id)
         if present is None:
             entry["attestation"] = leaf_attestation(await self._present_certificate(registration_id))
+        if await self.devices.get(registration_id) is not None:
+            await self._enter(registration_id, own_entry=True, disabled=True)
         return await self._write({**entry, "provisioningStatus": "disabled"}, present, if_match)
 
     async def delete(self, registration_id: str, *, if_match: str | None) -> None:
@@ -131,7 +133,7 @@ class IndividualEnrollments:
         device = await self._unless_shut_out(registration_id)
         if device is not None:
             self._check_not_needed(device)
-            await self._enter(registration_id, own_entry=False)
+            await self._enter(registration_id, own_entry=False, disabled=False)
         try:
             await self.provisioning.delete_enrollment(registration_id, etag=present["etag"])
         except PreconditionFailed as changed:
@@ -210,7 +212,7 @@ class IndividualEnrollments:
         known = await self.devices.get(registration_id)
         if known is None:
             return None
-        if known.record.state in OUT_OF_SERVICE:
+        if known.record.shut_out:
             reason = known.record.revoked or known.record.state
             raise Conflict.because(
                 f"{_named(registration_id)} keeps out a device that is {known.record.state} ({reason}), and is not "
@@ -219,13 +221,13 @@ class IndividualEnrollments:
             )
         return known.record
 
-    async def _enter(self, registration_id: str, *, own_entry: bool) -> None:
-        enter = partial(enrolled_individually, own_entry=own_entry)
+    async def _enter(self, registration_id: str, *, own_entry: bool, disabled: bool) -> None:
+        enter = partial(enrolled_individually, own_entry=own_entry, disabled=disabled)
         await change(self.devices, registration_id, enter, at=self.clock())
 
     def _check_not_needed(self, device: DeviceRecord) -> None:
         """See that an earlier, revoked certificate of a device does not get back in by its group."""
-        if wanted(device.changed(own_entry=False), self.clock()).own_entry:
+        if wanted(device.changed(own_entry=False, entry_disabled=False), self.clock()).own_entry:
             raise Conflict.because(
                 f"{_named(device.registration_id)} admits the device's present certificate and no other: an earlier "
                 "one was revoked, and its group would let that in; disable the enrollment, or delete the device",

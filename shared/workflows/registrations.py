@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shared.adapters.dps_device import Assignment, AssignmentFailed
 from shared.contracts import DeviceState, EventType, RegisterBy
 from shared.domain import issuance, upkeep
-from shared.domain.devices import OPEN_STATES, OUT_OF_SERVICE, DeviceRecord, Purpose, described, on_hold
+from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
 from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.groups import GroupState
 from shared.ledger.table import Stale
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from shared.workflows.device_convergence import DeviceConverger
     from shared.workflows.events import Clock, Outbox
 
+_IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
 _FIRST_BOOT_POLL = timedelta(seconds=2)
 _FIRST_BOOT_POLL_LIMIT = timedelta(minutes=10)
 
@@ -99,7 +100,7 @@ class Registrations:
         device, issued = await self.device_certificates.issue(
             self._request(line, registration_id), self._acts(line, registration_id)
         )
-        if device.record.state is DeviceState.REGISTERED:
+        if device.record.state in _IN_ITS_HUB:
             await self.announce_registered(device.record)
             return device.record
         try:
@@ -288,7 +289,7 @@ class Registrations:
         announced = device.record.announcements
         while known is not None:
             self._check_same_order(known.record, device.record)
-            if known.record.state in OUT_OF_SERVICE:
+            if known.record.shut_out:
                 break
             entered = issuance.registered(
                 upkeep.told(known.record, announced),
@@ -305,7 +306,7 @@ class Registrations:
             await self.announce_registered(record)
             return record
         await self._shut_again(device.record.registration_id, assignment)
-        raise Conflict.because(f"{device.record.registration_id!r} was revoked or deleted while it was registered")
+        raise Conflict.because(f"{device.record.registration_id!r} was shut out while it was registered")
 
     @staticmethod
     def _check_same_order(present: DeviceRecord, before: DeviceRecord) -> None:
@@ -368,6 +369,11 @@ class Registrations:
         device = await change(self.devices, rid, fail, at=at)
         if (device.record.purpose, device.record.order_id) == cause:
             await self.converger.converge(rid)
+
+    async def give_up(self, ordered: DeviceRecord, rejection: Rejected) -> None:
+        """Record why a device can't be had, if it was taken: what was refused before that takes no device."""
+        if await self.devices.get(ordered.registration_id) is not None:
+            await self.enter_failed(ordered, rejection)
 
     async def announce_failed(self, line: OrderLine) -> None:
         """Tell that a device of an order could not be made, and why."""

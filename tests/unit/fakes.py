@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import json
 import operator
@@ -12,9 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from shared.adapters.dps_device import Assignment
+from shared.adapters.dps_service import ProvisioningService
+from shared.adapters.iot_hub import HubIdentity
 from shared.adapters.storage import BlobDescription, StoredBlob
-from shared.errors import Conflict, PreconditionFailed
+from shared.errors import Conflict, PreconditionFailed, Rejected
+from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.rows import Insert, Replace
 from shared.threads import ThreadPool
 from tests.unit.pki.hierarchy import vault_of
 
@@ -22,7 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
+    from shared.adapters.dps_device import ClientCredentials
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
+    from shared.rows import Step
+
+TRANSACTION_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,26 @@ class FakeTable:
     async def put(self, values: Mapping[str, Any]) -> None:
         self._store(values)
 
+    async def write_together(self, steps: Sequence[Step]) -> list[str] | None:
+        assert len({each.values["PartitionKey"] for each in steps}) == 1, "a transaction has one partition"
+        assert len({each.values["RowKey"] for each in steps}) == len(steps) <= TRANSACTION_LIMIT
+        for each in steps:
+            present = self.rows.get((each.values["PartitionKey"], each.values["RowKey"]))
+            if isinstance(each, Insert) != (present is None):
+                return None
+            if isinstance(each, Replace) and present is not None and present.etag != each.etag:
+                return None
+        etags = [self._enter(each) for each in steps]
+        self.step()
+        return etags
+
+    def _enter(self, step: Step) -> str:
+        key = step.values["PartitionKey"], step.values["RowKey"]
+        before = {} if isinstance(step, Insert | Replace) else self.rows[key].values
+        self.writes += 1
+        self.rows[key] = FakeRow({**before, **step.values}, f"v{self.writes}")
+        return f"v{self.writes}"
+
     async def delete(self, partition: str, row: str) -> None:
         self.rows.pop((partition, row), None)
 
@@ -81,15 +111,14 @@ class FakeTable:
     ) -> AsyncIterator[FakeRow]:
         del select
         for row in sorted(self.rows.values(), key=lambda row: (row.values["PartitionKey"], row.values["RowKey"])):
-            if all(_holds(row, term, parameters) for term in condition.split(" and ")):
+            if not condition or all(_holds(row, term, parameters) for term in condition.split(" and ")):
                 yield row
 
     async def page(
         self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
     ) -> tuple[list[FakeRow], str | None]:
         del size, continuation
-        terms = condition.split(" and ") if condition else []
-        return [row for row in self.rows.values() if all(_holds(row, term, parameters) for term in terms)], None
+        return [row async for row in self.query(condition, parameters)], None
 
 
 def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
@@ -314,9 +343,167 @@ class FakeProvisioning:
         if present is not None and etag not in {None, "*", present["etag"]}:
             raise PreconditionFailed.because(f"{registration_id!r} has another ETag")
         self.enrollments.pop(registration_id, None)
+        self.step()
 
     async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
         return self.registrations.get(registration_id)
+
+    async def delete_registration(self, registration_id: str) -> None:
+        self.registrations.pop(registration_id, None)
+        self.step()
+
+
+class FakeDps(FakeProvisioning, ProvisioningService):
+    """A DPS in memory: what the adapter does with entries runs as it is, on entries in memory.
+
+    Attributes:
+        down: whether every call fails.
+    """
+
+    down: bool = False
+
+    async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
+        self._answer()
+        return await super().get_enrollment(registration_id)
+
+    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> Any:
+        self._answer()
+        return await super().put_enrollment(enrollment, etag=etag)
+
+    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
+        self._answer()
+        await super().delete_enrollment(registration_id, etag=etag)
+
+    async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
+        self._answer()
+        return await super().get_registration(registration_id)
+
+    async def delete_registration(self, registration_id: str) -> None:
+        self._answer()
+        await super().delete_registration(registration_id)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise ConnectionError("DPS is down")
+
+    def admits(self, certificate: x509.Certificate) -> bool:
+        """Tell whether a device gets in with a certificate of its group's CA: its own entry decides first."""
+        entry = self.enrollments.get(names.common_name(certificate.subject))
+        if entry is None:
+            return True
+        held = entry["attestation"]["x509"]["clientCertificates"]
+        accepted = {each["info"]["sha256Thumbprint"] for each in held.values() if each}
+        return entry["provisioningStatus"] != "disabled" and names.sha256_thumbprint(certificate) in accepted
+
+
+@dataclass
+class FakeHubs:
+    """Identities in memory, under ETags.
+
+    Attributes:
+        identities: by hub and device id.
+        bulk: the calls that shut out many.
+        down: names of hubs that do not answer.
+        refusal: what every change of a twin ends with.
+    """
+
+    identities: dict[tuple[str, str], HubIdentity] = field(default_factory=dict)
+    twins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bulk: list[tuple[str, list[str]]] = field(default_factory=list)
+    down: set[str] = field(default_factory=set)
+    refusal: Rejected | None = None
+    writes: int = 0
+    step: Callable[[], None] = lambda: None
+
+    def _answer(self, hub: str) -> None:
+        if hub in self.down:
+            raise ConnectionError(f"{hub} is down")
+
+    def enter(self, hub: str, device_id: str, *thumbprints: str, enabled: bool = True, reason: str = "") -> HubIdentity:
+        """Write an identity."""
+        self.writes += 1
+        identity = HubIdentity(device_id, enabled, frozenset(thumbprints), connected=False, etag=f"e{self.writes}")
+        self.identities[hub, device_id] = dataclasses.replace(identity, reason=reason or None)
+        self.step()
+        return self.identities[hub, device_id]
+
+    async def get(self, hub: str, device_id: str) -> HubIdentity | None:
+        self._answer(hub)
+        return self.identities.get((hub, device_id))
+
+    async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
+        self._answer(hub)
+        present = self.identities.get((hub, device_id))
+        return self.enter(hub, device_id, *present.thumbprints, enabled=False, reason=reason) if present else None
+
+    async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
+        self._answer(hub)
+        present = self.identities.get((hub, seen.device_id))
+        if present is None or present.etag != seen.etag:
+            return None
+        return self.enter(hub, seen.device_id, *present.thumbprints, reason=reason)
+
+    async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
+        self._answer(hub)
+        self.bulk.append((hub, list(device_ids)))
+        for device_id in device_ids:
+            await self.shut_out(hub, device_id, reason=reason)
+        return len(device_ids)
+
+    async def delete(self, hub: str, device_id: str) -> None:
+        self._answer(hub)
+        self.identities.pop((hub, device_id), None)
+        self.step()
+
+    async def merge_twin(
+        self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
+    ) -> None:
+        self._answer(hub)
+        if self.refusal is not None:
+            raise self.refusal
+        self.twins[device_id] = {"tags": dict(tags), "desired": dict(desired)}
+
+
+@dataclass
+class FakeRegistrar:
+    """Registers devices at the DPS in memory, which puts them into one hub.
+
+    Attributes:
+        sha1: whether the hub enters SHA-1 thumbprints.
+        refusal: what every registration ends with.
+    """
+
+    provisioning: FakeDps
+    hubs: FakeHubs
+    hub: str = "hub-1"
+    sha1: bool = False
+    refusal: Rejected | None = None
+
+    async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
+        if self.refusal is not None:
+            raise self.refusal
+        return self.boot(registration_id, x509.load_pem_x509_certificate(credentials.pem))
+
+    def boot(self, registration_id: str, certificate: x509.Certificate) -> Assignment:
+        """Register as a device with this certificate does.
+
+        Raises:
+            Rejected: DPS refuses it.
+        """
+        if not self.provisioning.admits(certificate):
+            raise Rejected.because(f"DPS refuses {registration_id!r}: unauthorized (401)")
+        entry = self.provisioning.enrollments.get(registration_id, {})
+        device_id = entry.get("deviceId") or registration_id
+        self.provisioning.registrations[registration_id] = {
+            "registrationId": registration_id,
+            "status": "assigned",
+            "assignedHub": self.hub,
+            "deviceId": device_id,
+        }
+        thumbprint = names.thumbprint(certificate) if self.sha1 else names.sha256_thumbprint(certificate)
+        present = self.hubs.identities.get((self.hub, device_id))
+        self.hubs.enter(self.hub, device_id, thumbprint, enabled=present is None or present.enabled)
+        return Assignment(assigned_hub=self.hub, device_id=device_id)
 
 
 def _with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -341,8 +528,13 @@ def _with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> di
 
 
 def _described(pem: str) -> dict[str, Any]:
-    subject = x509.load_pem_x509_certificate(pem.encode()).subject.rfc4514_string()
-    return {"certificate": pem, "info": {"sha256Thumbprint": _sha256(pem), "subjectName": subject}}
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    info = {
+        "sha256Thumbprint": _sha256(pem),
+        "subjectName": certificate.subject.rfc4514_string(),
+        "serialNumber": f"{certificate.serial_number:X}",
+    }
+    return {"certificate": pem, "info": info}
 
 
 def _sha256(pem: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts import DeviceState, RegisterBy
-from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
+from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.ledger.devices import Devices
 from shared.ledger.orders import OrderLine, Orders
 from shared.ledger.rejections import rejection_id
+from shared.ledger.table import Stale
 from tests.unit.fakes import FakeTable
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -40,13 +43,14 @@ def test_a_record_survives_its_columns(tags: dict[str, object], desired: dict[st
 
 async def test_the_second_of_two_writers_learns_that_the_first_was_there() -> None:
     """A replacement with an old ETag does not take place."""
-    devices = Devices(FakeTable())
+    devices = Devices(FakeTable(), FakeTable())
     record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
     first = await devices.insert(record)
-    assert first is not None
-    assert await devices.insert(record) is None
-    assert await devices.replace(first, record.entered(DeviceState.ISSUED, NOW)) is not None
-    assert await devices.replace(first, record.entered(DeviceState.FAILED, NOW)) is None
+    with pytest.raises(Stale):
+        await devices.insert(record)
+    await devices.replace(first, record.entered(DeviceState.ISSUED, NOW))
+    with pytest.raises(Stale):
+        await devices.replace(first, record.entered(DeviceState.FAILED, NOW))
     present = await devices.get("a")
     assert present is not None
     assert present.record.state is DeviceState.ISSUED

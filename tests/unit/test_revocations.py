@@ -2,371 +2,487 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from shared.adapters.dps_service import leaf_attestation
-from shared.contracts import (
-    CertificateKind,
-    DeviceState,
-    RenewalRequest,
-    RevocationAction,
-    RevocationReason,
-    RevocationRequest,
-    revocation_request,
-)
-from shared.errors import Conflict, Deferred, NotAuthentic, NotFound
-from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
-from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
-from shared.ledger.requests import Requests
-from shared.pki import names
-from shared.workflows.events import Outbox
-from shared.workflows.renewals import Renewals
-from shared.workflows.revocations import Revocations
-from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from shared.contracts import DeviceState, RegisterBy, RevocationReason, revocation_request
+from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
+from shared.ledger.certificates import CertificateState
+from shared.ledger.groups import GroupState
+from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
+from tests.unit.fakes import Killed, Trap
+from tests.unit.pki.hierarchy import hierarchy
 
-if TYPE_CHECKING:
-    from cryptography import x509
-
-    from shared.ledger.table import Versioned
-
-HUB = "hub-1"
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
-HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPROMISE
-
-
-@cache
-def leaf(number: int) -> x509.Certificate:
-    return hierarchy().device(f"press-{number}")
-
-
-def serial(number: int) -> str:
-    return str(number).zfill(40)
-
-
-class Enrollments(FakeProvisioning):
-    """What the app's adapter does with a device's own entry, on the entries in memory."""
-
-    async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
-        await self._enter(registration_id, "disabled", certificate)
-
-    async def admit_only(self, registration_id: str, *certificates: x509.Certificate, if_enabled: bool = False) -> None:
-        if if_enabled and self.enrollments.get(registration_id, {}).get("provisioningStatus") != "enabled":
-            return
-        await self._enter(registration_id, "enabled", *certificates)
-
-    async def _enter(self, registration_id: str, status: str, *certificates: x509.Certificate) -> None:
-        attestation = leaf_attestation(*map(names.pem, certificates))
-        entry = {"registrationId": registration_id, "attestation": attestation, "provisioningStatus": status}
-        await self.put_enrollment(entry, etag="*" if registration_id in self.enrollments else None)
-
-    def admitted(self) -> tuple[str, list[int]] | None:
-        """The status of the device's own entry, and which of the leaves it has."""
-        entry = self.enrollments.get("press")
-        if entry is None:
-            return None
-        held = entry["attestation"]["x509"]["clientCertificates"]
-        pems = [held[place]["certificate"] for place in ("primary", "secondary") if place in held]
-        return entry["provisioningStatus"], [next(n for n in range(1, 9) if names.pem(leaf(n)) == pem) for pem in pems]
-
-
-@dataclass
-class Hubs:
-    enabled: bool = True
-
-    async def set_enabled(self, _hub: str, _device: str, *, enabled: bool, reason: str) -> None:
-        assert reason
-        self.enabled = enabled
-
-    async def get(self, _hub: str, _device: str) -> Hubs:
-        return self
-
-
-@dataclass
-class Registrations:
-    devices: Devices
-    provisioning: Any
-
-    async def device(self, registration_id: str) -> Versioned[DeviceRecord]:
-        known = await self.devices.get(registration_id)
-        assert known is not None
-        return known
-
-    async def replace(self, known: Versioned[DeviceRecord], record: DeviceRecord) -> Versioned[DeviceRecord]:
-        replaced = await self.devices.replace(known, record)
-        assert replaced is not None
-        return replaced
-
-
-class Identities:
-    async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
-        return known
-
-    async def disable_many(self, devices: list[DeviceRecord], *, reason: str) -> None:
-        assert devices
-        assert reason
-
-
-@dataclass
-class Lists:
-    published: list[str] = field(default_factory=list)
-
-    async def publish(self, name: str) -> None:
-        self.published.append(name)
-
-
-@dataclass
-class Scene:
-    revocations: FakeTable = field(default_factory=FakeTable)
-    provisioning: Enrollments = field(default_factory=Enrollments)
-    hubs: Hubs = field(default_factory=Hubs)
-    lists: Lists = field(default_factory=Lists)
-    queues: FakeQueues = field(default_factory=FakeQueues)
-    request_rows: FakeTable = field(default_factory=FakeTable)
-
-    def __post_init__(self) -> None:
-        self.certificates = Certificates(FakeTable(), self.revocations, FakeTable())
-        self.devices = Devices(FakeTable())
-        self.requests = Requests(self.request_rows)
-        self.registrations: Any = Registrations(self.devices, self.provisioning)
-
-    async def certificate(self, number: int, **fields: Any) -> CertificateSummary:
-        given: dict[str, Any] = {"state": ACTIVE, "issuer": "line-ca1", "not_after": NOW + timedelta(days=90), **fields}
-        record = CertificateRecord(
-            serial_number=serial(number),
-            kind=CertificateKind.DEVICE,
-            subject="press",
-            cause="order",
-            recorded_at=NOW,
-            pem=names.pem(leaf(number)),
-            **given,
-        )
-        await self.certificates.put(record)
-        return CertificateSummary(
-            serial_number=serial(number),
-            thumbprint="",
-            not_before=NOW,
-            not_after=record.not_after or NOW,
-            issuer="line",
-        )
-
-    async def device(self, certificate: CertificateSummary, **fields: Any) -> None:
-        given: dict[str, Any] = {"state": DeviceState.REGISTERED, "device_id": "press", "assigned_hub": HUB, **fields}
-        record = DeviceRecord(
-            registration_id="press",
-            order_id="order",
-            updated_at=NOW,
-            enrollment_group="line",
-            certificate=certificate,
-            **given,
-        )
-        await self.devices.insert(record)
-
-    def subject(self) -> Revocations:
-        identities: Any = Identities()
-        provisioning: Any = self.provisioning
-        hubs: Any = self.hubs
-        lists: Any = self.lists
-        queues: Any = self.queues
-        return Revocations(
-            devices=self.devices,
-            certificates=self.certificates,
-            requests=self.requests,
-            registrations=self.registrations,
-            revocation_lists=lists,
-            provisioning=provisioning,
-            hubs=hubs,
-            identities=identities,
-            outbox=Outbox(queues, lambda: NOW),
-            clock=lambda: NOW,
-        )
-
-    async def request(self, **fields: Any) -> None:
-        name = fields.pop("request_id", f"request-{len(self.request_rows.rows)}")  # any new id
-        given = {"registration_id": "press"} if "serial_number" not in fields else {}
-        await self.subject().carry_out(RevocationRequest(request_id=name, **{**given, **fields}))
-
-    async def states(self) -> list[CertificateState]:
-        found = [await self.certificates.get(serial(number)) for number in range(1, 5)]
-        return [known.record.state for known in found if known]
-
-    async def record(self) -> DeviceRecord:
-        known = await self.devices.get("press")
-        assert known is not None
-        return known.record
-
-    def listed(self) -> list[str]:
-        return sorted(row.values["serialNumber"] for (kind, _), row in self.revocations.rows.items() if kind[:1] != "~")
-
-
-async def renewing() -> Scene:
-    """A device with a certificate that it had, one that it has, and one that waits for it."""
-    scene = Scene()
-    await scene.certificate(1, state=SUPERSEDED, successor=serial(2), issuer="line-ca0")
-    present = await scene.certificate(2, predecessor=serial(1))
-    following = await scene.certificate(3, predecessor=serial(2))
-    await scene.device(present, state=DeviceState.RENEWING, next_certificate=following, renewal="renew-1")
-    return scene
+CESSATION = RevocationReason.CESSATION_OF_OPERATION
 
 
 async def test_every_certificate_of_a_device_is_revoked_with_it() -> None:
     """The one that waits for it and those that it had would be taken by its group, and be good to everybody else."""
     scene = await renewing()
-    await scene.request(reason=COMPROMISE)
+    await scene.revoke(COMPROMISE)
     assert await scene.states() == [REVOKED, REVOKED, REVOKED]
-    assert scene.lists.published == ["line-ca1", "line-ca0"]
-    assert scene.provisioning.admitted() == ("disabled", [2])
-    assert not scene.hubs.enabled
+    assert await scene.listed() == sorted(await scene.serials())
+    assert scene.lists.published[-1] == ISSUER
+    assert await scene.admitted() == []
+    assert scene.entry() == "disabled"
+    assert scene.identity() is False
     assert (await scene.record()).reason == "revoked: keyCompromise"
+    assert scene.hubs.identities["hub-1", "press"].reason == "certificate revoked: keyCompromise"
 
 
 async def test_what_has_expired_is_left_as_it_is() -> None:
     """A list need not name what nobody takes any more; the present certificate counts even so."""
-    scene = Scene()
-    await scene.certificate(1, state=CertificateState.EXPIRED, not_after=NOW - timedelta(days=1))
-    await scene.device(await scene.certificate(2, predecessor=serial(1)))
-    await scene.request(reason=COMPROMISE)
-    assert await scene.states() == [CertificateState.EXPIRED, REVOKED]
+    scene = await registered(validity_days=1)
+    await scene.renewing()
+    scene.boot(await scene.certificate(2))
+    scene.now += timedelta(hours=20)
+    await scene.renew()
+    scene.now += timedelta(hours=20)
+    await scene.sweep.run()
+    await scene.revoke(COMPROMISE)
+    assert await scene.states() == [SUPERSEDED, REVOKED]
+    assert await scene.listed() == [(await scene.serials())[1]]
 
 
 async def test_a_hold_gives_back_what_it_took() -> None:
     """Reinstated, each certificate is what it was before, and the device waits for its next one again."""
     scene = await renewing()
-    await scene.request(reason=HOLD)
+    await scene.revoke(HOLD)
     assert await scene.states() == [REVOKED, REVOKED, REVOKED]
     assert (await scene.record()).on_hold
-    await scene.request(action=RevocationAction.REINSTATE)
+    assert (await scene.admitted(), scene.identity()) == ([], False)
+    await scene.reinstate()
     assert await scene.states() == [SUPERSEDED, ACTIVE, ACTIVE]
-    assert (await scene.record()).state is DeviceState.RENEWING
-    assert scene.provisioning.admitted() is None
-    assert scene.hubs.enabled
+    assert await scene.state() is DeviceState.RENEWING
+    assert await scene.listed() == []
+    assert scene.entry() is None
+    assert scene.identity() is True
+    assert [event for event in scene.events() if event.startswith("DeviceRe")][-2:] == [
+        "DeviceRevoked",
+        "DeviceReinstated",
+    ]
+
+
+@pytest.mark.parametrize("state", [DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING])
+async def test_a_device_is_after_a_hold_what_it_was_before(state: DeviceState) -> None:
+    """One that has never registered still waits for its first boot, though it was in a hub in an earlier life."""
+    scene = await registered(validity_days=1)
+    scene.now += timedelta(days=3)
+    await scene.sweep.run()
+    await scene.sweep.run()
+    assert await scene.state() is DeviceState.EXPIRED
+    with pytest.raises(Deferred):
+        await scene.order("again", csr=csr())
+    if state is not DeviceState.ISSUED:
+        scene.boot(await scene.certificate(0))
+        await scene.deliver("again")
+    if state is DeviceState.RENEWING:
+        await scene.renewing(csr=csr())
+    assert await scene.state() is state
+    await scene.revoke(HOLD)
+    await scene.reinstate()
+    assert await scene.state() is state
 
 
 async def test_a_hold_that_becomes_final_says_so_and_stays() -> None:
     """The reason of the device is the last one, and neither a hold nor a reinstatement follows."""
     scene = await renewing()
-    await scene.request(reason=HOLD)
-    await scene.request(reason=COMPROMISE)
+    await scene.revoke(HOLD)
+    await scene.revoke(COMPROMISE)
     assert (await scene.record()).reason == "revoked: keyCompromise"
-    for fields in ({"reason": HOLD}, {"action": RevocationAction.REINSTATE}):
-        with pytest.raises(Conflict):
-            await scene.request(**fields)
+    with pytest.raises(Conflict, match="'press' is revoked for good"):
+        await scene.revoke(HOLD)
+    with pytest.raises(Conflict, match="'press' is not on hold; only reason 'certificateHold' can be undone"):
+        await scene.reinstate()
     assert await scene.states() == [REVOKED, REVOKED, REVOKED]
+    assert await scene.admitted() == []
 
 
 async def test_a_former_certificate_is_revoked_by_its_serial_number() -> None:
     """The device goes on with the others: DPS takes them and no other, since its group would take the former one."""
     scene = await renewing()
-    await scene.request(serial_number=serial(1), reason=COMPROMISE)
+    former = (await scene.serials())[0]
+    await scene.revoke(COMPROMISE, serial_number=former)
     assert await scene.states() == [REVOKED, ACTIVE, ACTIVE]
-    assert scene.provisioning.admitted() == ("enabled", [2, 3])
-    assert scene.lists.published == ["line-ca0"]
-    assert scene.hubs.enabled
-    assert (await scene.record()).state is DeviceState.RENEWING
-    told = scene.queues.sent[-1][1]["data"]
-    assert (told["serialNumber"], told["state"]) == (serial(1), "renewing")
+    assert await scene.admitted() == [2, 3]
+    assert scene.entry() == "enabled"
+    assert await scene.listed() == [former]
+    assert scene.identity() is True
+    assert await scene.state() is DeviceState.RENEWING
+    told = scene.event("DeviceRevoked")["data"]
+    assert (told["serialNumber"], told["state"]) == (former, "renewing")
 
 
 async def test_a_device_whose_former_certificate_is_revoked_is_not_given_back_to_its_group() -> None:
     """After a hold DPS still takes the present certificates only."""
     scene = await renewing()
-    await scene.request(serial_number=serial(1), reason=COMPROMISE)
-    await scene.request(reason=HOLD)
-    await scene.request(action=RevocationAction.REINSTATE)
+    await scene.revoke(COMPROMISE, serial_number=(await scene.serials())[0])
+    await scene.revoke(HOLD)
+    assert await scene.admitted() == []
+    await scene.reinstate()
     assert await scene.states() == [REVOKED, ACTIVE, ACTIVE]
-    assert scene.provisioning.admitted() == ("enabled", [2, 3])
+    assert await scene.admitted() == [2, 3]
 
 
 async def test_a_former_certificate_may_be_held_and_given_back() -> None:
     """It is superseded again, and a second attempt finds nothing to undo."""
     scene = await renewing()
-    await scene.request(serial_number=serial(1), reason=HOLD)
+    former = (await scene.serials())[0]
+    await scene.revoke(HOLD, serial_number=former)
     assert await scene.states() == [REVOKED, ACTIVE, ACTIVE]
-    await scene.request(serial_number=serial(1), action=RevocationAction.REINSTATE)
+    await scene.reinstate(serial_number=former)
     assert await scene.states() == [SUPERSEDED, ACTIVE, ACTIVE]
+    assert await scene.listed() == []
     with pytest.raises(Conflict, match="is not on hold; only reason 'certificateHold' can be undone"):
-        await scene.request(serial_number=serial(1), action=RevocationAction.REINSTATE)
+        await scene.reinstate(serial_number=former)
 
 
 async def test_the_certificate_that_waits_for_its_device_is_not_revoked_alone() -> None:
     """The renewal would go on with it; the answer says what can be done."""
     scene = await renewing()
-    with pytest.raises(Conflict, match=r"is being renewed with serial number 0+3: revoke the device, with all its"):
-        await scene.request(serial_number=serial(3), reason=COMPROMISE)
+    following = (await scene.serials())[2]
+    with pytest.raises(
+        Conflict, match=f"is being renewed with serial number {following}: revoke the device, with all its"
+    ):
+        await scene.revoke(COMPROMISE, serial_number=following)
 
 
 async def test_a_renewal_waits_while_its_device_is_on_hold() -> None:
     """Its message is put back; once the revocation is final it is refused."""
     scene = await renewing()
-    await scene.request(reason=HOLD)
-    request: Any = type("Request", (), {"request_id": "renew-1", "csr": None})()
-    with pytest.raises(Deferred, match="'press' is on hold; its renewal goes on when it is reinstated"):
-        Renewals._check_renewable(await scene.record(), request)  # noqa: SLF001 - the rule by itself
-    await scene.request(reason=COMPROMISE)
-    with pytest.raises(Conflict, match="'press' is revoked; only a registered device is renewed"):
-        Renewals._check_renewable(await scene.record(), request)  # noqa: SLF001
+    await scene.revoke(HOLD)
+    with pytest.raises(Deferred, match="'press' is on hold; this goes on when it is reinstated"):
+        await scene.renew("renewal-2")
+    await scene.revoke(COMPROMISE)
+    with pytest.raises(Conflict, match="'press' was revoked while it was renewed"):
+        await scene.renew("renewal-2")
+    assert await scene.states() == [REVOKED, REVOKED, REVOKED]
 
 
-@dataclass
-class Bundles:
-    """The bundle that a renewal made."""
-
-    successor: CertificateSummary
-
-    async def read_bundle(self, name: str) -> Any:
-        if name != "press/renew-1.json":
-            raise NotFound.because("there is no bundle")
-        return SimpleNamespace(summary=self.successor)
+@pytest.mark.parametrize("reason", [COMPROMISE, HOLD])
+async def test_a_device_that_is_shut_out_gets_no_new_certificate(reason: RevocationReason) -> None:
+    """A renewal that was asked for before, or after: nothing is signed for it."""
+    scene = await registered()
+    await scene.revoke(reason)
+    with pytest.raises((Conflict, Deferred)):
+        await scene.renew()
+    assert await scene.states() == [REVOKED]
 
 
-@pytest.mark.parametrize("request_id", ["renew-1", "renew-2"])
-async def test_what_a_renewal_made_for_a_device_that_was_revoked_meanwhile_is_revoked_as_well(request_id: str) -> None:
-    """The device's record does not name it: the renewal finds it by its own id, and closes the doors once more."""
-    scene = Scene()
-    await scene.device(await scene.certificate(2))
-    successor = await scene.certificate(3, predecessor=serial(2), issuer="line-ca2")
-    await scene.request(reason=COMPROMISE)
-    await scene.provisioning.admit_only("press", leaf(2), leaf(3))  # what was on its way when the doors were closed
-    bundles: Any = Bundles(successor)
-    anything: Any = None
-    renewals = Renewals(
-        requests=scene.requests,
-        certificates=scene.certificates,
-        provisioning=anything,
-        registrations=scene.registrations,
-        revocations=scene.subject(),
-        device_certificates=bundles,
-        outbox=anything,
-        settings=anything,
-        clock=lambda: NOW,
-    )
-    with pytest.raises(Conflict, match="'press' is revoked; only a registered device is renewed"):
-        await renewals.carry_out(RenewalRequest(request_id=request_id, registration_id="press"))
-    known = await scene.certificates.get(serial(3))
-    assert known is not None
-    if request_id == "renew-1":
-        assert known.record.revocation_reason is COMPROMISE
-        assert scene.lists.published == ["line-ca1", "line-ca2"]
-        assert scene.provisioning.admitted() == ("disabled", [2])
+@pytest.mark.parametrize("reason", [COMPROMISE, HOLD])
+async def test_what_is_made_for_a_device_that_is_shut_out_meanwhile_is_never_its_own(reason: RevocationReason) -> None:
+    """A renewal was about to commit when its device was revoked: the certificate is given up, and so is its bundle."""
+    scene = await registered()
+    create = scene.blobs.create
+
+    async def meanwhile(*args: Any, **named: Any) -> bool:
+        made = await create(*args, **named)
+        await scene.revoke(reason)
+        return made
+
+    scene.blobs.create = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Deferred):
+        await scene.renew()
+    scene.blobs.create = create  # type: ignore[method-assign]
+    assert await scene.states() == [REVOKED, CertificateState.ABANDONED]
+    assert len(scene.blobs.blobs) == 1
+    assert await scene.admitted() == []
+    if reason is COMPROMISE:
+        with pytest.raises(Conflict, match="'press' was revoked while it was renewed"):
+            await scene.renew()
+        return
+    await scene.reinstate()
+    await scene.renewing()
+    assert await scene.states() == [ACTIVE, CertificateState.ABANDONED, ACTIVE]
+
+
+async def test_every_certificate_that_was_ever_issued_is_reached_by_a_revocation() -> None:
+    """An order that failed after issuance, a new order, a key that got lost: both certificates are revoked and listed."""
+    scene = await DeviceScene().set_up()
+    scene.registrar.refusal = Rejected.because("DPS refuses the device")
+    await scene.order("first")
+    assert await scene.states() == [REVOKED], "nobody is to use what a failed order brought"
+    assert (await scene.record()).held[0].reason is CESSATION
+    scene.registrar.refusal = None
+    await scene.order("second")
+    assert await scene.state() is DeviceState.REGISTERED
+    assert await scene.admitted() == [2]
+    await scene.revoke(COMPROMISE)
+    assert await scene.states() == [REVOKED, REVOKED]
+    assert await scene.listed() == sorted(await scene.serials())
+    assert await scene.admitted() == []
+
+
+async def test_a_certificate_of_a_failed_order_opens_no_door() -> None:
+    """DPS reads no list: the device is kept out until another order gives it a certificate."""
+    scene = await DeviceScene().set_up()
+    scene.hubs.refusal = Rejected.because("the twin is too large")
+    await scene.order(tags={"plant": "A"})
+    assert await scene.state() is DeviceState.FAILED
+    assert (scene.entry(), await scene.admitted(), scene.identity()) == ("disabled", [], False)
+    line = await scene.line()
+    assert line.reasons == ({"field": "", "message": "the twin is too large"},)
+    await scene.order("again")
+    assert (scene.entry(), await scene.admitted(), scene.identity()) == ("enabled", [2], True)
+
+
+async def test_a_hold_does_not_soften_what_is_revoked_for_good() -> None:
+    """A failed order's certificate stays revoked, whatever is held and given back."""
+    scene = await DeviceScene().set_up()
+    scene.registrar.refusal = Rejected.because("no")
+    await scene.order()
+    with pytest.raises(Conflict, match="'press' is failed, and its certificates are revoked for good"):
+        await scene.revoke(HOLD)
+    assert await scene.states() == [REVOKED]
+    assert (await scene.record()).held[0].reason is CESSATION
+    assert await scene.admitted() == []
+
+
+async def test_a_final_revocation_is_not_undone_by_whoever_changes_entries() -> None:
+    """A new entry with any certificate, its deletion, the deletion of the identity: each is refused, the doors stay shut."""
+    scene = await registered()
+    await scene.revoke(COMPROMISE)
+    other = pem(hierarchy().device("press"))
+    for certificate in (other, pem(await scene.certificate(1))):
+        with pytest.raises(Conflict, match="keeps out a device that is revoked"):
+            await scene.enroll(certificate=certificate, provisioningStatus="enabled")
+    with pytest.raises(Conflict, match="keeps out a device that is revoked"):
+        await scene.enrollments.delete("press", if_match=None)
+    with pytest.raises(Conflict, match="'press' is revoked, and its disabled identity keeps it out of hub-1"):
+        await scene.identities.delete("press")
+    with pytest.raises(Rejected, match="DPS refuses 'press'"):
+        scene.boot(await scene.certificate(1))
+    assert scene.identity() is False
+
+
+async def test_a_deleted_device_stays_out() -> None:
+    """Its identity and registration are gone, and its entry shuts it out whatever others want."""
+    scene = await registered()
+    await scene.delete()
+    assert await scene.state() is DeviceState.DELETED
+    assert (scene.identity(), scene.provisioning.registrations) == (None, {})
+    assert (await scene.states(), await scene.admitted()) == ([REVOKED], [])
+    for attempt in (
+        scene.enroll(certificate=pem(hierarchy().device("press"))),
+        scene.enrollments.delete("press", if_match=None),
+    ):
+        with pytest.raises(Conflict, match="keeps out a device that is deleted"):
+            await attempt
+    with pytest.raises(Rejected, match="DPS refuses 'press'"):
+        scene.boot(await scene.certificate(1))
+
+
+async def test_a_deleted_device_that_is_ordered_anew_gets_in_with_its_new_certificate_alone() -> None:
+    """The disabled entry of its earlier life admits the new certificate and no other."""
+    scene = await registered()
+    await scene.delete()
+    await scene.order("again")
+    assert await scene.state() is DeviceState.REGISTERED
+    assert (scene.entry(), await scene.admitted(), scene.identity()) == ("enabled", [2], True)
+    assert (await scene.line("again")).state is DeviceState.REGISTERED
+
+
+async def test_a_deleted_device_whose_new_order_comes_to_nothing_stays_out() -> None:
+    """The order fails before it has a certificate: the group must not let the old one in."""
+    scene = await registered()
+    await scene.revoke(COMPROMISE)
+    await scene.delete()
+
+    async def broken(*_args: Any, **_named: Any) -> Any:
+        raise ConnectionError("the blob service is down")
+
+    scene.blobs.create = broken  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await scene.order("again")
+    assert await scene.state() is DeviceState.ORDERED
+    scene.now += timedelta(minutes=5)
+    await scene.converger.sweep(older_than=timedelta(minutes=1))
+    assert (scene.entry(), await scene.admitted()) == ("disabled", [])
+    await scene.group(GroupState.DISABLED)
+    await scene.deliver("again")
+    assert await scene.state() is DeviceState.FAILED
+    assert (scene.entry(), await scene.admitted()) == ("disabled", [])
+
+
+async def test_a_hub_is_closed_although_dps_is_down() -> None:
+    """Each door is shut whatever the others answer; the revocation is told of when all are."""
+    scene = await registered()
+    scene.provisioning.down = True
+    with pytest.raises(ConnectionError, match="DPS is down"):
+        await scene.revoke(COMPROMISE)
+    assert scene.identity() is False
+    assert await scene.listed() == await scene.serials()
+    assert "DeviceRevoked" not in scene.events()
+    scene.provisioning.down = False
+    scene.now += timedelta(minutes=2)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
+    assert (scene.entry(), await scene.admitted()) == ("disabled", [])
+    assert "DeviceRevoked" in scene.events()
+    assert scene.unsettled_rows.rows == {}
+
+
+async def test_dps_is_closed_although_a_hub_is_down() -> None:
+    """The other way round."""
+    scene = await registered()
+    scene.hubs.down = {"hub-1"}
+    with pytest.raises(ConnectionError, match="hub-1 is down"):
+        await scene.revoke(COMPROMISE)
+    assert (scene.entry(), await scene.admitted()) == ("disabled", [])
+    assert "DeviceRevoked" not in scene.events()
+
+
+async def test_a_hold_that_shut_some_doors_only_is_undone_in_full() -> None:
+    """DPS was down while it was held: the hub that was shut then lets the device in again."""
+    scene = await registered()
+    scene.provisioning.down = True
+    with pytest.raises(ConnectionError):
+        await scene.revoke(HOLD)
+    assert scene.identity() is False
+    scene.provisioning.down = False
+    await scene.reinstate()
+    assert (scene.identity(), await scene.admitted(), await scene.listed()) == (True, [1], [])
+    assert scene.events()[-2:] == ["DeviceRevoked", "DeviceReinstated"]
+
+
+async def test_a_hold_that_is_late_does_not_bring_back_what_was_undone() -> None:
+    """Its list entry comes after the reinstatement, which had nothing to take off the list: it stays off."""
+    scene = await registered()
+    enter = scene.certificates.enter_revocation
+
+    async def meanwhile(record: Any) -> None:
+        scene.certificates.enter_revocation = enter  # type: ignore[method-assign]
+        await scene.reinstate()
+        await enter(record)
+
+    scene.certificates.enter_revocation = meanwhile  # type: ignore[method-assign]
+    await scene.revoke(HOLD)
+    assert await scene.state() is DeviceState.REGISTERED
+    assert await scene.states() == [ACTIVE]
+    assert (await scene.listed(), scene.identity(), await scene.admitted()) == ([], True, [1])
+
+
+async def _carry_out(scene: DeviceScene, act: str) -> None:
+    if act == "reinstate":
+        await scene.reinstate()
+    elif act == "delete":
+        await scene.delete()
     else:
-        assert known.record.state is ACTIVE
+        await scene.revoke(HOLD if act == "hold" else COMPROMISE)
+
+
+@pytest.mark.parametrize("act", ["hold", "revoke", "delete", "reinstate"])
+async def test_an_act_that_is_killed_after_any_step_is_finished_by_the_sweep(act: str) -> None:
+    """Nobody repeats it: what its record wants is brought about, and told of, once."""
+    for steps in range(1, 40):
+        scene, trap = await registered(), Trap()
+        if act == "reinstate":
+            await scene.revoke(HOLD)
+        for each in (scene.rows, scene.provisioning, scene.hubs, scene.queues, scene.unsettled_rows):
+            each.step = trap.step
+        trap.after = steps
+        before = await scene.record()
+        try:
+            await _carry_out(scene, act)
+        except Killed:
+            pass
+        else:
+            assert steps > 5, "it was killed several times"
+            return
+        trap.after = None
+        scene.now += timedelta(minutes=2)
+        await scene.converger.sweep(older_than=timedelta(minutes=1))
+        record = await scene.record()
+        if record.generation == before.generation:
+            continue  # killed before anything was decided
+        assert record.settled
+        shut = act != "reinstate"
+        assert await scene.admitted() == ([] if shut else [1])
+        assert bool(scene.identity()) is not shut
+        assert await scene.listed() == (await scene.serials() if shut else [])
+        assert scene.events()[-1] == ("DeviceRevoked" if shut else "DeviceReinstated")
+        assert scene.unsettled_rows.rows == {}
+    raise AssertionError("it never came to an end")
+
+
+async def test_the_same_request_twice_changes_nothing_twice() -> None:
+    """One that was interrupted and comes again, after the device was given back meanwhile, does not hold it again."""
+    scene = await registered()
+    request = scene.revocation(reason=HOLD)
+    scene.provisioning.down = True
+    with pytest.raises(ConnectionError):
+        await scene.revocations.carry_out(request)
+    scene.provisioning.down = False
+    await scene.reinstate()
+    await scene.revocations.carry_out(request)
+    assert await scene.state() is DeviceState.REGISTERED
+    assert (scene.identity(), await scene.admitted()) == (True, [1])
+
+
+async def test_a_final_revocation_wins_against_a_reinstatement_that_is_late() -> None:
+    """It comes when the reinstatement has looked at the doors: none is opened on what was seen before."""
+    scene = await registered()
+    await scene.revoke(HOLD)
+    look = scene.provisioning.get_enrollment
+
+    async def meanwhile(registration_id: str) -> Any:
+        seen = await look(registration_id)
+        scene.provisioning.get_enrollment = look  # type: ignore[method-assign]
+        await scene.revoke(COMPROMISE)
+        return seen
+
+    scene.provisioning.get_enrollment = meanwhile  # type: ignore[method-assign]
+    await scene.reinstate()
+    assert await scene.state() is DeviceState.REVOKED
+    assert (scene.identity(), await scene.admitted(), await scene.listed()) == (False, [], await scene.serials())
+
+
+async def test_what_cannot_be_is_refused_at_once() -> None:
+    """Unknown devices, certificates and groups, and reinstating what is not on hold."""
+    scene = await registered()
+    for fields, message in (
+        ({"registration_id": "nobody"}, "the device 'nobody' does not exist"),
+        ({"serial_number": "4" * 40}, "a certificate with serial number 4{40} does not exist"),
+        ({"enrollment_group": "nowhere"}, "the enrollment group 'nowhere' does not exist"),
+    ):
+        with pytest.raises(NotFound, match=message):
+            await scene.revocations.check(scene.revocation(reason=COMPROMISE, **fields))
+    with pytest.raises(Conflict, match="'press' is not on hold"):
+        await scene.revocations.check(scene.revocation(action="reinstate"))
+    with pytest.raises(NotFound, match="the enrollment group 'nowhere' does not exist"):
+        await scene.revoke(enrollment_group="nowhere")
+    assert await scene.states() == [ACTIVE]
+
+
+async def test_an_order_waits_while_its_device_is_on_hold() -> None:
+    """Its line says so; reinstated, the device is registered."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr(), register_by=RegisterBy.DEVICE)
+    await scene.revoke(HOLD)
+    with pytest.raises(Deferred, match="'press' is on hold; this goes on when it is reinstated"):
+        await scene.deliver()
+    line = await scene.line()
+    assert line.state is DeviceState.ISSUED
+    assert line.reasons == ({"field": "", "message": "'press' is on hold; this goes on when it is reinstated"},)
+    await scene.reinstate()
+    assert await scene.state() is DeviceState.ISSUED
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    assert await scene.state() is DeviceState.REGISTERED
 
 
 async def test_what_a_group_s_revocation_does_carries_the_caller_s_id_and_comes_of_it_alone() -> None:
     """Each device gets a message of its own under the request's id, which a message made by others does not pass for."""
     scene = await renewing()
-    await scene.request(request_id="all", registration_id=None, enrollment_group="line", reason=COMPROMISE)
-    body = scene.queues.sent[-1][1]["data"]
+    await scene.revoke(COMPROMISE, request_id="all", enrollment_group="line")
+    body = next(body for queue, body, _ in reversed(scene.queues.sent) if queue == "revocation-requests")["data"]
     assert (body["requestId"], body["registrationId"], body["reason"]) == ("all", "press", "keyCompromise")
     with pytest.raises(NotAuthentic):
-        await scene.subject().carry_out(revocation_request({**body, "part": "0" * 64}))
+        await scene.revocations.carry_out(revocation_request({**body, "part": "0" * 64}))
     assert await scene.states() == [SUPERSEDED, ACTIVE, ACTIVE]
-    await scene.subject().carry_out(revocation_request(body))
+    await scene.revocations.carry_out(revocation_request(body))
     assert await scene.states() == [REVOKED, REVOKED, REVOKED]
-    assert scene.queues.sent[-1][1]["correlationid"] == "all"
+    assert scene.event("DeviceRevoked")["correlationid"] == "all"

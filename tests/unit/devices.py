@@ -1,0 +1,437 @@
+"""Devices with everything that concerns them: the workflows are the app's own; ledger, vault, DPS and hub are in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from shared.contracts import (
+    DeviceRegistration,
+    DeviceState,
+    IndividualEnrollmentDefinition,
+    RegisterBy,
+    RenewalRequest,
+    RevocationAction,
+    RevocationReason,
+    RevocationRequest,
+    parse,
+)
+from shared.errors import Deferred
+from shared.ledger.certificates import Certificates
+from shared.ledger.devices import Devices
+from shared.ledger.expiry import ExpiryIndex
+from shared.ledger.groups import GroupRecord, Groups, GroupState
+from shared.ledger.orders import OrderLine, Orders
+from shared.ledger.public_keys import PublicKeys
+from shared.ledger.requests import Requests
+from shared.pki import names
+from shared.pki.issuance import DistributionPoints
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.threads import ThreadPool
+from shared.workflows.certificate_authorities import LoadedAuthority
+from shared.workflows.device_certificates import DeviceCertificates
+from shared.workflows.device_convergence import DeviceConverger
+from shared.workflows.device_identities import DeviceIdentities
+from shared.workflows.devices import DeviceDirectory
+from shared.workflows.events import Outbox
+from shared.workflows.expiry import ExpirySweep
+from shared.workflows.individual_enrollments import IndividualEnrollments
+from shared.workflows.registrations import Registrations
+from shared.workflows.renewals import Renewals
+from shared.workflows.revocations import Revocations
+from tests.unit.fakes import FakeBlobs, FakeDps, FakeHubs, FakeQueues, FakeRegistrar, FakeTable
+from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.unit.pki.test_requests import request as signing_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from shared.domain.certificates import CertificateState
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.table import Versioned
+    from shared.pki.signing_keys import PrivateKey
+
+HUB = "hub-1"
+ISSUER = "line-1-ca1"
+HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPROMISE
+
+
+@dataclass
+class FakeSecrets:
+    """The vault's secrets in memory."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    async def put(self, name: str, value: str, *, tags: dict[str, str]) -> None:
+        assert tags
+        self.secrets[name] = value
+
+    async def get(self, name: str) -> str | None:
+        return self.secrets.get(name)
+
+
+class FakeAuthorities:
+    """One issuing CA under any name."""
+
+    async def loaded(self, name: str) -> LoadedAuthority:
+        return LoadedAuthority(name, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
+
+    async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
+        return call(*args)
+
+    def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
+        return DistributionPoints()
+
+
+@dataclass
+class FakeLists:
+    """Remembers whose list was made anew."""
+
+    published: list[str] = field(default_factory=list)
+
+    async def publish(self, name: str) -> None:
+        self.published.append(name)
+
+
+@dataclass
+class DeviceScene:
+    """A deployment with the enrollment group ``line``, whose devices ``line-1-ca1`` signs.
+
+    Attributes:
+        now: the time that all clocks show.
+    """
+
+    now: datetime = NOW
+    rows: FakeTable = field(default_factory=FakeTable)
+    in_force: FakeTable = field(default_factory=FakeTable)
+    revocation_rows: FakeTable = field(default_factory=FakeTable)
+    unsettled_rows: FakeTable = field(default_factory=FakeTable)
+    provisioning: FakeDps = field(default_factory=FakeDps)
+    hubs: FakeHubs = field(default_factory=FakeHubs)
+    blobs: FakeBlobs = field(default_factory=FakeBlobs)
+    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+    queues: FakeQueues = field(default_factory=FakeQueues)
+    lists: FakeLists = field(default_factory=FakeLists)
+    authorities: Any = field(default_factory=FakeAuthorities)
+    requested: int = 0
+
+    def __post_init__(self) -> None:
+        self.registrar = FakeRegistrar(self.provisioning, self.hubs)
+        self.certificates = Certificates(self.rows, self.revocation_rows, self.in_force)
+        self.devices = Devices(self.rows, self.unsettled_rows)
+        self.public_keys = PublicKeys(FakeTable())
+        self.orders, self.groups = Orders(FakeTable(), FakeTable()), Groups(FakeTable())
+        self.requests, self.expiry = Requests(FakeTable()), ExpiryIndex(FakeTable())
+        self.computing = ThreadPool("computing", 1)
+        self.settings: Any = SimpleNamespace(
+            device_validity=timedelta(days=365),
+            expiry_warning=timedelta(days=30),
+            bundle_retrieval=timedelta(minutes=60),
+            key_vault_url="https://vault",
+        )
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def set_up(self) -> DeviceScene:
+        """Make the group."""
+        await self.groups.insert(
+            GroupRecord(
+                enrollment_group="line", state=GroupState.ENABLED, issuer=ISSUER, updated_at=NOW, last_request="r"
+            )
+        )
+        return self
+
+    async def group(self, state: GroupState, issuer: str = ISSUER) -> None:
+        """Enter what became of the group."""
+        known = await self.groups.get("line")
+        assert known is not None
+        await self.groups.replace(known, known.record.changed(state=state, issuer=issuer))
+
+    # --- the workflows ---
+
+    @property
+    def outbox(self) -> Outbox:
+        queues: Any = self.queues
+        return Outbox(queues, self.clock)
+
+    @property
+    def converger(self) -> DeviceConverger:
+        hubs: Any = self.hubs
+        lists: Any = self.lists
+        return DeviceConverger(
+            devices=self.devices,
+            certificates=self.certificates,
+            public_keys=self.public_keys,
+            provisioning=self.provisioning,
+            hubs=hubs,
+            revocation_lists=lists,
+            outbox=self.outbox,
+            clock=self.clock,
+        )
+
+    @property
+    def issuing(self) -> DeviceCertificates:
+        blobs: Any = self.blobs
+        secrets: Any = self.secrets
+        return DeviceCertificates(
+            authorities=self.authorities,
+            devices=self.devices,
+            certificates=self.certificates,
+            public_keys=self.public_keys,
+            expiry=self.expiry,
+            blobs=blobs,
+            secrets=secrets,
+            settings=self.settings,
+            clock=self.clock,
+            computing=self.computing,
+        )
+
+    @property
+    def registrations(self) -> Registrations:
+        hubs: Any = self.hubs
+        registrar: Any = self.registrar
+        return Registrations(
+            orders=self.orders,
+            devices=self.devices,
+            groups=self.groups,
+            device_certificates=self.issuing,
+            converger=self.converger,
+            registrar=registrar,
+            provisioning=self.provisioning,
+            hubs=hubs,
+            outbox=self.outbox,
+            settings=self.settings,
+            clock=self.clock,
+        )
+
+    @property
+    def renewals(self) -> Renewals:
+        return Renewals(
+            requests=self.requests,
+            devices=self.devices,
+            registrations=self.registrations,
+            device_certificates=self.issuing,
+            converger=self.converger,
+            clock=self.clock,
+        )
+
+    @property
+    def identities(self) -> DeviceIdentities:
+        hubs: Any = self.hubs
+        return DeviceIdentities(devices=self.devices, hubs=hubs, converger=self.converger, clock=self.clock)
+
+    @property
+    def revocations(self) -> Revocations:
+        return Revocations(
+            devices=self.devices,
+            certificates=self.certificates,
+            groups=self.groups,
+            requests=self.requests,
+            converger=self.converger,
+            identities=self.identities,
+            outbox=self.outbox,
+            clock=self.clock,
+        )
+
+    @property
+    def enrollments(self) -> IndividualEnrollments:
+        return IndividualEnrollments(self.devices, self.certificates, self.provisioning, None, self.clock)
+
+    @property
+    def directory(self) -> DeviceDirectory:
+        return DeviceDirectory(self.devices, self.issuing, self.settings, self.clock)
+
+    @property
+    def sweep(self) -> ExpirySweep:
+        return ExpirySweep(
+            expiry=self.expiry,
+            certificates=self.certificates,
+            devices=self.devices,
+            device_certificates=self.issuing,
+            outbox=self.outbox,
+            clock=self.clock,
+        )
+
+    # --- what people do ---
+
+    def _next_id(self, kind: str) -> str:
+        self.requested += 1
+        return f"{kind}-{self.requested}"
+
+    async def order(
+        self,
+        order_id: str = "order",
+        device: str = "press",
+        *,
+        csr: str | None = None,
+        register_by: RegisterBy = RegisterBy.SERVICE,
+        **fields: Any,
+    ) -> None:
+        """Order a device, and carry the order's line out once."""
+        await self.orders.insert_lines(
+            [
+                OrderLine(
+                    order_id=order_id,
+                    line=0,
+                    state=DeviceState.ORDERED,
+                    requested_id=device,
+                    registration_id=device,
+                    enrollment_group="line",
+                    register_by=RegisterBy.DEVICE if csr else register_by,
+                    csr=csr,
+                    accepted_at=self.now,
+                    **fields,
+                )
+            ]
+        )
+        await self.deliver(order_id)
+
+    async def deliver(self, order_id: str = "order") -> None:
+        """Carry an order's line out, as one delivery of its message does."""
+        await self.registrations.register(DeviceRegistration(order_id=order_id, line=0))
+
+    async def line(self, order_id: str = "order") -> OrderLine:
+        """Give an order's line as it is now."""
+        known = await self.orders.get_line(order_id, 0)
+        assert known is not None
+        return known.record
+
+    async def renew(self, request_id: str = "renewal", device: str = "press", csr: str | None = None) -> None:
+        """Carry a renewal out, as one delivery of its message does."""
+        await self.renewals.carry_out(RenewalRequest(request_id=request_id, registration_id=device, csr=csr))
+
+    async def renewing(self, request_id: str = "renewal", device: str = "press", csr: str | None = None) -> None:
+        """Begin a renewal, which then waits for its device."""
+        try:
+            await self.renew(request_id, device, csr)
+        except Deferred:
+            return
+        raise AssertionError("the renewal did not wait")
+
+    async def revoke(self, reason: RevocationReason = COMPROMISE, **fields: Any) -> None:
+        """Revoke the device, or what the fields name."""
+        await self.revocations.carry_out(self.revocation(reason=reason, **fields))
+
+    async def reinstate(self, **fields: Any) -> None:
+        """Undo a hold."""
+        await self.revocations.carry_out(self.revocation(action=RevocationAction.REINSTATE, **fields))
+
+    async def delete(self, device: str = "press") -> None:
+        """Take a device out of service."""
+        await self.revocations.carry_out(self.revocation(action=RevocationAction.DELETE, registration_id=device))
+
+    def revocation(self, **fields: Any) -> RevocationRequest:
+        """Make a request with a new id."""
+        named = {"registration_id", "serial_number", "enrollment_group"} & fields.keys()
+        given = {} if named else {"registration_id": "press"}
+        return RevocationRequest(**{"request_id": self._next_id("revocation"), **given, **fields})
+
+    async def enroll(self, device: str = "press", *, if_match: str | None = None, **body: Any) -> None:
+        """Write an individual enrollment."""
+        await self.enrollments.put(device, parse(IndividualEnrollmentDefinition, body), if_match=if_match)
+
+    def boot(self, certificate: x509.Certificate, device: str = "press") -> None:
+        """Let a device register by itself."""
+        self.registrar.boot(device, certificate)
+
+    # --- what there is ---
+
+    async def known(self, device: str = "press") -> Versioned[DeviceRecord]:
+        """Give a device as it stands in the ledger."""
+        known = await self.devices.get(device)
+        assert known is not None
+        return known
+
+    async def record(self, device: str = "press") -> DeviceRecord:
+        """Give a device's record."""
+        return (await self.known(device)).record
+
+    async def state(self, device: str = "press") -> DeviceState:
+        """Give a device's state."""
+        return (await self.record(device)).state
+
+    async def serials(self, device: str = "press") -> list[str]:
+        """Give the serial numbers of a device's certificates, in the order in which they were made."""
+        return [each.serial_number for each in (await self.record(device)).held]
+
+    async def certificate(self, number: int, device: str = "press") -> x509.Certificate:
+        """Give a device's certificates by number: 1 is the first, 0 the last."""
+        known = await self.certificates.get((await self.serials(device))[number - 1])
+        assert known is not None
+        assert known.record.pem is not None
+        return x509.load_pem_x509_certificate(known.record.pem.encode())
+
+    async def states(self, device: str = "press") -> list[CertificateState]:
+        """Give the states of a device's certificates, which its record and their own rows must have alike."""
+        record = await self.record(device)
+        rows = [await self.certificates.get(each.serial_number) for each in record.held]
+        assert [known.record.state for known in rows if known] == [each.state for each in record.held]
+        return [each.state for each in record.held]
+
+    async def admitted(self, device: str = "press") -> list[int]:
+        """Tell with which of its certificates DPS lets a device in."""
+        found = []
+        for number, each in enumerate((await self.record(device)).held, start=1):
+            if each.issued and self.provisioning.admits(await self.certificate(number, device)):
+                found.append(number)
+        return found
+
+    def entry(self, device: str = "press") -> str | None:
+        """Give the status of a device's own entry."""
+        entry = self.provisioning.enrollments.get(device)
+        return entry["provisioningStatus"] if entry else None
+
+    def identity(self, device: str = "press") -> bool | None:
+        """Tell whether the hub lets a device in; ``None`` if it does not know it."""
+        identity = self.hubs.identities.get((HUB, device))
+        return identity.enabled if identity else None
+
+    async def listed(self) -> list[str]:
+        """Give the serial numbers on the issuer's list."""
+        return sorted([each.serial_number async for each in self.certificates.revoked_by(ISSUER)])
+
+    def events(self) -> list[str]:
+        """Give the types of the events that were sent, each one once."""
+        told = {
+            body["id"]: body["type"].removeprefix("DeviceProvisioning.")
+            for queue, body, _ in self.queues.sent
+            if queue == "provisioning-events"
+        }
+        return list(told.values())
+
+    def event(self, kind: str) -> dict[str, Any]:
+        """Give the last event of a type."""
+        return next(body for _, body, _ in reversed(self.queues.sent) if body["type"].endswith(f".{kind}"))
+
+
+def csr(device: str = "press", key: PrivateKey | None = None) -> str:
+    """Make a device's request, with a new key unless one is given."""
+    return signing_request(device, key=key or generate_key(KeyAlgorithm.EC_P256))
+
+
+def pem(certificate: x509.Certificate) -> str:
+    """Give a certificate in PEM."""
+    return names.pem(certificate)
+
+
+async def registered(**fields: Any) -> DeviceScene:
+    """Give a scene with the device ``press`` in its hub."""
+    scene = await DeviceScene().set_up()
+    await scene.order(**fields)
+    return scene
+
+
+async def renewing() -> DeviceScene:
+    """Give a device with a certificate that it had (1), one that it has (2), and one that waits for it (3)."""
+    scene = await registered()
+    await scene.renewing("renewal-1")
+    scene.boot(await scene.certificate(2))
+    await scene.renew("renewal-1")
+    await scene.renewing("renewal-2")
+    return scene
