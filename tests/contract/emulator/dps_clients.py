@@ -38,14 +38,14 @@ class DpsService:
         resource: str,
         if_match: str = "",
         continuation: str = "",
-        page_size: int | None = None,
+        page_size: str = "",
         **params: str,
     ) -> requests.Response:
         headers = {
             "Authorization": f"Bearer {self._emulator.token(resource)}",
             "If-Match": if_match,
             "x-ms-continuation": continuation,
-            "x-ms-max-item-count": "" if page_size is None else str(page_size),
+            "x-ms-max-item-count": page_size,
         }
         with requests.Session() as session:
             session.trust_env = False

@@ -60,7 +60,7 @@ def test_entries_are_found_by_a_condition(service: DpsService) -> None:
                 {"query": f"SELECT * FROM enrollments WHERE {condition}"},  # noqa: S608 - the emulator's own language
                 resource="https://azure-devices-provisioning.net",
                 continuation=continuation,
-                page_size=size,
+                page_size=str(size),
                 **{"api-version": "2021-10-01"},
             )
             pages.append([each["registrationId"] for each in answer.json()])

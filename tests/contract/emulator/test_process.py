@@ -162,6 +162,10 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             "argument --mqtt-port: '70000' is no port: a number from 0 (any free one) to 65535 is\n",
         ),
         (
+            ["--variant=hubThumbprints=md5"],
+            "argument --variant: variant hubThumbprints: the value 'md5' does not exist; known are: sha256, sha1\n",
+        ),
+        (
             ["--amqp-port=off"],
             "argument --amqp-port: 'off' is no port: a number from 0 (any free one) to 65535, or none, is\n",
         ),
@@ -201,6 +205,13 @@ def test_an_emulator_at_443_can_be_used_by_its_names_alone(tmp_path: Path, monke
         registry = IoTHubRegistryManager.from_connection_string(hub)
         registry.create_device_with_x509("at-443", "A" * 40, None, "enabled")
         assert registry.get_device("at-443").device_id == "at-443"
+
+
+def test_variants_are_chosen_at_the_start(tmp_path: Path) -> None:
+    """Those that are named hold from the first call on, and the others are the defaults."""
+    with emulator_process(tmp_path / "state", "--variant=hubThumbprints=sha1") as (_, endpoints):
+        shown = requests.get(f"{endpoints['adminUrl']}/variants", timeout=10).json()
+    assert (shown["hubThumbprints"], shown["entryCertificates"]) == ("sha1", "info")
 
 
 def test_amqp_can_be_left_out(tmp_path: Path) -> None:
