@@ -50,7 +50,7 @@ _PART = 1024 * 1024
 _PART_TIME = 120.0
 _LARGE = 1024 * 1024
 _STEP = 5000
-_SENDERS = 16
+_SENDERS = 32
 _SLICE = timedelta(minutes=4)
 _WATCH_PER_LINE = timedelta(milliseconds=25)
 _WATCH = (timedelta(seconds=1), timedelta(minutes=1))
