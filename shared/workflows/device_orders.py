@@ -189,7 +189,12 @@ class DeviceOrders:
             for start in range(0, order.list_size, _PART):
                 length = min(_PART, order.list_size - start)
                 reading = self.blobs.part(ORDERS, name, etag=etag, start=start, length=length)
-                part = asyncio.run_coroutine_threadsafe(reading, loop).result(_PART_TIME)
+                waiting = asyncio.run_coroutine_threadsafe(reading, loop)
+                try:
+                    part = waiting.result(_PART_TIME)
+                except TimeoutError:
+                    waiting.cancel()
+                    raise Deferred(f"{name!r} can't be read at the moment", retry_after=_BUSY) from None
                 if part is None:
                     raise Rejected.because(
                         f"{name!r} was changed or deleted after the order was accepted; order what is missing again, "

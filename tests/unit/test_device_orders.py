@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -421,6 +422,25 @@ async def test_a_wrong_header_is_one_refusal(world: World) -> None:
         await world.post(**LIST)
     assert world.rows.rows == world.lines.rows == {}
     assert world.queues.sent == []
+
+
+async def test_a_list_that_does_not_come_is_read_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that does not answer holds no thread for long, and the order stays in its queue."""
+    ended = asyncio.Event()
+
+    async def hanging(*_: Any, **__: Any) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return b""
+
+    monkeypatch.setattr(device_orders, "_PART_TIME", 0.01)
+    monkeypatch.setattr(world.blobs, "part", hanging)
+    world.upload(csv_of(1))
+    with pytest.raises(Deferred, match=r"'list\.csv' can't be read at the moment"):
+        await world.post(**LIST)
+    await ended.wait()
 
 
 async def test_one_large_list_is_read_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
