@@ -23,6 +23,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import requests
+from azure.core import MatchConditions
 from azure.data.tables import TableClient
 from azure.identity import ManagedIdentityCredential
 from azure.iot.device import X509, IoTHubDeviceClient, Message, ProvisioningDeviceClient
@@ -31,6 +32,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from azure.keyvault.secrets import SecretClient
 from azure.mgmt.iothub.v2023_06_30 import IotHubClient
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
+from azure.mgmt.iothubprovisioningservices.models import CertificateProperties, CertificateResponse
 from azure.storage.blob import BlobClient
 from azure.storage.queue import QueueClient, QueueServiceClient, TextBase64EncodePolicy
 from cryptography import x509
@@ -234,6 +236,23 @@ class World:
         with self._managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
             properties = client.dps_certificate.get(name, group, service).properties
         return bool(properties and properties.is_verified)
+
+    @contextmanager
+    def full_dps(self, certificate: bytes) -> Iterator[None]:
+        """Take all places for CA certificates that the DPS has left, by one certificate in PEM, for a while."""
+        with self._managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
+            certificates = client.dps_certificate
+            left = 25 - len(certificates.list(group, service).value or [])
+            names = [f"filler-{number}" for number in range(left)]
+            body = CertificateResponse(properties=CertificateProperties(certificate=certificate))
+            for name in names:
+                certificates.create_or_update(group, service, name, body)
+            try:
+                yield
+            finally:
+                for name in names:
+                    etag = certificates.get(name, group, service).etag or ""
+                    certificates.delete(group, service, name, etag=etag, match_condition=MatchConditions.IfNotModified)
 
     def hub_says_verified(self, name: str) -> bool:
         """Ask the first hub, not the app, whether a CA certificate is verified."""

@@ -692,6 +692,10 @@ class CertificateAuthorities:
         """Run what signs with a CA's key, where it holds up nothing."""
         return await self.keys.signing(issuer.signing_key, call, *args, **kwargs)
 
+    async def computing[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what computes long, where it holds up nothing."""
+        return await self.keys.computing.run(call, *args, **kwargs)
+
     async def get(self, name: str) -> IssuerRecord:
         """Read the record of a CA.
 

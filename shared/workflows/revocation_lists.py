@@ -117,7 +117,8 @@ class RevocationLists:
         return record.published is not None and not await self.certificates.changes(record.name)
 
     async def _is_intact(self, record: IssuerRecord) -> bool:
-        return _is_published(record, await self.blobs.get(CRLS, _blob(record.name)))
+        stored = await self.blobs.get(CRLS, _blob(record.name))
+        return await self.authorities.computing(_is_published, record, stored)
 
     async def _publish_unless(self, name: str, done: Callable[[IssuerRecord], Awaitable[bool]]) -> bool:
         issuer = await self.authorities.load(name)
@@ -189,9 +190,7 @@ class RevocationLists:
         crl = await self.authorities.signing(
             issuer, _signed, current.joined, issuer, record.crl_number, now, now + self.settings.crl_validity
         )
-        made = read_list(crl, issuer)
-        before = _predecessor(present, record, issuer)
-        check_successor(made, number=record.crl_number, length=current.length, before=before)
+        made = await self.authorities.computing(_checked, crl, issuer, record, present, current.length)
         if not await self._store(name, crl, present):
             await self._end(begun)
             return False
@@ -228,8 +227,8 @@ class RevocationLists:
         """
         for _ in range(_READINGS):
             stored, record = await self.blobs.get(CRLS, _blob(name)), (await self._known(name)).record
-            if stored is not None and record.published is not None and _is_published(record, stored):
-                published = record.published
+            published, intact = record.published, await self.authorities.computing(_is_published, record, stored)
+            if stored is not None and published is not None and intact:
                 return ListDescription(stored.etag, published.made_at, published.next_update), stored.content
             if not await self._publish_unless(name, self._is_intact):
                 raise NotFound.because(
@@ -245,6 +244,14 @@ def _is_published(record: IssuerRecord, stored: StoredBlob | None) -> bool:
 
 async def _never(_record: IssuerRecord) -> bool:
     return False
+
+
+def _checked(crl: bytes, issuer: Issuer, record: IssuerRecord, present: StoredBlob | None, length: int) -> ReadList:
+    """Read a list that was made, and compare it with what was to be made, and with the one before."""
+    made = read_list(crl, issuer)
+    before = _predecessor(present, record, issuer)
+    check_successor(made, number=record.crl_number, length=length, before=before)
+    return made
 
 
 def _predecessor(present: StoredBlob | None, record: IssuerRecord, issuer: Issuer) -> ReadList | None:

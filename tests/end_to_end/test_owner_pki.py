@@ -95,7 +95,7 @@ def test_an_imported_root_signs_in_the_vault(world: World) -> None:
     wrong = world.post(path, {**body, "password": "guess"})
     assert wrong.status_code == 400
     assert wrong.json()["errors"] == [
-        {"field": "pfx", "message": "it can't be opened: the password is wrong, or it is no PKCS#12 in DER"}
+        {"field": "pfx", "message": "it can't be opened: the password is wrong, or it is not PKCS#12"}
     ]
     assert "guess" not in wrong.text
     imported = world.post(path, body)
@@ -117,6 +117,43 @@ def test_an_imported_root_signs_in_the_vault(world: World) -> None:
     taken = world.post(path, {"pem": pem.decode()})
     assert taken.status_code == 409
     assert taken.json()["detail"] == "name: 'corporate' exists as root CA of another definition; take another name"
+
+
+def test_a_ca_that_the_dps_has_no_place_for_leaves_no_trace(world: World) -> None:
+    """Imported or ordered, it is refused at once; when there is a place again the same import succeeds."""
+    key, certificate = corporate_root("Late Root")
+    pem = certificate.public_bytes(Encoding.PEM)
+    whole = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + pem
+    path, body = "certificate-authorities/late/import", {"pem": whole.decode()}
+    with world.full_dps(pem):
+        for refused in (
+            world.post(path, body),
+            world.post("certificate-authorities", {"kind": "root", "name": "late"}),
+        ):
+            assert (refused.status_code, refused.json()["detail"]) == (
+                400,
+                "name: the DPS has 25 CA certificates and takes 25, so it can't be shown possession of 'late'; delete one "
+                "there that is not needed any more",
+            )
+        assert world.get("certificate-authorities/late", missing=None) is None
+    taken = world.post(path, body)
+    assert (taken.status_code, taken.json()["proofOfPossession"]) == (201, "verified")
+
+
+def test_a_renewed_root_is_the_ca_that_is_here(world: World) -> None:
+    """Its certificate is taken in under the name that the CA has, and under no other."""
+    key, certificate = corporate_root("Renewed Root")
+    renewed = signed(certificate.subject, key.public_key(), "Renewed Root", key, path_length=2)
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    first, second = ({"pem": (plain + each.public_bytes(Encoding.PEM)).decode()} for each in (certificate, renewed))
+    assert world.post("certificate-authorities/renewed/import", first).status_code == 201
+    other = world.post("certificate-authorities/other-name/import", second)
+    assert other.status_code == 409
+    assert other.json()["detail"].startswith("name: this CA is here as 'renewed'")
+    assert world.post("certificate-authorities/renewed/import", second).status_code == 201
+    shown = world.get("certificate-authorities/renewed")
+    pem = [each.public_bytes(Encoding.PEM).decode() for each in (certificate, renewed)]
+    assert [shown["certificate"], shown["furtherCertificates"]] == pem
 
 
 def test_an_issuing_ca_is_signed_by_a_root_that_is_elsewhere(world: World) -> None:
