@@ -24,9 +24,12 @@ ROOT = make("root of registered devices", ca=True)
 NOWHERE = {"webhookUrl": "http://127.0.0.1:1/", "apiVersion": "2019-03-31"}
 
 
-@pytest.fixture
-def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
-    with emulator_in_thread(tmp_path) as running:
+@pytest.fixture(params=["assigning", "atOnce"])
+def emulator(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunningEmulator]:
+    """One that has registrations looked up, as DPS does, and one that answers them at once."""
+    with emulator_in_thread(tmp_path, variants={"dpsRegistration": request.param}) as running:
         monkeypatch.setenv("SSL_CERT_FILE", running.ca_file)
         DpsService(running).verified("root", ROOT)
         yield running

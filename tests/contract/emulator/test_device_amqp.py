@@ -10,11 +10,15 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
 import requests
+import uamqp
+from uamqp import ReceiveClient, SendClient
+from uamqp.authentication import JWTTokenAuth
+from uamqp.constants import MessageState
 
 from devstack.emulator.amqp.composites import (
     Accepted,
@@ -31,7 +35,14 @@ from devstack.emulator.amqp.composites import (
 )
 from devstack.emulator.amqp.messages import Message
 from devstack.emulator.amqp.types import Described, Int, Symbol, Timestamp, ULong, encode
-from tests.contract.emulator.amqp_clients import FEEDBACK, RawClient, device_client, raw_client, trusted_client
+from tests.contract.emulator.amqp_clients import (
+    FEEDBACK,
+    SAS_TYPE,
+    RawClient,
+    device_client,
+    raw_client,
+    trusted_client,
+)
 from tests.contract.emulator.certificates import make
 from tests.contract.emulator.dps_clients import DpsService
 from tests.contract.emulator.iot_hub_clients import PATIENCE, device_certificate, eventually
@@ -88,6 +99,13 @@ class Known:
         ).raise_for_status()
 
 
+class SignedFor(NamedTuple):
+    """A token as uamqp takes it."""
+
+    token: bytes
+    expires_on: int
+
+
 def known(emulator: RunningEmulator, folder: Path) -> Known:
     name = f"device-{uuid.uuid4().hex[:8]}"
     certificate = device_certificate(folder, name)
@@ -112,6 +130,36 @@ def faults(emulator: RunningEmulator) -> Iterator[Any]:
 
     yield plan
     requests.delete(f"{emulator.admin_url}/faults", timeout=PATIENCE)
+
+
+# --- another client ---
+
+
+def test_microsofts_amqp_library_is_a_device(device: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uamqp, which the service SDK for Python is built on, puts a signature, sends, receives and accepts."""
+    emulator, name = device.emulator, keyed(device.emulator)
+    monkeypatch.setenv("SSL_CERT_FILE", emulator.ca_file)
+    host = emulator.endpoints["iotHubs"][0]["hostName"]
+
+    def of_the_device() -> JWTTokenAuth:
+        token = SignedFor(signature(emulator, name).encode(), int(time.time()) + 60)
+        resource = f"{host}/devices/{name}"
+        return JWTTokenAuth(resource, f"amqps://{resource}", lambda: token, token_type=SAS_TYPE.encode())
+
+    sender = SendClient(f"amqps://{host}/devices/{name}/messages/events", auth=of_the_device())
+    sender.queue_message(uamqp.Message(b"20 C", application_properties={"a": "b"}))
+    assert sender.send_all_messages() == [MessageState.SendComplete]
+    sender.close()
+    keyed_device = Known(emulator, name, ("", ""))
+    assert [(each["body"], each["properties"]) for each in keyed_device.telemetry()] == [("20 C", {"a": "b"})]
+
+    keyed_device.command("do it")
+    receiver = ReceiveClient(f"amqps://{host}/devices/{name}/messages/devicebound", auth=of_the_device(), prefetch=5)
+    [message] = receiver.receive_message_batch(timeout=PATIENCE * 1000)
+    assert b"".join(message.get_data()) == b"do it"
+    message.accept()
+    receiver.close()
+    assert keyed_device.identity["cloudToDeviceMessageCount"] == 0
 
 
 # --- telemetry ---
