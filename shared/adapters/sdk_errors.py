@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
+    IncompleteReadError,
     ServiceRequestError,
     ServiceResponseError,
 )
@@ -29,6 +30,7 @@ from azure.iot.device.exceptions import (
     ServiceError,
 )
 from msrest.exceptions import AuthenticationError, ClientRequestError, HttpOperationError
+from requests import RequestException
 
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.reading.numbers import digits
@@ -124,11 +126,11 @@ def is_outage(error: BaseException) -> bool:
     """
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_outage, error.exceptions))
+    if isinstance(error, _UNREACHED):
+        return True
     status = _status_of(error)
     if status is not None:
         return status in _OUTAGES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if isinstance(error, _UNREACHED):
-        return True
     # azure-iot-device says "Unexpected failure", and what failed is its cause.
     return isinstance(error, ClientError) and error.__cause__ is not None and is_outage(error.__cause__)
 
@@ -145,9 +147,11 @@ _UNREACHED = (
     ServiceFailed,
     ServiceRequestError,
     ServiceResponseError,
-    ClientAuthenticationError,  # without a status: the identity endpoint gave no token
+    IncompleteReadError,
+    ClientAuthenticationError,  # of a service, or of the identity endpoint, which gave no token
     AuthenticationError,
     ClientRequestError,
+    RequestException,
     ConnectionFailedError,
     ConnectionDroppedError,
     NoConnectionError,

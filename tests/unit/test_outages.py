@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 import pytest
+import requests
 from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
+    IncompleteReadError,
     ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseError,
@@ -60,6 +62,9 @@ def hub(status: int) -> HttpOperationError:
     return error
 
 
+ANSWERED: Any = Answer(200)
+
+
 def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
@@ -76,6 +81,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (ServiceRequestError("nothing was sent"), True),
         (ServiceResponseError("no answer came"), True),
         (ClientAuthenticationError("the identity endpoint does not answer"), True),
+        (IncompleteReadError("the answer broke off", response=ANSWERED), True),
+        (requests.ConnectionError("the hub can't be reached"), True),
         (ClientRequestError("the hub can't be reached"), True),
         (ConnectionFailedError("DPS can't be reached"), True),
         (caused(ClientError("Unexpected failure"), ServiceError("status code of 500")), True),
