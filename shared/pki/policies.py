@@ -57,9 +57,9 @@ def policy_gap(path: Sequence[x509.Certificate]) -> x509.Certificate | None:
             return certificate
         if below:
             _prepare_next(state, certificate)
-    if path and _asks_at_once(path[0]) and not state.level:
-        return path[0]
-    return None
+    # Section 6.1.5 a, b and g: the leaf counts as well.
+    left = 0 if path and _asks_at_once(path[0]) else state.explicit - 1
+    return path[0] if path and left <= 0 and not state.level else None
 
 
 def _take_policies(state: _State, certificate: x509.Certificate, *, is_last: bool) -> None:

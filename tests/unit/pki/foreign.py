@@ -16,6 +16,7 @@ from shared.pki.signing_keys import KeyAlgorithm
 from tests.unit.pki.hierarchy import NOW, spare_key
 
 KEY = spare_key(KeyAlgorithm.EC_P256)
+_CRITICAL = (x509.BasicConstraints, x509.PolicyConstraints, x509.InhibitAnyPolicy)
 _USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
            "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
 
@@ -45,7 +46,7 @@ def authority(
     builder = x509.CertificateBuilder(above, named, key.public_key(), new_serial_number(), begins, ends)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     for extension in (x509.BasicConstraints(ca=True, path_length=length), identifier, *extensions):
-        builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        builder = builder.add_extension(extension, critical=isinstance(extension, _CRITICAL))
     return builder.sign(signed_by, hashes.SHA256())
 
 
