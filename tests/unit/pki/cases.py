@@ -83,7 +83,7 @@ PFX_FILES = {
 }  # fmt: skip
 PEM_FILES = {
     "imported": 150, "can't be opened": 100, "can't be read": 175, "the issuer of": 60,
-    "none of its certificates": 12, "private keys": 12, "forbids signing certificates": 8, "is no CA": 6,
+    "none of its certificates": 12, "private keys": 3, "forbids signing certificates": 8, "is no CA": 6,
     "rounds of key derivation": 3,
 }  # fmt: skip
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import warnings
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
@@ -27,8 +29,10 @@ from shared.pki.authority_files import answered_authority, authority_from_pem, a
 from shared.pki.issuance import Subject
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from tests.unit.pki import handmade, pfx_files
 from tests.unit.pki.foreign import KEY, authority, name_of
 from tests.unit.pki.hierarchy import NOW, spare_key
+from tests.unit.pki.pfx_files import PASSWORD, safe_of, shrouded
 
 ROOT_KEY = ec.generate_private_key(ec.SECP256R1())
 ROOT = authority("top", key=ROOT_KEY, signed_by=ROOT_KEY)
@@ -57,6 +61,47 @@ def test_an_encrypted_key_opens_in_either_form(algorithm: KeyAlgorithm, form: Pr
         assert authority_from_pem(content, "sesame", now=NOW).certificate == root
     with pytest.raises(Rejected, match="the password is wrong, or the key is damaged"):
         authority_from_pem(pem(root, key=encrypted), "guess", now=NOW)
+
+
+def safe_with(*keys: bytes, certificates: list[x509.Certificate]) -> bytes:
+    """Put keys, in their order, and certificates into a PFX, each key in a part of its own as keytool does."""
+    parts = [next(der.parts(safe_of(shrouded(key), [], encrypted=True))) for key in keys]
+    encoded = [each.public_bytes(Encoding.DER) for each in certificates]
+    bags = [next(der.parts(safe_of(shrouded(keys[0]), encoded, encrypted=True)))]
+    return pfx_files.pfx_of(der.sequence(*(parts[1:] if len(keys) > 1 else []), *bags))
+
+
+def pkcs8(key: Any) -> bytes:
+    content: bytes = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return content
+
+
+def test_of_several_keys_the_one_of_a_ca_counts() -> None:
+    """A keystore with a server's key beside the CA's is that CA, in whatever order; with two CAs it is refused."""
+    server = ec.generate_private_key(ec.SECP256R1())
+    own = x509.CertificateBuilder(
+        ROOT.subject, name_of("server"), server.public_key(), 7, NOW, NOW + timedelta(days=9)
+    ).sign(ROOT_KEY, hashes.SHA256())
+    for keys in ((KEY, server), (server, KEY)):
+        pfx = safe_with(*map(pkcs8, keys), certificates=[own, below(), ROOT])
+        assert authority_from_pfx(pfx, PASSWORD, now=NOW).name == "line"
+    two = safe_with(pkcs8(KEY), pkcs8(ROOT_KEY), certificates=[below(), ROOT])
+    with pytest.raises(Rejected) as caught:
+        authority_from_pfx(two, PASSWORD, now=NOW)
+    assert str(caught.value) == (
+        "pfx: there are 2 private keys, and 2 of them are those of CAs; give one CA with its key and its chain"
+    )
+
+
+def test_a_ca_with_an_unusual_serial_number_is_taken() -> None:
+    """Zero, negative and longer than 20 octets: DPS takes such a CA, and so does the import (RFC 5280 4.1.2.2)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for serial in (b"\0", b"\xee\x2b", b"\x11" * 21, b"\x11" * 100):
+        encoded = handmade.certificate(handmade.plain("top"), key, serial=serial)
+        armoured = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(encoded) + b"-----END CERTIFICATE-----\n"
+        with warnings.catch_warnings(action="ignore"):  # cryptography announces that it will refuse some of them
+            assert authority_from_pem(pem_key + armoured, None, now=NOW).name == "top"
 
 
 # --- what it may cost -------------------------------------------------------------------------------------------------

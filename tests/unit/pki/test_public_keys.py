@@ -13,13 +13,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_der_public_key,
     load_pem_public_key,
 )
 
+from shared.errors import Rejected
 from shared.pki import der
+from shared.pki.authority_files import authority_from_pem
 from shared.pki.certificates import UNREADABLE
+from shared.pki.chains import path_findings
+from shared.pki.issuance import IssuerError
 from shared.pki.public_keys import (
     WeakKey,
     check_public_key,
@@ -27,8 +33,10 @@ from shared.pki.public_keys import (
     key_of,
     why_unreadable,
 )
+from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, UnsupportedKey, generate_key
-from tests.unit.pki.hierarchy import spare_key
+from tests.unit.pki.foreign import authority, issuer, name_of
+from tests.unit.pki.hierarchy import NOW, hierarchy, spare_key
 
 SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
 CLOSE = (
@@ -239,6 +247,37 @@ def test_a_certificate_whose_key_is_not_on_its_curve_is_refused_in_words() -> No
     damaged = x509.load_der_x509_csr(request.replace(point, b"\4" + bytes(64)))
     with pytest.raises(UnsupportedKey, match=r"^the EC key is not a point on its curve$"):
         key_of(damaged)
+
+
+def close_key() -> rsa.RSAPrivateKey:
+    """Give a key of 2048 bits whose primes are the first two above 3 * 2^1022."""
+    p, q = (3 << 1022) + 1037, (3 << 1022) + 1697
+    d = pow(65_537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65_537, p * q)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), rsa.rsa_crt_iqmp(p, q), public).private_key()
+
+
+def test_a_weak_key_is_refused_wherever_it_comes_in() -> None:
+    """In a device's CSR, with an imported CA, above one, for a certificate to be issued; DPS does not look."""
+    key = close_key()
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name_of("press-001"))
+    request = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    with pytest.raises(Rejected) as of_device:
+        requested_key(request, registration_id="press-001")
+    assert str(of_device.value) == f"csr: the CSR's key can't be used: {CLOSE}"
+    root = authority("top", key=key, signed_by=key)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + root.public_bytes(Encoding.PEM)
+    with pytest.raises(Rejected) as of_authority:
+        authority_from_pem(pem, None, now=NOW)
+    assert str(of_authority.value) == f"pem: {CLOSE}"
+    below = authority("line", parent=root, signed_by=key)
+    with pytest.raises(IssuerError) as of_chain:
+        issuer(below, root)
+    assert str(of_chain.value) == f"the key of 'top' can't be used: {CLOSE}"
+    assert [each.code for each in path_findings([below, root], NOW)] == ["weak-key"]
+    with pytest.raises(Rejected) as of_issuance:
+        hierarchy().device(key=key)
+    assert str(of_issuance.value) == f"csr: {CLOSE}"
 
 
 def test_a_fingerprint_is_that_of_the_key_and_not_of_its_form() -> None:
