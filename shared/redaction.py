@@ -41,13 +41,16 @@ _LEVELS = 64
 _HEAD = 32
 """Characters of base64 that are decoded to see what begins there: 24 octets."""
 
+_SHORTEST = 24
+"""Characters below which no text holds a key: "BEGIN PRIVATE KEY" and some base64."""
+
 _PEM = re.compile(
     r"-{0,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}(?=(?:\s|\\{1,8}[rn])*[A-Za-z0-9+/])"
     r"[^\"']*?(?:-{0,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}|(?=\\{0,8}[\"'])|\Z)"
 )
 _PUTTY = re.compile(r"PuTTY-User-Key-File-\d[^\"']*")
 _ENCODED = re.compile(
-    r"M(?=[A-Za-z0-9+/_\-]{31})"  # a SEQUENCE in base64
+    r"M(?=(?:[A-H]|I[A-P])[A-Za-z0-9+/_\-]{30})"  # a SEQUENCE in base64, by the first bits of its length
     r"|LS0tLS1CRUdJTi(?=[A-Za-z0-9+/_\-])"  # "-----BEGIN"
     r"|b3BlbnNzaC1rZXktdjEA"  # OpenSSH's private key format
     r"|/u3\+7Q(?=[A-Za-z0-9+/])"  # a Java key store
@@ -115,14 +118,15 @@ _QUOTED = re.compile(r"(?P<before>\\{0,8}[\"'](?P<name>[A-Za-z][\w.\-]*)\\{0,8}[
 _ASSIGNED = re.compile(
     r"(?P<before>(?<![\w\-])(?P<name>[A-Za-z][\w\-]{0,80})(?:=|%3D|>))(?P<value>[^\s;&<>,\"'\\]+)", re.IGNORECASE
 )
-_LOOKS: tuple[tuple[re.Pattern[str], Secret], ...] = (
-    (re.compile(r"(?P<before>\bBearer\s+)(?P<value>[A-Za-z0-9._~+/\-]{16,}=*)", re.IGNORECASE), Secret.TOKEN),
-    (re.compile(r"(?P<before>\bBasic\s+)(?P<value>[A-Za-z0-9+/]{16,}=*)", re.IGNORECASE), Secret.PASSWORD),
-    (re.compile(r"(?P<before>(?<![\w\-]))(?P<value>eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"), Secret.TOKEN),
-    (re.compile(r"(?P<before>[?&]code=)(?P<value>[^&\s\"'\[]+)"), Secret.KEY),
-    (re.compile(r"(?P<before>\bwhsec_)(?P<value>[A-Za-z0-9+/=]+)"), Secret.KEY),
-    (re.compile(r"(?P<before>://[^/\s:@\"']*:)(?P<value>[^/\s@\"'\[]+)(?=@)"), Secret.PASSWORD),
+_LOOKS: tuple[tuple[str, re.Pattern[str], Secret], ...] = (
+    ("bearer", re.compile(r"(?P<before>\bBearer\s+)(?P<value>[A-Za-z0-9._~+/\-]{16,}=*)", re.IGNORECASE), Secret.TOKEN),
+    ("basic", re.compile(r"(?P<before>\bBasic\s+)(?P<value>[A-Za-z0-9+/]{16,}=*)", re.IGNORECASE), Secret.PASSWORD),
+    ("eyj", re.compile(r"(?P<before>(?<![\w\-]))(?P<value>eyJ[\w\-]{8,}\.[\w\-]{8,}\.[\w\-]*)"), Secret.TOKEN),
+    ("code=", re.compile(r"(?P<before>[?&]code=)(?P<value>[^&\s\"'\[]+)"), Secret.KEY),
+    ("whsec_", re.compile(r"(?P<before>\bwhsec_)(?P<value>[A-Za-z0-9+/=]+)"), Secret.KEY),
+    ("://", re.compile(r"(?P<before>://[^/\s:@\"']*:)(?P<value>[^/\s@\"'\[]+)(?=@)"), Secret.PASSWORD),
 )
+"""Each with a part of it in lower case, without which there is none: to look for that is quicker."""
 
 
 def without_secrets(text: str) -> str:
@@ -253,10 +257,14 @@ def _named(name: str) -> Secret | None:
 
 def _without_looks(text: str) -> str:
     text = _without_keys(text)
-    for pattern, kind in _LOOKS:
-        text = pattern.sub(rf"\g<before>{kind.mark}", text)
-    for pattern in (_QUOTED, _ASSIGNED):
-        text = pattern.sub(_without_value, text)
+    small = text.lower()
+    for part, pattern, kind in _LOOKS:
+        if part in small:
+            text = pattern.sub(rf"\g<before>{kind.mark}", text)
+    if ":" in text:
+        text = _QUOTED.sub(_without_value, text)
+    if "=" in text or ">" in text or "%3d" in small:
+        text = _ASSIGNED.sub(_without_value, text)
     return text
 
 
@@ -272,8 +280,12 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def _without_keys(text: str) -> str:
-    for pattern in (_PEM, _PUTTY):
-        text = pattern.sub(Secret.PRIVATE_KEY.mark, text)
+    if len(text) < _SHORTEST:
+        return text
+    if "PRIVATE KEY" in text:
+        text = _PEM.sub(Secret.PRIVATE_KEY.mark, text)
+    if "PuTTY" in text:
+        text = _PUTTY.sub(Secret.PRIVATE_KEY.mark, text)
     parts, end = [], 0
     for match in _ENCODED.finditer(text):
         if match.start() < end:
