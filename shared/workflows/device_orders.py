@@ -197,8 +197,8 @@ class DeviceOrders:
                     raise Deferred(f"{name!r} can't be read at the moment", retry_after=_BUSY) from None
                 if part is None:
                     raise Rejected.because(
-                        f"{name!r} was changed or deleted after the order was accepted; order what is missing again, "
-                        "with a list that stays as it is",
+                        f"{name!r} was changed or deleted since the order came; order what is missing again, with a "
+                        "list that stays as it is",
                         field=FIELD,
                     )
                 yield part

@@ -290,7 +290,7 @@ async def test_a_list_that_changes_before_it_is_read_ends_its_order(world: World
     reasons = (
         {
             "field": "devicesUrl",
-            "message": "'list.csv' was changed or deleted after the order was accepted; order what is missing again, with a "
+            "message": "'list.csv' was changed or deleted since the order came; order what is missing again, with a "
             "list that stays as it is",
         },
     )
@@ -323,7 +323,7 @@ async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_i
     shown = await world.subject.describe("o")
     assert shown["state"] == "completed"
     assert shown["progress"] == {"total": 200, "ordered": 0, "issued": 0, "registered": 200, "failed": 0}
-    assert shown["reasons"][0]["message"].startswith("'list.csv' was changed or deleted after the order was accepted; ")
+    assert shown["reasons"][0]["message"].startswith("'list.csv' was changed or deleted since the order came; ")
     assert len(world.events("RequestRejected")) == 1
 
 
