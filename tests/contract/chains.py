@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 START = datetime.now(UTC).replace(microsecond=0)
@@ -155,6 +156,17 @@ LIMITED = ca(
 IDENTIFIED = ca("identified", ROOT, x509.SubjectKeyIdentifier.from_public_key(ROOT.key.public_key()))
 RENEWED_LINE = ca("renewed line", ROOT)
 BROKEN = ca("broken", ROOT, DAMAGED)
+POLICED = ca(
+    "policed", ROOT, critical=(x509.PolicyConstraints(require_explicit_policy=0, inhibit_policy_mapping=None),)
+)
+
+
+def spelled(party: Party, name: str, string: _ASN1Type) -> Party:
+    """A party that signs under its name in another string type or case."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name, _type=string)])
+    return Party(made(subject, None, key=party.key).certificate, party.key)
+
+
 DEEP: list[Party] = [ca("deep 0", ROOT)]
 for _level in range(1, 17):
     DEEP.append(ca(f"deep {_level}", DEEP[-1]))
@@ -209,6 +221,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "constrained": holding(CONSTRAINED),
     "limited": holding(LIMITED),
     "identified": holding(IDENTIFIED),
+    "policed": holding(POLICED),
     "renewed-line": holding(RENEWED_LINE),
     "deep": holding(DEEP[0]),
 }
@@ -396,6 +409,9 @@ ROWS = [
     ),
     Row("same-number", leaf("same-number", RENEWED_LINE, identifier_of(RENEWED_LINE)), (RENEWED_LINE,), "renewed-line"),
     Row("other-number", leaf("other-number", RENEWED_LINE, identifier_of(LINE)), (RENEWED_LINE,), NOT_FOUND),
+    sent("no-policy", "policed", POLICED, POLICED, advice=("policy",)),
+    Row("other-string", leaf("other-string", spelled(LINE, "line", _ASN1Type.PrintableString)), (LINE,), NOT_FOUND),
+    Row("other-case", leaf("other-case", spelled(LINE, "LINE", _ASN1Type.UTF8String)), (LINE,), NOT_FOUND),
     Row("self-signed", leaf("self-signed", None), (), NOT_FOUND),
     Row("self-signed-with-chain", leaf("self-signed-with-chain", None), (LINE, FACTORY), NOT_FOUND),
     Row("root", ROOT, (), NO_MATCH, ("leaf-is-ca",)),
