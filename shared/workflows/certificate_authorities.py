@@ -123,6 +123,7 @@ class CertificateAuthorities:
     clock: Clock
     _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
     _loading: Turns = field(default_factory=Turns)
+    _proving: Turns = field(default_factory=Turns)
     _checked: dict[str, datetime] = field(default_factory=dict)
     """When the key of each CA was last found in its place."""
 
@@ -567,20 +568,25 @@ class CertificateAuthorities:
 
     async def _prove(self, record: IssuerRecord) -> IssuerRecord:
         """Prove possession of a CA's key wherever it is to be known; what refuses it is kept in the CA's row."""
-        certificate = next(all_certificates(record))
+        async with self._proving.of(record.name):  # a second code would make the first one void
+            record = await self.get(record.name)
+            if record.proof_of_possession is not ProofOfPossession.PENDING:
+                return record
+            try:
+                await self._prove_to_all(record)
+            except Rejected as rejection:
+                problem = str(rejection)[:1000]
+                await self._advance(record.name, lambda present: _unproved(present, {"problem": problem}))
+                raise
+            proved = {"proof_of_possession": ProofOfPossession.VERIFIED, "problem": None}
+            return await self._advance(record.name, lambda present: _unproved(present, proved))
 
+    async def _prove_to_all(self, record: IssuerRecord) -> None:
         async def sign(code: str) -> x509.Certificate:
             return await self.verification_certificate(record.name, code, cause=record.cause)
 
-        try:
-            for service in self.verifiers:
-                await prove(service, record.name, certificate, sign)
-        except Rejected as rejection:
-            problem = str(rejection)[:1000]
-            await self._advance(record.name, lambda present: _unproved(present, {"problem": problem}))
-            raise
-        proved = {"proof_of_possession": ProofOfPossession.VERIFIED, "problem": None}
-        return await self._advance(record.name, lambda present: _unproved(present, proved))
+        for service in self.verifiers:
+            await prove(service, record.name, next(all_certificates(record)), sign)
 
     async def verification_certificate(self, name: str, code: str, *, cause: str) -> x509.Certificate:
         """Sign a certificate whose CN is a service's verification code, with a key that is thrown away.

@@ -14,8 +14,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts import CertificateKind, KeyCustody
-from shared.errors import Conflict, Deferred
+from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.issuers import IssuerState
 from shared.pki import names
 from shared.workflows.authority_records import AuthorityDefinition
@@ -186,6 +187,66 @@ async def test_a_ca_that_is_brought_along_under_two_names_at_once_is_here_under_
         [record] = [each async for each in scene.worker().list()]
         assert record.state is IssuerState.ACTIVE
         assert [row for _, row in scene.certificate_rows.rows] == [f"c:{record.serial_number}"]
+
+
+class CodingService(FakeService):
+    """Wants possession proved: each code makes the one before void, and an ETag that is not the present one is refused."""
+
+    etag = 0
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        await super().upload(name, certificate)
+        return self._now(name, verified=False)
+
+    def _now(self, name: str, *, verified: bool) -> UploadedAuthority:
+        self.etag += 1
+        thumbprint = self.certificates[name].thumbprint
+        self.certificates[name] = UploadedAuthority(verified=verified, etag=str(self.etag), thumbprint=thumbprint)
+        return self.certificates[name]
+
+    def _check(self, name: str, etag: str) -> None:
+        if self.certificates[name].etag != etag:
+            raise PreconditionFailed.because("another ETag")
+
+    async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
+        self._check(name, etag)
+        return f"CODE-{self.etag}", self._now(name, verified=False).etag
+
+    async def verify(self, name: str, _certificate: x509.Certificate, etag: str) -> UploadedAuthority:
+        self._check(name, etag)
+        return self._now(name, verified=True)
+
+
+async def test_callers_of_one_worker_wait_for_the_same_proof() -> None:
+    """Of eight that import a CA at once one proves it, and all are told that it is here."""
+    service = CodingService()
+    scene = AuthorityScene(verifiers=[service])
+    worker = scene.worker()
+    wanted = brought(authority("corporate"))
+    found = await asyncio.gather(*(worker.take_over("corporate", wanted, cause=f"r{n}") for n in range(8)))
+    assert {(each.state, each.proof_of_possession) for each in found} == {("active", "verified")}
+    assert service.etag == 3
+
+
+async def test_workers_that_prove_at_once_do_not_refuse_each_other() -> None:
+    """Whichever step one stands at, another one's code only puts it off; in the end the CA is verified."""
+    for step in count(1):
+        scene, gate = AuthorityScene(verifiers=[CodingService()]), Gate(step)
+        wanted = brought(authority("corporate"))
+        first = asyncio.create_task(scene.worker(gate).take_over("corporate", wanted, cause="r1"))
+        standing = asyncio.create_task(gate.reached.wait())
+        await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
+        if first.done():
+            standing.cancel()
+            assert step > 10
+            return
+        with suppress(Deferred):
+            await scene.worker().take_over("corporate", wanted, cause="r1")
+        gate.opened.set()
+        with suppress(Deferred):
+            await first
+        record = await scene.worker().take_over("corporate", wanted, cause="r1")
+        assert (record.state, record.proof_of_possession, record.problem) == ("active", "verified", None)
 
 
 async def test_two_owners_whose_cas_count_from_one_do_not_overwrite_each_other() -> None:
