@@ -621,7 +621,16 @@ class CertificateAuthorities:
             urls=DistributionPoints(),
         )
         certificate = await self.keys.signing(issuer.signing_key, issue, prepared, issuer)
-        made = reserved.changed(
+        await self.enter_signed(row, certificate)
+        return certificate
+
+    async def enter_signed(self, row: Versioned[CertificateRecord], certificate: x509.Certificate) -> None:
+        """Enter a certificate of a CA whose serial number was reserved for it.
+
+        Raises:
+            RuntimeError: somebody else has changed its row.
+        """
+        made = row.record.changed(
             state=CertificateState.ACTIVE,
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
@@ -629,8 +638,9 @@ class CertificateAuthorities:
             pem=names.pem(certificate),
         )
         if await self.certificates.replace(row, made) is None:
-            raise RuntimeError(f"the row of serial number {made.serial_number} was changed while it was being signed")
-        return certificate
+            present = await self.certificates.get(made.serial_number)
+            if present is None or present.record != made:  # else it was the answer that was lost
+                raise RuntimeError(f"the row of serial number {made.serial_number} was changed by others")
 
     # --- reading ---
 

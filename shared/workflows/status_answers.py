@@ -114,15 +114,7 @@ class StatusAnswers:
         )
         row = await self.certificates.reserve(reserved)
         certificate = await self.authorities.signing(authority.issuer, issue, prepared, authority.issuer)
-        made = reserved.changed(
-            state=CertificateState.ACTIVE,
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            thumbprint=names.thumbprint(certificate),
-            pem=names.pem(certificate),
-        )
-        if await self.certificates.replace(row, made) is None:
-            raise RuntimeError(f"the row of serial number {made.serial_number} was changed while it was being signed")
+        await self.authorities.enter_signed(row, certificate)
         return Responder(certificate, key)
 
 

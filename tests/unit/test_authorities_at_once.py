@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives import hashes
 from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, PreconditionFailed
+from shared.ledger.certificates import Certificates
 from shared.ledger.issuers import IssuerState
 from shared.pki import names
 from shared.workflows.authority_records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene
-from tests.unit.fakes import Gate
+from tests.unit.fakes import FakeTable, Gate
 from tests.unit.pki.foreign import KEY, authority
 from tests.unit.test_owned_authorities import FakeService, brought
 
@@ -274,3 +275,21 @@ def with_serial_one(certificate: x509.Certificate) -> x509.Certificate:
     for extension in certificate.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
     return builder.sign(KEY, hashes.SHA256())
+
+
+async def test_a_lost_answer_is_told_from_anothers_write() -> None:
+    """A write that took place, and whose repetition then met its own result, counts; the CA is made, once."""
+
+    class Losing(FakeTable):
+        async def replace(self, values: Any, etag: str) -> str | None:
+            await super().replace(values, etag)
+            return None  # the client repeats what took place, and its ETag is not the present one any more
+
+    scene = AuthorityScene(table=Losing(), verifiers=[CodingService()])
+    scene.certificate_rows = Losing()
+    scene.certificates = Certificates(scene.certificate_rows, scene.revocation_rows, FakeTable())
+    await scene.worker().ensure(ROOT, cause="r1")
+    await check_one_certificate(scene, "root")
+    assert states(scene, "root") == {"active": 1}
+    record = await scene.worker().get("root")
+    assert record.proof_of_possession == "verified"
