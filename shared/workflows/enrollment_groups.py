@@ -15,6 +15,7 @@ from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509
 from shared.contracts import EventType, GroupAction, Queue
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
+from shared.workflows.dps_decisions import attests_by_certificates
 from shared.workflows.dps_entries import (
     busy,
     change_entry,
@@ -248,12 +249,7 @@ class EnrollmentGroups:
         check_conditions(_named(request.enrollment_group), None, request.if_match)
         await self.check(request)
         wanted = await self.issuers.first(request, generation)
-        present = sum([1 async for group in self.groups.list() if group.state is not GroupState.DELETED])
-        if present >= GROUP_LIMIT:
-            raise Rejected.because(
-                f"the DPS has {present} enrollment groups and takes {GROUP_LIMIT}; delete one, or use another DPS",
-                field="enrollmentGroup",
-            )
+        await self._check_place(request.enrollment_group)
         entry = await self.provisioning.get_group(request.enrollment_group)
         if entry is not None and not await self._is_wanted(entry, request, wanted):
             raise Conflict.because(
@@ -262,6 +258,19 @@ class EnrollmentGroups:
                 field="enrollmentGroup",
             )
         return wanted
+
+    async def _check_place(self, group_id: str) -> None:
+        """See that the DPS takes one more group: beside ours, and those that are being made, it has others' groups."""
+        present = {
+            group.enrollment_group async for group in self.groups.list() if group.state is not GroupState.DELETED
+        }
+        held = [entry async for entry in self.provisioning.list_groups() if attests_by_certificates(entry)]
+        present |= {str(entry["enrollmentGroupId"]).lower() for entry in held}
+        if len(present - {group_id}) >= GROUP_LIMIT:
+            raise Rejected.because(
+                f"the DPS has {len(present)} enrollment groups and takes {GROUP_LIMIT}; delete one, or use another DPS",
+                field="enrollmentGroup",
+            )
 
     async def _is_wanted(
         self, entry: Entry, request: EnrollmentGroupRequest, wanted: str | AuthorityDefinition

@@ -334,6 +334,27 @@ async def test_what_can_not_succeed_is_foreseen() -> None:
     assert {group.enrollment_group async for group in scene.groups.list()} == {"g", "b", "gone", "deleted"}
 
 
+async def test_the_groups_of_others_take_places_of_the_dps() -> None:
+    """With theirs and ours there are 100: the next one is refused before its CA is made. One of theirs by a key is free."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    for number in range(98):
+        entry = {**scene.provisioning.groups["g"], "enrollmentGroupId": f"theirs-{number}"}
+        scene.provisioning.groups[f"theirs-{number}"] = entry
+    scene.provisioning.groups["keys"] = {"enrollmentGroupId": "keys", "attestation": {"type": "symmetricKey"}}
+    await scene.ask("create", "last")
+    for ask in (scene.ask("create", "more"), scene.subject.foresee(parse(EnrollmentGroupRequest, MORE))):
+        with pytest.raises(Rejected) as refused:
+            await ask
+        assert str(refused.value) == (
+            "enrollmentGroup: the DPS has 100 enrollment groups and takes 100; delete one, or use another DPS"
+        )
+    assert await scene.groups.get("more") is None
+
+
+MORE = {"requestId": "r", "enrollmentGroup": "more", "action": "put"}
+
+
 async def test_a_request_that_comes_again_is_known() -> None:
     """With the same content it is the same one; with other content it is refused."""
     scene = await GroupScene().set_up()
