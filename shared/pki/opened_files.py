@@ -140,7 +140,7 @@ def _derivation_rounds(encrypted: bytes) -> int:
 
 def _rounds(parameters: bytes) -> int:
     """Read the second field of a derivation's parameters: a salt comes first (RFC 8018 A.2, A.3, RFC 7292 C)."""
-    salt, rounds = islice(der.parts(parameters), 2)
+    salt, rounds = islice(der.parts(der.from_ber(parameters)), 2)
     if salt[0] != _OCTET_STRING:
         raise ValueError("there is no salt")
     return _number(rounds)
