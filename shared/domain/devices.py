@@ -21,7 +21,7 @@ from shared.domain.record import Part, Record
 from shared.errors import Deferred, Overtaken
 
 HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
-HELD_LIMIT = 60  # unexpired certificates of one device, likewise
+HELD_LIMIT = 40  # unexpired certificates of one device, likewise
 NOTE_LIMIT = 200  # characters of an entry of the history
 _ACTS_LIMIT = 40
 _ON_HOLD = timedelta(minutes=1)

@@ -73,8 +73,7 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
     """Enter the serial number of a certificate that is about to be signed; an attempt before it is given up.
 
     Raises:
-        Conflict: the device is not to get it any more, its key is compromised, or the device holds as many
-            certificates as a record can name.
+        Conflict: the device is not to get it any more, or holds as many certificates as a record can name.
         Deferred: it is on hold.
     """
     if record.on_hold:
@@ -83,13 +82,6 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
     if record.state not in ({DeviceState.REGISTERED, DeviceState.RENEWING} if renewal else {DeviceState.ORDERED}):
         raise Conflict.because(
             f"{record.registration_id!r} was {record.state} before its {certificate.purpose} was carried out"
-        )
-    compromised = {each.public_key for each in record.held if each.reason is RevocationReason.KEY_COMPROMISE}
-    if certificate.public_key in compromised:
-        raise Conflict.because(
-            f"the public key (SHA-256 {certificate.public_key}) of {record.registration_id!r} is compromised; make a "
-            "new key",
-            field="csr",
         )
     held = tuple(each for each in record.with_held(*record.abandoned()) if each.kept(certificate.recorded_at))
     if len(held) >= HELD_LIMIT:
@@ -138,6 +130,8 @@ def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
         bundle=made.bundle,
         pending=None,
         held=record.with_held(certificate, *former),
+        # A device with a past may have been shut out: whoever follows this record lets it in.
+        generation=record.generation + (1 if record.doors is not None or record.own_entry else 0),
     )
     told = {"kind": "device", **described(entered)}
     return entered.announcing(EventType.CERTIFICATE_ISSUED, record.order_id, told)

@@ -104,8 +104,8 @@ class Devices:
                 raise
         if owner != own:
             raise Conflict.because(
-                f"the device id {own!r} belongs to the individual enrollment {owner!r}; delete that first, or order "
-                "the device under another registration id",
+                f"the device id {own!r} belongs to the individual enrollment {owner!r}; delete that, which frees the "
+                "device id unless a device has registered with it, or order under another registration id",
                 field="registrationId",
             )
         return await self._write(stamped, steps)
@@ -200,6 +200,14 @@ class Devices:
         if await self._table.insert(keyed(partition_of(canonical), _claim_row(canonical), claim)) is not None:
             return registration_id
         return await self.owner_of(canonical) or registration_id
+
+    async def release_device_id(self, device_id: str, registration_id: str) -> None:
+        """Free a device id that a registration id has; one that is another's stays so."""
+        canonical = device_id.lower()
+        partition, key = partition_of(canonical), _claim_row(canonical)
+        row = await self._table.get(partition, key)
+        if row is not None and DeviceIdClaim.from_columns(row.values).registration_id == registration_id:
+            await self._table.delete_unchanged(partition, key, row.etag)
 
 
 def _device_row(registration_id: str) -> str:

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from shared.adapters.dps_device import ClientCredentials
 from shared.adapters.storage import StoredBlob
-from shared.contracts import CertificateKind, DeviceState
+from shared.contracts import CertificateKind, DeviceState, RevocationReason
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, HeldCertificate
 from shared.domain.issuance import Committed, reserved
@@ -63,6 +63,7 @@ DECISION_HOLDS = timedelta(seconds=30)
 """So long after a group's issuing CA was looked up it is used for signing."""
 
 _JSON = "application/json"
+_COMPROMISE = RevocationReason.KEY_COMPROMISE
 _ATTEMPTS = 8
 
 
@@ -294,9 +295,10 @@ class DeviceCertificates:
             urls=self.authorities.distribution_points(authority),
         )
         reservation = self._reservation(request, decision, names.serial_text(serial), fingerprint(public_key))
-        wanted = reserved(acts.take(known.record if known else None), reservation)
+        taken = acts.take(known.record if known else None)
+        wanted = reserved(taken, reservation)
         row = self._row(request, reservation)
-        await self._claim_key(request, reservation.public_key)
+        await self._claim_key(request, reservation.public_key, taken)
         # In the index first: so a rollover that waits before it looks sees every certificate that the old CA signs.
         await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
         try:
@@ -410,7 +412,7 @@ class DeviceCertificates:
                 retry_after=timedelta(seconds=1),
             )
 
-    async def _claim_key(self, request: DeviceCertificateRequest, public_key: str) -> None:
+    async def _claim_key(self, request: DeviceCertificateRequest, public_key: str, device: DeviceRecord) -> None:
         """See that a key belongs to this device and to no other, and that nobody else may have it.
 
         Raises:
@@ -420,15 +422,15 @@ class DeviceCertificates:
             fingerprint=public_key, registration_id=request.registration_id, recorded_at=self.clock()
         )
         known = await self.public_keys.claim(claim)
-        if known is None:
-            return
-        if known.record.compromised:
+        # The device's record knows first, and is replaced as it was read.
+        own = any(each.public_key == public_key and each.reason is _COMPROMISE for each in device.held)
+        if own or (known is not None and known.record.compromised):
             raise Rejected.because(
                 f"its public key (SHA-256 {public_key}) is compromised: a certificate with it was revoked for "
                 "keyCompromise; make a new key",
                 field=request.field,
             )
-        if known.record.registration_id == request.registration_id:
+        if known is None or known.record.registration_id == request.registration_id:
             return
         owner = await self.devices.get(known.record.registration_id)
         if owner is not None and owner.record.state is not DeviceState.DELETED:

@@ -101,7 +101,10 @@ class IndividualEnrollments:
         if device is not None:
             disabled = entry.get("provisioningStatus") == "disabled"
             await self._enter(registration_id, own_entry=True, disabled=disabled)
-        return await self._write(entry, present, if_match), present is None
+        written = await self._write(entry, present, if_match)
+        if present is not None and present.get("deviceId") != written.get("deviceId"):
+            await self._release_device_id(registration_id, present)
+        return written, present is None
 
     async def disable(self, registration_id: str, *, if_match: str | None) -> Entry:
         """Shut a device out of DPS: disable its enrollment, or make a disabled one for a device of a group.
@@ -138,6 +141,7 @@ class IndividualEnrollments:
             await self.provisioning.delete_enrollment(registration_id, etag=present["etag"])
         except PreconditionFailed as changed:
             raise _busy(registration_id) from changed
+        await self._release_device_id(registration_id, present)
 
     async def _write(self, entry: Entry, present: Entry | None, if_match: str | None) -> Entry:
         if entry == present:
@@ -267,6 +271,15 @@ class IndividualEnrollments:
         owner = await self.devices.claim_device_id(device_id, registration_id)
         if owner != registration_id:
             raise _taken(device_id, owner)
+
+    async def _release_device_id(self, registration_id: str, entry: Entry) -> None:
+        """Free the device id of an entry that is gone, unless the hub may know a device by it."""
+        device_id = str(entry.get("deviceId") or registration_id)
+        registration = await self.provisioning.get_registration(registration_id)
+        device = await self.devices.get(registration_id)
+        in_use = {registration_id, (registration or {}).get("deviceId"), device and device.record.device_id}
+        if device_id not in in_use:
+            await self.devices.release_device_id(device_id, registration_id)
 
 
 def _held(entry: Entry) -> dict[str, Any]:

@@ -118,6 +118,14 @@ class DeviceScene:
     queues: FakeQueues = field(default_factory=FakeQueues)
     lists: FakeLists = field(default_factory=FakeLists)
     authorities: Any = field(default_factory=FakeAuthorities)
+    settings: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            device_validity=timedelta(days=365),
+            expiry_warning=timedelta(days=30),
+            bundle_retrieval=timedelta(minutes=60),
+            key_vault_url="https://vault",
+        )
+    )
     requested: int = 0
 
     def __post_init__(self) -> None:
@@ -128,12 +136,6 @@ class DeviceScene:
         self.orders, self.groups = Orders(FakeTable(), FakeTable()), Groups(FakeTable())
         self.requests, self.expiry = Requests(FakeTable()), ExpiryIndex(FakeTable())
         self.computing = ThreadPool("computing", 1)
-        self.settings: Any = SimpleNamespace(
-            device_validity=timedelta(days=365),
-            expiry_warning=timedelta(days=30),
-            bundle_retrieval=timedelta(minutes=60),
-            key_vault_url="https://vault",
-        )
 
     def clock(self) -> datetime:
         return self.now
@@ -381,6 +383,10 @@ class DeviceScene:
             if each.issued and self.provisioning.admits(await self.certificate(number, device)):
                 found.append(number)
         return found
+
+    def bundle(self) -> bytes:
+        """Give what is stored of the newest bundle."""
+        return list(self.blobs.blobs.values())[-1].content
 
     def entry(self, device: str = "press") -> str | None:
         """Give the status of a device's own entry."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,64 +10,32 @@ import pytest
 
 from shared.contracts import CertificateRequest, DeviceState, KeyCustody, parse
 from shared.errors import Conflict, Rejected
-from shared.ledger.devices import Devices
-from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import Groups
-from shared.ledger.requests import Requests
 from shared.workflows.certificate_requests import CertificateRequests
-from shared.workflows.device_certificates import DeviceCertificates
-from shared.workflows.events import Outbox
-from shared.workflows.registrations import Registrations
 from tests.unit.authorities import AuthorityScene
-from tests.unit.fakes import FakeBlobs, FakeTable
-from tests.unit.test_device_certificates import FakeSecrets
+from tests.unit.devices import DeviceScene
 
 
 @dataclass
 class Scene(AuthorityScene):
-    blobs: FakeBlobs = field(default_factory=FakeBlobs)
+    """CAs of the workflow's own making, and devices below them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.settings.root_authority, self.settings.issuing_custody = "dpsCa", "wrapped"
-        self.settings.device_validity = timedelta(days=365)
-        self.devices, self.requests, self.groups = Devices(FakeTable()), Requests(FakeTable()), Groups(FakeTable())
+        self.settings.device_validity, self.settings.bundle_retrieval = timedelta(days=365), timedelta(hours=1)
+        self.world = DeviceScene(rows=self.certificate_rows, queues=self.queues, settings=self.settings)
+        self.devices, self.blobs, self.groups = self.world.devices, self.world.blobs, self.world.groups
 
     async def ask(self, request_id: str, kind: str, name: str, **fields: Any) -> None:
-        anything: Any = None
-        blobs: Any = self.blobs
-        secrets: Any = FakeSecrets()
-        outbox = Outbox(self.queues, self.clock)  # type: ignore[arg-type]
-        authorities = self.worker()
-        issuing = DeviceCertificates(
-            authorities,
-            self.certificates,
-            ExpiryIndex(FakeTable()),
-            blobs,
-            secrets,
-            self.settings,
-            self.clock,
-            self.computing,
-        )
-        registrations = Registrations(
-            orders=anything,
-            devices=self.devices,
-            groups=self.groups,
-            device_certificates=issuing,
-            registrar=anything,
-            provisioning=anything,
-            hubs=anything,
-            outbox=outbox,
-            settings=self.settings,
-            clock=self.clock,
-        )
+        self.world.authorities = self.worker()
         subject = CertificateRequests(
-            self.requests,
-            self.certificates,
-            authorities,
-            issuing,
-            registrations,
-            outbox,
+            self.world.requests,
+            self.world.certificates,
+            self.world.authorities,
+            self.world.issuing,
+            self.world.registrations,
+            self.world.converger,
+            self.world.outbox,
             self.settings,
             self.clock,
         )
@@ -86,7 +54,7 @@ async def test_a_refused_request_takes_no_device() -> None:
     await scene.issuing("line", "dpsCa")
     with pytest.raises(Rejected, match="7305"):
         await scene.ask("r1", "device", "press-1", issuer="line", validityDays=7305)
-    with pytest.raises(Rejected, match="csr: the CSR is no PEM"):
+    with pytest.raises(Rejected, match="csr: the CSR is not PEM"):
         await scene.ask("r2", "device", "press-1", issuer="line", csr="-----BEGIN")
     assert await scene.state("press-1") is None
     await scene.ask("r3", "device", "press-1", issuer="line")
@@ -113,7 +81,7 @@ async def test_a_device_that_could_not_be_had_is_asked_for_again() -> None:
     with pytest.raises(Conflict) as refused:
         await scene.ask("r3", "device", "press-1", issuer="line")
     assert str(refused.value) == (
-        "name: 'press-1' is issued through order 'r2'; renew it, or revoke and delete it before ordering it again"
+        "name: 'press-1' is issued through request 'r2'; renew it, or revoke and delete it before ordering it again"
     )
 
 

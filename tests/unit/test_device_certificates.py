@@ -1,53 +1,40 @@
-"""The commit point: one certificate per cause, whoever comes first and whatever gets lost."""
+"""The commit point: one certificate per cause, whoever comes first and whatever gets lost; and bundles, handed out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from types import SimpleNamespace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 
-from shared.errors import Deferred, Gone, Rejected
-from shared.ledger.certificates import Certificates, CertificateState
-from shared.ledger.expiry import ExpiryIndex
-from shared.pki.issuance import DistributionPoints
-from shared.threads import ThreadPool
-from shared.workflows.certificate_authorities import LoadedAuthority
-from shared.workflows.device_certificates import DECISION_HOLDS, DeviceCertificateRequest, DeviceCertificates
-from tests.unit.fakes import FakeBlobs, FakeTable
-from tests.unit.pki.hierarchy import NOW, hierarchy
-from tests.unit.pki.test_requests import request as signing_request
+from shared.contracts import DeviceState, RegisterBy
+from shared.domain import issuance
+from shared.domain.devices import DeviceRecord, Purpose
+from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
+from shared.ledger.certificates import CertificateState
+from shared.pki import names
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.workflows.device_certificates import (
+    DECISION_HOLDS,
+    Acts,
+    Decision,
+    DeviceCertificateRequest,
+    IssuedCertificate,
+)
+from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
+from tests.unit.fakes import FakeBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from datetime import datetime
 
     from shared.adapters.storage import StoredBlob
+    from shared.ledger.table import Versioned
 
-
-@dataclass
-class FakeSecrets:
-    secrets: dict[str, str] = field(default_factory=dict)
-
-    async def put(self, name: str, value: str, *, tags: dict[str, str]) -> None:
-        del tags
-        self.secrets[name] = value
-
-    async def get(self, name: str) -> str | None:
-        return self.secrets.get(name)
-
-
-class FakeAuthorities:
-    async def loaded(self, _name: str) -> LoadedAuthority:
-        return LoadedAuthority("line-1-ca1", hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
-
-    async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
-        return call(*args)
-
-    def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
-        return DistributionPoints()
+ABANDONED, ACTIVE = CertificateState.ABANDONED, CertificateState.ACTIVE
+RESERVED, REVOKED = CertificateState.RESERVED, CertificateState.REVOKED
 
 
 @dataclass
@@ -61,139 +48,432 @@ class ReadBefore(FakeBlobs):
         return read or await super().get(container, name)
 
 
-@dataclass
-class Scene:
-    certificates: FakeTable = field(default_factory=FakeTable)
-    in_force: FakeTable = field(default_factory=FakeTable)
-    blobs: FakeBlobs = field(default_factory=FakeBlobs)
-    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+async def issue(
+    scene: DeviceScene, *, order: str = "order", decided_at: datetime | None = None, **fields: Any
+) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
+    """Issue a certificate as an order's line does, and stop there."""
 
-    @property
-    def subject(self) -> DeviceCertificates:
-        anything: Any = SimpleNamespace(expiry_warning=timedelta(days=30))
-        authorities: Any = FakeAuthorities()
-        blobs: Any = self.blobs
-        secrets: Any = self.secrets
-        ledger = Certificates(self.certificates, FakeTable(), self.in_force)
-        return DeviceCertificates(
-            authorities,
-            ledger,
-            ExpiryIndex(FakeTable()),
-            blobs,
-            secrets,
-            anything,
-            lambda: NOW,
-            ThreadPool("computing", 1),
-        )
+    async def decide() -> Decision:
+        return Decision(ISSUER, decided_at)
 
-    def states(self) -> list[str]:
-        return sorted(row.values["state"] for row in self.certificates.rows.values())
+    request = DeviceCertificateRequest("press", decide, Purpose.ORDER, order, timedelta(days=365), **fields)
+    ordered = DeviceRecord(
+        registration_id="press", state=DeviceState.ORDERED, order_id=order, updated_at=scene.now, registers_itself=True
+    )
+    take = partial(issuance.ordered, wanted=ordered, field="name")
+    return await scene.issuing.issue(request, Acts(take=take, commit=scene.registrations.commit_issued))
 
 
-def wanted(*, csr: str | None = None) -> DeviceCertificateRequest:
-    return DeviceCertificateRequest("press-001", "line-1-ca1", "order-1", timedelta(days=365), csr=csr)
-
-
-async def test_a_certificate_is_active_when_its_bundle_is_committed() -> None:
+async def test_a_certificate_is_the_device_s_when_it_is_committed() -> None:
     """One signature, one active certificate, one password; the bundle's key opens with it."""
-    scene = Scene()
-    issued = await scene.subject.issue(wanted(), resumed=False)
-    assert scene.states() == [CertificateState.ACTIVE]
+    scene = DeviceScene()
+    device, issued = await issue(scene)
+    assert await scene.states() == [ACTIVE]
     assert issued.credentials is not None
     assert list(scene.secrets.secrets.values()) == [issued.credentials.password]
     assert issued.bundle.pfx is not None
+    serial = issued.bundle.summary.serial_number
+    assert list(scene.blobs.blobs) == [f"press/{serial}.json"]
+    assert device.record.bundle == f"press/{serial}.json"
+    known = await scene.certificates.get(serial)
+    assert known is not None
+    assert known.record.pem == names.pem(issued.bundle.certificate)
+    assert known.record.not_after == issued.bundle.certificate.not_valid_after_utc
 
 
-async def test_a_certificate_is_in_force_from_before_it_is_signed_until_it_is_abandoned() -> None:
-    """The index of its issuer holds what was committed; the signature that came second is taken out of it."""
-    scene = Scene()
-    await scene.subject.issue(wanted(), resumed=False)
-    await scene.subject.issue(wanted(), resumed=False)
-    active = [key for key, row in scene.certificates.rows.items() if row.values["state"] == CertificateState.ACTIVE]
-    assert list(scene.in_force.rows) == [("line-1-ca1", serial) for _, serial in active]
+async def test_a_serial_number_begins_with_its_device_s_partition() -> None:
+    """So a certificate is found by it alone, in the partition in which it changes together with its device."""
+    scene = DeviceScene()
+    _, issued = await issue(scene)
+    [partition] = {partition for partition, _ in scene.rows.rows}
+    assert issued.bundle.summary.serial_number.startswith(partition)
+    assert len(issued.bundle.summary.serial_number) == 40
+    assert 0x4000 <= int(partition, 16) < 0x8000
+
+
+async def test_a_certificate_is_in_force_from_before_it_is_signed() -> None:
+    """A worker that is held up before it signs stands in the index of the CA already."""
+    scene = DeviceScene()
+    signing, seen = scene.authorities.signing, list[Any]()
+
+    async def look(*args: Any) -> Any:
+        seen.extend(scene.in_force.rows)
+        return await signing(*args)
+
+    scene.authorities.signing = look
+    _, issued = await issue(scene)
+    assert seen == [(ISSUER, issued.bundle.summary.serial_number)]
+    assert await scene.certificates.any_in_force(ISSUER, scene.now)
+
+
+async def test_what_is_about_to_be_recorded_stays_in_the_index() -> None:
+    """Whoever looks between the index and the record takes nothing out of it."""
+    scene = DeviceScene()
+    insert = scene.devices.insert
+
+    async def look(*args: Any, **named: Any) -> Any:
+        assert await scene.certificates.any_in_force(ISSUER, scene.now) is False
+        return await insert(*args, **named)
+
+    scene.devices.insert = look  # type: ignore[method-assign]
+    await issue(scene)
+    assert await scene.certificates.any_in_force(ISSUER, scene.now) is True
 
 
 async def test_nothing_is_signed_by_a_decision_that_may_be_outdated() -> None:
     """Too long after the group's CA was looked up the attempt begins anew, before anything is signed."""
-    scene = Scene()
-    request = replace(wanted(), decided_at=NOW - DECISION_HOLDS - timedelta(seconds=1))
+    scene = DeviceScene()
     with pytest.raises(Deferred, match="took too long to prepare; its issuing CA is looked up anew"):
-        await scene.subject.issue(request, resumed=False)
-    assert scene.states() == [CertificateState.RESERVED]
-    await scene.subject.issue(replace(wanted(), decided_at=NOW - DECISION_HOLDS), resumed=False)
-    assert scene.states() == [CertificateState.ACTIVE, CertificateState.RESERVED]
+        await issue(scene, decided_at=scene.now - DECISION_HOLDS - timedelta(seconds=1))
+    assert await scene.states() == [RESERVED]
+    await issue(scene, decided_at=scene.now - DECISION_HOLDS)
+    assert await scene.states() == [ABANDONED, ACTIVE]
 
 
 async def test_who_comes_second_takes_what_the_first_committed() -> None:
-    """Two workers on the same line end with one certificate; the other signature is accounted for as abandoned."""
-    scene = Scene()
-    first = await scene.subject.issue(wanted(), resumed=False)
-    second = await scene.subject.issue(wanted(), resumed=False)
+    """Two workers on the same line end with one certificate, and nothing is signed for the second."""
+    scene = DeviceScene()
+    _, first = await issue(scene)
+    _, second = await issue(scene)
     assert second.bundle.certificate == first.bundle.certificate
     assert second.credentials == first.credentials
-    assert scene.states() == [CertificateState.ABANDONED, CertificateState.ACTIVE]
+    assert await scene.states() == [ACTIVE]
 
 
-async def test_a_lost_answer_does_not_abandon_the_certificate() -> None:
-    """When the blob was created and the answer got lost, the certificate in it is the active one."""
-    scene = Scene(blobs=FakeBlobs(lose_answer=True))
-    issued = await scene.subject.issue(wanted(), resumed=False)
-    assert scene.states() == [CertificateState.ACTIVE]
+@pytest.mark.parametrize("reached", ["insert", "signed", "stored"])
+async def test_two_workers_at_once_end_with_one_certificate(reached: str) -> None:
+    """One overtakes the other at any point: one certificate is active, the other accounted for, one bundle is left."""
+    scene = DeviceScene()
+    others = list[Any]()
+
+    async def overtake() -> None:
+        if not others:
+            others.append(None)
+            others.append(await issue(scene))
+
+    insert, create, signing = scene.devices.insert, scene.blobs.create, scene.authorities.signing
+
+    async def insert_late(*args: Any, **named: Any) -> Any:
+        if reached == "insert":
+            await overtake()
+        return await insert(*args, **named)
+
+    async def sign_and_wait(*args: Any) -> Any:
+        signed = await signing(*args)
+        if reached == "signed":
+            await overtake()
+        return signed
+
+    async def store_and_wait(*args: Any, **named: Any) -> Any:
+        made = await create(*args, **named)
+        if reached == "stored":
+            await overtake()
+        return made
+
+    scene.devices.insert, scene.blobs.create = insert_late, store_and_wait  # type: ignore[method-assign]
+    scene.authorities.signing = sign_and_wait
+    try:
+        _, issued = await issue(scene)
+    except Overtaken:
+        _, issued = await issue(scene)
+    assert issued.bundle.certificate == others[1][1].bundle.certificate
+    assert (await scene.states()).count(ACTIVE) == 1
+    assert RESERVED not in await scene.states()
+    serial = issued.bundle.summary.serial_number
+    assert list(scene.blobs.blobs) == [f"press/{serial}.json"]
+    assert (await scene.record()).bundle == f"press/{serial}.json"
+    signed = [row.values["state"] for (_, key), row in scene.rows.rows.items() if key.startswith("c:")]
+    assert set(signed) <= {ACTIVE, ABANDONED}
+
+
+@pytest.mark.parametrize("lost", ["blob", "commit"])
+async def test_a_lost_answer_does_not_abandon_the_certificate(lost: str) -> None:
+    """When something was written and the answer got lost, what was written counts."""
+    scene = DeviceScene()
+    if lost == "blob":
+        scene.blobs.lose_answer = True
+    else:
+        write = scene.rows.write_together
+
+        async def into_the_void(steps: Any) -> Any:
+            await write(steps)
+
+        scene.rows.write_together = into_the_void  # type: ignore[method-assign]
+    _, issued = await issue(scene)
+    assert await scene.states() == [ACTIVE]
     assert issued.credentials is not None
 
 
-async def test_what_was_broken_off_is_found_again() -> None:
-    """A later attempt finds the bundle and signs nothing."""
-    scene = Scene()
-    first = await scene.subject.issue(wanted(), resumed=False)
-    again = await scene.subject.issue(wanted(), resumed=True)
-    assert again.bundle.certificate == first.bundle.certificate
-    assert scene.states() == [CertificateState.ACTIVE]
+async def test_a_commit_whose_answer_got_lost_and_that_others_have_written_over_counts() -> None:
+    """The device has the certificate; somebody else has changed its record since: the bundle stays."""
+    scene = DeviceScene()
+    replace = scene.devices.replace
+
+    async def lost(known: Any, record: DeviceRecord, **named: Any) -> Any:
+        replaced = await replace(known, record, **named)
+        if record.state is DeviceState.ISSUED:
+            scene.devices.replace = replace  # type: ignore[method-assign]
+            await replace(replaced, replaced.record.noted(scene.now, "by others"))
+            return await replace(replaced, record)  # as the SDK's second try
+        return replaced
+
+    scene.devices.replace = lost  # type: ignore[method-assign]
+    _, issued = await issue(scene)
+    assert await scene.states() == [ACTIVE]
+    assert list(scene.blobs.blobs) == [f"press/{issued.bundle.summary.serial_number}.json"]
 
 
-async def test_a_bundle_is_handed_out_once_and_its_key_is_gone() -> None:
-    """After the hand-out the blob holds certificates only, and the next caller learns what to do."""
-    scene = Scene()
-    await scene.subject.issue(wanted(), resumed=False)
-    _, content = await scene.subject.hand_out(wanted().bundle, wanted="pem")
+async def test_what_was_broken_off_is_carried_on() -> None:
+    """An attempt that was killed after it had stored its bundle is committed by the next one, which signs nothing."""
+    scene = DeviceScene()
+    create = scene.blobs.create
+
+    async def killed(*args: Any, **named: Any) -> bool:
+        await create(*args, **named)
+        raise ConnectionError("killed")
+
+    scene.blobs.create = killed  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await issue(scene)
+    [name] = scene.blobs.blobs
+    scene.blobs.create = create  # type: ignore[method-assign]
+    device, issued = await issue(scene)
+    assert device.record.bundle == name
+    assert await scene.states() == [ACTIVE]
+    assert issued.credentials is not None
+
+
+async def test_what_was_broken_off_too_long_ago_is_made_anew() -> None:
+    """After a day it counts as never signed, and its CA may have been retired since: it is given up, with its bundle."""
+    scene = DeviceScene()
+    create = scene.blobs.create
+
+    async def killed(*args: Any, **named: Any) -> bool:
+        await create(*args, **named)
+        raise ConnectionError("killed")
+
+    scene.blobs.create = killed  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await issue(scene)
+    [old] = await scene.serials()
+    scene.blobs.create = create  # type: ignore[method-assign]
+    scene.now += timedelta(days=1, seconds=1)
+    _, issued = await issue(scene)
+    assert await scene.serials() == [issued.bundle.summary.serial_number] != [old]
+    known = await scene.certificates.get(old)
+    assert known is not None
+    assert known.record.state is ABANDONED
+    assert list(scene.blobs.blobs) == [f"press/{issued.bundle.summary.serial_number}.json"]
+
+
+# --- keys ---
+
+
+async def test_two_devices_do_not_share_a_key() -> None:
+    """The key of one device is refused for another, by the device's name; a renewal may keep it."""
+    scene = await DeviceScene().set_up()
+    key = generate_key(KeyAlgorithm.EC_P256)
+    with pytest.raises(Deferred):
+        await scene.order("first", csr=csr(key=key))
+    await scene.order("second", "lathe", csr=csr("lathe", key=key))
+    line = await scene.line("second")
+    assert line.state is DeviceState.FAILED
+    assert line.reasons is not None
+    assert line.reasons[0]["field"] == "devices[0].csr"
+    assert line.reasons[0]["message"].endswith("is that of device 'press'; each device needs a key of its own")
+    scene.boot(await scene.certificate(1))
+    await scene.deliver("first")
+    await scene.renewing(csr=csr(key=key))
+    assert await scene.states() == [ACTIVE, ACTIVE]
+
+
+async def test_a_compromised_key_is_refused_for_every_device() -> None:
+    """For the same device and for another, after the device was deleted as well."""
+    scene = await DeviceScene().set_up()
+    key = generate_key(KeyAlgorithm.EC_P256)
+    with pytest.raises(Deferred):
+        await scene.order("first", csr=csr(key=key))
+    await scene.revoke(COMPROMISE)
+    await scene.delete()
+    for order, device in (("second", "press"), ("third", "lathe")):
+        await scene.order(order, device, csr=csr(device, key=key))
+        reasons = (await scene.line(order)).reasons
+        assert reasons is not None
+        assert (
+            "is compromised: a certificate with it was revoked for keyCompromise; make a new key"
+            in reasons[0]["message"]
+        )
+
+
+async def test_a_key_whose_compromise_is_not_known_everywhere_yet_is_refused() -> None:
+    """The services are down when a former certificate is revoked: the device's record knows of it from then on."""
+    scene = await DeviceScene().set_up()
+    key = generate_key(KeyAlgorithm.EC_P256)
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr(key=key))
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    another = csr()
+    await scene.renewing("first", csr=another)
+    scene.boot(await scene.certificate(2))
+    await scene.renew("first", csr=another)
+    condemn = scene.public_keys.condemn
+
+    async def down(_record: Any) -> None:
+        raise ConnectionError("the table is down")
+
+    scene.public_keys.condemn = down  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        await scene.revoke(COMPROMISE, serial_number=(await scene.serials())[0])
+    with pytest.raises(Rejected, match=r"csr: its public key \(SHA-256 [0-9a-f]{64}\) is compromised: a certificate"):
+        await scene.renew("second", csr=csr(key=key))
+    scene.public_keys.condemn = condemn  # type: ignore[method-assign]
+
+
+async def test_the_key_of_a_deleted_device_may_be_another_s() -> None:
+    """The same machine under a new name, whose key nobody else has."""
+    scene = await DeviceScene().set_up()
+    key = generate_key(KeyAlgorithm.EC_P256)
+    with pytest.raises(Deferred):
+        await scene.order("first", csr=csr(key=key))
+    await scene.delete()
+    with pytest.raises(Deferred, match="'lathe' has not registered with its certificate yet"):
+        await scene.order("second", "lathe", csr=csr("lathe", key=key))
+
+
+# --- handing out ---
+
+
+async def handed_out(scene: DeviceScene, *, wanted: str = "pem", caller: str = "erp") -> bytes:
+    return (await scene.directory.hand_out("press", wanted=wanted, caller=caller)).content
+
+
+async def waiting() -> DeviceScene:
+    """Give a device that waits for its first boot; the service made its key."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(register_by=RegisterBy.DEVICE)
+    return scene
+
+
+async def test_a_bundle_goes_to_one_caller_who_gets_it_again() -> None:
+    """An answer may get lost: the same caller gets the same bundle, in either form, and another one is refused."""
+    scene = await waiting()
+    content = await handed_out(scene)
     assert b"ENCRYPTED PRIVATE KEY" in content
-    left = scene.blobs.blobs[wanted().bundle].content
-    assert b"PRIVATE KEY" not in left
-    assert b'"pfx": null' in left
-    with pytest.raises(Gone, match="renew the device to get a new key"):
-        await scene.subject.hand_out(wanted().bundle, wanted="pfx")
+    assert await handed_out(scene) == content
+    assert await handed_out(scene, wanted="pfx") != b""
+    for wanted in ("pem", "pfx"):
+        with pytest.raises(Gone, match="was handed out to another caller; renew the device to get a new key"):
+            await handed_out(scene, wanted=wanted, caller="somebody else")
+    notes = [entry.note for entry in (await scene.record()).history]
+    assert notes.count("bundle handed out as pem") == 1
 
 
-async def test_a_bundle_whose_emptying_was_answered_into_the_void_is_handed_out_all_the_same() -> None:
-    """When the key was deleted and the answer got lost, the caller still gets it, for nobody else ever could."""
-    scene = Scene()
-    await scene.subject.issue(wanted(), resumed=False)
+async def test_a_key_is_deleted_when_its_receipt_is_confirmed() -> None:
+    """By the caller who has it and by no other; then nobody gets it."""
+    scene = await waiting()
+    with pytest.raises(Conflict, match="was not handed out yet, so there is no receipt to confirm"):
+        await scene.directory.confirm("press", caller="erp")
+    await handed_out(scene)
+    with pytest.raises(Gone, match="was handed out to another caller, who confirms its receipt"):
+        await scene.directory.confirm("press", caller="somebody else")
+    assert b"PRIVATE KEY" in scene.bundle()
+    for _ in range(2):
+        await scene.directory.confirm("press", caller="erp")
+    assert b"PRIVATE KEY" not in scene.bundle()
+    assert b'"pfx": null' in scene.bundle()
+    with pytest.raises(Gone, match="its private key is deleted; renew the device to get a new key"):
+        await handed_out(scene)
+
+
+async def test_a_key_is_deleted_at_the_device_s_first_registration() -> None:
+    """A device that has registered has its key."""
+    scene = await waiting()
+    await handed_out(scene)
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    assert await scene.state() is DeviceState.REGISTERED
+    assert b"PRIVATE KEY" not in scene.bundle()
+
+
+async def test_a_renewed_key_is_deleted_when_the_device_uses_it() -> None:
+    """The new key is handed out while the device waits for it, and goes when it has registered with it."""
+    scene = await registered()
+    await scene.renewing()
+    await handed_out(scene)
+    assert b"PRIVATE KEY" in scene.bundle()
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    assert b"PRIVATE KEY" not in scene.bundle()
+
+
+async def test_a_key_is_not_given_again_after_the_while() -> None:
+    """An hour later the same caller gets 410, even if the timer has not run yet; the key is deleted by that."""
+    scene = await waiting()
+    await handed_out(scene)
+    scene.now += timedelta(minutes=60)
+    await handed_out(scene)
+    scene.now += timedelta(seconds=1)
+    with pytest.raises(Gone, match="its private key is deleted"):
+        await handed_out(scene)
+    assert b"PRIVATE KEY" not in scene.bundle()
+
+
+async def test_a_key_that_nobody_has_is_not_deleted() -> None:
+    """A device that registered without its bundle having been asked for: it can still be had, by one caller."""
+    scene = await registered()
+    assert b"ENCRYPTED PRIVATE KEY" in await handed_out(scene)
+
+
+async def test_a_hand_out_whose_answer_was_lost_is_the_caller_s() -> None:
+    """When the bundle was taken and the answer got lost, the caller gets it, and no other."""
+    scene = await waiting()
     scene.blobs.lose_answer = True
-    _, content = await scene.subject.hand_out(wanted().bundle, wanted="pem")
-    assert b"ENCRYPTED PRIVATE KEY" in content
-    with pytest.raises(Gone, match="was handed out before"):
-        await scene.subject.hand_out(wanted().bundle, wanted="pem")
+    assert b"ENCRYPTED PRIVATE KEY" in await handed_out(scene)
+    with pytest.raises(Gone):
+        await handed_out(scene, caller="somebody else")
 
 
 async def test_of_two_hand_outs_at_once_one_gets_the_key() -> None:
-    """Both have read the bundle, and the one that empties it second goes away without the key."""
-    scene = Scene()
-    await scene.subject.issue(wanted(), resumed=False)
-    before = scene.blobs.blobs[wanted().bundle]
-    await scene.subject.hand_out(wanted().bundle, wanted="pem")
-    scene.blobs = ReadBefore(scene.blobs.blobs, before=before)
+    """Both have read the bundle, and the one that takes it second goes away without the key."""
+    scene = await waiting()
+    before = dict(scene.blobs.blobs)
+    await handed_out(scene)
+    [stored] = before.values()
+    scene.blobs = ReadBefore(scene.blobs.blobs, before=stored)
     with pytest.raises(Gone, match="is being handed out to another caller"):
-        await scene.subject.hand_out(wanted().bundle, wanted="pem")
+        await handed_out(scene, caller="somebody else")
+
+
+async def test_a_bundle_is_not_handed_out_while_the_service_needs_it_or_nobody_may_have_it() -> None:
+    """While the service registers the device; while it is shut out; before there is one."""
+    scene = await registered()
+    await scene.revoke(HOLD)
+    with pytest.raises(Conflict, match="'press' is revoked, so its bundle is not handed out"):
+        await handed_out(scene)
+    with pytest.raises(NotFound, match="the device 'nobody' does not exist"):
+        await scene.directory.hand_out("nobody", wanted="pem", caller="erp")
+    scene = await DeviceScene().set_up()
+
+    async def unreachable(*_args: Any) -> Any:
+        raise ConnectionError("DPS is down")
+
+    scene.registrar.register = unreachable  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        await scene.order()
+    with pytest.raises(Deferred, match="'press' is being registered; its bundle can be had when that is done"):
+        await handed_out(scene)
 
 
 async def test_the_bundle_of_a_device_with_its_own_key_can_be_had_again() -> None:
-    """Without a key in it, a bundle is handed out as often as wanted, as PEM only."""
-    scene = Scene()
-    issued = await scene.subject.issue(wanted(csr=signing_request("press-001")), resumed=False)
-    assert issued.credentials is None
+    """Without a key in it, a bundle is handed out as often as wanted and to anybody, as PEM only."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr())
     assert scene.secrets.secrets == {}
-    for _ in range(2):
-        _, content = await scene.subject.hand_out(wanted().bundle, wanted="pem")
-        assert x509.load_pem_x509_certificates(content)[0] == issued.bundle.certificate
+    for caller in ("erp", "somebody else"):
+        content = await handed_out(scene, caller=caller)
+        assert x509.load_pem_x509_certificates(content)[0] == await scene.certificate(1)
     with pytest.raises(Rejected, match="this device made its own"):
-        await scene.subject.hand_out(wanted().bundle, wanted="pfx")
+        await handed_out(scene, wanted="pfx")

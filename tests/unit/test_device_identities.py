@@ -2,130 +2,168 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from shared.adapters.iot_hub import HubIdentity
 from shared.contracts import DeviceState
+from shared.domain.devices import DeviceRecord
 from shared.errors import Conflict, Deferred, NotFound
-from shared.ledger.devices import DeviceRecord, Devices
-from shared.workflows.device_identities import DeviceIdentities
-from tests.unit.fakes import FakeProvisioning, FakeTable
-from tests.unit.pki.hierarchy import NOW
+from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, registered, renewing
 
 
-@dataclass
-class FakeHubs:
-    """Remembers what it was asked; ``throttled`` names hubs that take no bulk change."""
-
-    identities: set[tuple[str, str]] = field(default_factory=set)
-    bulk: list[tuple[str, list[str]]] = field(default_factory=list)
-    throttled: str = ""
-
-    def _identity(self, hub: str, device_id: str, *, enabled: bool = True) -> HubIdentity | None:
-        if (hub, device_id) not in self.identities:
-            return None
-        return HubIdentity(device_id=device_id, enabled=enabled, thumbprint="AB", connected=False)
-
-    async def get(self, hub: str, device_id: str) -> HubIdentity | None:
-        return self._identity(hub, device_id)
-
-    async def set_enabled(self, hub: str, device_id: str, *, enabled: bool, reason: str) -> HubIdentity | None:
-        del reason
-        return self._identity(hub, device_id, enabled=enabled)
-
-    async def delete(self, hub: str, device_id: str) -> None:
-        self.identities.discard((hub, device_id))
-
-    async def disable_many(self, hub: str, device_ids: list[str], *, reason: str) -> int:
-        del reason
-        if hub == self.throttled:
-            raise Deferred("busy", retry_after=NOW - NOW)
-        self.bulk.append((hub, device_ids))
-        return len(device_ids)
-
-
-@dataclass
-class Scene:
-    hubs: FakeHubs = field(default_factory=FakeHubs)
-    provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
-    devices: Devices = field(default_factory=lambda: Devices(FakeTable()))
-
-    @property
-    def subject(self) -> DeviceIdentities:
-        hubs: Any = self.hubs
-        provisioning: Any = self.provisioning
-        return DeviceIdentities(self.devices, provisioning, hubs, lambda: NOW)
-
-    async def device(self, state: DeviceState = DeviceState.REGISTERED, hub: str | None = "hub-1") -> Scene:
-        await self.devices.insert(
-            DeviceRecord(
-                registration_id="a",
-                state=state,
-                order_id="o",
-                updated_at=NOW,
-                assigned_hub=hub,
-                device_id="a" if hub else None,
-            )
+async def device(state: DeviceState = DeviceState.REGISTERED, hub: str | None = HUB) -> DeviceScene:
+    """Give a scene with a device that has no certificate of the app's."""
+    scene = DeviceScene()
+    await scene.devices.insert(
+        DeviceRecord(
+            registration_id="press",
+            state=state,
+            order_id="o",
+            updated_at=scene.now,
+            assigned_hub=hub,
+            device_id="press" if hub else None,
         )
-        return self
-
-    def assigned(self, hub: str) -> None:
-        self.provisioning.registrations["a"] = {"status": "assigned", "assignedHub": hub, "deviceId": "a"}
-        self.hubs.identities = {(hub, "a")}
+    )
+    return scene
 
 
-@pytest.mark.parametrize("before", ["hub-1", None])
+def assign(scene: DeviceScene, hub: str) -> None:
+    """Have DPS put the device into a hub."""
+    scene.provisioning.registrations["press"] = {"status": "assigned", "assignedHub": hub, "deviceId": "press"}
+    scene.hubs.identities.clear()
+    scene.hubs.enter(hub, "press", "AB")
+
+
+@pytest.mark.parametrize("before", [HUB, None])
 async def test_a_device_is_found_where_dps_has_it_now(before: str | None) -> None:
     """Moved, or registered without anybody noticing yet: the ledger gets the hub, and the history says so."""
-    scene = await Scene().device(hub=before)
-    scene.assigned("hub-2")
-    assert (await scene.subject.describe("a"))["assignedHub"] == "hub-2"
-    known = await scene.devices.get("a")
-    assert known is not None
-    assert (known.record.assigned_hub, known.record.device_id) == ("hub-2", "a")
-    assert known.record.history[-1].note == f"DPS has it in hub-2 now, not in {before or 'no hub'}"
-    assert known.record.state is DeviceState.REGISTERED
+    scene = await device(hub=before)
+    assign(scene, "hub-2")
+    assert (await scene.identities.describe("press"))["assignedHub"] == "hub-2"
+    record = await scene.record()
+    assert (record.assigned_hub, record.device_id) == ("hub-2", "press")
+    assert record.history[-1].note == f"DPS has it in hub-2 now, not in {before or 'no hub'}"
+    assert record.state is DeviceState.REGISTERED
 
 
 async def test_a_hub_of_the_same_name_in_other_letters_is_the_same_hub() -> None:
     """Host names are compared without case, and nothing is written."""
-    scene = await Scene().device()
-    scene.assigned("hub-1")
-    scene.provisioning.registrations["a"]["assignedHub"] = "HUB-1"
-    await scene.subject.describe("a")
-    known = await scene.devices.get("a")
-    assert known is not None
-    assert known.record.history == ()
+    scene = await device()
+    assign(scene, HUB)
+    scene.provisioning.registrations["press"]["assignedHub"] = "HUB-1"
+    await scene.identities.describe("press")
+    assert (await scene.record()).history == ()
 
 
 async def test_what_is_not_there_is_said() -> None:
     """No such device, a device in no hub, and a hub without the identity are told apart."""
-    with pytest.raises(NotFound, match="there is no device 'a'"):
-        await Scene().subject.describe("a")
-    with pytest.raises(NotFound, match="'a' has not registered with DPS, so no hub has an identity for it"):
-        await (await Scene().device(hub=None)).subject.describe("a")
-    with pytest.raises(NotFound, match="hub-1 has no identity 'a'; the device gets one when it registers again"):
-        await (await Scene().device()).subject.switch("a", enabled=False, reason="r")
+    with pytest.raises(NotFound, match="the device 'press' does not exist"):
+        await DeviceScene().identities.describe("press")
+    with pytest.raises(NotFound, match="'press' has not registered with DPS, so no hub has an identity for it"):
+        await (await device(hub=None)).identities.describe("press")
+    with pytest.raises(NotFound, match="hub-1 has no identity 'press'; the device gets one when it registers again"):
+        await (await device()).identities.switch("press", enabled=False, reason="r")
 
 
 @pytest.mark.parametrize("state", [DeviceState.REVOKED, DeviceState.DELETED])
 async def test_who_is_revoked_is_not_let_in(state: DeviceState) -> None:
-    """Its identity can be disabled, and not enabled."""
-    scene = await Scene().device(state)
-    scene.assigned("hub-1")
-    with pytest.raises(Conflict, match=f"'a' is {state}, so its identity stays disabled"):
-        await scene.subject.switch("a", enabled=True, reason="r")
-    assert (await scene.subject.switch("a", enabled=False, reason="r"))["status"] == "disabled"
+    """Its identity can be disabled, and neither enabled nor deleted."""
+    scene = await device(state)
+    assign(scene, HUB)
+    with pytest.raises(Conflict, match=f"'press' is {state}, so its identity stays disabled"):
+        await scene.identities.switch("press", enabled=True, reason="r")
+    if state is DeviceState.REVOKED:
+        assert (await scene.identities.switch("press", enabled=False, reason="r"))["status"] == "disabled"
+    with pytest.raises(Conflict, match=f"'press' is {state}, and its disabled identity keeps it out of hub-1"):
+        await scene.identities.delete("press")
+
+
+async def test_an_identity_is_switched_off_and_on() -> None:
+    """With the reason that was given; on again also where somebody else has switched it off."""
+    scene = await registered()
+    off = await scene.identities.switch("press", enabled=False, reason="in repair")
+    assert (off["status"], off["statusReason"], scene.identity()) == ("disabled", "in repair", False)
+    on = await scene.identities.switch("press", enabled=True, reason="repaired")
+    assert (on["status"], on["statusReason"], scene.identity()) == ("enabled", "repaired", True)
+    await scene.hubs.shut_out(HUB, "press", reason="by hand")
+    await scene.identities.switch("press", enabled=True, reason="again")
+    assert scene.identity() is True
+
+
+async def test_what_an_operator_has_switched_off_stays_off() -> None:
+    """Through a renewal, a hold and its end, and a new order after the certificate has ended."""
+    scene = await registered(validity_days=1)
+    await scene.identities.switch("press", enabled=False, reason="in repair")
+    await scene.renewing()
+    await scene.revoke(HOLD)
+    await scene.reinstate()
+    assert scene.identity() is False
+    assert scene.hubs.identities[HUB, "press"].reason == "in repair"
+    scene.now += timedelta(days=3)
+    for _ in range(2):
+        await scene.sweep.run()
+    assert await scene.state() is DeviceState.EXPIRED
+    await scene.order("again")
+    assert await scene.state() is DeviceState.REGISTERED
+    assert scene.identity() is False
+
+
+async def test_what_others_have_switched_off_stays_off_through_a_renewal() -> None:
+    """Nobody here has asked for it to be opened."""
+    scene = await registered()
+    await scene.hubs.shut_out(HUB, "press", reason="by hand")
+    await scene.renewing()
+    assert scene.identity() is False
+
+
+async def test_a_deleted_identity_is_made_anew_by_the_next_registration() -> None:
+    """A device that is in service may be taken out of its hub."""
+    scene = await registered()
+    await scene.identities.delete("press")
+    assert scene.identity() is None
+    scene.boot(await scene.certificate(1))
+    assert scene.identity() is True
+
+
+async def test_the_longer_thumbprint_is_not_shown_for_the_shorter() -> None:
+    """A hub may have both; SHA-1 is what DPS and the ledger show."""
+    scene = await device()
+    assign(scene, HUB)
+    scene.hubs.enter(HUB, "press", "A" * 64, "B" * 40)
+    assert (await scene.identities.describe("press"))["thumbprint"] == "B" * 40
 
 
 async def test_many_are_shut_out_hub_by_hub() -> None:
-    """Each hub is asked once; one that throttles does not keep the others, and who is in no hub is left out."""
-    scene = await Scene().device()
-    record = (await scene.subject.devices.get("a")).record  # type: ignore[union-attr]
+    """Each hub is asked once; one that does not answer keeps none of the others, and who is in no hub is left out."""
+    scene = await device()
+    record = await scene.record()
     devices = [record.changed(assigned_hub=hub, device_id=f"{hub}-{index}") for index in range(2) for hub in "xyz"]
-    scene.hubs.throttled = "y"
-    await scene.subject.disable_many([*devices, record.changed(assigned_hub=None)], reason="r")
+    scene.hubs.down = {"y"}
+    await scene.identities.disable_many([*devices, record.changed(assigned_hub=None)], reason="r")
     assert scene.hubs.bulk == [("x", ["x-0", "x-1"]), ("z", ["z-0", "z-1"])]
+
+
+async def test_a_group_s_revocation_shuts_the_hubs_first_and_together() -> None:
+    """The devices are out at once; who has no certificate, or is out already, is not concerned."""
+    scene = await renewing()
+    await scene.order("other", "lathe")
+    await scene.revoke(COMPROMISE, registration_id="lathe")
+    scene.hubs.bulk.clear()
+    await scene.revoke(COMPROMISE, request_id="all", enrollment_group="line")
+    assert scene.hubs.bulk == [(HUB, ["press"])]
+    assert scene.identity() is False
+
+
+async def test_a_revocation_waits_until_dps_has_assigned_a_hub() -> None:
+    """The device may be on its way into another hub, whose door is shut when it is known."""
+    scene = await registered()
+    scene.provisioning.registrations["press"]["status"] = "assigning"
+    request = scene.revocation(reason=COMPROMISE)
+    with pytest.raises(Deferred, match="DPS is assigning a hub to 'press' at this moment"):
+        await scene.revocations.carry_out(request)
+    assert "DeviceRevoked" not in scene.events()
+    assign(scene, "hub-2")
+    await scene.revocations.carry_out(request)
+    assert scene.hubs.identities["hub-2", "press"].enabled is False
+    assert "DeviceRevoked" in scene.events()

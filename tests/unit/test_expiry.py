@@ -2,93 +2,194 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, DeviceState
-from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
-from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
-from shared.ledger.expiry import DueNotice, ExpiryIndex, Notice
-from shared.workflows.events import Outbox
-from shared.workflows.expiry import ExpirySweep
-from tests.unit.fakes import FakeQueues, FakeTable
+import pytest
 
-END = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
-SERIAL = "4" * 40
+from shared.contracts import CertificateKind, DeviceState, RegisterBy
+from shared.errors import Deferred
+from shared.ledger.certificates import CertificateRecord, CertificateState
+from shared.ledger.expiry import DueNotice, Notice
+from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered, renewing
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.domain.devices import DeviceRecord
+
+ACTIVE, EXPIRED, SUPERSEDED = CertificateState.ACTIVE, CertificateState.EXPIRED, CertificateState.SUPERSEDED
 
 
-class Fixture:
-    def __init__(self, *, state: CertificateState = CertificateState.ACTIVE) -> None:
-        self.queues: Any = FakeQueues()
-        self.certificates = Certificates(FakeTable(), FakeTable(), FakeTable())
-        self.devices = Devices(FakeTable())
-        self.index = ExpiryIndex(FakeTable())
-        self.state = state
+async def end_of(scene: DeviceScene) -> datetime:
+    """Give the end of the certificate in use."""
+    certificate = (await scene.record()).certificate
+    assert certificate is not None
+    return certificate.not_after
 
-    async def set_up(self) -> None:
-        summary = CertificateSummary(
-            serial_number=SERIAL, thumbprint="T", not_before=END - timedelta(days=365), not_after=END, issuer="ca"
-        )
-        await self.devices.insert(
-            DeviceRecord(
-                registration_id="press-001",
-                state=DeviceState.REGISTERED,
-                order_id="order-1",
-                updated_at=END,
-                certificate=summary,
-            )
-        )
-        await self.certificates.put(
-            CertificateRecord(
-                serial_number=SERIAL,
-                kind=CertificateKind.DEVICE,
-                state=self.state,
-                subject="press-001",
-                issuer="ca",
-                cause="order-1",
-                recorded_at=END,
-                not_after=END,
-            )
-        )
-        due = (END - timedelta(days=30)).date()
-        await self.index.put(
-            DueNotice.on(due, Notice.EXPIRING, serial_number=SERIAL, subject="press-001", not_after=END)
-        )
 
-    async def sweep(self, at: datetime) -> list[str]:
-        """Run a sweep, and give the types of the events it sent."""
-        self.queues.sent.clear()
-        outbox = Outbox(self.queues, lambda: at)
-        await ExpirySweep(self.index, self.certificates, self.devices, outbox, lambda: at).run()
-        return [body["type"].removeprefix("DeviceProvisioning.") for _, body, _ in self.queues.sent]
+async def sweep(scene: DeviceScene, at: datetime) -> list[str]:
+    """Run a sweep, and give the types of the events it sent."""
+    scene.now = at
+    scene.queues.sent.clear()
+    await scene.sweep.run()
+    return scene.events()
 
 
 async def test_each_notice_is_given_once_and_in_its_time() -> None:
     """Nothing before it is due; then expiring, once; and expired the day after notAfter, once."""
-    fixture = Fixture()
-    await fixture.set_up()
-    assert await fixture.sweep(END - timedelta(days=31)) == []
-    assert await fixture.sweep(END - timedelta(days=30)) == ["CertificateExpiring"]
-    assert await fixture.sweep(END - timedelta(days=29)) == []
-    assert await fixture.sweep(END) == []
-    assert await fixture.sweep(END + timedelta(days=1)) == ["CertificateExpired"]
-    assert await fixture.sweep(END + timedelta(days=2)) == []
-    device = await fixture.devices.get("press-001")
-    assert device is not None
-    assert device.record.state is DeviceState.EXPIRED
+    scene = await registered()
+    end = await end_of(scene)
+    assert await sweep(scene, end - timedelta(days=31)) == []
+    assert await sweep(scene, end - timedelta(days=30)) == ["CertificateExpiring"]
+    assert await sweep(scene, end - timedelta(days=29)) == []
+    assert await sweep(scene, end) == []
+    assert await sweep(scene, end + timedelta(days=1)) == ["CertificateExpired"]
+    assert await sweep(scene, end + timedelta(days=2)) == []
+    assert await scene.state() is DeviceState.EXPIRED
+    assert await scene.states() == [EXPIRED]
 
 
 async def test_a_sweep_that_was_missed_for_months_makes_up_for_it() -> None:
     """What was due long ago is given by the next sweep, however late it comes."""
-    fixture = Fixture()
-    await fixture.set_up()
-    assert await fixture.sweep(END + timedelta(days=100)) == ["CertificateExpiring"]
-    assert await fixture.sweep(END + timedelta(days=100)) == ["CertificateExpired"]
+    scene = await registered()
+    late = await end_of(scene) + timedelta(days=100)
+    assert await sweep(scene, late) == ["CertificateExpiring"]
+    assert await sweep(scene, late) == ["CertificateExpired"]
 
 
 async def test_a_certificate_out_of_use_is_not_reported() -> None:
     """The end of a revoked or superseded certificate concerns nobody."""
-    for state in (CertificateState.REVOKED, CertificateState.SUPERSEDED):
-        fixture = Fixture(state=state)
-        await fixture.set_up()
-        assert await fixture.sweep(END + timedelta(days=1)) == []
+    scene = await registered()
+    await scene.revoke(COMPROMISE)
+    assert await sweep(scene, await end_of(scene) + timedelta(days=1)) == []
+    scene = await renewing()
+    serial = (await scene.serials())[0]
+    scene.now += timedelta(days=400)
+    scene.queues.sent.clear()
+    await scene.sweep.run()
+    assert serial not in [body["data"]["serialNumber"] for _, body, _ in scene.queues.sent]
+
+
+async def test_the_end_of_a_certificate_on_hold_is_reported_when_it_is_given_back() -> None:
+    """Until then it is not decided whether it concerns anybody, and the notice is kept."""
+    scene = await registered()
+    end = await end_of(scene)
+    await scene.revoke(HOLD)
+    assert await sweep(scene, end - timedelta(days=30)) == []
+    await scene.reinstate()
+    assert await sweep(scene, end - timedelta(days=29)) == ["CertificateExpiring"]
+
+
+async def test_the_notice_of_a_certificate_that_is_being_made_is_kept() -> None:
+    """A sweep that runs between the notice and the commit leaves it, for a day; one that was never committed goes."""
+    scene = await registered(validity_days=20)
+    known = await scene.certificates.get((await scene.serials())[0])
+    assert known is not None
+    await scene.certificates.put(known.record.changed(state=CertificateState.RESERVED))
+    assert await sweep(scene, scene.now) == []
+    await scene.certificates.put(known.record)
+    assert await sweep(scene, scene.now) == ["CertificateExpiring"]
+    scene = await registered(validity_days=20)
+    known = await scene.certificates.get((await scene.serials())[0])
+    assert known is not None
+    await scene.certificates.put(known.record.changed(state=CertificateState.RESERVED))
+    assert await sweep(scene, scene.now + timedelta(days=2)) == []
+    await scene.certificates.put(known.record)
+    assert await sweep(scene, scene.now) == []
+
+
+async def test_a_write_by_others_does_not_lose_an_end() -> None:
+    """The device is changed while it is entered as expired: it is expired all the same, and told of once."""
+    scene = await registered()
+    end = await end_of(scene)
+    await sweep(scene, end)
+    replace, others = scene.devices.replace, 0
+
+    async def overtaken(known: Any, record: DeviceRecord, **named: Any) -> Any:
+        nonlocal others
+        if record.state is DeviceState.EXPIRED and others < 3:
+            others += 1
+            present = await scene.known()
+            await replace(present, present.record.noted(scene.now, f"others {others}"))
+        return await replace(known, record, **named)
+
+    scene.devices.replace = overtaken  # type: ignore[method-assign]
+    assert await sweep(scene, end + timedelta(days=1)) == ["CertificateExpired"]
+    assert await scene.state() is DeviceState.EXPIRED
+    assert await scene.states() == [EXPIRED]
+    assert others == 3
+
+
+async def test_a_device_whose_renewal_is_under_way_stays_renewing_when_its_old_certificate_ends() -> None:
+    """It has another one to use, takes that when it comes, and its record tells both."""
+    scene = await registered(register_by=RegisterBy.SERVICE)
+    end = await end_of(scene)
+    scene.now = end - timedelta(days=10)
+    await scene.renewing()
+    await sweep(scene, end + timedelta(days=1))
+    assert await sweep(scene, end + timedelta(days=1)) == ["CertificateExpired"]
+    assert await scene.state() is DeviceState.RENEWING
+    assert await scene.states() == [EXPIRED, ACTIVE]
+    handed_out = await scene.directory.hand_out("press", wanted="pem", caller="erp")
+    assert handed_out.serial_number == (await scene.serials())[1]
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    assert await scene.state() is DeviceState.REGISTERED
+    assert await scene.states() == [SUPERSEDED, ACTIVE]
+
+
+async def test_a_device_that_has_let_both_its_certificates_end_is_ordered_anew() -> None:
+    """It is expired only when nothing is left to use; its renewal is over, and a new order takes it."""
+    scene = await registered(validity_days=40)
+    scene.now = await end_of(scene) - timedelta(days=10)
+    await scene.renewing()
+    following = (await scene.record()).next_certificate
+    assert following is not None
+    for _ in range(2):
+        await sweep(scene, following.not_after + timedelta(days=1))
+    assert await scene.state() is DeviceState.EXPIRED
+    await scene.order("again")
+    assert await scene.state() is DeviceState.REGISTERED
+    await scene.renew("renewal")  # which is over, and does nothing more
+    assert await scene.state() is DeviceState.REGISTERED
+
+
+async def test_a_ca_is_entered_as_expired_once() -> None:
+    """A certificate that is no device's has no device to be entered in."""
+    scene = await DeviceScene().set_up()
+    record = CertificateRecord(
+        serial_number="4" * 40,
+        kind=CertificateKind.INTERMEDIATE,
+        state=ACTIVE,
+        subject="line-1-ca1",
+        issuer="dpsCa",
+        cause="make-it",
+        recorded_at=scene.now,
+        not_after=scene.now,
+    )
+    await scene.certificates.reserve(record)
+    await scene.expiry.put(
+        DueNotice.on(
+            scene.now.date(), Notice.EXPIRED, serial_number="4" * 40, subject="line-1-ca1", not_after=scene.now
+        )
+    )
+    assert await sweep(scene, scene.now) == ["CertificateExpired"]
+    known = await scene.certificates.get("4" * 40)
+    assert known is not None
+    assert known.record.state is EXPIRED
+
+
+async def test_keys_that_were_handed_out_are_deleted_after_a_while() -> None:
+    """An hour after the hand-out the key is gone, and not before."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(register_by=RegisterBy.DEVICE)
+    await scene.directory.hand_out("press", wanted="pem", caller="erp")
+    scene.now += timedelta(minutes=59)
+    assert await scene.sweep.delete_keys() == 0
+    assert b"PRIVATE KEY" in scene.bundle()
+    scene.now += timedelta(minutes=1)
+    assert await scene.sweep.delete_keys() == 1
+    assert b"PRIVATE KEY" not in scene.bundle()
+    assert await scene.sweep.delete_keys() == 0

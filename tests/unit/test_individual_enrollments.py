@@ -2,213 +2,263 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from shared.contracts import (
-    CertificateKind,
-    DeviceState,
-    IndividualEnrollmentDefinition,
-    RevocationReason,
-    parse,
-)
+from shared.contracts import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
-from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
-from shared.ledger.devices import CertificateSummary, DeviceRecord, Devices
-from shared.pki import names
-from shared.workflows.individual_enrollments import IndividualEnrollments
-from tests.unit.fakes import FakeProvisioning, FakeTable
+from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
 from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
-if TYPE_CHECKING:
-    from datetime import datetime
 
-LEAF = hierarchy().device()
-PEM = names.pem(LEAF)
-SERIAL = names.serial_text(LEAF.serial_number)
+def entry_of(scene: DeviceScene, device: str = "press") -> dict[str, Any]:
+    """Give a device's entry as DPS has it."""
+    return scene.provisioning.enrollments[device]
 
 
-@dataclass
-class Scene:
-    """A device of a group, ``press-001``, whose certificate this app issued."""
+def held(scene: DeviceScene) -> dict[str, str]:
+    """Give the certificates of the device's entry by place."""
+    places = entry_of(scene)["attestation"]["x509"]["clientCertificates"]
+    return {place: each["certificate"] for place, each in places.items()}
 
-    provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
-    devices: Devices = field(default_factory=lambda: Devices(FakeTable()))
-    certificates: Certificates = field(default_factory=lambda: Certificates(FakeTable(), FakeTable(), FakeTable()))
-    now: datetime = NOW
 
-    @property
-    def subject(self) -> IndividualEnrollments:
-        provisioning: Any = self.provisioning
-        return IndividualEnrollments(self.devices, self.certificates, provisioning, None, lambda: self.now)
-
-    async def put(self, *, if_match: str | None = None, name: str = "press-001", **body: Any) -> bool:
-        _, created = await self.subject.put(name, parse(IndividualEnrollmentDefinition, body), if_match=if_match)
-        return created
-
-    async def set_up(self, *, state: CertificateState = CertificateState.ACTIVE, readmitted: bool = False) -> Scene:
-        summary = CertificateSummary(
-            serial_number=SERIAL,
-            thumbprint="T",
-            not_before=NOW,
-            not_after=LEAF.not_valid_after_utc,
-            issuer="line-1-ca1",
-        )
-        await self.devices.insert(
-            DeviceRecord(
-                registration_id="press-001",
-                state=DeviceState.REGISTERED,
-                order_id="o",
-                updated_at=NOW,
-                certificate=summary,
-                readmitted=readmitted,
-            )
-        )
-        await self.certificates.put(
-            CertificateRecord(
-                serial_number=SERIAL,
-                kind=CertificateKind.DEVICE,
-                state=state,
-                subject="press-001",
-                issuer="line-1-ca1",
-                cause="o",
-                recorded_at=NOW,
-                pem=PEM,
-                revocation_reason=RevocationReason.KEY_COMPROMISE if state is CertificateState.REVOKED else None,
-            )
-        )
-        return self
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        return self.provisioning.enrollments["press-001"]
+def leaf(device: str = "press") -> str:
+    """Give a certificate that is not in the ledger."""
+    return pem(hierarchy().device(device))
 
 
 async def test_without_a_certificate_it_is_the_one_that_was_issued() -> None:
     """A new enrollment takes the device's present certificate; a change leaves out what it does not name."""
-    scene = await Scene().set_up()
-    assert await scene.put(iotEdge=True) is True
-    assert scene.entry["attestation"]["x509"]["clientCertificates"]["primary"]["certificate"] == PEM
-    assert await scene.put(allocationPolicy="static") is False
-    assert (scene.entry["capabilities"], scene.entry["allocationPolicy"]) == ({"iotEdge": True}, "static")
+    scene = await registered()
+    await scene.enroll(iotEdge=True)
+    assert held(scene) == {"primary": pem(await scene.certificate(1))}
+    await scene.enroll(allocationPolicy="static")
+    assert (entry_of(scene)["capabilities"], entry_of(scene)["allocationPolicy"]) == ({"iotEdge": True}, "static")
 
 
 async def test_each_certificate_is_changed_by_itself() -> None:
     """What is named changes, the other place stays; a secondary is taken out by null, and a foreign primary is no bar."""
-    scene, first, second, third = Scene(), *(names.pem(hierarchy().device()) for _ in range(3))
-
-    def held() -> dict[str, str]:
-        places = scene.entry["attestation"]["x509"]["clientCertificates"]
-        return {place: each["certificate"] for place, each in places.items()}
-
-    await scene.put(certificate=first)
-    await scene.put(secondaryCertificate=second)
-    assert held() == {"primary": first, "secondary": second}
-    await scene.put(certificate=third)
-    assert held() == {"primary": third, "secondary": second}
-    await scene.put(secondaryCertificate=None)
-    assert held() == {"primary": third}
+    scene, first, second, third = DeviceScene(), leaf(), leaf(), leaf()
+    await scene.enroll(certificate=first)
+    await scene.enroll(secondaryCertificate=second)
+    assert held(scene) == {"primary": first, "secondary": second}
+    await scene.enroll(certificate=third)
+    assert held(scene) == {"primary": third, "secondary": second}
+    await scene.enroll(secondaryCertificate=None)
+    assert held(scene) == {"primary": third}
 
 
 async def test_an_entry_that_attests_otherwise_is_given_certificates() -> None:
     """One with a TPM, made by others, is read and changed like any other."""
-    scene = Scene()
-    scene.provisioning.enrollments["press-001"] = {
-        "registrationId": "press-001",
+    scene = DeviceScene()
+    scene.provisioning.enrollments["press"] = {
+        "registrationId": "press",
         "attestation": {"type": "tpm", "tpm": {"endorsementKey": "AA=="}},
         "provisioningStatus": "enabled",
         "etag": '"1"',
     }
-    await scene.put(certificate=PEM)
-    assert scene.entry["attestation"]["x509"]["clientCertificates"]["primary"]["certificate"] == PEM
+    one = leaf()
+    await scene.enroll(certificate=one)
+    assert held(scene) == {"primary": one}
 
 
 async def test_disabling_makes_an_entry_for_a_device_of_a_group() -> None:
     """A device without an enrollment gets a disabled one; one that is unknown can't be disabled."""
-    scene = await Scene().set_up()
-    entry = await scene.subject.disable("press-001", if_match=None)
+    scene = await registered()
+    entry = await scene.enrollments.disable("press", if_match=None)
     assert entry["provisioningStatus"] == "disabled"
-    again = await scene.subject.disable("press-001", if_match=None)
+    again = await scene.enrollments.disable("press", if_match=None)
     assert again["etag"] == entry["etag"], "what is so already is not written again"
     with pytest.raises(NotFound, match="'nobody' has no certificate of this app's"):
-        await scene.subject.disable("nobody", if_match=None)
+        await scene.enrollments.disable("nobody", if_match=None)
 
 
 async def test_the_second_of_two_writers_is_refused() -> None:
     """An enrollment with another ETag than was read is neither changed nor deleted."""
-    scene = await Scene().set_up()
-    await scene.put()
-    read = scene.entry["etag"]
-    await scene.put(iotEdge=True)
-    with pytest.raises(PreconditionFailed, match="the individual enrollment 'press-001' was changed since it was read"):
-        await scene.put(if_match=read, iotEdge=False)
+    scene = await registered()
+    await scene.enroll()
+    read = entry_of(scene)["etag"]
+    await scene.enroll(iotEdge=True)
+    with pytest.raises(PreconditionFailed, match="the individual enrollment 'press' was changed since it was read"):
+        await scene.enroll(if_match=read, iotEdge=False)
     with pytest.raises(PreconditionFailed):
-        await scene.subject.delete("press-001", if_match=read)
-    assert scene.entry["capabilities"] == {"iotEdge": True}
-    await scene.subject.delete("press-001", if_match=scene.entry["etag"])
+        await scene.enrollments.delete("press", if_match=read)
+    assert entry_of(scene)["capabilities"] == {"iotEdge": True}
+    await scene.enrollments.delete("press", if_match=entry_of(scene)["etag"])
     assert scene.provisioning.enrollments == {}
 
 
 async def test_who_is_overtaken_tries_again() -> None:
     """An entry that another writer makes between reading and writing is looked at anew."""
-    scene = await Scene().set_up()
-    await scene.put()
-    entry = dict(scene.entry)
+    scene = await registered()
+    await scene.enroll()
+    entry = dict(entry_of(scene))
 
     async def not_yet(_registration_id: str) -> None:
         return None
 
     scene.provisioning.get_enrollment = not_yet  # type: ignore[method-assign, assignment]
     with pytest.raises(Deferred, match="is being changed by someone else"):
-        await scene.put(iotEdge=True)
-    assert scene.entry == entry
+        await scene.enroll(iotEdge=True)
+    assert entry_of(scene) == entry
 
 
 async def test_what_dps_would_not_take_is_refused() -> None:
     """A certificate of another CN, an expired one, and what is none."""
-    scene = Scene()
+    scene = DeviceScene()
     for body, at, message in (
         ({"certificate": "x"}, NOW, "certificate: is no certificate in PEM: "),
-        ({"certificate": of_version_5(hierarchy().device())}, NOW, "certificate: is no certificate in PEM: 4 is not a"),
         (
-            {"certificate": PEM, "secondaryCertificate": names.pem(hierarchy().device("other"))},
+            {"certificate": of_version_5(hierarchy().device("press"))},
             NOW,
-            "secondaryCertificate: its CN is 'other' and the registration id 'press-001'; DPS wants them to be the same",
+            "certificate: is no certificate in PEM: 4 is not a",
         ),
-        ({"certificate": PEM}, NOW + timedelta(days=400), "certificate: it expired on "),
+        (
+            {"certificate": leaf(), "secondaryCertificate": leaf("other")},
+            NOW,
+            "secondaryCertificate: its CN is 'other' and the registration id 'press'; DPS wants them to be the same",
+        ),
+        ({"certificate": leaf()}, NOW + timedelta(days=400), "certificate: it expired on "),
     ):
         scene.now = at
         with pytest.raises(Rejected) as refused:
-            await scene.put(**body)
+            await scene.enroll(**body)
         assert str(refused.value).startswith(message)
     assert scene.provisioning.enrollments == {}
 
 
-async def test_a_revoked_certificate_stays_out() -> None:
-    """Its enrollment is neither enabled nor deleted, and a new one is made disabled only."""
-    scene = await Scene().set_up(state=CertificateState.REVOKED)
-    await scene.put(provisioningStatus="disabled")
+async def test_an_entry_that_shuts_a_device_out_is_not_changed() -> None:
+    """While it is on hold as well: nothing of it is replaced, enabled or deleted, and the answer says what would help."""
+    scene = await registered()
+    await scene.revoke(HOLD)
+    before = dict(entry_of(scene))
+    for body in ({"provisioningStatus": "enabled"}, {"certificate": leaf()}, {"iotEdge": True}):
+        with pytest.raises(Conflict) as refused:
+            await scene.enroll(**body)
+        assert str(refused.value) == (
+            "registrationId: the individual enrollment 'press' keeps out a device that is revoked (certificateHold), and "
+            "is not changed by others; a hold is undone by reinstating the device, any other revocation is final"
+        )
+    with pytest.raises(Conflict):
+        await scene.enrollments.delete("press", if_match=None)
+    assert entry_of(scene) == before
+    await scene.reinstate()
+    await scene.enroll(iotEdge=True)
+    assert await scene.admitted() == [1]
+
+
+@pytest.mark.parametrize("shows_certificates", [True, False])
+async def test_a_revoked_certificate_stays_out(
+    shows_certificates: bool,  # noqa: FBT001 - a case of the test
+) -> None:
+    """A former one of a device in service is not let in again, whether DPS shows certificates or ``info`` alone."""
+    scene = await renewing()
+    scene.provisioning.shows_certificates = shows_certificates  # type: ignore[misc]
+    former = await scene.certificate(1)
+    serial = (await scene.serials())[0]
+    await scene.revoke(COMPROMISE, serial_number=serial)
     with pytest.raises(Conflict) as refused:
-        await scene.put(provisioningStatus="enabled")
+        await scene.enroll(certificate=pem(former))
     assert str(refused.value) == (
-        f"certificate: the individual enrollment 'press-001' shuts out certificate {SERIAL}, which is revoked "
+        f"certificate: the individual enrollment 'press' shuts out certificate {serial}, which is revoked "
         "(keyCompromise), and a group would let it in; a hold is undone by reinstating the device, any other revocation "
         "is final: give a new certificate"
     )
+    assert await scene.admitted() == [2, 3]
+
+
+async def test_a_revoked_device_is_shut_out_by_what_the_ledger_knows() -> None:
+    """DPS shows ``info`` alone, and somebody else has put another certificate into the entry: it stays as it is."""
+    scene = await registered()
+    await scene.revoke(COMPROMISE)
+    scene.provisioning.shows_certificates = False  # type: ignore[misc]
+    entry = entry_of(scene)
+    places = {"primary": {"certificate": leaf()}}
+    others = {**entry, "attestation": {"type": "x509", "x509": {"clientCertificates": places}}}
+    await scene.provisioning.put_enrollment(others, etag="*")
     with pytest.raises(Conflict):
-        await scene.subject.delete("press-001", if_match=None)
-    assert scene.entry["provisioningStatus"] == "disabled"
-    await scene.put(provisioningStatus="enabled", certificate=names.pem(hierarchy().device()))
+        await scene.enroll(provisioningStatus="enabled")
+    with pytest.raises(Conflict):
+        await scene.enrollments.delete("press", if_match=None)
+    assert entry_of(scene)["provisioningStatus"] == "disabled"
 
 
 async def test_what_keeps_an_earlier_certificate_out_is_not_deleted() -> None:
     """The enrollment of a device ordered anew admits its present certificate only, and stays."""
-    scene = await Scene().set_up(readmitted=True)
-    await scene.put()
+    scene = await registered()
+    await scene.delete()
+    await scene.order("again")
     with pytest.raises(Conflict, match="admits the device's present certificate and no other"):
-        await scene.subject.delete("press-001", if_match=None)
-    assert "press-001" in scene.provisioning.enrollments
+        await scene.enrollments.delete("press", if_match=None)
+    assert await scene.admitted() == [2]
+
+
+async def test_an_entry_of_another_device_takes_over_no_identity() -> None:
+    """A device id belongs to one registration id: of a device that is there, of one that registers, of an entry."""
+    scene = await registered()
+    with pytest.raises(Conflict) as refused:
+        await scene.enroll("lathe", certificate=leaf("lathe"), deviceId="press")
+    assert str(refused.value) == (
+        "deviceId: the device id 'press' belongs to 'press'; each device has a device id of its own"
+    )
+    with pytest.raises(Conflict, match="the device id 'PRESS' belongs to 'press'"):
+        await scene.enroll("lathe", certificate=leaf("lathe"), deviceId="PRESS")
+    await scene.enroll("lathe", certificate=leaf("lathe"), deviceId="drill")
+    with pytest.raises(Conflict, match="the device id 'drill' belongs to 'lathe'"):
+        await scene.enroll("saw", certificate=leaf("saw"), deviceId="drill")
+    await scene.order("second", "drill")
+    reasons = (await scene.line("second")).reasons
+    assert reasons is not None
+    assert "the device id 'drill' belongs to the individual enrollment 'lathe'" in reasons[0]["message"]
+
+
+async def test_a_device_id_is_free_again_when_its_enrollment_is_deleted() -> None:
+    """As the answer says: a wrong device id does not block a device for ever."""
+    scene = await DeviceScene().set_up()
+    await scene.enroll("lathe", certificate=leaf("lathe"), deviceId="press")
+    await scene.enrollments.delete("lathe", if_match=None)
+    await scene.order()
+    assert await scene.state() is DeviceState.REGISTERED
+    await scene.enroll("drill", certificate=leaf("drill"), deviceId="saw")
+    await scene.enroll("drill", deviceId="mill")
+    await scene.enroll("lathe", certificate=leaf("lathe"), deviceId="saw")
+
+
+async def test_a_certificate_of_another_device_is_refused() -> None:
+    """It could not be used, since its CN is another one; a certificate of the ledger is known by its serial number."""
+    scene = await registered()
+    with pytest.raises(Rejected, match="its CN is 'press' and the registration id 'lathe'"):
+        await scene.enroll("lathe", certificate=pem(await scene.certificate(1)))
+
+
+@pytest.mark.parametrize("how", ["put", "disable"])
+async def test_what_an_operator_has_disabled_stays_disabled(how: str) -> None:
+    """Through a renewal, a former certificate's revocation, and a hold and its end; enabled, it has what is in use."""
+    scene = await registered()
+    if how == "put":
+        await scene.enroll(provisioningStatus="disabled")
+    else:
+        await scene.enrollments.disable("press", if_match=None)
+    request = csr()
+    await scene.renewing("renewal", csr=request)
+    assert scene.entry() == "disabled"
+    await scene.revoke(HOLD)
+    await scene.reinstate()
+    assert scene.entry() == "disabled"
+    await scene.enroll(provisioningStatus="enabled")
+    assert (scene.entry(), await scene.admitted()) == ("enabled", [1, 2])
+
+
+async def test_an_enrollment_that_an_operator_gives_follows_the_renewals() -> None:
+    """A renewed device gets in with its new certificate, and keeps its old one until then."""
+    scene = await registered()
+    await scene.enroll(iotEdge=True)
+    await scene.renewing()
+    assert await scene.admitted() == [1, 2]
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    assert await scene.admitted() == [2]
+    assert entry_of(scene)["capabilities"] == {"iotEdge": True}

@@ -1,101 +1,55 @@
-"""A device that registers itself is waited for, whatever happens to its group meanwhile."""
+"""A device on its way into its hub: found there by its certificate, waited for, and announced once."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.contracts import DeviceRegistration, DeviceState, RegisterBy
-from shared.errors import Deferred
-from shared.ledger.devices import DeviceRecord, Devices
-from shared.ledger.groups import GroupRecord, Groups, GroupState
-from shared.ledger.orders import OrderLine, Orders
-from shared.workflows.events import Outbox
-from shared.workflows.registrations import Registrations
-from tests.unit.fakes import FakeQueues, FakeTable
+from shared.contracts import DeviceState, RegisterBy
+from shared.errors import Deferred, Rejected
+from shared.ledger.certificates import CertificateState
+from shared.ledger.groups import GroupState
+from shared.pki import names
+from tests.unit.devices import COMPROMISE, HUB, DeviceScene, csr, registered
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+WAITING = "'press' has not registered with its certificate yet"
 
 
-class NeverRegistered:
-    async def get_registration(self, _registration_id: str) -> None:
-        return None
-
-
-class StoredBundle:
-    async def stored(self, _name: str) -> Any:
-        return SimpleNamespace(credentials=None, bundle=SimpleNamespace(summary=SimpleNamespace(serial_number="1")))
-
-
-async def waiting_device(group: GroupState, *, waited: timedelta) -> tuple[Registrations, Orders]:
-    """Set the scene: a device that has its certificate since a while, and has not registered."""
-    orders, devices, groups = Orders(FakeTable(), FakeTable()), Devices(FakeTable()), Groups(FakeTable())
-    await orders.insert_lines(
-        [
-            OrderLine(
-                order_id="o",
-                line=0,
-                state=DeviceState.ISSUED,
-                requested_id="a",
-                registration_id="a",
-                enrollment_group="g",
-                register_by=RegisterBy.DEVICE,
-                accepted_at=NOW - waited,
-            )
-        ]
-    )
-    await devices.insert(
-        DeviceRecord(registration_id="a", state=DeviceState.ISSUED, order_id="o", updated_at=NOW, bundle="a/o.json")
-    )
-    await groups.insert(GroupRecord(enrollment_group="g", state=group, issuer="ca", updated_at=NOW, last_request="r"))
-    anything: Any = None
-    queues: Any = FakeQueues()
-    certificates: Any = StoredBundle()
-    provisioning: Any = NeverRegistered()
-    return Registrations(
-        orders=orders,
-        devices=devices,
-        groups=groups,
-        device_certificates=certificates,
-        registrar=anything,
-        provisioning=provisioning,
-        hubs=anything,
-        outbox=Outbox(queues, lambda: NOW),
-        settings=anything,
-        clock=lambda: NOW,
-    ), orders
+async def waiting(**fields: Any) -> DeviceScene:
+    """Give a device that has its certificate, and has not registered."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred, match=WAITING):
+        await scene.order(register_by=RegisterBy.DEVICE, **fields)
+    return scene
 
 
 @pytest.mark.parametrize("group", [GroupState.ENABLED, GroupState.DISABLED])
 async def test_a_disabled_group_does_not_end_the_wait_for_a_device(group: GroupState) -> None:
     """While its group is disabled DPS refuses the device; its order goes on waiting, for the group may come back."""
-    registrations, orders = await waiting_device(group, waited=timedelta(minutes=1))
-    with pytest.raises(Deferred, match="'a' has not registered with its certificate yet"):
-        await registrations.register(DeviceRegistration(order_id="o", line=0))
-    line = await orders.get_line("o", 0)
-    assert line is not None
-    assert line.record.state is DeviceState.ISSUED
+    scene = await waiting()
+    await scene.group(group)
+    with pytest.raises(Deferred, match=WAITING):
+        await scene.deliver()
+    line = await scene.line()
+    assert line.state is DeviceState.ISSUED
+    assert line.reasons == ({"field": "", "message": WAITING},)
 
 
 async def test_an_order_shows_a_certificate_that_is_there_though_a_service_fails() -> None:
-    """Whatever keeps a device from its hub: its line says issued, as the device does, with the serial number."""
-    registrations, orders = await waiting_device(GroupState.ENABLED, waited=timedelta())
-    known = await orders.get_line("o", 0)
-    assert known is not None
-    await orders.replace_line(known, known.record.changed(state=DeviceState.ORDERED))
+    """Whatever keeps a device from its hub: its line says issued, as the device does, with the serial number and why."""
+    scene = await DeviceScene().set_up()
 
-    async def failing(_registration_id: str) -> None:
+    async def failing(*_args: Any) -> Any:
         raise ConnectionError("no route")
 
-    registrations.provisioning.get_registration = failing  # type: ignore[method-assign, assignment]
+    scene.registrar.register = failing  # type: ignore[method-assign, assignment]
     with pytest.raises(ConnectionError):
-        await registrations.register(DeviceRegistration(order_id="o", line=0))
-    line = await orders.get_line("o", 0)
-    assert line is not None
-    assert (line.record.state, line.record.serial_number) == (DeviceState.ISSUED, "1")
+        await scene.order()
+    line = await scene.line()
+    assert (line.state, line.serial_number) == (DeviceState.ISSUED, (await scene.serials())[0])
+    assert line.reasons == ({"field": "", "message": "tried again: no route"},)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +58,139 @@ async def test_an_order_shows_a_certificate_that_is_there_though_a_service_fails
 )
 async def test_the_longer_a_device_is_waited_for_the_rarer_it_is_asked_for(waited: timedelta, pause: float) -> None:
     """The pause grows with the wait, from two seconds to ten minutes."""
-    registrations, _ = await waiting_device(GroupState.ENABLED, waited=waited)
+    scene = await waiting()
+    scene.now += waited
     with pytest.raises(Deferred) as caught:
-        await registrations.register(DeviceRegistration(order_id="o", line=0))
+        await scene.deliver()
     assert caught.value.retry_after == timedelta(seconds=pause)
+
+
+@pytest.mark.parametrize("thumbprint", [names.thumbprint, names.sha256_thumbprint])
+@pytest.mark.parametrize("place", ["alone", "beside another"])
+async def test_a_device_is_noticed_by_whatever_thumbprint_its_hub_has(thumbprint: Any, place: str) -> None:
+    """SHA-1 or SHA-256, primary or secondary; with the thumbprint of another certificate it has not come yet."""
+    scene = await waiting(csr=csr())
+    certificate = await scene.certificate(1)
+    scene.boot(certificate)
+    scene.hubs.enter(HUB, "press", "A" * 64)
+    with pytest.raises(Deferred, match=WAITING):
+        await scene.deliver()
+    others = ("B" * 64,) if place == "beside another" else ()
+    scene.hubs.enter(HUB, "press", thumbprint(certificate), *others)
+    await scene.deliver()
+    assert await scene.state() is DeviceState.REGISTERED
+    assert (await scene.line()).state is DeviceState.REGISTERED
+
+
+async def test_where_the_hub_names_no_certificate_a_registration_since_then_counts() -> None:
+    """One from before the certificate was issued does not."""
+    scene = await waiting(csr=csr())
+    scene.boot(await scene.certificate(1))
+    scene.hubs.enter(HUB, "press")
+    registration = scene.provisioning.registrations["press"]
+    registration["lastUpdatedDateTimeUtc"] = (scene.now - timedelta(seconds=1)).isoformat()
+    with pytest.raises(Deferred, match=WAITING):
+        await scene.deliver()
+    registration["lastUpdatedDateTimeUtc"] = scene.now.isoformat()
+    await scene.deliver()
+    assert await scene.state() is DeviceState.REGISTERED
+
+
+async def test_each_step_is_told_of_once() -> None:
+    """However often the message comes: one event for the certificate, one for the registration."""
+    scene = await waiting(csr=csr())
+    for _ in range(3):
+        with pytest.raises(Deferred):
+            await scene.deliver()
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    await scene.deliver()
+    assert scene.events() == ["CertificateIssued", "DeviceRegistered"]
+    assert (await scene.record()).announcements == ()
+    sent = [body["type"] for _, body, _ in scene.queues.sent]
+    assert len(sent) == 2, "nothing is sent again on every delivery of a message that waits for long"
+
+
+async def test_a_line_whose_device_went_on_before_it_was_closed_is_registered() -> None:
+    """The worker ended after the device was entered; by the next delivery the device is being renewed."""
+    scene = await DeviceScene().set_up()
+    replace = scene.orders.replace_line
+
+    async def killed(*_args: Any) -> Any:
+        raise ConnectionError("killed")
+
+    scene.orders.replace_line = killed  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        await scene.order()
+    scene.orders.replace_line = replace  # type: ignore[method-assign]
+    await scene.renewing()
+    await scene.deliver()
+    line = await scene.line()
+    assert (line.state, line.assigned_hub, line.reasons) == (DeviceState.REGISTERED, HUB, None)
+    assert "RequestRejected" not in scene.events()
+
+
+async def test_a_failed_line_keeps_its_reason() -> None:
+    """DPS is down when the device is to be shut out: the next delivery closes the line with the reason of the first."""
+    scene = await DeviceScene().set_up()
+    scene.registrar.refusal = Rejected.because("the allocation webhook refuses the device")
+    scene.provisioning.down = True
+    with pytest.raises(ConnectionError):
+        await scene.order()
+    assert (await scene.line()).state is not DeviceState.FAILED
+    scene.provisioning.down = False
+    await scene.deliver()
+    line = await scene.line()
+    assert line.state is DeviceState.FAILED
+    assert line.reasons == ({"field": "", "message": "the allocation webhook refuses the device"},)
+    assert scene.event("RequestRejected")["data"]["reasons"] == [
+        {"field": "", "message": "the allocation webhook refuses the device"}
+    ]
+    assert await scene.states() == [CertificateState.REVOKED]
+    assert await scene.admitted() == []
+
+
+async def test_a_device_that_reached_its_hub_when_it_was_revoked_is_shut_out_of_it() -> None:
+    """Its registration was under way; whoever revoked it could not know of the hub."""
+    scene = await DeviceScene().set_up()
+    register = scene.registrar.register
+
+    async def meanwhile(registration_id: str, credentials: Any) -> Any:
+        assignment = await register(registration_id, credentials)
+        scene.provisioning.registrations.clear()  # not shown yet
+        await scene.revoke(COMPROMISE)
+        return assignment
+
+    scene.registrar.register = meanwhile  # type: ignore[method-assign]
+    await scene.order()
+    assert await scene.state() is DeviceState.REVOKED
+    assert (scene.identity(), await scene.admitted()) == (False, [])
+    reasons = (await scene.line()).reasons
+    assert reasons == ({"field": "", "message": "'press' was shut out while it was registered"},)
+
+
+async def test_a_device_that_is_in_use_is_not_ordered_again() -> None:
+    """The line says through what it is in use, and nothing becomes of the device."""
+    scene = await registered()
+    await scene.order("again")
+    reasons = (await scene.line("again")).reasons
+    assert reasons == (
+        {
+            "field": "devices[0].registrationId",
+            "message": "'press' is registered through order 'order'; renew it, or revoke and delete it before ordering "
+            "it again",
+        },
+    )
+    assert await scene.state() is DeviceState.REGISTERED
+    assert await scene.states() == [CertificateState.ACTIVE]
+
+
+async def test_a_device_that_fails_a_hundred_times_fits_its_row() -> None:
+    """Long reasons and many orders: the record's columns stay within 32 K characters."""
+    scene = await DeviceScene().set_up()
+    scene.registrar.refusal = Rejected.because("x" * 1400)
+    for number in range(70):
+        await scene.order(f"order-{number}")
+    columns = (await scene.record()).columns()
+    assert max(len(value) for value in columns.values() if isinstance(value, str)) < 32_768
+    assert (await scene.record()).reason == "x" * 1400

@@ -307,6 +307,27 @@ async def test_a_deleted_device_whose_new_order_comes_to_nothing_stays_out() -> 
     assert (scene.entry(), await scene.admitted()) == ("disabled", [])
 
 
+async def test_a_deleted_device_whose_new_order_was_interrupted_gets_in_at_last() -> None:
+    """The sweep kept it out while it had no certificate; whoever goes on with the order lets it in."""
+    scene = await registered()
+    await scene.delete()
+    create = scene.blobs.create
+
+    async def broken(*_args: Any, **_named: Any) -> Any:
+        raise ConnectionError("the blob service is down")
+
+    scene.blobs.create = broken  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await scene.order("again")
+    scene.now += timedelta(minutes=5)
+    await scene.converger.sweep(older_than=timedelta(minutes=1))
+    assert scene.entry() == "disabled"
+    scene.blobs.create = create  # type: ignore[method-assign]
+    await scene.deliver("again")
+    assert await scene.state() is DeviceState.REGISTERED
+    assert (scene.entry(), scene.identity()) == ("enabled", True)
+
+
 async def test_a_hub_is_closed_although_dps_is_down() -> None:
     """Each door is shut whatever the others answer; the revocation is told of when all are."""
     scene = await registered()

@@ -81,7 +81,9 @@ class DpsService:
         path = f"{self._emulator.endpoints['dpsResourceId']}/certificates/{name}"
         body = {"properties": {"certificate": party.pem, "isVerified": True}}
         version = {"api-version": "2022-12-12"}
-        self.call("PUT", path, body, resource="https://management.azure.com", if_match="*", **version).raise_for_status()
+        self.call(
+            "PUT", path, body, resource="https://management.azure.com", if_match="*", **version
+        ).raise_for_status()
 
     def group(self, name: str, signer: Party, **fields: Any) -> None:
         """Create a group, or replace the one that is there."""

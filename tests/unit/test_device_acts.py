@@ -1,0 +1,342 @@
+"""Acts on a device's record, in any order: what is shut stays shut, and no certificate gets lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.contracts import DeviceState, RevocationReason
+from shared.domain import issuance, revocation, upkeep
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import (
+    HELD_LIMIT,
+    OUT_OF_SERVICE,
+    CertificateSummary,
+    DeviceRecord,
+    HeldCertificate,
+    Purpose,
+)
+from shared.domain.wanted import wanted
+from shared.errors import Conflict, Deferred
+from tests.unit.pki.hierarchy import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPROMISE
+ACTIVE, REVOKED = CertificateState.ACTIVE, CertificateState.REVOKED
+COLUMN = 32_768
+STEPS = (
+    *("order", "reserve", "commit", "register", "fail", "renew", "renewed", "expire", "later"),
+    *("hold", "revoke", "reinstate", "delete", "hold former", "revoke former", "reinstate former"),
+    *("disable", "enable", "converge", "redeliver"),
+)
+ROWS = (
+    ("order", "reserve", "commit", "register"),
+    ("order", "reserve", "commit", "fail"),
+    ("renew", "reserve", "commit"),
+    ("renew", "reserve", "commit", "renewed"),
+    ("later", "later", "expire", "expire"),
+    *((step,) for step in STEPS),
+)
+"""What happens in one go; steps by themselves would seldom lead anywhere."""
+
+
+@dataclass
+class Life:
+    """A device that everybody does something to. An act that is refused changes nothing.
+
+    Attributes:
+        committed: what was ever made its certificate, with its end.
+        final: what was ever revoked for good.
+    """
+
+    record: DeviceRecord | None = None
+    now_is: int = 0
+    serial: int = 0
+    causes: int = 0
+    committed: dict[str, int] = field(default_factory=dict)
+    final: set[str] = field(default_factory=set)
+    last: Callable[[DeviceRecord], DeviceRecord] | None = None
+
+    @property
+    def at(self) -> datetime:
+        """The present time."""
+        return NOW + timedelta(days=self.now_is)
+
+    def act(self, step: str, choice: int) -> None:
+        """Do one thing, and see that what must hold holds."""
+        before = self.record
+        try:
+            self._do(step, choice)
+        except (Conflict, Deferred):
+            assert self.record is before
+        if self.record is not None:
+            self.check(before, self.record)
+
+    def _do(self, step: str, choice: int) -> None:
+        if step == "later":
+            self.now_is += choice * 20
+            return
+        if step == "order":
+            self.causes += 1
+            fresh = DeviceRecord(
+                registration_id="press", state=DeviceState.ORDERED, order_id=f"order-{self.causes}", updated_at=self.at
+            )
+            self.record = issuance.ordered(self.record, fresh, field="")
+            return
+        record = self.record
+        if record is None:
+            return
+        if step == "redeliver":
+            if self.last is not None:
+                self.record = self.last(record)
+            return
+        self.record = self._acted(record, step, choice)
+
+    def _acted(self, record: DeviceRecord, step: str, choice: int) -> DeviceRecord:
+        self.causes += 1
+        named: dict[str, Any] = {"act": f"act-{self.causes}", "at": self.at, "correlation": f"act-{self.causes}"}
+        some = record.held[choice % len(record.held)].serial_number if record.held else "none"
+        renews = record.renewal is not None
+        acts: dict[str, Callable[[DeviceRecord], DeviceRecord]] = {
+            "reserve": partial(self._reserve, renews=renews),
+            "commit": partial(self._commit, renews=renews, days=30 + 30 * (choice % 4)),
+            "register": lambda record: issuance.registered(record, hub="hub", device_id="press", at=self.at),
+            "fail": lambda record: issuance.failed(record, record.purpose, record.order_id, "no", self.at),
+            "renew": lambda record: issuance.renewing(record, f"renewal-{self.causes}", brings_csr=True),
+            "renewed": lambda record: issuance.renewed(
+                record, record.renewal or "", hub="hub", device_id="press", at=self.at
+            ),
+            "expire": lambda record: self._expire(record, some),
+            "hold": partial(revocation.revoked, reason=HOLD, **named),
+            "revoke": partial(revocation.revoked, reason=COMPROMISE, **named),
+            "reinstate": partial(revocation.reinstated, **named),
+            "delete": partial(revocation.deleted, **named),
+            "hold former": partial(self._former, serial=some, reason=HOLD, named=named),
+            "revoke former": partial(self._former, serial=some, reason=COMPROMISE, named=named),
+            "reinstate former": lambda record: revocation.former_reinstated(record, some, **named),
+            "disable": lambda record: upkeep.switched(record, enabled=False, reason="r", at=self.at),
+            "enable": lambda record: upkeep.switched(record, enabled=True, reason="r", at=self.at),
+            "converge": lambda record: upkeep.told(
+                upkeep.converged(record, record.generation, wanted(record, self.at).doors), record.announcements
+            ),
+        }
+        if step in {"hold", "revoke", "reinstate", "delete"}:
+            self.last = acts[step]
+        return acts[step](record)
+
+    def _reserve(self, record: DeviceRecord, *, renews: bool) -> DeviceRecord:
+        self.serial += 1
+        return issuance.reserved(
+            record,
+            HeldCertificate(
+                serial_number=f"serial-{self.serial}",
+                state=CertificateState.RESERVED,
+                issuer="ca",
+                purpose=Purpose.RENEWAL if renews else record.purpose,
+                cause=record.renewal or record.order_id,
+                recorded_at=self.at,
+                public_key=f"key-{self.serial}",
+            ),
+        )
+
+    def _commit(self, record: DeviceRecord, *, renews: bool, days: int) -> DeviceRecord:
+        serial = record.pending or "none"
+        summary = CertificateSummary(
+            serial_number=serial,
+            thumbprint="T",
+            not_before=self.at,
+            not_after=self.at + timedelta(days=days),
+            issuer="ca",
+        )
+        made = issuance.Committed(summary, ("T", "T"), "bundle")
+        after = (
+            issuance.successor_issued(record, made, own_key=False, at=self.at)
+            if renews
+            else issuance.issued(record, made, self.at)
+        )
+        self.committed[serial] = self.now_is + days
+        return after
+
+    def _expire(self, record: DeviceRecord, serial: str) -> DeviceRecord:
+        if self.committed.get(serial, self.now_is) >= self.now_is:
+            return record  # a sweep gives the notice when it has ended, and not before
+        return upkeep.expired(record, serial, self.at)
+
+    @staticmethod
+    def _former(record: DeviceRecord, *, serial: str, reason: RevocationReason, named: dict[str, Any]) -> DeviceRecord:
+        if serial in record.in_use:
+            raise Conflict.because("is in use")  # the workflow revokes the device then
+        return revocation.former_revoked(record, serial, reason=reason, **named)
+
+    # --- what must hold ---
+
+    def check(self, before: DeviceRecord | None, record: DeviceRecord) -> None:
+        """See that what must hold after every act holds."""
+        want = wanted(record, self.at)
+        held = {each.serial_number: each for each in record.held}
+        self.final |= {serial for serial, each in held.items() if each.final}
+
+        # Every certificate that was ever committed is known until it has expired.
+        for serial, ends in self.committed.items():
+            assert serial in held or ends < self.now_is
+
+        # What is revoked for good stays so, and is on its list.
+        for serial in self.final & held.keys():
+            assert held[serial].final
+            assert held[serial].listed
+
+        # No certificate that is revoked gets in: the doors are shut, or only those in use are taken, which are not.
+        revoked = {serial for serial, each in held.items() if each.state is REVOKED and not each.expired(self.at)}
+        if revoked and not want.shut:
+            assert want.own_entry
+            assert not revoked & set(want.in_use)
+        if record.state in OUT_OF_SERVICE:
+            assert want.shut
+            assert not want.identity_enabled
+
+        # One certificate is in force, or two while the second waits for its device.
+        active = {serial for serial, each in held.items() if each.state is ACTIVE and not each.expired(self.at)}
+        assert active <= set(record.in_use)
+        assert len(active) <= (2 if record.next_certificate else 1)
+
+        # A door that may have been shut is known to be, whatever came of that.
+        if want.shut:
+            assert record.doors == "shut"
+
+        if before is not None:
+            self.check_step(before, record)
+
+    def check_step(self, before: DeviceRecord, record: DeviceRecord) -> None:
+        """See that an act leads from one state to another as it may."""
+        assert record.generation >= before.generation
+        was_final = before.state in OUT_OF_SERVICE and not before.on_hold
+        if was_final:
+            allowed = {before.state, DeviceState.DELETED}
+            if before.state is DeviceState.DELETED:
+                allowed.add(DeviceState.ORDERED)
+            assert record.state in allowed
+        if record.state is not DeviceState.ORDERED and _doors_of(before) != _doors_of(record):
+            assert record.converged != record.generation, "the services have something to follow"
+
+
+def _doors_of(record: DeviceRecord) -> tuple[object, ...]:
+    want = wanted(record, NOW)
+    return want.shut, want.identity_enabled
+
+
+@given(st.lists(st.tuples(st.sampled_from(ROWS), st.integers(0, 5)), max_size=30))
+@settings(max_examples=500, deadline=None)
+def test_whatever_happens_to_a_device_nothing_that_is_revoked_gets_in(rows: list[tuple[tuple[str, ...], int]]) -> None:
+    """After any row of acts: no open door for what is revoked, one certificate in force, none forgotten."""
+    life = Life()
+    for steps, choice in rows:
+        for step in steps:
+            life.act(step, choice)
+
+
+LIVES = st.lists(st.sampled_from(ROWS), max_size=12)
+
+
+@given(LIVES, st.sampled_from(["revoke", "delete"]), LIVES)
+@settings(max_examples=300, deadline=None)
+def test_from_a_final_revocation_no_way_leads_to_an_open_door(
+    before: list[tuple[str, ...]], end: str, after: list[tuple[str, ...]]
+) -> None:
+    """Only a new order of a deleted device brings another certificate; what it had stays out for ever."""
+    life = Life()
+    for step in ("order", "reserve", "commit", "register", *chain.from_iterable(before)):
+        life.act(step, 1)
+    life.act(end, 1)
+    record = life.record
+    assert record is not None
+    if record.state not in OUT_OF_SERVICE or record.on_hold:
+        return  # it had nothing to revoke
+    had = {each.serial_number for each in record.held if each.issued}
+    for step in chain.from_iterable(after):
+        life.act(step, 1)
+        assert life.record is not None
+        want = wanted(life.record, NOW + timedelta(days=life.now_is))
+        assert want.shut or not had & set(want.in_use)
+        if life.record.order_id == record.order_id:
+            assert want.shut
+
+
+@pytest.mark.parametrize("length", [128])
+def test_a_record_with_all_that_it_can_hold_fits_its_columns(length: int) -> None:
+    """As many certificates, acts and entries as a record keeps, each as long as can be."""
+    life = Life()
+    for step in ("order", "reserve", "commit", "register"):
+        life.act(step, 1)
+    record = life.record
+    assert record is not None
+    full = HeldCertificate(
+        serial_number="f" * 40,
+        state=CertificateState.SUPERSEDED,
+        issuer="i" * 64,
+        purpose=Purpose.REQUEST,
+        cause="c" * length,
+        recorded_at=NOW.replace(microsecond=123456),
+        public_key="a" * 64,
+        not_after=NOW,
+        thumbprints=("A" * 40, "B" * 64),
+        revoked_at=NOW.replace(microsecond=123456),
+        reason=RevocationReason.CESSATION_OF_OPERATION,
+        successor="f" * 40,
+        listed=True,
+        changed_in=1_000,
+    )
+    record = record.changed(held=(full,) * HELD_LIMIT)
+    for _ in range(200):
+        record = record.noted(NOW, "n" * 5_000, acts=record.acted("r" * (length + 10)))
+    for name, value in record.columns().items():
+        assert not isinstance(value, str) or len(value) < COLUMN, name
+    assert len(record.acts) == 40
+    assert len(record.history) == 60
+
+
+def test_a_device_with_too_many_certificates_is_told_so() -> None:
+    """Renewed more often than a record can name: the next renewal waits for one of them to expire."""
+    life = Life()
+    for step in ("order", "reserve", "commit", "register"):
+        life.act(step, 3)
+    for _ in range(HELD_LIMIT):
+        for step in ("renew", "reserve", "commit", "renewed"):
+            life.act(step, 3)
+    record = life.record
+    assert record is not None
+    assert len(record.held) == HELD_LIMIT
+    renewing = issuance.renewing(record, "one-more", brings_csr=True)
+    with pytest.raises(Conflict, match="certificates that have not expired; it gets another one when some have"):
+        life._reserve(renewing, renews=True)  # noqa: SLF001 - the step by itself
+
+
+def test_an_act_that_comes_again_changes_nothing() -> None:
+    """Each names itself in the record: a redelivery after others have acted does not act again."""
+    life = Life()
+    for step in ("order", "reserve", "commit", "register"):
+        life.act(step, 1)
+    record = life.record
+    assert record is not None
+    hold = partial(revocation.revoked, act="hold", reason=HOLD, at=NOW, correlation="hold")
+    undo = partial(revocation.reinstated, act="undo", at=NOW, correlation="undo")
+    back = undo(hold(record))
+    assert hold(back) is back
+    assert undo(back) is back
+    gone = revocation.deleted(back, act="delete", at=NOW, correlation="delete")
+    assert revocation.deleted(gone, act="again", at=NOW, correlation="again") is gone
+    assert [each.kind.rpartition(".")[2] for each in gone.announcements] == [
+        "CertificateIssued",
+        "DeviceRevoked",
+        "DeviceReinstated",
+        "DeviceRevoked",
+    ]

@@ -1,0 +1,157 @@
+"""Renewals: the device takes its next certificate when it comes with it, and until then has both."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from shared.contracts import DeviceState
+from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.ledger.certificates import CertificateState
+from shared.ledger.groups import GroupState
+from tests.unit.devices import DeviceScene, csr, registered, renewing
+
+ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
+
+
+async def test_a_device_is_renewed_when_it_registers_with_its_next_certificate() -> None:
+    """Until then both are in use; then the former one is superseded by it, and its successor is named."""
+    scene = await registered()
+    await scene.renewing()
+    assert await scene.state() is DeviceState.RENEWING
+    assert await scene.states() == [ACTIVE, ACTIVE]
+    with pytest.raises(Deferred):
+        await scene.renew()
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    record = await scene.record()
+    assert (record.state, record.renewal, record.next_certificate) == (DeviceState.REGISTERED, None, None)
+    assert await scene.states() == [SUPERSEDED, ACTIVE]
+    former, present = await scene.serials()
+    known = await scene.certificates.get(former)
+    assert known is not None
+    assert known.record.successor == present
+    told = scene.event("CertificateRenewed")["data"]
+    assert (told["previousSerialNumber"], told["serialNumber"]) == (former, present)
+    await scene.renew()
+    assert scene.events().count("CertificateRenewed") == 1
+
+
+async def test_a_renewal_keeps_the_life_that_was_ordered() -> None:
+    """A device of one day is renewed for one day."""
+    scene = await registered(validity_days=1)
+    await scene.renewing()
+    first, second = await scene.certificate(1), await scene.certificate(2)
+    life = second.not_valid_after_utc - second.not_valid_before_utc
+    assert timedelta(days=1) <= life < timedelta(days=1, hours=1)
+    assert life == first.not_valid_after_utc - first.not_valid_before_utc
+
+
+async def test_a_renewal_with_the_id_of_the_order_is_a_renewal() -> None:
+    """It makes a certificate of its own, and does not take the one in use for its successor."""
+    scene = await registered(order_id="order")
+    await scene.renewing("order")
+    assert await scene.states() == [ACTIVE, ACTIVE]
+    scene.boot(await scene.certificate(2))
+    await scene.renew("order")
+    assert await scene.states() == [SUPERSEDED, ACTIVE]
+    record = await scene.record()
+    assert record.certificate is not None
+    assert record.certificate.serial_number == (await scene.serials())[1]
+
+
+async def test_a_second_renewal_overtakes_the_first() -> None:
+    """What the first one brought is revoked as superseded, and DPS does not take it; the first one is over."""
+    scene = await registered()
+    await scene.renewing("first")
+    await scene.renewing("second")
+    assert await scene.states() == [ACTIVE, REVOKED, ACTIVE]
+    assert (await scene.record()).held[1].reason == "superseded"
+    assert await scene.listed() == [(await scene.serials())[1]]
+    assert await scene.admitted() == [1, 3]
+    await scene.renew("first")
+    assert (await scene.record()).renewal == "second"
+    scene.boot(await scene.certificate(3))
+    await scene.renew("second")
+    assert await scene.states() == [SUPERSEDED, REVOKED, ACTIVE]
+    assert await scene.admitted() == [3]
+
+
+async def test_two_renewals_at_once_leave_one_certificate_waiting() -> None:
+    """The second begins while the first one's certificate is signed: that is given up, with its bundle."""
+    scene = await registered()
+    create = scene.blobs.create
+
+    async def overtaken(*args: object, **named: object) -> bool:
+        scene.blobs.create = create  # type: ignore[method-assign]
+        made = await create(*args, **named)  # type: ignore[arg-type]
+        await scene.renewing("second")
+        return made
+
+    scene.blobs.create = overtaken  # type: ignore[method-assign]
+    with pytest.raises(Deferred):
+        await scene.renew("first")
+    assert await scene.states() == [ACTIVE, CertificateState.ABANDONED, ACTIVE]
+    await scene.renew("first")
+    assert await scene.states() == [ACTIVE, CertificateState.ABANDONED, ACTIVE]
+    assert (await scene.record()).renewal == "second"
+    assert len(scene.blobs.blobs) == 2
+
+
+@pytest.mark.parametrize("state", [GroupState.DISABLED, GroupState.DELETED])
+async def test_a_renewal_that_waits_survives_what_happens_to_its_group(state: GroupState) -> None:
+    """The device comes with its next certificate, which it has: the renewal is completed, whatever the group is by then."""
+    scene = await registered()
+    await scene.renewing()
+    await scene.group(state)
+    with pytest.raises(Deferred, match="has not registered with its certificate yet"):
+        await scene.renew()
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    assert await scene.states() == [SUPERSEDED, ACTIVE]
+
+
+async def test_a_renewal_in_a_disabled_group_is_refused_before_anything_is_made() -> None:
+    """The device stays what it is, and may be renewed when the group is back."""
+    scene = await registered()
+    await scene.group(GroupState.DISABLED)
+    with pytest.raises(Rejected, match="the enrollment group 'line' is disabled"):
+        await scene.renew()
+    assert await scene.state() is DeviceState.REGISTERED
+    await scene.group(GroupState.ENABLED)
+    await scene.renewing("later")
+    assert await scene.states() == [ACTIVE, ACTIVE]
+
+
+async def test_a_renewal_is_signed_by_the_ca_that_its_group_has_now() -> None:
+    """After a rollover the next certificate is the next CA's, and each stands in its own CA's index."""
+    scene = await registered()
+    await scene.group(GroupState.ENABLED, issuer="line-1-ca2")
+    await scene.renewing()
+    assert [issuer for issuer, _ in scene.in_force.rows] == ["line-1-ca1", "line-1-ca2"]
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    assert [issuer for issuer, _ in scene.in_force.rows] == ["line-1-ca2"]
+
+
+async def test_who_cannot_be_renewed_is_told_why() -> None:
+    """Nobody, one that has not registered, and one that made its own key and brings no new one."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(NotFound, match="the device 'press' does not exist"):
+        await scene.renew()
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr())
+    with pytest.raises(Conflict, match="'press' is issued; only a registered device is renewed"):
+        await scene.renew()
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    with pytest.raises(Conflict, match="'press' made its own key; its renewal needs a new csr"):
+        await scene.renew()
+
+
+async def test_the_bundle_of_the_next_certificate_is_the_one_that_is_handed_out() -> None:
+    """The device needs it to come with it."""
+    scene = await renewing()
+    handed_out = await scene.directory.hand_out("press", wanted="pem", caller="erp")
+    assert handed_out.serial_number == (await scene.serials())[2]
