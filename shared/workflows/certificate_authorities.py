@@ -510,7 +510,8 @@ class CertificateAuthorities:
 
         record = await self._advance(known.record.name, taken_in)
         if issuer.certificate != next(all_certificates(record)):
-            await self._enter(book_entry(record, issuer.certificate, issuer_of(issuer.certificate)))
+            signed_by = await self._signer(issuer.chain) if len(issuer.chain) > 1 else record.name
+            await self._enter(book_entry(record, issuer.certificate, signed_by or issuer_of(issuer.certificate)))
         return await self._completed(record)
 
     # --- what every CA gets ---
@@ -728,8 +729,10 @@ class CertificateAuthorities:
             Deferred: it is being made, or waits for its certificate.
         """
         chain = (await self.load(name)).chain
-        if len(chain) == 1:
-            return None
+        return await self._signer(chain) if len(chain) > 1 else None
+
+    async def _signer(self, chain: Sequence[x509.Certificate]) -> str | None:
+        """Find the CA of ours that signed the first certificate of a chain, by the second one."""
         signers = [record.name async for record in self.issuers.list() if chain[1] in all_certificates(record)]
         return signers[0] if signers else None
 

@@ -404,7 +404,8 @@ async def test_a_further_certificate_of_a_ca_is_taken_in_under_that_ca(further: 
     assert (scene.names(), (await scene.subject.load("corporate")).chain) == (["corporate"], (OWN,))
     entered = await scene.certificates.get(f"{further[0].serial_number:040x}")
     assert entered is not None
-    assert (entered.record.subject, entered.record.state) == ("corporate", "active")
+    signed_by = "top" if further[0] == CROSS else "corporate"
+    assert (entered.record.subject, entered.record.issuer, entered.record.state) == ("corporate", signed_by, "active")
 
 
 async def test_a_ca_below_a_renewed_certificate_is_below_the_ca_that_is_here() -> None:
@@ -418,6 +419,19 @@ async def test_a_ca_below_a_renewed_certificate_is_below_the_ca_that_is_here() -
     record = await scene.subject.take_over("line", brought(line, RENEWED, key=line_key), cause="r3")
     assert (record.parent, record.proof_of_possession, service.uploads) == ("corporate", None, ["corporate"])
     assert await scene.subject.above("line") == "corporate"
+
+
+async def test_a_renewed_certificate_is_its_issuers_in_the_ledger() -> None:
+    """OCSP answers by the name that the issuer has here, whatever its CN is."""
+    scene = Scene()
+    await scene.subject.take_over("ours", brought(OWN), cause="r1")
+    line_key = ec.generate_private_key(ec.SECP256R1())
+    for number in range(2):
+        line = authority("line", parent=OWN, key=line_key, signed_by=KEY, length=0)
+        await scene.subject.take_over("line", brought(line, OWN, key=line_key), cause=f"r{number}")
+        entered = await scene.certificates.get(f"{line.serial_number:040x}")
+        assert entered is not None
+        assert (entered.record.subject, entered.record.issuer) == ("line", "ours")
 
 
 async def test_a_ca_that_was_made_here_is_certified_by_others() -> None:
