@@ -21,6 +21,9 @@ SETTINGS = {
     "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
     "WEBHOOK_SECRET_NAME": "webhook-secret",
 }
+VARIANTS = {pair.partition("=")[0]: pair.partition("=")[2] for pair in os.environ.get("EMULATOR_VARIANTS", "").split()}
+"""Behaviours of the emulator to test under, where public sources differ: EMULATOR_VARIANTS="NAME=VALUE NAME=VALUE"."""
+
 GROUP = "line-1"
 WEBHOOK_SECRET = "whsec_" + b64encode(token_bytes(24)).decode() + "\n"
 
@@ -31,7 +34,9 @@ def running(folder: Path, *, message_lease: float | None = None, extra_hubs: int
     before = dict(os.environ)
     try:
         with (
-            Stack.free(folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=SETTINGS) as stack,
+            Stack.free(
+                folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=SETTINGS, variants=VARIANTS
+            ) as stack,
             closing(World(stack.endpoints, folder / "devices")) as world,
         ):
             prepare(world)

@@ -257,6 +257,20 @@ def test_the_rate_of_messages_holds(tmp_path: Path) -> None:
         assert len(device.telemetry()) == 1
 
 
+def test_the_rate_of_connections_holds(tmp_path: Path) -> None:
+    """A device's first link counts as its connection, further ones do not."""
+    with emulator_in_thread(tmp_path) as emulator:
+        first, second = known(emulator, tmp_path), known(emulator, tmp_path)
+        limits = {"enabled": True, "scale": 0.01}
+        requests.put(f"{emulator.admin_url}/throttling", json=limits, timeout=PATIENCE).raise_for_status()
+        with device_client(emulator, first.files) as client:
+            client.sender(first.at("messages/events"))
+            client.sender(first.at("twin"))
+        with device_client(emulator, second.files) as client:
+            condition, _ = client.refused(second.at("messages/events"))
+            assert condition == "com.microsoft:device-container-throttled"
+
+
 # --- cloud-to-device messages ---
 
 
