@@ -118,9 +118,10 @@ class HeldCertificate(Part):
 
     def kept(self, now: datetime) -> bool:
         """Tell whether the record still has to know it."""
-        if self.state is CertificateState.RESERVED or self.state is CertificateState.ABANDONED:
+        if self.state in {CertificateState.RESERVED, CertificateState.ABANDONED}:
             return self.recorded_at > now - UNSIGNED_FOR
-        return not self.expired(now)
+        # One that is active when it expires is entered as expired first.
+        return not (self.expired(now) and self.over)
 
 
 class Announcement(Part):
@@ -174,6 +175,7 @@ class DeviceRecord(Record):
         entry_disabled: whether an operator wants that disabled.
         generation: grows with every act that the services must follow.
         converged: the generation that they follow.
+        followed_state: the state that it had in that generation.
         doors: what may have been shut to it since it was let in last; ``None`` when there was nothing to do.
         announcements: what is told of the acts since.
         acts: ids of the last requests that took effect; one that comes again changes nothing.
@@ -210,6 +212,7 @@ class DeviceRecord(Record):
     entry_disabled: bool = False
     generation: int = 0
     converged: int = 0
+    followed_state: DeviceState | None = None
     doors: Doors | None = None
     announcements: tuple[Announcement, ...] = ()
     acts: tuple[str, ...] = ()
@@ -220,6 +223,11 @@ class DeviceRecord(Record):
     def on_hold(self) -> bool:
         """Whether it is revoked for now, and may be reinstated."""
         return self.state is DeviceState.REVOKED and self.revoked is HOLD
+
+    @property
+    def shown_state(self) -> DeviceState:
+        """The state that is true at the services: what an act has asked for shows when it is so."""
+        return self.state if self.converged == self.generation else self.followed_state or self.state
 
     @property
     def in_use(self) -> tuple[str, ...]:

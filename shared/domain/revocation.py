@@ -35,10 +35,9 @@ def _off_hold(each: HeldCertificate, at: datetime) -> HeldCertificate:
 
 
 def _concerned(record: DeviceRecord, at: datetime) -> Iterator[HeldCertificate]:
-    """Give what a revocation of a device revokes: the present certificate, and all that have not expired."""
-    present = record.certificate.serial_number if record.certificate else None
+    """Give what a revocation of a device revokes: the certificates that it uses, and all that have not expired."""
     for each in record.held:
-        if each.issued and (each.serial_number == present or not each.expired(at)):
+        if each.issued and (each.serial_number in record.in_use or not each.expired(at)):
             yield each
 
 
@@ -206,7 +205,7 @@ def _former(record: DeviceRecord, serial_number: str) -> HeldCertificate | None:
 
 def deleted(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -> DeviceRecord:
     """Take a device out of service for good: its certificates are revoked, and its doors stay shut."""
-    if record.state is DeviceState.DELETED:
+    if act in record.acts or record.state is DeviceState.DELETED:
         return record
     reason = RevocationReason.CESSATION_OF_OPERATION
     concerned = [revoked_certificate(each, reason, at) for each in _concerned(record, at) if not each.final]

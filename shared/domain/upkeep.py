@@ -86,19 +86,9 @@ def reached(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> 
     return record.noted(at, note, assigned_hub=hub, device_id=device_id, generation=record.generation + 1)
 
 
-def shut_late(record: DeviceRecord, shut: DeviceRecord) -> DeviceRecord:
-    """Enter that doors were shut for what a record wanted before: they may have been opened, and are shut again now.
-
-    Args:
-        record: as it is now.
-        shut: as it was when the doors were shut.
-    """
-    if record.generation == shut.generation or record.shut_out:
-        return record  # who shut them was not late, or they are to be shut
-    if not shut.shut_out and (record.disabled or not shut.disabled):
-        return record
-    doors = Doors.SHUT if shut.shut_out or record.doors is Doors.SHUT else Doors.HUB_SHUT
-    return record.changed(doors=doors, generation=record.generation + 1)
+def to_be_followed(record: DeviceRecord) -> DeviceRecord:
+    """Have the services follow the record once more: somebody who was late may have shut a door, or opened one."""
+    return record.changed(generation=record.generation + 1, doors=Doors.SHUT)
 
 
 def converged(record: DeviceRecord, generation: int, doors: Doors | None) -> DeviceRecord:

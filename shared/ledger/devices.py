@@ -129,6 +129,9 @@ class Devices:
         Raises:
             Stale: it has changed since.
         """
+        before = known.record
+        if record.generation != before.generation and before.converged == before.generation:
+            record = record.changed(followed_state=before.state)
         stamped = record.changed(stamp=uuid.uuid4().hex)
         partition = partition_of(record.registration_id)
         steps: list[Step] = [Replace(keyed(partition, _device_row(record.registration_id), stamped), known.etag)]

@@ -22,7 +22,7 @@ from cryptography import x509
 from shared.contracts import RevocationReason
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
-from shared.domain.upkeep import converged, moved, shut_late, told
+from shared.domain.upkeep import converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.public_keys import PublicKeyRecord
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord, HeldCertificate
     from shared.domain.wanted import Wanted
     from shared.ledger.certificates import Certificates
-    from shared.ledger.devices import Devices
+    from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.workflows.events import Clock, Outbox
@@ -78,26 +78,30 @@ class DeviceConverger:
             NotFound: there is no such device.
             Deferred: a service is throttling, or others keep changing the device.
         """
+        late, first = False, 0
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)
+            first = first or known.record.generation
+            if late and known.record.settled:
+                # Somebody else has settled it; and what was written here may have come after that.
+                known = await change(self.devices, registration_id, to_be_followed, at=self.clock())
             if known.record.settled:
                 return known
-            begun = known.record
             try:
                 known = await self._follow_record(known)
                 await self.tell(known.record)
-                return await self._enter(known)
+                settled = await self._enter(known)
             except (Stale, Conflict, PreconditionFailed, Overtaken):
-                await self._own_up(begun)  # somebody else was here in between: what they wanted is looked at
-            except Exception:
-                await self._own_up(begun)
-                raise
+                late = True  # somebody else was here in between: what they wanted is looked at
+                continue
+            await self._forget(settled.record, since=first)
+            return settled
         raise Overtaken(f"{registration_id!r} is being changed by others")
 
-    async def _own_up(self, shut: DeviceRecord) -> None:
-        """Say so in the record if doors were shut too late: others may have opened them before."""
-        if shut.shut_out or shut.disabled:
-            await change(self.devices, shut.registration_id, lambda record: shut_late(record, shut), at=self.clock())
+    async def _forget(self, record: DeviceRecord, *, since: int) -> None:
+        """Delete the notes of the generations that this worker has brought about, or has seen to anew."""
+        for generation in range(since, record.generation + 1):
+            await self.devices.leave_unsettled(unsettled(record.changed(generation=generation), self.clock()))
 
     async def tell(self, record: DeviceRecord) -> None:
         """Publish what is announced; the same event has the same id, however often it is sent."""
@@ -114,12 +118,9 @@ class DeviceConverger:
         record = known.record
         followed = record.converged != record.generation
         doors = wanted(record, self.clock()).doors if followed else None
-        settled = await self.devices.replace(
+        return await self.devices.replace(
             known, told(converged(record, record.generation, doors), record.announcements)
         )
-        if followed:
-            await self.devices.leave_unsettled(unsettled(record, self.clock()))
-        return settled
 
     async def sweep(self, *, older_than: timedelta) -> int:
         """Go on with what was left lying: its worker was killed, or a service was down.
@@ -137,16 +138,23 @@ class DeviceConverger:
         failures, done = list[Exception](), 0
         for each in due:
             try:
-                known = await self.devices.get(each.registration_id)
-                if known is not None and not known.record.settled:
-                    await self.converge(each.registration_id)
-                    done += 1
+                done += await self._go_on(each)
                 await self.devices.leave_unsettled(each)
             except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
                 failures.append(error)
         if failures:
             raise ExceptionGroup(f"{len(failures)} of {len(due)} devices can't be brought about yet", failures)
         return done
+
+    async def _go_on(self, note: UnsettledRecord) -> int:
+        """Converge a device whose note was left. If it is settled, its worker may have come late and broken off."""
+        known = await self.devices.get(note.registration_id)
+        if known is None or known.record.generation < note.generation:
+            return 0  # the act that it announced was not written
+        if known.record.settled:
+            await change(self.devices, note.registration_id, to_be_followed, at=self.clock())
+        await self.converge(note.registration_id)
+        return 1
 
     async def _follow_record(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         if known.record.converged == known.record.generation:
@@ -155,10 +163,11 @@ class DeviceConverger:
             return await self._shut(known)
         if known.record.disabled:
             await self._shut_hub(known.record, wanted(known.record, self.clock()).reason)
+        generation = known.record.generation
         located = (await self.follow(known)).record
         seen = await self._look(located)
-        known = await device_of(self.devices, located.registration_id)  # after what its doors were read for
-        if _whereabouts(known.record) != _whereabouts(located):
+        known = await device_of(self.devices, located.registration_id)  # after its doors were looked at
+        if known.record.generation != generation or _whereabouts(known.record) != _whereabouts(located):
             raise Stale(located.registration_id)
         await self._open(known.record, wanted(known.record, self.clock()), seen)
         return known

@@ -119,7 +119,7 @@ class DeviceDirectory:
 def _described(device: DeviceRecord) -> dict[str, Any]:
     return {
         "registrationId": device.registration_id,
-        "state": device.state,
+        "state": device.shown_state,
         "enrollmentGroup": device.enrollment_group,
         "orderId": device.order_id,
         "deviceId": device.device_id,

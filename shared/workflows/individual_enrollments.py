@@ -118,6 +118,8 @@ class IndividualEnrollments:
         entry = dict(present) if present else _new(registration_id)
         if present is None:
             entry["attestation"] = leaf_attestation(await self._present_certificate(registration_id))
+        else:
+            check_etag(_named(registration_id), present["etag"], if_match)
         if await self.devices.get(registration_id) is not None:
             await self._enter(registration_id, own_entry=True, disabled=True)
         return await self._write({**entry, "provisioningStatus": "disabled"}, present, if_match)

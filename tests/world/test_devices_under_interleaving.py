@@ -1,0 +1,70 @@
+"""Whatever is asked for of one device, in whatever order its steps fall and wherever they break: at rest all is well.
+
+``PROVE=1`` (``make prove``) tries every scene with every pair, and two preemptions for the pairs that revoke.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.world.acts import CALLS, MESSAGES, SCENES, held, registered
+from tests.world.prover import Proof
+
+ACTS = {**MESSAGES, **CALLS}
+DEEPER = os.environ.get("PROVE") == "1"
+PAIRED = tuple(SCENES) if DEEPER else ("ordered", "registered", "renewing", "held")
+OFTEN = tuple(ACTS) if DEEPER else (*MESSAGES, "boot", "disable", "enable", "expire")
+
+
+def check(proof: Proof) -> None:
+    assert proof.runs
+    assert proof.faults == []
+
+
+@pytest.mark.parametrize("scene", SCENES)
+async def test_an_act_that_breaks_off_at_any_step_is_finished_or_has_not_begun(scene: str) -> None:
+    """Killed before each step, and after each with its answer lost, then delivered again."""
+    proof, world = Proof(), await SCENES[scene]()
+    for act in ACTS:
+        await proof.break_off(world, act)
+    check(proof)
+
+
+@pytest.mark.parametrize("first", OFTEN)
+@pytest.mark.parametrize("scene", PAIRED)
+async def test_two_acts_at_once_end_as_if_one_had_come_after_the_other(scene: str, first: str) -> None:
+    """One pauses before each of its steps while the other one, or its own second delivery, runs to its end."""
+    proof, world = Proof(), await SCENES[scene]()
+    for second in OFTEN:
+        await proof.interleave(world, first, second)
+    check(proof)
+
+
+@pytest.mark.skipif(not DEEPER, reason="make prove")
+@pytest.mark.parametrize("first", ["revoke", "hold", "reinstate", "delete"])
+@pytest.mark.parametrize("scene", ["registered", "renewing", "held"])
+async def test_two_acts_that_pause_in_turn_end_as_if_one_had_come_after_the_other(scene: str, first: str) -> None:
+    """Both pause before each of their steps."""
+    proof, world = Proof(), await SCENES[scene]()
+    for second in ("renew", "revoke", "hold", "reinstate", "delete", "boot"):
+        await proof.interleave_twice(world, first, second)
+    check(proof)
+
+
+async def test_the_auditor_sees_a_door_that_is_opened_whatever_its_version() -> None:
+    """A DPS that takes no notice of ETags lets a reinstatement that is late open what a revocation has shut."""
+    proof, world = Proof(), await held()
+    world.provisioning.careless = True
+    await proof.interleave(world, "reinstate", "revoke")
+    assert any("DPS was opened after it had been told" in fault for fault in proof.faults)
+
+
+async def test_the_auditor_sees_what_is_lost_by_a_row_that_the_last_writer_wins() -> None:
+    """A table that takes no notice of ETags loses an act, or a certificate, between a read and a write."""
+    proof, world = Proof(), await registered()
+    world.tables["identities"].careless = True
+    await proof.interleave(world, "renew", "revoke")
+    await proof.interleave(world, "renew", "renew again")
+    assert proof.faults
