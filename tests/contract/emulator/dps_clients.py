@@ -147,16 +147,23 @@ class MqttDevice:
     """
 
     def __init__(
-        self, emulator: RunningEmulator, registration_id: str, files: tuple[str, str], *, qos: int = 1
+        self,
+        emulator: RunningEmulator,
+        registration_id: str,
+        files: tuple[str, str] | None,
+        *,
+        qos: int = 1,
+        password: str | None = None,
     ) -> None:
         self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.qualities: list[int] = []
         self._ready: queue.Queue[int] = queue.Queue()
         self._client = mqtt.Client(client_id=registration_id, protocol=mqtt.MQTTv311, reconnect_on_failure=False)
         scope = emulator.endpoints["idScope"]
-        self._client.username_pw_set(f"{scope}/registrations/{registration_id}/api-version=2019-03-31")
+        self._client.username_pw_set(f"{scope}/registrations/{registration_id}/api-version=2019-03-31", password)
         context = ssl.create_default_context(cafile=emulator.ca_file)
-        context.load_cert_chain(*files)
+        if files:
+            context.load_cert_chain(*files)
         self._client.tls_set_context(context)
         self._client.on_connect = lambda *_: self._client.subscribe("$dps/registrations/res/#", qos=qos)
         self._client.on_subscribe = lambda *_: self._ready.put(0)

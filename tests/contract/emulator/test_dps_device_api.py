@@ -241,6 +241,37 @@ def test_answers_come_with_the_qos_that_was_granted(
     assert client.qualities == [qos]
 
 
+@pytest.mark.parametrize(
+    ("body", "password", "what"),
+    [
+        (b'{"csr": "MII="}', None, "registrations with 'csr'"),
+        (b'{"tpm": {}}', None, "registrations with 'tpm'"),
+        (b"{}", "SharedAccessSignature sr=any", "registrations with a symmetric key"),
+    ],
+)
+def test_what_is_not_offered_does_not_let_a_device_ask_for_ever(
+    emulator: RunningEmulator, tmp_path: Path, body: bytes, password: str | None, what: str
+) -> None:
+    """Microsoft's SDKs take a 5xx over MQTT for passing: the topic says 400, and the body what is missing."""
+    files = None if password else make("missing", ISSUING).files(tmp_path)
+    with MqttDevice(emulator, "missing", files, password=password).connected() as client:
+        topic, answer = client.ask("PUT/iotdps-register/?$rid=1", body)
+    assert topic == "$dps/registrations/res/400/?$rid=1"
+    assert json.loads(answer)["errorCode"] == 501000
+    assert json.loads(answer)["message"] == f"The emulator does not offer {what}."
+
+
+def test_a_planned_status_comes_as_it_was_planned(
+    fresh_emulator: RunningEmulator, device_id: str, tmp_path: Path
+) -> None:
+    """Also one that the emulator itself would not send."""
+    plan = {"rules": [{"service": "dps_device", "operation": "register", "count": 1, "status": 501}]}
+    requests.put(f"{fresh_emulator.admin_url}/faults", json=plan, timeout=10).raise_for_status()
+    with MqttDevice(fresh_emulator, device_id, make(device_id, ISSUING).files(tmp_path)).connected() as client:
+        topic, _ = client.ask("PUT/iotdps-register/?$rid=1")
+    assert topic.startswith("$dps/registrations/res/501/?$rid=1")
+
+
 def test_an_operation_outlives_a_restart(tmp_path: Path, device_id: str) -> None:
     """What was accepted before a restart is found after it, by the same operation id."""
     with emulator_in_thread(tmp_path) as running:
