@@ -268,7 +268,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         ),
         rollovers=rollovers,
         individual_enrollments=IndividualEnrollments(
-            devices, certificates, clients.provisioning, clients.dps_authorities, clock
+            devices, certificates, public_keys, clients.provisioning, clients.dps_authorities, clock
         ),
         identities=identities,
         converger=converger,

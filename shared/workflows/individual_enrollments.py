@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-
 from shared.adapters.dps_service import leaf_attestation
 from shared.domain.certificates import CertificateState
 from shared.domain.upkeep import enrolled_individually
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.pki import names
-from shared.pki.certificates import UNREADABLE
+from shared.pki.damage import UnreadableCertificate, read_certificate
+from shared.pki.public_keys import fingerprint, key_of
+from shared.pki.signing_keys import UnsupportedKey
+from shared.reading.pem import certificates
 from shared.registration_ids import same_registration_id
 from shared.workflows.device_changes import change
 from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, values_of, with_values
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
     from shared.contracts import IndividualEnrollmentDefinition
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
+    from shared.ledger.public_keys import PublicKeys
     from shared.workflows.dps_entries import Entry
     from shared.workflows.events import Clock
 
@@ -41,6 +45,7 @@ class IndividualEnrollments:
 
     devices: Devices
     certificates: Certificates
+    public_keys: PublicKeys
     provisioning: ProvisioningService
     resource: ProvisioningServiceAuthorities | None
     clock: Clock
@@ -173,7 +178,7 @@ class IndividualEnrollments:
             ("secondary", "secondaryCertificate", secondary),
         ):
             if pem is not None:
-                self._check_leaf(registration_id, pem, field)
+                await self._check_leaf(registration_id, pem, field)
                 accepted[place] = {"certificate": pem}
         if secondary is None and "secondary_certificate" in definition.model_fields_set:
             accepted.pop("secondary", None)
@@ -191,13 +196,11 @@ class IndividualEnrollments:
             )
         return known.record.pem
 
-    def _check_leaf(self, registration_id: str, pem: str, field: str) -> None:
-        """Check a device's certificate as DPS will when the device comes with it."""
-        try:
-            leaf = x509.load_pem_x509_certificate(pem.encode())
-            name = names.common_name(leaf.subject)
-        except UNREADABLE as error:
-            raise Rejected.because(f"is no certificate in PEM: {str(error)[:200]}", field=field) from None
+    async def _check_leaf(self, registration_id: str, pem: str, field: str) -> None:
+        """Check a device's certificate as DPS will when the device comes with it, and that its key is the device's."""
+        leaf = _leaf(pem, field)
+        await self._check_key(registration_id, leaf, field)
+        name = names.common_name(leaf.subject)
         if not same_registration_id(name, registration_id):
             raise Rejected.because(
                 f"its CN is {names.shown(name)} and the registration id {registration_id!r}; DPS wants them to be the "
@@ -206,6 +209,23 @@ class IndividualEnrollments:
             )
         if leaf.not_valid_after_utc < self.clock():
             raise Rejected.because(f"it expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", field=field)
+
+    async def _check_key(self, registration_id: str, leaf: x509.Certificate, field: str) -> None:
+        """See that a key is not another device's, and that nobody else may have it."""
+        known = await self.public_keys.get(fingerprint(key_of(leaf)))
+        if known is None:
+            return
+        if known.record.compromised:
+            raise Conflict.because(
+                "its public key is compromised: a certificate with it was revoked for keyCompromise; give a "
+                "certificate with a new key",
+                field=field,
+            )
+        if known.record.registration_id != registration_id:
+            raise Conflict.because(
+                f"its public key is that of device {known.record.registration_id!r}; each device needs one of its own",
+                field=field,
+            )
 
     # --- what the ledger knows ---
 
@@ -282,6 +302,23 @@ class IndividualEnrollments:
         in_use = {registration_id, (registration or {}).get("deviceId"), device and device.record.device_id}
         if device_id not in in_use:
             await self.devices.release_device_id(device_id, registration_id)
+
+
+def _leaf(pem: str, field: str) -> x509.Certificate:
+    """Read a device's certificate.
+
+    Raises:
+        Rejected: it is something else, or can't be read.
+    """
+    found = certificates(pem, field=field, wanted="the device's certificate in PEM")
+    if len(found) != 1:
+        raise Rejected.because(f"holds {len(found)} certificates; give the device's own alone", field=field)
+    try:
+        leaf = read_certificate(found[0])
+        key_of(leaf)
+    except (UnreadableCertificate, UnsupportedKey) as error:
+        raise Rejected.because(f"the certificate can't be used: {error}", field=field) from None
+    return leaf
 
 
 def _held(entry: Entry) -> dict[str, Any]:

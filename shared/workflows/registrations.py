@@ -167,7 +167,7 @@ class Registrations:
             csr=line.csr,
             key_algorithm=line.key_algorithm,
             enrollment_group=line.enrollment_group,
-            field=f"devices[{line.line}].csr",
+            field=f"{_place(line)}.csr",
         )
 
     def validity(self, days: int | None) -> timedelta:
@@ -182,7 +182,7 @@ class Registrations:
     def _acts(self, line: OrderLine, registration_id: str) -> Acts:
         def take(known: DeviceRecord | None) -> DeviceRecord:
             wanted = self._ordered(line, registration_id)
-            return issuance.ordered(known, wanted, field=f"devices[{line.line}].registrationId")
+            return issuance.ordered(known, wanted, field=f"{_place(line)}.registrationId")
 
         return Acts(take=take, commit=self.commit_issued)
 
@@ -389,6 +389,11 @@ class Registrations:
             },
             occasion=str(line.line),
         )
+
+
+def _place(line: OrderLine) -> str:
+    """Say where a line stands in its order, as its owner knows it."""
+    return line.place or f"devices[{line.line}]"
 
 
 def _thumbprints(issued: IssuedCertificate) -> set[str]:

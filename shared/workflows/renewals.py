@@ -66,6 +66,17 @@ class Renewals:
                 return
             await self._complete(device.record, request, issued)
 
+    async def check(self, request: RenewalRequest) -> None:
+        """See whether a renewal can begin as things are.
+
+        Raises:
+            NotFound: there is no such device.
+            Conflict: it can't be renewed in its state.
+        """
+        device = (await device_of(self.devices, request.registration_id)).record
+        if not device.on_hold:  # a renewal waits until a hold is undone
+            self._take(request, device)
+
     async def _is_over(self, device: DeviceRecord, request: RenewalRequest) -> bool:
         """Tell whether the renewal was completed, or overtaken by a later one.
 

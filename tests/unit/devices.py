@@ -243,7 +243,9 @@ class DeviceScene:
 
     @property
     def enrollments(self) -> IndividualEnrollments:
-        return IndividualEnrollments(self.devices, self.certificates, self.provisioning, None, self.clock)
+        return IndividualEnrollments(
+            self.devices, self.certificates, self.public_keys, self.provisioning, None, self.clock
+        )
 
     @property
     def directory(self) -> DeviceDirectory:

@@ -224,7 +224,9 @@ class World:
             clock=self.clock,
         )
         self.directory = DeviceDirectory(self.devices, self.device_certificates, settings, self.clock)
-        self.enrollments = IndividualEnrollments(self.devices, self.certificates, self.provisioning, None, self.clock)
+        self.enrollments = IndividualEnrollments(
+            self.devices, self.certificates, public_keys, self.provisioning, None, self.clock
+        )
 
     def copy(self) -> World:
         """Give a world of its own, in the same state; rows and entries are not changed in place."""

@@ -171,7 +171,7 @@ async def renew_device(services: Services, request: func.HttpRequest) -> func.Ht
     csr = parse(Renewal, body_of(request, optional=True)).csr
     wanted = RenewalRequest(request_id=request_id_of(request), registration_id=registration_id, csr=csr)
     if await is_new(services, Queue.RENEWAL_REQUESTS, wanted):
-        await services.devices.describe(registration_id)
+        await services.renewals.check(wanted)
     return await queued(services, Queue.RENEWAL_REQUESTS, wanted, f"/api/devices/{registration_id}")
 
 
