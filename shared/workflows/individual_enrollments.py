@@ -100,6 +100,7 @@ class IndividualEnrollments:
         if present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}:
             entry["attestation"] = await self._attestation(entry, definition)
         await self._check_certificates(entry)
+        await self._check_keys(registration_id, definition)
         if present is not None:
             check_etag(_named(registration_id), present["etag"], if_match)
         await self._claim_device_id(registration_id, entry)
@@ -178,7 +179,7 @@ class IndividualEnrollments:
             ("secondary", "secondaryCertificate", secondary),
         ):
             if pem is not None:
-                await self._check_leaf(registration_id, pem, field)
+                self._check_leaf(registration_id, pem, field)
                 accepted[place] = {"certificate": pem}
         if secondary is None and "secondary_certificate" in definition.model_fields_set:
             accepted.pop("secondary", None)
@@ -196,10 +197,9 @@ class IndividualEnrollments:
             )
         return known.record.pem
 
-    async def _check_leaf(self, registration_id: str, pem: str, field: str) -> None:
-        """Check a device's certificate as DPS will when the device comes with it, and that its key is the device's."""
+    def _check_leaf(self, registration_id: str, pem: str, field: str) -> None:
+        """Check a device's certificate as DPS will when the device comes with it."""
         leaf = _leaf(pem, field)
-        await self._check_key(registration_id, leaf, field)
         name = names.common_name(leaf.subject)
         if not same_registration_id(name, registration_id):
             raise Rejected.because(
@@ -210,8 +210,16 @@ class IndividualEnrollments:
         if leaf.not_valid_after_utc < self.clock():
             raise Rejected.because(f"it expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", field=field)
 
+    async def _check_keys(self, registration_id: str, definition: IndividualEnrollmentDefinition) -> None:
+        """See that the keys of certificates are not another device's, and that nobody else may have them."""
+        for field, pem in (
+            ("certificate", definition.certificate),
+            ("secondaryCertificate", definition.secondary_certificate),
+        ):
+            if pem is not None:
+                await self._check_key(registration_id, _leaf(pem, field), field)
+
     async def _check_key(self, registration_id: str, leaf: x509.Certificate, field: str) -> None:
-        """See that a key is not another device's, and that nobody else may have it."""
         known = await self.public_keys.get(fingerprint(key_of(leaf)))
         if known is None:
             return
@@ -310,7 +318,7 @@ def _leaf(pem: str, field: str) -> x509.Certificate:
     Raises:
         Rejected: it is something else, or can't be read.
     """
-    found = certificates(pem, field=field, wanted="the device's certificate in PEM")
+    found = certificates(pem, field=field, wanted="certificate of the device in PEM")
     if len(found) != 1:
         raise Rejected.because(f"holds {len(found)} certificates; give the device's own alone", field=field)
     try:

@@ -6,9 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from shared.contracts import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.ledger.public_keys import PublicKeyRecord
+from shared.pki.public_keys import fingerprint
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
 from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, hierarchy
@@ -110,11 +113,11 @@ async def test_what_dps_would_not_take_is_refused() -> None:
     """A certificate of another CN, an expired one, and what is none."""
     scene = DeviceScene()
     for body, at, message in (
-        ({"certificate": "x"}, NOW, "certificate: is no certificate in PEM: "),
+        ({"certificate": "x"}, NOW, "certificate: it holds no certificate of the device in PEM: "),
         (
             {"certificate": of_version_5(hierarchy().device("press"))},
             NOW,
-            "certificate: is no certificate in PEM: 4 is not a",
+            "certificate: the certificate can't be used: its version is 5; 3 is right, and 1 for an old root",
         ),
         (
             {"certificate": leaf(), "secondaryCertificate": leaf("other")},
@@ -262,3 +265,16 @@ async def test_an_enrollment_that_an_operator_gives_follows_the_renewals() -> No
     await scene.renew()
     assert await scene.admitted() == [2]
     assert entry_of(scene)["capabilities"] == {"iotEdge": True}
+
+
+async def test_the_key_of_a_certificate_is_no_other_devices_and_not_compromised() -> None:
+    """A certificate of another maker with a key that the ledger knows: refused, by the key."""
+    scene, foreign = await registered(), leaf("lathe")
+    key = fingerprint(x509.load_pem_x509_certificate(foreign.encode()).public_key())  # type: ignore[arg-type]
+    known = PublicKeyRecord(fingerprint=key, registration_id="press", recorded_at=NOW)
+    await scene.public_keys.claim(known)
+    with pytest.raises(Conflict, match="its public key is that of device 'press'; each device needs one of its own"):
+        await scene.enroll("lathe", certificate=foreign)
+    await scene.public_keys.condemn(known)
+    with pytest.raises(Conflict, match="its public key is compromised: a certificate with it was revoked"):
+        await scene.enroll("lathe", certificate=foreign)
