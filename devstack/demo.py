@@ -173,7 +173,7 @@ def boot(world: outside.World, tell: Narrator, registration_id: str) -> None:
     """Step 5."""
     device = world.device(registration_id)
     device.take_bundle()
-    world.check(world.bundle_status(registration_id, caller="somebody else") == GONE, "another caller gets 410")
+    world.check(world.bundle_status(registration_id, caller="another") == GONE, "another caller gets 410")
     world.check(world.bundle_status(registration_id) == OK, "the caller gets it again, in case the answer got lost")
     world.check(world.confirm_bundle(registration_id) == NO_CONTENT, "the receipt is confirmed")
     world.check(world.bundle_status(registration_id) == GONE, "after that the key is deleted")

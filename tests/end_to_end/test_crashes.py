@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from devstack.outside import until
 from tests.end_to_end.conftest import GROUP, running
@@ -93,8 +95,8 @@ def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
 
 
 def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> None:
-    with world.table("certificates") as table:
-        rows = [row for row in table.list_entities() if row["kind"] == "device"]
+    with world.table("identities") as table:
+        rows = [row for row in table.list_entities() if row.get("kind") == "device"]
     active = {row["serialNumber"]: row for row in rows if row["state"] == "active"}
     assert sorted(row["subject"] for row in active.values()) == ids, "exactly one active certificate each"
     devices = {each["registrationId"]: each for each in world.get("devices?pageSize=1000")["items"]}
@@ -103,4 +105,7 @@ def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> No
         certificate = active[device["certificate"]["serialNumber"]]
         identity = world.identity(device["assignedHub"], device["deviceId"])
         assert identity.status == "enabled"
-        assert identity.authentication.x509_thumbprint.primary_thumbprint == certificate["thumbprint"]
+        leaf = x509.load_pem_x509_certificate(certificate["pem"].encode())
+        sha256 = leaf.fingerprint(hashes.SHA256()).hex().upper()
+        thumbprints = {certificate["thumbprint"], sha256}
+        assert identity.authentication.x509_thumbprint.primary_thumbprint in thumbprints

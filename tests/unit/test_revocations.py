@@ -337,11 +337,13 @@ async def test_a_hub_is_closed_although_dps_is_down() -> None:
     assert scene.identity() is False
     assert await scene.listed() == await scene.serials()
     assert "DeviceRevoked" not in scene.events()
+    assert (await scene.directory.describe("press"))["state"] == "registered", "it is not shown before it is so"
     scene.provisioning.down = False
     scene.now += timedelta(minutes=2)
     assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
     assert (scene.entry(), await scene.admitted()) == ("disabled", [])
     assert "DeviceRevoked" in scene.events()
+    assert (await scene.directory.describe("press"))["state"] == "revoked"
     assert scene.unsettled_rows.rows == {}
 
 
