@@ -21,7 +21,7 @@ from shared.domain.record import Part, Record
 from shared.errors import Deferred, Overtaken
 
 HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
-HELD_LIMIT = 40  # unexpired certificates of one device, likewise
+HELD_LIMIT = 31_000  # characters of a device's certificates in their column: at least 45 of them
 NOTE_LIMIT = 200  # characters of an entry of the history
 _ACTS_LIMIT = 40
 _ON_HOLD = timedelta(minutes=1)
@@ -71,7 +71,6 @@ class HeldCertificate(Part):
         issuer: name of the CA that signs it.
         cause: id of the order or request that it was issued for.
         public_key: fingerprint of its key.
-        thumbprints: SHA-1 and SHA-256, once it is signed.
         successor: serial number of the certificate that replaced it.
         listed: whether its issuer's list was ever told of it.
         changed_in: generation of the record in which its state changed last.
@@ -85,7 +84,6 @@ class HeldCertificate(Part):
     recorded_at: datetime
     public_key: str
     not_after: datetime | None = None
-    thumbprints: tuple[str, ...] = ()
     revoked_at: datetime | None = None
     reason: RevocationReason | None = None
     successor: str | None = None
@@ -111,6 +109,20 @@ class HeldCertificate(Part):
     def over(self) -> bool:
         """Whether nobody will use it again."""
         return has_ended(self.state, self.reason)
+
+    @property
+    def room(self) -> int:
+        """Characters that it may take in the record's row, when all of it is filled in."""
+        filled = self.changed(
+            state=CertificateState.SUPERSEDED,
+            not_after=self.recorded_at,
+            revoked_at=self.recorded_at,
+            reason=RevocationReason.CESSATION_OF_OPERATION,
+            successor=self.serial_number,
+            listed=False,
+            changed_in=1_000_000,
+        )
+        return len(filled.model_dump_json(by_alias=True)) + 1
 
     def expired(self, now: datetime) -> bool:
         """Tell whether it has ended by time. ``notAfter`` is inclusive (RFC 5280 section 4.1.2.5)."""

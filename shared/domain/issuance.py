@@ -84,7 +84,7 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
             f"{record.registration_id!r} was {record.state} before its {certificate.purpose} was carried out"
         )
     held = tuple(each for each in record.with_held(*record.abandoned()) if each.kept(certificate.recorded_at))
-    if len(held) >= HELD_LIMIT:
+    if sum(each.room for each in (*held, certificate)) > HELD_LIMIT:
         raise Conflict.because(
             f"{record.registration_id!r} has {len(held)} certificates that have not expired; it gets another one when "
             "some have",
@@ -98,12 +98,10 @@ class Committed:
     """A certificate that is signed and whose bundle is stored.
 
     Attributes:
-        thumbprints: SHA-1 and SHA-256.
         bundle: name of its blob.
     """
 
     summary: CertificateSummary
-    thumbprints: tuple[str, str]
     bundle: str
 
 
@@ -141,9 +139,7 @@ def _committed(record: DeviceRecord, made: Committed) -> HeldCertificate:
     pending = record.find(made.summary.serial_number)
     if record.pending != made.summary.serial_number or pending is None:
         raise overtaken(record)
-    return pending.changed(
-        state=CertificateState.ACTIVE, not_after=made.summary.not_after, thumbprints=made.thumbprints
-    )
+    return pending.changed(state=CertificateState.ACTIVE, not_after=made.summary.not_after)
 
 
 def registered(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:

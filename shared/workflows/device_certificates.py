@@ -360,7 +360,6 @@ class DeviceCertificates:
         summary = bundle.summary
         made = Committed(
             summary=summary,
-            thumbprints=(summary.thumbprint, bundle.sha256_thumbprint),
             bundle=bundle_name(request.registration_id, summary.serial_number),
         )
         notice = DueNotice.on(
