@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measuring import Bar, Figure
 from shared.ledger.orders import OrderRecord, OrderState
-from shared.workflows.order_lines import OrderLines
-from shared.workflows.order_lists import DEVICES_LIMIT, read_list
+from shared.workflows.devices.order_lines import OrderLines
+from shared.workflows.devices.order_lists import DEVICES_LIMIT, read_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

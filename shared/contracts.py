@@ -34,14 +34,14 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.errors import Reason, Rejected
-from shared.json_text import read_json
-from shared.key_algorithms import KeyAlgorithm
 from shared.reading.base64_text import octets
+from shared.reading.json_text import read_json
 from shared.reading.text import text_of
 from shared.reading.times import point_in_time
 from shared.redaction import has_private_key, is_marked, private_keys, without_secrets
-from shared.registration_ids import canonical_registration_id
-from shared.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
+from shared.rules.key_algorithms import KeyAlgorithm
+from shared.rules.registration_ids import canonical_registration_id
+from shared.rules.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

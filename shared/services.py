@@ -27,34 +27,34 @@ from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
-from shared.webhooks import Webhooks
-from shared.workflows.authority_keys import AuthorityKeys
-from shared.workflows.certificate_authorities import CertificateAuthorities
-from shared.workflows.certificate_requests import CertificateRequests
-from shared.workflows.device_certificates import DeviceCertificates
-from shared.workflows.device_convergence import DeviceConverger
-from shared.workflows.device_identities import DeviceIdentities
-from shared.workflows.device_orders import DeviceOrders
-from shared.workflows.devices import DeviceDirectory
-from shared.workflows.enrollment_groups import EnrollmentGroups
-from shared.workflows.events import Outbox
-from shared.workflows.expiry import ExpirySweep
-from shared.workflows.group_issuers import GroupIssuers
-from shared.workflows.individual_enrollments import IndividualEnrollments
-from shared.workflows.previews import Previews
-from shared.workflows.readiness import Readiness
-from shared.workflows.registrations import Registrations
-from shared.workflows.rejections import RejectedMessages
-from shared.workflows.renewals import Renewals
-from shared.workflows.revocation_lists import RevocationLists
-from shared.workflows.revocations import Revocations
-from shared.workflows.rollovers import Rollovers
-from shared.workflows.status_answers import StatusAnswers
+from shared.workflows.authorities.keys import AuthorityKeys
+from shared.workflows.authorities.making import CertificateAuthorities
+from shared.workflows.devices.certificate_requests import CertificateRequests
+from shared.workflows.devices.convergence import DeviceConverger
+from shared.workflows.devices.directory import DeviceDirectory
+from shared.workflows.devices.enrollments import IndividualEnrollments
+from shared.workflows.devices.expiry import ExpirySweep
+from shared.workflows.devices.identities import DeviceIdentities
+from shared.workflows.devices.issuing import DeviceCertificates
+from shared.workflows.devices.orders import DeviceOrders
+from shared.workflows.devices.registrations import Registrations
+from shared.workflows.devices.renewals import Renewals
+from shared.workflows.devices.revocations import Revocations
+from shared.workflows.groups.issuers import GroupIssuers
+from shared.workflows.groups.previews import Previews
+from shared.workflows.groups.requests import EnrollmentGroups
+from shared.workflows.groups.rollovers import Rollovers
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.readiness import Readiness
+from shared.workflows.intake.rejections import RejectedMessages
+from shared.workflows.intake.webhooks import Webhooks
+from shared.workflows.status.answers import StatusAnswers
+from shared.workflows.status.revocation_lists import RevocationLists
 
 if TYPE_CHECKING:
     from shared.adapters.ca_certificates import CaCertificates
     from shared.settings import Settings
-    from shared.workflows.events import Clock
+    from shared.workflows.intake.outbox import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from shared.adapters.identity import Identity
 from shared.adapters.storage import Blobs, Queues, Tables
 from shared.contracts import INBOUND_QUEUES, Queue
 from shared.settings import InvalidSettings, Settings
-from shared.workflows.device_certificates import BUNDLES
-from shared.workflows.device_orders import ORDERS
-from shared.workflows.revocation_lists import CRLS
+from shared.workflows.devices.issuing import BUNDLES
+from shared.workflows.devices.orders import ORDERS
+from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -39,7 +39,7 @@ from shared.errors import (
     Rejected,
 )
 from shared.reading.text import text_of
-from shared.workflows.rejections import WAITS, ReceivedMessage
+from shared.workflows.intake.rejections import WAITS, ReceivedMessage
 from triggers.worker import log, services
 
 if TYPE_CHECKING:

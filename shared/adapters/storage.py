@@ -26,7 +26,7 @@ from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
-from shared.rows import Insert, Merge, Replace
+from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from shared.rows import Step
+    from shared.ports.rows import Step
 
 NEVER_EXPIRES = -1
 

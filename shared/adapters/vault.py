@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
-from shared.key_algorithms import KeyAlgorithm
+from shared.rules.key_algorithms import KeyAlgorithm
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:

@@ -16,6 +16,10 @@ UNSIGNED_FOR = timedelta(days=1)
 """After so long a reserved serial number counts as never signed: no attempt lives longer."""
 
 
+DECISION_HOLDS = timedelta(seconds=30)
+"""So long after a group's issuing CA was looked up it is used for signing."""
+
+
 class CertificateState(StrEnum):
     """States of a certificate."""
 

@@ -19,14 +19,14 @@ from shared.domain.record import Record
 from shared.errors import Conflict
 from shared.ledger.certificates import certificate_row
 from shared.ledger.table import Stale, Table, Versioned, keyed, spread
-from shared.rows import Insert, Merge, Replace
+from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from shared.contracts import DeviceState
     from shared.domain.devices import HeldCertificate
-    from shared.rows import Step
+    from shared.ports.rows import Step
 
 _PREFIX_BITS = 14
 

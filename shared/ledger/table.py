@@ -11,7 +11,7 @@ from shared.domain.record import Record
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-    from shared.rows import Step
+    from shared.ports.rows import Step
 
 __all__ = [
     "TEXT_LIMIT",

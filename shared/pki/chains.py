@@ -33,7 +33,7 @@ from shared.pki.name_constraints import forbidden_names, names_in
 from shared.pki.policies import MAPPINGS, policy_gap
 from shared.pki.public_keys import WeakKey, key_of
 from shared.pki.signing_keys import UnsupportedKey
-from shared.registration_ids import same_registration_id
+from shared.rules.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -31,7 +31,7 @@ from shared.pki.name_constraints import forbidden_names, names_of
 from shared.pki.profiles import Kind, Profile, ProfileError
 from shared.pki.public_keys import check_public_key
 from shared.pki.signing_keys import UnsupportedKey, parameters_of, sign
-from shared.registration_ids import canonical_registration_id
+from shared.rules.registration_ids import canonical_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -26,7 +26,7 @@ from shared.pki.damage import extension_fault
 from shared.pki.public_keys import check_public_key, why_unreadable
 from shared.pki.signing_keys import UnsupportedKey
 from shared.reading import pem as pem_text
-from shared.registration_ids import same_registration_id
+from shared.rules.registration_ids import same_registration_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 
-from shared.key_algorithms import KeyAlgorithm, KeyParameters, SignatureAlgorithm
 from shared.pki import names
+from shared.rules.key_algorithms import KeyAlgorithm, KeyParameters, SignatureAlgorithm
 
 if TYPE_CHECKING:
     from collections.abc import Buffer, Callable

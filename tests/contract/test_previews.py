@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.adapters.dps_management import VerifiedAuthority
-from shared.workflows.previews import Previews
+from shared.workflows.groups.previews import Previews
 from tests.contract.chains import GROUPS, ROWS, VERIFIED, Row
 from tests.contract.emulator.dps_clients import DpsService
 from tests.contract.emulator.running import RunningEmulator, emulator_in_thread

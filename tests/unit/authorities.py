@@ -12,10 +12,10 @@ from shared.ledger.certificates import Certificates
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.issuers import Issuers
 from shared.threads import ThreadPool
-from shared.workflows.authority_keys import AuthorityKeys
-from shared.workflows.authority_records import AuthorityDefinition
-from shared.workflows.certificate_authorities import CertificateAuthorities
-from shared.workflows.events import Outbox
+from shared.workflows.authorities.keys import AuthorityKeys
+from shared.workflows.authorities.making import CertificateAuthorities
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
 

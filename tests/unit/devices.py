@@ -32,17 +32,17 @@ from shared.pki import names
 from shared.pki.issuance import DistributionPoints
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
-from shared.workflows.certificate_authorities import LoadedAuthority
-from shared.workflows.device_certificates import DeviceCertificates
-from shared.workflows.device_convergence import DeviceConverger
-from shared.workflows.device_identities import DeviceIdentities
-from shared.workflows.devices import DeviceDirectory
-from shared.workflows.events import Outbox
-from shared.workflows.expiry import ExpirySweep
-from shared.workflows.individual_enrollments import IndividualEnrollments
-from shared.workflows.registrations import Registrations
-from shared.workflows.renewals import Renewals
-from shared.workflows.revocations import Revocations
+from shared.workflows.authorities.making import LoadedAuthority
+from shared.workflows.devices.convergence import DeviceConverger
+from shared.workflows.devices.directory import DeviceDirectory
+from shared.workflows.devices.enrollments import IndividualEnrollments
+from shared.workflows.devices.expiry import ExpirySweep
+from shared.workflows.devices.identities import DeviceIdentities
+from shared.workflows.devices.issuing import DeviceCertificates
+from shared.workflows.devices.registrations import Registrations
+from shared.workflows.devices.renewals import Renewals
+from shared.workflows.devices.revocations import Revocations
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeDps, FakeHubs, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request

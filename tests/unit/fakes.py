@@ -20,7 +20,7 @@ from shared.adapters.storage import BlobDescription, StoredBlob
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.rows import Insert, Replace
+from shared.ports.rows import Insert, Replace
 from shared.threads import ThreadPool
 from tests.unit.pki.hierarchy import vault_of
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from shared.adapters.dps_device import ClientCredentials
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
-    from shared.rows import Step
+    from shared.ports.rows import Step
 
 TRANSACTION_LIMIT = 100
 

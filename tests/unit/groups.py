@@ -11,10 +11,10 @@ from shared.contracts import EnrollmentGroupRequest, parse
 from shared.ledger.groups import GroupRecord, Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
-from shared.workflows.enrollment_groups import EnrollmentGroups
-from shared.workflows.events import Outbox
-from shared.workflows.group_issuers import GroupIssuers
-from shared.workflows.rollovers import Rollovers
+from shared.workflows.groups.issuers import GroupIssuers
+from shared.workflows.groups.requests import EnrollmentGroups
+from shared.workflows.groups.rollovers import Rollovers
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeProvisioning, FakeTable
 

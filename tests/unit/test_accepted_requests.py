@@ -11,8 +11,8 @@ import pytest
 from shared.contracts import MemberRevocation, Queue, RenewalRequest, RevocationReason, RevocationRequest
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from shared.ledger.requests import Requests
-from shared.workflows.events import Outbox
-from shared.workflows.requests import Part, is_repeated, once, part_for, submit
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.requests import Part, is_repeated, once, part_for, submit
 from tests.unit.fakes import FakeQueues, FakeTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

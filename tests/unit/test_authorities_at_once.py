@@ -20,7 +20,7 @@ from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.certificates import Certificates
 from shared.ledger.issuers import IssuerState
 from shared.pki import names
-from shared.workflows.authority_records import AuthorityDefinition
+from shared.workflows.authorities.records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable, Gate
 from tests.unit.pki.foreign import KEY, authority

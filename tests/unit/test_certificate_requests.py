@@ -10,7 +10,7 @@ import pytest
 
 from shared.contracts import CertificateRequest, DeviceState, KeyCustody, parse
 from shared.errors import Conflict, Rejected
-from shared.workflows.certificate_requests import CertificateRequests
+from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.authorities import AuthorityScene
 from tests.unit.devices import DeviceScene
 

@@ -15,9 +15,10 @@ from shared.contracts import DeviceOrder, DeviceState, OrderWatch, Queue, parse,
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.orders import OPEN_STATES, OrderLine, Orders, OrderState
 from shared.threads import ThreadPool
-from shared.workflows import device_orders, order_lines
-from shared.workflows.device_orders import DeviceOrders, Refused
-from shared.workflows.events import Outbox
+from shared.workflows.devices import order_lines
+from shared.workflows.devices import orders as device_orders
+from shared.workflows.devices.orders import DeviceOrders, Refused
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeQueues, FakeTable, Killed, Trap
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
-from shared.workflows.enrollment_groups import EnrollmentGroups
-from shared.workflows.events import Outbox
-from shared.workflows.group_issuers import GroupIssuers
+from shared.workflows.groups.issuers import GroupIssuers
+from shared.workflows.groups.requests import EnrollmentGroups
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
 

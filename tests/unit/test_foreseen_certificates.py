@@ -9,7 +9,7 @@ import pytest
 
 from shared.contracts import CertificateRequest, parse
 from shared.errors import Rejected
-from shared.workflows.certificate_requests import CertificateRequests
+from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.groups import GroupScene
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from shared.contracts import KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.ledger.groups import GroupRecord, GroupState
-from shared.workflows.group_issuers import usable_for_devices
+from shared.workflows.groups.issuers import usable_for_devices
 from tests.unit.groups import GroupScene
 from tests.unit.pki.foreign import KEY, authority
 from tests.unit.pki.hierarchy import NOW

@@ -11,11 +11,11 @@ import pytest
 from shared.adapters.storage import Table
 from shared.contracts import DeviceOrder, Queue, parse, read_message
 from shared.errors import Rejected
-from shared.json_text import LEVEL_LIMIT, read_json
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
-from shared.workflows.events import Outbox
-from shared.workflows.rejections import ReceivedMessage, RejectedMessages
+from shared.reading.json_text import LEVEL_LIMIT, read_json
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.rejections import ReceivedMessage, RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 

@@ -10,8 +10,8 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from shared.adapters import vault
 from shared.contracts import CertificateRequest, parse
-from shared.key_algorithms import KeyAlgorithm
 from shared.pki.signing_keys import algorithm_of
+from shared.rules.key_algorithms import KeyAlgorithm
 from tests.unit.pki.hierarchy import spare_key
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from shared.contracts import DeviceRequest
 from shared.errors import Rejected
-from shared.workflows import order_lists
-from shared.workflows.order_lists import COLUMNS, ENTRY_LIMIT, listed, read_list
+from shared.workflows.devices import order_lists
+from shared.workflows.devices.order_lists import COLUMNS, ENTRY_LIMIT, listed, read_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,8 @@ from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy,
 from shared.errors import Deferred, Rejected
 from shared.ledger.orders import OrderLine, Orders
 from shared.ledger.rejections import Rejections
-from shared.workflows.events import Outbox
-from shared.workflows.rejections import RejectedMessages
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.rejections import RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes

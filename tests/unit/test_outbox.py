@@ -8,7 +8,7 @@ import pytest
 
 from shared.contracts import DeviceOrder, EnrollmentGroupRequest, Queue, parse
 from shared.errors import Rejected
-from shared.workflows.events import Outbox
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues
 from tests.unit.pki.hierarchy import NOW
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.contracts import Message, Queue, read_message
 from shared.errors import Rejected
 from shared.reading.text import text_of
-from shared.workflows.rejections import ReceivedMessage
+from shared.workflows.intake.rejections import ReceivedMessage
 from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes
 

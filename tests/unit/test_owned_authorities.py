@@ -18,8 +18,8 @@ from shared.errors import Conflict, Rejected
 from shared.ledger.issuers import IssuerState
 from shared.pki.names import thumbprint
 from shared.threads import ThreadPool
-from shared.workflows import certificate_authorities
-from shared.workflows.authority_records import AuthorityDefinition
+from shared.workflows.authorities import making as certificate_authorities
+from shared.workflows.authorities.records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.foreign import KEY, authority, name_of
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.pki.signing_keys import PrivateKey
-    from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.authorities.making import CertificateAuthorities
 
 
 class CountingPool(ThreadPool):

@@ -16,7 +16,7 @@ from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
-from shared.workflows.previews import Previews
+from shared.workflows.groups.previews import Previews
 from tests.unit.fakes import FakeProvisioning
 from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy

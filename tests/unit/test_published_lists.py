@@ -20,7 +20,7 @@ from shared.ledger.issuers import Issuers
 from shared.pki.list_checks import ListError
 from shared.pki.revocation_lists import build_crl
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.workflows.revocation_lists import RevocationLists
+from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs, FakeTable, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
@@ -250,7 +250,7 @@ async def test_a_list_that_is_not_what_was_to_be_made_is_not_published(monkeypat
     await revoke(scene, 1)
     await lists(scene, blobs).publish("root")
     await revoke(scene, 2)
-    empty = "shared.workflows.revocation_lists.build_crl"
+    empty = "shared.workflows.status.revocation_lists.build_crl"
     monkeypatch.setattr(empty, lambda _entries, **named: build_crl([], **named))
     with pytest.raises(ListError, match="the list has number 2 and 0 entries; it was to have 2 and 2"):
         await lists(scene, blobs).publish("root")

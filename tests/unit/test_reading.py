@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from shared.contracts import Message, Queue, attempts_of, put_back, read_message
 from shared.errors import Rejected
-from shared.json_text import read_json
 from shared.reading.base64_text import octets
 from shared.reading.blob_names import blob_name
+from shared.reading.json_text import read_json
 from shared.reading.numbers import digits, whole_number
 from shared.reading.pem import blocks, certificates
 from shared.reading.text import text_of

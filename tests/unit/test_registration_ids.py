@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from shared.contracts import DeviceRequest
 from shared.errors import Rejected
-from shared.registration_ids import canonical_registration_id, same_registration_id
+from shared.rules.registration_ids import canonical_registration_id, same_registration_id
 
 LONG = "a" * 65
 VERY_LONG = "b" * 129

@@ -13,8 +13,8 @@ from shared.contracts import DeviceOrder, DeviceRegistration, DeviceState, Queue
 from shared.errors import Conflict, Rejected
 from shared.ledger.orders import OrderLine, OrderRecord, Orders, OrderState
 from shared.ledger.rejections import Rejections
-from shared.workflows.events import Outbox
-from shared.workflows.rejections import ReceivedMessage, RejectedMessages
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.rejections import ReceivedMessage, RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable, Killed
 from tests.unit.pki.hierarchy import NOW
 

@@ -15,7 +15,7 @@ from shared.adapters.storage import StoredBlob
 from shared.contracts import RevocationReason
 from shared.ledger.certificates import Certificates, RevocationRecord
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
-from shared.workflows.revoked_entries import RevokedEntries
+from shared.workflows.status.revoked_entries import RevokedEntries
 from tests.unit.fakes import FakeBlobs, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 

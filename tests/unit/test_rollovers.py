@@ -19,10 +19,10 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
-from shared.workflows.enrollment_groups import EnrollmentGroups
-from shared.workflows.events import Outbox
-from shared.workflows.group_issuers import GroupIssuers
-from shared.workflows.rollovers import SETTLING, Rollovers
+from shared.workflows.groups.issuers import GroupIssuers
+from shared.workflows.groups.requests import EnrollmentGroups
+from shared.workflows.groups.rollovers import SETTLING, Rollovers
+from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 

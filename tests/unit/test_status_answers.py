@@ -16,7 +16,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 from shared.contracts import CertificateKind, RevocationReason
 from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
-from shared.workflows.status_answers import StatusAnswers, is_successful
+from shared.workflows.status.answers import StatusAnswers, is_successful
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.hierarchy import NOW
 

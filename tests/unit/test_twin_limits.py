@@ -8,7 +8,7 @@ import pytest
 
 from shared.contracts import DeviceRequest, EnrollmentGroupDefinition, parse
 from shared.errors import Rejected
-from shared.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
+from shared.rules.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 
 NAME = "is no name: 1 to 1024 bytes without '.', '$', spaces and control characters"
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.errors import Misconfigured, NotAuthentic
-from shared.webhooks import Webhooks, key_of, sign, verify
+from shared.workflows.intake.webhooks import Webhooks, key_of, sign, verify
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = key_of(SECRET)

@@ -15,14 +15,14 @@ from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.iot_hub import HubIdentity
 from shared.adapters.storage import BlobDescription, StoredBlob
 from shared.errors import Conflict, PreconditionFailed, Rejected
-from shared.rows import Insert, Merge, Replace
+from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from shared.adapters.dps_device import ClientCredentials
     from shared.ledger.certificates import Certificates
-    from shared.rows import Step
+    from shared.ports.rows import Step
     from tests.world.conductor import Conductor
 
 type Key = tuple[str, str]

@@ -22,7 +22,7 @@ from shared.contracts import (
     path_value,
 )
 from shared.errors import Rejected
-from shared.workflows.device_orders import Refused
+from shared.workflows.devices.orders import Refused
 from triggers import outcomes
 from triggers.http.endpoints import (
     PAGING,

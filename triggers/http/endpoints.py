@@ -15,7 +15,7 @@ import azure.functions as func
 from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, parse, path_value
 from shared.errors import Rejected
 from shared.reading.numbers import whole_number
-from shared.workflows.requests import is_repeated, submit
+from shared.workflows.intake.requests import is_repeated, submit
 from triggers import outcomes, preconditions
 from triggers.openapi import Operation
 

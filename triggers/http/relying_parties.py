@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared.contracts import path_value
 from shared.errors import NotFound, Rejected
 from shared.reading.base64_text import octets
-from shared.workflows.status_answers import CONTENT_TYPE as OCSP_RESPONSE
-from shared.workflows.status_answers import is_successful
+from shared.workflows.status.answers import CONTENT_TYPE as OCSP_RESPONSE
+from shared.workflows.status.answers import is_successful
 from triggers.http.endpoints import endpoint
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.services import Services
-    from shared.workflows.revocation_lists import ListDescription
+    from shared.workflows.status.revocation_lists import ListDescription
 
 
 _CRL_SECONDS = 3600

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.pki import der
 from shared.pki.revocation_lists import REASON_CODES
 from shared.pki.signing_keys import KeyAlgorithm
-from shared.registration_ids import same_registration_id
+from shared.rules.registration_ids import same_registration_id
 from tests.unit.pki import seeds
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.pki.mutations import ANY_KIND, MOSTLY_READABLE, edits, mutated, signed

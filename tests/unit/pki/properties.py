@@ -34,7 +34,7 @@ from shared.pki.profiles import (
 from shared.pki.requests import requested_key
 from shared.pki.revocation_lists import RevocationError, RevokedCertificate, build_crl, encode_entry
 from shared.pki.signing_keys import KeyAlgorithm, algorithm_of
-from shared.registration_ids import canonical_registration_id, same_registration_id
+from shared.rules.registration_ids import canonical_registration_id, same_registration_id
 from tests.unit.pki import seeds
 from tests.unit.pki.hierarchy import NOW, URLS
 from tests.unit.pki.seeds import NAME

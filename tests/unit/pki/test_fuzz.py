@@ -24,7 +24,7 @@ from shared.pki.authority_files import authority_from_pem, authority_from_pfx
 from shared.pki.chains import check_chain
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm
-from shared.registration_ids import canonical_registration_id
+from shared.rules.registration_ids import canonical_registration_id
 from tests.unit.pki import inputs, seeds
 from tests.unit.pki import properties as holds
 from tests.unit.pki.cases import Case, Tally, cases

@@ -15,7 +15,7 @@ from shared.errors import Deferred, NotFound
 from shared.ledger.issuers import IssuerState, ListMaking, PublishedList
 from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
-from shared.workflows.revoked_entries import RevokedEntries
+from shared.workflows.status.revoked_entries import RevokedEntries
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from shared.pki.issuance import Issuer
     from shared.pki.list_checks import ReadList
     from shared.settings import Settings
-    from shared.workflows.certificate_authorities import CertificateAuthorities
-    from shared.workflows.events import Clock
+    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.intake.outbox import Clock
 
 
 CRLS = "crls"

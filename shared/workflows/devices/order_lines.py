@@ -10,14 +10,14 @@ from shared.contracts import DeviceRequest, DeviceState, parse
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES, OrderLine, fault_of
 from shared.redaction import without_secrets
-from shared.registration_ids import canonical_registration_id
-from shared.twin_limits import TAGS_LIMIT, twin_fault
+from shared.rules.registration_ids import canonical_registration_id
+from shared.rules.twin_limits import TAGS_LIMIT, twin_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.ledger.orders import OrderRecord
-    from shared.workflows.order_lists import Listed
+    from shared.workflows.devices.order_lists import Listed
 
 
 class OrderLines:

@@ -17,8 +17,8 @@ from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described,
 from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.groups import GroupState
 from shared.ledger.table import Stale
-from shared.workflows.device_certificates import Acts, Decision, DeviceCertificateRequest
-from shared.workflows.device_changes import change
+from shared.workflows.devices.changes import change
+from shared.workflows.devices.issuing import Acts, Decision, DeviceCertificateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from shared.ledger.orders import OrderLine, Orders
     from shared.ledger.table import Versioned
     from shared.settings import Settings
-    from shared.workflows.device_certificates import DeviceCertificates, IssuedCertificate
-    from shared.workflows.device_convergence import DeviceConverger
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.issuing import DeviceCertificates, IssuedCertificate
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
 _FIRST_BOOT_POLL = timedelta(seconds=2)

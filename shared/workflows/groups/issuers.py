@@ -11,8 +11,8 @@ from shared.contracts import CertificateKind, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.groups import GroupState
 from shared.pki import names
-from shared.workflows.authority_records import AuthorityDefinition
-from shared.workflows.rollovers import check_free
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.rollovers import check_free
 
 if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.ledger.groups import GroupRecord, Groups
     from shared.ledger.issuers import IssuerRecord
     from shared.settings import Settings
-    from shared.workflows.certificate_authorities import CertificateAuthorities
+    from shared.workflows.authorities.making import CertificateAuthorities
 
 _NAME_LIMIT = 48
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Rejected
-from shared.json_text import read_json
+from shared.reading.json_text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -29,7 +29,7 @@ from shared.pki.chains import (
     wrong_group,
 )
 from shared.pki.paths import Path, paths
-from shared.workflows.dps_entries import held_certificates, references
+from shared.workflows.groups.entries import held_certificates, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.workflows.dps_entries import Entry
+    from shared.workflows.groups.entries import Entry
 
     type Chain = Sequence[x509.Certificate]
 

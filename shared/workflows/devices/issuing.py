@@ -20,7 +20,7 @@ from cryptography import x509
 from shared.adapters.dps_device import ClientCredentials
 from shared.adapters.storage import StoredBlob
 from shared.contracts import CertificateKind, DeviceState, RevocationReason
-from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, HeldCertificate
 from shared.domain.issuance import Committed, reserved
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
@@ -36,7 +36,7 @@ from shared.pki.profiles import device_profile
 from shared.pki.public_keys import fingerprint
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.workflows.device_changes import device_of, note
+from shared.workflows.devices.changes import device_of, note
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,14 +53,11 @@ if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.settings import Settings
     from shared.threads import ThreadPool
-    from shared.workflows.certificate_authorities import CertificateAuthorities, LoadedAuthority
-    from shared.workflows.events import Clock
+    from shared.workflows.authorities.making import CertificateAuthorities, LoadedAuthority
+    from shared.workflows.intake.outbox import Clock
 
 BUNDLES = "bundles"
 """Container of the bundles."""
-
-DECISION_HOLDS = timedelta(seconds=30)
-"""So long after a group's issuing CA was looked up it is used for signing."""
 
 _JSON = "application/json"
 _COMPROMISE = RevocationReason.KEY_COMPROMISE

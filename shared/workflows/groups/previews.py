@@ -16,18 +16,18 @@ from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import Finding
 from shared.pki.damage import why_unreadable
 from shared.reading.pem import certificates
-from shared.workflows.dps_decisions import Knowledge, attests_by_certificates, decide
-from shared.workflows.dps_entries import certificate_of
+from shared.workflows.groups.decisions import Knowledge, attests_by_certificates, decide
+from shared.workflows.groups.entries import certificate_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
-    from shared.workflows.certificate_authorities import CertificateAuthorities
-    from shared.workflows.dps_decisions import Decision, Match
-    from shared.workflows.dps_entries import Entry
-    from shared.workflows.events import Clock
+    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.groups.decisions import Decision, Match
+    from shared.workflows.groups.entries import Entry
+    from shared.workflows.intake.outbox import Clock
 
 UNAUTHORIZED = 401002
 """DPS's error code for a device that it does not let in."""

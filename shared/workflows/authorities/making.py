@@ -45,8 +45,9 @@ from shared.pki.profiles import verification_profile
 from shared.pki.signing_keys import algorithm_of
 from shared.reading.base64_text import octets
 from shared.threads import ThreadPool
-from shared.workflows.authority_keys import WRAPPING_KEY
-from shared.workflows.authority_records import (
+from shared.workflows.authorities.keys import WRAPPING_KEY
+from shared.workflows.authorities.possession import check_place, prove
+from shared.workflows.authorities.records import (
     AuthorityDefinition,
     all_certificates,
     book_entry,
@@ -60,7 +61,6 @@ from shared.workflows.authority_records import (
     path_length,
     signed,
 )
-from shared.workflows.possession import check_place, prove
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from shared.pki.profiles import Profile
     from shared.pki.signing_keys import PublicKey
     from shared.settings import Settings
-    from shared.workflows.authority_keys import AuthorityKeys
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _OPENING = ThreadPool("opening", 1)
 """Waits for the process that opens an owner's file: one at a time, and nothing else waits with it."""

@@ -9,13 +9,13 @@ from cryptography import x509
 
 from shared.contracts import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
-from shared.key_algorithms import DEFAULT
 from shared.ledger.certificates import CertificateRecord, CertificateState
 from shared.ledger.issuers import IssuerRecord, IssuerState, WantedAuthority
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
 from shared.pki.identities import authority_identity
 from shared.pki.profiles import issuing_profile, root_profile
+from shared.rules.key_algorithms import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from shared import tracing
 from shared.contracts import DeviceRegistration, EventType, Queue, anew, parse, path_value, read_message
 from shared.errors import Conflict, NotFound, Rejected
-from shared.json_text import read_json
 from shared.ledger.orders import OPEN_STATES
 from shared.ledger.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
+from shared.reading.json_text import read_json
 from shared.reading.text import text_of
 from shared.redaction import without_secrets, without_secrets_in
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.ledger.orders import Orders
     from shared.ledger.rejections import Rejections
     from shared.ledger.table import Versioned
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _REPLAY_TAKES = timedelta(minutes=1)
 """After that, one that was begun is taken up by the next who asks."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain import upkeep
 from shared.errors import Conflict, NotFound
-from shared.workflows.device_changes import change, device_of
+from shared.workflows.devices.changes import change, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from shared.adapters.iot_hub import HubIdentity, IotHubRegistries
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
-    from shared.workflows.device_convergence import DeviceConverger
-    from shared.workflows.events import Clock
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.intake.outbox import Clock
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts import CertificateKind, EventType
+from shared.domain.certificates import DECISION_HOLDS
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.groups import GroupState, Rollover, RolloverState
-from shared.workflows.authority_records import AuthorityDefinition
-from shared.workflows.device_certificates import DECISION_HOLDS
-from shared.workflows.dps_entries import (
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.entries import (
     busy,
     change_entry,
     check_alone,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.groups import GroupRecord, Groups
     from shared.ledger.table import Versioned
-    from shared.workflows.certificate_authorities import CertificateAuthorities
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 SETTLING = 2 * DECISION_HOLDS
 """So long after the new CA took over, the old one may still sign; doubled, since workers' clocks differ."""

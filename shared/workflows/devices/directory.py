@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
-from shared.workflows.device_changes import change, device_of
+from shared.workflows.devices.changes import change, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
     from shared.settings import Settings
-    from shared.workflows.device_certificates import DeviceCertificates
-    from shared.workflows.events import Clock
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.intake.outbox import Clock
 
 _OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED, DeviceState.EXPIRED, DeviceState.FAILED})
 

@@ -2,7 +2,7 @@
 
 Neither DPS nor IoT Hub reads a CRL. So a device is shut out in three places: DPS refuses to provision it (a disabled
 individual enrollment), its hub refuses the connection (a disabled identity, which also ends one that stands), and the
-CRL tells everybody else. An act changes what the device's record wants; :mod:`shared.workflows.device_convergence`
+CRL tells everybody else. An act changes what the device's record wants; :mod:`shared.workflows.devices.convergence`
 makes it so.
 """
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from shared.contracts import CertificateKind, DeviceState, MemberRevocation, Queue, RevocationAction
 from shared.domain import revocation
 from shared.errors import Conflict, NotFound, Rejected
-from shared.workflows.device_changes import change, device_of
-from shared.workflows.requests import Part, once, part_for
+from shared.workflows.devices.changes import change, device_of
+from shared.workflows.intake.requests import Part, once, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
     from shared.ledger.requests import RequestRecord, Requests
-    from shared.workflows.device_convergence import DeviceConverger
-    from shared.workflows.device_identities import DeviceIdentities
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _PAGE = 200
 

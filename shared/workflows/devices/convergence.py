@@ -27,7 +27,7 @@ from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.public_keys import PublicKeyRecord
 from shared.ledger.table import Stale
-from shared.workflows.device_changes import change, device_of, unsettled
+from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
-    from shared.workflows.events import Clock, Outbox
-    from shared.workflows.revocation_lists import RevocationLists
+    from shared.workflows.intake.outbox import Clock, Outbox
+    from shared.workflows.status.revocation_lists import RevocationLists
 
 _ROUNDS = 8
 _ASSIGNING = timedelta(seconds=2)

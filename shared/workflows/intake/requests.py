@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from shared.contracts import Queue
     from shared.ledger.requests import Requests
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 
 class Request(Protocol):

@@ -15,8 +15,8 @@ from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509
 from shared.contracts import EventType, GroupAction, Queue
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
-from shared.workflows.dps_decisions import attests_by_certificates
-from shared.workflows.dps_entries import (
+from shared.workflows.groups.decisions import attests_by_certificates
+from shared.workflows.groups.entries import (
     busy,
     change_entry,
     check_conditions,
@@ -28,8 +28,8 @@ from shared.workflows.dps_entries import (
     with_references,
     with_values,
 )
-from shared.workflows.requests import is_repeated, once
-from shared.workflows.rollovers import summary
+from shared.workflows.groups.rollovers import summary
+from shared.workflows.intake.requests import is_repeated, once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
-    from shared.workflows.authority_records import AuthorityDefinition
-    from shared.workflows.certificate_authorities import CertificateAuthorities
-    from shared.workflows.dps_entries import Entry
-    from shared.workflows.events import Clock, Outbox
-    from shared.workflows.group_issuers import GroupIssuers
-    from shared.workflows.rollovers import Rollovers
+    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.records import AuthorityDefinition
+    from shared.workflows.groups.entries import Entry
+    from shared.workflows.groups.issuers import GroupIssuers
+    from shared.workflows.groups.rollovers import Rollovers
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 GROUP_LIMIT = 100
 """X.509 enrollment groups of one DPS (Microsoft: "Azure IoT DPS limits")."""
@@ -372,7 +372,7 @@ class EnrollmentGroups:
             raise busy(record.enrollment_group)
 
     async def _roll(self, asked: _Asked, known: Versioned[GroupRecord]) -> GroupRecord:
-        """Let a new issuing CA take over; see :mod:`shared.workflows.rollovers`."""
+        """Let a new issuing CA take over; see :mod:`shared.workflows.groups.rollovers`."""
         request = asked.request
         if known.record.rollover is not None and known.record.rollover.request == request.request_id:
             return await self.rollovers.resume(known)
@@ -404,7 +404,7 @@ class EnrollmentGroups:
     # --- reading ---
 
     async def is_repeated(self, request: EnrollmentGroupRequest) -> bool:
-        """Tell whether a request came before; see :func:`shared.workflows.requests.is_repeated`."""
+        """Tell whether a request came before; see :func:`shared.workflows.intake.requests.is_repeated`."""
         return await is_repeated(self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, request)
 
     async def foresee(self, request: EnrollmentGroupRequest) -> None:

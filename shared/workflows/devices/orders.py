@@ -20,8 +20,8 @@ from shared.contracts import DeviceRegistration, DeviceState, EventType, OrderWa
 from shared.errors import Conflict, Deferred, NotFound, Reason, Rejected
 from shared.ledger.orders import OPEN_STATES, PARTITION_LINES, OrderRecord, OrderState
 from shared.reading.blob_names import blob_name
-from shared.workflows.order_lines import OrderLines
-from shared.workflows.order_lists import FIELD, listed, read_list
+from shared.workflows.devices.order_lines import OrderLines
+from shared.workflows.devices.order_lists import FIELD, listed, read_list
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.threads import ThreadPool
-    from shared.workflows.events import Clock, Outbox
-    from shared.workflows.order_lists import Listed
-    from shared.workflows.registrations import Registrations
+    from shared.workflows.devices.order_lists import Listed
+    from shared.workflows.devices.registrations import Registrations
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 ORDERS = "orders"
 """Container of device lists that are too long for a message."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from shared.ledger.certificates import Certificates
     from shared.pki.issuance import Issuer
-    from shared.workflows.certificate_authorities import CertificateAuthorities, LoadedAuthority
-    from shared.workflows.events import Clock
+    from shared.workflows.authorities.making import CertificateAuthorities, LoadedAuthority
+    from shared.workflows.intake.outbox import Clock
 
 CONTENT_TYPE = "application/ocsp-response"
 """RFC 6960 appendix A.2."""

@@ -20,9 +20,9 @@ from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.public_keys import fingerprint, key_of
 from shared.pki.signing_keys import UnsupportedKey
 from shared.reading.pem import certificates
-from shared.registration_ids import same_registration_id
-from shared.workflows.device_changes import change
-from shared.workflows.dps_entries import RETRY, certificate_of, check_etag, check_hubs, values_of, with_values
+from shared.rules.registration_ids import same_registration_id
+from shared.workflows.devices.changes import change
+from shared.workflows.groups.entries import RETRY, certificate_of, check_etag, check_hubs, values_of, with_values
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.public_keys import PublicKeys
-    from shared.workflows.dps_entries import Entry
-    from shared.workflows.events import Clock
+    from shared.workflows.groups.entries import Entry
+    from shared.workflows.intake.outbox import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,24 +12,24 @@ from shared.contracts import CertificateKind, CertificateRequest, DeviceState, E
 from shared.domain import issuance
 from shared.domain.devices import DeviceRecord, Purpose
 from shared.errors import Deferred, NotFound, Rejected
-from shared.key_algorithms import DEFAULT
 from shared.pki import names
-from shared.registration_ids import canonical_registration_id
-from shared.workflows.authority_records import AuthorityDefinition
-from shared.workflows.device_certificates import Acts, Decision, DeviceCertificateRequest
-from shared.workflows.group_issuers import usable_for_devices
-from shared.workflows.requests import once
+from shared.rules.key_algorithms import DEFAULT
+from shared.rules.registration_ids import canonical_registration_id
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.devices.issuing import Acts, Decision, DeviceCertificateRequest
+from shared.workflows.groups.issuers import usable_for_devices
+from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
     from shared.settings import Settings
-    from shared.workflows.certificate_authorities import CertificateAuthorities
-    from shared.workflows.device_certificates import DeviceCertificates
-    from shared.workflows.device_convergence import DeviceConverger
-    from shared.workflows.events import Clock, Outbox
-    from shared.workflows.registrations import Registrations
+    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.registrations import Registrations
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 
 @dataclass(frozen=True, slots=True)

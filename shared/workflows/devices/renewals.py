@@ -14,9 +14,9 @@ from shared.contracts import DeviceState, Queue
 from shared.domain import issuance
 from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
 from shared.errors import Conflict, NotFound
-from shared.workflows.device_certificates import Acts, DeviceCertificateRequest
-from shared.workflows.device_changes import change, device_of
-from shared.workflows.requests import once
+from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.issuing import Acts, DeviceCertificateRequest
+from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
     from shared.adapters.dps_device import Assignment
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from shared.domain.issuance import Committed
     from shared.ledger.devices import Devices
     from shared.ledger.requests import Requests
-    from shared.workflows.device_certificates import DeviceCertificates, IssuedCertificate
-    from shared.workflows.device_convergence import DeviceConverger
-    from shared.workflows.events import Clock
-    from shared.workflows.registrations import Registrations
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.issuing import DeviceCertificates, IssuedCertificate
+    from shared.workflows.devices.registrations import Registrations
+    from shared.workflows.intake.outbox import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
 from shared.errors import NotFound, Overtaken
 from shared.ledger.expiry import DueNotice, Notice
-from shared.workflows.device_certificates import bundle_name
-from shared.workflows.device_changes import change
+from shared.workflows.devices.changes import change
+from shared.workflows.devices.issuing import bundle_name
 
 if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.table import Versioned
-    from shared.workflows.device_certificates import DeviceCertificates
-    from shared.workflows.events import Clock, Outbox
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _EVENTS = {Notice.EXPIRING: EventType.CERTIFICATE_EXPIRING, Notice.EXPIRED: EventType.CERTIFICATE_EXPIRED}
 _ATTEMPTS = 8

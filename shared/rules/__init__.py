@@ -1,0 +1,1 @@
+"""Small pure rules that several parts share."""

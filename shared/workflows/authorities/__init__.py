@@ -1,0 +1,1 @@
+"""Certificate authorities: made, brought along, proved, loaded."""

@@ -1,0 +1,1 @@
+"""Devices: ordered, issued, registered, renewed, revoked, found."""

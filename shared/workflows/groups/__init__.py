@@ -1,0 +1,1 @@
+"""Enrollment groups and their issuing CAs."""

@@ -1,0 +1,1 @@
+"""What relying parties ask, and what expires."""
