@@ -72,24 +72,44 @@ async def test_many_are_disabled_with_what_they_authenticate_by(
     """More than a call takes are disabled, with the reason; thumbprints stay, and who is disabled is not counted."""
     hub = emulator.endpoints["iotHubs"][0]["hostName"]
     ids = identities(emulator, 130)
-    await hubs.set_enabled(hub, ids[0], enabled=False, reason="before")
+    await hubs.shut_out(hub, ids[0], reason="before")
     assert await hubs.disable_many(hub, [*ids, "bulk-unknown"], reason=REASON) == 129
     first, last = await hubs.get(hub, ids[0]), await hubs.get(hub, ids[-1])
     assert first is not None
     assert last is not None
-    assert (first.enabled, first.reason, first.thumbprint) == (False, "before", f"{0:040X}")
-    assert (last.enabled, last.reason, last.thumbprint) == (False, REASON, f"{129:040X}")
+    assert (first.enabled, first.reason, first.thumbprints) == (False, "before", frozenset({f"{0:040X}"}))
+    assert (last.enabled, last.reason, last.thumbprints) == (False, REASON, frozenset({f"{129:040X}"}))
     assert await hubs.disable_many(hub, ids, reason=REASON) == 0
 
 
-async def test_what_is_so_already_is_not_written_again(emulator: RunningEmulator, hubs: IotHubRegistries) -> None:
-    """Disabling twice for the same reason leaves the identity's ETag as it was."""
+async def test_who_shuts_a_device_out_outdates_what_others_have_seen(
+    emulator: RunningEmulator, hubs: IotHubRegistries
+) -> None:
+    """It is written though it is so already: whoever was about to let the device in does not."""
     hub = emulator.endpoints["iotHubs"][0]["hostName"]
     (device_id,) = identities(emulator, 1)
-    await hubs.set_enabled(hub, device_id, enabled=False, reason=REASON)
-    before = registry_of(emulator.endpoints).get_device(device_id).etag
-    await hubs.set_enabled(hub, device_id, enabled=False, reason=REASON)
-    assert registry_of(emulator.endpoints).get_device(device_id).etag == before
+    seen = await hubs.shut_out(hub, device_id, reason="before")
+    assert seen is not None
+    assert await hubs.shut_out(hub, device_id, reason="before") is not None
+    assert await hubs.let_in(hub, seen, reason="reinstated") is None
+    present = await hubs.get(hub, device_id)
+    assert present is not None
+    assert (present.enabled, present.reason) == (False, "before")
+
+
+async def test_a_device_is_let_in_as_it_was_seen(emulator: RunningEmulator, hubs: IotHubRegistries) -> None:
+    """Once, with what it authenticates by; one that is gone is neither let in nor shut out."""
+    hub = emulator.endpoints["iotHubs"][0]["hostName"]
+    (device_id,) = identities(emulator, 1)
+    seen = await hubs.shut_out(hub, device_id, reason=REASON)
+    assert seen is not None
+    let_in = await hubs.let_in(hub, seen, reason="reinstated")
+    assert let_in is not None
+    assert (let_in.enabled, let_in.reason, let_in.thumbprints) == (True, "reinstated", frozenset({f"{0:040X}"}))
+    assert await hubs.let_in(hub, seen, reason="again") is None
+    await hubs.delete(hub, device_id)
+    assert await hubs.let_in(hub, let_in, reason="gone") is None
+    assert await hubs.shut_out(hub, device_id, reason="gone") is None
 
 
 async def test_a_hub_that_throttles_is_asked_again_later(emulator: RunningEmulator, hubs: IotHubRegistries) -> None:
@@ -111,6 +131,6 @@ async def test_a_device_is_disabled_though_the_first_answer_gets_lost(
     rule = {"service": "iot_hub", "operation": "PUT *", "count": 1, "drop": "response"}
     plan = partial(requests.put, f"{emulator.admin_url}/faults", json={"rules": [rule]}, timeout=10)
     (await asyncio.to_thread(plan)).raise_for_status()
-    identity = await hubs.set_enabled(hub, device_id, enabled=False, reason=REASON)
+    identity = await hubs.shut_out(hub, device_id, reason=REASON)
     assert identity is not None
     assert (identity.enabled, identity.reason) == (False, REASON)
