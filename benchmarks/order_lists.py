@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from benchmarks.measuring import Bar, Figure
-from shared.ledger.orders import OrderRecord, OrderState
+from shared.domain.orders import OrderRecord, OrderState
 from shared.workflows.devices.order_lines import OrderLines
 from shared.workflows.devices.order_lists import DEVICES_LIMIT, read_list
 

@@ -13,11 +13,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import (
-    UNSIGNED_FOR,
     CertificateRecord,
-    CertificateState,
     InForceRecord,
-    InternalKind,
     RevocationChange,
     RevocationRecord,
 )
@@ -26,18 +23,6 @@ from shared.ledger.table import Stale, Table, Versioned, keyed, versioned
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from datetime import datetime
-
-__all__ = [
-    "UNSIGNED_FOR",
-    "CertificateRecord",
-    "CertificateState",
-    "Certificates",
-    "InForceRecord",
-    "InternalKind",
-    "RevocationChange",
-    "RevocationRecord",
-    "certificate_row",
-]
 
 
 class Certificates:

@@ -6,49 +6,14 @@ what is due and not yet done, whenever it runs and however often it was missed, 
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from shared.ledger.table import Record, Table, keyed
+from shared.domain.expiry import DueNotice
+from shared.ledger.table import Table, keyed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-
-class Notice(StrEnum):
-    """What is due."""
-
-    EXPIRING = "expiring"
-    EXPIRED = "expired"
-    KEY_DELETION = "keyDeletion"
-
-
-class DueNotice(Record):
-    """One notice.
-
-    Attributes:
-        due: day on which it is to be given (UTC).
-        not_after: when the certificate ends; of a key that was handed out, when it is deleted.
-    """
-
-    due: str
-    notice: Notice
-    serial_number: str
-    subject: str
-    not_after: datetime
-
-    @classmethod
-    def on(cls, day: date, notice: Notice, *, serial_number: str, subject: str, not_after: datetime) -> DueNotice:
-        """Make a notice for a day."""
-        return cls(
-            due=day.isoformat(), notice=notice, serial_number=serial_number, subject=subject, not_after=not_after
-        )
-
-    @property
-    def key(self) -> str:
-        """Its row in the day's partition."""
-        return f"{self.serial_number}:{self.notice}"
+    from datetime import date
 
 
 class ExpiryIndex:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from shared.contracts import DeviceState, RegisterBy
+from shared.contracts import DeviceState
+from shared.domain.orders import OrderLine, OrderRecord, OrderState
 from shared.ledger.table import (
     TEXT_LIMIT,
     TRANSACTION_BYTES,
     TRANSACTION_LIMIT,
-    Record,
     Table,
     Versioned,
     keyed,
@@ -26,104 +24,13 @@ from shared.ledger.table import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from datetime import datetime
 
 PARTITION_LINES = TRANSACTION_LIMIT
 """Lines of one partition."""
 
 _ROW_OVERHEAD = 1024
 """Bytes around a row in a transaction, generously."""
-
-OPEN_STATES = frozenset({DeviceState.ORDERED, DeviceState.ISSUED})
-"""States of a line that something is still to be done for."""
-
-
-class OrderState(StrEnum):
-    """States of an order: ``rejected`` as a whole, it has no lines, and its id is free."""
-
-    ACCEPTED = "accepted"
-    DISPATCHED = "dispatched"
-    COMPLETED = "completed"
-    REJECTED = "rejected"
-
-
-class OrderRecord(Record):
-    """One order.
-
-    Attributes:
-        fingerprint: of its content: the same id with other content is refused.
-        device_count: its lines.
-        accepted_at: when it was accepted, or rejected.
-        list_name: of the blob with its devices; ``None`` if they came with the order.
-        list_etag: of the blob when the order was accepted: what it holds is what was ordered.
-        list_size: bytes of the blob.
-        dispatched: lines that are on their way; a multiple of 100, or all.
-        watch: tells the one message that sees to the order from those that did before.
-        watch_due: when that message is to be seen; ``None`` when nothing is to be done any more.
-        counts: lines by state as they were last counted.
-        reasons: why it is rejected, or why it has fewer lines than its list; each ``{"field", "message"}``.
-    """
-
-    documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons"})
-
-    order_id: str
-    fingerprint: str = ""
-    state: OrderState
-    enrollment_group: str = ""
-    register_by: RegisterBy = RegisterBy.SERVICE
-    device_count: int = 0
-    accepted_at: datetime
-    validity_days: int | None = None
-    completed_at: datetime | None = None
-    list_name: str | None = None
-    list_etag: str | None = None
-    list_size: int = 0
-    dispatched: int = 0
-    watch: datetime | None = None
-    watch_due: datetime | None = None
-    counts: dict[str, int] | None = None
-    reasons: tuple[dict[str, str], ...] | None = None
-
-
-class OrderLine(Record):
-    """One device of an order, with all of the order that its registration needs.
-
-    Attributes:
-        line: its index in the order, from 0.
-        place: where it stands in the order, for messages: ``devices[3]``, or ``line 5`` of a CSV file.
-        requested_id: the registration id as the order spells it.
-        registration_id: in canonical form; ``None`` when it has none, since the line is wrong.
-        reasons: why it failed, or does not get on; each ``{"field", "message"}``.
-    """
-
-    documents: ClassVar[frozenset[str]] = frozenset({"tags", "desired", "reasons"})
-
-    order_id: str
-    line: int
-    state: DeviceState
-    requested_id: str
-    enrollment_group: str
-    register_by: RegisterBy
-    accepted_at: datetime
-    place: str = ""
-    validity_days: int | None = None
-    registration_id: str | None = None
-    csr: str | None = None
-    key_algorithm: str | None = None
-    tags: dict[str, Any] | None = None
-    desired: dict[str, Any] | None = None
-    serial_number: str | None = None
-    device_id: str | None = None
-    assigned_hub: str | None = None
-    reasons: tuple[dict[str, str], ...] | None = None
-    finished_at: datetime | None = None
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed, or does not get on, in one line."""
-        if self.reasons is None:
-            return None
-        return "; ".join(f"{each['field']}: {each['message']}" if each["field"] else each["message"]
-                         for each in self.reasons)  # fmt: skip
 
 
 class Orders:

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from shared.domain.record import Record
+from shared.domain.public_keys import PublicKeyRecord
 from shared.ledger.table import Stale, Table, Versioned, keyed
 
 _ATTEMPTS = 5
-
-
-class PublicKeyRecord(Record):
-    """One public key.
-
-    Attributes:
-        fingerprint: SHA-256 of its SubjectPublicKeyInfo, hexadecimal.
-        registration_id: the device that it belongs to.
-        compromised: whether a certificate with it was revoked since others may have the private key.
-    """
-
-    fingerprint: str
-    registration_id: str
-    recorded_at: datetime
-    compromised: bool = False
 
 
 class PublicKeys:

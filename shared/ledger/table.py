@@ -13,18 +13,6 @@ if TYPE_CHECKING:
 
     from shared.ports.rows import Step
 
-__all__ = [
-    "TEXT_LIMIT",
-    "TRANSACTION_LIMIT",
-    "Record",
-    "Row",
-    "Stale",
-    "Table",
-    "Versioned",
-    "keyed",
-    "spread",
-    "versioned",
-]
 
 TRANSACTION_LIMIT = 100
 """Rows of one partition that one transaction may write (Azure Tables: entity group transactions)."""

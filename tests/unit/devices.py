@@ -20,12 +20,14 @@ from shared.contracts import (
     RevocationRequest,
     parse,
 )
+from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.orders import OrderLine
 from shared.errors import Deferred
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import GroupRecord, Groups, GroupState
-from shared.ledger.orders import OrderLine, Orders
+from shared.ledger.groups import Groups
+from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.pki import names

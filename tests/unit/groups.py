@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from shared.contracts import EnrollmentGroupRequest, parse
-from shared.ledger.groups import GroupRecord, Groups
+from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.workflows.groups.issuers import GroupIssuers
@@ -20,6 +20,8 @@ from tests.unit.fakes import FakeProvisioning, FakeTable
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from shared.domain.groups import GroupRecord
 
 
 @dataclass

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes
 
 from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts import CertificateKind, KeyCustody
+from shared.domain.authorities import IssuerState
 from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.certificates import Certificates
-from shared.ledger.issuers import IssuerState
 from shared.pki import names
 from shared.workflows.authorities.records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene

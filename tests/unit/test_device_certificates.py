@@ -12,10 +12,9 @@ from cryptography import x509
 
 from shared.contracts import DeviceState, RegisterBy
 from shared.domain import issuance
-from shared.domain.certificates import DECISION_HOLDS
+from shared.domain.certificates import DECISION_HOLDS, CertificateState
 from shared.domain.devices import DeviceRecord, Purpose
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
-from shared.ledger.certificates import CertificateState
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.workflows.devices.issuing import (

@@ -12,8 +12,9 @@ import pytest
 
 from shared.adapters.storage import StoredBlob
 from shared.contracts import DeviceOrder, DeviceState, OrderWatch, Queue, parse, read_message
+from shared.domain.orders import OPEN_STATES, OrderLine, OrderState
 from shared.errors import Conflict, Deferred, Rejected
-from shared.ledger.orders import OPEN_STATES, OrderLine, Orders, OrderState
+from shared.ledger.orders import Orders
 from shared.threads import ThreadPool
 from shared.workflows.devices import order_lines
 from shared.workflows.devices import orders as device_orders

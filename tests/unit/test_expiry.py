@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.contracts import CertificateKind, DeviceState, RegisterBy
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.expiry import DueNotice, Notice
 from shared.errors import Deferred
-from shared.ledger.certificates import CertificateRecord, CertificateState
-from shared.ledger.expiry import DueNotice, Notice
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered, renewing
 
 if TYPE_CHECKING:

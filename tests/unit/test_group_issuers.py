@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.contracts import KeyCustody
+from shared.domain.groups import GroupRecord, GroupState
 from shared.errors import Conflict, Rejected
-from shared.ledger.groups import GroupRecord, GroupState
 from shared.workflows.groups.issuers import usable_for_devices
 from tests.unit.groups import GroupScene
 from tests.unit.pki.foreign import KEY, authority

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from shared.contracts import EnrollmentGroupRequest, parse
+from shared.domain.groups import GroupState, Turn
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
-from shared.ledger.groups import GroupState, Turn
 from shared.ledger.requests import Requests
 from tests.unit.fakes import FakeProvisioning, FakeTable, Killed, Trap
 from tests.unit.groups import GroupScene

@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 
 from shared.contracts import DeviceState
+from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
-from shared.ledger.public_keys import PublicKeyRecord
 from shared.pki.public_keys import fingerprint
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
 from tests.unit.pki.foreign import of_version_5

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from shared.contracts import DeviceState, RegisterBy
 from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.domain.orders import OrderLine
+from shared.domain.rejections import rejection_id
 from shared.ledger.devices import Devices
-from shared.ledger.orders import OrderLine, Orders
-from shared.ledger.rejections import rejection_id
+from shared.ledger.orders import Orders
 from shared.ledger.table import Stale
 from tests.unit.fakes import FakeTable
 

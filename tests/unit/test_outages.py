@@ -26,8 +26,9 @@ from shared.adapters.dps_device import AssignmentFailed
 from shared.adapters.sdk_errors import is_outage, role_missing
 from shared.adapters.storage import TakenMessage
 from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, attempts_of, command, read_message
+from shared.domain.orders import OrderLine
 from shared.errors import Deferred, Rejected
-from shared.ledger.orders import OrderLine, Orders
+from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import RejectedMessages

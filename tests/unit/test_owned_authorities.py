@@ -14,8 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts import AuthorityImport, CertificateKind, KeyCustody
+from shared.domain.authorities import IssuerState
 from shared.errors import Conflict, Rejected
-from shared.ledger.issuers import IssuerState
 from shared.pki.names import thumbprint
 from shared.threads import ThreadPool
 from shared.workflows.authorities import making as certificate_authorities

@@ -10,8 +10,9 @@ import pytest
 
 from shared import tracing
 from shared.contracts import DeviceOrder, DeviceRegistration, DeviceState, Queue, RegisterBy, command, parse
+from shared.domain.orders import OrderLine, OrderRecord, OrderState
 from shared.errors import Conflict, Rejected
-from shared.ledger.orders import OrderLine, OrderRecord, Orders, OrderState
+from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import ReceivedMessage, RejectedMessages

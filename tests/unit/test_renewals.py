@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from shared.contracts import DeviceState
+from shared.domain.certificates import CertificateState
+from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
-from shared.ledger.certificates import CertificateState
-from shared.ledger.groups import GroupState
 from tests.unit.devices import DeviceScene, csr, registered, renewing
 
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from shared.contracts import DeviceState, RegisterBy, RevocationReason, revocation_request
+from shared.domain.certificates import CertificateState
+from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
-from shared.ledger.certificates import CertificateState
-from shared.ledger.groups import GroupState
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
 from tests.unit.pki.hierarchy import hierarchy

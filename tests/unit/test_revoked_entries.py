@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from shared.adapters.storage import StoredBlob
 from shared.contracts import RevocationReason
-from shared.ledger.certificates import Certificates, RevocationRecord
+from shared.domain.certificates import RevocationRecord
+from shared.ledger.certificates import Certificates
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.workflows.status.revoked_entries import RevokedEntries
 from tests.unit.fakes import FakeBlobs, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
-    from shared.ledger.issuers import KeptMonth
+    from shared.domain.authorities import KeptMonth
 
 ISSUER = "line-1-ca1"
 NEXT_YEAR = NOW + timedelta(days=365)

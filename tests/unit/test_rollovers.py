@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, KeyCustody, RevocationReason
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.groups import GroupRecord, GroupState
 from shared.errors import Conflict, PreconditionFailed, Rejected
-from shared.ledger.certificates import CertificateRecord, Certificates, CertificateState
-from shared.ledger.groups import GroupRecord, Groups, GroupState
+from shared.ledger.certificates import Certificates
+from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.profiles import issuing_profile

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.adapters.vault import VaultKeys
-    from shared.ledger.issuers import IssuerRecord
+    from shared.domain.authorities import IssuerRecord
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.threads import ThreadPool
 

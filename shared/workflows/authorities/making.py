@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts import CertificateKind, EventType, KeyCustody
+from shared.domain.authorities import IssuerRecord, IssuerState, Making, ProofOfPossession
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.expiry import DueNotice, Notice
 from shared.errors import Conflict, Deferred, NotFound, Rejected
-from shared.ledger.certificates import CertificateRecord, CertificateState
-from shared.ledger.expiry import DueNotice, Notice
-from shared.ledger.issuers import IssuerRecord, IssuerState, Making, ProofOfPossession
 from shared.pki import names
 from shared.pki.apart import key_opened_apart, pfx_opened_apart
 from shared.pki.authority_files import (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from shared.contracts import CertificateKind, KeyCustody
+from shared.domain.authorities import IssuerRecord, IssuerState, WantedAuthority
+from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.errors import Conflict, Rejected
-from shared.ledger.certificates import CertificateRecord, CertificateState
-from shared.ledger.issuers import IssuerRecord, IssuerState, WantedAuthority
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
 from shared.pki.identities import authority_identity

@@ -22,10 +22,10 @@ from cryptography import x509
 from shared.contracts import RevocationReason
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
+from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
-from shared.ledger.public_keys import PublicKeyRecord
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change, device_of, unsettled
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from shared.contracts import CertificateKind, EventType, RevocationReason
 from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
+from shared.domain.expiry import DueNotice, Notice
 from shared.errors import NotFound, Overtaken
-from shared.ledger.expiry import DueNotice, Notice
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.issuing import bundle_name
 

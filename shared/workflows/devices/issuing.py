@@ -22,11 +22,11 @@ from shared.adapters.storage import StoredBlob
 from shared.contracts import CertificateKind, DeviceState, RevocationReason
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, HeldCertificate
+from shared.domain.expiry import DueNotice, Notice
 from shared.domain.issuance import Committed, reserved
+from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
 from shared.ledger.devices import partition_of
-from shared.ledger.expiry import DueNotice, Notice
-from shared.ledger.public_keys import PublicKeyRecord
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.bundles import new_password, pack

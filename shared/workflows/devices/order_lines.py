@@ -7,8 +7,9 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts import DeviceRequest, DeviceState, parse
+from shared.domain.orders import OrderLine
 from shared.errors import Rejected
-from shared.ledger.orders import PARTITION_LINES, OrderLine, fault_of
+from shared.ledger.orders import PARTITION_LINES, fault_of
 from shared.redaction import without_secrets
 from shared.rules.registration_ids import canonical_registration_id
 from shared.rules.twin_limits import TAGS_LIMIT, twin_fault
@@ -16,7 +17,7 @@ from shared.rules.twin_limits import TAGS_LIMIT, twin_fault
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shared.ledger.orders import OrderRecord
+    from shared.domain.orders import OrderRecord
     from shared.workflows.devices.order_lists import Listed
 
 

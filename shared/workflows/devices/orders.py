@@ -17,8 +17,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts import DeviceRegistration, DeviceState, EventType, OrderWatch, Queue, timestamp
+from shared.domain.orders import OPEN_STATES, OrderRecord, OrderState
 from shared.errors import Conflict, Deferred, NotFound, Reason, Rejected
-from shared.ledger.orders import OPEN_STATES, PARTITION_LINES, OrderRecord, OrderState
+from shared.ledger.orders import PARTITION_LINES
 from shared.reading.blob_names import blob_name
 from shared.workflows.devices.order_lines import OrderLines
 from shared.workflows.devices.order_lists import FIELD, listed, read_list
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from shared.adapters.storage import Blobs
     from shared.contracts import DeviceOrder
-    from shared.ledger.orders import OrderLine, Orders
+    from shared.domain.orders import OrderLine
+    from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.threads import ThreadPool

@@ -14,8 +14,8 @@ from shared.adapters.dps_device import Assignment, AssignmentFailed
 from shared.contracts import DeviceState, EventType, RegisterBy
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
+from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
-from shared.ledger.groups import GroupState
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.issuing import Acts, Decision, DeviceCertificateRequest
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import IotHubRegistries
     from shared.contracts import DeviceRegistration
+    from shared.domain.groups import GroupRecord
     from shared.domain.issuance import Committed
+    from shared.domain.orders import OrderLine
     from shared.ledger.devices import Devices
-    from shared.ledger.groups import GroupRecord, Groups
-    from shared.ledger.orders import OrderLine, Orders
+    from shared.ledger.groups import Groups
+    from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.devices.convergence import DeviceConverger

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from shared.contracts import RevocationRequest
     from shared.domain.devices import DeviceRecord
+    from shared.domain.requests import RequestRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
-    from shared.ledger.requests import RequestRecord, Requests
+    from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.identities import DeviceIdentities
     from shared.workflows.intake.outbox import Clock, Outbox

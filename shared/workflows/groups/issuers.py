@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.contracts import CertificateKind, KeyCustody
+from shared.domain.groups import GroupState
 from shared.errors import Conflict, NotFound, Rejected
-from shared.ledger.groups import GroupState
 from shared.pki import names
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.rollovers import check_free
@@ -17,8 +17,9 @@ from shared.workflows.groups.rollovers import check_free
 if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.contracts import CaReferences, EnrollmentGroupRequest
-    from shared.ledger.groups import GroupRecord, Groups
-    from shared.ledger.issuers import IssuerRecord
+    from shared.domain.authorities import IssuerRecord
+    from shared.domain.groups import GroupRecord
+    from shared.ledger.groups import Groups
     from shared.settings import Settings
     from shared.workflows.authorities.making import CertificateAuthorities
 

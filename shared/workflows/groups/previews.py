@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from shared.domain.authorities import ProofOfPossession
 from shared.errors import NotFound, Rejected
-from shared.ledger.issuers import ProofOfPossession
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import Finding

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509_attestation
 from shared.contracts import EventType, GroupAction, Queue
+from shared.domain.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
-from shared.ledger.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
 from shared.workflows.groups.decisions import attests_by_certificates
 from shared.workflows.groups.entries import (
     busy,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts import CertificateKind, EventType
 from shared.domain.certificates import DECISION_HOLDS
+from shared.domain.groups import GroupState, Rollover, RolloverState
 from shared.errors import Conflict, Deferred, Rejected
-from shared.ledger.groups import GroupState, Rollover, RolloverState
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.entries import (
     busy,
@@ -31,8 +31,9 @@ from shared.workflows.groups.entries import (
 
 if TYPE_CHECKING:
     from shared.adapters.dps_service import ProvisioningService
+    from shared.domain.groups import GroupRecord
     from shared.ledger.certificates import Certificates
-    from shared.ledger.groups import GroupRecord, Groups
+    from shared.ledger.groups import Groups
     from shared.ledger.table import Versioned
     from shared.workflows.authorities.making import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock, Outbox

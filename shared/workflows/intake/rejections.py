@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from shared import tracing
 from shared.contracts import DeviceRegistration, EventType, Queue, anew, parse, path_value, read_message
+from shared.domain.orders import OPEN_STATES
+from shared.domain.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
 from shared.errors import Conflict, NotFound, Rejected
-from shared.ledger.orders import OPEN_STATES
-from shared.ledger.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
 from shared.reading.json_text import read_json
 from shared.reading.text import text_of
 from shared.redaction import without_secrets, without_secrets_in

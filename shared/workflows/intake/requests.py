@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared.domain.requests import RequestRecord
 from shared.errors import Conflict, NotAuthentic, Rejected
-from shared.ledger.requests import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.x509.ocsp import OCSPResponseStatus, load_der_ocsp_response
 
+from shared.domain.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.errors import Rejected
-from shared.ledger.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.pki import names, ocsp
 from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
 from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest

@@ -11,8 +11,8 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from shared.adapters.storage import StoredBlob
+from shared.domain.authorities import IssuerState, ListMaking, PublishedList
 from shared.errors import Deferred, NotFound
-from shared.ledger.issuers import IssuerState, ListMaking, PublishedList
 from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
 from shared.workflows.status.revoked_entries import RevokedEntries
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.adapters.storage import Blobs
+    from shared.domain.authorities import IssuerRecord
     from shared.ledger.certificates import Certificates
-    from shared.ledger.issuers import IssuerRecord, Issuers
+    from shared.ledger.issuers import Issuers
     from shared.ledger.table import Versioned
     from shared.pki.issuance import Issuer
     from shared.pki.list_checks import ReadList

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.adapters.storage import StoredBlob
-from shared.ledger.issuers import KeptMonth
+from shared.domain.authorities import KeptMonth
 from shared.pki.list_checks import check_entries
 from shared.pki.revocation_lists import RevokedCertificate, changed_entries
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.adapters.storage import Blobs
-    from shared.ledger.certificates import Certificates, RevocationChange, RevocationRecord
+    from shared.domain.certificates import RevocationChange, RevocationRecord
+    from shared.ledger.certificates import Certificates
 
 _BINARY = "application/octet-stream"
 _log = logging.getLogger(__name__)

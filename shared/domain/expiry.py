@@ -1,0 +1,43 @@
+"""What is to be done on which day, as the ledger keeps it."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+
+from shared.domain.record import Record
+
+
+class Notice(StrEnum):
+    """What is due."""
+
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    KEY_DELETION = "keyDeletion"
+
+
+class DueNotice(Record):
+    """One notice.
+
+    Attributes:
+        due: day on which it is to be given (UTC).
+        not_after: when the certificate ends; of a key that was handed out, when it is deleted.
+    """
+
+    due: str
+    notice: Notice
+    serial_number: str
+    subject: str
+    not_after: datetime
+
+    @classmethod
+    def on(cls, day: date, notice: Notice, *, serial_number: str, subject: str, not_after: datetime) -> DueNotice:
+        """Make a notice for a day."""
+        return cls(
+            due=day.isoformat(), notice=notice, serial_number=serial_number, subject=subject, not_after=not_after
+        )
+
+    @property
+    def key(self) -> str:
+        """Its row in the day's partition."""
+        return f"{self.serial_number}:{self.notice}"

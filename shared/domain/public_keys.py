@@ -1,0 +1,22 @@
+"""Public keys and whose they are, as the ledger keeps them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from shared.domain.record import Record
+
+
+class PublicKeyRecord(Record):
+    """One public key.
+
+    Attributes:
+        fingerprint: SHA-256 of its SubjectPublicKeyInfo, hexadecimal.
+        registration_id: the device that it belongs to.
+        compromised: whether a certificate with it was revoked since others may have the private key.
+    """
+
+    fingerprint: str
+    registration_id: str
+    recorded_at: datetime
+    compromised: bool = False
