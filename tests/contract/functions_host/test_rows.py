@@ -8,13 +8,13 @@ import pytest
 from azure.data.tables.aio import TableServiceClient
 
 from shared.adapters.storage import Table
-from shared.rows import Insert, Merge, Replace
+from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from devstack.stack import Stack
-    from shared.rows import Step
+    from shared.ports.rows import Step
 
 
 @pytest.fixture
