@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.identity import Identity
 from shared.adapters.storage import Blobs, Queues, Tables
-from shared.contracts import INBOUND_QUEUES, Queue
+from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.issuing import BUNDLES
 from shared.workflows.devices.orders import ORDERS

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.contracts import Contract
+    from shared.contracts.base import Contract
 
 
 @dataclass(frozen=True, slots=True)

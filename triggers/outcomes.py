@@ -25,7 +25,15 @@ import azure.functions as func
 
 from shared import tracing
 from shared.adapters.sdk_errors import is_outage, role_missing
-from shared.contracts import ATTEMPTS_LIMIT, INBOUND_QUEUES, Message, Queue, attempts_of, put_back, read_message
+from shared.contracts.messages import (
+    ATTEMPTS_LIMIT,
+    INBOUND_QUEUES,
+    Message,
+    Queue,
+    attempts_of,
+    put_back,
+    read_message,
+)
 from shared.errors import (
     Conflict,
     Deferred,

@@ -6,18 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 
-from shared.contracts import (
-    INBOUND_QUEUES,
-    CertificateRequest,
-    DeviceOrder,
-    DeviceRegistration,
-    EnrollmentGroupRequest,
-    OrderWatch,
-    Queue,
-    RenewalRequest,
-    parse,
-    revocation_request,
-)
+from shared.contracts.certificates import CertificateRequest
+from shared.contracts.devices import RenewalRequest, revocation_request
+from shared.contracts.groups import EnrollmentGroupRequest
+from shared.contracts.messages import INBOUND_QUEUES, Queue
+from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderWatch
+from shared.contracts.parsing import parse
 from shared.settings import STORAGE_CONNECTION
 from triggers import outcomes
 

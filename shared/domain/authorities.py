@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from shared.contracts import CertificateKind, KeyCustody
 from shared.domain.record import Part, Record
+from shared.domain.words import CertificateKind, KeyCustody
 
 
 class IssuerState(StrEnum):

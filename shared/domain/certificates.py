@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from shared.contracts import CertificateKind, RevocationReason
 from shared.domain.record import Record
+from shared.domain.words import CertificateKind, RevocationReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

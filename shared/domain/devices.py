@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from shared.contracts import DeviceState, EventType, RevocationReason
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
 from shared.domain.record import Part, Record
+from shared.domain.words import DeviceState, EventType, RevocationReason
 from shared.errors import Deferred, Overtaken
 
 HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters

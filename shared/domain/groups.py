@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, StringConstraints
 
-from shared.contracts import CaReferences, KeyCustody
 from shared.domain.record import Part, Record
+from shared.domain.words import KeyCustody
+
+CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
+
+
+class CaReferences(Part):
+    """CA certificates by the names under which they are verified in the DPS (DPS: ``caReferences``)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    primary: CaReference
+    secondary: CaReference | None = None
 
 
 class GroupState(StrEnum):

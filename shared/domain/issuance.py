@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.contracts import DeviceState, EventType, RevocationReason
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     HELD_LIMIT,
@@ -22,6 +21,7 @@ from shared.domain.devices import (
     overtaken,
 )
 from shared.domain.revocation import revoked_certificate
+from shared.domain.words import DeviceState, EventType, RevocationReason
 from shared.errors import Conflict
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from shared.contracts import DeviceState, RegisterBy
 from shared.domain.record import Record
+from shared.domain.words import DeviceState, RegisterBy
 
 OPEN_STATES = frozenset({DeviceState.ORDERED, DeviceState.ISSUED})
 """States of a line that something is still to be done for."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.contracts import DeviceState, EventType, RevocationReason
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     HOLD,
@@ -15,6 +14,7 @@ from shared.domain.devices import (
     revoked_for,
     shown,
 )
+from shared.domain.words import DeviceState, EventType, RevocationReason
 from shared.errors import Conflict, Rejected
 
 if TYPE_CHECKING:

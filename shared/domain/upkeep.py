@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.contracts import DeviceState
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     Announcement,
     DeviceRecord,
     Doors,
 )
+from shared.domain.words import DeviceState
 from shared.errors import Conflict
 
 if TYPE_CHECKING:

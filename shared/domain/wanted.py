@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.contracts import DeviceState
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     OUT_OF_SERVICE,
@@ -13,6 +12,7 @@ from shared.domain.devices import (
     Doors,
     HeldCertificate,
 )
+from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
     from datetime import datetime

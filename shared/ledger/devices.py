@@ -24,8 +24,8 @@ from shared.ports.rows import Insert, Merge, Replace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from shared.contracts import DeviceState
     from shared.domain.devices import HeldCertificate
+    from shared.domain.words import DeviceState
     from shared.ports.rows import Step
 
 _PREFIX_BITS = 14

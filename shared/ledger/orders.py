@@ -9,8 +9,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import DeviceState
 from shared.domain.orders import OrderLine, OrderRecord, OrderState
+from shared.domain.words import DeviceState
 from shared.ledger.table import (
     TEXT_LIMIT,
     TRANSACTION_BYTES,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind
+from shared.domain.words import CertificateKind
 from shared.ledger.certificates import Certificates
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.issuers import Issuers

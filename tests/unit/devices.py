@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.contracts import (
-    DeviceRegistration,
-    DeviceState,
-    IndividualEnrollmentDefinition,
-    RegisterBy,
-    RenewalRequest,
-    RevocationAction,
-    RevocationReason,
-    RevocationRequest,
-    parse,
-)
+from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
+from shared.contracts.groups import IndividualEnrollmentDefinition
+from shared.contracts.orders import DeviceRegistration
+from shared.contracts.parsing import parse
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import OrderLine
+from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Deferred
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.contracts import EnrollmentGroupRequest, parse
+from shared.contracts.groups import EnrollmentGroupRequest
+from shared.contracts.parsing import parse
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import MemberRevocation, Queue, RenewalRequest, RevocationReason, RevocationRequest
+from shared.contracts.devices import MemberRevocation, RenewalRequest, RevocationRequest
+from shared.contracts.messages import Queue
+from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from shared.ledger.requests import Requests
 from shared.workflows.intake.outbox import Outbox

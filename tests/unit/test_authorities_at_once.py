@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from shared.adapters.ca_certificates import UploadedAuthority
-from shared.contracts import CertificateKind, KeyCustody
 from shared.domain.authorities import IssuerState
+from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.certificates import Certificates
 from shared.pki import names

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.contracts import KeyCustody
+from shared.domain.words import KeyCustody
 from shared.errors import Conflict
 from shared.pki.issuance import IssuerError
 from shared.pki.signing_keys import KeyAlgorithm, generate_key

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import CertificateRequest, DeviceState, KeyCustody, parse
+from shared.contracts.certificates import CertificateRequest
+from shared.contracts.parsing import parse
+from shared.domain.words import DeviceState, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.authorities import AuthorityScene

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts import (
-    AuthorityImport,
-    CertificateRequest,
-    Contract,
-    DeviceOrder,
-    EnrollmentGroupRequest,
-    EventType,
-    Queue,
-    Revocation,
-    RevocationReason,
-    RevocationRequest,
-    command,
-    device_request,
-    event,
-    parse,
-    path_value,
-    read_message,
-    revocation_request,
-)
+from shared.contracts.certificates import AuthorityImport, CertificateRequest
+from shared.contracts.devices import Revocation, RevocationRequest, revocation_request
+from shared.contracts.events import event
+from shared.contracts.groups import EnrollmentGroupRequest
+from shared.contracts.ids import path_value
+from shared.contracts.messages import Queue, command, read_message
+from shared.contracts.orders import DeviceOrder, device_request
+from shared.contracts.parsing import parse
+from shared.domain.words import EventType, RevocationReason
 from shared.errors import Rejected
+
+if TYPE_CHECKING:
+    from shared.contracts.base import Contract
 
 
 def words(contract: type[Contract], body: Any) -> list[str]:

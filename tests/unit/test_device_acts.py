@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts import DeviceState, RevocationReason
 from shared.domain import issuance, revocation, upkeep
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
@@ -24,6 +23,7 @@ from shared.domain.devices import (
     Purpose,
 )
 from shared.domain.wanted import wanted
+from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict, Deferred
 from tests.unit.pki.hierarchy import NOW
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
-from shared.contracts import DeviceState, RegisterBy
 from shared.domain import issuance
 from shared.domain.certificates import DECISION_HOLDS, CertificateState
 from shared.domain.devices import DeviceRecord, Purpose
+from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.contracts import DeviceState
 from shared.domain.devices import DeviceRecord
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
 from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, registered, renewing
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.adapters.storage import StoredBlob
-from shared.contracts import DeviceOrder, DeviceState, OrderWatch, Queue, parse, read_message
+from shared.contracts.messages import Queue, read_message
+from shared.contracts.orders import DeviceOrder, OrderWatch
+from shared.contracts.parsing import parse
 from shared.domain.orders import OPEN_STATES, OrderLine, OrderState
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.orders import Orders
 from shared.threads import ThreadPool

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.adapters.dps_management import VerifiedAuthority
-from shared.contracts import CertificateKind, EnrollmentGroupDefinition, EnrollmentGroupRequest, parse
+from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest
+from shared.contracts.parsing import parse
+from shared.domain.words import CertificateKind
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.contracts import CertificateKind, DeviceState, RegisterBy
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.expiry import DueNotice, Notice
+from shared.domain.words import CertificateKind, DeviceState, RegisterBy
 from shared.errors import Deferred
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered, renewing
 

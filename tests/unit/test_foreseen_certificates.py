@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import CertificateRequest, parse
+from shared.contracts.certificates import CertificateRequest
+from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.groups import GroupScene

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.contracts import KeyCustody
 from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.words import KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.workflows.groups.issuers import usable_for_devices
 from tests.unit.groups import GroupScene

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.contracts import EnrollmentGroupRequest, parse
+from shared.contracts.groups import EnrollmentGroupRequest
+from shared.contracts.parsing import parse
 from shared.domain.groups import GroupState, Turn
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.requests import Requests

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from shared.contracts import DeviceState
 from shared.domain.public_keys import PublicKeyRecord
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.pki.public_keys import fingerprint
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing

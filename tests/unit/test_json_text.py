@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.adapters.storage import Table
-from shared.contracts import DeviceOrder, Queue, parse, read_message
+from shared.contracts.messages import Queue, read_message
+from shared.contracts.orders import DeviceOrder
+from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections

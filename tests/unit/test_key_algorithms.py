@@ -9,7 +9,8 @@ import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
 from shared.adapters import vault
-from shared.contracts import CertificateRequest, parse
+from shared.contracts.certificates import CertificateRequest
+from shared.contracts.parsing import parse
 from shared.pki.signing_keys import algorithm_of
 from shared.rules.key_algorithms import KeyAlgorithm
 from tests.unit.pki.hierarchy import spare_key

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts import DeviceState, RegisterBy
 from shared.domain.devices import CertificateSummary, DeviceRecord
 from shared.domain.orders import OrderLine
 from shared.domain.rejections import rejection_id
+from shared.domain.words import DeviceState, RegisterBy
 from shared.ledger.devices import Devices
 from shared.ledger.orders import Orders
 from shared.ledger.table import Stale

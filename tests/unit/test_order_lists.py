@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts import DeviceRequest
+from shared.contracts.orders import DeviceRequest
 from shared.errors import Rejected
 from shared.workflows.devices import order_lists
 from shared.workflows.devices.order_lists import COLUMNS, ENTRY_LIMIT, listed, read_list

@@ -25,8 +25,10 @@ from msrest.exceptions import ClientRequestError, HttpOperationError
 from shared.adapters.dps_device import AssignmentFailed
 from shared.adapters.sdk_errors import is_outage, role_missing
 from shared.adapters.storage import TakenMessage
-from shared.contracts import DeviceRegistration, DeviceState, Queue, RegisterBy, attempts_of, command, read_message
+from shared.contracts.messages import Queue, attempts_of, command, read_message
+from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import OrderLine
+from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections

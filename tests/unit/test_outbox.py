@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.contracts import DeviceOrder, EnrollmentGroupRequest, Queue, parse
+from shared.contracts.groups import EnrollmentGroupRequest
+from shared.contracts.messages import Queue
+from shared.contracts.orders import DeviceOrder
+from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues
 from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
-    from shared.contracts import Contract
+    from shared.contracts.base import Contract
 
 TEXT = "ü" * 2000
 TWIN = {"properties": {"desired": {f"p{index}": TEXT for index in range(10)}}}

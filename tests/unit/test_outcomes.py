@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts import Message, Queue, read_message
+from shared.contracts.messages import Message, Queue, read_message
 from shared.errors import Rejected
 from shared.reading.text import text_of
 from shared.workflows.intake.rejections import ReceivedMessage

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.adapters.ca_certificates import UploadedAuthority
-from shared.contracts import AuthorityImport, CertificateKind, KeyCustody
+from shared.contracts.certificates import AuthorityImport
 from shared.domain.authorities import IssuerState
+from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.pki.names import thumbprint
 from shared.threads import ThreadPool

@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 
 from shared.adapters.storage import StoredBlob
-from shared.contracts import RevocationReason
 from shared.domain.certificates import RevocationRecord
+from shared.domain.words import RevocationReason
 from shared.errors import Deferred
 from shared.ledger.certificates import Certificates
 from shared.ledger.issuers import Issuers

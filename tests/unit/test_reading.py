@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts import Message, Queue, attempts_of, put_back, read_message
+from shared.contracts.messages import Message, Queue, attempts_of, put_back, read_message
 from shared.errors import Rejected
 from shared.reading.base64_text import octets
 from shared.reading.blob_names import blob_name

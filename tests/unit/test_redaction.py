@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts import AuthorityImport, DeviceOrder, DeviceRequest, parse
+from shared.contracts.certificates import AuthorityImport
+from shared.contracts.orders import DeviceOrder, DeviceRequest
+from shared.contracts.parsing import parse
 from shared.errors import Reason, Rejected
 from shared.redaction import has_private_key, is_marked, private_keys, without_secrets, without_secrets_in
 from tests.unit.pki.hierarchy import hierarchy

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts import DeviceRequest
+from shared.contracts.orders import DeviceRequest
 from shared.errors import Rejected
 from shared.rules.registration_ids import canonical_registration_id, same_registration_id
 

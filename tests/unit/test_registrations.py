@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import DeviceState, RegisterBy
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
+from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.pki import names
 from tests.unit.devices import COMPROMISE, HUB, DeviceScene, csr, registered

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from shared import tracing
-from shared.contracts import DeviceOrder, DeviceRegistration, DeviceState, Queue, RegisterBy, command, parse
+from shared.contracts.messages import Queue, command
+from shared.contracts.orders import DeviceOrder, DeviceRegistration
+from shared.contracts.parsing import parse
 from shared.domain.orders import OrderLine, OrderRecord, OrderState
+from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from shared.contracts import DeviceState
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from tests.unit.devices import DeviceScene, csr, registered, renewing
 

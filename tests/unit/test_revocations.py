@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import DeviceState, RegisterBy, RevocationReason, revocation_request
+from shared.contracts.devices import revocation_request
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
+from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap

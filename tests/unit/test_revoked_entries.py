@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.adapters.storage import StoredBlob
-from shared.contracts import RevocationReason
 from shared.domain.certificates import RevocationRecord
+from shared.domain.words import RevocationReason
 from shared.ledger.certificates import Certificates
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.workflows.status.revoked_entries import RevokedEntries

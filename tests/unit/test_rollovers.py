@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.contracts import CertificateKind, EnrollmentGroupRequest, GroupAction, KeyCustody, RevocationReason
+from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.ledger.certificates import Certificates
 from shared.ledger.groups import Groups

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
-from shared.contracts import CertificateKind, RevocationReason
 from shared.domain.certificates import CertificateRecord, CertificateState, InternalKind
+from shared.domain.words import CertificateKind, RevocationReason
 from shared.workflows.status.answers import StatusAnswers, is_successful
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.hierarchy import NOW

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import DeviceRequest, EnrollmentGroupDefinition, parse
+from shared.contracts.groups import EnrollmentGroupDefinition
+from shared.contracts.orders import DeviceRequest
+from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.rules.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.contracts import RegisterBy, RevocationAction, RevocationReason
+from shared.contracts.devices import RevocationAction
+from shared.domain.words import RegisterBy, RevocationReason
 from tests.world.world import DEVICE, World, csr_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from shared.contracts import DeviceState
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.words import DeviceState
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:

@@ -16,19 +16,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import (
-    DeviceRegistration,
-    DeviceState,
-    Queue,
-    RegisterBy,
-    RenewalRequest,
-    RevocationAction,
-    RevocationReason,
-    RevocationRequest,
-)
+from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
+from shared.contracts.messages import Queue
+from shared.contracts.orders import DeviceRegistration
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import OrderLine
+from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Deferred, Rejected
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 
-from shared.contracts import (
+from shared.contracts.certificates import (
     AuthorityCertificate,
     AuthorityImport,
     CertificateCheck,
-    CertificateKind,
     CertificateRequest,
-    Queue,
     VerificationCode,
-    parse,
-    path_value,
 )
+from shared.contracts.ids import path_value
+from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
+from shared.domain.words import CertificateKind
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from triggers.http.endpoints import (

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from shared.contracts import (
-    DeviceOrder,
-    DeviceOrderSchema,
-    DeviceState,
+from shared.contracts.devices import (
     IdentityChange,
-    Queue,
     Renewal,
     RenewalRequest,
     Revocation,
     RevocationAction,
     RevocationRequest,
-    parse,
-    path_value,
 )
+from shared.contracts.ids import path_value
+from shared.contracts.messages import Queue
+from shared.contracts.orders import DeviceOrder, DeviceOrderSchema
+from shared.contracts.parsing import parse
+from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.workflows.devices.orders import Refused
 from triggers import outcomes

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 
-from shared.contracts import MESSAGE_LIMIT, Contract, Queue, decoded, parse, path_value
+from shared.contracts.base import Contract
+from shared.contracts.ids import path_value
+from shared.contracts.messages import MESSAGE_LIMIT, Queue
+from shared.contracts.parsing import decoded, parse
 from shared.errors import Rejected
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import is_repeated, submit

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import (
-    EnrollmentCheck,
-    EnrollmentGroupDefinition,
-    EnrollmentGroupRequest,
-    EnrollmentGroupRoll,
-    GroupAction,
-    Queue,
-    parse,
-)
+from shared.contracts.certificates import EnrollmentCheck
+from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest, EnrollmentGroupRoll, GroupAction
+from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
 from shared.errors import NotFound
 from triggers import preconditions
 from triggers.http.endpoints import (

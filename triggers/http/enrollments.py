@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from shared.contracts import IndividualEnrollmentDefinition, parse
+from shared.contracts.groups import IndividualEnrollmentDefinition
+from shared.contracts.parsing import parse
 from triggers import preconditions
 from triggers.http.endpoints import body_of, endpoint, etag_header, json_answer, registration_id_of
 

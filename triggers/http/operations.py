@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from shared.contracts import path_value
+from shared.contracts.ids import path_value
 from shared.errors import Rejected
 from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of, published
 from triggers.openapi import document

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import azure.functions as func
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import path_value
+from shared.contracts.ids import path_value
 from shared.errors import NotFound, Rejected
 from shared.reading.base64_text import octets
 from shared.workflows.status.answers import CONTENT_TYPE as OCSP_RESPONSE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import KeyCustody
+from shared.domain.words import KeyCustody
 from shared.pki.signing_keys import (
     KeyAlgorithm,
     RemoteEllipticCurveKey,

@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts import CertificateKind, EventType, KeyCustody
 from shared.domain.authorities import IssuerRecord, IssuerState, Making, ProofOfPossession
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.expiry import DueNotice, Notice
+from shared.domain.words import CertificateKind, EventType, KeyCustody
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.pki import names
 from shared.pki.apart import key_opened_apart, pfx_opened_apart
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.adapters.ca_certificates import CaCertificates
-    from shared.contracts import AuthorityImport
+    from shared.contracts.certificates import AuthorityImport
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.issuers import Issuers

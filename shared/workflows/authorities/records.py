@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.contracts import CertificateKind, KeyCustody
 from shared.domain.authorities import IssuerRecord, IssuerState, WantedAuthority
 from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names

@@ -8,9 +8,10 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, CertificateRequest, DeviceState, EventType, Queue
+from shared.contracts.messages import Queue
 from shared.domain import issuance
 from shared.domain.devices import DeviceRecord, Purpose
+from shared.domain.words import CertificateKind, DeviceState, EventType
 from shared.errors import Deferred, NotFound, Rejected
 from shared.pki import names
 from shared.rules.key_algorithms import DEFAULT
@@ -21,6 +22,7 @@ from shared.workflows.groups.issuers import usable_for_devices
 from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
+    from shared.contracts.certificates import CertificateRequest
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.contracts import RevocationReason
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
+from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change, device_of, unsettled

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import DeviceState
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
 from shared.workflows.devices.changes import change, device_of
 

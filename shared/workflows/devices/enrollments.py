@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
-    from shared.contracts import IndividualEnrollmentDefinition
+    from shared.contracts.groups import IndividualEnrollmentDefinition
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates

@@ -7,10 +7,10 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.contracts import CertificateKind, EventType, RevocationReason
 from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
 from shared.domain.expiry import DueNotice, Notice
+from shared.domain.words import CertificateKind, EventType, RevocationReason
 from shared.errors import NotFound, Overtaken
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.issuing import bundle_name

@@ -19,12 +19,12 @@ from cryptography import x509
 
 from shared.adapters.dps_device import ClientCredentials
 from shared.adapters.storage import StoredBlob
-from shared.contracts import CertificateKind, DeviceState, RevocationReason
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, HeldCertificate
 from shared.domain.expiry import DueNotice, Notice
 from shared.domain.issuance import Committed, reserved
 from shared.domain.public_keys import PublicKeyRecord
+from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
 from shared.ledger.devices import partition_of
 from shared.ledger.table import Stale

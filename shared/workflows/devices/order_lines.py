@@ -6,8 +6,10 @@ import itertools
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import DeviceRequest, DeviceState, parse
+from shared.contracts.orders import DeviceRequest
+from shared.contracts.parsing import parse
 from shared.domain.orders import OrderLine
+from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES, fault_of
 from shared.redaction import without_secrets

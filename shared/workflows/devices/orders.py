@@ -16,8 +16,11 @@ from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import DeviceRegistration, DeviceState, EventType, OrderWatch, Queue, timestamp
+from shared.contracts.base import timestamp
+from shared.contracts.messages import Queue
+from shared.contracts.orders import DeviceRegistration, OrderWatch
 from shared.domain.orders import OPEN_STATES, OrderRecord, OrderState
+from shared.domain.words import DeviceState, EventType
 from shared.errors import Conflict, Deferred, NotFound, Reason, Rejected
 from shared.ledger.orders import PARTITION_LINES
 from shared.reading.blob_names import blob_name
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.adapters.storage import Blobs
-    from shared.contracts import DeviceOrder
+    from shared.contracts.orders import DeviceOrder
     from shared.domain.orders import OrderLine
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_device import Assignment, AssignmentFailed
-from shared.contracts import DeviceState, EventType, RegisterBy
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
 from shared.domain.groups import GroupState
+from shared.domain.words import DeviceState, EventType, RegisterBy
 from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.adapters.dps_device import ClientCredentials, DeviceRegistrar
     from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import IotHubRegistries
-    from shared.contracts import DeviceRegistration
+    from shared.contracts.orders import DeviceRegistration
     from shared.domain.groups import GroupRecord
     from shared.domain.issuance import Committed
     from shared.domain.orders import OrderLine

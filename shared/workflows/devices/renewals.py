@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.contracts import DeviceState, Queue
+from shared.contracts.messages import Queue
 from shared.domain import issuance
 from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.issuing import Acts, DeviceCertificateRequest
@@ -20,7 +21,7 @@ from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
     from shared.adapters.dps_device import Assignment
-    from shared.contracts import RenewalRequest
+    from shared.contracts.devices import RenewalRequest
     from shared.domain.devices import DeviceRecord
     from shared.domain.issuance import Committed
     from shared.ledger.devices import Devices

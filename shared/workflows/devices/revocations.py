@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.contracts import CertificateKind, DeviceState, MemberRevocation, Queue, RevocationAction
+from shared.contracts.devices import MemberRevocation, RevocationAction
+from shared.contracts.messages import Queue
 from shared.domain import revocation
+from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.intake.requests import Part, once, part_for
@@ -21,7 +23,7 @@ from shared.workflows.intake.requests import Part, once, part_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.contracts import RevocationRequest
+    from shared.contracts.devices import RevocationRequest
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
     from shared.ledger.certificates import Certificates

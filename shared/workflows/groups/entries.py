@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
-    from shared.contracts import CaReferences, EntrySettings
+    from shared.contracts.groups import EntrySettings
+    from shared.domain.groups import CaReferences
 
 _CN = re.compile(r"(?:^|,)\s*CN=([^,]+)", re.IGNORECASE)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from shared.contracts import CertificateKind, KeyCustody
 from shared.domain.groups import GroupState
+from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
 from shared.pki import names
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -16,9 +16,9 @@ from shared.workflows.groups.rollovers import check_free
 
 if TYPE_CHECKING:
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
-    from shared.contracts import CaReferences, EnrollmentGroupRequest
+    from shared.contracts.groups import EnrollmentGroupRequest
     from shared.domain.authorities import IssuerRecord
-    from shared.domain.groups import GroupRecord
+    from shared.domain.groups import CaReferences, GroupRecord
     from shared.ledger.groups import Groups
     from shared.settings import Settings
     from shared.workflows.authorities.making import CertificateAuthorities

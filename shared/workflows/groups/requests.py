@@ -12,8 +12,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509_attestation
-from shared.contracts import EventType, GroupAction, Queue
+from shared.contracts.groups import GroupAction
+from shared.contracts.messages import Queue
 from shared.domain.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
+from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.workflows.groups.decisions import attests_by_certificates
 from shared.workflows.groups.entries import (
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
-    from shared.contracts import CaReferences, EnrollmentGroupDefinition, EnrollmentGroupRequest
+    from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest
+    from shared.domain.groups import CaReferences
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned

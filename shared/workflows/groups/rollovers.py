@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts import CertificateKind, EventType
 from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.groups import GroupState, Rollover, RolloverState
+from shared.domain.words import CertificateKind, EventType
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.entries import (

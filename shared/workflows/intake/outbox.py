@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import MESSAGE_LIMIT, Contract, EventType, Queue, command, event, refuse_private_keys
+from shared.contracts.events import event
+from shared.contracts.messages import MESSAGE_LIMIT, Queue, command
+from shared.contracts.parsing import refuse_private_keys
 from shared.errors import Rejected
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from shared.adapters.storage import Queues
+    from shared.contracts.base import Contract
+    from shared.domain.words import EventType
 
 type Clock = Callable[[], datetime]
 """Gives the present time, in UTC."""
@@ -29,7 +33,7 @@ class Outbox:
     async def publish(
         self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
     ) -> None:
-        """Publish an event; see :func:`shared.contracts.event`."""
+        """Publish an event; see :func:`shared.contracts.events.event`."""
         await self.queues.send(
             Queue.PROVISIONING_EVENTS,
             event(

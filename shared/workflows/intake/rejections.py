@@ -8,9 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
-from shared.contracts import DeviceRegistration, EventType, Queue, anew, parse, path_value, read_message
+from shared.contracts.ids import path_value
+from shared.contracts.messages import Queue, anew, read_message
+from shared.contracts.orders import DeviceRegistration
+from shared.contracts.parsing import parse
 from shared.domain.orders import OPEN_STATES
 from shared.domain.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
+from shared.domain.words import EventType
 from shared.errors import Conflict, NotFound, Rejected
 from shared.reading.json_text import read_json
 from shared.reading.text import text_of

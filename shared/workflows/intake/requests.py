@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from shared.contracts import Queue
+    from shared.contracts.messages import Queue
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -49,7 +49,7 @@ class Request(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal content; see :class:`shared.contracts.Contract`."""
+        """Equal for equal content; see :class:`shared.contracts.base.Contract`."""
         ...
 
 
@@ -125,7 +125,7 @@ async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, 
         requests: all requests.
         outbox: sends it.
         kind: its queue.
-        request: a :class:`shared.contracts.Contract` with a ``request_id``.
+        request: a :class:`shared.contracts.base.Contract` with a ``request_id``.
         clock: gives the present time.
 
     Raises:

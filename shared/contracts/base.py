@@ -1,0 +1,47 @@
+"""What every message and body has: its base, and its form on the wire."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, LiteralString
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+SOURCE = "/device-identity-factory"
+"""``source`` of the events this app sends."""
+
+
+TAKEN_OUT: LiteralString = "a secret was taken out of it when it was refused; send it anew, with what belongs there"
+"""Said of a field that holds the mark of a secret that was taken out."""
+
+
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Contract(BaseModel):
+    """Base of all bodies: camelCase on the wire, frozen, no unknown fields."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, extra="forbid", frozen=True
+    )
+
+    read_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose items are checked one by one, by a contract of their own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content, in hexadecimal: equal for equal content, whatever its order or spacing was."""
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Give the body as it goes over the wire."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def timestamp(at: datetime) -> str:
+    """Give a point in time as RFC 3339 text in UTC, to the second or finer as it is."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

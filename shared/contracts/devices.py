@@ -1,0 +1,99 @@
+"""What is asked of a device that exists: revocation, renewal, its identity."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.contracts.base import Contract
+from shared.contracts.ids import EnrollmentGroupId, RegistrationId, RequestId, SerialNumber, SigningRequest
+from shared.contracts.parsing import parse
+from shared.domain.words import RevocationReason
+
+
+class RevocationAction(StrEnum):
+    """Revoke, undo a hold, or take a device out of service: revoked, and gone from its hub."""
+
+    REVOKE = "revoke"
+    REINSTATE = "reinstate"
+    DELETE = "delete"
+
+
+class RevocationRequest(Contract):
+    """A request to revoke one device, one certificate or a whole group (queue ``revocation-requests``).
+
+    ``reason`` is required where ``action`` is ``revoke``, since most reasons are final. ``delete`` concerns a device.
+    """
+
+    request_id: RequestId
+    registration_id: RegistrationId | None = None
+    serial_number: SerialNumber | None = None
+    enrollment_group: EnrollmentGroupId | None = None
+    action: RevocationAction = RevocationAction.REVOKE
+    reason: RevocationReason = Field(default=None, validate_default=True)
+
+    @field_validator("reason", mode="before")
+    @classmethod
+    def _reason_of_action(cls, reason: Any, info: ValidationInfo) -> Any:
+        if reason is not None:
+            return reason
+        if info.data.get("action") is RevocationAction.REVOKE:
+            raise PydanticCustomError(
+                "reason_required", "is required to revoke: one of {reasons}", {"reasons": ", ".join(RevocationReason)}
+            )
+        return RevocationReason.UNSPECIFIED
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        targets = (self.registration_id, self.serial_number, self.enrollment_group)
+        if sum(target is not None for target in targets) != 1:
+            raise PydanticCustomError(
+                "one_target", "name exactly one of registrationId, serialNumber and enrollmentGroup"
+            )
+        if self.action is RevocationAction.DELETE and self.registration_id is None:
+            raise PydanticCustomError("delete_target", "action 'delete' takes one device: name its registrationId")
+        return self
+
+
+class MemberRevocation(RevocationRequest):
+    """What the revocation of a group asks for one device of it: the app's own message (queue ``revocation-requests``).
+
+    ``requestId`` is that of the group's revocation; ``part`` proves that the message comes from it.
+    """
+
+    registration_id: RegistrationId
+    part: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def revocation_request(body: Any) -> RevocationRequest:
+    """Check a message of the queue ``revocation-requests``; see :func:`parse`."""
+    return parse(MemberRevocation if isinstance(body, dict) and "part" in body else RevocationRequest, body)
+
+
+class RenewalRequest(Contract):
+    """A request for a successor of a device's certificate (queue ``renewal-requests``)."""
+
+    request_id: RequestId
+    registration_id: RegistrationId
+    csr: SigningRequest | None = None
+
+
+class Revocation(Contract):
+    """Body of ``POST /devices/{registrationId}/revoke``. Most reasons are final, so one has to be given."""
+
+    reason: RevocationReason
+
+
+class IdentityChange(Contract):
+    """Body of ``POST /devices/{registrationId}/disable`` and ``enable``: why, for whoever looks at the hub."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+
+
+class Renewal(Contract):
+    """Body of ``POST /devices/{registrationId}/renew``."""
+
+    csr: SigningRequest | None = None

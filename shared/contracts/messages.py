@@ -1,0 +1,189 @@
+"""Messages: the queues, and the envelope of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from shared.contracts.base import SOURCE, Contract, timestamp
+from shared.contracts.parsing import decoded, kind_of, reason_of
+from shared.errors import Rejected
+from shared.reading.base64_text import octets
+from shared.reading.json_text import read_json
+from shared.reading.times import point_in_time
+
+MESSAGE_LIMIT = 48 * 1024
+"""Bytes of a queue message before base64: a Storage queue carries 64 KiB of text, base64 takes a third of it."""
+
+
+class Queue(StrEnum):
+    """Names of the queues."""
+
+    CERTIFICATE_REQUESTS = "certificate-requests"
+    ENROLLMENT_GROUP_REQUESTS = "enrollment-group-requests"
+    DEVICE_ORDERS = "device-orders"
+    DEVICE_REGISTRATIONS = "device-registrations"
+    RENEWAL_REQUESTS = "renewal-requests"
+    REVOCATION_REQUESTS = "revocation-requests"
+    PROVISIONING_EVENTS = "provisioning-events"
+
+    @property
+    def poison(self) -> str:
+        """Name of the queue that takes what could not be handled."""
+        return f"{self.value}-poison"
+
+
+INBOUND_QUEUES = tuple(queue for queue in Queue if queue is not Queue.PROVISIONING_EVENTS)
+
+
+class CloudEvent(BaseModel):
+    """A CloudEvents 1.0 event in structured JSON (cloudevents.io, core specification 1.0)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, StringConstraints(min_length=1)]
+    source: Annotated[str, StringConstraints(min_length=1)]
+    type: Annotated[str, StringConstraints(min_length=1)]
+    subject: str | None = None
+    time: str | None = None
+    datacontenttype: str | None = None
+    traceparent: str | None = None
+    correlationid: str | None = None
+    data: Any = None
+    data_base64: str | None = None
+
+
+NEVER_SET = datetime(2000, 1, 1, tzinfo=UTC)
+"""A time before is that of a clock that was never set: year 1 of .NET and Go, 1601 of Windows, 1970 of Unix."""
+
+
+_ATTEMPT = "deliveryattempt"
+"""CloudEvents extension of this app's own: how often a message was put back because a service was down."""
+
+
+ATTEMPTS_LIMIT = 1000
+"""How often a message is put back: three days, of a service that is down or of a bug that looks like it."""
+
+
+class Message(NamedTuple):
+    """What a queue message says.
+
+    Attributes:
+        data: the decoded body.
+        traceparent: the sender's (CloudEvents distributed-tracing extension), if it gave one.
+        time: when the sender made it, in UTC, if it says so by a clock that was set.
+    """
+
+    data: Any
+    traceparent: str | None = None
+    time: datetime | None = None
+
+
+def read_message(text: str) -> Message:
+    """Take the data out of a queue message.
+
+    Args:
+        text: the decoded message: a CloudEvent, or the bare data object.
+
+    Raises:
+        Rejected: when it is no JSON, or no valid CloudEvent.
+    """
+    size = len(text.encode(errors="replace"))
+    if size > MESSAGE_LIMIT:
+        raise Rejected.because(
+            f"the message has {size} bytes; at most {MESSAGE_LIMIT} fit a queue: put the devices into a blob and name "
+            "it in devicesUrl"
+        )
+    body = decoded(text, "the message")
+    if not isinstance(body, dict):
+        raise Rejected.because(f"the message must be a JSON object, and is {kind_of(body)}")
+    if "specversion" not in body:
+        return Message(body)
+    try:
+        event = CloudEvent.model_validate(body)
+    except ValidationError as error:
+        raise Rejected(*(reason_of(CloudEvent, problem, "") for problem in error.errors())) from None
+    return Message(_data_of(event), event.traceparent, _time_of(event))
+
+
+def _data_of(event: CloudEvent) -> Any:
+    """Give an event's data, which may stand in base64 (CloudEvents 1.0, JSON event format, section 3.1)."""
+    if event.data_base64 is None:
+        return event.data
+    if event.data is not None:
+        raise Rejected.because("data and data_base64 exclude each other; give one of them", field="data_base64")
+    return decoded(octets("data_base64", event.data_base64), "what it holds", field="data_base64")
+
+
+def _time_of(event: CloudEvent) -> datetime | None:
+    time = point_in_time(event.time, field="time") if event.time is not None else None
+    return time if time is not None and time >= NEVER_SET else None
+
+
+def attempts_of(text: str) -> int:
+    """Tell how often a message, one that :func:`read_message` reads, was put back because a service was down."""
+    attempts = read_json(text).get(_ATTEMPT)
+    return min(attempts, ATTEMPTS_LIMIT) if type(attempts) is int and attempts > 0 else 0
+
+
+def anew(text: str) -> str:
+    """Give a message as if it had never been put back; one that can't be read comes as it is."""
+    try:
+        read_message(text)
+    except Rejected:
+        return text
+    if not attempts_of(text):
+        return text
+    body = {name: value for name, value in read_json(text).items() if name != _ATTEMPT}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, traceparent: str | None) -> str:
+    """Compose a message that waits for its next try: the same content, and when it was asked for.
+
+    Args:
+        text: the message as it came, one that :func:`read_message` reads.
+        queue: where it came from.
+        asked_at: when it was asked for, UTC; a queue counts anew from now.
+        attempt: how often it has been put back because a service was down.
+        traceparent: W3C trace context to carry on.
+
+    Returns:
+        A CloudEvent; the text as it is where there is no room for more.
+    """
+    body = read_json(text)
+    if "specversion" not in body:
+        body = {
+            "specversion": "1.0",
+            "id": hashlib.sha256(text.encode()).hexdigest(),
+            "source": SOURCE,
+            "type": f"DeviceProvisioning.Command.{queue.value}",
+            "data": body,
+        }
+    body.pop(_ATTEMPT, None)
+    body |= {"time": timestamp(asked_at)} | ({_ATTEMPT: attempt} if attempt else {})
+    if traceparent:
+        body["traceparent"] = traceparent
+    composed = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return composed if len(composed.encode()) <= MESSAGE_LIMIT else text
+
+
+def command(queue: Queue, body: Contract, *, at: datetime, traceparent: str | None) -> str:
+    """Compose a message for one of the inbound queues, as a CloudEvent that carries the trace on, and when it was."""
+    message: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": body.fingerprint,
+        "source": SOURCE,
+        "type": f"DeviceProvisioning.Command.{queue.value}",
+        "time": timestamp(at),
+        "data": body.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    if traceparent:
+        message["traceparent"] = traceparent
+    return json.dumps(message, separators=(",", ":"))

@@ -1,0 +1,164 @@
+"""Reading a body by its contract, with a reason for each problem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from shared.contracts.base import Contract
+from shared.errors import Reason, Rejected
+from shared.reading.json_text import read_json
+from shared.reading.text import text_of
+from shared.redaction import private_keys, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TEXTS: Mapping[str, str] = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field; known are {known}",
+    "json_invalid": "is no JSON: {error}",
+    "too_short": "needs at least {min_length}, and has {actual_length}",
+    "too_long": "takes at most {max_length}, and has {actual_length}",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+}
+
+
+def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
+    """Check a decoded body against its contract.
+
+    Args:
+        contract: the model of the body.
+        body: the decoded JSON.
+        field: path of the body inside the request, put before the paths of its fields.
+
+    Raises:
+        Rejected: with one reason per problem: field, value and rule; for a private key, unless the contract asks for
+            one, with its place alone.
+    """
+    if not isinstance(body, dict):
+        raise Rejected(Reason(field, f"must be a JSON object, and is {kind_of(body)}"))
+    if not _secrets(contract):
+        refuse_private_keys({name: each for name, each in body.items() if name not in contract.read_later}, field=field)
+    try:
+        return contract.model_validate(body, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise Rejected(*(reason_of(contract, problem, field) for problem in error.errors())) from None
+
+
+def refuse_private_keys(body: Any, *, field: str = "") -> None:
+    """See that there is no private key in a decoded body, before it is put anywhere.
+
+    Args:
+        body: the decoded JSON.
+        field: path of the body inside the request.
+
+    Raises:
+        Rejected: with a reason for each key, which names its place.
+    """
+    found = [
+        Reason(
+            place,
+            "there is a private key beside the CSR; it must stay in the device"
+            if place.endswith("csr")
+            else "there is a private key in it; a private key is not sent here, and one that was sent is no secret "
+            "any more",
+        )
+        for place in private_keys(body, field)
+    ]
+    if found:
+        raise Rejected(*found)
+
+
+def kind_of(value: Any) -> str:
+    """Name the JSON kind of a decoded value, for a message."""
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def reason_of(contract: type[BaseModel], problem: Any, prefix: str) -> Reason:
+    """Turn a problem that pydantic found into a reason.
+
+    Args:
+        contract: the model of the body.
+        problem: one of the errors of a :class:`pydantic.ValidationError`.
+        prefix: path of the body inside the request.
+    """
+    path = prefix
+    for part in problem["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    text = _TEXTS.get(problem["type"])
+    if text is not None:
+        known = ", ".join(sorted(_fields(_holder(contract, problem["loc"][:-1]))))
+        return Reason(path, text.format(known=known, **problem.get("ctx", {})) + _shown(contract, problem))
+    message = problem["msg"]
+    if message[1:2].islower():  # a sentence, and no abbreviation
+        message = message[:1].lower() + message[1:]
+    return Reason(path, message + _shown(contract, problem))
+
+
+def _shown(contract: type[BaseModel], problem: Any) -> str:
+    """Repeat a value that was refused, if it is a plain one and no secret."""
+    value = problem["input"]
+    hidden = problem["type"] in _OWN_TEXT or not _secrets(contract).isdisjoint(problem["loc"])
+    if hidden or not isinstance(value, str | int | float | bool):
+        return ""
+    return f"; it is {without_secrets(str(value))[:140]!r}"
+
+
+def _fields(contract: type[BaseModel]) -> dict[str, Any]:
+    """Give the annotations of a contract's fields by their names on the wire."""
+    return {field.alias or name: field.annotation for name, field in contract.model_fields.items()}
+
+
+def _holder(contract: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """Find the contract that a field at a path belongs to."""
+    for part in path:
+        annotation = _fields(contract).get(str(part))
+        inner = [each for each in (annotation, *get_args(annotation)) if isinstance(each, type)]
+        contract = next((each for each in inner if issubclass(each, BaseModel)), contract)
+    return contract
+
+
+_OWN_TEXT = frozenset(
+    {
+        "api_version",
+        "devices_url",
+        "enrollment_group_id",
+        "extra_forbidden",
+        "issuer_name",
+        "private_key",
+        "registration_id",
+        "request_id",
+        "serial_number",
+    }
+)
+"""Error types whose message names the value already, or must not."""
+
+
+def _secrets(contract: type[BaseModel]) -> set[str]:
+    """Give the fields whose values are never repeated."""
+    fields = contract.model_fields.items()
+    return {
+        field.alias or name for name, field in fields if SecretStr in (field.annotation, *get_args(field.annotation))
+    }
+
+
+def decoded(content: str | bytes, what: str, *, field: str = "") -> Any:
+    """Read JSON.
+
+    Args:
+        content: the text, or its octets: UTF-8, or UTF-16 with a byte order mark.
+        what: names it, for messages.
+        field: where it stands in the request.
+
+    Raises:
+        Rejected: it is none, or holds what is no text.
+    """
+    text = content if isinstance(content, str) else text_of(content, what, field=field)
+    try:
+        return read_json(text)
+    except ValueError as error:
+        raise Rejected.because(f"{what} is no JSON: {error}", field=field) from None

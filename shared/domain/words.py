@@ -1,0 +1,73 @@
+"""The words that messages, records and events have in common."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DeviceState(StrEnum):
+    """States of a device, and of its line in an order."""
+
+    ORDERED = "ordered"
+    ISSUED = "issued"
+    REGISTERED = "registered"
+    RENEWING = "renewing"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    DELETED = "deleted"
+    FAILED = "failed"
+
+
+class EventType(StrEnum):
+    """``type`` of an event on ``provisioning-events``."""
+
+    CERTIFICATE_ISSUED = "DeviceProvisioning.CertificateIssued"
+    ENROLLMENT_GROUP_CHANGED = "DeviceProvisioning.EnrollmentGroupChanged"
+    ORDER_ACCEPTED = "DeviceProvisioning.OrderAccepted"
+    DEVICE_REGISTERED = "DeviceProvisioning.DeviceRegistered"
+    ORDER_COMPLETED = "DeviceProvisioning.OrderCompleted"
+    DEVICE_REVOKED = "DeviceProvisioning.DeviceRevoked"
+    DEVICE_REINSTATED = "DeviceProvisioning.DeviceReinstated"
+    CERTIFICATE_EXPIRING = "DeviceProvisioning.CertificateExpiring"
+    CERTIFICATE_EXPIRED = "DeviceProvisioning.CertificateExpired"
+    CERTIFICATE_RENEWED = "DeviceProvisioning.CertificateRenewed"
+    REQUEST_REJECTED = "DeviceProvisioning.RequestRejected"
+
+
+class RevocationReason(StrEnum):
+    """Reason names of RFC 5280 section 5.3.1 that a device or its owner can give."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    CERTIFICATE_HOLD = "certificateHold"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+
+
+class RegisterBy(StrEnum):
+    """Who registers a device through DPS."""
+
+    SERVICE = "service"
+    DEVICE = "device"
+
+
+class CertificateKind(StrEnum):
+    """What a certificate is for."""
+
+    ROOT = "root"
+    INTERMEDIATE = "intermediate"
+    DEVICE = "device"
+    VERIFICATION = "verification"
+
+
+class KeyCustody(StrEnum):
+    """Where a CA's key is.
+
+    ``vault``: made in Key Vault, where each signature is one call. ``wrapped``: for issuing CAs only, encrypted under a
+    key of the vault in the ledger, and in memory while a worker lives: as many signatures as the worker can compute.
+    """
+
+    VAULT = "vault"
+    WRAPPED = "wrapped"
