@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo test run stack bench bench-engine bench-emulator bench-lists fuzz lint lock clean
+.PHONY: help setup demo test run stack bench bench-engine bench-emulator bench-lists fuzz lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -44,6 +44,9 @@ lint: setup ## formatting, linting, types, import rules
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary .
 	@.venv/bin/lint-imports --no-logo >.venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+docs: setup ## write the pages of docs/ that are made from code
+	@$(PY) -m devstack.settings_page
 
 lock: setup ## pin all dependencies anew
 	@$(PY) -m pip install --quiet pip-tools

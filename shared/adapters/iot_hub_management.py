@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
 
-    from shared.settings import AzureResource
+    from shared.reading.settings import AzureResource
 
 
 class IotHubAuthorities:
