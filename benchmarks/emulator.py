@@ -24,8 +24,8 @@ import requests
 from benchmarks.emulated_devices import all_of, connect, make_devices, register
 from benchmarks.engine_world import World
 from benchmarks.measuring import Bar, Figure
+from emulator.tests.running import own_address
 from shared.pki import names
-from tests.contract.emulator.running import own_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ def emulator(folder: Path) -> Iterator[tuple[psutil.Process, dict[str, Any], flo
     ports = [part for name in ("https", "mqtt", "identity", "admin") for part in (f"--{name}-port", "0")]
     options = ["--state-dir", str(folder), "--address", own_address(), "--log-level", "error", *ports]
     began = time.perf_counter()
-    command = [sys.executable, "-m", "devstack.emulator", *options]
+    command = [sys.executable, "-m", "emulator", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:
             assert process.stdout is not None  # noqa: S101 - asked for above

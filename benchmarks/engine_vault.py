@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from benchmarks.engine_world import authority
 from benchmarks.measuring import Figure, interleaved, timed
+from emulator.tests.running import emulator_process, own_address
 from shared.adapters.vault import Ownership, VaultKeys
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import remote_key
-from tests.contract.emulator.running import emulator_process, own_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

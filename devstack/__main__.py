@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack.azurite import AzuriteMissing
-from devstack.emulator import controls
-from devstack.emulator.configuration import HTTPS_PORT
-from devstack.emulator.variants import OPTION_HELP, option_value
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
+from emulator import controls
+from emulator.configuration import HTTPS_PORT
+from emulator.variants import OPTION_HELP, option_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

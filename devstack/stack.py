@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from devstack import azurite
-from devstack.emulator.configuration import HTTPS_PORT, host_name_of
-from devstack.emulator.store import PRIVATE, PRIVATE_FOLDER
-from devstack.emulator.tls import ensure_tls
+from emulator.configuration import HTTPS_PORT, host_name_of
+from emulator.store import PRIVATE, PRIVATE_FOLDER
+from emulator.tls import ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from devstack.azurite import StorageEndpoints
-    from devstack.emulator.tls import TlsFiles
+    from emulator.tls import TlsFiles
 
 REPOSITORY = Path(__file__).parents[1]
 MQTT_PORT = 8883
@@ -269,7 +269,7 @@ class Stack:
         self._emulator = self._spawn_until_ready(
             "emulator",
             [
-                *(sys.executable, "-m", "devstack.emulator", "--address", options.address),
+                *(sys.executable, "-m", "emulator", "--address", options.address),
                 *("--amqp-port", "none" if options.amqp_port is None else str(options.amqp_port)),
                 *("--state-dir", str(options.state_dir / "emulator"), "--tls-dir", str(options.state_dir / "tls")),
                 *(part for option, port in ports.items() for part in (option, str(port))),

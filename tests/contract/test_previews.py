@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from emulator.tests.dps_clients import DpsService
+from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_management import VerifiedAuthority
 from shared.workflows.groups.previews import Previews
 from tests.contract.chains import GROUPS, ROWS, VERIFIED, Row
-from tests.contract.emulator.dps_clients import DpsService
-from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from emulator.tests.certificates import make
+from emulator.tests.dps_clients import DpsService
+from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_device import AssignmentFailed, ClientCredentials, DeviceRegistrar
 from shared.errors import Rejected
-from tests.contract.emulator.certificates import make
-from tests.contract.emulator.dps_clients import DpsService
-from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.contract.emulator.certificates import Party
+    from emulator.tests.certificates import Party
 
 ROOT = make("root of registered devices", ca=True)
 NOWHERE = {"webhookUrl": "http://127.0.0.1:1/", "apiVersion": "2019-03-31"}

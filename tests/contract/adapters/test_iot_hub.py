@@ -12,10 +12,10 @@ import requests
 from azure.identity import ManagedIdentityCredential
 from azure.iot.hub.models import AuthenticationMechanism, ExportImportDevice, X509Thumbprint
 
+from emulator.tests.iot_hub_clients import registry_of
+from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.errors import Deferred
-from tests.contract.emulator.iot_hub_clients import registry_of
-from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,11 +15,11 @@ from azure.keyvault.keys import KeyClient
 from azure.keyvault.secrets import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from emulator.tests.iot_hub_clients import PATIENCE
+from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters import vault
 from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
 from shared.errors import Conflict, Deferred
-from tests.contract.emulator.iot_hub_clients import PATIENCE
-from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

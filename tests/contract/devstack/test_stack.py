@@ -101,10 +101,21 @@ def test_a_part_that_ends_by_itself_ends_the_stack_with_its_name(options: list[s
     """When a part dies, the stack says which, and ends with 1."""
     with start(options) as process:
         children = ready(process)
-        emulator = next(each for each in children if "devstack.emulator" in each.cmdline())
+        emulator = next(each for each in children if "emulator" in each.cmdline())
         emulator.kill()
         assert process.stdout is not None
         said = process.stdout.read()
         assert process.wait(30) == 1
     assert "emulator has ended unexpectedly with status -9" in said
     until("all ended", lambda: ended(children), bool)
+
+
+def test_help_names_the_controls() -> None:
+    """``--help`` of the stack names them, and each has its own."""
+    for arguments, expected in (
+        ([], "faults, throttling, assigning, roles, variants"),
+        (["faults", "set"], "--retry-after"),
+    ):
+        command = [sys.executable, "-m", "devstack", *arguments, "--help"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=REPOSITORY, check=True)
+        assert expected in " ".join(ended.stdout.split())
