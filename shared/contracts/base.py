@@ -42,6 +42,13 @@ class Contract(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
+class StatedReason(Contract):
+    """One cause of a refusal; ``field`` is its path in the request, empty for the request as a whole."""
+
+    field: str
+    message: str
+
+
 def timestamp(at: datetime) -> str:
     """Give a point in time as RFC 3339 text in UTC, to the second or finer as it is."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

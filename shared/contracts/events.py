@@ -1,17 +1,173 @@
-"""Events: what the app tells the outside."""
+"""Events: what the app tells the outside. Each type has one set of fields, and no field ever holds a private key."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
-from shared.contracts.base import SOURCE, timestamp
+from shared.contracts.base import SOURCE, Contract, StatedReason, timestamp
+from shared.contracts.messages import Queue
+from shared.domain.certificates import InternalKind
+from shared.domain.devices import CertificateSummary
+from shared.domain.groups import GroupState
+from shared.domain.rejections import RejectionKind
+from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
-    from shared.domain.words import EventType
+
+class CertificateIssued(Contract):
+    """A certificate was signed and entered.
+
+    ``name`` is the device's registration id, the CA's name, or the code of a verification certificate. The fields from
+    ``certificate`` on are a device's; ``certificate`` of a verification certificate is the certificate itself, in PEM.
+    """
+
+    kind: CertificateKind
+    name: str
+    issuer: str
+    serial_number: str
+    thumbprint: str
+    not_before: datetime
+    not_after: datetime
+    certificate: CertificateSummary | str | None = None
+    registration_id: str | None = None
+    device_id: str | None = None
+    assigned_hub: str | None = None
+    enrollment_group: str | None = None
+    order_id: str | None = None
+    bundle: str | None = None
+
+
+class EnrollmentGroupChanged(Contract):
+    """What was asked for of an enrollment group is done, or was overtaken by what was asked for later."""
+
+    enrollment_group: str
+    action: Literal["create", "update", "disable", "enable", "roll", "delete", "retire"]
+    state: GroupState
+    issuer: str
+    overtaken: bool = False
+
+
+class OrderAccepted(Contract):
+    """An order was taken in, and its devices are on their way."""
+
+    order_id: str
+    enrollment_group: str
+    device_count: int
+
+
+class OrderProgress(Contract):
+    """The lines of an order by state; ``total`` counts all."""
+
+    total: int
+    ordered: int
+    issued: int
+    registered: int
+    failed: int
+
+
+class FailedLine(Contract):
+    """A line of an order that failed."""
+
+    line: int
+    registration_id: str
+    reason: str
+
+
+class OrderCompleted(Contract):
+    """The last line of an order is done; ``failed`` names those that failed, as many as fit."""
+
+    order_id: str
+    enrollment_group: str
+    progress: OrderProgress
+    failed: list[FailedLine]
+
+
+class DeviceRegistered(Contract):
+    """A device is in its hub."""
+
+    registration_id: str
+    device_id: str | None
+    assigned_hub: str | None
+    enrollment_group: str | None
+    order_id: str
+    certificate: CertificateSummary | None
+    bundle: str
+
+
+class DeviceRevoked(Contract):
+    """A device, or one certificate of it, is revoked, and DPS and the hubs follow."""
+
+    registration_id: str
+    serial_number: str | None
+    assigned_hub: str | None
+    reason: RevocationReason
+    state: DeviceState
+
+
+class DeviceReinstated(Contract):
+    """The hold of a device, or of one certificate of it, is undone, and DPS and the hubs follow."""
+
+    registration_id: str
+    serial_number: str | None
+    assigned_hub: str | None
+    state: DeviceState
+
+
+class CertificateRenewed(Contract):
+    """A device uses the certificate that it was renewed with."""
+
+    registration_id: str
+    serial_number: str
+    previous_serial_number: str | None
+    not_after: datetime
+    assigned_hub: str | None
+
+
+class CertificateDue(Contract):
+    """A certificate of a device or a CA expires soon, or has expired."""
+
+    kind: CertificateKind | InternalKind
+    subject: str
+    serial_number: str
+    issuer: str
+    enrollment_group: str | None
+    not_after: datetime
+
+
+class RequestRejected(Contract):
+    """A request, an order or one line of an order can't be carried out.
+
+    ``rejectionId`` names what is kept of a message, and can be replayed; a line of an order has none. ``line`` counts
+    from 0.
+    """
+
+    queue: Queue
+    kind: RejectionKind
+    reasons: list[StatedReason]
+    rejection_id: str | None = None
+    order_id: str | None = None
+    line: int | None = None
+    registration_id: str | None = None
+
+
+EVENTS: Mapping[EventType, type[Contract]] = {
+    EventType.CERTIFICATE_ISSUED: CertificateIssued,
+    EventType.ENROLLMENT_GROUP_CHANGED: EnrollmentGroupChanged,
+    EventType.ORDER_ACCEPTED: OrderAccepted,
+    EventType.DEVICE_REGISTERED: DeviceRegistered,
+    EventType.ORDER_COMPLETED: OrderCompleted,
+    EventType.DEVICE_REVOKED: DeviceRevoked,
+    EventType.DEVICE_REINSTATED: DeviceReinstated,
+    EventType.CERTIFICATE_EXPIRING: CertificateDue,
+    EventType.CERTIFICATE_EXPIRED: CertificateDue,
+    EventType.CERTIFICATE_RENEWED: CertificateRenewed,
+    EventType.REQUEST_REJECTED: RequestRejected,
+}
+"""The fields of each type's ``data``."""
 
 
 def event(
@@ -35,7 +191,7 @@ def event(
         correlation_id: the order or request that caused it.
         at: when it happened, UTC.
         traceparent: W3C trace context to carry on.
-        data: the event's own fields; never a private key or a password.
+        data: the event's own fields, as :data:`EVENTS` has them for its type; never a private key or a password.
         occasion: tells repeated events of one kind, subject and cause apart, such as a serial number.
     """
     name = "/".join(filter(None, (kind.removeprefix("DeviceProvisioning."), subject, correlation_id, occasion)))
@@ -48,7 +204,7 @@ def event(
         "time": timestamp(at),
         "datacontenttype": "application/json",
         "correlationid": correlation_id,
-        "data": dict(data),
+        "data": EVENTS[kind].model_validate(data).model_dump(mode="json", by_alias=True),
     }
     if traceparent:
         body["traceparent"] = traceparent

@@ -21,7 +21,7 @@ from shared.domain.devices import (
     overtaken,
 )
 from shared.domain.revocation import revoked_certificate
-from shared.domain.words import DeviceState, EventType, RevocationReason
+from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
 from shared.errors import Conflict
 
 if TYPE_CHECKING:
@@ -131,7 +131,12 @@ def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
         # A device with a past may have been shut out: whoever follows this record lets it in.
         generation=record.generation + (1 if record.doors is not None or record.own_entry else 0),
     )
-    told = {"kind": "device", **described(entered)}
+    told = {
+        "kind": CertificateKind.DEVICE,
+        "name": record.registration_id,
+        **made.summary.model_dump(mode="json", by_alias=True),
+        **described(entered),
+    }
     return entered.announcing(EventType.CERTIFICATE_ISSUED, record.order_id, told)
 
 

@@ -96,3 +96,42 @@ async def test_custody_that_is_not_asked_for_is_the_deployments() -> None:
     await scene.ask("r4", "intermediate", "other", custody="vault")
     made = [(await scene.worker().get(name)).custody for name in ("dpsCa", "factory", "line", "other")]
     assert made == [KeyCustody.VAULT, KeyCustody.VAULT, KeyCustody.WRAPPED, KeyCustody.VAULT]
+
+
+async def test_a_certificate_is_told_in_one_shape_whatever_it_is_for() -> None:
+    """Of a root, an issuing CA, a proof of possession and a device: the same fields, and each names the certificate."""
+    scene = Scene()
+    await scene.ask("r1", "root", "dpsCa")
+    await scene.ask("r2", "intermediate", "line", issuer="dpsCa")
+    await scene.ask("r3", "verification", "proof", issuer="dpsCa", verificationCode="A1")
+    await scene.ask("r4", "device", "press-1", issuer="line")
+    told = [event["data"] for _, event, _ in scene.queues.sent if event["type"].endswith("CertificateIssued")]
+    assert [(each["kind"], each["name"], each["issuer"]) for each in told] == [
+        ("root", "dpsCa", "dpsCa"),
+        ("intermediate", "line", "dpsCa"),
+        ("verification", "proof", "dpsCa"),
+        ("device", "press-1", "line"),
+    ]
+    for each in told:
+        assert set(each) == {
+            "kind",
+            "name",
+            "issuer",
+            "serialNumber",
+            "thumbprint",
+            "notBefore",
+            "notAfter",
+            "certificate",
+            "registrationId",
+            "deviceId",
+            "assignedHub",
+            "enrollmentGroup",
+            "orderId",
+            "bundle",
+        }
+        assert (len(each["serialNumber"]), len(each["thumbprint"])) == (40, 40)
+        assert each["notBefore"] < each["notAfter"]
+    root, _, proof, device = (each["certificate"] for each in told)
+    assert root is None
+    assert proof.startswith("-----BEGIN CERTIFICATE-----")
+    assert device["serialNumber"] == told[3]["serialNumber"]

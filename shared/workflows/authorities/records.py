@@ -184,14 +184,15 @@ def book_entry(record: IssuerRecord, certificate: x509.Certificate, signed_by: s
 
 def issued_event(record: IssuerRecord) -> dict[str, Any]:
     """Give what the event of an issued certificate tells of a CA."""
-    assert record.not_after is not None  # noqa: S101 - a signed CA has one
     return {
         "kind": record.kind,
         "name": record.name,
         "issuer": record.signed_by,
         "serialNumber": record.serial_number,
         "thumbprint": record.thumbprint,
-        "notAfter": record.not_after.isoformat(),
+        "notBefore": record.not_before,
+        "notAfter": record.not_after,
+        "enrollmentGroup": record.enrollment_group,
     }
 
 

@@ -103,8 +103,12 @@ class CertificateRequests:
             correlation_id=request.request_id,
             data={
                 "kind": request.kind,
+                "name": request.name,
                 "issuer": issuer,
                 "serialNumber": names.serial_text(certificate.serial_number),
+                "thumbprint": names.thumbprint(certificate),
+                "notBefore": certificate.not_valid_before_utc,
+                "notAfter": certificate.not_valid_after_utc,
                 "certificate": names.pem(certificate),
             },
         )

@@ -20,6 +20,7 @@ from shared.contracts.base import timestamp
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceRegistration, OrderWatch
 from shared.domain.orders import OPEN_STATES, OrderRecord, OrderState
+from shared.domain.rejections import RejectionKind
 from shared.domain.words import DeviceState, EventType
 from shared.errors import Conflict, Deferred, NotFound, Reason, Rejected
 from shared.ledger.orders import PARTITION_LINES
@@ -272,7 +273,12 @@ class DeviceOrders:
             EventType.REQUEST_REJECTED,
             subject=order_id,
             correlation_id=order_id,
-            data={"orderId": order_id, "queue": Queue.DEVICE_ORDERS, "kind": "rejected", "reasons": reasons},
+            data={
+                "queue": Queue.DEVICE_ORDERS,
+                "kind": RejectionKind.REJECTED,
+                "orderId": order_id,
+                "reasons": reasons,
+            },
             occasion=f"list {known.record.list_etag}",
         )
         return await self._change(known, _cut(taken, reasons))

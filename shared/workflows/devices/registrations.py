@@ -11,9 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.dps_device import Assignment, AssignmentFailed
+from shared.contracts.messages import Queue
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
 from shared.domain.groups import GroupState
+from shared.domain.rejections import RejectionKind
 from shared.domain.words import DeviceState, EventType, RegisterBy
 from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.table import Stale
@@ -384,6 +386,8 @@ class Registrations:
             subject=line.registration_id or line.requested_id,
             correlation_id=line.order_id,
             data={
+                "queue": Queue.DEVICE_ORDERS,
+                "kind": RejectionKind.REJECTED,
                 "orderId": line.order_id,
                 "line": line.line,
                 "registrationId": line.requested_id,

@@ -33,7 +33,11 @@ class Outbox:
     async def publish(
         self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
     ) -> None:
-        """Publish an event; see :func:`shared.contracts.events.event`."""
+        """Publish an event; see :func:`shared.contracts.events.event`.
+
+        Raises:
+            pydantic.ValidationError: the data is not as the contract has it for this type, which is a bug.
+        """
         await self.queues.send(
             Queue.PROVISIONING_EVENTS,
             event(

@@ -125,7 +125,13 @@ class RejectedMessages:
             EventType.REQUEST_REJECTED,
             subject=subject or correlation_id or identifier,
             correlation_id=correlation_id or identifier,
-            data={"rejectionId": identifier, "queue": message.queue, "kind": kind, "reasons": reasons},
+            data={
+                "queue": message.queue,
+                "kind": kind,
+                "reasons": reasons,
+                "rejectionId": identifier,
+                "orderId": correlation_id if message.queue is Queue.DEVICE_ORDERS else None,
+            },
             occasion=identifier,
         )
         return identifier
