@@ -26,6 +26,10 @@ _log = logging.getLogger(__name__)
 _STATUS = re.compile(r"status code (?:of )?(\d{3})")
 _NO_HUB = "failed registration status"  # azure-iot-device 2.14 has no other sign of it, and no reason
 _SHUTDOWN_SECONDS = 10
+_OVERTAKEN = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED})
+"""What DPS may say of an operation when the device has begun another one meanwhile."""
+
+_OVERTAKEN_RETRY = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ class DeviceRegistrar:
 
         Raises:
             Rejected: DPS refuses the device (4xx).
-            Deferred: DPS is throttling, or still assigning.
+            Deferred: DPS is throttling, or still assigning, or another registration of the device has taken this one's
+                place.
             AssignmentFailed: DPS knows the device, and found no hub for it.
             ServiceError, ClientError: the network or the service failed.
         """
@@ -123,6 +128,13 @@ def _translated(registration_id: str, error: Exception) -> Exception:
     status = int(found[1]) if found else 0
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Deferred(f"DPS is throttling the registration of {registration_id!r}", retry_after=timedelta(seconds=30))
+    if status in _OVERTAKEN:
+        # Two deliveries of one message may register it at once: DPS keeps the later operation, and that one succeeds.
+        return Deferred(
+            f"DPS does not know the registration of {registration_id!r} that was begun (status {status}): another one "
+            "has taken its place, or the id scope is wrong",
+            retry_after=_OVERTAKEN_RETRY,
+        )
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return Rejected.because(
             f"DPS refused to register {registration_id!r} with status {status}: its enrollment group is disabled or "

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import RunningEmulator, emulator_in_thread
-from shared.adapters.dps_device import AssignmentFailed, ClientCredentials, DeviceRegistrar
-from shared.errors import Rejected
+from shared.adapters.dps_device import Assignment, AssignmentFailed, ClientCredentials, DeviceRegistrar
+from shared.errors import Deferred, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,11 @@ def credentials(party: Party) -> ClientCredentials:
     return ClientCredentials(party.certificate.public_bytes(Encoding.PEM) + key, "sesame")
 
 
+def lookups_end_with(emulator: RunningEmulator, status: int) -> None:
+    plan = {"rules": [{"service": "dps_device", "operation": "operationStatus", "status": status}]}
+    requests.put(f"{emulator.admin_url}/faults", json=plan, timeout=10).raise_for_status()
+
+
 async def test_a_device_is_registered(emulator: RunningEmulator) -> None:
     """The hub that DPS chose comes back."""
     DpsService(emulator).group("line", ROOT)
@@ -68,3 +75,26 @@ async def test_a_device_for_which_no_hub_is_found_is_no_wrong_request(emulator: 
         await registrar(emulator).register("press-1", credentials(make("press-1", ROOT)))
     record = service.registration("press-1")
     assert (record["status"], record["errorCode"]) == ("failed", 400207)
+
+
+async def test_two_registrations_of_one_device_at_once_leave_it_in_its_hub(emulator: RunningEmulator) -> None:
+    """DPS keeps the later operation and does not know the earlier one any more: that one is tried again."""
+    DpsService(emulator).group("line", ROOT)
+    same = credentials(make("press-1", ROOT))
+    outcomes = await asyncio.gather(
+        *(registrar(emulator).register("press-1", same) for _ in range(2)), return_exceptions=True
+    )
+    placed = [each for each in outcomes if isinstance(each, Assignment)]
+    waiting = [each for each in outcomes if isinstance(each, Deferred)]
+    assert len(placed) + len(waiting) == len(outcomes), outcomes
+    assert {each.device_id for each in placed} == {"press-1"}
+
+
+@pytest.mark.parametrize("status", [404, 409, 412])
+@pytest.mark.parametrize("emulator", ["assigning"], indirect=True)
+async def test_a_registration_that_dps_has_lost_is_tried_again(emulator: RunningEmulator, status: int) -> None:
+    """It says nothing of the device, which is not to fail for it."""
+    DpsService(emulator).group("line", ROOT)
+    lookups_end_with(emulator, status)
+    with pytest.raises(Deferred, match=f"that was begun \\(status {status}\\): another one has taken its place"):
+        await registrar(emulator).register("press-1", credentials(make("press-1", ROOT)))
