@@ -69,7 +69,7 @@ def run_batch(case: Case, number: int, tally: Tally) -> None:
         run()
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # noqa: BLE001 - a panic in cryptography's Rust code is no Exception, and is looked for too
+    except BaseException:  # noqa: BLE001 - a panic in cryptography's Rust code is not an Exception, and is looked for too
         tally.broken.append(traceback.format_exc())
 
 

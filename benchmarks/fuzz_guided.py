@@ -23,13 +23,13 @@ def target(name: str) -> Callable[[bytes], Any]:
     """Give a property as libFuzzer calls it.
 
     Raises:
-        SystemExit: there is none of that name.
+        SystemExit: that name does not exist.
     """
     from tests.unit.pki.cases import cases  # noqa: PLC0415 - what is imported before is not instrumented
 
     known = {case.name: case for case in cases()}
     if name not in known:
-        sys.exit(f"{name!r} is no property; there are {', '.join(known)}")
+        sys.exit(f"{name!r} is not a property; the properties are {', '.join(known)}")
     case = known[name]
 
     def check(given_input: tuple[Any, ...]) -> None:

@@ -206,7 +206,7 @@ class World:
         return answer.content
 
     def state(self, registration_id: str) -> str | None:
-        """Give a device's state, ``None`` if there is no such device."""
+        """Give a device's state, ``None`` if the device does not exist."""
         device = self.get(f"devices/{registration_id}", missing=None)
         return str(device["state"]) if device else None
 

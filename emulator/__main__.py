@@ -80,14 +80,14 @@ async def _run(configuration: Configuration) -> None:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 (any free one) to {LAST_PORT} is")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 (any free one) to {LAST_PORT}")
     return int(text)
 
 
 def _port_or_none(text: str) -> int | None:
     if text != "none" and (not text.isdecimal() or int(text) > LAST_PORT):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: a number from 0 (any free one) to {LAST_PORT}, or none, is"
+            f"{text!r} is not a port; give a number from 0 (any free one) to {LAST_PORT}, or none"
         )
     return None if text == "none" else int(text)
 
@@ -96,14 +96,14 @@ def _seconds(text: str) -> float:
     try:
         return checked_seconds(float(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to {MAX_SECONDS}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {MAX_SECONDS}") from None
 
 
 def _scale(text: str) -> float:
     try:
         return checked_scale(float(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no scale: a number above 0, e.g. 0.01, is") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a scale; give a number above 0, e.g. 0.01") from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -179,7 +179,7 @@ class Admin:
     def _hub(self, name: str | None) -> Hub:
         wanted = name or self.context.configuration.host_name
         if wanted not in self.hubs:
-            raise _refusal(f"There is no hub {wanted!r}; known are: {', '.join(self.hubs)}.")
+            raise _refusal(f"The hub {wanted!r} does not exist; the hubs are {', '.join(self.hubs)}.")
         return self.hubs[wanted]
 
     async def connections(self, _: web.Request) -> web.Response:

@@ -32,7 +32,7 @@ def read_certificate(text: str) -> x509.Certificate:
     bytes to the management SDK, which writes bytes as base64.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is not one of these.
     """
     content = text.encode()
     for _ in range(_MAX_WRAPPINGS):

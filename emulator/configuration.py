@@ -26,7 +26,7 @@ def host_name_of(address: str) -> str:
     """Name by which clients reach a loopback ``address``: ``localhost``, or the address itself.
 
     Raises:
-        ConfigurationError: it is no IPv4 loopback address.
+        ConfigurationError: it is not an IPv4 loopback address.
     """
     try:
         loopback = ipaddress.IPv4Address(address).is_loopback

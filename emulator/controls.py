@@ -61,10 +61,10 @@ def _admin_url(options: argparse.Namespace) -> str:
         endpoints = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ControlError(
-            f"there is no {path}: start the stack, or name the emulator with --admin-url http://127.0.0.1:8444"
+            f"{path} does not exist: start the stack, or name the emulator with --admin-url http://127.0.0.1:8444"
         ) from None
     except ValueError:
-        raise ControlError(f"{path} is no JSON; the stack writes it anew at each start") from None
+        raise ControlError(f"{path} is not valid JSON; the stack writes it anew at each start") from None
     found = next((endpoints[name] for name in _URL_FIELDS if name in endpoints), None)
     if found is None:
         raise ControlError(f"{path} has none of {', '.join(_URL_FIELDS)}; name the emulator with --admin-url")
@@ -187,7 +187,7 @@ def _plan(name: str) -> Any:
     try:
         return json.loads(sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ControlError(f"{name} is no JSON: {error}") from None
+        raise ControlError(f"{name} is not valid JSON: {error}") from None
     except OSError as error:
         raise ControlError(f"{name} can't be read: {error.strerror}") from None
 

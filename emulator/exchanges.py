@@ -50,7 +50,7 @@ def middleware(log: TextIO, service_of: Callable[[web.Request], str]) -> Middlew
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        if isinstance(response, web.Response):  # a websocket is no exchange
+        if isinstance(response, web.Response):  # a websocket is not an exchange
             service = service_of(request)
             asked = None if service in _WITHOUT_BODIES else await _request_body(request)
             answered = None if service in _WITHOUT_BODIES else response.body

@@ -56,7 +56,7 @@ SUBSCRIPTION_REFUSED = 0x80
 
 
 class Malformed(Exception):
-    """The client sent what is no MQTT 3.1.1; the connection ends (section 4.8)."""
+    """The client sent what is not MQTT 3.1.1; the connection ends (section 4.8)."""
 
 
 class Refused(Exception):
@@ -233,7 +233,7 @@ def parse_connect(body: bytes) -> Connect:
     """Read a CONNECT (section 3.1).
 
     Raises:
-        Malformed: it is none.
+        Malformed: it is not valid.
         Refused: it is of another protocol version.
     """
     reader = Reader(body)
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         self._packets: asyncio.Queue[Packet | None] = asyncio.Queue()
         self._next_id = 0
         self._expected = False
-        """Whether the connection's end is no surprise, so that the will is not published."""
+        """Whether the connection's end is not a surprise, so that the will is not published."""
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -48,7 +48,7 @@ _DAMAGES = (
 
 
 class ChainRefused(ValueError):
-    """A certificate, or the chain above it, is no proof; the text names the certificate and the cause."""
+    """A certificate, or the chain above it, is not a proof; the text names the certificate and the cause."""
 
 
 class NoTrustedAuthority(ChainRefused):

@@ -24,7 +24,7 @@ TABLE = (
     " (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
 )
 LAST_CODE_POINT = "\U0010ffff"
-FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000  # what lies between is no character
+FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000  # what lies between is not a character
 
 
 class StoreInUse(Exception):

@@ -123,7 +123,7 @@ def checked_scale(given: Any) -> float:
     """Read a scale.
 
     Raises:
-        ThrottlingError: it is no number above 0.
+        ThrottlingError: it is not a number above 0.
     """
     number = isinstance(given, int | float) and not isinstance(given, bool)
     if not number or not 0 < given <= MAX_SCALE:

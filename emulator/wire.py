@@ -46,7 +46,7 @@ def not_implemented(what: str) -> WireError:
 
 
 def as_documented(given: Any, names: Iterable[str]) -> str | None:
-    """Give the documented spelling of a name that a client may write in any case of letters; None: it is none of them.
+    """Give the documented spelling of a name that a client may write in any case of letters; None for any other name.
 
     The services read names so: Microsoft's azure-iothub of Node.js sends the import mode ``UpdateIfMatchETag``.
     """
@@ -75,7 +75,7 @@ async def json_body(request: web.Request, *, on_error: Callable[[str], WireError
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 @web.middleware

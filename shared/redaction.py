@@ -241,7 +241,7 @@ def _is_private_jwk(value: dict[str, Any]) -> bool:
     private = [value[name] for name in _JWK_PRIVATE if isinstance(value.get(name), str | list)]
     if "kty" in value:
         return bool(private)
-    # One that lost its kty; north, east and down are no key.
+    # One that lost its kty; north, east and down are not key.
     public = "crv" in value or {"n", "e"} <= value.keys()
     return public and any(isinstance(each, str) and _BASE64URL.fullmatch(each) for each in private)
 
@@ -331,7 +331,7 @@ def _length(octets: bytes) -> tuple[int, int]:
 
 
 def _within(octets: bytes) -> bytes:
-    """Give what a SEQUENCE holds, as far as it is there; nothing if it is none."""
+    """Give what a SEQUENCE holds, as far as it is there; nothing if it is not one."""
     return octets[_length(octets)[1] :] if octets[:1] == b"\x30" else b""
 
 

@@ -23,7 +23,7 @@ def current() -> str | None:
 
 @contextmanager
 def continued(traceparent: str | None) -> Iterator[str]:
-    """Carry on a sender's trace; begin one if there is none, or it is malformed (W3C Trace Context section 3.2)."""
+    """Carry on a sender's trace; begin one if it is missing or malformed (W3C Trace Context section 3.2)."""
     given = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
     value = given or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
     token = _current.set(value)

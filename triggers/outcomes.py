@@ -208,7 +208,7 @@ def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
 
 
 def decoded(body: bytes) -> bytes:
-    """Take a message out of base64, with line ends or without, or as it is, if it is no base64 or is JSON by itself.
+    """Take a message out of base64, with line ends or without, or as it is, if it is not base64 or is JSON by itself.
 
     host.json leaves this to the app, because the host would set a message aside that it can't decode where no function
     ever sees it.

@@ -21,7 +21,7 @@ def check(headers: Mapping[str, str], what: str, etag: str | None) -> str | None
     Args:
         headers: of the request.
         what: names the resource, for the message.
-        etag: its present entity tag, ``None`` if there is no such resource.
+        etag: its present entity tag, ``None`` if the resource does not exist.
 
     Returns:
         The entity tag that the caller expects, to be compared again when the change is made; ``None`` for any.
@@ -39,8 +39,7 @@ def check(headers: Mapping[str, str], what: str, etag: str | None) -> str | None
         return None
     if etag is None:
         raise PreconditionFailed.because(
-            f"there is no {what.removeprefix('the ')}, and If-Match says {', '.join(expected)}: leave it out to "
-            "create one",
+            f"{what} does not exist, and If-Match says {', '.join(expected)}: leave it out to create one",
             field="If-Match",
         )
     if "*" in expected:

@@ -113,7 +113,7 @@ def resolve(text: str) -> str:
     """Replace each ``%SETTING%`` by the setting's value.
 
     Raises:
-        ConfigurationError: there is no such setting.
+        ConfigurationError: the setting does not exist.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -150,7 +150,7 @@ def _document(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigurationError(f"{path} does not exist") from None
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON: {error}") from None
+        raise ConfigurationError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path} must hold a JSON object")
     return document
@@ -159,6 +159,6 @@ def _document(path: Path) -> dict[str, Any]:
 def _seconds(path: Path, text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?)", str(text))
     if match is None:
-        raise ConfigurationError(f"{path}: {text!r} is no duration; it is written hh:mm:ss")
+        raise ConfigurationError(f"{path}: {text!r} is not a duration; write it as hh:mm:ss")
     days, hours, minutes, seconds = match.groups()
     return int(days or 0) * 86400 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)

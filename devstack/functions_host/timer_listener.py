@@ -31,14 +31,14 @@ class TimerListener:
     """Ticks for one function.
 
     Raises:
-        ConfigurationError: its schedule is no NCRONTAB expression.
+        ConfigurationError: its schedule is not an NCRONTAB expression.
     """
 
     def __init__(self, name: str, trigger: Mapping[str, Any], invoke: Callable[[TypedData], Awaitable[object]]) -> None:
         self._schedule = resolve(str(trigger["schedule"]))
         if len(self._schedule.split()) != 6 or not croniter.is_valid(self._schedule, second_at_beginning=True):  # noqa: PLR2004
             raise ConfigurationError(
-                f"the schedule {self._schedule!r} of {name} is no NCRONTAB expression of six fields, seconds first"
+                f"the schedule {self._schedule!r} of {name} is not an NCRONTAB expression of six fields, seconds first"
             )
         self._run_on_startup = bool(trigger.get("runOnStartup"))
         self._name = name

@@ -51,7 +51,7 @@ class Composite:
             Malformed: a place is empty that may not be, or has another type.
         """
         if not isinstance(values, list):
-            raise Malformed(f"{cls.name()} is no list")
+            raise Malformed(f"{cls.name()} is not a list")
         places = fields(cls)
         given = [*values, *(None,) * (len(places) - len(values))]
         return cls(**{place.name: _checked(cls, place, value) for place, value in zip(places, given, strict=False)})

@@ -50,7 +50,7 @@ class Frame:
         """Give the performative and the payload behind it.
 
         Raises:
-            Malformed: there is no performative.
+            Malformed: the performative is missing.
         """
         reader = Reader(self.body)
         performative: Any = read(reader.value())

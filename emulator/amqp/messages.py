@@ -46,7 +46,7 @@ class Message:
         """Read a message.
 
         Raises:
-            Malformed: it is none.
+            Malformed: it is not valid.
         """
         reader, data = Reader(octets), b""
         found: dict[int, Any] = {}
@@ -79,7 +79,7 @@ def data_sections(octets: bytes) -> list[bytes]:
     """Give the data sections of a message one by one.
 
     Raises:
-        Malformed: it is none.
+        Malformed: it is not valid.
     """
     reader, found = Reader(octets), []
     while reader.more:
@@ -92,7 +92,7 @@ def data_sections(octets: bytes) -> list[bytes]:
 def _section(section: Any) -> tuple[int, Any]:
     """Give a section's code and content."""
     if not isinstance(section, Described) or not isinstance(section.descriptor, ULong | Symbol):
-        raise Malformed("a message has something that is no section")
+        raise Malformed("a message has something that is not a section")
     code = section.descriptor if isinstance(section.descriptor, int) else _CODES.get(section.descriptor, 0)
     if not isinstance(section.value, _KINDS.get(code, object)):
         raise Malformed(f"a message has the section {section.descriptor} with {type(section.value).__name__} in it")

@@ -19,7 +19,7 @@ _HIGHEST_CHARACTER = 0x10FFFF
 
 
 class Malformed(Exception):
-    """Octets that are no AMQP 1.0; the text says what is wrong with them."""
+    """Octets that are not AMQP 1.0; the text says what is wrong with them."""
 
 
 class UByte(int):
@@ -276,7 +276,7 @@ class Reader:
     def _character(self) -> Char:
         number = self._number(4)
         if number > _HIGHEST_CHARACTER:
-            raise Malformed(f"0x{number:x} is no character")
+            raise Malformed(f"0x{number:x} is not a character")
         return Char(chr(number))
 
     def _sized(self, code: int, width: int) -> Any:

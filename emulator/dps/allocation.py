@@ -155,7 +155,7 @@ def _choice(answer: Any, names: Sequence[str]) -> Choice:
     host_name = next((value for name, value in fields.items() if name.lower() == "iothubhostname"), None)
     if host_name not in names:
         raise AllocationFailed(
-            WEBHOOK_FAILED, f"Custom allocation failed: IoT hub {host_name!r} is none of {', '.join(names)}"
+            WEBHOOK_FAILED, f"Custom allocation failed: IoT hub {host_name!r} is not one of {', '.join(names)}"
         )
     twin = fields.get("initialTwin")
     return Choice(str(host_name), twin if isinstance(twin, Mapping) else None, fields.get("payload"))

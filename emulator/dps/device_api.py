@@ -140,7 +140,7 @@ def _registration(raw: bytes, registration_id: str) -> Any:
     try:
         body = json.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError):
-        raise errors.bad_request("The registration is no JSON.") from None
+        raise errors.bad_request("The registration is not valid JSON.") from None
     if not isinstance(body, dict):
         raise errors.bad_request("The registration must be a JSON object.")
     named = body.get("registrationId")

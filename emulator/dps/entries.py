@@ -65,9 +65,9 @@ def checked_entry(
         errors.check_registration_id(identifier)
     status, policy = _or(body.get("provisioningStatus"), "enabled"), _or(body.get("allocationPolicy"), "hashed")
     if status not in _STATUSES:
-        raise errors.bad_request(f"provisioningStatus {status!r} is none of {', '.join(_STATUSES)}.")
+        raise errors.bad_request(f"provisioningStatus {status!r} is not one of {', '.join(_STATUSES)}.")
     if policy not in _POLICIES:
-        raise errors.bad_request(f"allocationPolicy {policy!r} is none of {', '.join(_POLICIES)}.")
+        raise errors.bad_request(f"allocationPolicy {policy!r} is not one of {', '.join(_POLICIES)}.")
     for host in body.get("iotHubs") or []:
         if host not in linked:
             raise errors.bad_request(f"IoT hub {host!r} is not linked; linked are {', '.join(linked)}.")

@@ -80,7 +80,7 @@ def bad_request(message: str) -> ProvisioningError:
 
 
 def unknown_scope(asked: str, known: str) -> ProvisioningError:
-    """404: there is no such ID scope."""
+    """404: the ID scope does not exist."""
     return ProvisioningError(404, 404000, f"ID scope {asked!r} not found; here is {known!r}.")
 
 
@@ -88,12 +88,12 @@ def check_version(given: str | None) -> None:
     """See that a request says which version it speaks.
 
     Raises:
-        ProvisioningError: 400, it does not, or there is no such version.
+        ProvisioningError: 400, it does not, or the version does not exist.
     """
     if not given:
         raise bad_request("api-version is required, e.g. ?api-version=2021-10-01")
     if given not in VERSIONS:
-        raise bad_request(f"api-version {given!r} is none of {', '.join(VERSIONS)}.")
+        raise bad_request(f"api-version {given!r} is not one of {', '.join(VERSIONS)}.")
 
 
 def check_registration_id(given: str) -> None:
@@ -104,7 +104,8 @@ def check_registration_id(given: str) -> None:
     """
     if not _REGISTRATION_ID.fullmatch(given):
         raise bad_request(
-            f"registrationId {given!r} is none: 1 to 128 letters, digits and - . _ :, the last a letter, digit or -."
+            f"registrationId {given!r} is not valid: 1 to 128 letters, digits and - . _ :, "
+            "the last a letter, digit or -."
         )
 
 

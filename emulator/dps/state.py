@@ -273,7 +273,7 @@ class Provisioning:
         """Tell how a registration stands (``RegistrationOperationStatus``). Of each device the latest one is kept.
 
         Raises:
-            ProvisioningError: 404, there is no such operation.
+            ProvisioningError: 404, the operation does not exist.
         """
         found = self._store.get(_OPERATIONS, registration_id.lower())
         if found is None or found["operationId"] != operation_id:
@@ -321,7 +321,7 @@ def checked_seconds(given: Any) -> float:
     """Read how long registrations take.
 
     Raises:
-        ValueError: it is no number of seconds, or too large; the text says what would be right.
+        ValueError: it is not a number of seconds, or too large; the text says what would be right.
     """
     number = isinstance(given, int | float) and not isinstance(given, bool)
     if not number or not 0 <= given <= MAX_SECONDS:

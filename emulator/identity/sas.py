@@ -80,7 +80,7 @@ def verify_sas(header: str, *, resource: str, keys: Mapping[str, bytes], now: da
     fields = _fields(header)
     key = keys.get(fields.get("skn", ""))
     if key is None:
-        raise Unauthenticated(f"there is no shared access policy {fields.get('skn', '')!r}")
+        raise Unauthenticated(f"the shared access policy {fields.get('skn', '')!r} does not exist")
     scope = unquote(fields["sr"])
     if not _covers(scope, resource):
         raise Unauthenticated(f"the signature is for {scope!r}, which does not cover {resource!r}")

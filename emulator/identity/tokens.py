@@ -154,7 +154,7 @@ class Tokens:
         except jwt.MissingRequiredClaimError as error:
             raise Unauthenticated(f"the token has no claim {error.claim!r}") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
-            raise Unauthenticated("the token is no JSON Web Token signed with RS256") from None
+            raise Unauthenticated("the token is not a JSON Web Token signed with RS256") from None
 
 
 def _signing_key(store: Store) -> tuple[rsa.RSAPrivateKey, str, str]:

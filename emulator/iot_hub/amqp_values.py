@@ -54,7 +54,7 @@ def text(name: Any, value: Any) -> str:
         try:
             return value.decode()
         except UnicodeDecodeError:
-            raise errors.bad_argument(f"the property {name!r} is no UTF-8.") from None
+            raise errors.bad_argument(f"the property {name!r} is not UTF-8.") from None
     if not isinstance(value, str | int | float | uuid.UUID):
         raise errors.bad_argument(f"the property {name!r} is neither text nor number.")
     return str(value)

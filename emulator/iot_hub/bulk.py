@@ -80,7 +80,7 @@ def _spelled(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _mode(device_id: str, given: Any) -> str:
     mode = as_documented(given or "createOrUpdate", MODES)
     if mode is None:
-        raise errors.bad_argument(f"importMode {given!r} of device {device_id!r} is none of {', '.join(MODES)}.")
+        raise errors.bad_argument(f"importMode {given!r} of device {device_id!r} is not one of {', '.join(MODES)}.")
     return mode
 
 

@@ -203,7 +203,7 @@ def _expiry(given: str | None, now: datetime) -> str:
     except ValueError:
         expiry = None
     if expiry is None or expiry.tzinfo is None:
-        raise errors.bad_argument(f"expiryTimeUtc {given!r} is no time with its zone, e.g. 2030-01-31T12:00:00Z.")
+        raise errors.bad_argument(f"expiryTimeUtc {given!r} is not a time with its zone, e.g. 2030-01-31T12:00:00Z.")
     return expiry.isoformat().replace("+00:00", "Z")
 
 

@@ -70,7 +70,9 @@ def _addressed(hubs: IotHubs, connect: Connect) -> tuple[IotHub, str]:
     host, _, rest = connect.username.partition("/")
     device_id, _, parameters = rest.partition("/")
     if host.lower() not in hubs:
-        raise Refused(ReturnCode.NOT_AUTHORIZED, f"there is no hub {host!r} here; hubs are {', '.join(hubs)}")
+        raise Refused(
+            ReturnCode.NOT_AUTHORIZED, f"the hub {host!r} does not exist here; the hubs are {', '.join(hubs)}"
+        )
     if connect.client_id.partition("/")[2]:
         raise Refused(ReturnCode.NOT_AUTHORIZED, f"{connect.client_id!r} is a module; the emulator has none")
     if "api-version=" not in parameters:
@@ -150,7 +152,7 @@ class DeviceSession:
             self._hub.remember_subscriptions(self._device_id, self._filters)
 
     async def published(self, topic: str, payload: bytes, qos: int, *, retain: bool = False) -> None:
-        """Take telemetry, a twin request, or the answer of a method; what is none of them ends the connection."""
+        """Take telemetry, a twin request, or the answer of a method; what is not one of them ends the connection."""
         del qos
         if self._ended:
             return
@@ -174,7 +176,7 @@ class DeviceSession:
             case "methodAnswer":
                 self._method_answer(path, request_id, payload)
             case _:
-                self._end(f"published to {topic!r}, which is no topic of its own")
+                self._end(f"published to {topic!r}, which is not a topic of its own")
 
     def _operation(self, topic: str, path: str) -> str:
         if topic.startswith(self._events):
@@ -309,4 +311,4 @@ def _json(payload: bytes) -> Any:
     try:
         return json.loads(payload)
     except (ValueError, RecursionError):
-        raise errors.bad_argument("The payload is no JSON.") from None
+        raise errors.bad_argument("The payload is not valid JSON.") from None

@@ -85,7 +85,7 @@ class DeviceNodes:
         """Take a link to one of a device's nodes.
 
         Raises:
-            LinkFailure: there is no such node, or the device is not let in.
+            LinkFailure: the node does not exist, or the device is not let in.
         """
         device_id = self._known_as(address.device_id)
         if address.is_module:

@@ -79,7 +79,7 @@ class Locks:
         """Give up a lock; tells the number of its message.
 
         Raises:
-            HubError: 412, there is no such lock any more.
+            HubError: 412, the lock does not exist any more.
         """
         self.numbers(hub, device_id, now)
         lock = self._held.get(token)

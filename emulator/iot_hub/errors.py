@@ -115,7 +115,7 @@ def check_version(given: str | None) -> None:
     """See that a request or a connection says which version it speaks.
 
     Raises:
-        HubError: 400, it does not, or there is no such version (code and body: Azure/Industrial-IoT pull request 708).
+        HubError: 400, it does not or does not exist (code and body: Azure/Industrial-IoT pull request 708).
     """
     if given not in VERSIONS:
         message = f"BadRequest: api-version is {given!r}; it must be one of {', '.join(VERSIONS)}"
@@ -173,7 +173,7 @@ def precondition_failed() -> HubError:
 
 def lock_lost() -> HubError:
     """412: a cloud-to-device message is settled without the lock that it was received under."""
-    message = "The lock of this message is over, or there is no such lock; receive the message once more."
+    message = "The lock of this message is over, or the lock does not exist; receive the message once more."
     return HubError(412, "DeviceMessageLockLost", message)
 
 

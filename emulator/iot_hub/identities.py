@@ -64,13 +64,13 @@ def changed(device_id: str, body: Any, present: Mapping[str, Any] | None, now: s
 
 def _status(given: Any) -> str:
     if given not in _STATUSES:
-        raise errors.bad_argument(f"status {given!r} is none of {', '.join(_STATUSES)}.")
+        raise errors.bad_argument(f"status {given!r} is not one of {', '.join(_STATUSES)}.")
     return str(given)
 
 
 def _reason(given: Any) -> str | None:
     if given is not None and (not isinstance(given, str) or len(given) > REASON_LIMIT):
-        raise errors.bad_argument(f"statusReason {given!r} is no text of at most {REASON_LIMIT} characters.")
+        raise errors.bad_argument(f"statusReason {given!r} is not text of at most {REASON_LIMIT} characters.")
     return given
 
 
@@ -115,12 +115,12 @@ def authentication(given: Any) -> dict[str, Any]:
         HubError: 400.
     """
     if not isinstance(given, dict | None):
-        raise errors.bad_argument(f"authentication {given!r} is no object.")
+        raise errors.bad_argument(f"authentication {given!r} is not an object.")
     parts = given or {}
     thumbprints = _thumbprints(parts.get("x509Thumbprint"))
     kind = parts.get("type") or ("selfSigned" if any(thumbprints.values()) else "sas")
     if kind not in _AUTHENTICATION:
-        raise errors.bad_argument(f"authentication.type {kind!r} is none of {', '.join(_AUTHENTICATION)}.")
+        raise errors.bad_argument(f"authentication.type {kind!r} is not one of {', '.join(_AUTHENTICATION)}.")
     if kind == "selfSigned" and not any(thumbprints.values()):
         raise errors.bad_argument("authentication.type 'selfSigned' needs x509Thumbprint.primaryThumbprint.")
     none = {"primaryKey": None, "secondaryKey": None}
@@ -135,7 +135,7 @@ def _thumbprints(given: Any) -> dict[str, str | None]:
     found = {name: (given or {}).get(name) or None for name in ("primaryThumbprint", "secondaryThumbprint")}
     for name, value in found.items():
         if value is not None and not (isinstance(value, str) and _THUMBPRINT.fullmatch(value)):
-            raise errors.bad_argument(f"{name} {value!r} is no SHA-1 or SHA-256 thumbprint in hexadecimal.")
+            raise errors.bad_argument(f"{name} {value!r} is not a SHA-1 or SHA-256 thumbprint in hexadecimal.")
     return found
 
 

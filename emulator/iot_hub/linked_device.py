@@ -356,4 +356,4 @@ def _json(body: Any) -> Any:
     try:
         return json.loads(body)
     except (TypeError, ValueError, RecursionError):
-        raise errors.bad_argument("The payload is no JSON.") from None
+        raise errors.bad_argument("The payload is not valid JSON.") from None

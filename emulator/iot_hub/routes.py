@@ -184,7 +184,7 @@ async def query(request: web.Request, hub: IotHub) -> web.Response:
     body = await _body(request)
     size = request.headers.get("x-ms-max-item-count", str(DEFAULT_PAGE))
     if not size.isdecimal() or int(size) < 1:
-        raise errors.bad_argument(f"x-ms-max-item-count {size!r} is no whole number from 1.")
+        raise errors.bad_argument(f"x-ms-max-item-count {size!r} is not a whole number from 1.")
     wanted = body.get("query") if isinstance(body, dict) else None
     page = hub.find(wanted, continuation=request.headers.get("x-ms-continuation", ""), size=min(int(size), PAGE))
     headers = {"x-ms-item-type": page.kind}
@@ -216,5 +216,5 @@ def _seconds(body: dict[str, Any], name: str, allowed: range, default: int) -> i
     if given is None:
         return default
     if isinstance(given, bool) or not isinstance(given, int) or given not in allowed:
-        raise errors.bad_argument(f"{name} {given!r} is no whole number from {allowed[0]} to {allowed[-1]}.")
+        raise errors.bad_argument(f"{name} {given!r} is not a whole number from {allowed[0]} to {allowed[-1]}.")
     return given

@@ -62,7 +62,7 @@ class ServiceNodes:
         """Take a link to one of the hub's nodes.
 
         Raises:
-            LinkFailure: there is no such node, or the client has shown no token that is good.
+            LinkFailure: the node does not exist, or the client has shown no token that is good.
         """
         self._authorize()
         path = amqp_values.path(link.address).lower()

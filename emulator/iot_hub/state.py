@@ -233,7 +233,7 @@ class IotHub:
         return found
 
     def twin_document(self, device_id: str) -> dict[str, Any] | None:
-        """Give a twin as it is kept, for another hub to take over; None if there is none."""
+        """Give a twin as it is kept, for another hub to take over; None if it does not exist."""
         return self._store.get(self._twins, device_id)
 
     def write_twin(self, device_id: str, body: Any, if_match: str | None, *, replace: bool) -> dict[str, Any] | None:
@@ -338,7 +338,7 @@ class IotHub:
         """Find the connection of a device that takes direct methods; wait for it if need be.
 
         Raises:
-            HubError: 404, there is no such device, or none connected within so many seconds.
+            HubError: 404, the device does not exist, or none connected within so many seconds.
         """
         if not self.has(device_id):
             raise errors.not_registered()

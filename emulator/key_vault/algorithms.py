@@ -64,7 +64,7 @@ def generate(kty: str, *, curve: Any, size: Any) -> PrivateKey:
     """Make a key; an RSA key takes from 35 ms to seconds.
 
     Raises:
-        WireError: type, curve or size is none of the vault's (400).
+        WireError: type, curve or size is not one of the vault's (400).
     """
     if kty not in KEY_TYPES:
         raise errors.bad_parameter(f"kty is {kty!r}; it must be one of {', '.join(KEY_TYPES)}.")
@@ -83,10 +83,10 @@ def from_jwk(jwk: Any) -> PrivateKey:
     """Read the private key out of a JSON Web Key that is being imported.
 
     Raises:
-        WireError: it is none, or of a type, curve or size that the vault does not take (400).
+        WireError: it is not valid, or of a type, curve or size that the vault does not take (400).
     """
     if not isinstance(jwk, Mapping) or jwk.get("kty") not in KEY_TYPES:
-        raise errors.bad_parameter(f"key is no JSON Web Key with a kty out of {', '.join(KEY_TYPES)}.")
+        raise errors.bad_parameter(f"key is not a JSON Web Key with a kty out of {', '.join(KEY_TYPES)}.")
     if "d" not in jwk:
         raise errors.bad_parameter("key has no private part 'd'; only whole keys can be imported.")
     family = jwk["kty"].removesuffix("-HSM")
@@ -98,12 +98,12 @@ def from_jwk(jwk: Any) -> PrivateKey:
         else:
             key = RSAAlgorithm.from_jwk(plain)
     except (jwt.InvalidKeyError, ValueError, TypeError, KeyError):
-        raise errors.bad_parameter("key is no valid JSON Web Key: a member is missing, or they don't fit.") from None
+        raise errors.bad_parameter("key is not a valid JSON Web Key: a member is missing, or they don't fit.") from None
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size not in RSA_SIZES:
         sizes = ", ".join(map(str, RSA_SIZES))
         raise errors.bad_parameter(f"The imported RSA key has {key.key_size} bits; it must have one of {sizes}.")
     if not isinstance(key, PrivateKey):
-        raise errors.bad_parameter("key is no private EC or RSA key.")
+        raise errors.bad_parameter("key is not a private EC or RSA key.")
     return key
 
 

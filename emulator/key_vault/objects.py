@@ -116,7 +116,7 @@ class VersionedObjects:
         """Find a version; the newest for "".
 
         Raises:
-            WireError: there is none (404).
+            WireError: it does not exist (404).
         """
         document = self._store.get(self.noun.collection, name.lower())
         found = None if document is None else _find(document, version)
@@ -136,7 +136,7 @@ class VersionedObjects:
         """Change what is given; tags are replaced as a whole, None leaves them.
 
         Raises:
-            WireError: there is no such version (404).
+            WireError: the version does not exist (404).
         """
         found = self.get(name, version)
         document = self._store.get(self.noun.collection, name.lower()) or {}
@@ -157,7 +157,7 @@ class VersionedObjects:
         """A page of (position, version), in the order of version ids.
 
         Raises:
-            WireError: there is no such object (404).
+            WireError: the object does not exist (404).
         """
         self.get(name, "")
         document = self._store.get(self.noun.collection, name.lower()) or {}
@@ -169,7 +169,7 @@ class VersionedObjects:
         """Move an object aside, with all its versions.
 
         Raises:
-            WireError: there is none (404).
+            WireError: it does not exist (404).
         """
         self.get(name, "")
         document = self._store.get(self.noun.collection, name.lower()) or {}
@@ -184,7 +184,7 @@ class VersionedObjects:
         """Find a deleted object.
 
         Raises:
-            WireError: there is none (404).
+            WireError: it does not exist (404).
         """
         return _deleted_object(self._deleted_or_raise(name))
 
@@ -196,7 +196,7 @@ class VersionedObjects:
         """Bring a deleted object back as it was.
 
         Raises:
-            WireError: there is none (404).
+            WireError: it does not exist (404).
         """
         document = self._deleted_or_raise(name)
         del document["deletedDate"], document["scheduledPurgeDate"]
@@ -209,7 +209,7 @@ class VersionedObjects:
         """Remove a deleted object for good.
 
         Raises:
-            WireError: there is none (404).
+            WireError: it does not exist (404).
         """
         self._deleted_or_raise(name)
         self._store.delete(self.noun.deleted_collection, name.lower())

@@ -304,7 +304,7 @@ def _page_wanted(request: web.Request) -> tuple[str, int]:
     try:
         return base64.urlsafe_b64decode(token).decode(), int(wanted) + 1
     except ValueError:
-        raise errors.bad_parameter("$skiptoken is none of this vault's; take nextLink as it is.") from None
+        raise errors.bad_parameter("$skiptoken is not one of this vault's; take nextLink as it is.") from None
 
 
 def _paged(request: web.Request, url: str, items: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def _name_and_version(request: web.Request) -> tuple[str, str]:
 async def _object(request: web.Request) -> Mapping[str, Any]:
     body = await json_body(request, on_error=errors.bad_parameter)
     if not isinstance(body, dict):
-        raise errors.bad_parameter("The request body is no JSON object.")
+        raise errors.bad_parameter("The request body is not a JSON object.")
     return body
 
 

@@ -73,7 +73,7 @@ class Keys(VersionedObjects):
         """Make the next version, of the same type, size, operations and tags.
 
         Raises:
-            WireError: there is no such key (404).
+            WireError: the key does not exist (404).
         """
         newest = self.get(name, "")
         old = self._private(newest)
@@ -85,7 +85,7 @@ class Keys(VersionedObjects):
         """Change operations, attributes, tags.
 
         Raises:
-            WireError: there is no such version (404), or a field breaks its rule (400).
+            WireError: the version does not exist (404), or a field breaks its rule (400).
         """
         found = self.get(name, version)
         content = {}
@@ -98,7 +98,7 @@ class Keys(VersionedObjects):
         """Find a key version for an operation that it permits now.
 
         Raises:
-            WireError: there is none (404); it is disabled, out of its time, or not made for this (403).
+            WireError: it does not exist (404); it is disabled, out of its time, or not made for this (403).
         """
         found = self.get(name, version)
         if not found.attributes["enabled"]:
@@ -153,7 +153,7 @@ class Secrets(VersionedObjects):
         """Find a version whose value may be given out.
 
         Raises:
-            WireError: there is none (404), or it is disabled (403).
+            WireError: it does not exist (404), or it is disabled (403).
         """
         found = self.get(name, version)
         if not found.attributes["enabled"]:
@@ -164,7 +164,7 @@ class Secrets(VersionedObjects):
         """Change content type, attributes, tags; a value is never changed.
 
         Raises:
-            WireError: there is no such version (404), or a field breaks its rule (400).
+            WireError: the version does not exist (404), or a field breaks its rule (400).
         """
         attributes, tags = parse_attributes(body.get("attributes")), parse_tags(body.get("tags"))
         return self.change(name, version, attributes=attributes, tags=tags, content=_content_type(body))

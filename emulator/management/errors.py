@@ -19,7 +19,7 @@ def bad_request(message: str) -> WireError:
 
 
 def not_found(what: str) -> WireError:
-    """404: there is no such resource."""
+    """404: the resource does not exist."""
     return refusal(404, "ResourceNotFound", f"{what} was not found.")
 
 

@@ -234,7 +234,7 @@ def test_a_webhook_that_names_no_linked_hub_fails_the_registration(
     webhook.answer = answer
     state = HttpsDevice(running, "lost", make("lost", ROOT).files(tmp_path)).registered()
     named = answer.get("iotHubHostName") if isinstance(answer, dict) else None
-    assert state["errorMessage"] == f"Custom allocation failed: IoT hub {named!r} is none of {', '.join(hosts)}"
+    assert state["errorMessage"] == f"Custom allocation failed: IoT hub {named!r} is not one of {', '.join(hosts)}"
 
 
 def test_a_webhook_that_is_not_there_fails_the_registration(

@@ -176,7 +176,7 @@ def test_octets_mean_what_the_specification_says(octets: str, value: Any) -> Non
         ("99", "0x99 is the constructor of no type known here"),
         ("a2", "0xa2 is the constructor of no type known here"),
         ("5602", "a boolean is 0x02"),
-        ("7300110000", "0x110000 is no character"),
+        ("7300110000", "0x110000 is not a character"),
         ("a101ff", "a string is not UTF-8, or a symbol not ASCII"),
         ("c10201" + "41", "a map has a key without a value"),
         ("c1050441424142", "a map has the same key twice"),
@@ -265,7 +265,7 @@ def test_a_list_may_be_named_and_cut_short() -> None:
     [
         (Described(ULong(0x10), []), "open has no container-id"),
         (Described(ULong(0x10), [UInt(1)]), "open has UInt for container-id"),
-        (Described(ULong(0x12), {}), "attach is no list"),
+        (Described(ULong(0x12), {}), "attach is not a list"),
         (Described(ULong(0x12), ["l", UInt(0), True, None, None, "x"]), "attach has str for source"),
     ],
 )
@@ -323,8 +323,8 @@ def test_data_sections_are_one_body() -> None:
 @pytest.mark.parametrize(
     ("octets", "why"),
     [
-        (encode("text"), "a message has something that is no section"),
-        (encode(Described([], b"")), "a message has something that is no section"),
+        (encode("text"), "a message has something that is not a section"),
+        (encode(Described([], b"")), "a message has something that is not a section"),
         (encode(Described(ULong(0x75), "text")), "a message has the section 117 with str in it"),
         (encode(Described(ULong(0x73), [None, "user"])), "properties has str for user-id"),
     ],

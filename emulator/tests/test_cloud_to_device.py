@@ -231,7 +231,7 @@ def test_a_message_expires(tmp_path: Path) -> None:
         (
             {"systemProperties": {"expiryTimeUtc": "soon"}},
             400,
-            "expiryTimeUtc 'soon' is no time with its zone, e.g. 2030-01-31T12:00:00Z.",
+            "expiryTimeUtc 'soon' is not a time with its zone, e.g. 2030-01-31T12:00:00Z.",
         ),
         ({"body": "x" * 65_537}, 413, "The message has 65537 bytes; at most 65536 are allowed."),
     ],
@@ -250,7 +250,7 @@ def test_a_message_that_breaks_a_rule_is_refused(
 def test_a_message_to_nobody_is_refused(emulator: RunningEmulator) -> None:
     """An unknown device, an unknown hub and a body without a device are each named."""
     assert send(emulator, "nobody").json()["Message"] == "ErrorCode:DeviceNotFound;nobody"
-    assert send(emulator, "d", hub="else").json()["error"]["message"].startswith("There is no hub 'else'")
+    assert send(emulator, "d", hub="else").json()["error"]["message"].startswith("The hub 'else' does not exist")
     answer = requests.post(f"{emulator.admin_url}/messages", json={"body": "x"}, timeout=PATIENCE)
     assert answer.json()["error"]["message"] == 'The body must be {"device": device id, "body": text, ...}.'
 

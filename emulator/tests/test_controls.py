@@ -98,16 +98,22 @@ def test_what_is_wrong_is_said(
             ("variants", "set", "hubThumbprints", "md5", *here),
             "variant hubThumbprints: the value 'md5' does not exist; known are: sha256, sha1",
         ),
-        (("faults", "load", str(tmp_path / "broken.json"), *here), f"{tmp_path / 'broken.json'} is no JSON: "),
+        (("faults", "load", str(tmp_path / "broken.json"), *here), f"{tmp_path / 'broken.json'} is not valid JSON: "),
         (
             ("faults", "load", str(tmp_path / "none.json"), *here),
             f"{tmp_path / 'none.json'} can't be read: No such file",
         ),
         (("roles", "show", "--admin-url", "http://127.0.0.1:1"), "no emulator answers at http://127.0.0.1:1: "),
         (("roles", "show", "--admin-url", "8444"), "admin URL '8444' is not of the form http://127.0.0.1:8444"),
-        (("roles", "show", "--endpoints", str(tmp_path / "none.json")), f"there is no {tmp_path / 'none.json'}: start"),
+        (
+            ("roles", "show", "--endpoints", str(tmp_path / "none.json")),
+            f"{tmp_path / 'none.json'} does not exist: start",
+        ),
         (("roles", "show", "--endpoints", str(tmp_path / "empty.json")), f"{tmp_path / 'empty.json'} has none of "),
-        (("roles", "show", "--endpoints", str(tmp_path / "broken.json")), f"{tmp_path / 'broken.json'} is no JSON; "),
+        (
+            ("roles", "show", "--endpoints", str(tmp_path / "broken.json")),
+            f"{tmp_path / 'broken.json'} is not valid JSON; ",
+        ),
     ):
         assert main(arguments) == 1
         printed = capsys.readouterr()

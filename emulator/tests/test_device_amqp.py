@@ -419,7 +419,7 @@ def test_answers_that_can_not_be_read_are_rejected(device: Known) -> None:
         for properties, application, body, reason in (
             (good, {}, b"", "IoThub-status is None; a method's answer has a whole number there."),
             ({"correlation_id": "x"}, {"IoThub-status": Int(1)}, b"", "correlation-id 'x' is not the id of a request."),
-            (good, {"IoThub-status": Int(1)}, b"{", "The payload is no JSON."),
+            (good, {"IoThub-status": Int(1)}, b"{", "The payload is not valid JSON."),
         ):
             message = Message(body=body, properties=Properties(**properties), application_properties=application)
             expected = ("com.microsoft:argument-error", f"ErrorCode:ArgumentInvalid;{reason}")
@@ -508,7 +508,7 @@ def test_twin_requests_that_can_not_be_are_answered_by_status(device: Known) -> 
         report = "/properties/reported"
         broken = "properties.reported must be a JSON object."
         assert twin.ask("PATCH", report, b"[]") == (400, None, {"errorCode": 400004, "message": broken})
-        no_json = {"errorCode": 400004, "message": "The payload is no JSON."}
+        no_json = {"errorCode": 400004, "message": "The payload is not valid JSON."}
         assert twin.ask("PATCH", report, b"{") == (400, None, no_json)
         status, _, body = twin.ask("PATCH", "/tags", b"{}")
         assert status == 501

@@ -153,8 +153,8 @@ def test_groups_are_listed_page_by_page(service: DeviceProvisioningClient) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"provisioningStatus": "perhaps"}, "provisioningStatus 'perhaps' is none of enabled, disabled."),
-        ({"allocationPolicy": "dice"}, "allocationPolicy 'dice' is none of hashed, static, geoLatency, custom."),
+        ({"provisioningStatus": "perhaps"}, "provisioningStatus 'perhaps' is not one of enabled, disabled."),
+        ({"allocationPolicy": "dice"}, "allocationPolicy 'dice' is not one of hashed, static, geoLatency, custom."),
         ({"enrollmentGroupId": "other"}, "enrollmentGroupId of the body and of the path differ."),
         ({"attestation": {"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": "?"}}}}},
          "the primary certificate can't be read: it is neither PEM nor base64."),

@@ -190,10 +190,10 @@ def test_a_device_that_no_entry_lets_in_is_rejected_with_the_documented_body(
     [
         ({"scope": "0neOther"}, request("iotdps-register"), ("amqp:not-found", 404000, "ID scope '0neOther' not found; here is '0ne00000001'.")),
         ({"properties": None}, request("iotdps-register"), ("com.microsoft:argument-error", 400000, "api-version is required, e.g. ?api-version=2021-10-01")),
-        ({"properties": {Symbol("com.microsoft:api-version"): "1999-01-01"}}, request("iotdps-register"), ("com.microsoft:argument-error", 400000, "api-version '1999-01-01' is none of ")),
+        ({"properties": {Symbol("com.microsoft:api-version"): "1999-01-01"}}, request("iotdps-register"), ("com.microsoft:argument-error", 400000, "api-version '1999-01-01' is not one of ")),
         ({}, request("iotdps-get-operationstatus", operation_id="5.0.0"), ("amqp:not-found", 404201, "Operation not found.")),
         ({}, request("iotdps-get-operationstatus"), ("amqp:not-found", 404201, "Operation not found.")),
-        ({}, request("iotdps-register", b"no json"), ("com.microsoft:argument-error", 400000, "The registration is no JSON.")),
+        ({}, request("iotdps-register", b"no json"), ("com.microsoft:argument-error", 400000, "The registration is not valid JSON.")),
         ({}, request("iotdps-register", b'{"csr": "MII="}'), ("amqp:not-implemented", 501000, "The emulator does not offer registrations with 'csr'.")),
         ({}, request("iotdps-dance"), ("amqp:not-implemented", 501000, "The emulator does not offer the operation 'iotdps-dance' of a device.")),
         ({}, Message(body=b""), ("amqp:not-implemented", 501000, "The emulator does not offer the operation 'None' of a device.")),
@@ -232,7 +232,7 @@ def test_a_symmetric_key_is_named_as_not_offered(dps: RunningEmulator, device_id
 
 
 def test_a_request_needs_somewhere_to_be_answered(dps: RunningEmulator, device_id: str, files: tuple[str, str]) -> None:
-    """Without a link to receive on, and when it is no message, it is rejected."""
+    """Without a link to receive on, and when it is not a message, it is rejected."""
     address = f"{SCOPE}/registrations/{device_id}"
     with device_client(dps, files) as client:
         handle = client.sender(address, properties=VERSION)

@@ -148,8 +148,8 @@ def test_a_device_that_never_registered_has_no_state(
     ("options", "status", "message"),
     [
         ({"params": {}}, 400, "api-version is required, e.g. ?api-version=2021-10-01"),
-        ({"data": b"no json"}, 400, "The registration is no JSON."),
-        ({"data": b"[" * 30_000}, 400, "The registration is no JSON."),
+        ({"data": b"no json"}, 400, "The registration is not valid JSON."),
+        ({"data": b"[" * 30_000}, 400, "The registration is not valid JSON."),
         ({"data": b"[]"}, 400, "The registration must be a JSON object."),
         (
             {"json": {"registrationId": "else"}},

@@ -196,7 +196,7 @@ def test_telemetry_is_asked_for_by_hub_and_device(emulator: RunningEmulator) -> 
     hub = emulator.endpoints["dpsDeviceHost"]
     for params, message in (
         ({}, "The query has no 'device'; name the device id, e.g. /telemetry?device=thermostat-1."),
-        ({"hub": "elsewhere", "device": "d"}, f"There is no hub 'elsewhere'; known are: {hub}."),
+        ({"hub": "elsewhere", "device": "d"}, f"The hub 'elsewhere' does not exist; the hubs are {hub}."),
     ):
         answer = requests.get(url, params=params, timeout=10)
         assert answer.status_code == 400

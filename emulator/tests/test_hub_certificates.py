@@ -110,7 +110,7 @@ def test_a_certificate_is_uploaded_proved_listed_and_deleted(certificates: HubCe
     with pytest.raises(HttpResponseError) as stale:
         certificates.upload(name, ca, if_match=etag)
     assert stale.value.status_code == 412
-    for _ in range(2):  # deleting what is not there is no error
+    for _ in range(2):  # deleting what is not there is not an error
         certificates.client.certificates.delete(certificates.group, certificates.hub, name, "*")
     with pytest.raises(ResourceNotFoundError):
         certificates.client.certificates.get(certificates.group, certificates.hub, name)

@@ -166,8 +166,8 @@ def unsigned() -> str:
         ("", "the request has no Authorization header"),
         ("Basic abc", "the Authorization header is not of the form 'Bearer <token>'"),
         ("Bearer ", "the Authorization header is not of the form 'Bearer <token>'"),
-        ("Bearer abc", "the token is no JSON Web Token signed with RS256"),
-        (unsigned(), "the token is no JSON Web Token signed with RS256"),
+        ("Bearer abc", "the token is not a JSON Web Token signed with RS256"),
+        (unsigned(), "the token is not a JSON Web Token signed with RS256"),
         (forged(), "the token was not signed by this emulator's identity endpoint"),
     ],
 )

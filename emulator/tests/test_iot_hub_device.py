@@ -327,7 +327,7 @@ def test_telemetry(emulator: RunningEmulator, client: IoTHubDeviceClient, device
 
 
 def test_telemetry_that_is_no_text(emulator: RunningEmulator, client: IoTHubDeviceClient, device_id: str) -> None:
-    """Octets that are no UTF-8 are kept whole."""
+    """Octets that are not UTF-8 are kept whole."""
     client.send_message(Message(b"\x00\xff\xfe"))
     (message,) = telemetry(emulator, device_id)
     assert (message["bodyEncoding"], base64.b64decode(message["body"])) == ("base64", b"\x00\xff\xfe")
@@ -371,11 +371,11 @@ def test_a_device_reads_and_reports(
 def test_a_report_that_is_refused(
     emulator: RunningEmulator, registry: IoTHubRegistryManager, device_id: str, certificate: DeviceCertificate
 ) -> None:
-    """What no twin can hold, and what is no JSON, is answered with 400 and the rule; the next request works."""
+    """What no twin can hold, and what is not valid JSON, is answered with 400 and the rule; the next request works."""
     with session(emulator, device_id, certificate) as device:
         device.subscribe(ANSWERS_TOPIC)
         for payload, message in (
-            (b"{", "The payload is no JSON."),
+            (b"{", "The payload is not valid JSON."),
             (b"7", "properties.reported must be a JSON object."),
             (
                 json.dumps({f"t{n}": "x" * 4096 for n in range(9)}).encode(),
@@ -522,11 +522,11 @@ def test_a_device_that_leaves_during_a_call(
         ),
         (
             {"methodName": "a", "responseTimeoutInSeconds": 4},
-            "responseTimeoutInSeconds 4 is no whole number from 5 to 300.",
+            "responseTimeoutInSeconds 4 is not a whole number from 5 to 300.",
         ),
         (
             {"methodName": "a", "connectTimeoutInSeconds": 301},
-            "connectTimeoutInSeconds 301 is no whole number from 0 to 300.",
+            "connectTimeoutInSeconds 301 is not a whole number from 0 to 300.",
         ),
     ],
 )
@@ -544,7 +544,7 @@ def test_methods_that_can_not_be(registry: IoTHubRegistryManager, method: Mappin
     ("name", "code", "reason"),
     [
         ("{hub}/other/?api-version=2021-04-12", 2, "client id 'd' is not 'other'"),
-        ("elsewhere/d/?api-version=2021-04-12", 5, "there is no hub 'elsewhere' here; hubs are {hub}"),
+        ("elsewhere/d/?api-version=2021-04-12", 5, "the hub 'elsewhere' does not exist here; the hubs are {hub}"),
         ("{hub}/d", 5, "the user name '{hub}/d' is not {{hub host name}}/{{device id}}/?api-version=..."),
         ("{hub}/d/m/?api-version=2021-04-12", 5, "'d/m' is a module; the emulator has none"),
     ],
@@ -603,7 +603,7 @@ def test_a_foreign_topic_ends_the_connection(
         device.publish(topic, b"x", acknowledged=False)
         device.endings.get(timeout=PATIENCE)
     hub = emulator.endpoints["iotHubs"][0]["hostName"]
-    assert f"device {device_id} of {hub} published to {topic!r}, which is no topic of its own" in log.messages
+    assert f"device {device_id} of {hub} published to {topic!r}, which is not a topic of its own" in log.messages
     assert telemetry(emulator, "other") == []
 
 
@@ -781,7 +781,7 @@ async def test_a_device_that_does_not_answer(small_hub: SmallHub, tmp_path: Path
 
 
 async def test_an_answer_that_is_none(small_hub: SmallHub, tmp_path: Path) -> None:
-    """A device that answers a method with a status that is no number loses its connection, and the call fails."""
+    """A device that answers a method with a status that is not a number loses its connection, and the call fails."""
     hub, made = small_hub.hubs["localhost"], device_certificate(tmp_path, "d")
     hub.put("d", {"authentication": {"x509Thumbprint": {"primaryThumbprint": made.sha1}}}, None)
     with raw_device(small_hub.ca_file, "d", f"localhost/d/{VERSION}", made) as device:
@@ -811,7 +811,7 @@ async def session_inside(small_hub: SmallHub, folder: Path) -> AsyncIterator[Dev
 
 
 async def test_what_is_read_after_the_end(small_hub: SmallHub, tmp_path: Path) -> None:
-    """Packets of a deleted device that were not read yet change nothing, and are no defect."""
+    """Packets of a deleted device that were not read yet change nothing, and are not a defect."""
     hub = small_hub.hubs["localhost"]
     async with session_inside(small_hub, tmp_path) as inside:
         await inside.published("devices/d/messages/events/", b"before", 1)

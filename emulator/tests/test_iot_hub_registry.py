@@ -216,15 +216,15 @@ def test_ids_are_case_sensitive(registry: IoTHubRegistryManager) -> None:
 
 
 BROKEN = [
-    ({"status": "on"}, "status 'on' is none of enabled, disabled."),
-    ({"statusReason": "x" * 129}, f"statusReason {'x' * 129!r} is no text of at most 128 characters."),
+    ({"status": "on"}, "status 'on' is not one of enabled, disabled."),
+    ({"statusReason": "x" * 129}, f"statusReason {'x' * 129!r} is not text of at most 128 characters."),
     ({"deviceId": "other"}, "The body must be a device identity with deviceId 'reg-broken'."),
     ([], "The body must be a device identity with deviceId 'reg-broken'."),
     ({"capabilities": {"iotEdge": "yes"}}, "capabilities {'iotEdge': 'yes'} is not of the form {\"iotEdge\": true}."),
-    ({"authentication": "sas"}, "authentication 'sas' is no object."),
+    ({"authentication": "sas"}, "authentication 'sas' is not an object."),
     (
         {"authentication": {"type": "x509"}},
-        "authentication.type 'x509' is none of sas, selfSigned, certificateAuthority.",
+        "authentication.type 'x509' is not one of sas, selfSigned, certificateAuthority.",
     ),
     (
         {"authentication": {"type": "selfSigned"}},
@@ -232,7 +232,7 @@ BROKEN = [
     ),
     (
         {"authentication": {"x509Thumbprint": {"primaryThumbprint": "AB:CD"}}},
-        "primaryThumbprint 'AB:CD' is no SHA-1 or SHA-256 thumbprint in hexadecimal.",
+        "primaryThumbprint 'AB:CD' is not a SHA-1 or SHA-256 thumbprint in hexadecimal.",
     ),
     (
         {"authentication": {"symmetricKey": {"secondaryKey": "c2hvcnQ="}}},
@@ -353,7 +353,7 @@ def test_a_bulk_entry_is_made_whole_or_not(call: Callable[..., requests.Response
         ([{"id": "d"}, {"id": "d"}], "Device 'd' is twice in the list."),
         (
             [{"id": "d", "importMode": "merge"}],
-            "importMode 'merge' of device 'd' is none of create, update, updateIfMatchETag, createOrUpdate, "
+            "importMode 'merge' of device 'd' is not one of create, update, updateIfMatchETag, createOrUpdate, "
             "createOrUpdateIfMatchETag, delete, deleteIfMatchETag, updateTwin, updateTwinIfMatchETag.",
         ),
     ],
@@ -388,7 +388,7 @@ def test_tokens_and_signatures(emulator: RunningEmulator, http: requests.Session
             f"Bearer {emulator.token(KEY_VAULT_AUDIENCE)}",
             "the token's audience is 'https://vault.azure.net'; 'https://iothubs.azure.net' is expected",
         ),
-        (forged, "there is no shared access policy 'nobody'"),
+        (forged, "the shared access policy 'nobody' does not exist"),
     ):
         headers = {} if header is None else {"Authorization": header}
         answer = http.get(url, params=VERSION, headers=headers, timeout=10)

@@ -482,14 +482,14 @@ def test_pages(fresh_emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch)
     ("continuation", "size", "message"),
     [
         ("d00*", "10", "x-ms-continuation 'd00*' is none that this hub gave."),
-        (None, "many", "x-ms-max-item-count 'many' is no whole number from 1."),
-        (None, "0", "x-ms-max-item-count '0' is no whole number from 1."),
+        (None, "many", "x-ms-max-item-count 'many' is not a whole number from 1."),
+        (None, "0", "x-ms-max-item-count '0' is not a whole number from 1."),
     ],
 )
 def test_pages_that_can_not_be(
     registry: IoTHubRegistryManager, continuation: str | None, size: str, message: str
 ) -> None:
-    """A continuation that was never given, and a size that is no number, are refused with their value."""
+    """A continuation that was never given, and a size that is not a number, are refused with their value."""
     query = QuerySpecification(query="SELECT * FROM devices")
     assert refused(lambda: registry.query_iot_hub(query, continuation, size)) == (
         400,

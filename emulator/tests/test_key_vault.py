@@ -330,7 +330,7 @@ ALGORITHMS = "ES256, ES384, ES512, ES256K, RS256, RS384, RS512, PS256, PS384, PS
         ({"alg": "ES256", "value": base64url(bytes(20))}, "value has 20 bytes; ES256 signs a digest of 32 bytes."),
         ({"alg": "ES256", "value": "?"}, "value is not base64url text (RFC 4648 section 5)."),
         ({"alg": "ES256"}, "value is missing or no text."),
-        ([], "The request body is no JSON object."),
+        ([], "The request body is not a JSON object."),
     ],
 )
 def test_what_can_not_be_signed_is_refused_in_words(

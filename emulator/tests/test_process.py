@@ -159,7 +159,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         ),
         (
             ["--mqtt-port=70000"],
-            "argument --mqtt-port: '70000' is no port: a number from 0 (any free one) to 65535 is\n",
+            "argument --mqtt-port: '70000' is not a port; give a number from 0 (any free one) to 65535\n",
         ),
         (
             ["--variant=hubThumbprints=md5"],
@@ -167,7 +167,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         ),
         (
             ["--amqp-port=off"],
-            "argument --amqp-port: 'off' is no port: a number from 0 (any free one) to 65535, or none, is\n",
+            "argument --amqp-port: 'off' is not a port; give a number from 0 (any free one) to 65535, or none\n",
         ),
     ],
 )

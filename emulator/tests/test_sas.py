@@ -40,7 +40,7 @@ def test_a_signature_covers_what_lies_below_it(scope: str) -> None:
     [
         ("Bearer abc", "the value does not start with 'SharedAccessSignature'"),
         ("SharedAccessSignature sr=a&se=1", "the shared access signature has no field 'sig'"),
-        (signature("localhost") + "x", "there is no shared access policy 'ownerx'"),
+        (signature("localhost") + "x", "the shared access policy 'ownerx' does not exist"),
         (
             signature("localhost:8443/enrollmentgroups/thermo"),
             f"the signature is for 'localhost:8443/enrollmentgroups/thermo', which does not cover '{RESOURCE}'",

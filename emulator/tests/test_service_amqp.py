@@ -209,7 +209,7 @@ def tokens(emulator: RunningEmulator) -> dict[str, tuple[Any, str]]:
         "audience": (emulator.token("https://vault.azure.net"), "the token's audience is"),
         "expired": (f"Bearer {expired}", "the token expired at"),
         "signature": (emulator.token(IOT_HUB)[:-8] + "AAAAAAAA", "the token was not signed by this emulator"),
-        "nonsense": ("secret", "the token is no JSON Web Token"),
+        "nonsense": ("secret", "the token is not a JSON Web Token"),
         "sas host": (owner_signature(emulator, "elsewhere"), "the signature is for 'elsewhere'"),
         "sas expired": (owner_signature(emulator, host, -1), "the signature expired at"),
         "sas key": (owner_signature(emulator, host, key=b"x"), "the signature does not match"),
@@ -292,7 +292,7 @@ def test_a_token_ends_with_its_time(tmp_path: Path) -> None:
 def test_other_requests_to_cbs_are_named(
     emulator: RunningEmulator, token: Any, kind: str, operation: str, answer: tuple[int, str]
 ) -> None:
-    """What is no put-token with a known type gets a status of its own."""
+    """What is not a put-token with a known type gets a status of its own."""
     with raw_client(emulator) as client:
         client.sign_in("ANONYMOUS")
         client.open()
@@ -301,7 +301,7 @@ def test_other_requests_to_cbs_are_named(
 
 
 def test_cbs_needs_somewhere_to_answer(emulator: RunningEmulator) -> None:
-    """A request before there is a link for its answer, and one that is no message, are rejected."""
+    """A request before there is a link for its answer, and one that is not a message, are rejected."""
     with raw_client(emulator) as client:
         client.sign_in("ANONYMOUS")
         client.open()
@@ -420,7 +420,7 @@ async def read_queue(emulator: RunningEmulator, device_id: str) -> list[Command]
         ),
         (
             {"application_properties": {"octets": b"\xff"}},
-            ("com.microsoft:argument-error", "ErrorCode:ArgumentInvalid;the property 'octets' is no UTF-8."),
+            ("com.microsoft:argument-error", "ErrorCode:ArgumentInvalid;the property 'octets' is not UTF-8."),
         ),
         (
             {"properties": Properties(to="/devices/d/messages/devicebound", absolute_expiry_time=2**62)},

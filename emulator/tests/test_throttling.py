@@ -135,7 +135,7 @@ def test_dps_answers_429_to_its_service_and_its_devices(
 
 
 def test_a_device_may_look_five_times_in_ten_seconds(running: RunningEmulator, clock: SetClock, tmp_path: Path) -> None:
-    """The sixth look within ten seconds is too much, and looks are no operations of the service."""
+    """The sixth look within ten seconds is too much, and looks are not operations of the service."""
     throttle(running, enabled=True)
     device = HttpsDevice(running, "a", make("a", ROOT).files(tmp_path))
     operation_id = device.register().json()["operationId"]

@@ -28,7 +28,7 @@ class ProvisioningService:
         self._client = DeviceProvisioningClient(url, credential)
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
-        """Read an enrollment group, ``None`` if there is none."""
+        """Read an enrollment group, ``None`` if it does not exist."""
         return await _found(f"enrollment group {group_id!r}", self._client.enrollment_group.get(group_id))
 
     async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class ProvisioningService:
                 yield dict(group)
 
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
-        """Read an individual enrollment, ``None`` if there is none."""
+        """Read an individual enrollment, ``None`` if it does not exist."""
         return await _found(f"individual enrollment {registration_id!r}", self._client.enrollment.get(registration_id))
 
     async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
@@ -84,7 +84,7 @@ class ProvisioningService:
 
         Args:
             registration_id: the device.
-            seen: its entry as it was read, ``None`` if there was none; another one stays as it is.
+            seen: its entry as it was read, ``None`` if it did not exist; another one stays as it is.
             certificates: one or two.
             enabled: whether the entry lets it in, or only names its certificates.
 
@@ -137,7 +137,7 @@ class ProvisioningService:
         if continuation is not None and not (continuation.isascii() and continuation.isprintable()):
             # It goes into a header, where this would be another one.
             raise Rejected.because(
-                f"{continuation[:100]!r} is no continuation; give the one of the page before, as it is",
+                f"{continuation[:100]!r} is not a valid continuation; give the one of the page before, as it is",
                 field="continuationToken",
             )
         with translated(f"registrations of enrollment group {group_id!r}"):

@@ -84,7 +84,7 @@ class IotHubRegistries:
             return registry
 
     async def get(self, hub: str, device_id: str) -> HubIdentity | None:
-        """Read a device identity, ``None`` if there is none."""
+        """Read a device identity, ``None`` if it does not exist."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
                 device = await self._threads.run(lambda: self._registry(hub).get_device(device_id))
@@ -93,7 +93,7 @@ class IotHubRegistries:
         return _identity(device)
 
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
-        """Keep a device out and end its connection, whatever others write; ``None`` if there is no such identity.
+        """Keep a device out and end its connection, whatever others write; ``None`` if the identity does not exist.
 
         It is written even if it is disabled already: whoever was about to let the device in has an outdated ETag then.
         """

@@ -138,7 +138,7 @@ class Table:
         self._client = client
 
     async def get(self, partition: str, row: str) -> StoredRow | None:
-        """Read one row, ``None`` if there is none."""
+        """Read one row, ``None`` if it does not exist."""
         try:
             entity = await self._client.get_entity(partition, row)
         except ResourceNotFoundError:
@@ -230,7 +230,7 @@ class Table:
             At most ``size`` rows, and what to pass as ``continuation`` for the next page, ``None`` after the last.
 
         Raises:
-            Rejected: the continuation is none of this table's.
+            Rejected: the continuation is not one of this table's.
         """
         begin: Any = _position(continuation) if continuation else None
         pages: Any = self._client.query_entities(condition, parameters=dict(parameters), results_per_page=size).by_page(
@@ -251,7 +251,7 @@ def _position(continuation: str) -> dict[str, str]:
     partition, found, row = continuation.partition("\n")
     if not found or "\n" in row:
         raise Rejected.because(
-            f"{continuation[:100]!r} is no continuation; give the one of the page before, as it is",
+            f"{continuation[:100]!r} is not a valid continuation; give the one of the page before, as it is",
             field="continuationToken",
         )
     return {"PartitionKey": partition, "RowKey": row}
@@ -348,7 +348,7 @@ class Blobs:
         await client.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=content_type))
 
     async def get(self, container: str, name: str) -> StoredBlob | None:
-        """Read a whole blob, ``None`` if there is none."""
+        """Read a whole blob, ``None`` if it does not exist."""
         client = self._service.get_blob_client(container, name)
         try:
             stream = await client.download_blob()
@@ -378,7 +378,7 @@ class Blobs:
             return
 
     async def describe(self, container: str, name: str) -> BlobDescription | None:
-        """Describe a blob without reading it, ``None`` if there is none."""
+        """Describe a blob without reading it, ``None`` if it does not exist."""
         client = self._service.get_blob_client(container, name)
         try:
             found = await client.get_blob_properties()

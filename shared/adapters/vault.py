@@ -288,7 +288,7 @@ def _curves() -> Iterator[tuple[ec.EllipticCurve, str]]:
 
 
 def _algorithm(key: KeyVaultKey) -> str:
-    """Name a key's algorithm as ours are named; by what the vault says of it where it is none of ours."""
+    """Name a key's algorithm as ours are named; by what the vault says of it where it is not one of ours."""
     jwk: Any = key.key
     if jwk.crv is None:
         return f"RSA-{8 * len(jwk.n)}"
@@ -344,7 +344,7 @@ class VaultSecrets:
             await self._client.set_secret(name, value, content_type="text/plain", tags={**tags, **self._ownership.tags})
 
     async def get(self, name: str) -> str | None:
-        """Read a secret's newest version, ``None`` if there is none.
+        """Read a secret's newest version, ``None`` if it does not exist.
 
         Raises:
             Conflict: it is not the deployment's.

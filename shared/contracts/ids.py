@@ -31,7 +31,8 @@ def _enrollment_group_id(text: str) -> str:
     if not text.isascii() or not re.fullmatch(r"[a-z0-9\-._:]{0,127}[a-z0-9\-]", canonical):
         raise PydanticCustomError(
             "enrollment_group_id",
-            "'{text}' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, digit or -",
+            "'{text}' is not a valid enrollment group id: 1 to 128 letters, digits and - . _ :, the last a "
+            "letter, digit or -",
             {"text": text[:140]},
         )
     return canonical
@@ -42,8 +43,8 @@ def checked_issuer_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]", text):
         raise PydanticCustomError(
             "issuer_name",
-            "'{text}' is no name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at the ends "
-            "(it names a Key Vault key and is the CN)",
+            "'{text}' is not a valid name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at "
+            "the ends (it names a Key Vault key and is the CN)",
             {"text": text[:140]},
         )
     return text
@@ -62,7 +63,7 @@ def _request_id(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}", text):
         raise PydanticCustomError(
             "request_id",
-            "'{text}' is no id: 1 to 128 letters, digits and - . _ :, the first a letter or a digit",
+            "'{text}' is not a valid id: 1 to 128 letters, digits and - . _ :, the first a letter or a digit",
             {"text": text[:140]},
         )
     return text
@@ -73,7 +74,7 @@ def _serial_number(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}", canonical) or not canonical.strip("0"):
         raise PydanticCustomError(
             "serial_number",
-            "'{text}' is no serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section 4.1.2.2)",
+            "'{text}' is not a valid serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section 4.1.2.2)",
             {"text": text[:140]},
         )
     return canonical
@@ -86,7 +87,7 @@ def _api_version(text: str) -> str:
             return text
     raise PydanticCustomError(
         "api_version",
-        "'{text}' is no API version: a date as in 2021-10-01, or 2021-11-01-preview",
+        "'{text}' is not a valid API version: a date as in 2021-10-01, or 2021-11-01-preview",
         {"text": text[:140]},
     )
 

@@ -92,7 +92,7 @@ def read_message(text: str) -> Message:
         text: the decoded message: a CloudEvent, or the bare data object.
 
     Raises:
-        Rejected: when it is no JSON, or no valid CloudEvent.
+        Rejected: when it is not valid JSON, or no valid CloudEvent.
     """
     size = len(text.encode(errors="replace"))
     if size > MESSAGE_LIMIT:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TEXTS: Mapping[str, str] = {
     "missing": "is required",
     "extra_forbidden": "is not a known field; known are {known}",
-    "json_invalid": "is no JSON: {error}",
+    "json_invalid": "is not valid JSON: {error}",
     "too_short": "needs at least {min_length}, and has {actual_length}",
     "too_long": "takes at most {max_length}, and has {actual_length}",
     "bool_type": "must be true or false",
@@ -63,8 +63,8 @@ def refuse_private_keys(body: Any, *, field: str = "") -> None:
             place,
             "there is a private key beside the CSR; it must stay in the device"
             if place.endswith("csr")
-            else "there is a private key in it; a private key is not sent here, and one that was sent is no secret "
-            "any more",
+            else "there is a private key in it; a private key is not sent here, and one that was sent is no longer "
+            "secret",
         )
         for place in private_keys(body, field)
     ]
@@ -155,10 +155,10 @@ def decoded(content: str | bytes, what: str, *, field: str = "") -> Any:
         field: where it stands in the request.
 
     Raises:
-        Rejected: it is none, or holds what is no text.
+        Rejected: it is not valid, or holds what is not text.
     """
     text = content if isinstance(content, str) else text_of(content, what, field=field)
     try:
         return read_json(text)
     except ValueError as error:
-        raise Rejected.because(f"{what} is no JSON: {error}", field=field) from None
+        raise Rejected.because(f"{what} is not valid JSON: {error}", field=field) from None

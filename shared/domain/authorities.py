@@ -33,7 +33,7 @@ class WantedAuthority(Part):
     """What a CA that is made here is to be, beside what its record says: so whoever comes can finish it.
 
     Attributes:
-        externally_signed: whether a CA signs it that is none of ours.
+        externally_signed: whether a CA signs it that is not ours.
     """
 
     validity: timedelta | None = None
@@ -110,7 +110,7 @@ class IssuerRecord(Record):
         wrapped_key: the key, encrypted under one of the vault; ``None`` for a key in the vault.
         signing_request: PEM, of a CA that is signed elsewhere.
         certificate: PEM.
-        external_issuer: CN of the CA that signed it, if that is none of ours.
+        external_issuer: CN of the CA that signed it, if that is not ours.
         certificates_above: PEM, from its issuer up to the root, or to the first CA of this ledger.
         further_certificates: PEM, of the same CA: renewed ones, and those by which others have certified it.
         crl_number: number of the newest CRL (RFC 5280 section 5.2.3), 0 before the first.

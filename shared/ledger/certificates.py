@@ -38,7 +38,7 @@ class Certificates:
         self._in_force = in_force
 
     async def reserve(self, record: CertificateRecord) -> Versioned[CertificateRecord]:
-        """Record the serial number of a certificate that is no device's before it is signed.
+        """Record the serial number of a certificate that is not a device's before it is signed.
 
         Raises:
             RuntimeError: the serial number was drawn before: the random source is broken.

@@ -43,7 +43,7 @@ class Table(Protocol):
     """A table, as :mod:`shared.adapters.storage` gives it."""
 
     async def get(self, partition: str, row: str) -> Row | None:
-        """Read one row, ``None`` if there is none."""
+        """Read one row, ``None`` if it does not exist."""
         ...
 
     async def insert(self, values: Mapping[str, Any]) -> str | None:

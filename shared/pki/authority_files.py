@@ -199,7 +199,7 @@ def _read(position: int, encoded: bytes, field: str) -> x509.Certificate:
 def _authority(keys: Sequence[object], certificates: Sequence[x509.Certificate], field: str, now: datetime) -> Issuer:
     usable = [key for key in keys if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)]
     if not usable:
-        raise Rejected.because("there is no EC or RSA key of a CA in it", field=field)
+        raise Rejected.because("it does not contain an EC or RSA key of a CA", field=field)
     of_authorities = [key for key in usable if any(map(_is_ca, _own(key, certificates)))]
     if len(usable) > 1 and len(of_authorities) != 1:
         raise Rejected.because(

@@ -83,7 +83,7 @@ def check_chain(
         Every reason found, none if DPS would accept it.
     """
     if not chain:
-        return (Finding("empty", "there is no certificate; send the leaf first, then every intermediate"),)
+        return (Finding("empty", "the chain is empty; send the leaf first, then every intermediate"),)
     if len(chain) > LENGTH_LIMIT:
         return (too_long(len(chain)),)
     unreadable = tuple(unreadable_findings(chain, "the chain"))
@@ -359,7 +359,7 @@ def _path_findings(authorities: Sequence[x509.Certificate]) -> Iterator[Finding]
         name = _name(authority)
         constraints = find_extension(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
-            yield Finding("not-a-ca", f"{name} stands above another certificate and is no CA")
+            yield Finding("not-a-ca", f"{name} stands above another certificate and is not a CA")
         elif constraints.path_length is not None and below > constraints.path_length:
             yield Finding("path-length", f"{name} allows {constraints.path_length} CAs below it, and {below} are there")
         usage = find_extension(authority, x509.KeyUsage)

@@ -170,7 +170,7 @@ def extension_name(kind: bytes) -> str:
     """Name a kind of extension, given as an OBJECT IDENTIFIER in DER.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not valid.
     """
     dotted = der.dotted(kind)
     return f"{_EXTENSION_NAMES[dotted]} ({dotted})" if dotted in _EXTENSION_NAMES else dotted
@@ -197,7 +197,7 @@ def holding(*extensions: bytes) -> bytes:
 
 
 def extension_fault(listed: bytes) -> str:
-    """Name the first of a SEQUENCE of extensions that is damaged, or there twice; empty if there is none.
+    """Name the first of a SEQUENCE of extensions that is damaged, or there twice; empty if all are whole.
 
     Raises:
         ValueError: it is no such sequence.

@@ -90,7 +90,7 @@ def dotted(identifier: bytes) -> str:
     """
     octets = content(identifier) if identifier[:1] == bytes((_OBJECT_IDENTIFIER,)) else b""
     if not 0 < len(octets) <= _IDENTIFIER_OCTETS or octets[-1] >= _CONTINUED:
-        raise ValueError("there is no whole object identifier")
+        raise ValueError("the object identifier is cut off")
     numbers, number = list[int](), 0
     for octet in octets:
         number = number << 7 | octet & 0x7F
@@ -154,7 +154,7 @@ def parts(encoded: bytes) -> Iterator[bytes]:
     """Give the parts of a value one by one, each with its tag and length; a stranger may have written it.
 
     Raises:
-        ValueError: this value, or a part when it is reached, is no DER: cut off, or of indefinite length.
+        ValueError: this value, or a part when it is reached, is not DER: cut off, or of indefinite length.
     """
     at, end = _inner(encoded, 0, len(encoded))
     while at < end:

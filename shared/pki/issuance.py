@@ -109,7 +109,7 @@ class DistributionPoints:
     """Where relying parties find what they need about an issuer (RFC 5280 section 8: over plain HTTP).
 
     Raises:
-        ProfileError: one is no URL.
+        ProfileError: one is not a URL.
     """
 
     crl_url: str | None = None
@@ -119,7 +119,9 @@ class DistributionPoints:
     def __post_init__(self) -> None:
         for url in (self.crl_url, self.ca_issuers_url, self.ocsp_url):
             if url is not None and not _URL.fullmatch(url):
-                raise ProfileError(f"{url!r} is no URL for a certificate; one in ASCII that begins with http:// is")
+                raise ProfileError(
+                    f"{url!r} is not a valid URL for a certificate; give one in ASCII that begins with http://"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +160,7 @@ class Issuer:
         top = self.chain[-1]
         if not issued_by(top, top):
             raise IssuerError(
-                f"the chain of {self.quoted_name} ends at {names.quoted(top.subject)}, which is no root; it must go "
+                f"the chain of {self.quoted_name} ends at {names.quoted(top.subject)}, which is not a root; it must go "
                 "up to and include the root"
             )
         _extension(self.certificate, x509.SubjectKeyIdentifier)

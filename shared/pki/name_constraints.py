@@ -39,7 +39,7 @@ def forbidden_names(constraints: x509.NameConstraints, found: Sequence[Name]) ->
         if any(_matches(kind, value, each.value, default=True) for each in excluded if type(each) is kind):
             yield f"has the name {shown}, which is excluded there"
         elif same_kind and not any(_matches(kind, value, each, default=False) for each in same_kind):
-            yield f"has the name {shown}, which is none of those permitted there"
+            yield f"has the name {shown}, which is not permitted there"
 
 
 def names_in(certificate: x509.Certificate) -> Sequence[Name]:

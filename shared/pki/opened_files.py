@@ -142,7 +142,7 @@ def _rounds(parameters: bytes) -> int:
     """Read the second field of a derivation's parameters: a salt comes first (RFC 8018 A.2, A.3, RFC 7292 C)."""
     salt, rounds = islice(der.parts(der.from_ber(parameters)), 2)
     if salt[0] != _OCTET_STRING:
-        raise ValueError("there is no salt")
+        raise ValueError("the salt is missing")
     return _number(rounds)
 
 
@@ -155,5 +155,5 @@ def _mac_rounds(pfx: bytes) -> int:
 
 def _number(encoded: bytes) -> int:
     if encoded[0] != _INTEGER:
-        raise ValueError("there is no number")
+        raise ValueError("the number is missing")
     return int.from_bytes(der.content(encoded), "big")

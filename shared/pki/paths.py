@@ -58,7 +58,7 @@ def paths(
         chain: as the device sends it, leaf first; the leaf can be decoded.
         verified: the CA certificates whose possession was proved to the DPS; they need not be sent.
         now: the present time, UTC.
-        tolerated: codes of findings that are no faults.
+        tolerated: codes of findings that are not faults.
     """
     known = readable(dict.fromkeys((*verified, *chain[1:])))
     return [_judged(path, verified, now, tolerated) for path in _from((chain[0],), known)]

@@ -61,7 +61,7 @@ def check_public_key(public_key: object) -> PublicKey:
         The key, which is now known to be one of ours.
 
     Raises:
-        UnsupportedKey: its algorithm or size is none of :class:`KeyAlgorithm`, or its exponent is out of range.
+        UnsupportedKey: its algorithm or size is not one of :class:`KeyAlgorithm`, or its exponent is out of range.
         WeakKey: its private half can be found out.
     """
     algorithm_of(public_key)

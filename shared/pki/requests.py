@@ -314,7 +314,7 @@ def _check_extensions(extensions: x509.Extensions, registration_id: str, field: 
     for extension in extensions:
         value = extension.value
         if isinstance(value, x509.BasicConstraints) and value.ca:
-            raise Rejected.because("the CSR asks for a CA certificate (CA:TRUE); a device is none", field=field)
+            raise Rejected.because("the CSR asks for a CA certificate (CA:TRUE); a device is not a CA", field=field)
         if isinstance(value, x509.SubjectAlternativeName):
             _refuse_others([repr(name.value) for name in value if not _names_device(name, registration_id)], field)
         if isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign):

@@ -67,7 +67,9 @@ class RevokedCertificate:
                 "(RFC 5280 section 4.1.2.2)"
             )
         if self.reason not in REASON_CODES:
-            raise RevocationError(f"{self.reason!r} is no revocation reason; there are {', '.join(REASON_CODES)}")
+            raise RevocationError(
+                f"{self.reason!r} is not a revocation reason; the reasons are {', '.join(REASON_CODES)}"
+            )
         _check_aware(self.revoked_at)
         if self.revoked_at < _FIRST_TIME:
             raise RevocationError(f"{self.revoked_at.isoformat()} can't stand in a CRL; its times begin with 1950")

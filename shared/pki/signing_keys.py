@@ -49,11 +49,11 @@ EXPONENTS = range(2**16 + 1, 2**256, 2)
 
 
 class UnsupportedKey(ValueError):
-    """The key's algorithm or size is none of :class:`KeyAlgorithm`; the message names both."""
+    """The key's algorithm or size is not one of :class:`KeyAlgorithm`; the message names both."""
 
 
 class WrongExponent(UnsupportedKey):
-    """An RSA key's public exponent is none of :data:`EXPONENTS`."""
+    """An RSA key's public exponent is not one of :data:`EXPONENTS`."""
 
     def __init__(self, exponent: int) -> None:
         super().__init__(
@@ -63,7 +63,7 @@ class WrongExponent(UnsupportedKey):
 
 
 class WrongSignature(RuntimeError):
-    """What a vault gave is no signature of the digest by the key that was meant. Nothing may be made of it."""
+    """What a vault gave is not a signature of the digest by the key that was meant. Nothing may be made of it."""
 
 
 def generate_key(algorithm: KeyAlgorithm) -> PrivateKey:
@@ -82,7 +82,7 @@ def algorithm_of(public_key: object) -> KeyAlgorithm:
     """Tell a key's algorithm.
 
     Raises:
-        UnsupportedKey: it is none of ours.
+        UnsupportedKey: it is not one of ours.
     """
     for algorithm in KeyAlgorithm:
         parameters = algorithm.parameters
@@ -118,7 +118,7 @@ def parameters_of(key: PrivateKey | PublicKey) -> KeyParameters:
     """Give what a key's algorithm stands for.
 
     Raises:
-        UnsupportedKey: it is none of ours.
+        UnsupportedKey: it is not one of ours.
     """
     if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         key = key.public_key()
@@ -148,7 +148,7 @@ def remote_key(public_key: object, sign_digest: SignDigest) -> PrivateKey:
         sign_digest: does the signing; called with the digest only, in the thread that signs.
 
     Raises:
-        UnsupportedKey: the key is none of :class:`KeyAlgorithm`.
+        UnsupportedKey: the key is not one of :class:`KeyAlgorithm`.
     """
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return RemoteEllipticCurveKey(public_key, sign_digest)
@@ -179,7 +179,7 @@ class RemoteEllipticCurveKey(ec.EllipticCurvePrivateKey):
         """Sign: the digest travels, and the answer, r || s, becomes DER (RFC 3279 section 2.2.3).
 
         Raises:
-            WrongSignature: what came back is no signature of this key.
+            WrongSignature: what came back is not a signature of this key.
         """
         chosen = signature_algorithm.algorithm
         # A vault ties one hash to each curve (RFC 7518 section 3.4).
@@ -248,7 +248,7 @@ class RemoteRsaKey(rsa.RSAPrivateKey):
         """Sign: only the digest travels.
 
         Raises:
-            WrongSignature: what came back is no signature of this key.
+            WrongSignature: what came back is not a signature of this key.
         """
         if not isinstance(padding, PKCS1v15) or not isinstance(algorithm, hashes.HashAlgorithm):
             raise TypeError("a vault's RSA key signs content with PKCS #1 v1.5 here")

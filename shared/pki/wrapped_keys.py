@@ -92,7 +92,7 @@ def unwrap_key(wrapped: WrappedKey, *, name: str, unwrap: Callable[[bytes], byte
         raise WrappedKeyError(f"the wrapped key of {name!r} was changed, or is another CA's") from None
     key = load_der_private_key(content, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-        raise WrappedKeyError(f"the wrapped key of {name!r} is no key of a CA")
+        raise WrappedKeyError(f"the wrapped key of {name!r} is not the key of a CA")
     return key
 
 

@@ -21,7 +21,7 @@ def octets(field: str, text: str, *, what: str = "it") -> bytes:
         what: names it, for messages.
 
     Raises:
-        Rejected: it is none; the message says where, and what would be right.
+        Rejected: it is not valid; the message says where, and what would be right.
     """
     joined = "".join(without_mark(text).split())
     foreign = _FOREIGN.search(joined)

@@ -25,7 +25,8 @@ def read_json(text: str | bytes) -> Any:
     """Read a JSON text; octets as :func:`shared.reading.text.text_of` does.
 
     Raises:
-        ValueError: it is none, too deep, or holds what is no text or no number; says where, or what would be right.
+        ValueError: it is not valid or too deep, or has a text or a number that JSON can't hold; says where, or what
+            would be right.
     """
     try:
         characters = without_mark(text) if isinstance(text, str) else text_of(text)
@@ -45,7 +46,7 @@ def read_json(text: str | bytes) -> Any:
         if isinstance(part, float) and not isfinite(part):
             raise ValueError("a number is larger than 1.8e308, which no receiver can count on (RFC 8259 section 6)")
         if isinstance(part, str) and not part.isascii() and _SURROGATE.search(part):
-            raise ValueError(f"{part[:64]!r} has half of a surrogate pair, which is no text (RFC 8259 section 8.2)")
+            raise ValueError(f"{part[:64]!r} has half of a surrogate pair, which is not text (RFC 8259 section 8.2)")
     return value
 
 

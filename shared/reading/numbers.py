@@ -20,7 +20,7 @@ def whole_number(text: str, low: int, high: int, *, field: str, what: str) -> in
         what: names it, as in ``page size``.
 
     Raises:
-        Rejected: it is none, or out of range.
+        Rejected: it is not valid, or out of range.
     """
     found = digits(text)
     if found is None or not low <= found <= high:

@@ -108,7 +108,7 @@ def kind_of(block: Block) -> str:
     if block.is_private_key or has_private_key(block.pem.decode()):
         return (
             f"a private key ({block.label}); give certificates only. A private key stays where it was made: one that "
-            "was sent is no secret any more"
+            "was sent is no longer secret"
         )
     if _is_signed_data(block.content):
         return f"{_KINDS['PKCS7']}; its label says {block.label}" if block.label != "PKCS7" else _KINDS["PKCS7"]
@@ -150,7 +150,7 @@ def _is_signed_data(content: bytes) -> bool:
 def _no_block(content: str | bytes, wanted: str) -> str:
     text = content if isinstance(content, str) else content.decode("latin-1")
     if has_private_key(text):
-        return f"it holds a private key, and no {wanted}; a key that was sent is no secret any more"
+        return f"it holds a private key, and no {wanted}; a key that was sent is no longer secret"
     begin = f"a certificate in PEM begins with '{CERTIFICATE_BEGIN}'"
     try:
         der = b64decode("".join(text.split()), validate=True)

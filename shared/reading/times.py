@@ -22,7 +22,7 @@ def point_in_time(text: object, *, field: str) -> datetime:
     moment of the second before.
 
     Raises:
-        Rejected: it is none; the message says what one looks like.
+        Rejected: it is not valid; the message says what one looks like.
     """
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
     if found is not None:

@@ -63,7 +63,7 @@ def _parts(content: Mapping[str, Any]) -> Iterator[tuple[str, str | None, int, A
 def _name_fault(name: str | None) -> str | None:
     if name is None or (name and _FORBIDDEN.isdisjoint(name) and len(name.encode()) <= _NAME_BYTES):
         return None
-    return f"is no name: 1 to {_NAME_BYTES} bytes without '.', '$', spaces and control characters"
+    return f"is not a valid name: 1 to {_NAME_BYTES} bytes without '.', '$', spaces and control characters"
 
 
 def _value_fault(value: Any, depth: int) -> str | None:
@@ -74,7 +74,7 @@ def _value_fault(value: Any, depth: int) -> str | None:
     if isinstance(value, int) and not -_LARGEST - 1 <= value <= _LARGEST:
         return f"is {value}; integers are from {-_LARGEST - 1} to {_LARGEST}"
     if isinstance(value, float) and not isfinite(value):
-        return f"is {value}, which is no number in JSON"
+        return f"is {value}, which is not a number in JSON"
     return None
 
 

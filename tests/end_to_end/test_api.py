@@ -216,7 +216,7 @@ def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certific
 
 
 def test_a_revocation_is_carried_out_when_the_first_answer_of_dps_gets_lost(world: World) -> None:
-    """The SDK sends the request again and meets its own effect, which is no conflict: every door gets closed."""
+    """The SDK sends the request again and meets its own effect, which is not a conflict: every door gets closed."""
     ordered(world, "lost-answer")
     device = booted(world, "lost-answer")
     world.plan_faults({"service": "dps", "operation": "PUT /enrollments/*", "count": 1, "drop": "response"})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REJECTED = "DeviceProvisioning.RequestRejected"
 NO_SUCH_GROUP = (
-    "there is no enrollment group 'nowhere'; create it first (queue enrollment-group-requests, action 'create')"
+    "the enrollment group 'nowhere' does not exist; create it first (queue enrollment-group-requests, action 'create')"
 )
 
 
@@ -97,7 +97,7 @@ def test_a_bad_order_is_rejected_with_field_and_rule(
 
 
 def test_a_message_that_is_no_json_is_kept_whole_and_can_be_replayed(world: World) -> None:
-    """What is no JSON stands in the rejections, byte for byte, and a replay puts it back."""
+    """What is not valid JSON stands in the rejections, byte for byte, and a replay puts it back."""
     world.post_message("device-orders", "{ no JSON ü")
     found = until(
         "the rejection",
@@ -109,7 +109,7 @@ def test_a_message_that_is_no_json_is_kept_whole_and_can_be_replayed(world: Worl
     assert found["reasons"] == [
         {
             "field": "",
-            "message": "the message is no JSON: Expecting property name enclosed in double quotes: "
+            "message": "the message is not valid JSON: Expecting property name enclosed in double quotes: "
             "line 1 column 3 (char 2)",
         }
     ]
@@ -127,7 +127,7 @@ def test_a_message_that_is_no_base64_is_not_lost(world: World) -> None:
         bool,
     )
     assert found["kind"] == "rejected"
-    assert "the message is no JSON" in found["reasons"][0]["message"]
+    assert "the message is not valid JSON" in found["reasons"][0]["message"]
 
 
 def test_a_message_in_plain_json_is_as_good_as_one_in_base64(world: World) -> None:
@@ -280,7 +280,7 @@ def test_http_refusals_name_field_and_rule(world: World) -> None:
     assert answer.json()["errors"] == [
         {
             "field": "orderId",
-            "message": "'a b' is no id: 1 to 128 letters, digits and - . _ :, the first a letter or a digit",
+            "message": "'a b' is not a valid id: 1 to 128 letters, digits and - . _ :, the first a letter or a digit",
         }
     ]
     assert world.request("GET", "devices/unknown").status_code == 404
@@ -302,7 +302,7 @@ def test_json_that_is_too_deep_is_bad_input(world: World) -> None:
     twin = '{"a":' * 900 + "1" + "}" * 900
     for body in ("[" * 30_000, json.dumps(order("deep", {"registrationId": "a"})).replace('"a"', twin)):
         answer = world.request("POST", "device-orders", data=body)
-        assert (answer.status_code, answer.json()["detail"]) == (400, f"the body is no JSON: {too_deep}")
+        assert (answer.status_code, answer.json()["detail"]) == (400, f"the body is not valid JSON: {too_deep}")
     message = "[" * 20_000
     world.post_message("device-orders", message)
     found = until(
@@ -310,5 +310,5 @@ def test_json_that_is_too_deep_is_bad_input(world: World) -> None:
         lambda: [each for each in world.get("rejections?pageSize=1000")["items"] if each["body"] == message],
         bool,
     )[0]
-    assert found["reasons"] == [{"field": "", "message": f"the message is no JSON: {too_deep}"}]
+    assert found["reasons"] == [{"field": "", "message": f"the message is not valid JSON: {too_deep}"}]
     assert found["kind"] == "rejected"

@@ -48,7 +48,7 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
             CertificateRequest,
             {"requestId": "r", "kind": "root", "name": "a_b"},
             [
-                "'a_b' is no name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at the ends (it "
+                "'a_b' is not a valid name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at the ends (it "
                 "names a Key Vault key and is the CN)"
             ],
         ),
@@ -66,7 +66,7 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
             EnrollmentGroupRequest,
             {"requestId": "r", "enrollmentGroup": "a/b", "action": "create"},
             [
-                "enrollmentGroup: 'a/b' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, "
+                "enrollmentGroup: 'a/b' is not a valid enrollment group id: 1 to 128 letters, digits and - . _ :, the last a letter, "
                 "digit or -"
             ],
         ),
@@ -79,7 +79,7 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
             RevocationRequest,
             {"requestId": "r", "serialNumber": "xyz", "reason": "superseded"},
             [
-                "serialNumber: 'xyz' is no serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section "
+                "serialNumber: 'xyz' is not a valid serial number: up to 40 hexadecimal digits (20 octets, RFC 5280 section "
                 "4.1.2.2)"
             ],
         ),
@@ -122,7 +122,7 @@ KELVIN = "\u212a"
             EnrollmentGroupRequest,
             {**GROUP, "enrollmentGroup": f"{KELVIN}-1"},
             [
-                f"enrollmentGroup: '{KELVIN}-1' is no enrollment group id: 1 to 128 letters, digits and - . _ :, the last a "
+                f"enrollmentGroup: '{KELVIN}-1' is not a valid enrollment group id: 1 to 128 letters, digits and - . _ :, the last a "
                 "letter, digit or -"
             ],
         ),
@@ -149,7 +149,7 @@ def test_an_api_version_is_a_date(version: str) -> None:
     webhook = {"webhookUrl": "https://f.example/a", "apiVersion": version}
     body = {**GROUP, "allocationPolicy": "custom", "customAllocation": webhook}
     assert words(EnrollmentGroupRequest, body) == [
-        f"customAllocation.apiVersion: '{version}' is no API version: a date as in 2021-10-01, or 2021-11-01-preview"
+        f"customAllocation.apiVersion: '{version}' is not a valid API version: a date as in 2021-10-01, or 2021-11-01-preview"
     ]
     parse(EnrollmentGroupRequest, {**body, "customAllocation": {**webhook, "apiVersion": "2021-11-01-preview"}})
 
@@ -175,7 +175,7 @@ def test_half_a_surrogate_pair_is_no_text() -> None:
     """JSON can spell it, and no service takes it; a whole pair is one character."""
     for text in ('{"tags": {"a": ["\\ud83d"]}}', '{"\\udc00": 1}'):
         with pytest.raises(
-            Rejected, match=r"^the message is no JSON: '.*' has half of a surrogate pair, which is no text"
+            Rejected, match=r"^the message is not valid JSON: '.*' has half of a surrogate pair, which is not text"
         ):
             read_message(text)
     assert read_message('{"a": "\\ud83d\\ude00"}').data == {"a": "\U0001f600"}

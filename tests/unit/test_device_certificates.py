@@ -372,7 +372,7 @@ async def test_a_bundle_goes_to_one_caller_who_gets_it_again() -> None:
 async def test_a_key_is_deleted_when_its_receipt_is_confirmed() -> None:
     """By the caller who has it and by no other; then nobody gets it."""
     scene = await waiting()
-    with pytest.raises(Conflict, match="was not handed out yet, so there is no receipt to confirm"):
+    with pytest.raises(Conflict, match="was not handed out yet, so its receipt can't be confirmed"):
         await scene.directory.confirm("press", caller="erp")
     await handed_out(scene)
     with pytest.raises(Gone, match="was handed out to another caller, who confirms its receipt"):

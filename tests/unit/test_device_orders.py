@@ -504,7 +504,7 @@ async def test_a_refused_order_says_so_and_leaves_its_id_free(world: World) -> N
     with pytest.raises(Refused) as refused:
         await world.subject.describe("o")
     assert str(refused.value) == (
-        "orderId: there is no order 'o': what came under this id was refused; its reasons say why"
+        "orderId: the order 'o' does not exist: what came under this id was refused; its reasons say why"
     )
     assert refused.value.shown == {
         "orderId": "o",

@@ -58,7 +58,7 @@ class FakeAuthorities:
 
     async def get(self, name: str) -> Any:
         if name not in {"dpsCa", "line-1-ca1", "g-ca1"}:
-            raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")
+            raise NotFound.because(f"the certificate authority {name!r} does not exist", field="issuer")
         kind = CertificateKind.ROOT if name == "dpsCa" else CertificateKind.INTERMEDIATE
         return SimpleNamespace(name=name, kind=kind, path_length=None if name == "dpsCa" else 0)
 
@@ -231,7 +231,7 @@ async def test_a_ca_that_the_references_do_not_reach_does_not_sign() -> None:
         with pytest.raises(Rejected) as refused:
             await scene.carry_out("create", caReferences={"primary": reference}, issuer=issuer)
         assert str(refused.value).startswith(
-            f"issuer: '{issuer}' is to sign for a group that accepts what stands under {reference}, and it is no issuing "
+            f"issuer: '{issuer}' is to sign for a group that accepts what stands under {reference}, and it is not an issuing "
             "CA of these: its chain is "
         )
 

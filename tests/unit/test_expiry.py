@@ -156,7 +156,7 @@ async def test_a_device_that_has_let_both_its_certificates_end_is_ordered_anew()
 
 
 async def test_a_ca_is_entered_as_expired_once() -> None:
-    """A certificate that is no device's has no device to be entered in."""
+    """A certificate that is not a device's has no device to be entered in."""
     scene = await DeviceScene().set_up()
     record = CertificateRecord(
         serial_number="4" * 40,

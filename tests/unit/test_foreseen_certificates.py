@@ -52,7 +52,7 @@ async def foreseen(scene: GroupScene, **body: Any) -> str | None:
         ),
         (
             {"kind": "intermediate", "name": "line", "issuer": "no"},
-            "issuer: there is no certificate authority 'no'",
+            "issuer: the certificate authority 'no' does not exist",
         ),
         ({"kind": "root", "name": "theirs"}, "name: the vault has a key 'theirs' already"),
         (
@@ -62,7 +62,7 @@ async def foreseen(scene: GroupScene, **body: Any) -> str | None:
         ),
         (
             {"kind": "verification", "name": "v", "issuer": "no", "verificationCode": "ABC"},
-            "issuer: there is no certificate authority 'no'",
+            "issuer: the certificate authority 'no' does not exist",
         ),
         ({"kind": "verification", "name": "v", "issuer": "dpsCa", "verificationCode": "ABC"}, None),
     ],

@@ -38,7 +38,7 @@ def test_an_app_setting_wins_over_host_json(tmp_path: Path, monkeypatch: pytest.
     [
         ({"batchSize": 33}, "queues.batchSize is 33; it must be 1 to 32"),
         ({"messageEncoding": "utf8"}, "queues.messageEncoding is 'utf8'; it must be 'base64' or 'none'"),
-        ({"visibilityTimeout": "30"}, "'30' is no duration; it is written hh:mm:ss"),
+        ({"visibilityTimeout": "30"}, "'30' is not a duration; write it as hh:mm:ss"),
     ],
 )
 def test_a_value_that_breaks_its_rule_is_refused(tmp_path: Path, queues: dict[str, object], message: str) -> None:
@@ -65,5 +65,5 @@ def test_local_settings_do_not_override_what_is_set(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("schedule", ["* * * * *", "0 0 25 * * *", "daily"])
 def test_a_schedule_of_other_than_six_fields_is_refused(schedule: str) -> None:
     """NCRONTAB has six fields; five, or nonsense, is refused at the start."""
-    with pytest.raises(ConfigurationError, match="is no NCRONTAB expression of six fields, seconds first"):
+    with pytest.raises(ConfigurationError, match="is not an NCRONTAB expression of six fields, seconds first"):
         TimerListener("tick", {"schedule": schedule}, lambda _: None)  # type: ignore[arg-type, return-value]

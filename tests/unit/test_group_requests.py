@@ -49,7 +49,7 @@ async def test_put_creates_what_is_not_there_and_changes_what_is() -> None:
 
 
 async def test_put_may_name_the_issuing_ca_that_the_group_has() -> None:
-    """Its name, the CA above it and its custody are no change, and other ones are refused with what there is."""
+    """Its name, the CA above it and its custody are not a change, and other ones are refused with what there is."""
     scene = await GroupScene().set_up()
     await scene.issuing("factory", "dpsCa", path_length=1)
     for request_id in ("p1", "p2"):
@@ -76,7 +76,7 @@ async def test_put_restores_what_others_took_out_of_dps() -> None:
     with pytest.raises(PreconditionFailed) as refused:
         await scene.ask("put", request_id="p1", ifMatch='"1"')
     assert str(refused.value) == (
-        "ifMatch: there is no enrollment group 'g', and the request expects '1': leave it out to create one"
+        "ifMatch: the enrollment group 'g' does not exist, and the request expects '1': leave it out to create one"
     )
     await scene.ask("put", request_id="p2", iotEdge=True)
     assert (scene.accepted(), status(scene)) == (["g-ca1", "g-ca2"], "disabled")
@@ -106,7 +106,9 @@ async def test_put_changes_who_signs_below_references() -> None:
 async def test_conditions_are_compared_when_the_request_is_carried_out() -> None:
     """With ifNoneMatch a put creates only, with ifMatch it changes only what is as it was read; each in words."""
     scene = await GroupScene().set_up()
-    with pytest.raises(PreconditionFailed, match="there is no enrollment group 'g', and the request expects '\\*'"):
+    with pytest.raises(
+        PreconditionFailed, match="the enrollment group 'g' does not exist, and the request expects '\\*'"
+    ):
         await scene.ask("put", request_id="p1", ifMatch="*")
     assert await scene.groups.get("g") is None
     await scene.ask("put", request_id="p2", ifNoneMatch="*")
@@ -308,18 +310,24 @@ async def test_what_can_not_succeed_is_foreseen() -> None:
             {"action": "enable", "enrollmentGroup": "gone"},
             "enrollmentGroup: the enrollment group 'gone' is gone from the",
         ),
-        ({"action": "delete", "enrollmentGroup": "no"}, "enrollmentGroup: there is no enrollment group 'no'"),
+        ({"action": "delete", "enrollmentGroup": "no"}, "enrollmentGroup: the enrollment group 'no' does not exist"),
         (
             {"action": "disable", "enrollmentGroup": "deleted"},
-            "enrollmentGroup: there is no enrollment group 'deleted'",
+            "enrollmentGroup: the enrollment group 'deleted' does not exist",
         ),
         (
             {"action": "put", "caReferences": {"primary": "dpsCa"}, "issuer": "line"},
             "caReferences: the enrollment group 'g' holds the certificate of its issuing CA; that is changed by action",
         ),
         ({"action": "roll"}, "action: a rollover of 'g' from 'g-ca1' to 'g-ca2' is under way"),
-        ({"action": "roll", "enrollmentGroup": "b", "issuer": "no"}, "issuer: there is no certificate authority 'no'"),
-        ({"action": "put", "enrollmentGroup": "c", "issuer": "no"}, "issuer: there is no certificate authority 'no'"),
+        (
+            {"action": "roll", "enrollmentGroup": "b", "issuer": "no"},
+            "issuer: the certificate authority 'no' does not exist",
+        ),
+        (
+            {"action": "put", "enrollmentGroup": "c", "issuer": "no"},
+            "issuer: the certificate authority 'no' does not exist",
+        ),
         ({"action": "put", "enrollmentGroup": "c", "issuer": "g-ca1"}, "issuer: 'g-ca1' is an issuing CA of"),
         ({"action": "put", "custody": "wrapped"}, "custody: the key of 'g-ca2' is in custody 'vault'"),
     ):

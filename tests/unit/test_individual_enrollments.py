@@ -43,7 +43,7 @@ async def test_without_a_certificate_it_is_the_one_that_was_issued() -> None:
 
 
 async def test_each_certificate_is_changed_by_itself() -> None:
-    """What is named changes, the other place stays; a secondary is taken out by null, and a foreign primary is no bar."""
+    """What is named changes, the other place stays; a secondary is taken out by null, and a foreign primary is not a bar."""
     scene, first, second, third = DeviceScene(), leaf(), leaf(), leaf()
     await scene.enroll(certificate=first)
     await scene.enroll(secondaryCertificate=second)

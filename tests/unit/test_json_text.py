@@ -53,7 +53,7 @@ def test_a_message_that_is_too_deep_is_rejected() -> None:
     """It is bad input, and not a failure that the host would try five times."""
     with pytest.raises(Rejected) as refused:
         read_message(nested(20_000))
-    assert str(refused.value) == f"the message is no JSON: {TOO_DEEP}"
+    assert str(refused.value) == f"the message is not valid JSON: {TOO_DEEP}"
     deep = {"orderId": "o", "enrollmentGroup": "g", "devices": [{"registrationId": "a", "initialTwin": {"tags": "x"}}]}
     with pytest.raises(Rejected):
         read_message(json.dumps(deep).replace('"x"', objects(900)))
@@ -90,6 +90,6 @@ async def test_a_continuation_that_is_none_is_refused(given: str) -> None:
     assert refused.value.documented() == (
         {
             "field": "continuationToken",
-            "message": f"{given!r} is no continuation; give the one of the page before, as it is",
+            "message": f"{given!r} is not a valid continuation; give the one of the page before, as it is",
         },
     )

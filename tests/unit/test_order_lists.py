@@ -120,7 +120,7 @@ def test_a_place_is_a_line_of_the_file() -> None:
         (b"\n\na,b\n", f"'list', line 3: no column of a device list is named 'a', 'b'; {KNOWN}"),
         (b"registrationId,tags\n", f"'list', line 1: no column of a device list is named 'tags'; {KNOWN}"),
         (b"registrationId,tags.\n", f"'list', line 1: no column of a device list is named 'tags.'; {KNOWN}"),
-        (b"keyAlgorithm,csr\n", f"'list', line 1: there is no column registrationId; {KNOWN}"),
+        (b"keyAlgorithm,csr\n", f"'list', line 1: the column registrationId is missing; {KNOWN}"),
         (
             b"registrationId,RegistrationId\n",
             f"'list', line 1: there is more than one column for 'registrationId'; {KNOWN}",
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_a_list_is_said_once(content: bytes, expected: str) -
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_json_is_read_as_it_stands(encoding: str) -> None:
-    """An array of devices; an empty text is the same as none; what is no device is there to be refused as one."""
+    """An array of devices; an empty text is the same as none; what is not a device is there to be refused as one."""
     text = ' [ {"registrationId": "a", "keyAlgorithm": "EC-P256"},\r\n{"registrationId":"b","csr":""}, 7, null,"x" ] \n'
     assert read(text.encode(encoding)) == [
         ("devices[0]", A),

@@ -105,7 +105,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ids=repr,
 )
 def test_an_outage_is_told_from_a_bug(error: Exception, expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    """The network, a service's own failure and a missing role are no fault of a message; anything else may be."""
+    """The network, a service's own failure and a missing role are not the fault of a message; anything else may be."""
     assert is_outage(error) is expected
 
 

@@ -45,7 +45,7 @@ def test_what_holds_is_let_through(headers: dict[str, str], etag: str | None, ex
         (
             {"If-Match": "*"},
             None,
-            "If-Match: there is no enrollment group 'g', and If-Match says *: leave it out to create one",
+            "If-Match: the enrollment group 'g' does not exist, and If-Match says *: leave it out to create one",
         ),
         (
             {"If-None-Match": "*"},

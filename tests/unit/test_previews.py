@@ -194,7 +194,7 @@ async def test_what_can_not_be_previewed_is_refused() -> None:
 
 
 async def test_a_certificate_of_another_version_is_refused() -> None:
-    """A chain with a certificate of a version that there is not is no chain, and no failure."""
+    """A chain with a certificate of a version that there is not is not a chain, and no failure."""
     scene = await Scene().group("g", x509_attestation(ISSUING))
     with pytest.raises(Rejected) as refused:
         await scene.preview.check("g", "press-001", names.pem(LEAF) + of_version_5(ISSUING))
@@ -221,7 +221,7 @@ NOT_X509 = (
         (
             "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n",
             "block 2 of the PEM is a private key (PRIVATE KEY); give certificates only. A private key stays where it was "
-            "made: one that was sent is no secret any more",
+            "made: one that was sent is no longer secret",
         ),
     ],
     ids=["no base64", "cut", "no DER", "no certificate", "a key"],

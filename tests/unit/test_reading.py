@@ -267,7 +267,7 @@ def one_line(pem: bytes) -> bytes:
 def test_a_certificate_is_read_however_it_was_pasted(
     made: dict[str, bytes], form: Callable[[dict[str, bytes]], bytes]
 ) -> None:
-    """Line ends, indentation, text around and marks are no part of it, and two are two."""
+    """Line ends, indentation, text around and marks are not part of it, and two are two."""
     assert certificates(form(made), field="chain") == [made["der"]]
     assert certificates(form(made).decode("utf-16" if form(made)[:2] == codecs.BOM_UTF16_LE else "utf-8"), field="c")
     assert certificates(made["certificate"] + made["certificate"], field="chain") == [made["der"]] * 2

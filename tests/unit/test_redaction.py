@@ -139,7 +139,7 @@ def public_texts() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", public_texts())
 def test_what_is_public_stays_as_it_is(name: str) -> None:
-    """Certificates, requests and public keys are no secrets, and a text without any is the same to the byte."""
+    """Certificates, requests and public keys are not secrets, and a text without any is the same to the byte."""
     text = public_texts()[name]
     assert without_secrets(text) == text
     assert without_secrets_in(text.encode()) == text.encode()
@@ -225,7 +225,7 @@ def test_any_text_can_be_looked_through(text: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_octets_can_be_looked_through(content: bytes) -> None:
-    """What is no text at all is looked through, too."""
+    """What is not text at all is looked through, too."""
     without_secrets_in(content)
     without_secrets_in(b"\x30" + content)
 
@@ -247,7 +247,7 @@ def test_a_reason_repeats_no_secret() -> None:
 
 
 LEAKED = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----\n"
-ANYWHERE = "there is a private key in it; a private key is not sent here, and one that was sent is no secret any more"
+ANYWHERE = "there is a private key in it; a private key is not sent here, and one that was sent is no longer secret"
 
 
 @pytest.mark.parametrize(

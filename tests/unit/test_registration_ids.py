@@ -43,7 +43,7 @@ def test_an_id_is_lower_cased(text: str, canonical: str) -> None:
     ],
 )
 def test_an_id_outside_the_rule_is_refused_with_it(text: str, message: str) -> None:
-    """Each fault has its message, with field, value and rule; the Kelvin sign, whose lower case is k, is no letter."""
+    """Each fault has its message, with field, value and rule; the Kelvin sign, whose lower case is k, is not a letter."""
     with pytest.raises(Rejected) as caught:
         canonical_registration_id(text, field="devices[2].registrationId")
     assert str(caught.value) == f"devices[2].registrationId: {message}"

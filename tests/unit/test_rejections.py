@@ -223,7 +223,7 @@ async def test_a_replay_that_was_killed_is_taken_up_a_minute_later() -> None:
 
 
 async def test_what_is_not_whole_is_not_replayed() -> None:
-    """A body too large for a row is cut, with the count of what is missing, and one that is no text is not sent."""
+    """A body too large for a row is cut, with the count of what is missing, and one that is not text is not sent."""
     kept = Kept()
     identifier = await kept.record(b'{"a": "' + b"x" * 65_536)
     assert (await kept.subject.describe(identifier))["bytesLeftOut"] == 65_536 + 7 - 61_440

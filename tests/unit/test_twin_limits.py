@@ -12,7 +12,7 @@ from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.rules.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
 
-NAME = "is no name: 1 to 1024 bytes without '.', '$', spaces and control characters"
+NAME = "is not a valid name: 1 to 1024 bytes without '.', '$', spaces and control characters"
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def nested(levels: int) -> dict[str, Any]:
         ({"ü" * 513: 1}, f"'{'ü' * 200}' {NAME}"),
         ({"a": "ü" * 2049}, "'a' is a text of 4098 bytes; at most 4096 are taken"),
         ({"a": 2**52}, "'a' is 4503599627370496; integers are from -4503599627370496 to 4503599627370495"),
-        ({"a": float("nan")}, "'a' is nan, which is no number in JSON"),
+        ({"a": float("nan")}, "'a' is nan, which is not a number in JSON"),
         (
             nested(11),
             "'level/level/level/level/level/level/level/level/level/level/level' is nested deeper than 10 levels",

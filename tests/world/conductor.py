@@ -93,7 +93,7 @@ class Conductor:
             if self._tasks[actor].done():
                 return False
             await asyncio.sleep(0)
-        raise AssertionError(f"{actor} waits for something that is no step: {self._tasks[actor].get_stack()}")
+        raise AssertionError(f"{actor} waits for something that is not a step: {self._tasks[actor].get_stack()}")
 
     async def kill(self, actor: str) -> None:
         """End an actor where it stands."""

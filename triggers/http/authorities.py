@@ -70,7 +70,7 @@ async def create_certificate_authority(services: Services, request: func.HttpReq
     """Have a root or an issuing CA made."""
     wanted = request_of(CertificateRequest, request)
     if wanted.kind not in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
-        raise Rejected.because(f"'{wanted.kind}' is no CA; give 'root' or 'intermediate'", field="kind")
+        raise Rejected.because(f"'{wanted.kind}' is not a kind of CA; give 'root' or 'intermediate'", field="kind")
     return await _queued(services, wanted, f"/api/certificate-authorities/{wanted.name}")
 
 

@@ -77,7 +77,7 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
     """List devices."""
     group, state = request.params.get("enrollmentGroup"), request.params.get("state")
     if state is not None and state not in list(DeviceState):
-        raise Rejected.because(f"{state!r} is no state; states are {', '.join(DeviceState)}", field="state")
+        raise Rejected.because(f"{state!r} is not a state; the states are {', '.join(DeviceState)}", field="state")
     items, following = await services.devices.page(
         enrollment_group=path_value("enrollmentGroup", group) if group else None,
         state=DeviceState(state) if state else None,
@@ -111,7 +111,7 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
     """
     wanted = request.params.get("format", "pem")
     if wanted not in _FORMATS:
-        raise Rejected.because(f"{wanted!r} is no format; give pem or pfx", field="format")
+        raise Rejected.because(f"{wanted!r} is not a format; give pem or pfx", field="format")
     registration_id = registration_id_of(request)
     bundle = await services.devices.hand_out(registration_id, wanted=wanted, caller=caller_of(request))
     headers = {

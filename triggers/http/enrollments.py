@@ -47,7 +47,7 @@ async def disable_enrollment(services: Services, request: func.HttpRequest) -> f
     return json_answer(entry, headers=etag_header(entry))
 
 
-@endpoint("DELETE", "enrollments/{registrationId}", success=(204, "there is none; a group decides"))
+@endpoint("DELETE", "enrollments/{registrationId}", success=(204, "it does not exist any more; a group decides"))
 async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""
     registration_id = registration_id_of(request)

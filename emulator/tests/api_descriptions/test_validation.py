@@ -65,7 +65,7 @@ def test_what_is_as_documented(exchange: Exchange) -> None:
         ),
         (
             replace(READ, status=202),
-            f"GET /enrollmentGroups/g -> 202 {BODY}: the status is none of the documented 200",
+            f"GET /enrollmentGroups/g -> 202 {BODY}: the status is not one of the documented 200",
         ),
         (
             replace(READ, query={}),

@@ -125,7 +125,7 @@ def _faults(description: Description, operation: Mapping[str, Any], exchange: Ex
     response = operation["responses"].get(str(exchange.status))
     if response is None:
         if exchange.status < 400:
-            yield f"the status is none of the documented {', '.join(operation['responses'])}"
+            yield f"the status is not one of the documented {', '.join(operation['responses'])}"
             return
         response = description.content["error"]
     if exchange.status < 400:

@@ -210,7 +210,7 @@ class CertificateAuthorities:
         """See that DPS takes devices of a CA: possession of the topmost CA of its chain that is ours was proved.
 
         Raises:
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
             Rejected: a service refuses the proof.
             Deferred: it is being made, or proved.
         """
@@ -243,7 +243,7 @@ class CertificateAuthorities:
     async def _known(self, name: str) -> Versioned[IssuerRecord]:
         known = await self.issuers.get(name)
         if known is None:
-            raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")
+            raise NotFound.because(f"the certificate authority {name!r} does not exist", field="issuer")
         return known
 
     # --- made here ---
@@ -363,7 +363,7 @@ class CertificateAuthorities:
             certificates: PEM: its own and the chain above it, up to and including the root.
 
         Raises:
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
             Conflict: it asks for no certificate.
             Rejected: the certificates do not fit its key, or each other, or can't be a CA's here.
             Deferred: it is being made, or others are changing it.
@@ -598,7 +598,7 @@ class CertificateAuthorities:
             cause: id of the request.
 
         Raises:
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
         """
         issuer = await self.load(name)
         serial = new_serial_number()
@@ -649,7 +649,7 @@ class CertificateAuthorities:
         """Give a CA for signing: its certificate, its key, and its chain up to the root.
 
         Raises:
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
             Deferred: it is being made, or waits for its certificate.
         """
         return (await self.loaded(name)).issuer
@@ -717,7 +717,7 @@ class CertificateAuthorities:
         """Read the record of a CA.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         return (await self._known(name)).record
 
@@ -725,7 +725,7 @@ class CertificateAuthorities:
         """Find the CA that signed a CA, by its certificate; ``None`` for a root, or if it is not here with its key.
 
         Raises:
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
             Deferred: it is being made, or waits for its certificate.
         """
         chain = (await self.load(name)).chain

@@ -35,7 +35,7 @@ class AuthorityDefinition:
         parent: name of the CA that signs it; ``None`` for a root.
         enrollment_group: the group it is made for, if for one.
         custody: where its key is.
-        externally_signed: whether a CA signs it that is none of ours.
+        externally_signed: whether a CA signs it that is not ours.
     """
 
     name: str
@@ -110,7 +110,7 @@ def signed(certificate: x509.Certificate) -> dict[str, object]:
 
 
 def installed(issuer: Issuer, above: Sequence[x509.Certificate], field: str) -> dict[str, object]:
-    """Describe a CA that comes from elsewhere; ``above`` it are those that are none of ours.
+    """Describe a CA that comes from elsewhere; ``above`` it are those that are not ours.
 
     Raises:
         Rejected: its chain is longer than a record holds.

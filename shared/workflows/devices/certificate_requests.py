@@ -52,7 +52,7 @@ class CertificateRequests:
         """Do what a request asks for.
 
         Raises:
-            NotFound: there is no such issuer.
+            NotFound: the issuer does not exist.
             Conflict: the name is taken, or the request id was used with other content.
             Rejected: the request contradicts the rules of its kind.
         """

@@ -34,7 +34,7 @@ async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceR
     """Find a device.
 
     Raises:
-        NotFound: there is none.
+        NotFound: it does not exist.
     """
     known = await devices.get(registration_id)
     if known is None:
@@ -58,7 +58,7 @@ async def change(
         The device as it is from now on.
 
     Raises:
-        NotFound: there is no such device.
+        NotFound: the device does not exist.
         Overtaken: others kept changing it.
     """
     for _ in range(_ATTEMPTS):

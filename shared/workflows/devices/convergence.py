@@ -75,7 +75,7 @@ class DeviceConverger:
             The device, which the services follow.
 
         Raises:
-            NotFound: there is no such device.
+            NotFound: the device does not exist.
             Deferred: a service is throttling, or others keep changing the device.
         """
         late, first = False, 0

@@ -49,7 +49,7 @@ class DeviceDirectory:
         """Show a device.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         return _described((await device_of(self.devices, registration_id)).record)
 
@@ -73,7 +73,7 @@ class DeviceDirectory:
             caller: tells callers apart.
 
         Raises:
-            NotFound: there is no such device, or it has no bundle yet.
+            NotFound: the device does not exist, or it has no bundle yet.
             Conflict: it is out of service.
             Deferred: the service still needs the key, to register the device.
             Gone: it was handed out before.

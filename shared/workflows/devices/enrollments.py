@@ -54,7 +54,7 @@ class IndividualEnrollments:
         """Read an enrollment.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         entry = await self.find(registration_id)
         if entry is None:
@@ -65,7 +65,7 @@ class IndividualEnrollments:
         return entry
 
     async def find(self, registration_id: str) -> Entry | None:
-        """Read an enrollment, ``None`` if there is none."""
+        """Read an enrollment, ``None`` if it does not exist."""
         return await self.provisioning.get_enrollment(registration_id)
 
     async def put(

@@ -36,7 +36,7 @@ class DeviceIdentities:
         """Show a device's identity, as its hub has it.
 
         Raises:
-            NotFound: there is no such device, or its hub has no identity for it.
+            NotFound: the device does not exist, or its hub has no identity for it.
         """
         device, hub, device_id = await self._located(registration_id)
         return _described(device, await self.hubs.get(hub, device_id))
@@ -53,7 +53,7 @@ class DeviceIdentities:
             The identity, as its hub has it now.
 
         Raises:
-            NotFound: there is no such device, or its hub has no identity for it.
+            NotFound: the device does not exist, or its hub has no identity for it.
             Conflict: it is revoked or deleted, and is to be let in.
         """
         await self.describe(registration_id)
@@ -66,7 +66,7 @@ class DeviceIdentities:
         """Delete a device's identity, if there is one; registering again makes a new one.
 
         Raises:
-            NotFound: there is no such device, or it is in no hub.
+            NotFound: the device does not exist, or it is in no hub.
             Conflict: the identity keeps a device out that is revoked.
         """
         device, hub, device_id = await self._located(registration_id)

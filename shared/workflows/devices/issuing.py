@@ -477,7 +477,7 @@ class DeviceCertificates:
         """Find what was issued, by the name of its bundle.
 
         Raises:
-            NotFound: there is no such bundle.
+            NotFound: the bundle does not exist.
         """
         return await self._opened(await self.read_bundle(name))
 
@@ -487,7 +487,7 @@ class DeviceCertificates:
         """Read a bundle without handing it out.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         return Bundle.from_bytes((await self._stored(name)).content)
 
@@ -506,7 +506,7 @@ class DeviceCertificates:
             The bundle, and the bytes to give away.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             Gone: it was handed out before.
             Rejected: a PFX is wanted where the key is the device's own.
         """
@@ -560,7 +560,7 @@ class DeviceCertificates:
         """Delete a bundle's key, since its caller has it. One without a key stays as it is.
 
         Raises:
-            NotFound: there is no such bundle.
+            NotFound: the bundle does not exist.
             Conflict: it was not handed out yet.
             Gone: it was handed out to another caller.
         """
@@ -568,7 +568,7 @@ class DeviceCertificates:
         if bundle.handed_out or bundle.password_secret is None:
             return
         if bundle.retrieval is None:
-            raise Conflict.because("the bundle was not handed out yet, so there is no receipt to confirm")
+            raise Conflict.because("the bundle was not handed out yet, so its receipt can't be confirmed")
         if bundle.retrieval.caller != caller:
             raise Gone.because("the bundle was handed out to another caller, who confirms its receipt")
         await self.delete_key(name)
@@ -588,7 +588,7 @@ class DeviceCertificates:
     async def _stored(self, name: str) -> StoredBlob:
         stored = await self.blobs.get(BUNDLES, name)
         if stored is None:
-            raise NotFound.because("there is no bundle for this device yet")
+            raise NotFound.because("this device does not have a bundle yet")
         return stored
 
 

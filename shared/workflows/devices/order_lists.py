@@ -312,7 +312,7 @@ def _paths(names: Sequence[str], number: int) -> list[tuple[str, ...] | None]:
         if paths.count(path) > 1 or any(other[: len(path)] == path != other for other in paths):
             raise _Unreadable(f", line {number}: there is more than one column for {'.'.join(path)!r}; {columns}")
     if ("registrationId",) not in paths:
-        raise _Unreadable(f", line {number}: there is no column registrationId; {columns}")
+        raise _Unreadable(f", line {number}: the column registrationId is missing; {columns}")
     return known
 
 

@@ -86,7 +86,9 @@ class Refused(NotFound):
     """
 
     def __init__(self, order: OrderRecord) -> None:
-        message = f"there is no order {order.order_id!r}: what came under this id was refused; its reasons say why"
+        message = (
+            f"the order {order.order_id!r} does not exist: what came under this id was refused; its reasons say why"
+        )
         super().__init__(Reason("orderId", message))
         self.shown = {
             "orderId": order.order_id,
@@ -174,7 +176,7 @@ class DeviceOrders:
         name = blob_name(url, f"{self.settings.blob_service_url}/{ORDERS}")
         found = await self.blobs.describe(ORDERS, name)
         if found is None:
-            raise NotFound.because(f"there is no blob {url!r}", field=FIELD)
+            raise NotFound.because(f"the blob {url!r} does not exist", field=FIELD)
         if found.size > _LIST_BYTES:
             raise Rejected.because(f"{name!r} has {found.size} bytes; at most {_LIST_BYTES} are read", field=FIELD)
         record = record.changed(list_name=name, list_etag=found.etag, list_size=found.size)
@@ -414,12 +416,12 @@ class DeviceOrders:
             continuation: of the page before.
 
         Raises:
-            NotFound: there is no such order; :class:`Refused`, if one of this id was refused.
-            Rejected: the continuation is none.
+            NotFound: the order does not exist; :class:`Refused`, if one of this id was refused.
+            Rejected: the continuation is not valid.
         """
         known = await self.orders.get(order_id)
         if known is None:
-            raise NotFound.because(f"there is no order {order_id!r}", field="orderId")
+            raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")
         order = known.record
         if order.state is OrderState.REJECTED and not order.fingerprint:
             raise Refused(order)

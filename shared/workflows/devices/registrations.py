@@ -210,7 +210,7 @@ class Registrations:
         """Find an enrollment group that takes devices.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             Conflict: it is disabled.
             Deferred: it is being made.
         """
@@ -219,8 +219,8 @@ class Registrations:
             raise Deferred(f"the enrollment group {group_id!r} is being made", retry_after=timedelta(seconds=1))
         if known is None or known.record.state is GroupState.DELETED:
             raise NotFound.because(
-                f"there is no enrollment group {group_id!r}; create it first (queue enrollment-group-requests, action "
-                "'create')",
+                f"the enrollment group {group_id!r} does not exist; create it first (queue enrollment-group-requests, "
+                "action 'create')",
                 field="enrollmentGroup",
             )
         if known.record.state is GroupState.DISABLED:

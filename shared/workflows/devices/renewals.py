@@ -71,7 +71,7 @@ class Renewals:
         """See whether a renewal can begin as things are.
 
         Raises:
-            NotFound: there is no such device.
+            NotFound: the device does not exist.
             Conflict: it can't be renewed in its state.
         """
         device = (await device_of(self.devices, request.registration_id)).record

@@ -56,7 +56,7 @@ class Revocations:
         """Do what a request asks for.
 
         Raises:
-            NotFound: there is no such device, certificate or group.
+            NotFound: the device, certificate or group does not exist.
             Conflict: there is nothing to revoke, or to reinstate.
         """
         part = Part(request.registration_id, request.part) if isinstance(request, MemberRevocation) else None

@@ -107,8 +107,7 @@ def check_conditions(what: str, present: str | None, expected: str | None, unwan
     """
     if present is None and expected is not None:
         raise PreconditionFailed.because(
-            f"there is no {what.removeprefix('the ')}, and the request expects {expected.strip('"')!r}: leave it out "
-            "to create one",
+            f"{what} does not exist, and the request expects {expected.strip('"')!r}: leave it out to create one",
             field="ifMatch",
         )
     if present is not None and unwanted is not None and _is_among(present, unwanted):
@@ -260,7 +259,7 @@ def held_certificates(entry: Entry) -> dict[str, HeldCertificate]:
 
 
 def certificate_of(text: str | bytes | None) -> x509.Certificate | None:
-    """Read a certificate as DPS gives it: PEM, or DER, or either in base64; ``None`` if it is none of these."""
+    """Read a certificate as DPS gives it: PEM, or DER, or either in base64; ``None`` if it is not one of these."""
     raw = text.encode() if isinstance(text, str) else text or b""
     with suppress(*UNREADABLE):
         if b"-----BEGIN" not in raw and not raw.startswith(b"\x30"):

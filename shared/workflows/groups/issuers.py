@@ -122,7 +122,7 @@ class GroupIssuers:
         if not _signs_devices(issuer) or not below:
             raise Rejected.because(
                 f"{named!r} is to sign for a group that accepts what stands under {' or '.join(accepted)}, and it is "
-                f"no issuing CA of these: its chain is {', '.join(names.quoted(each.subject) for each in chain)}",
+                f"not an issuing CA of these: its chain is {', '.join(names.quoted(each.subject) for each in chain)}",
                 field="issuer",
             )
         return named
@@ -153,7 +153,7 @@ async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups
         name: of the CA.
 
     Raises:
-        NotFound: there is no such CA.
+        NotFound: the CA does not exist.
         Rejected: it is a root, or has other CAs below it.
         Conflict: none of the groups that have it is enabled.
     """

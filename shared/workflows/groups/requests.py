@@ -97,7 +97,7 @@ class EnrollmentGroups:
             asked_at: when it was asked for; without it, now.
 
         Raises:
-            NotFound: there is no such group, or issuer.
+            NotFound: the group, or the issuer, does not exist.
             Conflict: the group exists with another definition, or the request id was used with other content.
             PreconditionFailed: the group's entry has another ETag.
             Rejected: DPS refuses the group, or has as many as it takes.
@@ -170,7 +170,7 @@ class EnrollmentGroups:
         return Turn(request=asked.request.request_id, until=self.clock() + _TURN)
 
     async def _give_back(self, asked: _Asked, *, unmade: bool) -> None:
-        """End the turn of a request that did not get to its end; a group that can't be made is none."""
+        """End the turn of a request that did not get to its end; a group that can't be made does not exist."""
         known = await self.groups.get(asked.group)
         if known is None or known.record.turn is None or known.record.turn.request != asked.request.request_id:
             return
@@ -449,7 +449,7 @@ class EnrollmentGroups:
         """Show a group: what the ledger knows of it, and what DPS holds.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
         """
         record = await self._known(group_id)
         entry = await self.provisioning.get_group(group_id)
@@ -500,7 +500,7 @@ def _named(group_id: str) -> str:
 
 
 def _unknown(group_id: str) -> Rejected:
-    return NotFound.because(f"there is no enrollment group {group_id!r}", field="enrollmentGroup")
+    return NotFound.because(f"the enrollment group {group_id!r} does not exist", field="enrollmentGroup")
 
 
 def _updated(entry: Entry, values: dict[str, Any], references: CaReferences | None) -> Entry:

@@ -99,7 +99,7 @@ class RejectedMessages:
         if known is None or known.record.state not in OPEN_STATES or known.record.reasons == reasons:
             return
         if reasons is not None or (known.record.reason or "").startswith(WAITS):
-            # Lost to another writer, it is no loss: who wrote knows better how the line gets on.
+            # Lost to another writer, it is not a loss: who wrote knows better how the line gets on.
             await self.orders.replace_line(known, known.record.changed(reasons=reasons))
 
     async def _record(self, message: ReceivedMessage, kind: RejectionKind, reasons: tuple[dict[str, str], ...]) -> str:
@@ -155,7 +155,7 @@ class RejectedMessages:
         """Show a refused message.
 
         Raises:
-            NotFound: there is no such rejection.
+            NotFound: the rejection does not exist.
         """
         return _described((await self._get(identifier)).record)
 
@@ -165,7 +165,7 @@ class RejectedMessages:
         It is marked before it is sent and after, so that it says ``replayed`` only of what is in its queue again.
 
         Raises:
-            NotFound: there is no such rejection.
+            NotFound: the rejection does not exist.
             Conflict: another call is putting it back at this moment.
             Rejected: what is kept of it is not what came.
         """
@@ -197,7 +197,7 @@ class RejectedMessages:
     async def _get(self, identifier: str) -> Versioned[RejectionRecord]:
         known = await self.rejections.get(identifier)
         if known is None:
-            raise NotFound.because(f"there is no rejection {identifier!r}", field="id")
+            raise NotFound.because(f"the rejection {identifier!r} does not exist", field="id")
         return known
 
 

@@ -30,7 +30,7 @@ class Secrets(Protocol):
     """The vault's secrets."""
 
     async def get(self, name: str) -> str | None:
-        """Read a secret, ``None`` if there is none."""
+        """Read a secret, ``None`` if it does not exist."""
         ...
 
 

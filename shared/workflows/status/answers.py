@@ -58,7 +58,7 @@ class StatusAnswers:
             OCSPResponse in DER; what can't be answered is so named in it.
 
         Raises:
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
         """
         authority = await self.authorities.loaded(name)
         try:

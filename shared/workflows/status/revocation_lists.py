@@ -109,7 +109,7 @@ class RevocationLists:
 
         Raises:
             Deferred: others are making one, and it takes long.
-            NotFound: there is no such CA.
+            NotFound: the CA does not exist.
             ListError: what was made is not what was to be made, and was not published.
         """
         return await self._publish_unless(name, self._is_up_to_date)
@@ -140,7 +140,7 @@ class RevocationLists:
     async def _known(self, name: str) -> Versioned[IssuerRecord]:
         known = await self.issuers.get(name)
         if known is None:
-            raise NotFound.because(f"there is no certificate authority {name!r}", field="issuer")
+            raise NotFound.because(f"the certificate authority {name!r} does not exist", field="issuer")
         return known
 
     # --- one worker at a time ---
@@ -214,7 +214,7 @@ class RevocationLists:
         """Describe the newest list of a CA; the first one to ask about a new CA has it published.
 
         Raises:
-            NotFound: there is no such CA, or it signs no CRLs.
+            NotFound: the CA does not exist, or it signs no CRLs.
         """
         record, found = (await self._known(name)).record, await self.blobs.describe(CRLS, _blob(name))
         if found is None or record.published is None:

@@ -74,7 +74,7 @@ class RevokedEntries:
         Args:
             issuer: the CA.
             kept: what its row says of the blobs.
-            listed_at: when its newest list was made, ``None`` if there is none.
+            listed_at: when its newest list was made, ``None`` if it does not exist.
 
         Returns:
             The entries; ``None`` when others changed the same entries at the same time.

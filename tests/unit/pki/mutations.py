@@ -58,7 +58,7 @@ def encoded_length(length: int) -> bytes:
 
 
 def parsed(der: bytes) -> list[Node] | None:
-    """Read elements one after the other; ``None`` where it is no DER. Looks into strings that hold elements, too."""
+    """Read elements one after the other; ``None`` where it is not DER. Looks into strings that hold elements, too."""
     nodes, at = [], 0
     while at < len(der):
         header = _header(der, at)

@@ -46,7 +46,7 @@ _MESSAGE_LIMIT = 2000
 
 
 def _refused_because(message: str, phrases: Iterable[str]) -> str:
-    """Tell which rule a refusal is about: the first phrase that stands in its message, which is no page."""
+    """Tell which rule a refusal is about: the first phrase that stands in its message, which is not a page."""
     assert 0 < len(message) < _MESSAGE_LIMIT
     return next((phrase for phrase in phrases if phrase in message), "another reason")
 
@@ -218,7 +218,7 @@ def _assert_alive_and_allowed(chain: list[x509.Certificate], now: datetime) -> N
 # --- CAs -------------------------------------------------------------------------------------------------------------
 
 _ISSUER_RULES = (
-    *("is no CA", "forbids signing certificates", "CAs below it", "is not signed by", "is no root", "other key"),
+    *("is not a CA", "forbids signing certificates", "CAs below it", "is not signed by", "is not a root", "other key"),
     *("does not match its certificate", "has no SubjectKeyIdentifier", "can't be read"),
 )
 
@@ -348,7 +348,7 @@ def _certified(
 
 
 def a_url_is_written_or_refused(url: str) -> str:
-    """Text that is no URL never gets near a certificate."""
+    """Text that is not a URL never gets near a certificate."""
     try:
         DistributionPoints(url, url)
     except ProfileError:

@@ -49,7 +49,7 @@ def purposes(*oids: x509.ObjectIdentifier) -> Written:
 
 
 def foreign_root(*, begins: datetime = NOW - timedelta(days=9), ends: datetime = NOW + timedelta(days=4000)) -> Issuer:
-    """Make a root whose key identifier is no hash of its key, as RFC 5280 section 4.2.1.2 allows."""
+    """Make a root whose key identifier is not a hash of its key, as RFC 5280 section 4.2.1.2 allows."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bought")])
     certificate = (
         x509.CertificateBuilder(name, name, KEY.public_key(), 1, begins, ends)

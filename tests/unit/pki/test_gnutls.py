@@ -97,7 +97,7 @@ def test_a_chain_that_lacks_a_ca_is_not_verified() -> None:
 
 
 def test_a_server_purpose_is_refused() -> None:
-    """A device certificate is no server's: asked for that purpose, GnuTLS refuses it."""
+    """A device certificate is not a server's: asked for that purpose, GnuTLS refuses it."""
     _, line = authorities(KeyAlgorithm.EC_P256)
     chain = [leaf(device_profile(), line, KeyAlgorithm.EC_P256), *line.chain]
     trusted, said = verdict(chain, purpose=SERVER)

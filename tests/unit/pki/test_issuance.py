@@ -278,11 +278,11 @@ def test_what_the_callers_got_wrong_is_found_before_signing(changes: dict[str, A
         (lambda: Subject("a", organization=""), "the organization '' must have 1 to 64 characters that can be printed"),
         (
             lambda: DistributionPoints("ldap://x"),
-            "'ldap://x' is no URL for a certificate; one in ASCII that begins with http:// is",
+            "'ldap://x' is not a valid URL for a certificate; give one in ASCII that begins with http://",
         ),
         (
             lambda: DistributionPoints(None, "http://b\u00e4r"),
-            "'http://b\u00e4r' is no URL for a certificate; one in ASCII that begins with http:// is",
+            "'http://b\u00e4r' is not a valid URL for a certificate; give one in ASCII that begins with http://",
         ),
     ],
 )
@@ -362,10 +362,10 @@ ANY_DEPTH, LAST = x509.BasicConstraints(ca=True, path_length=None), x509.BasicCo
 @pytest.mark.parametrize(
     ("extensions", "message"),
     [
-        ((SIGNS, IDENTIFIER), "'bought' stands above another certificate and is no CA"),
+        ((SIGNS, IDENTIFIER), "'bought' stands above another certificate and is not a CA"),
         (
             (x509.BasicConstraints(ca=False, path_length=None), SIGNS, IDENTIFIER),
-            "'bought' stands above another certificate and is no CA",
+            "'bought' stands above another certificate and is not a CA",
         ),
         (
             (ANY_DEPTH, SIGNS_NOTHING, IDENTIFIER),
@@ -400,7 +400,7 @@ def test_a_chain_without_its_root_is_refused_at_the_start() -> None:
     with pytest.raises(IssuerError) as caught:
         Issuer(issuing.certificate, issuing.signing_key, (issuing.certificate,))
     assert str(caught.value) == (
-        "the chain of 'line-1-ca1' ends at 'line-1-ca1', which is no root; it must go up to and include the root"
+        "the chain of 'line-1-ca1' ends at 'line-1-ca1', which is not a root; it must go up to and include the root"
     )
     with pytest.raises(IssuerError) as caught:
         Issuer(issuing.certificate, issuing.signing_key, hierarchy().root.chain)

@@ -66,7 +66,7 @@ def below_servers() -> tuple[x509.Certificate, ...]:
         ),
         (
             (authority("low", parent=ROOT), authority("top", permitting("Corp"))),  # of the same name and key
-            "'top' constrains the names below it, and 'low' has the name 'CN=low', which is none of those permitted there",
+            "'top' constrains the names below it, and 'low' has the name 'CN=low', which is not permitted there",
         ),
         (
             (authority("x", X400),),
@@ -126,7 +126,7 @@ def test_a_name_that_the_chain_does_not_permit_is_refused_before_signing() -> No
     root = authority("top", permitting("Corp"))
     with pytest.raises(Rejected) as caught:
         prepared(device_profile(), "press-001", issuer(root))
-    reason = "whose chain constrains names: it has the name {}, which is none of those permitted there"
+    reason = "whose chain constrains names: it has the name {}, which is not permitted there"
     assert str(caught.value) == (
         "issuer: 'press-001' can't have a certificate of 'top', " + reason.format("'CN=press-001'")
     )

@@ -925,6 +925,6 @@ def test_a_forbidden_name_is_told_with_who_forbids_it() -> None:
         now=NOW,
     )
     assert [finding.message for finding in found] == [
-        "'root' constrains the names below it, and 'press-001' has the name 'not-example.com', which is none of those "
-        "permitted there"
+        "'root' constrains the names below it, and 'press-001' has the name 'not-example.com', which is not permitted "
+        "there"
     ]

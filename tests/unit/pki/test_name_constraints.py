@@ -25,7 +25,7 @@ def test_a_malformed_name_is_forbidden_by_either_kind_of_constraint(name: Name) 
     of_kind: list[x509.GeneralName] = [HOSTS if name[0] is x509.DNSName else MAILBOXES]
     shown = repr(name[1])
     assert [*forbidden_names(x509.NameConstraints(of_kind, None), [name])] == [
-        f"has the name {shown}, which is none of those permitted there"
+        f"has the name {shown}, which is not permitted there"
     ]
     assert [*forbidden_names(x509.NameConstraints(None, of_kind), [name])] == [
         f"has the name {shown}, which is excluded there"

@@ -89,7 +89,7 @@ def test_a_request_is_read_in_every_usual_form() -> None:
     ids=["no CA", "own name", "purposes", "usages"],
 )
 def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType) -> None:
-    """A request that says it is no CA, repeats its own name or asks for other usages is taken; the profile decides."""
+    """A request that says it is not a CA, repeats its own name or asks for other usages is taken; the profile decides."""
     pem = request("press-001", extension=extension)
     assert requested_key(pem, registration_id="press-001") == KEY.public_key()
 
@@ -102,7 +102,7 @@ def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType)
         (request("press-001", "x"), "the CSR has 2 CNs; it must have one, the registration id 'press-001'"),
         (
             request("press-001", extension=x509.BasicConstraints(ca=True, path_length=None)),
-            "the CSR asks for a CA certificate (CA:TRUE); a device is none",
+            "the CSR asks for a CA certificate (CA:TRUE); a device is not a CA",
         ),
         (
             request("press-001", extension=x509.SubjectAlternativeName([x509.DNSName("bank.example")])),
@@ -260,7 +260,7 @@ def test_no_damaged_request_raises_anything_but_a_rejection(data: st.DataObject)
 @settings(max_examples=3000, deadline=None)
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(base64.b64encode) | st.binary().map(b"\x30".__add__))
 def test_no_bytes_raise_anything_but_a_rejection(content: bytes) -> None:
-    """Bytes that are no request are rejected, as DER and in base64."""
+    """Bytes that are not request are rejected, as DER and in base64."""
     with pytest.raises(Rejected):
         requested_key(content, registration_id="press-001")
 
@@ -268,7 +268,7 @@ def test_no_bytes_raise_anything_but_a_rejection(content: bytes) -> None:
 @settings(max_examples=3000, deadline=None)
 @given(st.text(max_size=300))
 def test_no_text_raises_anything_but_a_rejection(text: str) -> None:
-    """Text that is no request is rejected."""
+    """Text that is not a request is rejected."""
     with pytest.raises(Rejected):
         requested_key(text, registration_id="press-001")
 

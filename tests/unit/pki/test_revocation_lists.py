@@ -156,7 +156,7 @@ def test_times_are_written_in_utc_and_beyond_2049() -> None:
         ({"revoked_at": datetime(2026, 1, 1)}, "2026-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - wrong on purpose
         (
             {"reason": "stolen"},
-            "'stolen' is no revocation reason; there are unspecified, keyCompromise, cACompromise, affiliationChanged, "
+            "'stolen' is not a revocation reason; the reasons are unspecified, keyCompromise, cACompromise, affiliationChanged, "
             "superseded, cessationOfOperation, certificateHold, privilegeWithdrawn",
         ),
     ],

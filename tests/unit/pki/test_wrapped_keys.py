@@ -70,7 +70,7 @@ def test_a_wrapped_key_that_was_moved_or_changed_does_not_open(stored: WrappedKe
 def test_a_key_that_is_no_cas_is_refused() -> None:
     """What opens and is neither EC nor RSA can't be a CA's key."""
     other = wrap_key(ed25519.Ed25519PrivateKey.generate(), name="line-1", wrapping_key="w", wrap=wrap)  # type: ignore[arg-type]
-    with pytest.raises(WrappedKeyError, match=r"^the wrapped key of 'line-1' is no key of a CA$"):
+    with pytest.raises(WrappedKeyError, match=r"^the wrapped key of 'line-1' is not the key of a CA$"):
         unwrap_key(other, name="line-1", unwrap=unwrap)
 
 
