@@ -13,6 +13,7 @@ from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncCredential
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.secrets import SecretClient
+from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from emulator.tests.iot_hub_clients import PATIENCE
@@ -100,7 +101,7 @@ async def test_a_secret_of_others_is_neither_read_nor_overlaid(
 ) -> None:
     """One of this deployment gets new versions; what the settings name is read whoever made it."""
     url = emulator.endpoints["keyVaultUrl"]
-    trusting = partial(vault.SecretClient, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
+    trusting = partial(AsyncSecretClient, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
     monkeypatch.setattr(vault, "SecretClient", trusting)
     with (
         ManagedIdentityCredential() as credential,
