@@ -8,10 +8,10 @@ import pytest
 from azure.identity.aio import ManagedIdentityCredential
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 
+from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_service import ProvisioningService, leaf_attestation
 from shared.errors import Conflict, PreconditionFailed
 from shared.pki import names
-from tests.contract.emulator.running import RunningEmulator, emulator_in_thread
 from tests.unit.pki.hierarchy import hierarchy
 
 if TYPE_CHECKING:
