@@ -168,10 +168,10 @@ def test_a_request_that_breaks_a_rule_says_which(
 
 
 @pytest.mark.parametrize("registration_id", ["dotted.", "under_", "a b", "x" * 129])
-def test_an_id_that_can_be_none_is_refused(emulator: RunningEmulator, tmp_path: Path, registration_id: str) -> None:
+def test_an_id_that_can_not_be_one_is_refused(emulator: RunningEmulator, tmp_path: Path, registration_id: str) -> None:
     """An id of other characters, or that ends with one it must not end with, neither registers nor is enrolled."""
     message = (
-        f"registrationId {registration_id!r} is none: 1 to 128 letters, digits and - . _ :, the last a letter, digit "
+        f"registrationId {registration_id!r} is not valid: 1 to 128 letters, digits and - . _ :, the last a letter, digit "
         "or -."
     )
     answer = device(emulator, registration_id, tmp_path, make("any", ISSUING)).register()
