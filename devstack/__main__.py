@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from devstack.azurite import AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 from emulator import controls
-from emulator.configuration import HTTPS_PORT
-from emulator.variants import OPTION_HELP, option_value
+from emulator.platform.configuration import HTTPS_PORT
+from emulator.platform.variants import OPTION_HELP, option_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emulator.tls import TlsFiles
+    from emulator.platform.tls import TlsFiles
 
 ACCOUNT = "devstoreaccount1"
 SCRIPT = Path("node_modules") / "azurite" / "dist" / "src" / "azurite.js"

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from devstack import azurite
-from emulator.configuration import HTTPS_PORT, host_name_of
-from emulator.store import PRIVATE, PRIVATE_FOLDER
-from emulator.tls import ensure_tls
+from emulator.platform.configuration import HTTPS_PORT, host_name_of
+from emulator.platform.store import PRIVATE, PRIVATE_FOLDER
+from emulator.platform.tls import ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from devstack.azurite import StorageEndpoints
-    from emulator.tls import TlsFiles
+    from emulator.platform.tls import TlsFiles
 
 REPOSITORY = Path(__file__).parents[1]
 MQTT_PORT = 8883

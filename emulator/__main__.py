@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emulator.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
-from emulator.dps.state import MAX_SECONDS, checked_seconds
-from emulator.log_format import OneLine
+from emulator.platform.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
+from emulator.platform.log_format import OneLine
+from emulator.platform.store import StoreInUse
+from emulator.platform.throttling import checked_scale
+from emulator.platform.variants import OPTION_HELP, option_value
+from emulator.protocols.listeners import PortTaken
 from emulator.server import Emulator
-from emulator.store import StoreInUse
-from emulator.throttling import checked_scale
-from emulator.variants import OPTION_HELP, option_value
+from emulator.services.dps.state import MAX_SECONDS, checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             exchange_log=options.exchange_log,
         )
         asyncio.run(_run(configuration))
-    except (ConfigurationError, StoreInUse) as error:
+    except (ConfigurationError, PortTaken, StoreInUse) as error:
         print(f"emulator: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
-from emulator.dps.state import checked_seconds
-from emulator.faults import FaultError
-from emulator.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
-from emulator.iot_hub.errors import HubError
-from emulator.throttling import ThrottlingError
-from emulator.variants import VariantError
-from emulator.wire import WireError, json_body
+from emulator.platform.faults import FaultError
+from emulator.platform.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
+from emulator.platform.throttling import ThrottlingError
+from emulator.platform.variants import VariantError
+from emulator.protocols.wire import WireError, json_body
+from emulator.services.dps.state import checked_seconds
+from emulator.services.iot_hub.errors import HubError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from emulator.context import Context
-    from emulator.dps.state import Provisioning
+    from emulator.platform.context import Context
+    from emulator.services.dps.state import Provisioning
 
 AUDIENCE_OF: Mapping[str, str] = {
     "dps": DPS_AUDIENCE,

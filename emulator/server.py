@@ -9,33 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from emulator import admin, amqp_clients, exchanges, faults, listeners, paths, wire
-from emulator.amqp.connection import Connection as AmqpConnection
-from emulator.amqp.listener import AmqpListener
-from emulator.configuration import ConfigurationError
-from emulator.context import Context, utc_now
-from emulator.dps import device as dps_device
-from emulator.dps import device_routes
-from emulator.dps import routes as dps_routes
-from emulator.dps.device_api import DeviceApi
-from emulator.dps.state import Provisioning
-from emulator.identity import routes as identity_routes
-from emulator.identity import sas
-from emulator.identity.tokens import Tokens
-from emulator.iot_hub import device as hub_device
-from emulator.iot_hub import device_routes as hub_device_routes
-from emulator.iot_hub import routes as hub_routes
-from emulator.iot_hub.state import IotHubs
-from emulator.key_vault import routes as key_vault_routes
-from emulator.management import routes as management_routes
-from emulator.mqtt import Connection as MqttConnection
-from emulator.mqtt import MqttListener
-from emulator.secured import server_context
-from emulator.store import PRIVATE, Store
-from emulator.throttling import Throttling
-from emulator.tls import TlsFiles, ensure_tls
-from emulator.variants import Variants
-from emulator.websockets import AMQP, MQTT, Websockets
+from emulator import admin
+from emulator.platform import exchanges, faults
+from emulator.platform.configuration import ConfigurationError
+from emulator.platform.context import Context, utc_now
+from emulator.platform.identity import sas
+from emulator.platform.identity.tokens import Tokens
+from emulator.platform.store import PRIVATE, Store
+from emulator.platform.throttling import Throttling
+from emulator.platform.tls import TlsFiles, ensure_tls
+from emulator.platform.variants import Variants
+from emulator.protocols import listeners, paths, wire
+from emulator.protocols.amqp.connection import Connection as AmqpConnection
+from emulator.protocols.amqp.listener import AmqpListener
+from emulator.protocols.mqtt import Connection as MqttConnection
+from emulator.protocols.mqtt import MqttListener
+from emulator.protocols.secured import server_context
+from emulator.protocols.websockets import AMQP, MQTT, Websockets
+from emulator.services import amqp_clients, managed_identity
+from emulator.services.dps import device as dps_device
+from emulator.services.dps import device_routes
+from emulator.services.dps import routes as dps_routes
+from emulator.services.dps.device_api import DeviceApi
+from emulator.services.dps.state import Provisioning
+from emulator.services.iot_hub import device as hub_device
+from emulator.services.iot_hub import device_routes as hub_device_routes
+from emulator.services.iot_hub import routes as hub_routes
+from emulator.services.iot_hub.state import IotHubs
+from emulator.services.key_vault import routes as key_vault_routes
+from emulator.services.management import routes as management_routes
 
 if TYPE_CHECKING:
     import socket
@@ -43,10 +45,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TextIO
 
-    from emulator.amqp.links import Service
-    from emulator.configuration import Configuration
-    from emulator.iot_hub.state import IotHub
-    from emulator.mqtt import Acceptor, Connect, Session
+    from emulator.platform.configuration import Configuration
+    from emulator.protocols.amqp.links import Service
+    from emulator.protocols.mqtt import Acceptor, Connect, Session
+    from emulator.services.iot_hub.state import IotHub
 
     type ServeHub = Callable[[IotHub], Callable[[AmqpConnection], Service]]
     """Gives what makes the service behind an AMQP connection at a hub's address."""
@@ -74,7 +76,8 @@ class Emulator:
         """Bind, open the state, serve.
 
         Raises:
-            ConfigurationError: a port is taken.
+            ConfigurationError: the exchange log can't be opened.
+            PortTaken: a port can't be listened on.
             StoreInUse: another emulator has the state directory.
         """
         async with AsyncExitStack() as running:
@@ -89,7 +92,7 @@ class Emulator:
         configuration, sockets = _bind(self._configuration, running)
         tls = ensure_tls(configuration.tls_dir, ["localhost", *configuration.addresses])
         context = _context(configuration, self._clock, running)
-        header = identity_routes.kept_identity_header(context.store)
+        header = managed_identity.kept_identity_header(context.store)
 
         hubs = IotHubs(context)
         provisioning = Provisioning(context, hubs)
@@ -116,7 +119,7 @@ class Emulator:
         public.on_shutdown.append(websockets.end)
         for application, bound, secured in (
             (public, sockets.https, server_context(tls.certificate_file, tls.key_file)),
-            (_application(context, {"identity": identity_routes.routes(context, header)}), sockets.identity, None),
+            (_application(context, {"identity": managed_identity.routes(context, header)}), sockets.identity, None),
             (_application(context, {"admin": controls.routes()}), sockets.admin, None),
         ):
             site = await listeners.serve(application, bound, secured)
@@ -139,7 +142,7 @@ def _bind(given: Configuration, running: AsyncExitStack) -> tuple[Configuration,
     """Bind everything, and settle the ports that were left open.
 
     Raises:
-        ConfigurationError: a port is taken.
+        PortTaken: a port can't be listened on.
     """
 
     def bound(addresses: Sequence[str], port: int | None, option: str) -> Sequence[socket.socket]:
@@ -320,7 +323,7 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
     ]
     return {
         "httpsUrl": configuration.https_url,
-        "identityEndpoint": f"http://{configuration.address}:{configuration.identity_port}{identity_routes.PATH}",
+        "identityEndpoint": f"http://{configuration.address}:{configuration.identity_port}{managed_identity.PATH}",
         "identityHeader": identity_header,
         "idScope": configuration.id_scope,
         "dpsResourceId": configuration.dps_resource_id,

@@ -8,8 +8,8 @@ import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from emulator.amqp import frames
-from emulator.amqp.composites import (
+from emulator.protocols.amqp import frames
+from emulator.protocols.amqp.composites import (
     Accepted,
     Attach,
     Begin,
@@ -29,8 +29,8 @@ from emulator.amqp.composites import (
     Target,
     Transfer,
 )
-from emulator.amqp.frames import AMQP_HEADER, SASL_HEADER, Frame, Header, encode_frame
-from emulator.amqp.messages import Message
+from emulator.protocols.amqp.frames import AMQP_HEADER, SASL_HEADER, Frame, Header, encode_frame
+from emulator.protocols.amqp.messages import Message
 from emulator.tests.iot_hub_clients import PATIENCE
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.configuration import Configuration
-from emulator.context import utc_now
+from emulator.platform.configuration import Configuration
+from emulator.platform.context import utc_now
 from emulator.server import Emulator
 from emulator.tests.api_descriptions.recorded import RECORDED
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from emulator.context import Context
+    from emulator.platform.context import Context
 
 MQTT_PORT = 8883  # fixed in Microsoft's device SDK, so every emulator of a test run has an address of its own
 AMQP_PORT = 5671  # fixed in Microsoft's service SDKs, likewise

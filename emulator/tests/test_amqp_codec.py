@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.amqp.composites import (
+from emulator.protocols.amqp.composites import (
     Attach,
     Composite,
     Disposition,
@@ -24,9 +24,9 @@ from emulator.amqp.composites import (
     Transfer,
     read,
 )
-from emulator.amqp.frames import AMQP_HEADER, BadFrame, Frame, Header, encode_frame, take
-from emulator.amqp.messages import Message
-from emulator.amqp.types import (
+from emulator.protocols.amqp.frames import AMQP_HEADER, BadFrame, Frame, Header, encode_frame, take
+from emulator.protocols.amqp.messages import Message
+from emulator.protocols.amqp.types import (
     DEPTH_LIMIT,
     Array,
     Byte,

@@ -13,7 +13,7 @@ import pytest
 import requests
 from msrest.exceptions import HttpOperationError
 
-from emulator.mqtt import PacketType, encode
+from emulator.protocols.mqtt import PacketType, encode
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.iot_hub_clients import (
     PATIENCE,

@@ -20,7 +20,7 @@ from uamqp import ReceiveClient, SendClient
 from uamqp.authentication import JWTTokenAuth
 from uamqp.constants import MessageState
 
-from emulator.amqp.composites import (
+from emulator.protocols.amqp.composites import (
     Accepted,
     Close,
     Detach,
@@ -33,8 +33,8 @@ from emulator.amqp.composites import (
     Released,
     Transfer,
 )
-from emulator.amqp.messages import Message
-from emulator.amqp.types import Described, Int, Symbol, Timestamp, ULong, encode
+from emulator.protocols.amqp.messages import Message
+from emulator.protocols.amqp.types import Described, Int, Symbol, Timestamp, ULong, encode
 from emulator.tests.amqp_clients import (
     FEEDBACK,
     SAS_TYPE,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from emulator.amqp.composites import Properties
-from emulator.amqp.messages import Message
-from emulator.amqp.types import Int, Symbol
+from emulator.protocols.amqp.composites import Properties
+from emulator.protocols.amqp.messages import Message
+from emulator.protocols.amqp.types import Int, Symbol
 from emulator.tests.amqp_clients import RawClient, device_client, raw_client
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService, HttpsDevice

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from emulator.faults import FaultError, Faults
+from emulator.platform.faults import FaultError, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emulator.amqp.composites import Accepted, Detach, Flow, Modified, Rejected, Released
-from emulator.amqp.messages import Message
-from emulator.context import utc_now
-from emulator.iot_hub import feedback_link
-from emulator.iot_hub.feedback import BATCH_LIMIT, Ending, FeedbackQueue, is_wanted
-from emulator.iot_hub.state import IotHub
-from emulator.store import Store
+from emulator.platform.context import utc_now
+from emulator.platform.store import Store
+from emulator.protocols.amqp.composites import Accepted, Detach, Flow, Modified, Rejected, Released
+from emulator.protocols.amqp.messages import Message
+from emulator.services.iot_hub import feedback_link
+from emulator.services.iot_hub.feedback import BATCH_LIMIT, Ending, FeedbackQueue, is_wanted
+from emulator.services.iot_hub.state import IotHub
 from emulator.tests.amqp_clients import FEEDBACK, RawClient, message_to, trusted_client
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.iot_hub_clients import device_certificate, device_client

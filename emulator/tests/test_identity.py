@@ -14,10 +14,10 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from emulator.configuration import TENANT_ID
-from emulator.identity.errors import Unauthenticated
-from emulator.identity.tokens import KEY_VAULT_AUDIENCE, Tokens
-from emulator.store import Store
+from emulator.platform.configuration import TENANT_ID
+from emulator.platform.identity.errors import Unauthenticated
+from emulator.platform.identity.tokens import KEY_VAULT_AUDIENCE, Tokens
+from emulator.platform.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

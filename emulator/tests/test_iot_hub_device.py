@@ -23,16 +23,17 @@ from azure.iot.device.exceptions import ConnectionDroppedError, CredentialError
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 from msrest.exceptions import HttpOperationError
 
-from emulator.configuration import Configuration
-from emulator.context import Context, utc_now
-from emulator.faults import Faults
-from emulator.identity.sas import kept_sas_keys
-from emulator.identity.tokens import Tokens
-from emulator.iot_hub.device import DeviceSession, acceptor
-from emulator.iot_hub.errors import HubError
-from emulator.iot_hub.state import IotHubs
-from emulator.mqtt import MqttListener
-from emulator.store import Store
+from emulator.platform.configuration import Configuration
+from emulator.platform.context import Context, utc_now
+from emulator.platform.faults import Faults
+from emulator.platform.identity.sas import kept_sas_keys
+from emulator.platform.identity.tokens import Tokens
+from emulator.platform.store import Store
+from emulator.platform.tls import ensure_tls
+from emulator.protocols.mqtt import MqttListener
+from emulator.services.iot_hub.device import DeviceSession, acceptor
+from emulator.services.iot_hub.errors import HubError
+from emulator.services.iot_hub.state import IotHubs
 from emulator.tests.iot_hub_clients import (
     PATIENCE,
     DeviceCertificate,
@@ -44,7 +45,6 @@ from emulator.tests.iot_hub_clients import (
     registry_of,
 )
 from emulator.tests.running import MQTT_PORT, emulator_in_thread, emulator_process, own_address
-from emulator.tls import ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

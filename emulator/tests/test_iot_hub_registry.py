@@ -13,7 +13,7 @@ from azure.iot.hub import IoTHubConfigurationManager, IoTHubJobManager, IoTHubRe
 from azure.iot.hub.models import Device, ExportImportDevice, QuerySpecification
 from msrest.exceptions import HttpOperationError
 
-from emulator.identity.tokens import IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE
+from emulator.platform.identity.tokens import IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE
 from emulator.tests.iot_hub_clients import registry_of
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msrest.exceptions import HttpOperationError
 
-from emulator.identity.tokens import IOT_HUB_AUDIENCE
-from emulator.iot_hub import queries, twins
-from emulator.iot_hub.errors import HubError
+from emulator.platform.identity.tokens import IOT_HUB_AUDIENCE
+from emulator.services.iot_hub import queries, twins
+from emulator.services.iot_hub.errors import HubError
 from emulator.tests.iot_hub_clients import registry_of
 
 if TYPE_CHECKING:

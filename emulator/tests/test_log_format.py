@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from emulator.log_format import OneLine
+from emulator.platform.log_format import OneLine
 
 FORGED = "press-1\n2026-03-01 INFO forged\r\x1b[2J\x00\u2028"
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 from azure.iot.hub import IoTHubRegistryManager
 
-from emulator.configuration import Configuration
+from emulator.platform.configuration import Configuration
 from emulator.tests.running import REPOSITORY, can_bind, emulator_process, own_address
 
 if TYPE_CHECKING:

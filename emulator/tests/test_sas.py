@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from emulator.identity.errors import Unauthenticated
-from emulator.identity.sas import verify_sas
+from emulator.platform.identity.errors import Unauthenticated
+from emulator.platform.identity.sas import verify_sas
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = int(NOW.timestamp()) + 60

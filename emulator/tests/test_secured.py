@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emulator import listeners
-from emulator.secured import SecuredServer, SecuredTransport, server_context
+from emulator.platform.tls import TlsFiles, ensure_tls
+from emulator.protocols import listeners
+from emulator.protocols.secured import SecuredServer, SecuredTransport, server_context
 from emulator.tests.certificates import make
-from emulator.tls import TlsFiles, ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

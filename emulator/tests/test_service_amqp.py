@@ -17,8 +17,10 @@ import requests
 from azure.iot.hub import IoTHubRegistryManager
 from uamqp import TransportType
 
-from emulator.amqp import connection, links
-from emulator.amqp.composites import (
+from emulator.platform.context import utc_now
+from emulator.platform.identity.sas import IOT_HUB_POLICY
+from emulator.protocols.amqp import connection, links
+from emulator.protocols.amqp.composites import (
     Attach,
     Close,
     Coordinator,
@@ -34,12 +36,10 @@ from emulator.amqp.composites import (
     Target,
     Transfer,
 )
-from emulator.amqp.frames import AMQP_HEADER, SASL_HEADER, Frame, Header, encode_frame
-from emulator.amqp.messages import Message
-from emulator.amqp.types import Described, Symbol, ULong, encode
-from emulator.context import utc_now
-from emulator.identity.sas import IOT_HUB_POLICY
-from emulator.iot_hub.cloud_to_device import Command, CommandQueues
+from emulator.protocols.amqp.frames import AMQP_HEADER, SASL_HEADER, Frame, Header, encode_frame
+from emulator.protocols.amqp.messages import Message
+from emulator.protocols.amqp.types import Described, Symbol, ULong, encode
+from emulator.services.iot_hub.cloud_to_device import Command, CommandQueues
 from emulator.tests.amqp_clients import (
     DEVICEBOUND,
     FEEDBACK,

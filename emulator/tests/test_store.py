@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.store import Store
-from emulator.tls import ensure_tls
+from emulator.platform.store import Store
+from emulator.platform.tls import ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

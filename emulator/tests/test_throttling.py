@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from emulator.platform.throttling import RATES, Throttling, ThrottlingError
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService, HttpsDevice, MqttDevice
 from emulator.tests.iot_hub_clients import PATIENCE, device_certificate, raw_device
 from emulator.tests.running import MQTT_PORT, RunningEmulator, SetClock, emulator_in_thread
-from emulator.throttling import RATES, Throttling, ThrottlingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""What all services stand on: state, clock, tokens and signatures, planned faults, rates, variants."""
