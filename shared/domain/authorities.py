@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from shared.domain import lifecycles
 from shared.domain.record import Part, Record
 from shared.domain.words import CertificateKind, KeyCustody
 
@@ -120,6 +121,8 @@ class IssuerRecord(Record):
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
         problem: why a service has not taken its proof.
     """
+
+    lifecycle = lifecycles.AUTHORITY
 
     documents: ClassVar[frozenset[str]] = frozenset({"wanted", "making", "list_making", "list_entries", "published"})
 

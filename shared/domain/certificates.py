@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
+from shared.domain import lifecycles
 from shared.domain.record import Record
 from shared.domain.words import CertificateKind, RevocationReason
 
@@ -50,6 +51,8 @@ class CertificateRecord(Record):
         successor: serial number of the certificate that replaced it.
     """
 
+    lifecycle = lifecycles.CERTIFICATE
+
     serial_number: str
     kind: CertificateKind | InternalKind
     state: CertificateState
@@ -74,6 +77,12 @@ class CertificateRecord(Record):
         if record.state is CertificateState.REVOKED:
             return record
         return record.model_copy(update={"revoked_at": None, "revocation_reason": None})
+
+    @property
+    def phase(self) -> str:
+        """Its state, where a hold is a state of its own."""
+        on_hold = self.state is CertificateState.REVOKED and not self.ended
+        return "onHold" if on_hold else self.state.value
 
     @property
     def ended(self) -> bool:

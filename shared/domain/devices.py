@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from shared.domain import lifecycles
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
 from shared.domain.record import Part, Record
 from shared.domain.words import DeviceState, EventType, RevocationReason
@@ -76,6 +77,8 @@ class HeldCertificate(Part):
         changed_in: generation of the record in which its state changed last.
     """
 
+    lifecycle = lifecycles.CERTIFICATE
+
     serial_number: str
     state: CertificateState
     issuer: str
@@ -89,6 +92,11 @@ class HeldCertificate(Part):
     successor: str | None = None
     listed: bool = False
     changed_in: int = 0
+
+    @property
+    def phase(self) -> str:
+        """Its state, where a hold is a state of its own."""
+        return "onHold" if self.on_hold else self.state.value
 
     @property
     def on_hold(self) -> bool:
@@ -113,15 +121,16 @@ class HeldCertificate(Part):
     @property
     def room(self) -> int:
         """Characters that it may take in the record's row, when all of it is filled in."""
-        filled = self.changed(
-            state=CertificateState.SUPERSEDED,
-            not_after=self.recorded_at,
-            revoked_at=self.recorded_at,
-            reason=RevocationReason.CESSATION_OF_OPERATION,
-            successor=self.serial_number,
-            listed=False,
-            changed_in=1_000_000,
-        )
+        longest = {
+            "state": CertificateState.SUPERSEDED,
+            "not_after": self.recorded_at,
+            "revoked_at": self.recorded_at,
+            "reason": RevocationReason.CESSATION_OF_OPERATION,
+            "successor": self.serial_number,
+            "listed": False,
+            "changed_in": 1_000_000,
+        }
+        filled = self.model_copy(update=longest)
         return len(filled.model_dump_json(by_alias=True)) + 1
 
     def expired(self, now: datetime) -> bool:
@@ -198,6 +207,8 @@ class DeviceRecord(Record):
         {"certificate", "next_certificate", "history", "held", "announcements", "acts"}
     )
 
+    lifecycle = lifecycles.DEVICE
+
     registration_id: str
     state: DeviceState
     order_id: str
@@ -230,6 +241,11 @@ class DeviceRecord(Record):
     acts: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     stamp: str = ""
+
+    @property
+    def phase(self) -> str:
+        """Its state, where a hold is a state of its own."""
+        return "onHold" if self.on_hold else self.state.value
 
     @property
     def on_hold(self) -> bool:

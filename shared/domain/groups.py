@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, StringConstraints
 
+from shared.domain import lifecycles
 from shared.domain.record import Part, Record
 from shared.domain.words import KeyCustody
 
@@ -59,6 +60,8 @@ class Rollover(Part):
         problem: why the last attempt to go on did not succeed.
     """
 
+    lifecycle = lifecycles.ROLLOVER
+
     source: str
     target: str
     state: RolloverState
@@ -102,6 +105,8 @@ class GroupRecord(Record):
         asked: of each thing that can be set, when what it is now was asked for.
         turn: who is changing it.
     """
+
+    lifecycle = lifecycles.GROUP
 
     documents: ClassVar[frozenset[str]] = frozenset({"rollover", "ca_references", "asked", "turn"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain import lifecycles
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     HELD_LIMIT,
@@ -51,6 +52,7 @@ def ordered(known: DeviceRecord | None, wanted: DeviceRecord, *, field: str) -> 
             "revoke and delete it before ordering it again",
             field=field,
         )
+    lifecycles.DEVICE.check(known.phase, wanted.phase)
     gone = known.state is DeviceState.DELETED
     return wanted.changed(
         history=(*known.history, *wanted.history)[-HISTORY_LIMIT:],

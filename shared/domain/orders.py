@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from shared.domain import lifecycles
 from shared.domain.record import Record
 from shared.domain.words import DeviceState, RegisterBy
 
@@ -38,6 +39,8 @@ class OrderRecord(Record):
         counts: lines by state as they were last counted.
         reasons: why it is rejected, or why it has fewer lines than its list; each ``{"field", "message"}``.
     """
+
+    lifecycle = lifecycles.ORDER
 
     documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons"})
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from shared.domain.lifecycles import Lifecycle
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,9 +19,24 @@ class Part(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
 
+    lifecycle: ClassVar[Lifecycle | None] = None
+    """What may follow its states, if it has any."""
+
+    @property
+    def phase(self) -> str:
+        """Its state, as its lifecycle names it."""
+        return str(getattr(self, "state", ""))
+
     def changed(self, **changes: Any) -> Self:
-        """Give a copy with other values; they are checked."""
-        return type(self).model_validate({**dict(self), **changes})
+        """Give a copy with other values; they are checked.
+
+        Raises:
+            IllegalStep: its state does not follow the present one.
+        """
+        after = type(self).model_validate({**dict(self), **changes})
+        if self.lifecycle is not None:
+            self.lifecycle.check(self.phase, after.phase)
+        return after
 
 
 class Record(Part):

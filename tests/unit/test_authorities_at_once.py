@@ -163,7 +163,7 @@ async def test_what_became_of_a_cas_certificate_is_not_undone_by_a_late_worker()
     await scene.certificates.replace(known, known.record.changed(state="revoked"))
     present = await scene.issuers.get("line")
     assert present is not None
-    await scene.issuers.replace(present, present.record.changed(state=IssuerState.SIGNED))
+    await scene.issuers.replace(present, present.record.model_copy(update={"state": IssuerState.SIGNED}))
     await scene.worker().ensure(LINE, cause="r1")
     assert states(scene, "line") == {"revoked": 1}
 

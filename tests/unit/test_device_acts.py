@@ -325,7 +325,7 @@ def test_a_device_with_too_many_certificates_is_told_so() -> None:
     life.now_is += 200
     for each in life.record.held:
         life.record = upkeep.expired(life.record, each.serial_number, life.at)
-    assert life._reserve(life.record.changed(state=DeviceState.REGISTERED), renews=True)  # noqa: SLF001
+    assert life._reserve(life.record.model_copy(update={"state": DeviceState.REGISTERED}), renews=True)  # noqa: SLF001
 
 
 def test_an_act_that_comes_again_changes_nothing() -> None:

@@ -86,14 +86,14 @@ async def test_the_notice_of_a_certificate_that_is_being_made_is_kept() -> None:
     scene = await registered(validity_days=20)
     known = await scene.certificates.get((await scene.serials())[0])
     assert known is not None
-    await scene.certificates.put(known.record.changed(state=CertificateState.RESERVED))
+    await scene.certificates.put(known.record.model_copy(update={"state": CertificateState.RESERVED}))
     assert await sweep(scene, scene.now) == []
     await scene.certificates.put(known.record)
     assert await sweep(scene, scene.now) == ["CertificateExpiring"]
     scene = await registered(validity_days=20)
     known = await scene.certificates.get((await scene.serials())[0])
     assert known is not None
-    await scene.certificates.put(known.record.changed(state=CertificateState.RESERVED))
+    await scene.certificates.put(known.record.model_copy(update={"state": CertificateState.RESERVED}))
     assert await sweep(scene, scene.now + timedelta(days=2)) == []
     await scene.certificates.put(known.record)
     assert await sweep(scene, scene.now) == []

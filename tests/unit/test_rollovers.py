@@ -318,7 +318,9 @@ async def test_a_serial_number_that_was_never_signed_does_not_keep_the_old_ca_fo
     scene = await Scene().set_up()
     known = await scene.certificates.get("1".zfill(40))
     assert known is not None
-    await scene.certificates.put(known.record.changed(state=CertificateState.RESERVED, not_after=None))
+    await scene.certificates.put(
+        known.record.model_copy(update={"state": CertificateState.RESERVED, "not_after": None})
+    )
     await scene.roll()
     scene.now += SETTLING
     assert (await scene.sweep())["rolling"] == 1

@@ -1,0 +1,222 @@
+"""What may follow which state: one table for each kind of record.
+
+A record names its table, and :meth:`shared.domain.record.Part.changed` refuses a step that is not in it. Besides the
+states that are shown there is ``onHold``: revoked for now (RFC 5280 section 5.3.1). The diagrams in docs/lifecycles.md
+are made from these tables by ``python -m shared.domain.lifecycles``.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BEGIN = ""
+"""The state before there is a record."""
+
+
+class By(StrEnum):
+    """Who causes a step."""
+
+    ERP = "an order or a request"
+    APP = "the app"
+    DEVICE = "the device"
+    SECURITY = "a revocation request"
+    OPERATOR = "an operator"
+    TIME = "time"
+
+
+class IllegalStep(RuntimeError):
+    """A state does not follow another: a mistake of the app's, never of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step.
+
+    Attributes:
+        before: the state it leads from; :data:`BEGIN` for a new record.
+        event: what happens.
+        after: the state it leads to.
+        by: who causes it.
+    """
+
+    before: str
+    event: str
+    after: str
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The steps of one kind of record.
+
+    Attributes:
+        kind: names it, as in ``device``.
+        steps: all that there are.
+    """
+
+    kind: str
+    steps: tuple[Step, ...]
+
+    @property
+    def states(self) -> frozenset[str]:
+        """All states."""
+        return frozenset(step.after for step in self.steps)
+
+    def follows(self, before: str, after: str) -> bool:
+        """Tell whether a state may follow another."""
+        return any((step.before, step.after) == (before, after) for step in self.steps)
+
+    def check(self, before: str, after: str) -> None:
+        """Refuse a step that is not in the table. A state that stays is no step.
+
+        Raises:
+            IllegalStep: it is not.
+        """
+        if before != after and not self.follows(before, after):
+            raise IllegalStep(f"a {self.kind} that is {before or 'new'} does not become {after}")
+
+    def reachable(self, before: str, *, without: frozenset[str] = frozenset()) -> frozenset[str]:
+        """Give the states that a record can get into, on ways that leave some states out."""
+        found: set[str] = set()
+        ahead = [before]
+        while ahead:
+            state = ahead.pop()
+            following = {step.after for step in self.steps if step.before == state} - without - found
+            found |= following
+            ahead += following
+        return frozenset(found)
+
+    def diagram(self) -> Iterator[str]:
+        """Give the lines of a Mermaid state diagram."""
+        yield "stateDiagram-v2"
+        for step in self.steps:
+            yield f"    {step.before or '[*]'} --> {step.after}: {step.event}"
+
+
+def _steps(*rows: tuple[str, str, str, By]) -> tuple[Step, ...]:
+    """Write several states that a step leads from as ``a | b``."""
+    return tuple(
+        Step(before.strip(), event, after, by) for befores, event, after, by in rows for before in befores.split("|")
+    )
+
+
+DEVICE = Lifecycle(
+    "device",
+    _steps(
+        (BEGIN, "ordered", "ordered", By.ERP),
+        (BEGIN, "refused", "failed", By.APP),
+        ("ordered", "certificate issued", "issued", By.APP),
+        ("ordered | issued", "refused", "failed", By.APP),
+        ("issued", "registered", "registered", By.DEVICE),
+        ("registered", "successor issued", "renewing", By.ERP),
+        ("renewing", "registered with the successor", "registered", By.DEVICE),
+        ("issued | registered | renewing", "certificate ended", "expired", By.TIME),
+        ("ordered | issued | registered | renewing | expired | failed", "put on hold", "onHold", By.SECURITY),
+        ("ordered | issued | registered | renewing | expired | failed", "revoked", "revoked", By.SECURITY),
+        ("onHold", "revoked", "revoked", By.SECURITY),
+        ("onHold", "reinstated", "ordered", By.SECURITY),
+        ("onHold", "reinstated", "issued", By.SECURITY),
+        ("onHold", "reinstated", "registered", By.SECURITY),
+        ("onHold", "reinstated", "renewing", By.SECURITY),
+        ("onHold", "reinstated", "expired", By.SECURITY),
+        ("onHold", "reinstated", "failed", By.SECURITY),
+        (
+            "ordered | issued | registered | renewing | expired | failed | onHold | revoked",
+            "deleted",
+            "deleted",
+            By.OPERATOR,
+        ),
+        ("failed | expired | deleted", "ordered anew", "ordered", By.ERP),
+    ),
+)
+
+CERTIFICATE = Lifecycle(
+    "certificate",
+    _steps(
+        (BEGIN, "serial number drawn", "reserved", By.APP),
+        (BEGIN, "brought along by its owner", "active", By.OPERATOR),
+        ("reserved", "signed and committed", "active", By.APP),
+        ("reserved", "given up", "abandoned", By.APP),
+        ("active | expired", "replaced by its successor", "superseded", By.DEVICE),
+        ("active", "ended", "expired", By.TIME),
+        ("active | superseded | expired", "put on hold", "onHold", By.SECURITY),
+        ("active | superseded | expired | onHold", "revoked", "revoked", By.SECURITY),
+        ("onHold", "reinstated", "active", By.SECURITY),
+        ("onHold", "reinstated", "superseded", By.SECURITY),
+        ("onHold", "reinstated", "expired", By.SECURITY),
+    ),
+)
+
+AUTHORITY = Lifecycle(
+    "certificate authority",
+    _steps(
+        (BEGIN, "asked for", "requested", By.OPERATOR),
+        ("requested", "key made, to be signed elsewhere", "awaitingCertificate", By.APP),
+        ("requested", "signed", "signed", By.APP),
+        ("awaitingCertificate", "certificate installed", "signed", By.OPERATOR),
+        ("signed", "open to its group, and proved to DPS", "active", By.APP),
+    ),
+)
+
+GROUP = Lifecycle(
+    "enrollment group",
+    _steps(
+        (BEGIN, "asked for", "requested", By.OPERATOR),
+        ("requested", "entered in DPS", "enabled", By.APP),
+        ("requested", "could not be made", "deleted", By.APP),
+        ("enabled", "disabled", "disabled", By.OPERATOR),
+        ("disabled", "enabled", "enabled", By.OPERATOR),
+        ("requested | enabled | disabled", "deleted", "deleted", By.OPERATOR),
+        ("deleted", "asked for anew", "requested", By.OPERATOR),
+    ),
+)
+
+ROLLOVER = Lifecycle(
+    "rollover",
+    _steps(
+        (BEGIN, "asked for", "preparing", By.OPERATOR),
+        ("preparing", "the next CA signs", "rolling", By.APP),
+        ("rolling", "no certificate of the old CA is left", "retired", By.TIME),
+        ("retired", "the next roll", "preparing", By.OPERATOR),
+    ),
+)
+
+ORDER = Lifecycle(
+    "order",
+    _steps(
+        (BEGIN, "accepted", "accepted", By.ERP),
+        (BEGIN, "refused", "rejected", By.APP),
+        ("accepted", "every line is on its way", "dispatched", By.APP),
+        ("accepted", "its list can't be read any more", "rejected", By.APP),
+        ("dispatched", "every line is done", "completed", By.APP),
+        ("rejected", "sent again", "accepted", By.ERP),
+    ),
+)
+
+LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER)
+
+
+_INTRODUCTION = """What may follow which state. Made from `shared/domain/lifecycles.py`; a test keeps it so. `onHold` is
+shown as `revoked`, with the reason `certificateHold`.
+"""
+
+
+def document() -> str:
+    """Give docs/lifecycles.md."""
+    parts = ["# Lifecycles\n\n" + _INTRODUCTION]
+    for each in LIFECYCLES:
+        rows = [f"| {s.before or '(new)'} | {s.event} | {s.after} | {s.by} |" for s in each.steps]
+        table = "\n".join(["| state | event | next state | caused by |", "| --- | --- | --- | --- |", *rows])
+        diagram = "\n".join(each.diagram())
+        parts.append(f"## {each.kind[0].upper()}{each.kind[1:]}\n\n```mermaid\n{diagram}\n```\n\n{table}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
