@@ -300,10 +300,10 @@ class DeviceCertificates:
         await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
         try:
             if known is None:
-                await self.devices.insert(wanted, reserved=row)
+                claimed = await self.devices.insert(wanted, reserved=row)
             else:
                 await note(self.devices, known.record, wanted, at=self.clock())
-                await self.devices.replace(known, wanted, reserved=row)
+                claimed = await self.devices.replace(known, wanted, reserved=row)
         except Stale:
             raise Overtaken(f"{request.registration_id!r} is being changed by others") from None
         self._check_still_decided(request, decision)
@@ -318,7 +318,7 @@ class DeviceCertificates:
         metadata = {"serialnumber": reservation.serial_number}
         # Nobody else writes this blob: if it is there, an answer got lost and the SDK tried again.
         await self.blobs.create(BUNDLES, name, bundle.to_bytes(), content_type=_JSON, metadata=metadata)
-        device = await self._commit(request, bundle, acts)
+        device = await self._commit(request, bundle, acts, claimed=claimed)
         return device, IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
 
     def _reservation(
@@ -348,8 +348,21 @@ class DeviceCertificates:
             predecessor=request.predecessor,
         )
 
-    async def _commit(self, request: DeviceCertificateRequest, bundle: Bundle, acts: Acts) -> Versioned[DeviceRecord]:
+    async def _commit(
+        self,
+        request: DeviceCertificateRequest,
+        bundle: Bundle,
+        acts: Acts,
+        *,
+        claimed: Versioned[DeviceRecord] | None = None,
+    ) -> Versioned[DeviceRecord]:
         """Make a certificate the device's, in one transaction with its row; once, though two come with the same one.
+
+        Args:
+            request: what was wanted.
+            bundle: as stored.
+            acts: what becomes of the device.
+            claimed: the device as this attempt has written it, which saves a read.
 
         Raises:
             Overtaken: another attempt has taken its place, or the device is not wanted any more. Its bundle is gone.
@@ -367,8 +380,9 @@ class DeviceCertificates:
             not_after=summary.not_after,
         )
         await self.expiry.put(notice)  # first: a sweep leaves it until the certificate is committed
-        for _ in range(_ATTEMPTS):
-            known = await device_of(self.devices, request.registration_id)
+        for attempt in range(_ATTEMPTS):
+            first = claimed if attempt == 0 else None
+            known = first or await device_of(self.devices, request.registration_id)
             present = known.record.find(summary.serial_number)
             if present is not None and present.issued:
                 return known  # by another delivery of the message, or by ourselves, and the answer got lost
