@@ -92,7 +92,7 @@ class Devices:
         """
         stamped = record.changed(stamp=uuid.uuid4().hex)
         own = record.registration_id
-        steps: list[Step] = [Insert(keyed(partition_of(own), _device_row(own), stamped))]
+        steps: list[Step] = [Insert(_row(stamped))]
         if reserved is not None:
             steps.append(Insert(certificate_row(reserved)))
         claim = DeviceIdClaim(device_id=own, registration_id=own)
@@ -134,7 +134,7 @@ class Devices:
             record = record.changed(followed_state=before.state)
         stamped = record.changed(stamp=uuid.uuid4().hex)
         partition = partition_of(record.registration_id)
-        steps: list[Step] = [Replace(keyed(partition, _device_row(record.registration_id), stamped), known.etag)]
+        steps: list[Step] = [Replace(_row(stamped), known.etag)]
         if reserved is not None:
             steps.append(Insert(certificate_row(reserved)))
         if signed is not None:
@@ -165,7 +165,7 @@ class Devices:
             "first": "RowKey ge @first",
             "last": "RowKey lt @last",
             "group": "enrollmentGroup eq @group",
-            "state": "state eq @state",
+            "state": "shownState eq @state",
         }
         given = {name: value for name, value in parameters.items() if value is not None}
         rows, following = await self._table.page(
@@ -211,6 +211,12 @@ class Devices:
         row = await self._table.get(partition, key)
         if row is not None and DeviceIdClaim.from_columns(row.values).registration_id == registration_id:
             await self._table.delete_unchanged(partition, key, row.etag)
+
+
+def _row(record: DeviceRecord) -> dict[str, object]:
+    """Give a device as a row; it is found by the state that it shows, which follows from the others."""
+    own = record.registration_id
+    return {**keyed(partition_of(own), _device_row(own), record), "shownState": record.shown_state.value}
 
 
 def _device_row(registration_id: str) -> str:

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.domain.devices import CertificateSummary, DeviceRecord, Doors
 from shared.domain.orders import OrderLine
 from shared.domain.rejections import rejection_id
-from shared.domain.words import DeviceState, RegisterBy
+from shared.domain.upkeep import converged
+from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.ledger.devices import Devices
 from shared.ledger.orders import Orders
 from shared.ledger.table import Stale
 from tests.unit.fakes import FakeTable
+from tests.world.conductor import Conductor
+from tests.world.services import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JSON = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=3)
@@ -91,3 +94,22 @@ def test_certificates_keep_their_times() -> None:
 def test_a_rejection_has_the_same_id_on_every_delivery() -> None:
     """The id of a rejection follows from the message, so a redelivery records nothing twice."""
     assert rejection_id(NOW, "q", "m") == rejection_id(NOW, "q", "m") != rejection_id(NOW, "q", "n")
+
+
+async def test_a_device_is_found_by_the_state_that_it_shows() -> None:
+    """One that is to be revoked is listed as registered until the services have followed."""
+    table: Any = Table("identities", Conductor())
+    devices = Devices(table, FakeTable())
+    known = await devices.insert(
+        DeviceRecord(registration_id="a", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW)
+    )
+    revoked = known.record.entered(DeviceState.REVOKED, NOW, revoked=RevocationReason.KEY_COMPROMISE, generation=1)
+    known = await devices.replace(known, revoked)
+
+    async def listed(state: DeviceState) -> list[str]:
+        page, _ = await devices.page(enrollment_group=None, state=state, size=10, continuation=None)
+        return [each.registration_id for each in page]
+
+    assert (await listed(DeviceState.REGISTERED), await listed(DeviceState.REVOKED)) == (["a"], [])
+    await devices.replace(known, converged(known.record, 1, Doors.SHUT))
+    assert (await listed(DeviceState.REGISTERED), await listed(DeviceState.REVOKED)) == ([], ["a"])
