@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP, or until a part ends by itself; or give a running stack one command."""
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in controls.COMMANDS:
-        return controls.main(given)
+        return controls.main(given, prog="python -m devstack", endpoints=Options().state_dir / "endpoints.json")
     arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

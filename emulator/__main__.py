@@ -1,4 +1,4 @@
-"""Command line of the emulator: start, print one line of JSON when ready, serve until told to stop."""
+"""Command line of the emulator: start, print one line of JSON when ready, serve until told to stop; or control one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator import controls
 from emulator.platform.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
 from emulator.platform.log_format import OneLine
 from emulator.platform.store import StoreInUse
@@ -29,8 +30,11 @@ LAST_PORT = 65535
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the emulator; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    """Run the emulator, or give a running one a command; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in controls.COMMANDS:
+        return controls.main(given)
+    options = _parser().parse_args(given)
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level.upper(), handlers=[lines])
@@ -109,9 +113,10 @@ def _scale(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m emulator",
+        prog=controls.COMMAND,
         description="Local stand-in for Azure DPS, IoT Hub, Key Vault and the managed identity endpoint. "
-        "Prints its endpoints as one line of JSON when it is ready. Loopback only; see emulator/README.md.",
+        "Prints its endpoints as one line of JSON when it is ready. Loopback only.",
+        epilog=f"Controls of a running emulator: {', '.join(controls.COMMANDS)}; each has its own --help.",
     )
     parser.add_argument("--state-dir", type=Path, required=True, help="folder of all state; made if absent")
     parser.add_argument("--tls-dir", type=Path, help="folder of the local CA and server certificate (STATE_DIR/tls)")

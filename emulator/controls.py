@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 COMMANDS = ("faults", "throttling", "assigning", "roles", "variants")
-ENDPOINTS_FILE = Path(".devstack/endpoints.json")
+ADMIN_URL = "http://127.0.0.1:8444"
+"""Where an emulator is that was started without options."""
+
+COMMAND = "azure-iot-emulator"
+"""The name that the installed program has."""
+
 _URL_FIELDS = ("emulatorAdminUrl", "adminUrl")
 """What a stack's endpoints.json calls it, and what the emulator's own readiness line does."""
 
@@ -39,9 +44,15 @@ class ControlError(Exception):
     """The emulator can't be reached, or refuses; the text says why and what would be right."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one command; gives the exit status."""
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str], *, prog: str = COMMAND, endpoints: Path | None = None) -> int:
+    """Run one command; gives the exit status.
+
+    Args:
+        argv: the command, its action and its options.
+        prog: the program's name in its help.
+        endpoints: the file that names the emulator, unless an option does; None: it is at ``ADMIN_URL``.
+    """
+    options = _parser(prog, endpoints).parse_args(argv)
     try:
         method, path, body = options.request(options)
         answer = _call(_admin_url(options), method, path, body)
@@ -56,15 +67,17 @@ def main(argv: Sequence[str]) -> int:
 def _admin_url(options: argparse.Namespace) -> str:
     if options.admin_url:
         return str(options.admin_url)
-    path: Path = options.endpoints
+    path: Path | None = options.endpoints
+    if path is None:
+        return ADMIN_URL
     try:
         endpoints = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ControlError(
-            f"{path} does not exist: start the stack, or name the emulator with --admin-url http://127.0.0.1:8444"
+            f"{path} does not exist: start what writes it, or name the emulator with --admin-url {ADMIN_URL}"
         ) from None
     except ValueError:
-        raise ControlError(f"{path} is not valid JSON; the stack writes it anew at each start") from None
+        raise ControlError(f"{path} is not valid JSON; the line that the emulator prints when it is ready is") from None
     found = next((endpoints[name] for name in _URL_FIELDS if name in endpoints), None)
     if found is None:
         raise ControlError(f"{path} has none of {', '.join(_URL_FIELDS)}; name the emulator with --admin-url")
@@ -106,7 +119,8 @@ type _Making = Callable[[argparse.Namespace], _Request]
 class _Control:
     """One control's actions, each with the options that say which emulator is meant."""
 
-    def __init__(self, commands: Any, name: str, text: str) -> None:
+    def __init__(self, commands: Any, name: str, text: str, endpoints: Path | None) -> None:
+        self._endpoints = endpoints
         command = commands.add_parser(name, help=text, description=text)
         self._actions = command.add_subparsers(required=True, metavar="ACTION")
 
@@ -118,22 +132,22 @@ class _Control:
         where.add_argument(
             "--endpoints",
             type=Path,
-            default=ENDPOINTS_FILE,
+            default=self._endpoints,
             metavar="FILE",
-            help="where the stack wrote it down (%(default)s)",
+            help=f"JSON that names it: the emulator's first line ({self._endpoints or ADMIN_URL})",
         )
         parser.set_defaults(request=request if callable(request) else lambda _: request)
         return parser
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m devstack", description=__doc__)
+def _parser(prog: str, endpoints: Path | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_faults(_Control(commands, "faults", "what goes wrong, and how often"))
-    _add_throttling(_Control(commands, "throttling", "the documented rates, answered with 429"))
-    _add_assigning(_Control(commands, "assigning", "for how long a registration at DPS is 'assigning'"))
-    _add_roles(_Control(commands, "roles", "at which services identities have no role"))
-    _add_variants(_Control(commands, "variants", "which behaviour holds where public sources differ"))
+    _add_faults(_Control(commands, "faults", "what goes wrong, and how often", endpoints))
+    _add_throttling(_Control(commands, "throttling", "the documented rates, answered with 429", endpoints))
+    _add_assigning(_Control(commands, "assigning", "for how long a registration at DPS is 'assigning'", endpoints))
+    _add_roles(_Control(commands, "roles", "at which services identities have no role", endpoints))
+    _add_variants(_Control(commands, "variants", "which behaviour holds where public sources differ", endpoints))
     return parser
 
 

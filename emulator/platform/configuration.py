@@ -88,7 +88,7 @@ class Configuration:
     dps_name: str = "dps"
     tenant_id: str = TENANT_ID
     subscription_id: str = SUBSCRIPTION_ID
-    resource_group: str = "devstack"
+    resource_group: str = "local"
     extra_hub_addresses: Sequence[str] = ()
     websocket_port: int | None = None
     assigning_seconds: float = 0

@@ -61,7 +61,7 @@ def ensure_tls(directory: Path, names: Sequence[str]) -> TlsFiles:
 def _kept_ca(certificate_file: Path, key_file: Path) -> trustme.CA:
     if certificate_file.exists() and key_file.exists() and _is_rsa(certificate_file):
         return trustme.CA.from_pem(certificate_file.read_bytes(), key_file.read_bytes())
-    ca = trustme.CA(organization_name="Device identity devstack", key_type=trustme.KeyType.RSA)
+    ca = trustme.CA(organization_name="Azure IoT emulator", key_type=trustme.KeyType.RSA)
     _write(key_file, ca.private_key_pem.bytes())
     _write(certificate_file, ca.cert_pem.bytes())
     return ca

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from emulator import controls
+from emulator.__main__ import main as command
 from emulator.controls import main
+from emulator.platform.configuration import Configuration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +84,17 @@ def test_the_emulator_is_found_by_the_stacks_own_file(
         path.write_text(json.dumps({name: fresh_emulator.admin_url}))
         assert main(["assigning", "show", "--endpoints", str(path)]) == 0
         assert json.loads(capsys.readouterr().out) == {"seconds": 0}
+
+
+def test_the_command_controls_the_emulator_that_was_started_without_options(
+    fresh_emulator: RunningEmulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is at one known address, which needs not be said."""
+    started = Configuration(state_dir=tmp_path, tls_dir=tmp_path)
+    assert controls.ADMIN_URL == f"http://{started.address}:{started.admin_port}" == "http://127.0.0.1:8444"
+    monkeypatch.setattr(controls, "ADMIN_URL", fresh_emulator.admin_url)
+    assert command(["assigning", "set", "1.5"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"seconds": 1.5}
 
 
 def test_what_is_wrong_is_said(

@@ -14,7 +14,6 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-import requests
 
 from emulator.tests.running import REPOSITORY, own_address
 
@@ -61,7 +60,7 @@ def imports(path: Path) -> set[str]:
 
 
 def test_the_installed_command_starts_an_emulator(wheel: Path, tmp_path: Path) -> None:
-    """In an environment that has the dependencies and not this repository; a signal ends it with status 0."""
+    """In an environment that has the dependencies and not this repository: it serves, is controlled, and ends by a signal."""
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
@@ -69,7 +68,8 @@ def test_the_installed_command_starts_an_emulator(wheel: Path, tmp_path: Path) -
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     ports = [f"--{name}-port=0" for name in ("https", "mqtt", "amqp", "identity", "admin")]
-    command = [environment / "bin" / "azure-iot-emulator", "--state-dir", "state", "--address", own_address(), *ports]
+    program = str(environment / "bin" / "azure-iot-emulator")
+    command = [program, "--state-dir", "state", "--address", own_address(), *ports]
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=tmp_path) as process,
@@ -77,10 +77,11 @@ def test_the_installed_command_starts_an_emulator(wheel: Path, tmp_path: Path) -
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, (tmp_path / "log").read_text()
-        health = requests.get(f"{json.loads(line)['adminUrl']}/health", timeout=10).json()
+        control = [program, "assigning", "set", "2.5", "--admin-url", json.loads(line)["adminUrl"]]
+        said = subprocess.run(control, capture_output=True, text=True, cwd=tmp_path, check=True).stdout
         process.terminate()
         assert process.wait(20) == 0
-    assert health["status"] == "ok"
+    assert json.loads(said) == {"seconds": 2.5}
     code = "import emulator; print(emulator.__file__)"
     imported = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
     assert Path(imported.strip()).is_relative_to(packages)
