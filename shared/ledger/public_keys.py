@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.domain.public_keys import PublicKeyRecord
-from shared.ledger.table import Stale, Table, Versioned, keyed
+from shared.ledger.table import Stale, Table, Versioned, keyed, versioned
 
 _ATTEMPTS = 5
 
@@ -14,29 +14,32 @@ class PublicKeys:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def claim(self, record: PublicKeyRecord) -> Versioned[PublicKeyRecord] | None:
+    async def claim(self, record: PublicKeyRecord) -> Versioned[PublicKeyRecord]:
         """Give a key to a device, if nobody has it; otherwise tell who has it.
 
-        Returns:
-            ``None`` if it belongs to the device from now on and did not belong to anybody.
+        Raises:
+            Stale: somebody else has deleted its row at this moment.
         """
-        if await self._table.insert(_row(record)) is not None:
-            return None
-        return await self.get(record.fingerprint)
+        present = versioned(record, await self._table.insert(_row(record))) or await self.get(record.fingerprint)
+        if present is None:
+            raise Stale(record.fingerprint)
+        return present
 
     async def get(self, fingerprint: str) -> Versioned[PublicKeyRecord] | None:
         """Find a key."""
         row = await self._table.get(*_key(fingerprint))
         return Versioned(PublicKeyRecord.from_columns(row.values), row.etag) if row else None
 
-    async def replace(self, known: Versioned[PublicKeyRecord], record: PublicKeyRecord) -> None:
+    async def replace(self, known: Versioned[PublicKeyRecord], record: PublicKeyRecord) -> Versioned[PublicKeyRecord]:
         """Replace a key's record as it was read.
 
         Raises:
             Stale: it has changed since.
         """
-        if await self._table.replace(_row(record), known.etag) is None:
+        replaced = versioned(record, await self._table.replace(_row(record), known.etag))
+        if replaced is None:
             raise Stale(record.fingerprint)
+        return replaced
 
     async def condemn(self, record: PublicKeyRecord) -> None:
         """Enter that a key is compromised, whoever has it.
@@ -47,7 +50,7 @@ class PublicKeys:
         condemned = record.changed(compromised=True)
         for _ in range(_ATTEMPTS):
             known = await self.claim(condemned)
-            if known is None or known.record.compromised:
+            if known.record.compromised:
                 return
             try:
                 await self.replace(known, known.record.changed(compromised=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from shared.domain.certificates import DECISION_HOLDS, CertificateState
 from shared.domain.devices import DeviceRecord, Purpose
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
+from shared.ledger.public_keys import PublicKeys
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.workflows.devices.issuing import (
@@ -24,15 +26,18 @@ from shared.workflows.devices.issuing import (
     IssuedCertificate,
 )
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
-from tests.unit.fakes import FakeBlobs
+from tests.unit.fakes import FakeBlobs, FakeRow, FakeTable
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator, Mapping, Sequence
     from datetime import datetime
 
     from shared.adapters.storage import StoredBlob
     from shared.ledger.table import Versioned
+    from shared.ports.rows import Step
 
 ABANDONED, ACTIVE = CertificateState.ABANDONED, CertificateState.ACTIVE
+SHARED = generate_key(KeyAlgorithm.EC_P256)
 RESERVED, REVOKED = CertificateState.RESERVED, CertificateState.REVOKED
 
 
@@ -48,16 +53,21 @@ class ReadBefore(FakeBlobs):
 
 
 async def issue(
-    scene: DeviceScene, *, order: str = "order", decided_at: datetime | None = None, **fields: Any
+    scene: DeviceScene,
+    *,
+    device: str = "press",
+    order: str = "order",
+    decided_at: datetime | None = None,
+    **fields: Any,
 ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
     """Issue a certificate as an order's line does, and stop there."""
 
     async def decide() -> Decision:
         return Decision(ISSUER, decided_at)
 
-    request = DeviceCertificateRequest("press", decide, Purpose.ORDER, order, timedelta(days=365), **fields)
+    request = DeviceCertificateRequest(device, decide, Purpose.ORDER, order, timedelta(days=365), **fields)
     ordered = DeviceRecord(
-        registration_id="press", state=DeviceState.ORDERED, order_id=order, updated_at=scene.now, registers_itself=True
+        registration_id=device, state=DeviceState.ORDERED, order_id=order, updated_at=scene.now, registers_itself=True
     )
     take = partial(issuance.ordered, wanted=ordered, field="name")
     return await scene.issuing.issue(request, Acts(take=take, commit=scene.registrations.commit_issued))
@@ -284,6 +294,69 @@ async def test_two_devices_do_not_share_a_key() -> None:
     await scene.deliver("first")
     await scene.renewing(csr=csr(key=key))
     assert await scene.states() == [ACTIVE, ACTIVE]
+
+
+@dataclass
+class SteppedTable(FakeTable):
+    """A table whose callers give way to others before each step."""
+
+    async def get(self, partition: str, row: str) -> FakeRow | None:
+        await turn()
+        return await super().get(partition, row)
+
+    async def insert(self, values: Mapping[str, Any]) -> str | None:
+        await turn()
+        return await super().insert(values)
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        await turn()
+        return await super().replace(values, etag)
+
+    async def write_together(self, steps: Sequence[Step]) -> list[str] | None:
+        await turn()
+        return await super().write_together(steps)
+
+
+@coroutine
+def turn() -> Generator[None]:
+    """Let another coroutine have its turn."""
+    yield
+
+
+def steps_of(running: Coroutine[Any, Any, str], limit: int | None = None) -> str | None:
+    """Let a coroutine take so many steps, or all; give its outcome when it has ended."""
+    try:
+        while limit is None or (limit := limit - 1) >= 0:
+            running.send(None)
+    except StopIteration as ended:
+        return str(ended.value)
+    return None
+
+
+async def issued_with(scene: DeviceScene, device: str, request: str) -> str:
+    """Have a certificate issued, as often as it takes, and tell what came of it."""
+    for _ in range(5):
+        try:
+            await issue(scene, device=device, order=device, csr=request)
+        except Overtaken:
+            continue
+        except Rejected:
+            return "refused"
+        return "issued"
+    return "never done"
+
+
+@pytest.mark.parametrize("first_steps", range(1, 16))
+@pytest.mark.parametrize("second_steps", range(1, 16))
+def test_two_devices_that_come_at_once_with_one_key_do_not_share_it(first_steps: int, second_steps: int) -> None:
+    """Wherever the second comes in between, and the first again: one of them gets a certificate."""
+    scene = DeviceScene(rows=SteppedTable())
+    scene.public_keys = PublicKeys(SteppedTable())
+    requests = {device: csr(device, key=SHARED) for device in ("press", "lathe")}
+    first, second = (issued_with(scene, device, request) for device, request in requests.items())
+    outcomes = [steps_of(first, first_steps), steps_of(second, second_steps)]
+    outcomes += [outcome or steps_of(running) for outcome, running in zip(outcomes, (first, second), strict=True)]
+    assert sorted(outcomes[2:], key=str) == ["issued", "refused"]
 
 
 async def test_a_compromised_key_is_refused_for_every_device() -> None:

@@ -295,7 +295,7 @@ class DeviceCertificates:
         taken = acts.take(known.record if known else None)
         wanted = reserved(taken, reservation)
         row = self._row(request, reservation)
-        await self._claim_key(request, reservation.public_key, taken)
+        claim = await self._claim_key(request, reservation.public_key, taken)
         # In the index first: so a rollover that waits before it looks sees every certificate that the old CA signs.
         await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
         try:
@@ -306,6 +306,8 @@ class DeviceCertificates:
                 claimed = await self.devices.replace(known, wanted, reserved=row)
         except Stale:
             raise Overtaken(f"{request.registration_id!r} is being changed by others") from None
+        if request.csr is not None:
+            await self._confirm_key(claim)
         self._check_still_decided(request, decision)
         certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
         self._check(request, certificate, authority)
@@ -422,7 +424,9 @@ class DeviceCertificates:
                 retry_after=timedelta(seconds=1),
             )
 
-    async def _claim_key(self, request: DeviceCertificateRequest, public_key: str, device: DeviceRecord) -> None:
+    async def _claim_key(
+        self, request: DeviceCertificateRequest, public_key: str, device: DeviceRecord
+    ) -> Versioned[PublicKeyRecord]:
         """See that a key belongs to this device and to no other, and that nobody else may have it.
 
         Raises:
@@ -434,14 +438,14 @@ class DeviceCertificates:
         known = await self.public_keys.claim(claim)
         # The device's record knows first, and is replaced as it was read.
         own = any(each.public_key == public_key and each.reason is _COMPROMISE for each in device.held)
-        if own or (known is not None and known.record.compromised):
+        if own or known.record.compromised:
             raise Rejected.because(
                 f"its public key (SHA-256 {public_key}) is compromised: a certificate with it was revoked for "
                 "keyCompromise; make a new key",
                 field=request.field,
             )
-        if known is None or known.record.registration_id == request.registration_id:
-            return
+        if known.record.registration_id == request.registration_id:
+            return known
         owner = await self.devices.get(known.record.registration_id)
         if owner is not None and owner.record.state is not DeviceState.DELETED:
             raise Rejected.because(
@@ -449,10 +453,26 @@ class DeviceCertificates:
                 "device needs a key of its own",
                 field=request.field,
             )
+        return await self._replace_claim(known, claim)
+
+    async def _confirm_key(self, claim: Versioned[PublicKeyRecord]) -> None:
+        """See that a key is still the device's now that the ledger knows the device by it.
+
+        Before that another one may have found its owner missing, or deleted, and have taken the key. The claim is
+        written once more, so that whoever read it before can't take it any more.
+
+        Raises:
+            Overtaken: it is not.
+        """
+        await self._replace_claim(claim, claim.record.changed(recorded_at=self.clock()))
+
+    async def _replace_claim(
+        self, known: Versioned[PublicKeyRecord], record: PublicKeyRecord
+    ) -> Versioned[PublicKeyRecord]:
         try:
-            await self.public_keys.replace(known, claim)
+            return await self.public_keys.replace(known, record)
         except Stale:
-            raise Overtaken(f"the key of {request.registration_id!r} is being claimed by others") from None
+            raise Overtaken(f"the key of {record.registration_id!r} is being claimed by others") from None
 
     async def _key(self, request: DeviceCertificateRequest) -> tuple[PrivateKey | None, PublicKey]:
         if request.csr is not None:
