@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from ssl import PEM_cert_to_DER_cert
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+
+from emulator.protocols import odd_certificates
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cryptography import x509
+
 _MAX_WRAPPINGS = 3
+_BLOCK = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def sha256_thumbprint(certificate: x509.Certificate) -> str:
@@ -37,14 +43,21 @@ def read_certificate(text: str) -> x509.Certificate:
     content = text.encode()
     for _ in range(_MAX_WRAPPINGS):
         if b"-----BEGIN" in content:
-            return x509.load_pem_x509_certificate(content)
+            return odd_certificates.load(PEM_cert_to_DER_cert(_first_block(content)))
         try:
             content = base64.b64decode(b"".join(content.split()), validate=True)
         except binascii.Error:
             break
     if content == text.encode():
         raise ValueError("it is neither PEM nor base64")
-    return x509.load_der_x509_certificate(content)
+    return odd_certificates.load(content)
+
+
+def _first_block(content: bytes) -> str:
+    found = _BLOCK.search(content.decode("latin-1"))
+    if found is None:
+        raise ValueError("it has no certificate in PEM")
+    return found[0]
 
 
 def certificate_info(certificate: x509.Certificate) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from emulator.protocols import odd_certificates
 from emulator.protocols.name_constraints import first_forbidden
 
 if TYPE_CHECKING:
@@ -37,14 +38,6 @@ _RSA_BITS = (2048, 3072, 4096)
 _RSA_EXPONENT = 65537  # at least (NIST SP 800-56B section 6.2)
 _BROKEN_HASHES = ("md5", "sha1")
 _CLIENT_PURPOSES = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-_DAMAGES = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
 
 
 class ChainRefused(ValueError):
@@ -62,6 +55,8 @@ def common_names(certificate: x509.Certificate) -> list[str]:
 
 def is_signed(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     """Tell whether one certificate was signed by another's key and names it as its issuer."""
+    if odd_certificates.is_odd(lower) or odd_certificates.is_odd(upper):
+        return odd_certificates.is_signed(lower, upper)
     try:
         lower.verify_directly_issued_by(upper)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -258,7 +253,7 @@ def _is_readable(certificate: x509.Certificate) -> bool:
     try:
         _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.version
         _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except _DAMAGES:
+    except odd_certificates.DAMAGES:
         return False
     return True
 

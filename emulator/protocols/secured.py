@@ -12,7 +12,9 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
+
+from emulator.protocols.odd_certificates import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -164,12 +166,15 @@ class Secured(asyncio.Protocol):
         return self._above
 
     def _sent_chain(self) -> tuple[x509.Certificate, ...]:
-        leaf = self._tls.get_peer_certificate(as_cryptography=True)
+        leaf = self._tls.get_peer_certificate()
         if leaf is None:
             return ()
         # On the server's side OpenSSL's chain leaves the leaf out.
-        others = self._tls.get_peer_cert_chain(as_cryptography=True) or []
-        return (leaf, *(each for each in others if each != leaf))
+        first, *others = (
+            load(crypto.dump_certificate(crypto.FILETYPE_ASN1, each))
+            for each in (leaf, *(self._tls.get_peer_cert_chain() or ()))
+        )
+        return (first, *(each for each in others if each != first))
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send; dropped when the connection is closing."""

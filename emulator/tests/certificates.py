@@ -38,10 +38,12 @@ class Party:
         return str(folder / f"{name}.pem"), str(folder / f"{name}.key")
 
 
-def make(name: str, signer: Party | None = None, *, ca: bool = False, days: int = 30, start: int = -1) -> Party:
+def make(
+    name: str | x509.Name, signer: Party | None = None, *, ca: bool = False, days: int = 30, start: int = -1
+) -> Party:
     """Make a certificate, signed by another party or by itself; it begins ``start`` days from now."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) if isinstance(name, str) else name
     begin = datetime.now(UTC) + timedelta(days=start)
     certificate = (
         x509.CertificateBuilder()

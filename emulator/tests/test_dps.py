@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from azure.mgmt.iothubprovisioningservices.models import (
 )
 
 from emulator.tests.certificates import Party, make
+from emulator.tests.odd_parties import FORMS, odd, owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,6 +191,23 @@ def test_possession_is_proved_with_a_certificate_of_the_code_by_the_ca(authoriti
     assert authorities.verify(name, make(code, root), etag)
     with pytest.raises(ResourceModifiedError):
         authorities.code(name, etag)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_possession_of_an_odd_cas_key_is_proved(form: str, authorities: Authorities) -> None:
+    """A CA that OpenSSL reads and cryptography does not is uploaded as it is, and proves possession by the same rules."""
+    _, change = FORMS[form]
+    maker = make(owned(form, "odd"), ca=True)
+    root, name = odd(maker, maker, change), unique("odd")
+    uploaded = authorities.upload(name, root)
+    assert uploaded.properties is not None
+    assert uploaded.properties.thumbprint == hashlib.sha1(root.encoded).hexdigest().upper()  # noqa: S324 - the service's
+    assert uploaded.properties.certificate == root.encoded
+    code, etag = authorities.code(name, str(uploaded.etag))
+    with pytest.raises(HttpResponseError) as caught:
+        authorities.verify(name, odd(make(code, root), make("stranger"), change), etag)
+    assert caught.value.status_code == 400
+    assert authorities.verify(name, odd(make(code, root), root, change), etag)
 
 
 # --- devices ---

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
-from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
+from shared.reading.pem import certificates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 
     from azure.core.credentials_async import AsyncTokenCredential
+    from cryptography import x509
 
 ANY_VERSION = "*"
 """ETag that overwrites whatever is there."""
@@ -177,8 +179,8 @@ def _sha256(held: Mapping[str, Any]) -> str:
     """Give the thumbprint of a certificate in an entry: DPS may give it as ``info``, as ``certificate``, or as both."""
     if held.get("info"):
         return str(held["info"]["sha256Thumbprint"]).upper()
-    certificate = x509.load_pem_x509_certificate(str(held["certificate"]).encode())
-    return certificate.fingerprint(SHA256()).hex().upper()
+    encoded, *_ = certificates(str(held["certificate"]), field="certificate")
+    return sha256(encoded).hexdigest().upper()
 
 
 async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:

@@ -13,10 +13,10 @@ import sys
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from shared.pki.opened_files import CanNotOpen, Opened, open_key, open_pfx
+from shared.pki.readable import load_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def _opened(asked: Mapping[str, str | None], seconds: float) -> Opened:
         raise CanNotOpen(answer["refused"])
     return Opened(
         tuple(load_der_private_key(b64decode(each), None) for each in answer["keys"]),
-        tuple(x509.load_der_x509_certificate(b64decode(each)) for each in answer["certificates"]),
+        tuple(load_certificate(b64decode(each)) for each in answer["certificates"]),
     )
 
 

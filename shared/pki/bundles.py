@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from shared.pki import der, names
 from shared.pki.certificates import is_self_issued, subject_in_der
+from shared.pki.pfx_contents import with_certificates
+from shared.pki.readable import as_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +101,15 @@ def pack(
         .hmac_hash(hashes.SHA256())
         .build(_secret(password))
     )
-    pfx = pkcs12.serialize_key_and_certificates(friendly_name.encode(), key, certificate, list(chain), encryption)
+    read, *above = map(as_read, (certificate, *chain))
+    pfx = pkcs12.serialize_key_and_certificates(friendly_name.encode(), key, read, above, encryption)
+    originals = {
+        twin.public_bytes(Encoding.DER): each.public_bytes(Encoding.DER)
+        for twin, each in zip((read, *above), (certificate, *chain), strict=True)
+        if twin is not each
+    }
+    if originals:
+        pfx = with_certificates(pfx, _secret(password), originals)
     return Packed(pem + _pem_block("ENCRYPTED PRIVATE KEY", _shrouded_key(pfx)), pfx)
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PSS, PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -73,14 +73,18 @@ def _field(certificate: x509.Certificate, number: int) -> bytes:
 def issued_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     """Tell whether one certificate is signed by another, by name, octet by octet, and by signature."""
     # The names say no at once, and a signature takes as long to verify as a certificate to make.
-    return lower.issuer == upper.subject and _is_signed_by(lower, upper)
+    return lower.issuer == upper.subject and _is_issued_by(lower, upper)
 
 
 @lru_cache(maxsize=1024)
+def _is_issued_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+    """Verify a link; those between CAs are the same for all their devices, so they are remembered."""
+    return issuer_in_der(lower) == subject_in_der(upper) and _is_signed_by(lower, upper)
+
+
 def _is_signed_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
-    """Verify a signature; the links between CAs are the same for all their devices, so they are remembered."""
     try:
-        lower.verify_directly_issued_by(upper)
+        _verify(lower, upper)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
@@ -91,25 +95,32 @@ def issued_under_other_encoding(lower: x509.Certificate, upper: x509.Certificate
 
     RFC 5280 section 7.1 takes the names as one, and so do OpenSSL, GnuTLS and Java; Go and Windows compare octets.
     """
-    if issuer_in_der(lower) == subject_in_der(upper) or not names.same_name(lower.issuer, upper.subject):
-        return False
-    try:
-        _verify(lower, upper)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+    return (
+        issuer_in_der(lower) != subject_in_der(upper)
+        and names.same_name(lower.issuer, upper.subject)
+        and _is_signed_by(lower, upper)
+    )
 
 
 def _verify(lower: x509.Certificate, upper: x509.Certificate) -> None:
-    """Verify as ``verify_directly_issued_by`` does, which compares names octet by octet."""
+    """Verify a signature over the octets that were signed, which those of a readable twin are not.
+
+    ``verify_directly_issued_by`` does the same, compares names besides, and takes cryptography's own objects only.
+    """
     key, digest, parameters = upper.public_key(), lower.signature_hash_algorithm, lower.signature_algorithm_parameters
-    _, outer, _ = der.parts(lower.public_bytes(Encoding.DER))
-    if outer != _field(lower, 1) or digest is None or digest.name in BROKEN_HASHES:
+    inner, whole, content = _field(lower, 1), lower.public_bytes(Encoding.DER), lower.tbs_certificate_bytes
+    outer_at = whole.index(content) + len(content)
+    if not whole.startswith(inner, outer_at) or (digest is not None and digest.name in BROKEN_HASHES):
         raise InvalidSignature
-    signature, content = lower.signature, lower.tbs_certificate_bytes
-    if isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, PKCS1v15 | PSS):
+    signature = lower.signature
+    if isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, PKCS1v15 | PSS) and digest is not None:
         key.verify(signature, content, parameters, digest)
     elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.ECDSA):
         key.verify(signature, content, parameters)
+    # A chain with a key of a kind that is refused is whole all the same, and gets that reason alone.
+    elif isinstance(key, dsa.DSAPublicKey) and parameters is None and digest is not None:
+        key.verify(signature, content, digest)
+    elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) and parameters is None and digest is None:
+        key.verify(signature, content)
     else:
         raise InvalidSignature

@@ -1,12 +1,13 @@
 """Why a certificate can't be read, in words: what cryptography says about it names its own types.
 
-It is asked about what cryptography has refused. OpenSSL reads some of it (Latin-1 in a TeletexString, NULL parameters
-with ECDSA), Go and others do not, so such a certificate is refused wherever it comes in, for the same reason.
+It is asked about what :func:`shared.pki.readable.load_certificate` has refused. Such a certificate is refused wherever
+it comes in, for the same reason.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,20 @@ from cryptography.x509.oid import ExtensionOID
 
 from shared.pki import der, names
 from shared.pki.certificates import UNREADABLE
+from shared.pki.readable import ECDSA, ONE_OCTET, load_certificate, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _BIT_STRING, _SEQUENCE, _SET = 0x03, 0x30, 0x31
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
-_ECDSA = frozenset(map(der.object_identifier, (f"1.2.840.10045.4.3.{number}" for number in (1, 2, 3, 4))))
 _TIMES = {0x17: re.compile(rb"[0-9]{12}Z"), 0x18: re.compile(rb"[0-9]{14}Z")}
-_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*")
 _STRINGS: Mapping[int, tuple[str, str]] = {
-    0x0C: ("UTF8String", "utf-8"), 0x12: ("NumericString", "ascii"), 0x13: ("PrintableString", "ascii"),
-    0x14: ("TeletexString", "utf-8"), 0x16: ("IA5String", "ascii"), 0x1A: ("VisibleString", "ascii"),
-    0x1C: ("UniversalString", "utf-32-be"), 0x1E: ("BMPString", "utf-16-be"),
+    0x0C: ("UTF8String", "utf-8"), 0x1C: ("UniversalString", "utf-32-be"), 0x1E: ("BMPString", "utf-16-be"),
 }  # fmt: skip
-"""String types by tag, each with how its octets are read; some CAs write Latin-1 in those of one octet a character."""
+"""String types by tag, each with how its octets are read; those of one octet a character are always read."""
 
-_OTHER_TYPES = frozenset({_BIT_STRING})  # a unique identifier of X.500
+_OTHER_TYPES = frozenset({*ONE_OCTET, _BIT_STRING})  # a unique identifier of X.500
 _EXTENSION_NAMES = {
     oid.dotted_string: name
     for oid, name in (
@@ -66,7 +64,7 @@ def read_certificate(encoded: bytes) -> x509.Certificate:
         UnreadableCertificate: with the reason.
     """
     try:
-        certificate = x509.load_der_x509_certificate(encoded)
+        certificate = load_certificate(encoded)
         decode(certificate)
     except UNREADABLE:
         raise UnreadableCertificate(why_unreadable(encoded)) from None
@@ -81,6 +79,8 @@ def decode(certificate: x509.Certificate) -> None:
 
 def why_unreadable(encoded: bytes) -> str:
     """Say why a certificate, in DER, can't be read."""
+    with suppress(ValueError, IndexError):
+        encoded = readable(encoded)  # what has such a twin is at fault for something else
     try:
         return next(_faults(encoded), "it is not X.509 in DER (RFC 5280 section 4.1)")
     except (ValueError, IndexError):
@@ -103,11 +103,8 @@ def _faults(encoded: bytes) -> Iterator[str]:
     yield from _field_faults(fields)
     for algorithm in (fields[1], parts[1]):
         kind, *parameters = der.parts(algorithm)
-        if kind in _ECDSA and parameters:
-            yield (
-                "its signature's algorithm, ECDSA, has parameters (NULL), which RFC 5758 section 3.2 forbids; Java "
-                "before 16 writes them: have it issued anew by a newer one"
-            )
+        if kind in ECDSA and parameters:
+            yield "its signature's algorithm, ECDSA, has parameters, which RFC 5758 section 3.2 forbids"
 
 
 def _field_faults(fields: Sequence[bytes]) -> Iterator[str]:
@@ -141,15 +138,11 @@ def _string_fault(value: bytes) -> str:
         return f"is of the string type {value[0]}, which names do not have; UTF8String is right"
     name, encoding = _STRINGS[value[0]]
     try:
-        text = der.content(value).decode(encoding)
+        der.content(value).decode(encoding)
     except UnicodeDecodeError:
         latin = der.content(value).decode("latin-1")
-        one_octet = encoding in {"ascii", "utf-8"}
-        looks = f"; it looks like Latin-1 ({names.shown(latin)})" if one_octet else ""
+        looks = f"; it looks like Latin-1 ({names.shown(latin)})" if name == "UTF8String" else ""
         return f"is a {name} and not written as one{looks}: have it issued anew with UTF8String"
-    if name == "PrintableString" and not _PRINTABLE.fullmatch(text):
-        other = _PRINTABLE.sub("", text)[:1]
-        return f"is a PrintableString with {other!r}, which it can't hold: have it issued anew with UTF8String"
     return ""
 
 

@@ -30,6 +30,7 @@ from shared.pki.damage import extension_fault, holding
 from shared.pki.name_constraints import forbidden_names, names_of
 from shared.pki.profiles import Kind, Profile, ProfileError
 from shared.pki.public_keys import check_public_key
+from shared.pki.readable import load_certificate
 from shared.pki.signing_keys import UnsupportedKey, parameters_of, sign
 from shared.rules.registration_ids import canonical_registration_id
 
@@ -254,7 +255,7 @@ class Prepared:
         if not self._once.acquire(blocking=False):
             raise AlreadyRedeemed("this certificate was signed before; prepare another one")
         signature = sign(self._signing_key, self._to_be_signed, self._parameters.digest)
-        certificate = x509.load_der_x509_certificate(
+        certificate = load_certificate(
             der.sequence(self._to_be_signed, self._parameters.signature_identifier, der.bit_string(signature))
         )
         # Parsed and encoded anew by another's hand: it is DER, and a certificate.

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from shared.pki import der
 from shared.pki.certificates import UNREADABLE
+from shared.pki.readable import readable_name
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,9 +52,11 @@ def read_list(content: bytes, issuer: Issuer) -> ReadList:
         ListError: it does not parse, or is another CA's, or lacks what a list of ours has.
     """
     try:
-        crl = x509.load_der_x509_crl(content)
+        crl = x509.load_der_x509_crl(_as_read(content, issuer))
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         next_update, same = crl.next_update_utc, crl.issuer == issuer.certificate.subject
+    except ListError:
+        raise
     except x509.ExtensionNotFound:
         raise ListError("the list has no number") from None
     except UNREADABLE:
@@ -62,6 +66,19 @@ def read_list(content: bytes, issuer: Issuer) -> ReadList:
     if next_update is None:
         raise ListError("the list has no nextUpdate")
     return ReadList(number, crl.last_update_utc, next_update, len(crl))
+
+
+def _as_read(content: bytes, issuer: Issuer) -> bytes:
+    """Give a list with its issuer's name as cryptography reads it, if that is not how the name is written."""
+    written = issuer.name_in_der
+    read = readable_name(written)
+    if read == written:
+        return content
+    listed, algorithm, signature = der.parts(content)
+    version, signed_with, name, *rest = der.parts(listed)
+    if name != written:
+        raise ListError(f"the list is not one of {issuer.quoted_name}")
+    return der.sequence(der.sequence(version, signed_with, read, *rest), algorithm, signature)
 
 
 def check_successor(made: ReadList, *, number: int, length: int, before: ReadList | None) -> None:

@@ -17,6 +17,7 @@ from cryptography.x509 import ocsp
 from shared.pki import der
 from shared.pki.certificates import UNREADABLE
 from shared.pki.issuance import BACKDATING
+from shared.pki.readable import as_read
 from shared.pki.signing_keys import parameters_of
 
 if TYPE_CHECKING:
@@ -171,13 +172,22 @@ def answer(
             revoked.at.replace(microsecond=0) if revoked else None,
             reason,
         )
-        .responder_id(ocsp.OCSPResponderEncoding.HASH, responder.certificate)
-        .certificates([responder.certificate])
+        .responder_id(ocsp.OCSPResponderEncoding.HASH, as_read(responder.certificate))
     )
     if request.nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(request.nonce), critical=False)
     response = builder.sign(responder.key, parameters_of(responder.key).digest)
-    return response.public_bytes(Encoding.DER)
+    return _with_certificate(response.public_bytes(Encoding.DER), responder.certificate)
+
+
+def _with_certificate(response: bytes, certificate: x509.Certificate) -> bytes:
+    """Put a certificate, octet by octet, into a response that has none (RFC 6960 section 4.2.1); it is not signed."""
+    status, body = der.parts(response)
+    (content,) = der.parts(body)
+    kind, octets = der.parts(content)
+    certificates = der.explicit(0, der.sequence(certificate.public_bytes(Encoding.DER)))
+    basic = der.octet_string(der.sequence(der.content(der.content(octets)), certificates))
+    return der.sequence(status, der.explicit(0, der.sequence(kind, basic)))
 
 
 def refusal(error: UnreadableRequest) -> bytes:

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, l
 
 from shared.pki import der, names
 from shared.pki.certificates import UNREADABLE
+from shared.pki.pfx_contents import contents_of
+from shared.pki.readable import load_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,26 +73,43 @@ def open_pfx(pfx: bytes, password: bytes | None) -> Opened:
     try:
         content = der.from_ber(pfx)
         _check_rounds(_derivation_rounds(content) + _mac_rounds(content))
-        opened = pkcs12.load_pkcs12(content, password)
-        found = [opened.cert, *opened.additional_certs]
-        others = _keys_in_the_open(content, password)
+        try:
+            return _opened(content, password)
+        except UNREADABLE:
+            return _opened_by_parts(content, password)
     except CanNotOpen:
         raise
-    except UNREADABLE:
+    except (*UNREADABLE, IndexError):
         raise CanNotOpen("it can't be opened: the password is wrong, or it is not PKCS#12") from None
-    keys = others or ([opened.key] if opened.key is not None else [])
-    return Opened(tuple(keys), tuple(each.certificate for each in found if each is not None))
+
+
+def _opened(pfx: bytes, password: bytes | None) -> Opened:
+    opened = pkcs12.load_pkcs12(pfx, password)
+    found = [opened.cert, *opened.additional_certs]
+    # load_pkcs12 gives one of several keys, and does not say which.
+    keys = _keys_in_the_open(pfx, password) if len(_key_bags(pfx)) > 1 else [opened.key]
+    return Opened(
+        tuple(each for each in keys if each is not None), tuple(each.certificate for each in found if each is not None)
+    )
+
+
+def _opened_by_parts(pfx: bytes, password: bytes | None) -> Opened:
+    """Open what has certificates that cryptography does not read."""
+    found = contents_of(pfx, password)
+    keys = (load_der_private_key(each, None) for each in found.keys[:_KEYS_LIMIT])
+    return Opened(tuple(keys), tuple(map(load_certificate, found.certificates)))
 
 
 def _keys_in_the_open(pfx: bytes, password: bytes | None) -> Sequence[object]:
-    """Open all keys if there are several: ``load_pkcs12`` gives one of them and does not say which."""
-    bags = [(found[0], found.end()) for found in _KEY_BAGS.finditer(pfx)]
-    if len(bags) == 1:
-        return []
     return [
         load_der_private_key(next(der.parts(der.from_ber(pfx[at:]))), None if kind == _PLAIN_KEY_BAG else password)
-        for kind, at in bags[:_KEYS_LIMIT]
+        for kind, at in _key_bags(pfx)[:_KEYS_LIMIT]
     ]
+
+
+def _key_bags(pfx: bytes) -> Sequence[tuple[bytes, int]]:
+    """Find bags of keys that are not inside of what is encrypted: each one's kind, and where its value begins."""
+    return [(found[0], found.end()) for found in _KEY_BAGS.finditer(pfx)]
 
 
 def open_key(block: bytes, content: bytes, password: bytes | None) -> Opened:

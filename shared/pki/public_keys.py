@@ -86,9 +86,9 @@ def key_of(holder: x509.Certificate | x509.CertificateSigningRequest) -> PublicK
 
 
 def _key_info(holder: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
-    if isinstance(holder, x509.Certificate):
-        return key_info_of(holder)
-    return [*der.parts(holder.tbs_certrequest_bytes)][2]
+    if isinstance(holder, x509.CertificateSigningRequest):
+        return [*der.parts(holder.tbs_certrequest_bytes)][2]
+    return key_info_of(holder)
 
 
 # --- what can't be loaded ---

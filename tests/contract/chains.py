@@ -77,7 +77,7 @@ def made(
 
 
 def ca(
-    name: str, signer: Party | None, *extensions: x509.ExtensionType, length: int | None = None, **more: Any
+    name: str | x509.Name, signer: Party | None, *extensions: x509.ExtensionType, length: int | None = None, **more: Any
 ) -> Party:
     """Make a CA."""
     return made(name, signer, x509.BasicConstraints(ca=True, path_length=length), *extensions, **more)

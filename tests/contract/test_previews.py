@@ -13,13 +13,17 @@ from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_management import VerifiedAuthority
 from shared.workflows.groups.previews import Previews
-from tests.contract.chains import GROUPS, ROWS, VERIFIED, Row
+from tests.contract import chains
+from tests.contract.odd_chains import ODD_GROUPS, ODD_ROWS, ODD_VERIFIED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 VERSION = "api-version=2021-06-01"
+GROUPS = {**chains.GROUPS, **ODD_GROUPS}
+VERIFIED = {**chains.VERIFIED, **ODD_VERIFIED}
+ROWS = [*chains.ROWS, *ODD_ROWS]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulat
 class Device:
     """A device that sends whatever chain it has, weak ones too."""
 
-    def __init__(self, emulator: RunningEmulator, row: Row, folder: Path) -> None:
+    def __init__(self, emulator: RunningEmulator, row: chains.Row, folder: Path) -> None:
         (folder / "chain.pem").write_text(row.chain_pem)
         (folder / "key.pem").write_text(row.leaf.key_pem)
         context = ssl.create_default_context(cafile=emulator.ca_file)
@@ -121,7 +125,7 @@ def previews(emulator: RunningEmulator) -> Previews:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.device)
 async def test_the_check_says_what_dps_does(
-    row: Row, emulator: RunningEmulator, previews: Previews, tmp_path: Path
+    row: chains.Row, emulator: RunningEmulator, previews: Previews, tmp_path: Path
 ) -> None:
     """Status, code, message and matched entry are those of the DPS; what DPS does not mind is marked as advice."""
     told = Device(emulator, row, tmp_path).registered()

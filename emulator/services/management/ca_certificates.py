@@ -10,7 +10,6 @@ import secrets
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from emulator.platform.certificates import read_certificate
@@ -19,6 +18,8 @@ from emulator.services.management import errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cryptography import x509
 
     from emulator.platform.context import Context
 
@@ -42,7 +43,7 @@ class CaCertificates:
         """By name, those whose key's possession was proved: what a device's chain may end at."""
         if self._verified is None:
             self._verified = {
-                name: x509.load_pem_x509_certificate(body["certificate"].encode())
+                name: read_certificate(body["certificate"])
                 for name, body in self._store.scan(self._kind)
                 if body["isVerified"]
             }
@@ -117,7 +118,7 @@ class CaCertificates:
         proof = _read(text, "verification certificate")
         if not present.get("verificationCode") or common_names(proof) != [present["verificationCode"]]:
             raise errors.bad_request("The CN of the verification certificate is not the verification code.")
-        if not is_signed(proof, x509.load_pem_x509_certificate(present["certificate"].encode())):
+        if not is_signed(proof, read_certificate(present["certificate"])):
             raise errors.bad_request("The verification certificate is not signed by this CA.")
         try:
             check_life(proof, self._context.clock())

@@ -13,10 +13,9 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from emulator.platform.certificates import sha1_thumbprint
+from emulator.platform.certificates import read_certificate, sha1_thumbprint
 from emulator.platform.identity.errors import Refusal
 from emulator.platform.identity.tokens import MANAGEMENT_AUDIENCE
 from emulator.protocols.wire import json_body, not_implemented
@@ -209,7 +208,7 @@ async def _verify(resource: Resource, request: web.Request) -> web.Response:
 
 
 def _described(resource: Resource, record: Mapping[str, Any]) -> dict[str, Any]:
-    certificate = x509.load_pem_x509_certificate(record["certificate"].encode())
+    certificate = read_certificate(record["certificate"])
     return {
         "id": f"{resource.resource_id}/certificates/{record['name']}",
         "name": record["name"],

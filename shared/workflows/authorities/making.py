@@ -42,6 +42,7 @@ from shared.pki.issuance import (
     prepare,
 )
 from shared.pki.profiles import verification_profile
+from shared.pki.readable import load_certificates
 from shared.pki.signing_keys import algorithm_of
 from shared.reading.base64_text import octets
 from shared.threads import ThreadPool
@@ -672,7 +673,7 @@ class CertificateAuthorities:
             )
         if record.certificate is None:
             raise _being_made(name)
-        certificate = x509.load_pem_x509_certificate(record.certificate.encode())
+        certificate, *_ = load_certificates(record.certificate.encode())
         key = await self.keys.open(record)
         parent = await self.loaded(record.parent) if record.parent else None
         above = (*certificates_of(record.certificates_above), *(parent.issuer.chain if parent else ()))

@@ -15,6 +15,7 @@ from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
 from shared.pki.identities import authority_identity
 from shared.pki.profiles import issuing_profile, root_profile
+from shared.pki.readable import load_certificates
 from shared.rules.key_algorithms import DEFAULT
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def path_length(certificate: x509.Certificate) -> int | None:
 
 def certificates_of(pem: str | None) -> tuple[x509.Certificate, ...]:
     """Read certificates of a record."""
-    return tuple(x509.load_pem_x509_certificates(pem.encode())) if pem else ()
+    return load_certificates(pem.encode()) if pem else ()
 
 
 def all_certificates(record: IssuerRecord) -> Iterator[x509.Certificate]:

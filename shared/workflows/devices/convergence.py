@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
 from shared.domain.public_keys import PublicKeyRecord
@@ -27,10 +25,13 @@ from shared.domain.wanted import wanted
 from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
+from shared.pki.readable import load_certificates
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+    from cryptography import x509
 
     from shared.adapters.dps_service import ProvisioningService
     from shared.adapters.iot_hub import HubIdentity, IotHubRegistries
@@ -310,7 +311,7 @@ class DeviceConverger:
         known = await self.certificates.get(serial_number)
         if known is None or known.record.pem is None:
             raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
-        return x509.load_pem_x509_certificate(known.record.pem.encode())
+        return load_certificates(known.record.pem.encode())[0]
 
 
 def _whereabouts(record: DeviceRecord) -> tuple[object, ...]:

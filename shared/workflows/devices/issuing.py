@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
 from shared.adapters.dps_device import ClientCredentials
 from shared.adapters.storage import StoredBlob
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
@@ -34,12 +32,15 @@ from shared.pki.chains import check_chain
 from shared.pki.issuance import Subject, issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
 from shared.pki.public_keys import fingerprint
+from shared.pki.readable import load_certificates
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.workflows.devices.changes import device_of, note
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from cryptography import x509
 
     from shared.adapters.storage import Blobs
     from shared.adapters.vault import VaultSecrets
@@ -185,7 +186,7 @@ class Bundle:
         body = json.loads(content)
         pem, given = body["pem"].encode("ascii"), body.get("retrieval")
         return cls(
-            certificate=x509.load_pem_x509_certificate(pem),
+            certificate=load_certificates(pem)[0],
             pem=pem,
             pfx=base64.b64decode(body["pfx"]) if body["pfx"] else None,
             password_secret=body["passwordSecret"],

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-
 from shared.adapters.dps_service import reference_attestation, x509_attestation
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reason, Rejected
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
+from shared.pki.readable import load_certificate, load_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from cryptography import x509
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
@@ -264,7 +265,7 @@ def certificate_of(text: str | bytes | None) -> x509.Certificate | None:
     with suppress(*UNREADABLE):
         if b"-----BEGIN" not in raw and not raw.startswith(b"\x30"):
             raw = b64decode(raw, validate=True)
-        return x509.load_pem_x509_certificate(raw) if b"-----BEGIN" in raw else x509.load_der_x509_certificate(raw)
+        return load_certificates(raw)[0] if b"-----BEGIN" in raw else load_certificate(raw)
     return None
 
 
@@ -306,8 +307,7 @@ def same_attestation(present: Entry, wanted: Entry) -> bool:
     """Tell whether an entry as DPS gives it accepts what a new body asks for."""
     certificates = wanted["attestation"]["x509"].get("signingCertificates") or {}
     thumbprints = [
-        names.sha256_thumbprint(x509.load_pem_x509_certificate(held["certificate"].encode()))
-        for held in certificates.values()
+        names.sha256_thumbprint(load_certificates(held["certificate"].encode())[0]) for held in certificates.values()
     ]
     return references(present) == references(wanted) and [each for each in signers(present) if each] == thumbprints
 

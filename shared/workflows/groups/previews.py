@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
-
 from shared.domain.authorities import ProofOfPossession
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import Finding
 from shared.pki.damage import why_unreadable
+from shared.pki.readable import load_certificate, load_certificates
 from shared.reading.pem import certificates
 from shared.workflows.groups.decisions import Knowledge, attests_by_certificates, decide
 from shared.workflows.groups.entries import certificate_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cryptography import x509
 
     from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.adapters.dps_service import ProvisioningService
@@ -84,14 +85,14 @@ class Previews:
         if self.resource is None:
             proved = {ProofOfPossession.VERIFIED, ProofOfPossession.BY_HAND}
             return {
-                name: x509.load_pem_x509_certificate((record.certificate or "").encode())
+                name: load_certificates((record.certificate or "").encode())[0]
                 for name, record in own.items()
                 if record.proof_of_possession in proved
             }
         known = {names.thumbprint(each): each for each in chain}
         for record in own.values():
             if record.thumbprint is not None and record.thumbprint not in known:
-                known[record.thumbprint] = x509.load_pem_x509_certificate((record.certificate or "").encode())
+                known[record.thumbprint] = load_certificates((record.certificate or "").encode())[0]
         verified: dict[str, x509.Certificate] = {}
         for each in await self.resource.verified():
             certificate = known.get(each.thumbprint) or certificate_of(each.certificate)
@@ -108,7 +109,7 @@ def _read(chain_pem: str) -> list[x509.Certificate]:
 
 def _read_one(position: int, der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
+        return load_certificate(der)
     except UNREADABLE:
         raise Rejected.because(
             f"certificate {position} of the PEM can't be read: {why_unreadable(der)}", field="chain"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs12
+from OpenSSL import crypto
 
 from shared.errors import Rejected
 from shared.pki import names
@@ -31,6 +32,7 @@ from shared.pki.profiles import (
     root_profile,
     verification_profile,
 )
+from shared.pki.readable import load_certificate
 from shared.pki.requests import requested_key
 from shared.pki.revocation_lists import RevocationError, RevokedCertificate, build_crl, encode_entry
 from shared.pki.signing_keys import KeyAlgorithm, algorithm_of
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 _MESSAGE_LIMIT = 2000
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME
 
 
 def _refused_because(message: str, phrases: Iterable[str]) -> str:
@@ -59,9 +62,9 @@ def armoured(der: bytes, label: str, width: int = 64) -> bytes:
 
 
 def loaded(der: bytes) -> x509.Certificate | None:
-    """Load a certificate as whoever asks would, ``None`` if cryptography already refuses."""
+    """Load a certificate as whoever asks would, ``None`` if it is refused already."""
     try:
-        return x509.load_der_x509_certificate(der)
+        return load_certificate(der)
     except (ValueError, x509.InvalidVersion):
         return None
 
@@ -191,9 +194,25 @@ def _assert_whole(
 
 
 def _signs(upper: x509.Certificate, lower: x509.Certificate) -> bool:
+    if type(upper) is type(lower) is x509.Certificate:
+        try:
+            lower.verify_directly_issued_by(upper)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
+    return _signs_by_openssl(upper, lower)
+
+
+def _signs_by_openssl(upper: x509.Certificate, lower: x509.Certificate) -> bool:
+    above, below = (
+        crypto.load_certificate(crypto.FILETYPE_ASN1, each.public_bytes(Encoding.DER)) for each in (upper, lower)
+    )
+    store = crypto.X509Store()
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | crypto.X509StoreFlags.CHECK_SS_SIGNATURE | _NO_CHECK_TIME)
+    store.add_cert(above)
     try:
-        lower.verify_directly_issued_by(upper)
-    except (ValueError, TypeError, InvalidSignature):
+        crypto.X509StoreContext(store, below).verify_certificate()
+    except crypto.X509StoreContextError:
         return False
     return True
 
