@@ -14,7 +14,7 @@ from shared.domain.words import DeviceState, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.authorities import AuthorityScene
-from tests.unit.devices import DeviceScene
+from tests.unit.devices import DeviceScene, csr
 
 
 @dataclass
@@ -28,9 +28,10 @@ class Scene(AuthorityScene):
         self.world = DeviceScene(rows=self.certificate_rows, queues=self.queues, settings=self.settings)
         self.devices, self.blobs, self.groups = self.world.devices, self.world.blobs, self.world.groups
 
-    async def ask(self, request_id: str, kind: str, name: str, **fields: Any) -> None:
+    @property
+    def subject(self) -> CertificateRequests:
         self.world.authorities = self.worker()
-        subject = CertificateRequests(
+        return CertificateRequests(
             self.world.requests,
             self.world.certificates,
             self.world.authorities,
@@ -41,8 +42,14 @@ class Scene(AuthorityScene):
             self.settings,
             self.clock,
         )
+
+    async def ask(self, request_id: str, kind: str, name: str, **fields: Any) -> None:
         body = {"requestId": request_id, "kind": kind, "name": name, **fields}
-        await subject.carry_out(parse(CertificateRequest, body))
+        await self.subject.carry_out(parse(CertificateRequest, body))
+
+    async def foresee(self, name: str, **fields: Any) -> None:
+        body = {"requestId": "foreseen", "kind": "device", "name": name, "issuer": "line", **fields}
+        await self.subject.foresee(parse(CertificateRequest, body))
 
     async def state(self, name: str) -> DeviceState | None:
         known = await self.devices.get(name)
@@ -135,3 +142,19 @@ async def test_a_certificate_is_told_in_one_shape_whatever_it_is_for() -> None:
     assert root is None
     assert proof.startswith("-----BEGIN CERTIFICATE-----")
     assert device["serialNumber"] == told[3]["serialNumber"]
+
+
+async def test_a_device_that_can_not_be_had_is_refused_at_once() -> None:
+    """It is in use, or its CSR is another's: whoever asks over HTTP hears it before anything is queued."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    await scene.issuing("line", "dpsCa")
+    await scene.foresee("press-1", csr=csr("press-1"))
+    assert await scene.state("press-1") is None
+    with pytest.raises(Rejected, match=r"csr: .*'press-2'"):
+        await scene.foresee("press-1", csr=csr("press-2"))
+    await scene.ask("r1", "device", "press-1", issuer="line")
+    with pytest.raises(
+        Conflict, match="name: 'press-1' is issued through request 'r1'; renew it, or revoke and delete"
+    ):
+        await scene.foresee("PRESS-1")

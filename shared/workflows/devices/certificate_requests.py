@@ -14,6 +14,7 @@ from shared.domain.devices import DeviceRecord, Purpose
 from shared.domain.words import CertificateKind, DeviceState, EventType
 from shared.errors import Deferred, NotFound, Rejected
 from shared.pki import names
+from shared.pki.requests import requested_key
 from shared.rules.key_algorithms import DEFAULT
 from shared.rules.registration_ids import canonical_registration_id
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -23,6 +24,7 @@ from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
     from shared.contracts.certificates import CertificateRequest
+    from shared.domain.authorities import IssuerRecord
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
@@ -74,11 +76,19 @@ class CertificateRequests:
         """
         with suppress(Deferred):  # a CA that is being made: the request waits for it in its queue
             if request.kind is CertificateKind.DEVICE:
-                await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
+                await self._foresee_device(request)
             elif request.kind is CertificateKind.VERIFICATION:
                 await self.authorities.load(request.issuer or "")
             else:
                 await self.authorities.check_definition(self._definition(request))
+
+    async def _foresee_device(self, request: CertificateRequest) -> None:
+        authority = await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
+        wanted = self._wanted(request, authority)
+        if wanted.csr is not None:
+            requested_key(wanted.csr, registration_id=wanted.registration_id, field=wanted.field)
+        known = await self.registrations.devices.get(wanted.registration_id)
+        issuance.ordered(known.record if known else None, self._ordered(request, wanted), field="name")
 
     def _definition(self, request: CertificateRequest) -> AuthorityDefinition:
         ours = request.kind is CertificateKind.INTERMEDIATE and not request.externally_signed
@@ -115,15 +125,25 @@ class CertificateRequests:
 
     async def _device(self, request: CertificateRequest) -> None:
         """Issue for a device that is registered by other means, or not with DPS at all."""
-        registration_id, issuer = canonical_registration_id(request.name), request.issuer or ""
-        authority = await usable_for_devices(self.authorities, self.registrations.groups, issuer)
-        decision = Decision(issuer)
+        authority = await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
+        wanted = self._wanted(request, authority)
+        ordered = self._ordered(request, wanted)
+        take = partial(issuance.ordered, wanted=ordered, field="name")
+        try:
+            await self.device_certificates.issue(wanted, Acts(take=take, commit=self.registrations.commit_issued))
+        except Rejected as rejection:
+            await self.registrations.give_up(ordered, rejection)
+            raise
+        await self.converger.converge(wanted.registration_id)
+
+    def _wanted(self, request: CertificateRequest, authority: IssuerRecord) -> DeviceCertificateRequest:
+        decision = Decision(request.issuer or "")
 
         async def decided() -> Decision:
             return decision
 
-        wanted = DeviceCertificateRequest(
-            registration_id=registration_id,
+        return DeviceCertificateRequest(
+            registration_id=canonical_registration_id(request.name),
             issuer=decided,
             purpose=Purpose.REQUEST,
             cause=request.request_id,
@@ -132,14 +152,6 @@ class CertificateRequests:
             key_algorithm=request.key_algorithm,
             enrollment_group=authority.enrollment_group,
         )
-        ordered = self._ordered(request, wanted)
-        take = partial(issuance.ordered, wanted=ordered, field="name")
-        try:
-            await self.device_certificates.issue(wanted, Acts(take=take, commit=self.registrations.commit_issued))
-        except Rejected as rejection:
-            await self.registrations.give_up(ordered, rejection)
-            raise
-        await self.converger.converge(registration_id)
 
     def _ordered(self, request: CertificateRequest, wanted: DeviceCertificateRequest) -> DeviceRecord:
         return DeviceRecord(
