@@ -39,14 +39,17 @@ bench-lists: setup ## measure long lists of devices: memory, and time against th
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)
 
-lint: setup ## formatting, linting, types, import rules
+lint: setup ## formatting, linting, types, import rules, prose
 	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary .
 	@.venv/bin/lint-imports --no-logo >.venv/imports.log || { cat .venv/imports.log; exit 1; }
+	@node_modules/.bin/textlint --config docs/.textlintrc.json --ignore-path docs/.textlintignore \
+		*.md "docs/**/*.md" emulator/README.md
 
 docs: setup ## write the pages of docs/ that are made from code
 	@$(PY) -m devstack.settings_page
+	@$(PY) -m shared.domain.lifecycles >docs/lifecycles.md
 
 lock: setup ## pin all dependencies anew
 	@$(PY) -m pip install --quiet pip-tools
@@ -71,6 +74,6 @@ $(STAMPS)/python: requirements-dev.txt
 $(STAMPS)/node: package-lock.json
 	@command -v node >/dev/null || { echo "Node.js is missing, and Azurite needs it: install Node 20 or later" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "npm is missing, and brings Azurite: install it beside Node" >&2; exit 1; }
-	@echo "installing Azurite (once; half a minute) ..."
+	@echo "installing Azurite and textlint (once; half a minute) ..."
 	@npm ci --silent --no-audit --no-fund --ignore-scripts
 	@mkdir -p $(STAMPS) && touch $@
