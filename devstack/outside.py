@@ -181,7 +181,7 @@ class World:
         """Read JSON; ``missing`` stands for a 404.
 
         Raises:
-            Failed: the answer is no 200.
+            Failed: the answer is not 200.
         """
         answer = self.request("GET", path)
         if answer.status_code == requests.codes.not_found and missing is not _MISSING:
@@ -198,7 +198,7 @@ class World:
         """Read without a key.
 
         Raises:
-            Failed: the answer is no 200.
+            Failed: the answer is not 200.
         """
         answer = self._http.get(f"{self._endpoints.functions_url}/api/{path}", timeout=60)
         if answer.status_code != requests.codes.ok:

@@ -479,7 +479,10 @@ def test_a_client_without_credit_loses_its_link(emulator: RunningEmulator, monke
         client.transfer(handle, message_to("nobody"))
         error = client.next(Detach).error
         assert error is not None
-        assert (error.condition, error.description) == ("amqp:link:transfer-limit-exceeded", "there is no credit left")
+        assert (error.condition, error.description) == (
+            "amqp:link:transfer-limit-exceeded",
+            "the link has no credit left",
+        )
 
 
 def test_settled_aborted_and_empty_transfers(emulator: RunningEmulator, device_id: str) -> None:

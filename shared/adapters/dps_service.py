@@ -134,7 +134,7 @@ class ProvisioningService:
         """List one page of a group's registration records, and the continuation of the next page.
 
         Raises:
-            Rejected: the continuation can be none, or DPS does not know it.
+            Rejected: the continuation is not valid, or DPS does not know it.
         """
         if continuation is not None and not (continuation.isascii() and continuation.isprintable()):
             # It goes into a header, where this would be another one.

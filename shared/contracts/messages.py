@@ -155,7 +155,7 @@ def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, trace
         traceparent: W3C trace context to carry on.
 
     Returns:
-        A CloudEvent; the text as it is where there is no room for more.
+        A CloudEvent; the text as it is if it is too long for one.
     """
     body = read_json(text)
     if "specversion" not in body:

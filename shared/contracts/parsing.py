@@ -49,7 +49,7 @@ def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
 
 
 def refuse_private_keys(body: Any, *, field: str = "") -> None:
-    """See that there is no private key in a decoded body, before it is put anywhere.
+    """Refuse a private key in a decoded body, before the body is put anywhere.
 
     Args:
         body: the decoded JSON.

@@ -73,7 +73,7 @@ class Lifecycle:
         return any((step.before, step.after) == (before, after) for step in self.steps)
 
     def check(self, before: str, after: str) -> None:
-        """Refuse a step that is not in the table. A state that stays is no step.
+        """Refuse a step that is not in the table. A state that stays is not a step.
 
         Raises:
             IllegalStep: it is not.

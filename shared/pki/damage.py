@@ -193,7 +193,7 @@ def extension_fault(listed: bytes) -> str:
     """Name the first of a SEQUENCE of extensions that is damaged, or there twice; empty if all are whole.
 
     Raises:
-        ValueError: it is no such sequence.
+        ValueError: it is not such a sequence.
     """
     seen = set[bytes]()
     for extension in der.parts(listed):

@@ -32,7 +32,7 @@ class Path:
     Attributes:
         certificates: leaf first, each one followed by its issuer, as far as issuers are known.
         height: how many of them there are up to the highest verified CA that the leaf is good under; 0 if none is.
-        faults: if none is, what is wrong with the way to the lowest verified CA; empty if there is no verified CA.
+        faults: if none is, what is wrong with the way to the lowest verified CA; empty without a verified CA.
     """
 
     certificates: tuple[x509.Certificate, ...]

@@ -34,7 +34,7 @@ def canonical_registration_id(text: str, *, field: str = "registrationId") -> st
 
 
 def same_registration_id(first: str, second: str) -> bool:
-    """Compare as DPS does: without case, and only ASCII letters have one (the Kelvin sign is no ``k``)."""
+    """Compare as DPS does: without case, and only ASCII letters have one (the Kelvin sign is not a ``k``)."""
     return first == second or (first.isascii() and second.isascii() and first.lower() == second.lower())
 
 

@@ -68,7 +68,7 @@ def encode_frame(performative: Composite | None, payload: bytes = b"", *, channe
 def take(buffer: bytearray, limit: int) -> Iterator[Header | Frame]:
     """Take every whole header and frame off the front of a buffer.
 
-    A header's first four octets would be the size of a frame of 1 GB, so there is no mistaking the two.
+    A header's first four octets would be the size of a frame of 1 GB, so the two can't be mistaken.
 
     Args:
         buffer: what was received.

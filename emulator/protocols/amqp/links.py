@@ -361,7 +361,7 @@ class ReceivingLink(Link):
         if transfer.resume:
             raise LinkFailure(failures.NOT_IMPLEMENTED, "deliveries are not resumed")
         if self._credit == 0:
-            raise LinkFailure(failures.TRANSFER_LIMIT_EXCEEDED, "there is no credit left")
+            raise LinkFailure(failures.TRANSFER_LIMIT_EXCEEDED, "the link has no credit left")
         self._credit -= 1
         self._count = (self._count + 1) % _WRAP
         self._delivery_id, self._settled = transfer.delivery_id, False

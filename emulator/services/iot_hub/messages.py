@@ -1,4 +1,4 @@
-"""Telemetry: what devices sent, kept for a look from the admin port (there is no Event Hubs endpoint here)."""
+"""Telemetry: what devices sent, kept for a look from the admin port (this hub has no Event Hubs endpoint)."""
 
 from __future__ import annotations
 

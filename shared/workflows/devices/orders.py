@@ -79,7 +79,7 @@ _STATES = {
 
 
 class Refused(NotFound):
-    """There is no order of this id: one that came by the queue was refused, and its id is free.
+    """An order of this id does not exist: one that came by the queue was refused, and its id is free.
 
     Attributes:
         shown: the order's id, its state, when it was rejected, and the reasons, each ``{"field", "message"}``.

@@ -101,7 +101,7 @@ def check_etag(what: str, present: str, expected: str | None) -> None:
 
 
 def check_conditions(what: str, present: str | None, expected: str | None, unwanted: str | None = None) -> None:
-    """Compare an entry's ETag, ``None`` if there is no entry, with what its writer expects it to be, and not to be.
+    """Compare an entry's ETag, ``None`` without an entry, with what its writer expects it to be, and not to be.
 
     Raises:
         PreconditionFailed: it is otherwise (RFC 9110 section 13.1).

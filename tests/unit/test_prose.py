@@ -1,0 +1,67 @@
+"""Messages, docstrings and documents say things in the usual words, and links in the documents lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = [
+    *REPOSITORY.glob("*.md"),
+    *(REPOSITORY / "docs").rglob("*.md"),
+    REPOSITORY / "emulator" / "README.md",
+]
+SPOKEN = ("shared", "triggers", "emulator", "devstack")
+INVERTED = re.compile(
+    r"\b(?:is|was) no (?!longer\b|more\b|less\b|other\b|later\b)|\b[Tt]here (?:is|are|was|were) no\b"
+    r"|\b(?:is|are) none of\b|\bcan be none\b"
+)
+
+
+def inverted_in(source: str) -> list[str]:
+    """Give the texts of a module, messages and docstrings, that say "is no x" or "there is no x"."""
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return [text for text in texts if INVERTED.search(" ".join(text.split()))]
+
+
+@pytest.mark.parametrize("folder", SPOKEN)
+def test_what_the_code_says_is_said_in_the_usual_words(folder: str) -> None:
+    """Say that 'x' is not a valid id, and that the order 'x' does not exist."""
+    found = {
+        str(path.relative_to(REPOSITORY)): texts
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if "tests" not in path.parts and (texts := inverted_in(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_a_message_that_is_said_the_other_way_round_is_found() -> None:
+    """Split over lines and around a value, too; "is no longer" is the usual word."""
+    source = 'a = f"{x!r} is " "no id: give one"\nb = "there is\\n  no order"\nc = "it is no longer here"\n'
+    assert inverted_in(source) == ["there is\n  no order", " is no id: give one"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files_that_exist(document: Path) -> None:
+    """Each link to a file of the repository has a file at its end."""
+    targets = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+    assert [
+        target for target in targets if "://" not in target and not (document.parent / target).resolve().exists()
+    ] == []
+
+
+def test_every_document_is_in_the_index() -> None:
+    """Whoever adds a page names it in docs/README.md; decisions are named in the architecture."""
+    index = (REPOSITORY / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"README.md"}
+    assert [page for page in sorted(pages) if f"({page})" not in index] == []
+    architecture = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    decisions = (REPOSITORY / "docs" / "decisions").glob("*.md")
+    assert [path.name for path in decisions if f"(decisions/{path.name})" not in architecture] == []
