@@ -277,5 +277,5 @@ def _pbes2(parameters: bytes, password: bytes) -> _Scheme:
 
 def _number(encoded: bytes) -> int:
     if encoded[0] != _INTEGER:
-        raise ValueError("there is no number")
+        raise ValueError("the number is missing")
     return int.from_bytes(der.content(encoded), "big")

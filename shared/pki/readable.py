@@ -123,7 +123,7 @@ def load_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
     """
     found = tuple(load_certificate(b64decode(b"".join(each.split()))) for each in _PEM_BLOCK.findall(pem))
     if not found:
-        raise ValueError("there is no certificate in the PEM")
+        raise ValueError("the PEM has no certificate")
     return found
 
 
