@@ -110,14 +110,25 @@ class World:
     Args:
         endpoints: of the stack.
         devices: folder in which the devices keep what is theirs.
+        on_answer: is given every answer of the app's API.
+        on_event: is given every event, once each time it comes.
     """
 
-    def __init__(self, endpoints: Endpoints, devices: Path) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        devices: Path,
+        *,
+        on_answer: Callable[[requests.Response], None] = lambda _: None,
+        on_event: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
         os.environ.update(endpoints.environment())
         self._endpoints = endpoints
         self._folder = devices
         self._credential = ManagedIdentityCredential()
         self._http = requests.Session()
+        self._http.hooks["response"] = [lambda answer, **_: on_answer(answer)]
+        self._on_event = on_event
         self._queues = QueueServiceClient(endpoints.queue_service_url, credential=self._credential)
         self._events: dict[str, dict[str, Any]] = {}
         self._devices: dict[str, Device] = {}
@@ -150,6 +161,7 @@ class World:
         while messages := list(queue.receive_messages(messages_per_page=32, max_messages=32)):
             for message in messages:
                 event = json.loads(b64decode(message.content))
+                self._on_event(event)
                 self._events[event["id"]] = event
                 queue.delete_message(message)
         return [event for event in self._events.values() if event["type"] == kind]

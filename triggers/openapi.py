@@ -1,17 +1,75 @@
-"""The OpenAPI document, from the routes and the contracts."""
+"""The OpenAPI document (3.1), from the routes and the contracts."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from shared.contracts.answers import Problem
+from shared.contracts.base import example_of
+from shared.contracts.ids import (
+    EnrollmentGroupId,
+    EntityTags,
+    IssuerName,
+    RegistrationId,
+    RequestId,
+    SerialNumber,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from shared.contracts.base import Contract
+
+PROBLEM = "application/problem+json"
+"""RFC 9457."""
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter in the query or a header.
+
+    Attributes:
+        kind: type whose JSON schema is published.
+    """
+
+    name: str
+    meaning: str
+    kind: Any = str
+    place: str = "query"
+
+    def described(self) -> dict[str, Any]:
+        """Give its Parameter Object."""
+        return {
+            "name": self.name,
+            "in": self.place,
+            "description": self.meaning,
+            "schema": TypeAdapter(self.kind).json_schema(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One good answer.
+
+    Attributes:
+        status: of the answer.
+        meaning: in a few words.
+        content: what it can hold: models for JSON, media types for what is none; nothing for no body.
+        headers: name and meaning of each header of its own.
+    """
+
+    status: int
+    meaning: str
+    content: tuple[type[Contract] | str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +77,13 @@ class Operation:
     """One route as it is published.
 
     Attributes:
-        body: schema of the request body.
-        success: status and meaning of the good answer.
-        parameters: query parameters, meaning by name.
+        answers: what it answers when all is well.
+        refuses: statuses of refusals beside those that follow from the route; with a model of its own where the
+            problem has further members.
+        body: of the request: its model, or the media type of what is no JSON.
+        body_required: whether there is none without it.
+        parameters: in the query and in headers.
+        alone: whether it asks no service, so that none can be down.
     """
 
     name: str
@@ -29,42 +91,85 @@ class Operation:
     route: str
     summary: str
     anonymous: bool
-    success: tuple[int, str]
-    body: type[Contract] | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
+    answers: tuple[Answer, ...]
+    refuses: Mapping[int, type[Problem]] = field(default_factory=dict)
+    body: type[Contract] | str | None = None
+    body_required: bool = True
+    parameters: tuple[Parameter, ...] = ()
+    alone: bool = False
+
+    @property
+    def path(self) -> str:
+        """Give its path as it stands in the document."""
+        return f"/api/{self.route}".replace("{*", "{")
+
+    def statuses(self) -> Iterator[int]:
+        """Give the statuses of all its refusals."""
+        yield from self.refuses
+        if "{" in self.route or self.parameters or self.body is not None:
+            yield 400
+        if not self.anonymous:
+            yield 401
+        if self.method != "GET":
+            yield from (411, 413)
+        yield from (403, 429, 500)
+        if not self.alone:
+            yield 503
 
 
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-                "required": ["field", "message"],
-            },
-        },
-    },
+_REFUSALS: Mapping[int, str] = {
+    400: "What is asked for can't be carried out; `errors` names each bad field.",
+    401: "The function key is missing or wrong (no body), or the webhook's signature is.",
+    403: "The rules of the deployment's network keep the caller out; the platform answers, without a body.",
+    404: "What is named does not exist.",
+    409: "It contradicts what exists; also where the id was used before with other content.",
+    410: "It was handed out before, and is not kept.",
+    411: "The body did not arrive, because it came with Transfer-Encoding: chunked.",
+    412: "What it was based on has changed: the ETag is another one.",
+    413: "The body is larger than the host takes; the host answers, without a body.",
+    429: "The host has more requests than it takes; come again later. The host answers, without a body.",
+    500: "Something failed that is not the request's fault; the log has it.",
+    503: "A service that is needed is down or busy; `Retry-After` says when to come again.",
 }
+
+_PATH_VALUES: Mapping[str, Any] = {
+    "registrationId": RegistrationId,
+    "serialNumber": SerialNumber,
+    "orderId": RequestId,
+    "name": IssuerName,
+    "issuer": IssuerName,
+    "file": Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]\.(crl|cer)$")],
+    "request": Annotated[str, Field(min_length=1)],
+}
+
+IDEMPOTENCY_KEY = Parameter("Idempotency-Key", "becomes the request's id; made up without it", RequestId, "header")
+CONDITIONS = (
+    Parameter("If-Match", "the ETag that is expected: RFC 9110 section 13.1.1", EntityTags, "header"),
+    Parameter("If-None-Match", "`*`: only if it does not exist; RFC 9110 section 13.1.2", EntityTags, "header"),
+)
+SIGNATURE = tuple(
+    Parameter(name, f"{meaning} (Standard Webhooks), where the deployment has a secret", str, "header")
+    for name, meaning in (
+        ("webhook-id", "the request's id"),
+        ("webhook-timestamp", "seconds since 1970"),
+        ("webhook-signature", "signatures of id, time and body"),
+    )
+)
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Compose the document (OpenAPI 3.1)."""
-    bodies = {operation.body for operation in operations if operation.body is not None}
-    ordered = sorted(bodies, key=lambda body: body.__name__)
+    """Compose the document."""
+    models: set[type[Contract]] = {Problem, *(each for operation in operations for each in _models(operation))}
+    ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema(
-        [(body, "validation") for body in ordered], by_alias=True, ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in ordered], by_alias=True, ref_template="#/components/schemas/{model}"
     )
+    for schema in schemas["$defs"].values():  # what a body does not name is taken from Idempotency-Key, or made up
+        if "requestId" in schema.get("required", ()):
+            schema["required"].remove("requestId")
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        path = f"/api/{operation.route}".replace("{*", "{")
-        paths.setdefault(path, {})[operation.method.lower()] = _described(operation)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -75,38 +180,76 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": {**schemas.get("$defs", {}), "Problem": _PROBLEM},
+            "schemas": schemas["$defs"],
+            "responses": {f"Refused{status}": _refusal(status, Problem) for status in _REFUSALS},
             "securitySchemes": {"functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"}},
         },
     }
 
 
+def _models(operation: Operation) -> Iterator[type[Contract]]:
+    if operation.body is not None and not isinstance(operation.body, str):
+        yield operation.body
+    yield from operation.refuses.values()
+    for answer in operation.answers:
+        yield from (each for each in answer.content if not isinstance(each, str))
+
+
 def _described(operation: Operation) -> dict[str, Any]:
-    status, meaning = operation.success
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [
-            *(
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-                for name in re.findall(r"{\*?(\w+)}", operation.route)
-            ),
-            *(
-                {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
-                for name, text in operation.parameters
-            ),
-        ],
-        "responses": {
-            str(status): {"description": meaning},
-            "default": {
-                "description": "what was wrong, naming each bad field (RFC 9457)",
-                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            },
-        },
+        "parameters": [*_path_parameters(operation), *(each.described() for each in operation.parameters)],
+        "responses": dict(sorted(_responses(operation))),
     }
     if not operation.anonymous:
         described["security"] = [{"functionKey": []}]
     if operation.body is not None:
-        schema = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        described["requestBody"] = {"required": operation.body_required, "content": _content([operation.body])}
+    return described
+
+
+def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for name in re.findall(r"{\*?(\w+)}", operation.route):
+        kind = _PATH_VALUES.get(name) or (EnrollmentGroupId if "enrollment-groups" in operation.route else RequestId)
+        yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(kind).json_schema()}
+
+
+def _responses(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status in operation.statuses():
+        own = operation.refuses.get(status, Problem)
+        shared = {"$ref": f"#/components/responses/Refused{status}"}
+        yield str(status), shared if own is Problem else _refusal(status, own)
+    for answer in operation.answers:
+        response: dict[str, Any] = {"description": answer.meaning}
+        if answer.content:
+            response["content"] = _content(answer.content)
+        if answer.headers:
+            response["headers"] = {
+                name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in answer.headers
+            }
+        yield str(answer.status), response
+
+
+def _content(kinds: Iterable[type[Contract] | str]) -> dict[str, Any]:
+    return dict((kind, {"schema": {}}) if isinstance(kind, str) else (JSON, _media(kind)) for kind in kinds)
+
+
+def _media(model: type[Contract]) -> dict[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example_of(model)}
+
+
+def _refusal(status: int, model: type[Problem]) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _REFUSALS[status]}
+    if status not in {403, 413, 429}:
+        detail = {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": _REFUSALS[status],
+        }
+        example = example_of(model) if model is not Problem or status == HTTPStatus.BAD_REQUEST else detail
+        described["content"] = {PROBLEM: {**_media(model), "example": example}}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        described["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
     return described

@@ -25,6 +25,7 @@ import azure.functions as func
 
 from shared import tracing
 from shared.adapters.sdk_errors import is_outage, role_missing
+from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
     INBOUND_QUEUES,
@@ -48,6 +49,7 @@ from shared.errors import (
 )
 from shared.reading.text import text_of
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
+from triggers.openapi import PROBLEM
 from triggers.worker import log, services
 
 if TYPE_CHECKING:
@@ -65,9 +67,6 @@ _LONG_OUTAGE = 60
 _UNCOUNTED_DELAY = timedelta(minutes=1)
 _OUTAGE_RETRY = "30"  # seconds
 _SWEEP_LEASE = timedelta(minutes=5)
-PROBLEM = "application/problem+json"
-"""RFC 9457."""
-
 _STATUS: Mapping[type[Rejected], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
@@ -296,11 +295,13 @@ def problem(
     *,
     errors: Any = (),
     headers: Mapping[str, str] | None = None,
+    model: type[Problem] = Problem,
     more: Mapping[str, Any] | None = None,
 ) -> func.HttpResponse:
-    """Compose a problem document (RFC 9457); ``errors`` names each bad field, ``more`` are members of its own."""
+    """Compose a problem document (RFC 9457); ``errors`` names each bad field, ``more`` are members of the model."""
     body: dict[str, Any] = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     if errors:
         body["errors"] = errors
     body |= more or {}
-    return func.HttpResponse(json.dumps(body), status_code=status.value, mimetype=PROBLEM, headers=dict(headers or {}))
+    text = json.dumps(model.model_validate(body).model_dump(mode="json", by_alias=True, exclude_unset=True))
+    return func.HttpResponse(text, status_code=status.value, mimetype=PROBLEM, headers=dict(headers or {}))

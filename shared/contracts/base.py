@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, LiteralString
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, LiteralString
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SOURCE = "/device-identity-factory"
 """``source`` of the events this app sends."""
@@ -19,6 +22,16 @@ TAKEN_OUT: LiteralString = "a secret was taken out of it when it was refused; se
 
 
 Flag = Annotated[bool, Field(strict=True)]
+
+
+def with_example(example: Mapping[str, Any], *, extra: Literal["forbid", "allow"] = "forbid") -> ConfigDict:
+    """Give a model's published schema an example, as it stands on the wire.
+
+    Args:
+        example: the whole body.
+        extra: whether fields beside the model's own may be there: those of a service that is only passed on.
+    """
+    return ConfigDict(json_schema_extra={"examples": [dict(example)]}, extra=extra)
 
 
 class Contract(BaseModel):
@@ -40,6 +53,12 @@ class Contract(BaseModel):
     def to_json(self) -> str:
         """Give the body as it goes over the wire."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def example_of(model: type[BaseModel]) -> Any:
+    """Give a model's example."""
+    extra: Any = model.model_config["json_schema_extra"]
+    return extra["examples"][0]
 
 
 class StatedReason(Contract):

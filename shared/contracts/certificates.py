@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, LiteralString, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.base import Contract, Flag
+from shared.contracts.base import Contract, Flag, with_example
 from shared.contracts.ids import (
     EnrollmentGroupId,
     IssuerName,
@@ -32,6 +32,10 @@ class CertificateRequest(Contract):
     ``externallySigned`` asks for an issuing CA whose certificate is signed elsewhere, by an offline or corporate root:
     its signing request can be fetched, and the answer installed.
     """
+
+    model_config = with_example(
+        {"requestId": "ca-1", "kind": "intermediate", "name": "factory-1", "issuer": "dpsCa", "pathLength": 1}
+    )
 
     request_id: RequestId
     kind: CertificateKind
@@ -117,6 +121,8 @@ class AuthorityImport(Contract):
     into the vault, or is wrapped by a key of it, and is kept nowhere else.
     """
 
+    model_config = with_example({"pfx": "MIIK...", "password": "secret"})
+
     pfx: SecretStr | None = None
     pem: SecretStr | None = None
     password: SecretStr | None = None
@@ -135,6 +141,8 @@ class AuthorityCertificate(Contract):
     ``certificate`` is PEM: the CA's certificate, and the chain above it up to and including the root.
     """
 
+    model_config = with_example({"certificate": "-----BEGIN CERTIFICATE-----\n...\n-----END CERTIFICATE-----\n"})
+
     certificate: Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
 
 
@@ -144,6 +152,10 @@ class EnrollmentCheck(Contract):
     ``chain`` is what it would send, in PEM: the leaf first, then each one's issuer.
     """
 
+    model_config = with_example(
+        {"registrationId": "press-1", "chain": "-----BEGIN CERTIFICATE-----\n...\n-----END CERTIFICATE-----\n"}
+    )
+
     registration_id: RegistrationId
     chain: Annotated[str, StringConstraints(min_length=1, max_length=MESSAGE_LIMIT)]
 
@@ -151,10 +163,20 @@ class EnrollmentCheck(Contract):
 class CertificateCheck(EnrollmentCheck):
     """Body of ``POST /certificates/check``. ``enrollmentGroup`` is the one meant; without it, any that DPS finds."""
 
+    model_config = with_example(
+        {
+            "registrationId": "press-1",
+            "enrollmentGroup": "line-1",
+            "chain": "-----BEGIN CERTIFICATE-----\n...\n-----END CERTIFICATE-----\n",
+        }
+    )
+
     enrollment_group: EnrollmentGroupId | None = None
 
 
 class VerificationCode(Contract):
     """Body of ``POST /certificate-authorities/{name}/verification-certificates``."""
+
+    model_config = with_example({"verificationCode": "75E51F2C2B0D3A9C"})
 
     verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.base import Contract
+from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId, RequestId, SerialNumber, SigningRequest
 from shared.contracts.parsing import parse
 from shared.domain.words import RevocationReason
@@ -27,6 +27,8 @@ class RevocationRequest(Contract):
 
     ``reason`` is required where ``action`` is ``revoke``, since most reasons are final. ``delete`` concerns a device.
     """
+
+    model_config = with_example({"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise"})
 
     request_id: RequestId
     registration_id: RegistrationId | None = None
@@ -64,6 +66,10 @@ class MemberRevocation(RevocationRequest):
     ``requestId`` is that of the group's revocation; ``part`` proves that the message comes from it.
     """
 
+    model_config = with_example(
+        {"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise", "part": "0" * 64}
+    )
+
     registration_id: RegistrationId
     part: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -76,6 +82,8 @@ def revocation_request(body: Any) -> RevocationRequest:
 class RenewalRequest(Contract):
     """A request for a successor of a device's certificate (queue ``renewal-requests``)."""
 
+    model_config = with_example({"requestId": "renewal-1", "registrationId": "press-1"})
+
     request_id: RequestId
     registration_id: RegistrationId
     csr: SigningRequest | None = None
@@ -84,16 +92,22 @@ class RenewalRequest(Contract):
 class Revocation(Contract):
     """Body of ``POST /devices/{registrationId}/revoke``. Most reasons are final, so one has to be given."""
 
+    model_config = with_example({"reason": "keyCompromise"})
+
     reason: RevocationReason
 
 
 class IdentityChange(Contract):
     """Body of ``POST /devices/{registrationId}/disable`` and ``enable``: why, for whoever looks at the hub."""
 
+    model_config = with_example({"reason": "returned for repair"})
+
     reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
 
 
 class Renewal(Contract):
     """Body of ``POST /devices/{registrationId}/renew``."""
+
+    model_config = with_example({})
 
     csr: SigningRequest | None = None

@@ -6,7 +6,9 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.contracts.base import SOURCE, Contract, StatedReason, timestamp
+from pydantic import ConfigDict
+
+from shared.contracts.base import SOURCE, Contract, StatedReason, timestamp, with_example
 from shared.contracts.messages import Queue
 from shared.domain.certificates import InternalKind
 from shared.domain.devices import CertificateSummary
@@ -18,12 +20,47 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class CertificateIssued(Contract):
+_SERIAL = "1f7d1b3c5a6e4f8091a2b3c4d5e6f70819203142"
+_CERTIFICATE = {
+    "serialNumber": _SERIAL,
+    "thumbprint": "0A1B2C3D4E5F60718293A4B5C6D7E8F901234567",
+    "notBefore": "2026-05-01T11:50:00Z",
+    "notAfter": "2027-05-01T11:59:59Z",
+    "issuer": "line-1-ca1",
+}
+
+
+class Told(Contract):
+    """Base of what an event tells: all fields are always there."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+class CertificateIssued(Told):
     """A certificate was signed and entered.
 
     ``name`` is the device's registration id, the CA's name, or the code of a verification certificate. The fields from
     ``certificate`` on are a device's; ``certificate`` of a verification certificate is the certificate itself, in PEM.
     """
+
+    model_config = with_example(
+        {
+            "kind": "device",
+            "name": "press-1",
+            "issuer": "line-1-ca1",
+            "serialNumber": _SERIAL,
+            "thumbprint": _CERTIFICATE["thumbprint"],
+            "notBefore": "2026-05-01T11:50:00Z",
+            "notAfter": "2027-05-01T11:59:59Z",
+            "certificate": _CERTIFICATE,
+            "registrationId": "press-1",
+            "deviceId": None,
+            "assignedHub": None,
+            "enrollmentGroup": "line-1",
+            "orderId": "order-1",
+            "bundle": "/api/devices/press-1/bundle",
+        }
+    )
 
     kind: CertificateKind
     name: str
@@ -41,8 +78,18 @@ class CertificateIssued(Contract):
     bundle: str | None = None
 
 
-class EnrollmentGroupChanged(Contract):
+class EnrollmentGroupChanged(Told):
     """What was asked for of an enrollment group is done, or was overtaken by what was asked for later."""
+
+    model_config = with_example(
+        {
+            "enrollmentGroup": "line-1",
+            "action": "create",
+            "state": "enabled",
+            "issuer": "line-1-ca1",
+            "overtaken": False,
+        }
+    )
 
     enrollment_group: str
     action: Literal["create", "update", "disable", "enable", "roll", "delete", "retire"]
@@ -51,8 +98,10 @@ class EnrollmentGroupChanged(Contract):
     overtaken: bool = False
 
 
-class OrderAccepted(Contract):
+class OrderAccepted(Told):
     """An order was taken in, and its devices are on their way."""
+
+    model_config = with_example({"orderId": "order-1", "enrollmentGroup": "line-1", "deviceCount": 1})
 
     order_id: str
     enrollment_group: str
@@ -77,8 +126,17 @@ class FailedLine(Contract):
     reason: str
 
 
-class OrderCompleted(Contract):
+class OrderCompleted(Told):
     """The last line of an order is done; ``failed`` names those that failed, as many as fit."""
+
+    model_config = with_example(
+        {
+            "orderId": "order-1",
+            "enrollmentGroup": "line-1",
+            "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0},
+            "failed": [],
+        }
+    )
 
     order_id: str
     enrollment_group: str
@@ -86,8 +144,20 @@ class OrderCompleted(Contract):
     failed: list[FailedLine]
 
 
-class DeviceRegistered(Contract):
+class DeviceRegistered(Told):
     """A device is in its hub."""
+
+    model_config = with_example(
+        {
+            "registrationId": "press-1",
+            "deviceId": "press-1",
+            "assignedHub": "hub-1.azure-devices.net",
+            "enrollmentGroup": "line-1",
+            "orderId": "order-1",
+            "certificate": _CERTIFICATE,
+            "bundle": "/api/devices/press-1/bundle",
+        }
+    )
 
     registration_id: str
     device_id: str | None
@@ -98,8 +168,18 @@ class DeviceRegistered(Contract):
     bundle: str
 
 
-class DeviceRevoked(Contract):
+class DeviceRevoked(Told):
     """A device, or one certificate of it, is revoked, and DPS and the hubs follow."""
+
+    model_config = with_example(
+        {
+            "registrationId": "press-1",
+            "serialNumber": _SERIAL,
+            "assignedHub": "hub-1.azure-devices.net",
+            "reason": "keyCompromise",
+            "state": "revoked",
+        }
+    )
 
     registration_id: str
     serial_number: str | None
@@ -108,8 +188,17 @@ class DeviceRevoked(Contract):
     state: DeviceState
 
 
-class DeviceReinstated(Contract):
+class DeviceReinstated(Told):
     """The hold of a device, or of one certificate of it, is undone, and DPS and the hubs follow."""
+
+    model_config = with_example(
+        {
+            "registrationId": "press-1",
+            "serialNumber": _SERIAL,
+            "assignedHub": "hub-1.azure-devices.net",
+            "state": "registered",
+        }
+    )
 
     registration_id: str
     serial_number: str | None
@@ -117,8 +206,18 @@ class DeviceReinstated(Contract):
     state: DeviceState
 
 
-class CertificateRenewed(Contract):
+class CertificateRenewed(Told):
     """A device uses the certificate that it was renewed with."""
+
+    model_config = with_example(
+        {
+            "registrationId": "press-1",
+            "serialNumber": _SERIAL,
+            "previousSerialNumber": _SERIAL[::-1],
+            "notAfter": "2027-05-01T11:59:59Z",
+            "assignedHub": "hub-1.azure-devices.net",
+        }
+    )
 
     registration_id: str
     serial_number: str
@@ -127,8 +226,19 @@ class CertificateRenewed(Contract):
     assigned_hub: str | None
 
 
-class CertificateDue(Contract):
+class CertificateDue(Told):
     """A certificate of a device or a CA expires soon, or has expired."""
+
+    model_config = with_example(
+        {
+            "kind": "device",
+            "subject": "press-1",
+            "serialNumber": _SERIAL,
+            "issuer": "line-1-ca1",
+            "enrollmentGroup": "line-1",
+            "notAfter": "2027-05-01T11:59:59Z",
+        }
+    )
 
     kind: CertificateKind | InternalKind
     subject: str
@@ -138,12 +248,24 @@ class CertificateDue(Contract):
     not_after: datetime
 
 
-class RequestRejected(Contract):
+class RequestRejected(Told):
     """A request, an order or one line of an order can't be carried out.
 
     ``rejectionId`` names what is kept of a message, and can be replayed; a line of an order has none. ``line`` counts
     from 0.
     """
+
+    model_config = with_example(
+        {
+            "queue": "revocation-requests",
+            "kind": "rejected",
+            "reasons": [{"field": "reason", "message": "is required to revoke"}],
+            "rejectionId": "2026-05-01-6f1ed002ab5595859014",
+            "orderId": None,
+            "line": None,
+            "registrationId": None,
+        }
+    )
 
     queue: Queue
     kind: RejectionKind
@@ -154,7 +276,7 @@ class RequestRejected(Contract):
     registration_id: str | None = None
 
 
-EVENTS: Mapping[EventType, type[Contract]] = {
+EVENTS: Mapping[EventType, type[Told]] = {
     EventType.CERTIFICATE_ISSUED: CertificateIssued,
     EventType.ENROLLMENT_GROUP_CHANGED: EnrollmentGroupChanged,
     EventType.ORDER_ACCEPTED: OrderAccepted,

@@ -9,7 +9,7 @@ from pydantic import AnyUrl, BeforeValidator, Field, StringConstraints, UrlConst
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.base import Contract, Flag
+from shared.contracts.base import Contract, Flag, with_example
 from shared.contracts.ids import ApiVersion, EnrollmentGroupId, EntityTags, IssuerName, PemText, RequestId
 from shared.contracts.orders import InitialTwin
 from shared.domain.groups import CaReferences
@@ -78,6 +78,8 @@ class EntrySettings(Contract):
 class EnrollmentGroupDefinition(EntrySettings):
     """What can be set of an enrollment group."""
 
+    model_config = with_example({"issuer": "factory-1", "allocationPolicy": "hashed"})
+
     issuer: IssuerName | None = None
     custody: KeyCustody | None = None
     ca_references: CaReferences | None = None
@@ -94,6 +96,8 @@ class EnrollmentGroupDefinition(EntrySettings):
 class EnrollmentGroupRoll(Contract):
     """Body of ``POST /enrollment-groups/{id}/roll``: the next issuing CA, or what it is to be; all may be left out."""
 
+    model_config = with_example({"custody": "wrapped"})
+
     issuer: IssuerName | None = None
     custody: KeyCustody | None = None
 
@@ -108,6 +112,10 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
     ``ifMatch`` is the ETag that the group is expected to have in the DPS, ``ifNoneMatch`` one that it is not to have:
     lists and ``*`` as in the headers (RFC 9110 section 13.1).
     """
+
+    model_config = with_example(
+        {"requestId": "group-1", "enrollmentGroup": "line-1", "action": "create", "issuer": "factory-1"}
+    )
 
     request_id: RequestId
     enrollment_group: EnrollmentGroupId
@@ -148,6 +156,8 @@ class IndividualEnrollmentDefinition(EntrySettings):
     A new one without ``certificate`` is for the device's present one. ``secondaryCertificate: null`` takes the second
     one out.
     """
+
+    model_config = with_example({"deviceId": "press-1", "provisioningStatus": "enabled"})
 
     certificate: PemText | None = None
     secondary_certificate: PemText | None = None

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import TAKEN_OUT, Contract
@@ -70,7 +70,7 @@ def _request_id(text: str) -> str:
 
 
 def _serial_number(text: str) -> str:
-    canonical = text.replace(":", "").lower().removeprefix("0x").zfill(40)
+    canonical = text.lower().removeprefix("0x").replace(":", "").zfill(40)
     if not re.fullmatch(r"[0-9a-f]{40}", canonical) or not canonical.strip("0"):
         raise PydanticCustomError(
             "serial_number",
@@ -92,22 +92,42 @@ def _api_version(text: str) -> str:
     )
 
 
-RegistrationId = Annotated[str, StringConstraints(min_length=1), AfterValidator(checked_registration_id)]
+def _published(pattern: str, limit: int) -> WithJsonSchema:
+    """Publish an id's rule. What breaks it is refused by the validator beside it, whose message says how."""
+    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": limit, "pattern": pattern})
 
 
-EnrollmentGroupId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_enrollment_group_id)]
-
-
-IssuerName = Annotated[str, StringConstraints(min_length=1), AfterValidator(checked_issuer_name)]
-
-
-RequestId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_request_id)]
-
-
-SerialNumber = Annotated[str, StringConstraints(min_length=1), AfterValidator(_serial_number)]
-
-
-ApiVersion = Annotated[str, AfterValidator(_api_version)]
+RegistrationId = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(checked_registration_id),
+    _published(r"^[A-Za-z0-9\-._:]{0,63}[A-Za-z0-9\-]$", 64),
+]
+EnrollmentGroupId = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(_enrollment_group_id),
+    _published(r"^[A-Za-z0-9\-._:]{0,127}[A-Za-z0-9\-]$", 128),
+]
+IssuerName = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(checked_issuer_name),
+    _published(r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]$", 64),
+]
+RequestId = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(_request_id),
+    _published(r"^[A-Za-z0-9][A-Za-z0-9._:\-]{0,127}$", 128),
+]
+SerialNumber = Annotated[
+    str,
+    StringConstraints(min_length=1),
+    AfterValidator(_serial_number),
+    _published(r"^(0[xX])?:*([0-9A-Fa-f]:*){1,40}$", 130),
+]
+ApiVersion = Annotated[str, AfterValidator(_api_version), _published(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?$", 18)]
 
 
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]

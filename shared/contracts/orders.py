@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, AnyUrl, AwareDatetime, Field, UrlConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.base import TAKEN_OUT, Contract
+from shared.contracts.base import TAKEN_OUT, Contract, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId, RequestId, SigningRequest
 from shared.contracts.parsing import parse
 from shared.domain.words import RegisterBy
@@ -73,6 +73,8 @@ class DeviceRequest(Contract):
     the service makes the key.
     """
 
+    model_config = with_example({"registrationId": "press-1", "tags": {"plant": "Bremen"}})
+
     registration_id: RegistrationId
     csr: SigningRequest | None = None
     key_algorithm: KeyAlgorithm | None = None
@@ -114,6 +116,14 @@ class DeviceOrder(Contract):
 class DeviceOrderSchema(DeviceOrder):
     """The published schema of an order, in which each device shows its fields."""
 
+    model_config = with_example(
+        {
+            "orderId": "order-1",
+            "enrollmentGroup": "line-1",
+            "devices": [{"registrationId": "press-1", "tags": {"plant": "Bremen"}}],
+        }
+    )
+
     devices: list[DeviceRequest] | None = None
 
 
@@ -123,12 +133,16 @@ class OrderWatch(Contract):
     ``watch`` tells the message that sees to the order from those that did before.
     """
 
+    model_config = with_example({"orderId": "order-1", "watch": "2026-05-01T12:00:00Z"})
+
     order_id: RequestId
     watch: AwareDatetime
 
 
 class DeviceRegistration(Contract):
     """One line of an order on its way (queue ``device-registrations``)."""
+
+    model_config = with_example({"orderId": "order-1", "line": 0})
 
     order_id: RequestId
     line: Annotated[int, Field(strict=True, ge=0)]

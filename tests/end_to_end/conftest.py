@@ -6,12 +6,14 @@ import os
 from base64 import b64encode
 from contextlib import closing, contextmanager
 from secrets import token_bytes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from devstack.outside import World, until
 from devstack.stack import Stack
+from tests.documented import Documented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,13 +39,35 @@ def running(folder: Path, *, message_lease: float | None = None, extra_hubs: int
             Stack.free(
                 folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=SETTINGS, variants=VARIANTS
             ) as stack,
-            closing(World(stack.endpoints, folder / "devices")) as world,
+            closing(witnessed(stack, folder / "devices")) as world,
         ):
             prepare(world)
             yield stack, world
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def witnessed(stack: Stack, devices: Path) -> World:
+    """See a stack from outside, and hold every answer and every event against what it publishes of itself."""
+    endpoints = stack.endpoints
+
+    def read(name: str) -> dict[str, Any]:
+        answer = requests.get(
+            f"{endpoints.functions_url}/api/{name}", headers={"x-functions-key": endpoints.function_key}, timeout=60
+        )
+        answer.raise_for_status()
+        document: dict[str, Any] = answer.json()
+        return document
+
+    documented = Documented(read)
+
+    def check(answer: requests.Response) -> None:
+        asked = answer.request
+        kind = answer.headers.get("Content-Type", "")
+        documented.check_answer(asked.method or "", asked.url or "", answer.status_code, kind, answer.content)
+
+    return World(endpoints, devices, on_answer=check, on_event=documented.check_event)
 
 
 def prepare(world: World) -> None:

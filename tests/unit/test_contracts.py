@@ -303,17 +303,17 @@ def test_an_event_sent_again_has_the_same_id() -> None:
     """An event's id follows from what happened and not from when it was sent."""
     texts = [
         event(
-            EventType.DEVICE_REGISTERED,
-            subject="press-001",
+            EventType.ORDER_ACCEPTED,
+            subject="order-1",
             correlation_id="order-1",
             at=datetime(2026, 1, day, tzinfo=UTC),
             traceparent=None,
-            data={},
+            data={"orderId": "order-1", "enrollmentGroup": "g", "deviceCount": 2},
         )
         for day in (1, 2)
     ]
     first, second = map(json.loads, texts)
-    assert first["id"] == second["id"] == "DeviceRegistered/press-001/order-1"
+    assert first["id"] == second["id"] == "OrderAccepted/order-1/order-1"
     assert first["time"] == "2026-01-01T00:00:00Z"
 
 

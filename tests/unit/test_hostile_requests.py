@@ -33,7 +33,7 @@ IN_PATHS = [
     for operation in published
     for name in re.findall(r"{(\w+)}", operation.route)  # what takes the rest of a path is not an id
 ]
-LISTS = [operation for operation in published if "pageSize" in dict(operation.parameters)]
+LISTS = [operation for operation in published if "pageSize" in [each.name for each in operation.parameters]]
 
 
 class Asked(Exception):

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import azure.functions as func
+from pydantic import Field
 
+from shared.contracts.answers_certificates import (
+    Authority,
+    AuthorityPage,
+    AuthoritySummary,
+    Certificate,
+    Check,
+    VerificationCertificate,
+)
 from shared.contracts.certificates import (
     AuthorityCertificate,
     AuthorityImport,
@@ -33,9 +42,12 @@ from triggers.http.endpoints import (
     request_id_of,
     request_of,
 )
+from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
     from shared.services import Services
+
+PEM = "application/x-pem-file"
 
 
 def _authority(record: Any) -> dict[str, Any]:
@@ -59,13 +71,20 @@ def _authority(record: Any) -> dict[str, Any]:
     }
 
 
-@endpoint("GET", "certificate-authorities")
+@endpoint("GET", "certificate-authorities", answers=[Answer(200, "all of them", (AuthorityPage,))])
 async def list_certificate_authorities(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the certificate authorities."""
-    return page_answer([_authority(record) async for record in services.authorities.list()], None)
+    return page_answer(AuthorityPage, [_authority(record) async for record in services.authorities.list()], None)
 
 
-@endpoint("POST", "certificate-authorities", success=QUEUED, body=CertificateRequest)
+@endpoint(
+    "POST",
+    "certificate-authorities",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=CertificateRequest,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 async def create_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a root or an issuing CA made."""
     wanted = request_of(CertificateRequest, request)
@@ -74,24 +93,32 @@ async def create_certificate_authority(services: Services, request: func.HttpReq
     return await _queued(services, wanted, f"/api/certificate-authorities/{wanted.name}")
 
 
-@endpoint("GET", "certificate-authorities/{name}", parameters=(("format", "json, the default, or pem for the chain"),))
+@endpoint(
+    "GET",
+    "certificate-authorities/{name}",
+    answers=[Answer(200, "the CA, or its chain in PEM", (Authority, PEM))],
+    refuses={404, 409},
+    parameters=(Parameter("format", "pem: the chain", Annotated[Literal["json", "pem"], Field(default="json")]),),
+)
 async def get_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a certificate authority, or give its chain up to the root as PEM."""
     name = authority_name_of(request)
     wants_pem = "application/x-pem-file" in request.headers.get("Accept", "")
     if wants_pem or request.params.get("format") == "pem":
         chain = (await services.authorities.load(name)).chain
-        return func.HttpResponse("".join(map(names.pem, chain)), mimetype="application/x-pem-file")
+        return func.HttpResponse("".join(map(names.pem, chain)), mimetype=PEM)
     record = await services.authorities.get(name)
     certificates = {"certificate": record.certificate, "furtherCertificates": record.further_certificates}
-    return json_answer({**_authority(record), **certificates})
+    return json_answer(Authority, {**_authority(record), **certificates})
 
 
 @endpoint(
     "POST",
     "certificate-authorities/{name}/verification-certificates",
-    success=(201, "the verification certificate, in PEM"),
+    answers=[Answer(201, "the verification certificate, in PEM", (VerificationCertificate,))],
+    refuses={404, 409},
     body=VerificationCode,
+    parameters=(IDEMPOTENCY_KEY,),
 )
 async def create_verification_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Prove possession of a CA's key to DPS or IoT Hub by hand: sign the code that the service gave."""
@@ -100,37 +127,64 @@ async def create_verification_certificate(services: Services, request: func.Http
         authority_name_of(request), code, cause=request_id_of(request)
     )
     serial = names.serial_text(certificate.serial_number)
-    return json_answer({"serialNumber": serial, "certificate": names.pem(certificate)}, HTTPStatus.CREATED)
+    answer = {"serialNumber": serial, "certificate": names.pem(certificate)}
+    return json_answer(VerificationCertificate, answer, HTTPStatus.CREATED)
 
 
-@endpoint("GET", "certificate-authorities/{name}/signing-request", success=(200, "the PKCS#10 request, in PEM"))
+@endpoint(
+    "GET",
+    "certificate-authorities/{name}/signing-request",
+    answers=[Answer(200, "the PKCS#10 request, in PEM", (PEM,))],
+    refuses={404},
+)
 async def get_signing_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the signing request of a CA that is signed elsewhere."""
     name = authority_name_of(request)
     record = await services.authorities.get(name)
     if record.signing_request is None:
         raise NotFound.because(f"{name!r} has no signing request; only a CA made with externallySigned has one")
-    return func.HttpResponse(record.signing_request, mimetype="application/x-pem-file")
+    return func.HttpResponse(record.signing_request, mimetype=PEM)
 
 
-@endpoint("PUT", "certificate-authorities/{name}/certificate", success=(200, "installed"), body=AuthorityCertificate)
+@endpoint(
+    "PUT",
+    "certificate-authorities/{name}/certificate",
+    answers=[Answer(200, "installed", (AuthoritySummary,))],
+    refuses={404, 409},
+    body=AuthorityCertificate,
+)
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
     certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
     record = await services.authorities.install(authority_name_of(request), certificates.encode())
-    return json_answer(_authority(record))
+    return json_answer(AuthoritySummary, _authority(record))
 
 
-@endpoint("POST", "certificate-authorities/{name}/import", success=(201, "imported"), body=AuthorityImport)
+@endpoint(
+    "POST",
+    "certificate-authorities/{name}/import",
+    answers=[Answer(201, "imported", (AuthoritySummary,), (("Location", "where it is shown"),))],
+    refuses={404, 409},
+    body=AuthorityImport,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = authority_name_of(request)
     wanted = parse(AuthorityImport, body_of(request, limit=FILE_LIMIT))
     record = await services.authorities.take_over(name, wanted, cause=request_id_of(request))
-    return json_answer(_authority(record), HTTPStatus.CREATED, {"Location": f"/api/certificate-authorities/{name}"})
+    location = {"Location": f"/api/certificate-authorities/{name}"}
+    return json_answer(AuthoritySummary, _authority(record), HTTPStatus.CREATED, location)
 
 
-@endpoint("POST", "certificates", success=QUEUED, body=CertificateRequest)
+@endpoint(
+    "POST",
+    "certificates",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=CertificateRequest,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 async def create_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have one certificate made."""
     wanted = request_of(CertificateRequest, request)
@@ -149,15 +203,22 @@ async def _queued(services: Services, wanted: CertificateRequest, location: str)
     return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, location)
 
 
-@endpoint("GET", "certificates/{serialNumber}")
+@endpoint("GET", "certificates/{serialNumber}", answers=[Answer(200, "the certificate", (Certificate,))], refuses={404})
 async def get_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a certificate by its serial number."""
     serial = path_value("serialNumber", request.route_params["serialNumber"])
-    return json_answer(await services.certificate_requests.describe(serial))
+    return json_answer(Certificate, await services.certificate_requests.describe(serial))
 
 
-@endpoint("POST", "certificates/check", success=(200, "what DPS would answer, and why"), body=CertificateCheck)
+@endpoint(
+    "POST",
+    "certificates/check",
+    answers=[Answer(200, "what DPS would answer, and why", (Check,))],
+    refuses={404},
+    body=CertificateCheck,
+)
 async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
     wanted = parse(CertificateCheck, body_of(request, limit=FILE_LIMIT))
-    return json_answer(await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain))
+    found = await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain)
+    return json_answer(Check, found)

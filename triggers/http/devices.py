@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import azure.functions as func
+from pydantic import Field
 
+from shared.contracts.answers_devices import Device, DevicePage, Identity, Order, RefusedOrder
 from shared.contracts.devices import (
     IdentityChange,
     Renewal,
@@ -15,7 +17,7 @@ from shared.contracts.devices import (
     RevocationAction,
     RevocationRequest,
 )
-from shared.contracts.ids import path_value
+from shared.contracts.ids import EnrollmentGroupId, path_value
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceOrder, DeviceOrderSchema
 from shared.contracts.parsing import parse
@@ -40,12 +42,13 @@ from triggers.http.endpoints import (
     request_id_of,
     request_of,
 )
+from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 
 if TYPE_CHECKING:
     from shared.services import Services
 
 
-@endpoint("POST", "device-orders", success=QUEUED, body=DeviceOrderSchema)
+@endpoint("POST", "device-orders", answers=[QUEUED], refuses={404, 409}, body=DeviceOrderSchema)
 async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Order devices; orderId is the idempotency key."""
     way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
@@ -56,7 +59,13 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     return accepted(order, f"/api/device-orders/{order.order_id}")
 
 
-@endpoint("GET", "device-orders/{orderId}", parameters=PAGING)
+@endpoint(
+    "GET",
+    "device-orders/{orderId}",
+    answers=[Answer(200, "the order", (Order,))],
+    refuses={404: RefusedOrder},
+    parameters=PAGING,
+)
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its devices; those of more than 5,000 come in pages."""
     try:
@@ -66,12 +75,21 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
             continuation=continuation_of(request),
         )
     except Refused as refused:
-        return outcomes.problem(HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), more=refused.shown)
-    return json_answer(described)
+        return outcomes.problem(
+            HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
+        )
+    return json_answer(Order, described)
 
 
 @endpoint(
-    "GET", "devices", parameters=(("enrollmentGroup", "only of this group"), ("state", "only in this state"), *PAGING)
+    "GET",
+    "devices",
+    answers=[Answer(200, "a page of devices", (DevicePage,))],
+    parameters=(
+        Parameter("enrollmentGroup", "only of this group", EnrollmentGroupId),
+        Parameter("state", "only in this state", DeviceState),
+        *PAGING,
+    ),
 )
 async def list_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List devices."""
@@ -84,13 +102,13 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
         size=page_size_of(request),
         continuation=continuation_of(request),
     )
-    return page_answer(items, following)
+    return page_answer(DevicePage, items, following)
 
 
-@endpoint("GET", "devices/{registrationId}")
+@endpoint("GET", "devices/{registrationId}", answers=[Answer(200, "the device", (Device,))], refuses={404})
 async def get_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a device, with its history."""
-    return json_answer(await services.devices.describe(registration_id_of(request)))
+    return json_answer(Device, await services.devices.describe(registration_id_of(request)))
 
 
 _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
@@ -99,8 +117,22 @@ _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
 @endpoint(
     "GET",
     "devices/{registrationId}/bundle",
-    success=(200, "the bundle; x-password-secret names the vault secret with its password"),
-    parameters=(("format", "pem, the default, or pfx"),),
+    answers=[
+        Answer(
+            200,
+            "the bundle",
+            tuple(_FORMATS.values()),
+            (
+                ("x-serial-number", "of the certificate"),
+                ("x-password-secret", "the vault secret with the bundle's password, where it holds a key"),
+            ),
+        )
+    ],
+    refuses={404, 409, 410},
+    parameters=(
+        Parameter("format", "what it is wanted as", Annotated[Literal["pem", "pfx"], Field(default="pem")]),
+        IDEMPOTENCY_KEY,
+    ),
     head=False,
 )
 async def get_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
@@ -124,26 +156,51 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
     return func.HttpResponse(bundle.content, mimetype=_FORMATS[wanted], headers=headers)
 
 
-@endpoint("DELETE", "devices/{registrationId}/bundle", success=(204, "the private key in it is deleted"))
+@endpoint(
+    "DELETE",
+    "devices/{registrationId}/bundle",
+    answers=[Answer(204, "the private key in it is deleted")],
+    refuses={404, 409, 410},
+    parameters=(IDEMPOTENCY_KEY,),
+)
 async def confirm_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Confirm the receipt of a device's bundle: its private key is deleted here."""
     await services.devices.confirm(registration_id_of(request), caller=caller_of(request))
     return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
-@endpoint("POST", "devices/{registrationId}/revoke", success=QUEUED, body=Revocation)
+@endpoint(
+    "POST",
+    "devices/{registrationId}/revoke",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=Revocation,
+    parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+)
 async def revoke_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device revoked; signed as a webhook is, where a secret is set."""
     return await _about_device(services, request, RevocationAction.REVOKE)
 
 
-@endpoint("POST", "devices/{registrationId}/reinstate", success=QUEUED)
+@endpoint(
+    "POST",
+    "devices/{registrationId}/reinstate",
+    answers=[QUEUED],
+    refuses={404, 409},
+    parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+)
 async def reinstate_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a hold undone; signed as a webhook is, where a secret is set."""
     return await _about_device(services, request, RevocationAction.REINSTATE)
 
 
-@endpoint("DELETE", "devices/{registrationId}", success=QUEUED)
+@endpoint(
+    "DELETE",
+    "devices/{registrationId}",
+    answers=[QUEUED],
+    refuses={404, 409},
+    parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+)
 async def delete_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device revoked and taken out of its hub; signed as a webhook is, where a secret is set."""
     return await _about_device(services, request, RevocationAction.DELETE)
@@ -163,7 +220,15 @@ async def _about_device(services: Services, request: func.HttpRequest, action: R
     return await _queued_revocation(services, wanted, f"/api/devices/{registration_id}")
 
 
-@endpoint("POST", "devices/{registrationId}/renew", success=QUEUED, body=Renewal)
+@endpoint(
+    "POST",
+    "devices/{registrationId}/renew",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=Renewal,
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 async def renew_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device's certificate renewed."""
     registration_id = registration_id_of(request)
@@ -176,27 +241,43 @@ async def renew_device(services: Services, request: func.HttpRequest) -> func.Ht
 
 # --- device identities ---
 
+_IDENTITY = Answer(200, "the identity", (Identity,))
 
-@endpoint("GET", "devices/{registrationId}/identity")
+
+@endpoint("GET", "devices/{registrationId}/identity", answers=[_IDENTITY], refuses={404})
 async def get_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the identity of a device in the hub that DPS has assigned to it."""
-    return json_answer(await services.identities.describe(registration_id_of(request)))
+    return json_answer(Identity, await services.identities.describe(registration_id_of(request)))
 
 
-@endpoint("DELETE", "devices/{registrationId}/identity", success=(204, "gone from its hub"))
+@endpoint("DELETE", "devices/{registrationId}/identity", answers=[Answer(204, "gone from its hub")], refuses={404, 409})
 async def delete_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the identity of a device in its hub; it gets a new one when it registers again."""
     await services.identities.delete(registration_id_of(request))
     return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
-@endpoint("POST", "devices/{registrationId}/disable", success=(200, "the identity"), body=IdentityChange)
+@endpoint(
+    "POST",
+    "devices/{registrationId}/disable",
+    answers=[_IDENTITY],
+    refuses={404, 409},
+    body=IdentityChange,
+    body_required=False,
+)
 async def disable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Keep a device out of its hub and end its connection; its certificate stays valid."""
     return await _switched(services, request, enabled=False)
 
 
-@endpoint("POST", "devices/{registrationId}/enable", success=(200, "the identity"), body=IdentityChange)
+@endpoint(
+    "POST",
+    "devices/{registrationId}/enable",
+    answers=[_IDENTITY],
+    refuses={404, 409},
+    body=IdentityChange,
+    body_required=False,
+)
 async def enable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Let a device that was disabled into its hub again."""
     return await _switched(services, request, enabled=True)
@@ -205,13 +286,21 @@ async def enable_device(services: Services, request: func.HttpRequest) -> func.H
 async def _switched(services: Services, request: func.HttpRequest, *, enabled: bool) -> func.HttpResponse:
     given = parse(IdentityChange, body_of(request, optional=True)).reason
     reason = given or f"{'enabled' if enabled else 'disabled'} by an operator"
-    return json_answer(await services.identities.switch(registration_id_of(request), enabled=enabled, reason=reason))
+    identity = await services.identities.switch(registration_id_of(request), enabled=enabled, reason=reason)
+    return json_answer(Identity, identity)
 
 
 # --- revocations ---
 
 
-@endpoint("POST", "revocations", success=QUEUED, body=RevocationRequest)
+@endpoint(
+    "POST",
+    "revocations",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=RevocationRequest,
+    parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+)
 async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""
     identifier = await _authenticated(services, request)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from datetime import date, datetime
+from collections.abc import Mapping
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import azure.functions as func
+from pydantic import Field
 
+from shared.contracts.answers import Accepted, Problem
 from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
 from shared.contracts.messages import MESSAGE_LIMIT, Queue
@@ -20,10 +22,10 @@ from shared.errors import Rejected
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import is_repeated, submit
 from triggers import outcomes, preconditions
-from triggers.openapi import Operation
+from triggers.openapi import JSON, Answer, Operation, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from shared.services import Services
 
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
 
 blueprint = func.Blueprint()
 published: list[Operation] = []
-PAGING = (("pageSize", "1 to 1000, default 100"), ("continuationToken", "of the page before"))
-OK = (200, "found")
-QUEUED = (202, "queued; Location names where the outcome will be")
 _PAGE_LIMIT = 1000
+PAGING = (
+    Parameter("pageSize", "items of a page", Annotated[int, Field(ge=1, le=_PAGE_LIMIT, default=100)]),
+    Parameter("continuationToken", "of the page before", Annotated[str, Field(max_length=2048)]),
+)
+QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where the outcome will be"),))
+ETAG = (("ETag", "guards changes: RFC 9110 section 8.8.3"),)
 _STRUCTURED_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _CONTINUATION = re.compile(r"[\x20-\x7e\n]{1,2048}")
 FILE_LIMIT = 128 * 1024
@@ -45,13 +50,19 @@ def endpoint(
     method: str,
     route: str,
     *,
-    success: tuple[int, str] = OK,
-    body: type[Contract] | None = None,
-    parameters: tuple[tuple[str, str], ...] = (),
+    answers: Sequence[Answer],
+    refuses: Collection[int] | Mapping[int, type[Problem]] = (),
+    body: type[Contract] | str | None = None,
+    body_required: bool = True,
+    parameters: tuple[Parameter, ...] = (),
     anonymous: bool = False,
+    alone: bool = False,
     head: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Register a handler as an HTTP function, and as an operation of the OpenAPI document.
+
+    What can be answered is documented here, see :class:`triggers.openapi.Operation`; the end-to-end tests hold every
+    answer against it.
 
     HEAD is answered as GET is, without the body, which every host leaves out (RFC 9110 section 9.3.2); ``head=False``
     is for a GET that changes something.
@@ -62,7 +73,21 @@ def endpoint(
     def register(handler: Handler) -> Handler:
         name = handler.__name__
         summary = (handler.__doc__ or "").splitlines()[0].rstrip(".")
-        published.append(Operation(name, method, route, summary, anonymous, success, body=body, parameters=parameters))
+        published.append(
+            Operation(
+                name,
+                method,
+                route,
+                summary,
+                anonymous,
+                tuple(answers),
+                refuses=refuses if isinstance(refuses, Mapping) else dict.fromkeys(refuses, Problem),
+                body=body,
+                body_required=body_required,
+                parameters=parameters,
+                alone=alone,
+            )
+        )
 
         @blueprint.function_name(name)
         @blueprint.route(route=route, methods=methods, auth_level=level)
@@ -78,18 +103,16 @@ def endpoint(
 
 
 def json_answer(
-    body: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+    model: type[Contract], body: Any, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
-    """Answer with JSON; times are ISO 8601."""
-    return func.HttpResponse(
-        json.dumps(body, default=_plain), status_code=status, mimetype="application/json", headers=dict(headers or {})
-    )
+    """Answer with JSON, as a model of the contract has it; what is left out of the body is left out of the answer.
 
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime | date):
-        return value.isoformat().replace("+00:00", "Z")
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    Raises:
+        pydantic.ValidationError: the body is not as the contract has it, which is a bug.
+    """
+    checked = model.model_validate(body)
+    text = json.dumps(checked.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    return func.HttpResponse(text, status_code=status, mimetype=JSON, headers=dict(headers or {}))
 
 
 def body_of(request: func.HttpRequest, *, optional: bool = False, limit: int = MESSAGE_LIMIT, way_out: str = "") -> Any:
@@ -184,9 +207,9 @@ def continuation_of(request: func.HttpRequest) -> str | None:
     return text
 
 
-def page_answer(items: Any, continuation: str | None) -> func.HttpResponse:
+def page_answer(model: type[Contract], items: Any, continuation: str | None) -> func.HttpResponse:
     """Answer with a page of a list."""
-    return json_answer({"items": items, "continuationToken": continuation})
+    return json_answer(model, {"items": items, "continuationToken": continuation})
 
 
 async def queued(
@@ -214,7 +237,7 @@ def accepted(request: Contract, location: str, headers: Mapping[str, str] | None
     """Answer where the outcome of a request that was queued will be."""
     ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
     body = {"status": "queued", "location": location, **ids}
-    return json_answer(body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
+    return json_answer(Accepted, body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
 
 
 def etag_header(described: Mapping[str, Any]) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.answers_certificates import Check
+from shared.contracts.answers_groups import Group, GroupPage, RegistrationPage
 from shared.contracts.certificates import EnrollmentCheck
 from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest, EnrollmentGroupRoll, GroupAction
 from shared.contracts.messages import Queue
@@ -11,6 +14,7 @@ from shared.contracts.parsing import parse
 from shared.errors import NotFound
 from triggers import preconditions
 from triggers.http.endpoints import (
+    ETAG,
     FILE_LIMIT,
     PAGING,
     QUEUED,
@@ -26,52 +30,70 @@ from triggers.http.endpoints import (
     queued,
     request_id_of,
 )
+from triggers.openapi import CONDITIONS, IDEMPOTENCY_KEY, Answer
 
 if TYPE_CHECKING:
     import azure.functions as func
 
     from shared.services import Services
 
+_QUEUED = Answer(QUEUED.status, QUEUED.meaning, QUEUED.content, (*QUEUED.headers, *ETAG))
+_change = partial(
+    endpoint,
+    answers=[_QUEUED],
+    refuses={404, 409, 412},
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY, CONDITIONS[0]),
+)
 
-@endpoint("GET", "enrollment-groups")
+
+@endpoint("GET", "enrollment-groups", answers=[Answer(200, "all of them", (GroupPage,))])
 async def list_enrollment_groups(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the enrollment groups."""
-    return page_answer(await services.enrollment_groups.list_groups(), None)
+    return page_answer(GroupPage, await services.enrollment_groups.list_groups(), None)
 
 
-@endpoint("GET", "enrollment-groups/{id}")
+@endpoint("GET", "enrollment-groups/{id}", answers=[Answer(200, "the group", (Group,), ETAG)], refuses={404})
 async def get_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an enrollment group, with what DPS holds of it; its ETag guards changes."""
     described = await services.enrollment_groups.describe(group_id_of(request))
-    return json_answer(described, headers=etag_header(described))
+    return json_answer(Group, described, headers=etag_header(described))
 
 
-@endpoint("PUT", "enrollment-groups/{id}", success=QUEUED, body=EnrollmentGroupDefinition)
+@endpoint(
+    "PUT",
+    "enrollment-groups/{id}",
+    answers=[_QUEUED],
+    refuses={404, 409, 412},
+    body=EnrollmentGroupDefinition,
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY, *CONDITIONS),
+)
 async def put_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have an enrollment group created, or changed if it exists; If-Match guards the change."""
     definition = parse(EnrollmentGroupDefinition, body_of(request, optional=True))
     return await _group_request(services, request, GroupAction.PUT, definition)
 
 
-@endpoint("DELETE", "enrollment-groups/{id}", success=QUEUED)
+@_change("DELETE", "enrollment-groups/{id}")
 async def delete_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have an enrollment group deleted; its devices stay in their hubs."""
     return await _group_request(services, request, GroupAction.DELETE)
 
 
-@endpoint("POST", "enrollment-groups/{id}/disable", success=QUEUED)
+@_change("POST", "enrollment-groups/{id}/disable")
 async def disable_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have new devices of an enrollment group refused."""
     return await _group_request(services, request, GroupAction.DISABLE)
 
 
-@endpoint("POST", "enrollment-groups/{id}/enable", success=QUEUED)
+@_change("POST", "enrollment-groups/{id}/enable")
 async def enable_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have new devices of an enrollment group accepted again."""
     return await _group_request(services, request, GroupAction.ENABLE)
 
 
-@endpoint("POST", "enrollment-groups/{id}/roll", success=QUEUED, body=EnrollmentGroupRoll)
+@_change("POST", "enrollment-groups/{id}/roll", body=EnrollmentGroupRoll)
 async def roll_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a new issuing CA take over in an enrollment group."""
     roll = parse(EnrollmentGroupRoll, body_of(request, optional=True))
@@ -120,22 +142,30 @@ async def _foreseen(services: Services, request: func.HttpRequest, wanted: Enrol
     return etag_header(described)
 
 
-@endpoint("GET", "enrollment-groups/{id}/registrations", parameters=PAGING)
+@endpoint(
+    "GET",
+    "enrollment-groups/{id}/registrations",
+    answers=[Answer(200, "a page of registrations", (RegistrationPage,))],
+    refuses={404},
+    parameters=PAGING,
+)
 async def list_registrations(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the registration records of an enrollment group in DPS."""
     items, following = await services.enrollment_groups.registrations(
         group_id_of(request), size=page_size_of(request), continuation=continuation_of(request)
     )
-    return page_answer(items, following)
+    return page_answer(RegistrationPage, items, following)
 
 
 @endpoint(
     "POST",
     "enrollment-groups/{id}/check",
-    success=(200, "the entry that DPS would match, its answer, and every reason"),
+    answers=[Answer(200, "the entry that DPS would match, its answer, and every reason", (Check,))],
+    refuses={404},
     body=EnrollmentCheck,
 )
 async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell what DPS would answer to a device with this chain, and why."""
     wanted = parse(EnrollmentCheck, body_of(request, limit=FILE_LIMIT))
-    return json_answer(await services.previews.check(group_id_of(request), wanted.registration_id, wanted.chain))
+    found = await services.previews.check(group_id_of(request), wanted.registration_id, wanted.chain)
+    return json_answer(Check, found)

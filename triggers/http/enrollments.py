@@ -7,27 +7,35 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from shared.contracts.answers_groups import Enrollment
 from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
 from triggers import preconditions
-from triggers.http.endpoints import body_of, endpoint, etag_header, json_answer, registration_id_of
+from triggers.http.endpoints import ETAG, body_of, endpoint, etag_header, json_answer, registration_id_of
+from triggers.openapi import CONDITIONS, Answer
 
 if TYPE_CHECKING:
     from shared.services import Services
 
 
-@endpoint("GET", "enrollments/{registrationId}")
+_ENTRY = Answer(200, "the enrollment", (Enrollment,), ETAG)
+
+
+@endpoint("GET", "enrollments/{registrationId}", answers=[_ENTRY], refuses={404})
 async def get_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the individual enrollment of a device, as DPS holds it; its ETag guards changes."""
     entry = await services.individual_enrollments.get(registration_id_of(request))
-    return json_answer(entry, headers=etag_header(entry))
+    return json_answer(Enrollment, entry, headers=etag_header(entry))
 
 
 @endpoint(
     "PUT",
     "enrollments/{registrationId}",
-    success=(200, "changed; 201 if it was created"),
+    answers=[Answer(200, "changed", (Enrollment,), ETAG), Answer(201, "created", (Enrollment,), ETAG)],
+    refuses={404, 409, 412},
     body=IndividualEnrollmentDefinition,
+    body_required=False,
+    parameters=CONDITIONS,
 )
 async def put_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Create the individual enrollment of a device, or change it; If-Match guards the change."""
@@ -35,19 +43,31 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
     definition = parse(IndividualEnrollmentDefinition, body_of(request, optional=True))
     if_match = await _enrollment_expected(services, request, registration_id)
     entry, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
-    return json_answer(entry, HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(entry))
+    return json_answer(Enrollment, entry, HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(entry))
 
 
-@endpoint("POST", "enrollments/{registrationId}/disable", success=(200, "shut out of DPS"))
+@endpoint(
+    "POST",
+    "enrollments/{registrationId}/disable",
+    answers=[_ENTRY],
+    refuses={404, 409, 412},
+    parameters=CONDITIONS,
+)
 async def disable_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
     registration_id = registration_id_of(request)
     if_match = await _enrollment_expected(services, request, registration_id)
     entry = await services.individual_enrollments.disable(registration_id, if_match=if_match)
-    return json_answer(entry, headers=etag_header(entry))
+    return json_answer(Enrollment, entry, headers=etag_header(entry))
 
 
-@endpoint("DELETE", "enrollments/{registrationId}", success=(204, "it does not exist any more; a group decides"))
+@endpoint(
+    "DELETE",
+    "enrollments/{registrationId}",
+    answers=[Answer(204, "it does not exist any more; a group decides")],
+    refuses={404, 409, 412},
+    parameters=CONDITIONS,
+)
 async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""
     registration_id = registration_id_of(request)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
+from shared.contracts.answers import Alive, Description, Readiness, Rejection, RejectionPage
 from shared.contracts.ids import path_value
 from shared.errors import Rejected
+from triggers.asyncapi import document as queues
 from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of, published
-from triggers.openapi import document
+from triggers.openapi import Answer, Parameter, document
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -19,25 +23,40 @@ if TYPE_CHECKING:
 # --- health and description ---
 
 
-@endpoint("GET", "health/live", success=(200, "the worker runs"), anonymous=True)
+@endpoint("GET", "health/live", answers=[Answer(200, "the worker runs", (Alive,))], anonymous=True, alone=True)
 async def health_live(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Tell that the worker runs."""
-    return json_answer({"status": "ok"})
+    return json_answer(Alive, {"status": "ok"})
 
 
-@endpoint("GET", "health/ready", success=(200, "every dependency answers; 503 if one does not"))
+@endpoint(
+    "GET",
+    "health/ready",
+    answers=[
+        Answer(200, "every dependency answers", (Readiness,)),
+        Answer(503, "one does not", (Readiness,)),
+    ],
+    alone=True,
+)
 async def health_ready(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Tell of each dependency whether it answers and lets the app in."""
     report = await services.readiness.report()
     ready = all(outcome == "ok" for outcome in report.values())
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return json_answer({"status": "ok" if ready else "unavailable", "dependencies": report}, status)
+    said = {"status": "ok" if ready else "unavailable", "dependencies": report}
+    return json_answer(Readiness, said, status)
 
 
-@endpoint("GET", "openapi.json", success=(200, "this document"))
+@endpoint("GET", "openapi.json", answers=[Answer(200, "this document", (Description,))], alone=True)
 async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe this API."""
-    return json_answer(document(published))
+    return json_answer(Description, document(published))
+
+
+@endpoint("GET", "asyncapi.json", answers=[Answer(200, "the document", (Description,))], alone=True)
+async def asyncapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """Describe the queues, the messages that they take, and the events."""
+    return json_answer(Description, queues())
 
 
 # --- rejections ---
@@ -46,7 +65,15 @@ async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpR
 _LISTED = {"open": False, "replayed": True, "all": None}
 
 
-@endpoint("GET", "rejections", parameters=(("state", "open, the default, replayed or all"), *PAGING))
+@endpoint(
+    "GET",
+    "rejections",
+    answers=[Answer(200, "a page of rejections", (RejectionPage,))],
+    parameters=(
+        Parameter("state", "which ones", Annotated[Literal["open", "replayed", "all"], Field(default="open")]),
+        *PAGING,
+    ),
+)
 async def list_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List what was refused or set aside and not replayed, with the reasons and the message itself."""
     state = request.params.get("state", "open")
@@ -55,18 +82,23 @@ async def list_rejections(services: Services, request: func.HttpRequest) -> func
     items, following = await services.rejected_messages.page(
         size=page_size_of(request), continuation=continuation_of(request), replayed=_LISTED[state]
     )
-    return page_answer(items, following)
+    return page_answer(RejectionPage, items, following)
 
 
-@endpoint("GET", "rejections/{id}")
+@endpoint("GET", "rejections/{id}", answers=[Answer(200, "the rejection", (Rejection,))], refuses={404})
 async def get_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show one message that was refused or set aside, and whether it was replayed."""
     identifier = path_value("id", request.route_params["id"])
-    return json_answer(await services.rejected_messages.describe(identifier))
+    return json_answer(Rejection, await services.rejected_messages.describe(identifier))
 
 
-@endpoint("POST", "rejections/{id}/replay", success=(202, "put back into its queue"))
+@endpoint(
+    "POST",
+    "rejections/{id}/replay",
+    answers=[Answer(202, "put back into its queue", (Rejection,))],
+    refuses={404, 409},
+)
 async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a refused message back into its queue, once: repeated, it changes nothing."""
     identifier = path_value("id", request.route_params["id"])
-    return json_answer(await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)
+    return json_answer(Rejection, await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)

@@ -16,6 +16,7 @@ from shared.reading.base64_text import octets
 from shared.workflows.status.answers import CONTENT_TYPE as OCSP_RESPONSE
 from shared.workflows.status.answers import is_successful
 from triggers.http.endpoints import endpoint
+from triggers.openapi import Answer, Parameter
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 
 _CRL_SECONDS = 3600
+_LIST_HEADERS = (
+    ("ETag", "of the list"),
+    ("Last-Modified", "when it was made"),
+    ("Cache-Control", "an hour at most, never beyond nextUpdate"),
+)
 
 
 def _file_name(request: func.HttpRequest, suffix: str) -> str:
@@ -41,7 +47,20 @@ def _issuer(name: str) -> str:
         raise NotFound(*rejection.reasons) from None
 
 
-@endpoint("GET", "crl/{file}", success=(200, "the CRL, in DER"), anonymous=True)
+@endpoint(
+    "GET",
+    "crl/{file}",
+    answers=[
+        Answer(200, "the CRL, in DER", ("application/pkix-crl",), _LIST_HEADERS),
+        Answer(304, "unchanged since", (), _LIST_HEADERS),
+    ],
+    refuses={404, 409},
+    parameters=(
+        Parameter("If-None-Match", "the ETag of the CRL that is there", str, "header"),
+        Parameter("If-Modified-Since", "when the CRL that is there was made", str, "header"),
+    ),
+    anonymous=True,
+)
 async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the newest CRL of a certificate authority, as {issuer}.crl."""
     issuer = _file_name(request, ".crl")
@@ -78,20 +97,36 @@ def _is_unchanged(request: func.HttpRequest, etag: str, modified: datetime) -> b
         return False
 
 
-@endpoint("GET", "ca/{file}", success=(200, "the certificate, in DER"), anonymous=True)
+@endpoint(
+    "GET",
+    "ca/{file}",
+    answers=[Answer(200, "the certificate, in DER", ("application/pkix-cert",))],
+    refuses={404, 409},
+    anonymous=True,
+)
 async def get_ca_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the certificate of a certificate authority, as {issuer}.cer (RFC 5280 section 4.2.2.1)."""
     issuer = await services.authorities.load(_file_name(request, ".cer"))
     return func.HttpResponse(issuer.certificate.public_bytes(Encoding.DER), mimetype="application/pkix-cert")
 
 
-@endpoint("POST", "ocsp/{issuer}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+_ANSWERED = Answer(200, "the answer, in DER (RFC 6960)", (OCSP_RESPONSE,))
+
+
+@endpoint(
+    "POST",
+    "ocsp/{issuer}",
+    answers=[_ANSWERED],
+    refuses={404, 409},
+    body="application/ocsp-request",
+    anonymous=True,
+)
 async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Answer an OCSP request about a certificate of a CA."""
     return await _ocsp(services, request, request.get_body())
 
 
-@endpoint("GET", "ocsp/{issuer}/{*request}", success=(200, "the answer, in DER (RFC 6960)"), anonymous=True)
+@endpoint("GET", "ocsp/{issuer}/{*request}", answers=[_ANSWERED], refuses={404, 409}, anonymous=True)
 async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
     answer = await _ocsp(services, request, octets("request", _base64_of(request.route_params.get("request", ""))))

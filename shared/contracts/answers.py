@@ -1,0 +1,117 @@
+"""Answers over HTTP: their base, refusals, and what operators see. Others are in the modules ``answers_*``.
+
+A field that has a default may be left out of an answer; every other one is there, and ``null`` where it has no value.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from shared.contracts.base import Contract, StatedReason, with_example
+from shared.contracts.messages import Queue
+from shared.domain.rejections import RejectionKind, RejectionState
+
+Serial = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""A serial number as it is shown: 20 octets (RFC 5280 section 4.1.2.2)."""
+
+Thumbprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
+"""SHA-1 of a certificate, as DPS names certificates."""
+
+
+class Problem(Contract):
+    """Why a request was refused, or not carried out (RFC 9457)."""
+
+    model_config = with_example(
+        {
+            "type": "about:blank",
+            "title": "Bad Request",
+            "status": 400,
+            "detail": "pageSize: '0' is no page size; give a number from 1 to 1000",
+            "errors": [{"field": "pageSize", "message": "'0' is no page size; give a number from 1 to 1000"}],
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[StatedReason, ...] = ()
+
+
+class Accepted(Contract):
+    """A request that is in its queue. ``location`` is where its outcome will be."""
+
+    model_config = with_example(
+        {"status": "queued", "location": "/api/devices/press-1", "requestId": "renewal-2026-05-01"}
+    )
+
+    status: Literal["queued"]
+    location: str
+    request_id: str | None = None
+    order_id: str | None = None
+
+
+class Alive(Contract):
+    """The worker runs."""
+
+    model_config = with_example({"status": "ok"})
+
+    status: Literal["ok"]
+
+
+class Readiness(Contract):
+    """Of each dependency ``ok``, or the cause of its failure."""
+
+    model_config = with_example({"status": "ok", "dependencies": {"tables": "ok", "dps": "ok"}})
+
+    status: Literal["ok", "unavailable"]
+    dependencies: dict[str, str]
+
+
+class Description(Contract):
+    """A document that describes this API: OpenAPI 3.1, or AsyncAPI 3.0."""
+
+    model_config = with_example(
+        {"openapi": "3.1.0", "info": {"title": "Device identity factory", "version": "1.0"}}, extra="allow"
+    )
+
+
+_REJECTION = {
+    "id": "2026-05-01-6f1ed002ab5595859014",
+    "kind": "rejected",
+    "queue": "revocation-requests",
+    "reasons": [{"field": "reason", "message": "is required to revoke"}],
+    "rejectedAt": "2026-05-01T12:00:00Z",
+    "state": "open",
+    "replayedAt": None,
+    "body": '{"requestId": "r-1", "registrationId": "press-1"}',
+    "bytesLeftOut": 0,
+}
+
+
+class Rejection(Contract):
+    """A message that was refused or set aside. ``body`` is the message, with a mark for each secret."""
+
+    model_config = with_example(_REJECTION)
+
+    id: str
+    kind: RejectionKind
+    queue: Queue
+    reasons: list[StatedReason]
+    rejected_at: datetime
+    state: RejectionState
+    replayed_at: datetime | None
+    body: str
+    bytes_left_out: int
+
+
+class RejectionPage(Contract):
+    """A page of rejections."""
+
+    model_config = with_example({"items": [_REJECTION], "continuationToken": None})
+
+    items: list[Rejection]
+    continuation_token: str | None

@@ -1,0 +1,171 @@
+"""Answers about orders, devices and their identities."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from shared.contracts.answers import Problem, Serial
+from shared.contracts.base import Contract, StatedReason, with_example
+from shared.contracts.events import OrderProgress
+from shared.domain.devices import CertificateSummary, HistoryEntry
+from shared.domain.words import DeviceState, RegisterBy
+
+_SERIAL = "1f7d1b3c5a6e4f8091a2b3c4d5e6f70819203142"
+_CERTIFICATE = {
+    "serialNumber": _SERIAL,
+    "thumbprint": "0A1B2C3D4E5F60718293A4B5C6D7E8F901234567",
+    "notBefore": "2026-05-01T11:50:00Z",
+    "notAfter": "2027-05-01T11:59:59Z",
+    "issuer": "line-1-ca1",
+}
+_DEVICE = {
+    "registrationId": "press-1",
+    "state": "registered",
+    "enrollmentGroup": "line-1",
+    "orderId": "order-1",
+    "deviceId": "press-1",
+    "assignedHub": "hub-1.azure-devices.net",
+    "certificate": _CERTIFICATE,
+    "nextCertificate": None,
+    "reason": None,
+    "updatedAt": "2026-05-01T12:00:03Z",
+}
+_LINE = {
+    "registrationId": "press-1",
+    "requestedAs": "PRESS-1",
+    "state": "registered",
+    "deviceId": "press-1",
+    "assignedHub": "hub-1.azure-devices.net",
+    "serialNumber": _SERIAL,
+    "bundle": "/api/devices/press-1/bundle",
+    "finishedAt": "2026-05-01T12:00:03Z",
+}
+
+
+class OrderedDevice(Contract):
+    """One line of an order. ``requestedAs`` is its id as the order spells it, if that is another one."""
+
+    model_config = with_example(_LINE)
+
+    registration_id: str
+    requested_as: str | None = None
+    place: str | None = None
+    state: DeviceState
+    device_id: str | None = None
+    assigned_hub: str | None = None
+    serial_number: Serial | None = None
+    bundle: str | None = None
+    reason: str | None = None
+    finished_at: datetime | None = None
+
+
+class Order(Contract):
+    """An order, with all of its lines or a page of them."""
+
+    model_config = with_example(
+        {
+            "orderId": "order-1",
+            "enrollmentGroup": "line-1",
+            "state": "completed",
+            "registerBy": "service",
+            "acceptedAt": "2026-05-01T12:00:00Z",
+            "completedAt": "2026-05-01T12:00:05Z",
+            "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0},
+            "devices": [_LINE],
+        }
+    )
+
+    order_id: str
+    enrollment_group: str
+    state: Literal["processing", "completed", "rejected"]
+    register_by: RegisterBy
+    accepted_at: datetime
+    completed_at: datetime | None
+    reasons: list[StatedReason] | None = None
+    progress: OrderProgress
+    devices: list[OrderedDevice]
+    continuation_token: str | None = None
+
+
+class RefusedOrder(Problem):
+    """There is no order of this id: what came by the queue was refused, unless the last three fields are missing."""
+
+    model_config = with_example(
+        {
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "orderId: there is no order 'order-2': what came under this id was refused; its reasons say why",
+            "errors": [{"field": "orderId", "message": "there is no order 'order-2'"}],
+            "orderId": "order-2",
+            "state": "rejected",
+            "rejectedAt": "2026-05-01T12:00:00Z",
+            "reasons": [{"field": "enrollmentGroup", "message": "there is no enrollment group 'line-9'"}],
+        }
+    )
+
+    order_id: str | None = None
+    state: Literal["rejected"] | None = None
+    rejected_at: datetime | None = None
+    reasons: list[StatedReason] | None = None
+
+
+class DeviceSummary(Contract):
+    """A device, without its history."""
+
+    model_config = with_example(_DEVICE)
+
+    registration_id: str
+    state: DeviceState
+    enrollment_group: str | None
+    order_id: str
+    device_id: str | None
+    assigned_hub: str | None
+    certificate: CertificateSummary | None
+    next_certificate: CertificateSummary | None
+    reason: str | None
+    updated_at: datetime
+
+
+class Device(DeviceSummary):
+    """A device, with its history: the oldest entry first."""
+
+    model_config = with_example(
+        {**_DEVICE, "history": [{"at": "2026-05-01T12:00:00Z", "state": "ordered", "note": "order order-1"}]}
+    )
+
+    history: list[HistoryEntry]
+
+
+class DevicePage(Contract):
+    """A page of devices."""
+
+    model_config = with_example({"items": [_DEVICE], "continuationToken": None})
+
+    items: list[DeviceSummary]
+    continuation_token: str | None
+
+
+class Identity(Contract):
+    """A device's identity, as the hub has it that DPS has assigned."""
+
+    model_config = with_example(
+        {
+            "registrationId": "press-1",
+            "deviceId": "press-1",
+            "assignedHub": "hub-1.azure-devices.net",
+            "status": "enabled",
+            "statusReason": None,
+            "connectionState": "disconnected",
+            "thumbprint": "0A1B2C3D4E5F60718293A4B5C6D7E8F901234567",
+        }
+    )
+
+    registration_id: str
+    device_id: str
+    assigned_hub: str
+    status: Literal["enabled", "disabled"]
+    status_reason: str | None
+    connection_state: Literal["connected", "disconnected"]
+    thumbprint: str | None
