@@ -166,6 +166,7 @@ def test_an_event_that_is_not_documented_is_found(documented: Documented) -> Non
     """A missing field, one that is unknown, a time that is none."""
     event = QUEUES["components"]["messages"]["OrderAccepted"]["examples"][0]["payload"]
     documented.check_event(event)
-    for damaged in ({"subject": ""}, {"more": 1}, {"time": "noon"}, {"data": {}}):
+    damages: tuple[dict[str, Any], ...] = ({"subject": ""}, {"more": 1}, {"time": "noon"}, {"data": {}})
+    for damaged in damages:
         with pytest.raises(AssertionError):
             documented.check_event({**event, **damaged})
