@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo test run stack bench bench-engine bench-emulator bench-lists fuzz lint docs lock clean
+.PHONY: help setup demo check test prove coverage run stack bench bench-engine bench-emulator bench-lists fuzz lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -15,8 +15,17 @@ setup: $(STAMPS)/python $(STAMPS)/node ## install what is missing (the others do
 demo: setup ## run the main job from end to end, and check every step
 	@$(PY) -m devstack.demo
 
-test: setup lint ## run all tests
-	@$(PY) -m pytest
+check: setup ## within a minute: lint, unit tests without generated input, contracts of the adapters
+	@$(PY) -m tests.side_by_side check
+
+test: setup ## lint, and all tests, side by side
+	@$(PY) -m tests.side_by_side test
+
+prove: setup ## every interleaving of acts on devices, deeper than the tests go; long
+	@$(PY) -m tests.side_by_side prove
+
+coverage: setup ## lint, and all tests; then the branches of the app that they took, above a floor
+	@$(PY) -m tests.side_by_side coverage
 
 run: setup ## start the local stack and keep it running, until Ctrl-C
 	@exec $(PY) -m devstack run $(ARGS)

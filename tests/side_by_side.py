@@ -1,0 +1,159 @@
+"""Runs the parts of the tests side by side: ``python -m tests.side_by_side check | test | prove | coverage``.
+
+Most of the end-to-end tests wait (for queues to be polled, for a DPS that answers 202 first), and the others compute: so
+what waits starts first, with a stack for each part, and what computes fills the processors below it. A part that fails
+shows all that it has printed; the others go on to their ends.
+
+``coverage`` runs the same and then tells which branches of ``shared/`` and ``triggers/`` were taken, also by the
+functions hosts that the tests start. It fails below ``FLOOR``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+REPOSITORY = Path(__file__).parents[1]
+MEASURED = REPOSITORY / ".devstack" / "coverage"
+FLOOR = 90.0
+"""Percent of the branches; raise it whenever more are reached."""
+
+_ALONE = ("test_api", "test_crashes", "test_groups")
+"""The longest files of the end-to-end tests; each gets a stack of its own, the others share one."""
+
+PYTEST = (sys.executable, "-m", "pytest", "-q")
+PYTEST_MEASURED = (sys.executable, "-m", "coverage", "run", *PYTEST[1:])
+_AT_ONCE = 3 * (os.cpu_count() or 1)
+_BELOW = ("nice", "-n", "10")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one process runs.
+
+    Attributes:
+        arguments: what its program gets: for pytest, where the tests are.
+        waits: it waits more than it computes, so it goes before what computes.
+        environment: beside what is there.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    program: tuple[str, ...] = PYTEST
+    waits: bool = False
+    environment: Mapping[str, str] | None = None
+
+
+def _end_to_end() -> list[Part]:
+    files = {path.stem: f"tests/end_to_end/{path.name}" for path in REPOSITORY.glob("tests/end_to_end/test_*.py")}
+    alone = [Part(f"end to end: {name}", (files.pop(name),), waits=True) for name in _ALONE]
+    return [*alone, Part("end to end: the others", tuple(sorted(files.values())), waits=True)]
+
+
+def lint() -> Part:
+    """Formatting, linting, types and import rules."""
+    return Part("lint", ("--no-print-directory", "lint"), program=("make",))
+
+
+def parts() -> list[Part]:
+    """All tests, each in one part; the longest first."""
+    return [
+        *_end_to_end(),
+        lint(),
+        Part("emulator", ("emulator/tests",)),
+        Part("contracts", ("tests/contract",)),
+        Part("unit: pki", ("tests/unit/pki",)),
+        Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
+        Part("world", ("tests/world",)),
+    ]
+
+
+def quick_parts() -> list[Part]:
+    """What is worth knowing before a commit: unit tests without generated input, and contracts of the app's adapters."""
+    return [
+        lint(),
+        Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py")),
+        Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
+        Part("contracts: adapters", ("tests/contract/adapters",)),
+    ]
+
+
+def run(part: Part) -> tuple[int, str]:
+    """Run a part; returns its exit status, and what it printed."""
+    done = subprocess.run(
+        [*(() if part.waits else _BELOW), *part.program, *part.arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **(part.environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def run_all(chosen: Sequence[Part]) -> bool:
+    """Run parts side by side, and say of each how it went; returns whether all is well."""
+    began, well = time.monotonic(), True
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        running = {pool.submit(run, part): part for part in chosen}
+        for done in as_completed(running):
+            status, printed = done.result()
+            well = well and status == 0
+            last = (printed.strip().splitlines() or ["nothing found"])[-1]
+            print(f"{time.monotonic() - began:5.0f} s  {running[done].name}: {printed if status else last}", flush=True)
+    return well
+
+
+def measured(part: Part) -> Part:
+    """The same part, with coverage of what it and its child processes run."""
+    return replace(part, program=PYTEST_MEASURED) if part.program == PYTEST else part
+
+
+def report() -> bool:
+    """Say how many branches the measured parts have taken; returns whether that is enough."""
+    coverage = (sys.executable, "-m", "coverage")
+    file = MEASURED / "report.json"
+    subprocess.run([*coverage, "combine", "--quiet"], cwd=REPOSITORY, check=True)
+    subprocess.run([*coverage, "json", "--quiet", "-o", file], cwd=REPOSITORY, check=True)
+    subprocess.run([*coverage, "report", "--skip-covered"], cwd=REPOSITORY, check=True)
+    totals: dict[str, int] = json.loads(file.read_text())["totals"]
+    taken, all_of_them = totals["covered_branches"], totals["num_branches"]
+    print(f"branches: {taken} of {all_of_them}, {100 * taken / all_of_them:.1f} %; the floor is {FLOOR} %")
+    return 100 * taken >= FLOOR * all_of_them
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.side_by_side", description="Run the tests side by side.")
+    parser.add_argument("what", choices=("check", "test", "prove", "coverage"))
+    given = parser.parse_args(arguments)
+    if given.what == "prove":
+        return _status(run_all([Part("world, deeper", ("tests/world",), environment={"PROVE": "1"})]))
+    chosen = quick_parts() if given.what == "check" else parts()
+    if given.what != "coverage":
+        return _status(run_all(chosen))
+    shutil.rmtree(MEASURED, ignore_errors=True)
+    MEASURED.mkdir(parents=True)
+    return _status(run_all([measured(part) for part in chosen]) and report())
+
+
+def _status(well: bool) -> int:  # noqa: FBT001 - what there is to say
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
