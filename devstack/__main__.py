@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devstack import auditing
 from devstack.azurite import AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 from emulator import controls
@@ -28,7 +29,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m devstack",
         description=__doc__,
-        epilog=f"Controls of a running stack: {', '.join(controls.COMMANDS)}; each has its own --help.",
+        epilog=f"Controls of a running stack: {', '.join(controls.COMMANDS)}; each has its own --help. "
+        "audit [STATE_DIR]: see whether ledger, DPS, hubs and lists of a running stack agree.",
     )
     parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
     parser.add_argument("--state-dir", type=Path, default=default.state_dir)
@@ -123,7 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP, or until a part ends by itself; or give a running stack one command."""
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in controls.COMMANDS:
+<<<<<<< HEAD
         return controls.main(given, prog="python -m devstack", endpoints=Options().state_dir / "endpoints.json")
+=======
+        return controls.main(given)
+    if given and given[0] == "audit":
+        return auditing.main(list(given[1:]))
+>>>>>>> d06783d (Let one auditor look at real storage, DPS, hubs and lists as it looks at the world in memory)
     arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -173,6 +173,14 @@ class Devices:
         )
         return [DeviceRecord.from_columns(row.values) for row in rows], following
 
+    async def certificates_of(self, registration_id: str) -> list[CertificateRecord]:
+        """List every certificate that was ever recorded for a device."""
+        rows = self._table.query(
+            "PartitionKey eq @partition and RowKey ge @first and RowKey lt @last and subject eq @subject",
+            {"partition": partition_of(registration_id), "first": "c:", "last": "c;", "subject": registration_id},
+        )
+        return [CertificateRecord.from_columns(row.values) async for row in rows]
+
     # --- what is to be done ---
 
     async def enter_unsettled(self, record: UnsettledRecord) -> None:

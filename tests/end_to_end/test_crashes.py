@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from devstack.auditing import audited
 from devstack.outside import until
 from tests.end_to_end.conftest import GROUP, running
 
@@ -68,6 +69,7 @@ def test_an_order_survives_being_killed_three_times(tmp_path: Path, part: str) -
             subjects = sorted(each["subject"] for each in events if each["correlationid"] == "crash")
             assert subjects == ids, f"each device has its {kind} event, under one id"
         assert [each["subject"] for each in world.events("DeviceProvisioning.OrderCompleted")] == ["crash"]
+        assert audited(stack.options.state_dir).stdout == "ledger, DPS, hubs and lists agree\n"
 
 
 def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
         {"service": "key_vault", "operation": "PUT /secrets/*", "probability": 0.2, "drop": "response"},
         {"service": "dps_device", "operation": "register", "probability": 0.2, "drop": "response"},
     )
-    with running(tmp_path) as (_, world):
+    with running(tmp_path) as (stack, world):
         world.plan_faults(*rules, seed=7)
         order = {"orderId": "faulty", "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in ids]}
         world.post_message("device-orders", order)
@@ -92,6 +94,7 @@ def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
         world.plan_faults()
         assert registered(world, "faulty") == len(ids)
         assert_one_certificate_and_identity_each(world, ids)
+        assert audited(stack.options.state_dir).stdout == "ledger, DPS, hubs and lists agree\n"
 
 
 def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> None:

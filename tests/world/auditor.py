@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.words import DeviceState
+from tests.world.services import sha256
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
@@ -23,17 +25,15 @@ async def audit(world: World) -> list[str]:
     certificates = _certificates(world)
     if known is None:
         return [f"{each.serial_number} belongs to no device" for each in certificates.values()]
-    record, faults = known.record, list(world.reopened)
-    faults += _books(world, record, certificates)
-    faults += _doors(world, record, certificates)
-    faults += _events(world)
-    faults += _messages(world, record)
-    faults += await _lines(world)
-    if not record.settled:
-        faults.append(f"the services do not follow the record: {record.converged} of {record.generation}")
+    record, found = known.record, list(world.reopened)
+    found += faults(record, _observed(world, certificates), world.now)
+    found += _signatures(world, certificates)
+    found += _events(world)
+    found += _messages(world, record)
+    found += await _lines(world)
     if world.tables["unsettled"].rows:
-        faults.append(f"notes are left: {list(world.tables['unsettled'].rows)}")
-    return faults
+        found.append(f"notes are left: {list(world.tables['unsettled'].rows)}")
+    return found
 
 
 def _certificates(world: World) -> dict[str, CertificateRecord]:
@@ -42,52 +42,29 @@ def _certificates(world: World) -> dict[str, CertificateRecord]:
     return {each.serial_number: each for each in found}
 
 
-def _books(world: World, record: DeviceRecord, certificates: dict[str, CertificateRecord]) -> list[str]:
-    faults = [f"{serial} was signed {count} times" for serial, count in world.authorities.signed.items() if count > 1]
-    faults += [f"{serial} was signed and is not recorded" for serial in world.authorities.signed.keys() - certificates]
+def _observed(world: World, certificates: dict[str, CertificateRecord]) -> Observed:
+    identity = world.hubs.identities.get(DEVICE)
+    return Observed(
+        certificates=certificates,
+        thumbprints={
+            each.serial_number: sha256(x509.load_pem_x509_certificate(each.pem.encode()))
+            for each in certificates.values()
+            if each.pem
+        },
+        entry=world.provisioning.let_in_by_entry(DEVICE),
+        identity=identity.enabled if identity else None,
+        listed=frozenset(world.lists.listed),
+    )
+
+
+def _signatures(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:
+    found = [f"{serial} was signed {count} times" for serial, count in world.authorities.signed.items() if count > 1]
+    found += [f"{serial} was signed and is not recorded" for serial in world.authorities.signed.keys() - certificates]
     active = {each.serial_number for each in certificates.values() if each.state is CertificateState.ACTIVE}
-    used = {serial for serial in record.in_use if (end := certificates[serial].not_after) and end >= world.now}
-    wanted = used if record.state in _USING else set()
-    if active != wanted:
-        faults.append(f"in force are {sorted(active)}, and the device, {record.state}, uses {sorted(wanted)}")
-    for each in record.held:
-        row = certificates[each.serial_number]
-        if (row.state, row.revocation_reason) != (each.state, each.reason):
-            faults.append(f"{each.serial_number} is {row.state}, and {each.state} for its device")
-    revoked = {each.serial_number for each in certificates.values() if each.state is CertificateState.REVOKED}
-    if revoked != world.lists.listed:
-        faults.append(f"revoked are {sorted(revoked)}, and listed {sorted(world.lists.listed)}")
     in_force = {key for _, key in world.tables["inforce"].rows}
     if not active <= in_force:
-        faults.append(f"in force and not in the index: {sorted(active - in_force)}")
-    return faults
-
-
-_USING = frozenset({DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING})
-
-
-def _doors(world: World, record: DeviceRecord, certificates: dict[str, CertificateRecord]) -> list[str]:
-    faults = []
-    for each in certificates.values():
-        if each.pem is None or each.not_after is None or each.not_after < world.now:
-            continue
-        admitted = world.provisioning.admits(DEVICE, x509.load_pem_x509_certificate(each.pem.encode()))
-        shut = record.state in OUT_OF_SERVICE or each.state is CertificateState.REVOKED
-        if admitted and shut:
-            faults.append(f"DPS lets in {each.serial_number}, which is {each.state}; the device is {record.state}")
-        shut = shut or record.entry_disabled
-        if not admitted and not shut and each.serial_number in record.in_use and record.state in _USING:
-            faults.append(f"DPS does not let in {each.serial_number}, which the device uses")
-    identity = world.hubs.identities.get(DEVICE)
-    if identity is None:
-        return faults
-    if record.state is DeviceState.DELETED:
-        faults.append("the device is deleted, and its identity is there")
-    if identity.enabled and (record.state in OUT_OF_SERVICE or record.disabled):
-        faults.append(f"the hub lets in a device that is {record.state}, disabled: {record.disabled}")
-    if not identity.enabled and record.state in _USING and not record.disabled:
-        faults.append(f"the hub does not let in a device that is {record.state}")
-    return faults
+        found.append(f"in force and not in the index: {sorted(active - in_force)}")
+    return found
 
 
 def _events(world: World) -> list[str]:

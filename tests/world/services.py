@@ -289,13 +289,16 @@ class Provisioning(ProvisioningService):
 
     def admits(self, registration_id: str, certificate: x509.Certificate) -> bool:
         """Decide about a device as DPS does."""
+        let_in = self.let_in_by_entry(registration_id)
+        return self.group_enabled if let_in is None else sha256(certificate) in let_in
+
+    def let_in_by_entry(self, registration_id: str) -> frozenset[str] | None:
+        """Give the thumbprints that a device's own entry lets in; ``None`` if it has no entry."""
         entry = self.enrollments.get(registration_id)
         if entry is None:
-            return self.group_enabled
+            return None
         held = entry["attestation"]["x509"]["clientCertificates"].values()
-        return entry["provisioningStatus"] == "enabled" and sha256(certificate) in {
-            each["info"]["sha256Thumbprint"] for each in held
-        }
+        return frozenset(each["info"]["sha256Thumbprint"] for each in held if entry["provisioningStatus"] == "enabled")
 
 
 def _with_info(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""What must be true of a device at rest, whatever was asked for and whatever broke.
+
+Pure: it compares the record with what was read of the services. The in-memory world of the tests uses it after each of
+its runs, and ``python -m devstack audit`` on real storage, DPS and hubs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.domain.certificates import CertificateState
+from shared.domain.words import DeviceState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from shared.domain.certificates import CertificateRecord
+    from shared.domain.devices import DeviceRecord
+
+_USING = frozenset({DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING})
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was read of one device.
+
+    Attributes:
+        certificates: every certificate with its name, by serial number.
+        thumbprints: SHA-256 of those that were signed, by serial number.
+        entry: thumbprints (SHA-256) that its individual enrollment lets in; empty if that is disabled; ``None`` if it
+            has no enrollment, so that its group decides.
+        identity: whether its hub lets it in; ``None`` if the hub has no identity for it.
+        listed: serial numbers on the lists of the CAs.
+    """
+
+    certificates: Mapping[str, CertificateRecord]
+    thumbprints: Mapping[str, str]
+    entry: frozenset[str] | None
+    identity: bool | None
+    listed: frozenset[str] = field(default_factory=frozenset)
+
+
+def faults(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
+    """Give everything that is wrong; nothing if all is well."""
+    if not record.settled:
+        yield f"the services do not follow the record: {record.converged} of {record.generation}"
+    yield from _books(record, observed, now)
+    yield from _dps(record, observed, now)
+    yield from _hub(record, observed)
+
+
+def _books(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
+    active = {serial for serial, each in observed.certificates.items() if each.state is CertificateState.ACTIVE}
+    used = {serial for serial in record.in_use if _lives(observed.certificates.get(serial), now)}
+    expected = used if record.state in _USING else set()
+    if active != expected:
+        yield f"in force are {sorted(active)}, and the device, {record.state}, uses {sorted(expected)}"
+    for each in record.held:
+        row = observed.certificates.get(each.serial_number)
+        if row is None:
+            yield f"{each.serial_number} is held, and not recorded"
+        elif (row.state, row.revocation_reason) != (each.state, each.reason):
+            yield f"{each.serial_number} is {row.state}, and {each.state} for its device"
+    # One that has expired leaves its list (RFC 5280 section 3.3).
+    alive = {serial for serial, each in observed.certificates.items() if _lives(each, now)}
+    revoked = {serial for serial in alive if observed.certificates[serial].state is CertificateState.REVOKED}
+    if observed.listed & alive != revoked:
+        yield f"revoked are {sorted(revoked)}, and listed {sorted(observed.listed & alive)}"
+
+
+def _lives(certificate: CertificateRecord | None, now: datetime) -> bool:
+    return certificate is not None and certificate.not_after is not None and certificate.not_after >= now
+
+
+def _dps(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
+    for serial, thumbprint in observed.thumbprints.items():
+        each = observed.certificates[serial]
+        if not _lives(each, now):
+            continue
+        admitted = observed.entry is None or thumbprint in observed.entry
+        shut = record.shut_out or each.state is CertificateState.REVOKED
+        if admitted and shut:
+            yield f"DPS lets in {serial}, which is {each.state}; the device is {record.state}"
+        uses = serial in record.in_use and record.state in _USING
+        if uses and not admitted and not shut and not record.entry_disabled:
+            yield f"DPS does not let in {serial}, which the device uses"
+
+
+def _hub(record: DeviceRecord, observed: Observed) -> Iterator[str]:
+    if observed.identity is None:
+        return
+    if record.state is DeviceState.DELETED:
+        yield "the device is deleted, and its identity is there"
+    if observed.identity and (record.shut_out or record.disabled):
+        yield f"the hub lets in a device that is {record.state}, disabled: {record.disabled}"
+    if not observed.identity and record.state in _USING and not record.disabled:
+        yield f"the hub does not let in a device that is {record.state}"

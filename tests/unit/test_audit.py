@@ -1,0 +1,77 @@
+"""The auditor names what does not agree, and nothing on a healthy device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.domain.audit import Observed, faults
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.words import CertificateKind, DeviceState, RevocationReason
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+END = NOW + timedelta(days=300)
+SERIAL = "4" * 40
+
+
+def device(holds: CertificateState = CertificateState.ACTIVE, **fields: Any) -> DeviceRecord:
+    reason = RevocationReason.KEY_COMPROMISE if holds is CertificateState.REVOKED else None
+    held = HeldCertificate(
+        serial_number=SERIAL, state=holds, issuer="ca", purpose=Purpose.ORDER, cause="o", recorded_at=NOW,
+        public_key="k", not_after=END, reason=reason,
+    )  # fmt: skip
+    summary = CertificateSummary(serial_number=SERIAL, thumbprint="T", not_before=NOW, not_after=END, issuer="ca")
+    given = {"state": DeviceState.REGISTERED, "held": (held,), "certificate": summary, **fields}
+    return DeviceRecord(registration_id="a", order_id="o", updated_at=NOW, enrollment_group="g", **given)
+
+
+def observed(state: CertificateState = CertificateState.ACTIVE, **fields: Any) -> Observed:
+    reason = RevocationReason.KEY_COMPROMISE if state is CertificateState.REVOKED else None
+    row = CertificateRecord(
+        serial_number=SERIAL, kind=CertificateKind.DEVICE, state=state, subject="a", issuer="ca", cause="o",
+        recorded_at=NOW, not_after=END, revocation_reason=reason,
+    )  # fmt: skip
+    return replace(Observed({SERIAL: row}, {SERIAL: "T256"}, None, identity=True), **fields)
+
+
+REVOKED = {"state": DeviceState.REVOKED, "revoked": RevocationReason.KEY_COMPROMISE}
+
+
+def test_a_healthy_device_has_no_fault() -> None:
+    """Registered and let in; or revoked, listed and shut out everywhere."""
+    assert list(faults(device(), observed(), NOW)) == []
+    shut = observed(CertificateState.REVOKED, entry=frozenset(), identity=False, listed=frozenset({SERIAL, "5" * 40}))
+    assert list(faults(device(CertificateState.REVOKED, **REVOKED), shut, NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "seen", "fault"),
+    [
+        (device(generation=2, converged=1), observed(), "the services do not follow the record: 1 of 2"),
+        (device(), observed(identity=False), "the hub does not let in a device that is registered"),
+        (device(), observed(entry=frozenset({"OTHER"})), f"DPS does not let in {SERIAL}, which the device uses"),
+        (device(), observed(listed=frozenset({SERIAL})), f"revoked are [], and listed ['{SERIAL}']"),
+        (
+            device(CertificateState.REVOKED, **REVOKED),
+            observed(CertificateState.REVOKED, entry=frozenset(), identity=True, listed=frozenset({SERIAL})),
+            "the hub lets in a device that is revoked, disabled: False",
+        ),
+        (
+            device(CertificateState.REVOKED, **REVOKED),
+            observed(CertificateState.REVOKED, identity=False, listed=frozenset({SERIAL})),
+            f"DPS lets in {SERIAL}, which is revoked; the device is revoked",
+        ),
+        (
+            device(CertificateState.REVOKED, **REVOKED),
+            observed(CertificateState.REVOKED, entry=frozenset(), identity=False),
+            f"revoked are ['{SERIAL}'], and listed []",
+        ),
+    ],
+)
+def test_each_fault_is_named(record: DeviceRecord, seen: Observed, fault: str) -> None:
+    """One thing does not agree: it is said, and nothing else."""
+    assert list(faults(record, seen, NOW)) == [fault]
