@@ -125,13 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGINT, SIGTERM or SIGHUP, or until a part ends by itself; or give a running stack one command."""
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in controls.COMMANDS:
-<<<<<<< HEAD
         return controls.main(given, prog="python -m devstack", endpoints=Options().state_dir / "endpoints.json")
-=======
-        return controls.main(given)
     if given and given[0] == "audit":
         return auditing.main(list(given[1:]))
->>>>>>> d06783d (Let one auditor look at real storage, DPS, hubs and lists as it looks at the world in memory)
     arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
