@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from shared.contracts.devices import RenewalRequest
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.devices import DeviceScene, csr, registered, renewing
 
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
@@ -155,3 +157,21 @@ async def test_the_bundle_of_the_next_certificate_is_the_one_that_is_handed_out(
     scene = await renewing()
     handed_out = await scene.directory.hand_out("press", wanted="pem", caller="erp")
     assert handed_out.serial_number == (await scene.serials())[2]
+
+
+async def test_a_csr_that_can_not_be_used_is_refused_at_once() -> None:
+    """It is none, it is another device's, or so is its key: the caller hears it before anything is queued."""
+    scene = await registered()
+    key = generate_key(KeyAlgorithm.EC_P256)
+    with pytest.raises(Deferred):
+        await scene.order("other", "lathe", csr=csr("lathe", key=key))
+    for given, message in (
+        ("-----BEGIN", "csr: the CSR is not PEM"),
+        (csr("lathe"), "csr: .*'lathe'"),
+        (csr(key=key), "csr: .* is that of device 'lathe'; each device needs a key of its own"),
+    ):
+        request = RenewalRequest(request_id="r", registration_id="press", csr=given)
+        with pytest.raises(Rejected, match=message):
+            await scene.renewals.check(request)
+    await scene.renewals.check(RenewalRequest(request_id="r", registration_id="press", csr=csr()))
+    assert await scene.states() == [ACTIVE]

@@ -14,7 +14,6 @@ from shared.domain.devices import DeviceRecord, Purpose
 from shared.domain.words import CertificateKind, DeviceState, EventType
 from shared.errors import Deferred, NotFound, Rejected
 from shared.pki import names
-from shared.pki.requests import requested_key
 from shared.rules.key_algorithms import DEFAULT
 from shared.rules.registration_ids import canonical_registration_id
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -85,10 +84,10 @@ class CertificateRequests:
     async def _foresee_device(self, request: CertificateRequest) -> None:
         authority = await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
         wanted = self._wanted(request, authority)
-        if wanted.csr is not None:
-            requested_key(wanted.csr, registration_id=wanted.registration_id, field=wanted.field)
         known = await self.registrations.devices.get(wanted.registration_id)
-        issuance.ordered(known.record if known else None, self._ordered(request, wanted), field="name")
+        device = known.record if known else None
+        issuance.ordered(device, self._ordered(request, wanted), field="name")
+        await self.device_certificates.foresee(wanted, device)
 
     def _definition(self, request: CertificateRequest) -> AuthorityDefinition:
         ours = request.kind is CertificateKind.INTERMEDIATE and not request.externally_signed

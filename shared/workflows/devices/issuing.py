@@ -259,6 +259,19 @@ class DeviceCertificates:
                 return resumed
         return await self._make(request, known, acts)
 
+    async def foresee(self, request: DeviceCertificateRequest, device: DeviceRecord | None) -> None:
+        """See whether a device's CSR could be used as things are.
+
+        Raises:
+            Rejected: it is unfit, or its key is another device's or compromised.
+        """
+        if request.csr is None:
+            return
+        key = requested_key(request.csr, registration_id=request.registration_id, field=request.field)
+        known = await self.public_keys.get(fingerprint(key))
+        if known is not None:
+            await self._check_key(request, known.record, device)
+
     async def _resume(
         self, request: DeviceCertificateRequest, pending: HeldCertificate, acts: Acts
     ) -> tuple[Versioned[DeviceRecord], IssuedCertificate] | None:
@@ -437,24 +450,32 @@ class DeviceCertificates:
             fingerprint=public_key, registration_id=request.registration_id, recorded_at=self.clock()
         )
         known = await self.public_keys.claim(claim)
+        await self._check_key(request, known.record, device)
+        if known.record.registration_id == request.registration_id:
+            return known
+        return await self._replace_claim(known, claim)
+
+    async def _check_key(
+        self, request: DeviceCertificateRequest, known: PublicKeyRecord, device: DeviceRecord | None
+    ) -> None:
         # The device's record knows first, and is replaced as it was read.
-        own = any(each.public_key == public_key and each.reason is _COMPROMISE for each in device.held)
-        if own or known.record.compromised:
+        held = device.held if device else ()
+        own = any(each.public_key == known.fingerprint and each.reason is _COMPROMISE for each in held)
+        if own or known.compromised:
             raise Rejected.because(
-                f"its public key (SHA-256 {public_key}) is compromised: a certificate with it was revoked for "
+                f"its public key (SHA-256 {known.fingerprint}) is compromised: a certificate with it was revoked for "
                 "keyCompromise; make a new key",
                 field=request.field,
             )
-        if known.record.registration_id == request.registration_id:
-            return known
-        owner = await self.devices.get(known.record.registration_id)
+        if known.registration_id == request.registration_id:
+            return
+        owner = await self.devices.get(known.registration_id)
         if owner is not None and owner.record.state is not DeviceState.DELETED:
             raise Rejected.because(
-                f"its public key (SHA-256 {public_key}) is that of device {known.record.registration_id!r}; each "
+                f"its public key (SHA-256 {known.fingerprint}) is that of device {known.registration_id!r}; each "
                 "device needs a key of its own",
                 field=request.field,
             )
-        return await self._replace_claim(known, claim)
 
     async def _confirm_key(self, claim: Versioned[PublicKeyRecord]) -> None:
         """See that a key is still the device's now that the ledger knows the device by it.

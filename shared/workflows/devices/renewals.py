@@ -73,10 +73,12 @@ class Renewals:
         Raises:
             NotFound: the device does not exist.
             Conflict: it can't be renewed in its state.
+            Rejected: its CSR is unfit, or its key is another device's or compromised.
         """
         device = (await device_of(self.devices, request.registration_id)).record
         if not device.on_hold:  # a renewal waits until a hold is undone
             self._take(request, device)
+        await self.device_certificates.foresee(self._request(device, request), device)
 
     async def _is_over(self, device: DeviceRecord, request: RenewalRequest) -> bool:
         """Tell whether the renewal was completed, or overtaken by a later one.
