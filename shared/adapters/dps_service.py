@@ -139,7 +139,7 @@ class ProvisioningService:
         if continuation is not None and not (continuation.isascii() and continuation.isprintable()):
             # It goes into a header, where this would be another one.
             raise Rejected.because(
-                f"{continuation[:100]!r} is not a valid continuation; give the one of the page before, as it is",
+                f"{continuation[:100]!r} is not a valid continuation; give the one of the previous page, unchanged",
                 field="continuationToken",
             )
         with translated(f"registrations of enrollment group {group_id!r}"):

@@ -251,7 +251,7 @@ def _position(continuation: str) -> dict[str, str]:
     partition, found, row = continuation.partition("\n")
     if not found or "\n" in row:
         raise Rejected.because(
-            f"{continuation[:100]!r} is not a valid continuation; give the one of the page before, as it is",
+            f"{continuation[:100]!r} is not a valid continuation; give the one of the previous page, unchanged",
             field="continuationToken",
         )
     return {"PartitionKey": partition, "RowKey": row}

@@ -69,7 +69,7 @@ class EntrySettings(Contract):
         if (self.allocation_policy == "custom") != (self.custom_allocation is not None):
             raise PydanticCustomError(
                 "custom_allocation",
-                "customAllocation, with webhookUrl and apiVersion, goes with allocationPolicy 'custom', and with no "
+                "customAllocation, with webhookUrl and apiVersion, belongs to allocationPolicy 'custom' and to no "
                 "other; give both or neither",
             )
         return self
@@ -88,7 +88,8 @@ class EnrollmentGroupDefinition(EntrySettings):
     def _made_custody(self) -> Self:
         if self.ca_references is not None and self.custody is not None:
             raise PydanticCustomError(
-                "custody", "custody is for an issuing CA that is made, and with caReferences none is; leave it out"
+                "custody",
+                "custody is for an issuing CA that is made here, and caReferences name CAs instead; leave custody out",
             )
         return self
 
@@ -130,7 +131,8 @@ class EnrollmentGroupRequest(EnrollmentGroupDefinition):
         if strange:
             raise PydanticCustomError(
                 "action",
-                "action '{action}' takes no {fields}; leave out what does not belong to it, or ask for another action",
+                "action '{action}' does not take {fields}; leave out what does not belong to it, or ask for another "
+                "action",
                 {"action": self.action.value, "fields": " and no ".join(sorted(map(to_camel, strange)))},
             )
         return self

@@ -53,7 +53,7 @@ def checked_issuer_name(text: str) -> str:
 def _signing_request(text: str) -> str:
     # Here, before anything is kept; what a request says is checked when its device is looked at.
     if has_private_key(text):
-        raise PydanticCustomError("private_key", "there is a private key beside the CSR; it must stay in the device")
+        raise PydanticCustomError("private_key", "a private key comes with the CSR; it must stay in the device")
     if is_marked(text) and "-----BEGIN" not in text:
         raise PydanticCustomError("marked", TAKEN_OUT)
     return text

@@ -117,7 +117,7 @@ def _data_of(event: CloudEvent) -> Any:
     if event.data_base64 is None:
         return event.data
     if event.data is not None:
-        raise Rejected.because("data and data_base64 exclude each other; give one of them", field="data_base64")
+        raise Rejected.because("data and data_base64 can't be given together; give one of them", field="data_base64")
     return decoded(octets("data_base64", event.data_base64), "what it holds", field="data_base64")
 
 

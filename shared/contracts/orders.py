@@ -85,7 +85,8 @@ class DeviceRequest(Contract):
     def _one_key(self) -> Self:
         if self.csr is not None and self.key_algorithm is not None:
             raise PydanticCustomError(
-                "one_key", "csr and keyAlgorithm exclude each other: the CSR brings the key; leave keyAlgorithm out"
+                "one_key",
+                "csr and keyAlgorithm can't be given together: the CSR brings the key; leave keyAlgorithm out",
             )
         return self
 

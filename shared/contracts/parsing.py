@@ -61,7 +61,7 @@ def refuse_private_keys(body: Any, *, field: str = "") -> None:
     found = [
         Reason(
             place,
-            "there is a private key beside the CSR; it must stay in the device"
+            "a private key comes with the CSR; it must stay in the device"
             if place.endswith("csr")
             else "there is a private key in it; a private key is not sent here, and one that was sent is no longer "
             "secret",

@@ -88,8 +88,8 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
     held = tuple(each for each in record.with_held(*record.abandoned()) if each.kept(certificate.recorded_at))
     if sum(each.room for each in (*held, certificate)) > HELD_LIMIT:
         raise Conflict.because(
-            f"{record.registration_id!r} has {len(held)} certificates that have not expired; it gets another one when "
-            "some have",
+            f"{record.registration_id!r} has {len(held)} certificates that have not expired; it can get another one "
+            "when some of them have expired",
             field="registrationId",
         )
     return record.changed(held=(*held, certificate), pending=certificate.serial_number)
@@ -201,7 +201,7 @@ def renewing(record: DeviceRecord, request_id: str, *, brings_csr: bool) -> Devi
         return record
     if record.state not in {DeviceState.REGISTERED, DeviceState.RENEWING}:
         raise Conflict.because(
-            f"{record.registration_id!r} is {record.state}; only a registered device is renewed",
+            f"{record.registration_id!r} is {record.state}; only a registered device can be renewed",
             field="registrationId",
         )
     if record.own_key and not brings_csr:

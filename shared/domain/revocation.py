@@ -232,7 +232,7 @@ def deleted(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -
 
 def _is_final(what: str, reason: RevocationReason | None) -> Rejected:
     return Conflict.because(
-        f"{what} is revoked for good ({reason}), and a hold could be undone; give another reason, or leave it",
+        f"{what} is revoked for good ({reason}), so it can't be put on hold; give another reason, or leave it",
         field="reason",
     )
 

@@ -77,7 +77,7 @@ def authority_from_pem(pem: bytes, password: str | None, *, now: datetime, opene
     found = pem_text.without_parameters(pem_text.blocks(pem, field="pem"))
     keys = [block for block in found if block.is_private_key]
     if len(keys) != 1:
-        raise Rejected.because(f"there are {len(keys)} private keys; the CA's own belongs there", field="pem")
+        raise Rejected.because(f"there are {len(keys)} private keys; give the CA's own and no other", field="pem")
     key = keys[0].pem
     try:
         if b"ENCRYPTED" in key:

@@ -160,7 +160,7 @@ def _chain_pem(chain: tuple[x509.Certificate, ...]) -> bytes:
             raise _not_its_issuer(lower, upper)
     if chain and is_self_issued(chain[-1]):
         raise BundleError(
-            f"the root {names.quoted(chain[-1].subject)} does not belong in a bundle: whoever verifies has it"
+            f"the root {names.quoted(chain[-1].subject)} does not belong in a bundle: the verifier has it"
         )
     return b"".join(each.public_bytes(Encoding.PEM) for each in chain)
 

@@ -261,7 +261,8 @@ def _content_findings(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
             number = certificate.serial_number
             yield Finding(
                 "serial-number",
-                f"the serial number of {name} is {names.number(number)}; positive, of at most 20 octets is right",
+                f"the serial number of {name} is {names.number(number)}; it must be positive and have at "
+                "most 20 octets",
             )
         digest = _digest_name(certificate)
         # A root is trusted for itself and not for its signature.

@@ -104,7 +104,7 @@ def parse_signing_request(request: str | bytes, *, registration_id: str, field: 
     if len(encoded) > SIZE_LIMIT:
         raise Rejected.because(f"the CSR has {len(encoded)} bytes; at most {SIZE_LIMIT} are read", field=field)
     if b"PRIVATE KEY-----" in encoded:
-        raise Rejected.because("there is a private key beside the CSR; it must stay in the device", field=field)
+        raise Rejected.because("a private key comes with the CSR; it must stay in the device", field=field)
     try:
         read = _read(_octets(encoded, field))
     except _Refused as refusal:

@@ -72,7 +72,7 @@ class RevokedCertificate:
             )
         _check_aware(self.revoked_at)
         if self.revoked_at < _FIRST_TIME:
-            raise RevocationError(f"{self.revoked_at.isoformat()} can't stand in a CRL; its times begin with 1950")
+            raise RevocationError(f"{self.revoked_at.isoformat()} can't be written in a CRL; its times begin with 1950")
 
 
 def encode_entry(revoked: RevokedCertificate) -> bytes:

@@ -74,4 +74,4 @@ def _leaves(value: Any) -> Iterator[str | float]:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"more than {LEVEL_LIMIT} arrays and objects stand within each other; fewer are read")
+    return ValueError(f"more than {LEVEL_LIMIT} arrays and objects are nested; at most {LEVEL_LIMIT} are read")

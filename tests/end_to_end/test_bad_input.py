@@ -298,7 +298,7 @@ def test_a_made_up_continuation_fails_nothing(world: World, path: str, token: st
 
 def test_json_that_is_too_deep_is_bad_input(world: World) -> None:
     """Over HTTP and through a queue: it is refused at once, and fails neither the app nor its poison functions."""
-    too_deep = "more than 64 arrays and objects stand within each other; fewer are read"
+    too_deep = "more than 64 arrays and objects are nested; at most 64 are read"
     twin = '{"a":' * 900 + "1" + "}" * 900
     for body in ("[" * 30_000, json.dumps(order("deep", {"registrationId": "a"})).replace('"a"', twin)):
         answer = world.request("POST", "device-orders", data=body)

@@ -116,7 +116,7 @@ def test_an_imported_root_signs_in_the_vault(world: World) -> None:
     pem = other_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + other.public_bytes(Encoding.PEM)
     taken = world.post(path, {"pem": pem.decode()})
     assert taken.status_code == 409
-    assert taken.json()["detail"] == "name: 'corporate' exists as root CA of another definition; take another name"
+    assert taken.json()["detail"] == "name: 'corporate' exists as root CA of another definition; choose another name"
 
 
 def test_a_ca_that_the_dps_has_no_place_for_leaves_no_trace(world: World) -> None:

@@ -56,7 +56,9 @@ async def test_names_that_differ_by_case_are_not_two_cas() -> None:
     """A vault would give both the same key, so the second one is refused, and the first one keeps its name."""
     scene = AuthorityScene()
     await scene.root("Line-1")
-    with pytest.raises(Conflict, match=r"^name: there is a CA 'Line-1', and in the names of vault keys case makes no"):
+    with pytest.raises(
+        Conflict, match=r"^name: the CA 'Line-1' exists, and the names of vault keys can't differ by case"
+    ):
         await scene.root("line-1")
     assert [record.name async for record in scene.worker().list()] == ["Line-1"]
     assert await scene.issuers.get("line-1") is None
@@ -65,7 +67,8 @@ async def test_names_that_differ_by_case_are_not_two_cas() -> None:
 async def test_the_key_that_wraps_others_is_no_cas() -> None:
     """A CA of that name would take the vault key by which all wrapped keys are opened."""
     with pytest.raises(
-        Conflict, match=r"^name: 'CA-key-wrapping' names the vault's key that wraps others; take another"
+        Conflict,
+        match=r"^name: 'CA-key-wrapping' is the name of the vault's key that wraps others; choose another name",
     ):
         await AuthorityScene().root("CA-key-wrapping")
 

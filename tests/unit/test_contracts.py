@@ -167,7 +167,7 @@ def test_an_api_version_is_a_date(version: str) -> None:
 def test_what_does_not_belong_to_an_action_is_refused(action: str, fields: dict[str, Any], named: str) -> None:
     """It would be left undone without a word."""
     assert words(EnrollmentGroupRequest, {**GROUP, "action": action, **fields}) == [
-        f"action '{action}' takes no {named}; leave out what does not belong to it, or ask for another action"
+        f"action '{action}' does not take {named}; leave out what does not belong to it, or ask for another action"
     ]
 
 
@@ -254,7 +254,7 @@ def test_a_private_key_beside_a_csr_is_refused_before_anything_is_kept() -> None
     leaked = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----"
     with pytest.raises(Rejected) as caught:
         device_request({"registrationId": "press-1", "csr": leaked}, index=0)
-    assert str(caught.value) == "devices[0].csr: there is a private key beside the CSR; it must stay in the device"
+    assert str(caught.value) == "devices[0].csr: a private key comes with the CSR; it must stay in the device"
 
 
 @pytest.mark.parametrize("field", ["password", "pfx", "pem"])

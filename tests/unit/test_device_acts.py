@@ -320,7 +320,9 @@ def test_a_device_with_too_many_certificates_is_told_so() -> None:
     assert 52 < weeks < 200
     assert life.record is not None
     assert len(life.record.columns()["held"]) < COLUMN
-    with pytest.raises(Conflict, match="certificates that have not expired; it gets another one when some have"):
+    with pytest.raises(
+        Conflict, match="certificates that have not expired; it can get another one when some of them have expired"
+    ):
         life._reserve(life.record, renews=True)  # noqa: SLF001 - the step by itself
     life.now_is += 200
     for each in life.record.held:

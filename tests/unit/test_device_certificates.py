@@ -522,7 +522,7 @@ async def test_a_bundle_is_not_handed_out_while_the_service_needs_it_or_nobody_m
     """While the service registers the device; while it is shut out; before there is one."""
     scene = await registered()
     await scene.revoke(HOLD)
-    with pytest.raises(Conflict, match="'press' is revoked, so its bundle is not handed out"):
+    with pytest.raises(Conflict, match="'press' is revoked, so its bundle can't be handed out"):
         await handed_out(scene)
     with pytest.raises(NotFound, match="the device 'nobody' does not exist"):
         await scene.directory.hand_out("nobody", wanted="pem", caller="erp")
@@ -534,7 +534,7 @@ async def test_a_bundle_is_not_handed_out_while_the_service_needs_it_or_nobody_m
     scene.registrar.register = unreachable  # type: ignore[method-assign, assignment]
     with pytest.raises(ConnectionError):
         await scene.order()
-    with pytest.raises(Deferred, match="'press' is being registered; its bundle can be had when that is done"):
+    with pytest.raises(Deferred, match="'press' is being registered; its bundle can be fetched when that is done"):
         await handed_out(scene)
 
 

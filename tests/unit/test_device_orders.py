@@ -423,7 +423,7 @@ async def test_a_line_keeps_no_secret_of_a_device_that_is_refused(world: World) 
 async def test_a_wrong_header_is_one_refusal(world: World) -> None:
     """Nothing is recorded of such an order, and no event comes of its lines."""
     world.upload("id\n" + "x\n" * 300)
-    with pytest.raises(Rejected, match=r"'list\.csv', line 1: no column of a device list is named 'id'"):
+    with pytest.raises(Rejected, match=r"'list\.csv', line 1: a device list does not have these columns: 'id'"):
         await world.post(**LIST)
     assert world.rows.rows == world.lines.rows == {}
     assert world.queues.sent == []
@@ -482,7 +482,7 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
         page = await world.subject.describe("o", size=end - start, continuation=str(start))
         assert [each["registrationId"] for each in page["devices"]] == [f"d{index}" for index in range(start, end)]
     for wrong in ("x", "-1", "²", "9999", ""):
-        with pytest.raises(Rejected, match="is not a continuation; give the one of the page before, as it is"):
+        with pytest.raises(Rejected, match="is not a continuation; give the one of the previous page, unchanged"):
             await world.subject.describe("o", continuation=wrong)
 
 

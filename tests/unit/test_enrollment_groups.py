@@ -251,16 +251,14 @@ async def test_references_do_not_take_the_place_of_a_groups_own_ca() -> None:
     [
         (
             {"allocationPolicy": "custom"},
-            "customAllocation, with webhookUrl and apiVersion, goes with allocationPolicy 'custom', and with no other; "
-            "give both or neither",
+            "customAllocation, with webhookUrl and apiVersion, belongs to allocationPolicy 'custom' and to no other; give both or neither",
         ),
         (
             {
                 "allocationPolicy": "static",
                 "customAllocation": {"webhookUrl": "https://f.example/a", "apiVersion": "2021-10-01"},
             },
-            "customAllocation, with webhookUrl and apiVersion, goes with allocationPolicy 'custom', and with no other; "
-            "give both or neither",
+            "customAllocation, with webhookUrl and apiVersion, belongs to allocationPolicy 'custom' and to no other; give both or neither",
         ),
         (
             {

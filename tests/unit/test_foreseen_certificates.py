@@ -43,7 +43,7 @@ async def foreseen(scene: GroupScene, **body: Any) -> str | None:
         ({"kind": "intermediate", "name": "factory", "pathLength": 1}, None),
         (
             {"kind": "root", "name": "factory"},
-            "name: 'factory' exists as intermediate CA of another definition; take another name",
+            "name: 'factory' exists as intermediate CA of another definition; choose another name",
         ),
         (
             {"kind": "intermediate", "name": "deep", "pathLength": 1, "issuer": "factory"},

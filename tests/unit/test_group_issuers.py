@@ -134,7 +134,7 @@ async def test_custody_that_can_not_be_kept_is_refused() -> None:
     with pytest.raises(Rejected) as refused:
         await scene.ask("put", "b", caReferences={"primary": "dpsCa"}, custody="wrapped")
     assert str(refused.value) == (
-        "custody is for an issuing CA that is made, and with caReferences none is; leave it out"
+        "custody is for an issuing CA that is made here, and caReferences name CAs instead; leave custody out"
     )
     await scene.ask("roll", request_id="r2", issuer="line", custody="vault")
     assert scene.accepted() == ["g-ca1", "line"]

@@ -24,7 +24,7 @@ from tests.unit.pki.hierarchy import NOW
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TOO_DEEP = "more than 64 arrays and objects stand within each other; fewer are read"
+TOO_DEEP = "more than 64 arrays and objects are nested; at most 64 are read"
 
 
 def nested(levels: int) -> str:
@@ -90,6 +90,6 @@ async def test_a_continuation_that_is_none_is_refused(given: str) -> None:
     assert refused.value.documented() == (
         {
             "field": "continuationToken",
-            "message": f"{given!r} is not a valid continuation; give the one of the page before, as it is",
+            "message": f"{given!r} is not a valid continuation; give the one of the previous page, unchanged",
         },
     )

@@ -115,11 +115,11 @@ def test_a_place_is_a_line_of_the_file() -> None:
     [
         (
             b"registrationId,Werk,Ort\na,1,2\n",
-            f"'list', line 1: no column of a device list is named 'Werk', 'Ort'; {KNOWN}",
+            f"'list', line 1: a device list does not have these columns: 'Werk', 'Ort'; {KNOWN}",
         ),
-        (b"\n\na,b\n", f"'list', line 3: no column of a device list is named 'a', 'b'; {KNOWN}"),
-        (b"registrationId,tags\n", f"'list', line 1: no column of a device list is named 'tags'; {KNOWN}"),
-        (b"registrationId,tags.\n", f"'list', line 1: no column of a device list is named 'tags.'; {KNOWN}"),
+        (b"\n\na,b\n", f"'list', line 3: a device list does not have these columns: 'a', 'b'; {KNOWN}"),
+        (b"registrationId,tags\n", f"'list', line 1: a device list does not have these columns: 'tags'; {KNOWN}"),
+        (b"registrationId,tags.\n", f"'list', line 1: a device list does not have these columns: 'tags.'; {KNOWN}"),
         (b"keyAlgorithm,csr\n", f"'list', line 1: the column registrationId is missing; {KNOWN}"),
         (
             b"registrationId,RegistrationId\n",
@@ -137,7 +137,7 @@ def test_a_place_is_a_line_of_the_file() -> None:
         (b"\xef\xbb\xbf \r\n", "'list' has no devices; give 1 to 1000000"),
         (b"registrationId\n\n", "'list' has no devices; give 1 to 1000000"),
         (b"[]", "'list' has no devices; give 1 to 1000000"),
-        (b"sep=;\n", "'list' has no line with the names of columns"),
+        (b"sep=;\n", "'list' does not have a line with the names of the columns"),
         (
             "registrationId,tags.plant\r\na,x\r\nb,Köln\r\n".encode("cp1252"),
             "'list', line 3: byte 0xF6 is not UTF-8; in Windows-1252 it is 'ö': save the file as UTF-8 (Excel: 'CSV UTF-8')",

@@ -106,7 +106,7 @@ async def test_a_ca_is_imported_under_one_name() -> None:
     assert await scene.subject.take_over("corporate", brought(ROOT), cause="r3") == first
     stranger = ec.generate_private_key(ec.SECP256R1())
     other = authority("corporate", key=stranger, signed_by=stranger)
-    with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; take another name"):
+    with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; choose another name"):
         await scene.subject.take_over("corporate", brought(other, key=stranger), cause="r4")
 
 

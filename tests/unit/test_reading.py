@@ -353,7 +353,7 @@ def test_data_in_base64_is_the_events_data() -> None:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ({"data_base64": "e30=", "data": {}}, "data_base64: data and data_base64 exclude each other; give one of them"),
+        ({"data_base64": "e30=", "data": {}}, "data_base64: data and data_base64 can't be given together; give one of them"),
         ({"data_base64": "e3"}, "data_base64: it is not whole base64: it has 2 characters; with '=' at its end it must have 4"),
         ({"data_base64": 5}, "data_base64: input should be a valid string; it is '5'"),
         ({"data_base64": "/w=="}, "data_base64: what it holds is not UTF-8: byte 0xFF at position 0, in line 1, begins no "

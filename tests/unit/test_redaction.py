@@ -253,9 +253,9 @@ ANYWHERE = "there is a private key in it; a private key is not sent here, and on
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"csr": LEAKED + "x" * 20_000}, ["devices[3].csr: there is a private key beside the CSR; it must stay in the device"]),
-        ({"csr": '{"kty": "EC", "d": "AA"}'}, ["devices[3].csr: there is a private key beside the CSR; it must stay in the device"]),
-        ({"csr": {"kty": "EC", "d": "AA"}}, ["devices[3].csr: there is a private key beside the CSR; it must stay in the device"]),
+        ({"csr": LEAKED + "x" * 20_000}, ["devices[3].csr: a private key comes with the CSR; it must stay in the device"]),
+        ({"csr": '{"kty": "EC", "d": "AA"}'}, ["devices[3].csr: a private key comes with the CSR; it must stay in the device"]),
+        ({"csr": {"kty": "EC", "d": "AA"}}, ["devices[3].csr: a private key comes with the CSR; it must stay in the device"]),
         ({"tags": {"a": [{"b": LEAKED}]}, "x": LEAKED}, [f"devices[3].tags.a[0].b: {ANYWHERE}", f"devices[3].x: {ANYWHERE}"]),
     ],
 )  # fmt: skip

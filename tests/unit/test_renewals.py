@@ -144,7 +144,7 @@ async def test_who_cannot_be_renewed_is_told_why() -> None:
         await scene.renew()
     with pytest.raises(Deferred):
         await scene.order(csr=csr())
-    with pytest.raises(Conflict, match="'press' is issued; only a registered device is renewed"):
+    with pytest.raises(Conflict, match="'press' is issued; only a registered device can be renewed"):
         await scene.renew()
     scene.boot(await scene.certificate(1))
     await scene.deliver()

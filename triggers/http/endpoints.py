@@ -201,7 +201,7 @@ def continuation_of(request: func.HttpRequest) -> str | None:
     text = request.params.get("continuationToken") or None
     if text is not None and not _CONTINUATION.fullmatch(text):
         raise Rejected.because(
-            f"{text[:100]!r} is not a continuation; give the one of the page before, as it is",
+            f"{text[:100]!r} is not a continuation; give the one of the previous page, unchanged",
             field="continuationToken",
         )
     return text

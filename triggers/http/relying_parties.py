@@ -36,7 +36,7 @@ _LIST_HEADERS = (
 def _file_name(request: func.HttpRequest, suffix: str) -> str:
     name: str = request.route_params["file"]
     if not name.endswith(suffix):
-        raise NotFound.because(f"{name[:140]!r} is not here; files end with {suffix}")
+        raise NotFound.because(f"{name[:140]!r} does not exist; file names end with {suffix}")
     return _issuer(name.removesuffix(suffix))
 
 

@@ -668,7 +668,7 @@ class CertificateAuthorities:
         if record.state is IssuerState.AWAITING_CERTIFICATE:
             raise Deferred(
                 f"the certificate authority {name!r} waits for its certificate: have its signing request signed, and "
-                "install the answer",
+                "install the certificate",
                 retry_after=_AWAITED,
             )
         if record.certificate is None:
@@ -762,20 +762,22 @@ class CertificateAuthorities:
 
 def _check_name(name: str) -> None:
     if name.lower() == WRAPPING_KEY:
-        raise Conflict.because(f"{name!r} names the vault's key that wraps others; take another", field="name")
+        raise Conflict.because(
+            f"{name!r} is the name of the vault's key that wraps others; choose another name", field="name"
+        )
 
 
 def _check_holder(holder: IssuerRecord, name: str, fingerprint: str) -> None:
     """See that the CA that has a name is the one that is meant."""
     if holder.name != name:
         raise Conflict.because(
-            f"there is a CA {holder.name!r}, and in the names of vault keys case makes no difference; take another "
-            "name",
+            f"the CA {holder.name!r} exists, and the names of vault keys can't differ by case alone; choose "
+            "another name",
             field="name",
         )
     if holder.fingerprint != fingerprint:
         raise Conflict.because(
-            f"{name!r} exists as {holder.kind} CA of another definition; take another name", field="name"
+            f"{name!r} exists as {holder.kind} CA of another definition; choose another name", field="name"
         )
 
 

@@ -173,7 +173,9 @@ class CertificateRequests:
         """
         known = await self.certificates.get(serial_number)
         if known is None:
-            raise NotFound.because(f"no certificate has serial number {serial_number}", field="serialNumber")
+            raise NotFound.because(
+                f"a certificate with serial number {serial_number} does not exist", field="serialNumber"
+            )
         return _described(known.record)
 
 

@@ -80,12 +80,12 @@ class DeviceDirectory:
         """
         device = (await device_of(self.devices, registration_id)).record
         if device.state in _OUT_OF_SERVICE:
-            raise Conflict.because(f"{registration_id!r} is {device.state}, so its bundle is not handed out")
+            raise Conflict.because(f"{registration_id!r} is {device.state}, so its bundle can't be handed out")
         if device.bundle is None:
             raise NotFound.because(f"{registration_id!r} has no bundle yet; its certificate is not issued")
         if device.state is DeviceState.ISSUED and not device.registers_itself:
             raise Deferred(
-                f"{registration_id!r} is being registered; its bundle can be had when that is done",
+                f"{registration_id!r} is being registered; its bundle can be fetched when that is done",
                 retry_after=timedelta(seconds=2),
             )
         bundle, content = await self.device_certificates.hand_out(device.bundle, wanted=wanted, caller=caller)

@@ -526,7 +526,9 @@ class DeviceCertificates:
             return IssuedCertificate(bundle, None)
         password = await self.secrets.get(bundle.password_secret)
         if password is None:
-            raise RuntimeError(f"the vault has lost secret {bundle.password_secret!r}, which opens a stored bundle")
+            raise RuntimeError(
+                f"the vault does not have secret {bundle.password_secret!r}, which opens a stored bundle"
+            )
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password))
 
     async def stored(self, name: str) -> IssuedCertificate:

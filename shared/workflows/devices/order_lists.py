@@ -293,7 +293,7 @@ def _header(lines: Iterator[tuple[int, str]]) -> tuple[int, str, str]:
             continue
         if text:
             return number, line, max(_SEPARATORS, key=line.count)
-    raise _Unreadable(" has no line with the names of columns")
+    raise _Unreadable(" does not have a line with the names of the columns")
 
 
 def _paths(names: Sequence[str], number: int) -> list[tuple[str, ...] | None]:
@@ -306,7 +306,7 @@ def _paths(names: Sequence[str], number: int) -> list[tuple[str, ...] | None]:
     unknown = [name[:64] for name, path in zip(names, known, strict=True) if name and path is None]
     if unknown:
         shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if unknown[10:] else "")
-        raise _Unreadable(f", line {number}: no column of a device list is named {shown}; {columns}")
+        raise _Unreadable(f", line {number}: a device list does not have these columns: {shown}; {columns}")
     paths = [path for path in known if path is not None]
     for path in paths:
         if paths.count(path) > 1 or any(other[: len(path)] == path != other for other in paths):

@@ -529,7 +529,7 @@ def _start_of(continuation: str | None, total: int) -> int:
         return 0
     if not (continuation.isascii() and continuation.isdecimal() and len(continuation) <= len(str(total))):
         raise Rejected.because(
-            f"{continuation[:100]!r} is not a continuation; give the one of the page before, as it is",
+            f"{continuation[:100]!r} is not a continuation; give the one of the previous page, unchanged",
             field="continuationToken",
         )
     return int(continuation)

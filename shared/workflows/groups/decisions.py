@@ -315,7 +315,7 @@ def _disorder(chain: Chain, way: Chain) -> Iterator[Finding]:
     sent = list(dict.fromkeys(chain))
     for each in sent:
         if list(chain).count(each) > 1:
-            yield Finding("duplicate", f"{names.quoted(each.subject)} stands there more than once; send it once")
+            yield Finding("duplicate", f"{names.quoted(each.subject)} is in the chain more than once; send it once")
     for each in readable(sent):
         if each not in wanted:
             yield Finding("unneeded", f"{names.quoted(each.subject)} is not needed on the way up; leave it out")
@@ -324,5 +324,6 @@ def _disorder(chain: Chain, way: Chain) -> Iterator[Finding]:
         order = ", ".join(names.quoted(each.subject) for each in wanted)
         yield Finding(
             "misordered",
-            f"DPS takes any order, and not everybody does; right is leaf first, then each one's issuer: {order}",
+            f"DPS accepts any order, and other verifiers don't; the right order is the leaf first, then "
+            f"each one's issuer: {order}",
         )

@@ -132,7 +132,7 @@ ROOT = hierarchy().root.certificate
     [
         (CHAIN, OTHER_KEY, "the key is not that of 'press-001'"),
         ([ROOT], KEY, "'press-001' is followed by 'dpsCa', which is not its issuer"),
-        ([*CHAIN, ROOT], KEY, "the root 'dpsCa' does not belong in a bundle: whoever verifies has it"),
+        ([*CHAIN, ROOT], KEY, "the root 'dpsCa' does not belong in a bundle: the verifier has it"),
     ],
 )
 def test_what_does_not_belong_together_is_not_packed(

@@ -170,7 +170,7 @@ SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
         (
             [zero_serial_number(foreign("press-001", "top")), TOP],
             [
-                "serial-number: the serial number of 'press-001' is 0; positive, of at most 20 octets is right",
+                "serial-number: the serial number of 'press-001' is 0; it must be positive and have at most 20 octets",
                 "other-key: 'press-001' is not signed by 'top', which follows it: that is a CA of the right name, with "
                 "another key",
             ],

@@ -143,7 +143,7 @@ def test_what_does_no_harm_is_no_reason_to_refuse(extension: x509.ExtensionType)
             f"{NOT_PKCS10}: it is cut off, damaged, or of indefinite length (BER)",
         ),
         (request("press-001") * 2, f"there are 2 PEM blocks; one whole CSR, which begins with {BEGIN}, is right"),
-        (request("press-001") + PRIVATE_KEY, "there is a private key beside the CSR; it must stay in the device"),
+        (request("press-001") + PRIVATE_KEY, "a private key comes with the CSR; it must stay in the device"),
         (wrongly_signed(), "the CSR's signature is wrong, so it does not prove possession of its key"),
         (
             "no request",
