@@ -29,8 +29,8 @@ class Problem(Contract):
             "type": "about:blank",
             "title": "Bad Request",
             "status": 400,
-            "detail": "pageSize: '0' is no page size; give a number from 1 to 1000",
-            "errors": [{"field": "pageSize", "message": "'0' is no page size; give a number from 1 to 1000"}],
+            "detail": "pageSize: '0' is not a valid page size; give 1 to 1000",
+            "errors": [{"field": "pageSize", "message": "'0' is not a valid page size; give 1 to 1000"}],
         }
     )
 

@@ -89,7 +89,7 @@ class Order(Contract):
 
 
 class RefusedOrder(Problem):
-    """There is no order of this id: what came by the queue was refused, unless the last three fields are missing."""
+    """The order does not exist: what came by the queue was refused, unless the last three fields are missing."""
 
     model_config = with_example(
         {
