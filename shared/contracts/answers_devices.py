@@ -96,12 +96,13 @@ class RefusedOrder(Problem):
             "type": "about:blank",
             "title": "Not Found",
             "status": 404,
-            "detail": "orderId: there is no order 'order-2': what came under this id was refused; its reasons say why",
-            "errors": [{"field": "orderId", "message": "there is no order 'order-2'"}],
+            "detail": "orderId: the order 'order-2' does not exist: what came under this id was refused; its reasons "
+            "say why",
+            "errors": [{"field": "orderId", "message": "the order 'order-2' does not exist"}],
             "orderId": "order-2",
             "state": "rejected",
             "rejectedAt": "2026-05-01T12:00:00Z",
-            "reasons": [{"field": "enrollmentGroup", "message": "there is no enrollment group 'line-9'"}],
+            "reasons": [{"field": "enrollmentGroup", "message": "the enrollment group 'line-9' does not exist"}],
         }
     )
 
