@@ -80,8 +80,8 @@ class Operation:
         answers: what it answers when all is well.
         refuses: statuses of refusals beside those that follow from the route; with a model of its own where the
             problem has further members.
-        body: of the request: its model, or the media type of what is no JSON.
-        body_required: whether there is none without it.
+        body: of the request: its model, or the media type of what is not JSON.
+        body_required: whether a request without it is refused.
         parameters: in the query and in headers.
         alone: whether it asks no service, so that none can be down.
     """
