@@ -74,7 +74,7 @@ def load(encoded: bytes) -> x509.Certificate:
     """Load a certificate in DER; an odd one behaves as others do.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not valid.
     """
     try:
         certificate = x509.load_der_x509_certificate(encoded)

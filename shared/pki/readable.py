@@ -166,7 +166,7 @@ def readable_name(value: bytes, depth: int = _DEPTH) -> bytes:
 
 
 def _twin(encoded: bytes) -> x509.Certificate | None:
-    """Give the readable twin; ``None`` if there is none, since something else is wrong."""
+    """Give the readable twin; ``None`` if it does not exist, since something else is wrong."""
     try:
         written = readable(encoded)
         if written == encoded:
