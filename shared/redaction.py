@@ -4,7 +4,7 @@ Each is replaced by a mark that says what stood there. Everything else stays as 
 reasons), said (answers, events) or logged passes through here; a private key is refused before a queue takes it.
 
 Found by their look: private keys in PEM under every label, encrypted or not; PKCS#8 (RFC 5958), PKCS#1 (RFC 8017), SEC1
-(RFC 5915) and PKCS#12 (RFC 7292) as DER or base64; base64 of PEM; private JWKs (RFC 7517); shared access signatures and
+(RFC 5915) and PKCS#12 (RFC 7292) as DER, base64 or hexadecimal; base64 of PEM; private JWKs (RFC 7517); shared access signatures and
 keys of Azure; bearer tokens; secrets of webhooks. Found by name: passwords, secrets, keys and tokens.
 """
 
@@ -56,6 +56,9 @@ _ENCODED = re.compile(
     r"|/u3\+7Q(?=[A-Za-z0-9+/])"  # a Java key store
 )
 _RUN = re.compile(r"(?:[A-Za-z0-9+/_=\-]|\s|\\{1,8}[rn])*")
+_HEXADECIMAL = re.compile(r"(?<![0-9A-Fa-f])30(?:(?:[\s:]|\\{1,8}[rn])*[0-9A-Fa-f]{2}){23,}")
+"""A SEQUENCE of at least 24 octets, which is what is looked at."""
+
 _STANDARD = str.maketrans("-_", "+/")
 _SYMBOL = re.compile(r"\\{1,8}[rn]|\s|(.)", re.DOTALL)
 _KEY_IDENTIFIERS = tuple(
@@ -286,6 +289,7 @@ def _without_keys(text: str) -> str:
         text = _PEM.sub(Secret.PRIVATE_KEY.mark, text)
     if "PuTTY" in text:
         text = _PUTTY.sub(Secret.PRIVATE_KEY.mark, text)
+    text = _HEXADECIMAL.sub(_without_hexadecimal, text)
     parts, end = [], 0
     for match in _ENCODED.finditer(text):
         if match.start() < end:
@@ -295,6 +299,11 @@ def _without_keys(text: str) -> str:
             parts += [text[end : match.start()], Secret.PRIVATE_KEY.mark]
             end = match.start() + size
     return "".join([*parts, text[end:]])
+
+
+def _without_hexadecimal(match: re.Match[str]) -> str:
+    digits = re.sub(r"\\{1,8}[rn]|[\s:]", "", match[0])[: 2 * _HEAD]
+    return Secret.PRIVATE_KEY.mark if _is_key(bytes.fromhex(digits)) else match[0]
 
 
 def _key_size(text: str, start: int) -> int:

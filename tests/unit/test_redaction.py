@@ -70,7 +70,7 @@ def lines(text: str, end: str) -> str:
 
 @pytest.mark.parametrize(("name", "form", "protected"), FORMS)
 def test_a_private_key_is_found_in_whatever_form(name: str, form: str, protected: bool) -> None:  # noqa: FBT001
-    """PEM, and DER in both alphabets of base64, in one line or in many, within JSON or within words."""
+    """PEM, and DER in hexadecimal and in both alphabets of base64, in one line or many, within JSON or within words."""
     pem = encoded(name, form, protected, Encoding.PEM).decode()
     der = encoded(name, form, protected, Encoding.DER)
     assert without_secrets(f"before {pem}after") == f"before {KEY}\nafter"
@@ -81,6 +81,17 @@ def test_a_private_key_is_found_in_whatever_form(name: str, form: str, protected
         assert json.loads(without_secrets(json.dumps({"csr": text, "id": "a"}))) == {"csr": KEY, "id": "a"}
         assert has_private_key(text)
     assert without_secrets(f"'{bare[:60]}' is not a valid id") == f"'{KEY}' is not a valid id"
+    for text in (
+        der.hex(),
+        der.hex().upper(),
+        der.hex(":"),
+        der.hex(" "),
+        lines(der.hex(), "\n"),
+        der.hex()[:48],
+        lines(der.hex(), " " * 399),
+    ):
+        assert without_secrets(f"before {text}, after it") == f"before {KEY}, after it"
+        assert has_private_key(text)
     wrapped = b64encode(pem.encode()).decode()
     assert without_secrets(f'{{"csr": "{wrapped}"}}') == f'{{"csr": "{KEY}"}}'
 
@@ -204,7 +215,7 @@ def test_data_in_base64_is_looked_into() -> None:
 @pytest.mark.parametrize(
     "part",
     ["BEGIN ", "-----BEGIN PRIVATE KEY-----A", "M", "MIIB", "LS0tLS1CRUdJTi", "a", "eyJ", '"a":"', "://a:", "END ", "[", "{", "'",
-     "/u3+7QA", "b3BlbnNzaC1rZXktdjEA", "Bearer ", "\\n", "\\", "-----BEGIN PRIVATE KEY-----A\\\\\\\\", "-"],
+     "/u3+7QA", "b3BlbnNzaC1rZXktdjEA", "Bearer ", "\\n", "\\", "30", "30 " * 22 + "g", "30\n\n\n", "-----BEGIN PRIVATE KEY-----A\\\\\\\\", "-"],
 )  # fmt: skip
 def test_the_search_takes_no_longer_than_its_text(part: str) -> None:
     """A hostile message of 64 KiB holds the worker for a fraction of a second."""
