@@ -4,8 +4,8 @@ Each is replaced by a mark that says what stood there. Everything else stays as 
 reasons), said (answers, events) or logged passes through here; a private key is refused before a queue takes it.
 
 Found by their look: private keys in PEM under every label, encrypted or not; PKCS#8 (RFC 5958), PKCS#1 (RFC 8017), SEC1
-(RFC 5915) and PKCS#12 (RFC 7292) as DER, base64 or hexadecimal; base64 of PEM; private JWKs (RFC 7517); shared access signatures and
-keys of Azure; bearer tokens; secrets of webhooks. Found by name: passwords, secrets, keys and tokens.
+(RFC 5915) and PKCS#12 (RFC 7292) as DER, base64 or hexadecimal; base64 of PEM; private JWKs (RFC 7517); shared access
+signatures and keys of Azure; bearer tokens; secrets of webhooks. Found by name: passwords, secrets, keys and tokens.
 """
 
 from __future__ import annotations
