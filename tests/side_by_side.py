@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,15 +109,24 @@ def run(part: Part) -> tuple[int, str]:
 
 def run_all(chosen: Sequence[Part]) -> bool:
     """Run parts side by side, and say of each how it went; returns whether all is well."""
-    began, well = time.monotonic(), True
+    began, well, counts = time.monotonic(), True, Counter[str]()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         running = {pool.submit(run, part): part for part in chosen}
         for done in as_completed(running):
             status, printed = done.result()
             well = well and status == 0
+            counts.update(_counted(printed))
             last = (printed.strip().splitlines() or ["nothing found"])[-1]
             print(f"{time.monotonic() - began:5.0f} s  {running[done].name}: {printed if status else last}", flush=True)
+    failed = counts["failed"] + counts["error"] + counts["errors"]
+    print(f"tests: {counts['passed']} passed, {failed} failed, {counts['skipped']} skipped", flush=True)
     return well
+
+
+def _counted(printed: str) -> dict[str, int]:
+    """Read the last line of pytest, as in ``3 failed, 120 passed, 2 skipped in 4.1s``."""
+    last = (printed.strip().splitlines() or [""])[-1]
+    return {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", last)}
 
 
 def measured(part: Part) -> Part:
