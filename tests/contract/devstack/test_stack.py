@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -15,16 +16,23 @@ import pytest
 from devstack.outside import until
 from devstack.stack import Stack
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
+    return options_in(tmp_path)
+
+
+def options_in(folder: Path) -> list[str]:
     """Options of a stack on ports and an address of its own."""
-    free = Stack.free(tmp_path).options
+    free = Stack.free(folder).options
     ports = ",".join(map(str, free.azurite_ports))
     return [
-        *("--state-dir", str(tmp_path), "--address", free.address, "--functions-port", str(free.functions_port)),
+        *("--state-dir", str(folder), "--address", free.address, "--functions-port", str(free.functions_port)),
         *("--azurite-ports", ports, "--https-port", "0", "--identity-port", "0", "--admin-port", "0"),
     ]
 
@@ -54,32 +62,38 @@ def ended(processes: list[psutil.Process]) -> bool:
     return not any(map(runs, processes))
 
 
-def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(options: list[str], tmp_path: Path) -> None:
-    """The second stack names the port and the option that moves it, ends with 1, and the first one stays whole."""
-    with start(options) as first:
-        ready(first)
-        second = subprocess.run(
-            [sys.executable, "-m", "devstack", "run", *options],
-            cwd=REPOSITORY, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        address, port = options[options.index("--address") + 1], options[options.index("--functions-port") + 1]
-        assert second.returncode == 1
-        assert second.stderr == (
-            f"port {port} on {address} is in use by another program; stop it, or move this port with --functions-port, "
-            "or everything with --address 127.0.0.2 and a --state-dir of its own\n"
-        )
-        endpoints = json.loads((tmp_path / "endpoints.json").read_text(encoding="utf-8"))
-        assert endpoints["functionsUrl"] == f"http://{address}:{port}"
-        first.send_signal(signal.SIGINT)
-
-
-def test_what_a_stack_keeps_is_for_its_owner_alone(options: list[str], tmp_path: Path) -> None:
-    """Nobody else reads a file or a folder of it, Azurite's and the logs included."""
-    folder = tmp_path / "stack"
-    with start([*options, "--state-dir", str(folder)]) as process:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+    """One stack for the tests that do not end it: its folder, and its options."""
+    folder = tmp_path_factory.mktemp("stack") / "state"
+    given = options_in(folder)
+    with start(given) as process:
         ready(process)
-        found = {each: each.stat().st_mode for each in (folder, *folder.rglob("*"))}
+        yield folder, given
         process.send_signal(signal.SIGINT)
+
+
+def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(running: tuple[Path, list[str]]) -> None:
+    """The second stack names the port and the option that moves it, ends with 1, and the first one stays whole."""
+    folder, given = running
+    second = subprocess.run(
+        [sys.executable, "-m", "devstack", "run", *given],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    address, port = given[given.index("--address") + 1], given[given.index("--functions-port") + 1]
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"port {port} on {address} is in use by another program; stop it, or move this port with --functions-port, "
+        "or everything with --address 127.0.0.2 and a --state-dir of its own\n"
+    )
+    endpoints = json.loads((folder / "endpoints.json").read_text(encoding="utf-8"))
+    assert endpoints["functionsUrl"] == f"http://{address}:{port}"
+
+
+def test_what_a_stack_keeps_is_for_its_owner_alone(running: tuple[Path, list[str]]) -> None:
+    """Nobody else reads a file or a folder of it, Azurite's and the logs included."""
+    folder, _ = running
+    found = {each: each.stat().st_mode for each in (folder, *folder.rglob("*")) if each.exists()}
     assert [str(each) for each, mode in found.items() if mode & 0o077] == []
     names = {each.name for each in found}
     assert names >= {"endpoints.json", "emulator.sqlite3", "server.key", "emulator.log", "azurite.log", "azurite"}
