@@ -150,6 +150,16 @@ async def test_a_failed_line_keeps_its_reason() -> None:
     assert await scene.admitted() == []
 
 
+async def test_a_line_without_an_id_is_told_under_its_order() -> None:
+    """An event's subject is never empty (CloudEvents 1.0, subject), also where the device has no registration id."""
+    scene = await DeviceScene().set_up()
+    await scene.order()
+    line = (await scene.line()).changed(registration_id=None, requested_id="", reasons=())
+    await scene.registrations.announce_failed(line)
+    told = scene.event("RequestRejected")
+    assert (told["subject"], told["data"]["orderId"], told["data"]["registrationId"]) == ("order", "order", "")
+
+
 async def test_a_device_that_reached_its_hub_when_it_was_revoked_is_shut_out_of_it() -> None:
     """Its registration was under way; whoever revoked it could not know of the hub."""
     scene = await DeviceScene().set_up()

@@ -383,7 +383,7 @@ class Registrations:
         """Tell that a device of an order could not be made, and why."""
         await self.outbox.publish(
             EventType.REQUEST_REJECTED,
-            subject=line.registration_id or line.requested_id,
+            subject=line.registration_id or line.requested_id or line.order_id,
             correlation_id=line.order_id,
             data={
                 "queue": Queue.DEVICE_ORDERS,
