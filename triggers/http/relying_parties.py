@@ -129,20 +129,23 @@ async def post_ocsp(services: Services, request: func.HttpRequest) -> func.HttpR
 @endpoint("GET", "ocsp/{issuer}/{*request}", answers=[_ANSWERED], refuses={404, 409}, anonymous=True)
 async def get_ocsp(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Answer an OCSP request that stands in the path, in base64 (RFC 6960 appendix A.1)."""
-    answer = await _ocsp(services, request, octets("request", _base64_of(request.route_params.get("request", ""))))
+    answer = await _ocsp(services, request, octets("request", base64_in_path(request.route_params.get("request", ""))))
     if is_successful(answer.get_body()):
         # RFC 5019 section 6.2; as for CRLs, a revocation is to be seen soon. An error is not kept.
         answer.headers["Cache-Control"] = "public, no-transform, must-revalidate, max-age=300"
     return answer
 
 
-def _base64_of(text: str) -> str:
+def base64_in_path(text: str) -> str:
     """Give the base64 that stands in a path in any of the forms that clients send.
 
     The host leaves ``%2F`` escaped, some escape twice, some leave the padding out or write base64url (RFC 4648 section
     5), and what passed for a query on its way has spaces in the place of ``+``.
     """
-    plain = unquote(unquote(text)).strip("/").translate(_STANDARD_ALPHABET)
+    # A request begins with "M", so a slash before it is none of it; the last character of one in 64 is a slash.
+    plain = unquote(unquote(text)).lstrip("/").translate(_STANDARD_ALPHABET)
+    if plain.endswith("=/") or len(plain) % 4 == 1:
+        plain = plain.removesuffix("/")
     return plain + "=" * (-len(plain) % 4)
 
 
