@@ -360,7 +360,9 @@ def _path_findings(authorities: Sequence[x509.Certificate]) -> Iterator[Finding]
         name = _name(authority)
         constraints = find_extension(authority, x509.BasicConstraints)
         if constraints is None or not constraints.ca:
-            yield Finding("not-a-ca", f"{name} stands above another certificate and is not a CA")
+            yield Finding(
+                "not-a-ca", f"{name} stands above another certificate and has no CA rights (basicConstraints)"
+            )
         elif constraints.path_length is not None and below > constraints.path_length:
             yield Finding("path-length", f"{name} allows {constraints.path_length} CAs below it, and {below} are there")
         usage = find_extension(authority, x509.KeyUsage)

@@ -211,7 +211,7 @@ SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
         ),
         (
             [foreign("press-001", "sub"), foreign("sub", "top"), TOP],
-            ["not-a-ca: 'sub' stands above another certificate and is not a CA"],
+            ["not-a-ca: 'sub' stands above another certificate and has no CA rights (basicConstraints)"],
         ),
         (
             [foreign("press-001", "sub"), foreign("sub", "top", CA, LEAF_USAGE), TOP],

@@ -362,10 +362,10 @@ ANY_DEPTH, LAST = x509.BasicConstraints(ca=True, path_length=None), x509.BasicCo
 @pytest.mark.parametrize(
     ("extensions", "message"),
     [
-        ((SIGNS, IDENTIFIER), "'bought' stands above another certificate and is not a CA"),
+        ((SIGNS, IDENTIFIER), "'bought' stands above another certificate and has no CA rights (basicConstraints)"),
         (
             (x509.BasicConstraints(ca=False, path_length=None), SIGNS, IDENTIFIER),
-            "'bought' stands above another certificate and is not a CA",
+            "'bought' stands above another certificate and has no CA rights (basicConstraints)",
         ),
         (
             (ANY_DEPTH, SIGNS_NOTHING, IDENTIFIER),
