@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from shared.contracts.answers import Alive, Description, Readiness, Rejection, RejectionPage
 from shared.contracts.ids import path_value
 from shared.errors import Rejected
-from triggers.asyncapi import document as queues
+from triggers.asyncapi import document as queues_document
 from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of, published
-from triggers.openapi import Answer, Parameter, document
+from triggers.openapi import Answer, Parameter
+from triggers.openapi import document as api_document
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -47,16 +49,26 @@ async def health_ready(services: Services, _request: func.HttpRequest) -> func.H
     return json_answer(Readiness, said, status)
 
 
+@cache
+def _api() -> dict[str, Any]:
+    return api_document(published)
+
+
+@cache
+def _queues() -> dict[str, Any]:
+    return queues_document()
+
+
 @endpoint("GET", "openapi.json", answers=[Answer(200, "this document", (Description,))], alone=True)
 async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe this API."""
-    return json_answer(Description, document(published))
+    return json_answer(Description, _api())
 
 
 @endpoint("GET", "asyncapi.json", answers=[Answer(200, "the document", (Description,))], alone=True)
 async def asyncapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe the queues, the messages that they take, and the events."""
-    return json_answer(Description, queues())
+    return json_answer(Description, _queues())
 
 
 # --- rejections ---
