@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
-_POLL_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.4
+"""Each question takes processor time away from what is being waited for."""
 _MISSING = object()
 
 
@@ -68,14 +70,15 @@ def until[T](what: str, ask: Callable[[], T], good: Callable[[T], bool], *, seco
     Raises:
         Failed: it was not in time; with the last answer.
     """
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
     while True:
         answer = ask()
         if good(answer):
             return answer
         if time.monotonic() > deadline:
             raise Failed(f"{what}: not seen within {seconds:.0f} s; the last answer was {str(answer)[:800]}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
 
 _SIGNED = frozenset(
