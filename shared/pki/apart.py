@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from base64 import b64decode, b64encode
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
+from shared.errors import Deferred
 from shared.pki.opened_files import CanNotOpen, Opened, open_key, open_pfx
 from shared.pki.readable import load_certificate
 
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SECONDS = 5.0
-"""Of time, for a file; the process itself begins in 0.3 s."""
+"""Of the processor, for a file: it is not refused because others compute on the same machine."""
+
+_PATIENCE = 60.0
+"""Seconds on the clock, after which the machine is too busy to tell."""
 
 _MEMORY = 1 << 30
 
@@ -39,22 +45,24 @@ def key_opened_apart(block: bytes, content: bytes, password: bytes | None, *, se
 
 def _opened(asked: Mapping[str, str | None], seconds: float) -> Opened:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", "from shared.pki.apart import main; main()"]
+    command = [sys.executable, "-c", f"from shared.pki.apart import main; main({seconds!r})"]
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter, and no word of the file
             command,
             input=json.dumps(asked),
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=_PATIENCE,
             check=False,
             env=environment,
         )
     except subprocess.TimeoutExpired:
+        raise Deferred("this machine is too busy to open a file", retry_after=timedelta(seconds=30)) from None
+    if done.returncode == -signal.SIGPROF:
         raise CanNotOpen(
             f"to open it takes more than {seconds:g} seconds: it asks for too many rounds of key derivation; write it "
             "anew with fewer"
-        ) from None
+        )
     if done.returncode:
         raise CanNotOpen("it can't be opened: it is damaged, or asks for too much memory")
     answer = json.loads(done.stdout)
@@ -70,8 +78,9 @@ def _text(content: bytes | None) -> str | None:
     return None if content is None else b64encode(content).decode("ascii")
 
 
-def main() -> None:
-    """Be the other process."""
+def main(seconds: float) -> None:
+    """Be the other process, which the kernel ends by SIGPROF when it has computed for ``seconds`` (setitimer(2))."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # which would hold the key
     asked: dict[str, Any] = {
