@@ -40,6 +40,7 @@ from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
+from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.previews import Previews
 from shared.workflows.groups.requests import EnrollmentGroups
@@ -145,6 +146,7 @@ class Services:
     previews: Previews
     identities: DeviceIdentities
     converger: DeviceConverger
+    takeovers: Takeovers
     device_orders: DeviceOrders
     registrations: Registrations
     renewals: Renewals
@@ -272,6 +274,15 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         ),
         identities=identities,
         converger=converger,
+        takeovers=Takeovers(
+            devices=devices,
+            groups=groups,
+            issuers=issuers,
+            provisioning=clients.provisioning,
+            hubs=clients.hubs,
+            converger=converger,
+            clock=clock,
+        ),
         previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
         device_orders=DeviceOrders(
             orders, registrations, clients.blobs, outbox, settings, clock, ThreadPool("lists", 4)

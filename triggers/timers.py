@@ -63,6 +63,13 @@ async def convergence_sweep(timer: func.TimerRequest) -> None:
     log.info("convergence sweep (late: %s): %d devices", timer.past_due, done)
 
 
+@blueprint.timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")
+async def takeover_sweep(timer: func.TimerRequest) -> None:
+    """Give devices back that a group which others can sign for has registered; every fifteen minutes."""
+    given_back = await services().takeovers.sweep()
+    log.info("takeover sweep (late: %s): %d devices", timer.past_due, given_back)
+
+
 @blueprint.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
 async def poison_sweep(timer: func.TimerRequest) -> None:
     """Keep what the functions of the poison queues could not; every five minutes."""

@@ -64,6 +64,12 @@ def enrolled_individually(record: DeviceRecord, *, own_entry: bool, disabled: bo
     return record.changed(own_entry=own_entry, entry_disabled=disabled)
 
 
+def pinned(record: DeviceRecord, *, group: str, at: datetime) -> DeviceRecord:
+    """Have DPS take the device's own certificates alone, since another group has registered it."""
+    note = f"registered by the enrollment group {group}, which is not its own: it has to register again"
+    return record.noted(at, note, own_entry=True, generation=record.generation + 1)
+
+
 def moved(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
     """Enter where DPS has a device now."""
     if hub.lower() == (record.assigned_hub or "").lower() and device_id == record.device_id:

@@ -1,0 +1,99 @@
+"""Devices of this app that somebody else has registered.
+
+A group that refers to CA certificates, or whose CA its owner brought along, takes certificates that others can sign,
+and with them any registration id. DPS then moves that device's record into the group, and gives the hub's identity the
+other thumbprint. Nothing at DPS prevents it but an individual enrollment, which is matched before any group.
+
+So a device that was taken over gets one, with its own certificates alone, and the identity that others got is removed:
+the device registers again with its own certificate.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.groups import GroupState
+from shared.domain.upkeep import pinned
+from shared.workflows.devices.changes import change
+
+if TYPE_CHECKING:
+    from shared.adapters.dps_service import ProvisioningService
+    from shared.adapters.iot_hub import IotHubRegistries
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.groups import GroupRecord
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
+    from shared.ledger.issuers import Issuers
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.intake.outbox import Clock
+
+_log = logging.getLogger(__name__)
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takeovers:
+    """Finds devices that a foreign group has registered, and gives them back."""
+
+    devices: Devices
+    groups: Groups
+    issuers: Issuers
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    converger: DeviceConverger
+    clock: Clock
+
+    async def sweep(self) -> int:
+        """Look at the registrations of each group that others can sign for.
+
+        Returns:
+            How many devices were given back.
+        """
+        given_back = 0
+        for group in [each async for each in self.groups.list()]:
+            if group.state is not GroupState.DELETED and await self._signed_elsewhere(group):
+                given_back += await self._look_at(group.enrollment_group)
+        return given_back
+
+    async def _signed_elsewhere(self, group: GroupRecord) -> bool:
+        if group.ca_references is not None:
+            return True
+        known = await self.issuers.get(group.issuer)
+        return known is not None and known.record.wanted is None
+
+    async def _look_at(self, group_id: str) -> int:
+        given_back, continuation = 0, None
+        while True:
+            page, continuation = await self.provisioning.page_of_registrations(
+                group_id, size=_PAGE, continuation=continuation
+            )
+            for registration in page:
+                given_back += await self._check(group_id, registration)
+            if continuation is None:
+                return given_back
+
+    async def _check(self, group_id: str, registration: dict[str, Any]) -> bool:
+        known = await self.devices.get(str(registration["registrationId"]).lower())
+        if known is None or not _taken_over(known.record, group_id):
+            return False
+        device = known.record
+        _log.critical(
+            "%r was registered by the enrollment group %r, which is not its own", device.registration_id, group_id
+        )
+        pin = partial(pinned, group=group_id, at=self.clock())
+        await change(self.devices, device.registration_id, pin, at=self.clock())
+        await self.converger.converge(device.registration_id)  # from now on DPS takes its own certificates alone
+        hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
+        await self.provisioning.delete_registration(device.registration_id)
+        if hub and device_id:
+            await self.hubs.delete(str(hub), str(device_id))
+        return True
+
+
+def _taken_over(device: DeviceRecord, group_id: str) -> bool:
+    """Tell whether a device is another group's. One that was issued for no group registers with whichever takes it."""
+    own = device.enrollment_group
+    return own is not None and own != group_id and bool(device.in_use) and not device.shut_out
