@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLE = Path(__file__).parent / "sample_app"
-LEASE = 2
+LEASE = 4
+"""Seconds; a host that gets no processor for half of them loses the message to another delivery."""
 OVERRIDES = {
     "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
     "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.2",
@@ -95,7 +95,12 @@ def host_on(stack: Stack, folder: Path, *, queue: str = "work") -> Iterator[Runn
             yield RunningHost(process, json.loads(line), results, stack)
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+                process.terminate()
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()  # else the run would wait for ever
+                    raise
 
 
 @pytest.fixture(scope="session")
