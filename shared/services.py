@@ -29,6 +29,7 @@ from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.making import CertificateAuthorities
+from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
@@ -36,6 +37,7 @@ from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
+from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
@@ -191,13 +193,14 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     authorities = CertificateAuthorities(
         issuers, certificates, expiry, authority_keys, clients.ca_certificates, outbox, settings, clock
     )
+    bundles = Bundles(blobs=clients.blobs, expiry=expiry, settings=settings, clock=clock)
     device_certificates = DeviceCertificates(
         authorities=authorities,
         devices=devices,
         certificates=certificates,
-        public_keys=public_keys,
+        keys=KeyClaims(devices=devices, public_keys=public_keys, clock=clock),
+        bundles=bundles,
         expiry=expiry,
-        blobs=clients.blobs,
         secrets=clients.secrets,
         settings=settings,
         clock=clock,
@@ -299,12 +302,12 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         revocations=revocations,
         revocation_lists=revocation_lists,
         status_answers=StatusAnswers(authorities, certificates, clock),
-        devices=DeviceDirectory(devices, device_certificates, settings, clock),
+        devices=DeviceDirectory(devices, bundles, settings, clock),
         expiry_sweep=ExpirySweep(
             expiry=expiry,
             certificates=certificates,
             devices=devices,
-            device_certificates=device_certificates,
+            bundles=bundles,
             outbox=outbox,
             clock=clock,
         ),

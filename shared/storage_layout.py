@@ -16,7 +16,7 @@ from shared.adapters.identity import Identity
 from shared.adapters.storage import Blobs, Queues, Tables
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.settings import InvalidSettings, Settings
-from shared.workflows.devices.issuing import BUNDLES
+from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.orders import ORDERS
 from shared.workflows.status.revocation_lists import CRLS
 

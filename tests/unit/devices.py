@@ -29,12 +29,14 @@ from shared.pki.issuance import DistributionPoints
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
 from shared.workflows.authorities.making import LoadedAuthority
+from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
+from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
@@ -174,16 +176,20 @@ class DeviceScene:
         )
 
     @property
-    def issuing(self) -> DeviceCertificates:
+    def bundles(self) -> Bundles:
         blobs: Any = self.blobs
+        return Bundles(blobs=blobs, expiry=self.expiry, settings=self.settings, clock=self.clock)
+
+    @property
+    def issuing(self) -> DeviceCertificates:
         secrets: Any = self.secrets
         return DeviceCertificates(
             authorities=self.authorities,
             devices=self.devices,
             certificates=self.certificates,
-            public_keys=self.public_keys,
+            keys=KeyClaims(devices=self.devices, public_keys=self.public_keys, clock=self.clock),
+            bundles=self.bundles,
             expiry=self.expiry,
-            blobs=blobs,
             secrets=secrets,
             settings=self.settings,
             clock=self.clock,
@@ -245,7 +251,7 @@ class DeviceScene:
 
     @property
     def directory(self) -> DeviceDirectory:
-        return DeviceDirectory(self.devices, self.issuing, self.settings, self.clock)
+        return DeviceDirectory(self.devices, self.bundles, self.settings, self.clock)
 
     @property
     def sweep(self) -> ExpirySweep:
@@ -253,7 +259,7 @@ class DeviceScene:
             expiry=self.expiry,
             certificates=self.certificates,
             devices=self.devices,
-            device_certificates=self.issuing,
+            bundles=self.bundles,
             outbox=self.outbox,
             clock=self.clock,
         )

@@ -34,12 +34,14 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.issuance import DistributionPoints
 from shared.workflows.authorities.making import LoadedAuthority
+from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
+from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
@@ -155,13 +157,14 @@ class World:
         outbox = Outbox(any_queues, self.clock)
         public_keys = PublicKeys(self.tables["publickeys"])
         expiry = ExpiryIndex(self.tables["expiry"])
+        bundles = Bundles(blobs=any_blobs, expiry=expiry, settings=settings, clock=self.clock)
         self.device_certificates = DeviceCertificates(
             authorities=any_authorities,
             devices=self.devices,
             certificates=self.certificates,
-            public_keys=public_keys,
+            keys=KeyClaims(devices=self.devices, public_keys=public_keys, clock=self.clock),
+            bundles=bundles,
             expiry=expiry,
-            blobs=any_blobs,
             secrets=any_secrets,
             settings=settings,
             clock=self.clock,
@@ -215,11 +218,11 @@ class World:
             expiry=expiry,
             certificates=self.certificates,
             devices=self.devices,
-            device_certificates=self.device_certificates,
+            bundles=bundles,
             outbox=outbox,
             clock=self.clock,
         )
-        self.directory = DeviceDirectory(self.devices, self.device_certificates, settings, self.clock)
+        self.directory = DeviceDirectory(self.devices, bundles, settings, self.clock)
         self.enrollments = IndividualEnrollments(
             self.devices, self.certificates, public_keys, self.provisioning, None, self.clock
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
     from shared.settings import Settings
-    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.bundles import Bundles
     from shared.workflows.intake.outbox import Clock
 
 _OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED, DeviceState.EXPIRED, DeviceState.FAILED})
@@ -41,7 +41,7 @@ class DeviceDirectory:
     """What can be asked about devices."""
 
     devices: Devices
-    device_certificates: DeviceCertificates
+    bundles: Bundles
     settings: Settings
     clock: Clock
 
@@ -88,7 +88,7 @@ class DeviceDirectory:
                 f"{registration_id!r} is being registered; its bundle can be fetched when that is done",
                 retry_after=timedelta(seconds=2),
             )
-        bundle, content = await self.device_certificates.hand_out(device.bundle, wanted=wanted, caller=caller)
+        bundle, content = await self.bundles.hand_out(device.bundle, wanted=wanted, caller=caller)
         await self._note(registration_id, f"bundle handed out as {wanted}")
         secret = bundle.password_secret
         return HandedOut(
@@ -102,7 +102,7 @@ class DeviceDirectory:
         device = (await device_of(self.devices, registration_id)).record
         if device.bundle is None:
             raise NotFound.because(f"{registration_id!r} has no bundle yet; its certificate is not issued")
-        await self.device_certificates.confirm(device.bundle, caller=caller)
+        await self.bundles.confirm(device.bundle, caller=caller)
         await self._note(registration_id, "receipt of the bundle confirmed")
 
     async def _note(self, registration_id: str, note: str) -> None:

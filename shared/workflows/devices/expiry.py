@@ -12,8 +12,8 @@ from shared.domain.certificates import UNSIGNED_FOR, CertificateState
 from shared.domain.expiry import DueNotice, Notice
 from shared.domain.words import CertificateKind, EventType, RevocationReason
 from shared.errors import NotFound, Overtaken
+from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
-from shared.workflows.devices.issuing import bundle_name
 
 if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.table import Versioned
-    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.bundles import Bundles
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _EVENTS = {Notice.EXPIRING: EventType.CERTIFICATE_EXPIRING, Notice.EXPIRED: EventType.CERTIFICATE_EXPIRED}
@@ -35,7 +35,7 @@ class ExpirySweep:
     expiry: ExpiryIndex
     certificates: Certificates
     devices: Devices
-    device_certificates: DeviceCertificates
+    bundles: Bundles
     outbox: Outbox
     clock: Clock
 
@@ -75,7 +75,7 @@ class ExpirySweep:
         async for notice in self.expiry.due(self.clock().date()):
             if notice.notice is not Notice.KEY_DELETION or notice.not_after > self.clock():
                 continue
-            await self.device_certificates.delete_key(bundle_name(notice.subject, notice.serial_number))
+            await self.bundles.delete_key(bundle_name(notice.subject, notice.serial_number))
             await self.expiry.done(notice)
             deleted += 1
         return deleted

@@ -329,7 +329,7 @@ class Registrations:
     async def _delete_key_of(self, device: DeviceRecord) -> None:
         """A device that registers by itself has its key: what is kept of it can go, if it was handed out."""
         if device.registers_itself and not device.own_key and device.bundle:
-            await self.device_certificates.delete_key(device.bundle)
+            await self.device_certificates.bundles.delete_key(device.bundle)
 
     async def announce_registered(self, device: DeviceRecord) -> None:
         """Tell that a device is in its hub."""

@@ -128,7 +128,7 @@ class Renewals:
         await change(self.devices, device.registration_id, renewed, at=self.clock())
         await self.converger.converge(device.registration_id)
         if not device.own_key and device.bundle:
-            await self.device_certificates.delete_key(device.bundle)  # the device uses it, so it has it
+            await self.device_certificates.bundles.delete_key(device.bundle)  # the device uses it, so it has it
 
     def _renewed(self, request: RenewalRequest, assignment: Assignment, record: DeviceRecord) -> DeviceRecord:
         return issuance.renewed(

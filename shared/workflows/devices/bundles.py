@@ -1,0 +1,266 @@
+"""The bundle of a certificate: stored, handed out to one caller, and rid of its key."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from shared.adapters.storage import StoredBlob
+from shared.domain.devices import CertificateSummary
+from shared.domain.expiry import DueNotice, Notice
+from shared.errors import Conflict, Gone, NotFound, Overtaken, Rejected
+from shared.pki import names
+from shared.pki.bundles import pack
+from shared.pki.readable import load_certificates
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from shared.adapters.storage import Blobs
+    from shared.ledger.expiry import ExpiryIndex
+    from shared.pki.issuance import Issuer
+    from shared.pki.signing_keys import PrivateKey
+    from shared.settings import Settings
+    from shared.workflows.intake.outbox import Clock
+
+BUNDLES = "bundles"
+"""Container of the bundles."""
+
+_JSON = "application/json"
+_ATTEMPTS = 8
+
+
+def bundle_name(registration_id: str, serial_number: str) -> str:
+    """Name the blob of the bundle with a certificate."""
+    return f"{registration_id}/{serial_number}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Who has a bundle with a key, and until when it can be had again."""
+
+    caller: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The content of a bundle's blob. The private key in it is encrypted, or gone.
+
+    Attributes:
+        certificate: the device's certificate.
+        chain: the CAs above it, up to the root's child.
+        pem: leaf, chain and, unless the device made its own or it was handed out, the key as encrypted PKCS#8.
+        pfx: the same as PKCS#12; ``None`` without a key.
+        password_secret: name of the vault secret that opens the key; ``None`` for a device's own key.
+        handed_out: whether the key was handed out, and is gone.
+        retrieval: who has it, until when; ``None`` before it is handed out.
+    """
+
+    certificate: x509.Certificate
+    pem: bytes
+    pfx: bytes | None
+    password_secret: str | None
+    handed_out: bool = False
+    retrieval: Retrieval | None = None
+
+    @property
+    def summary(self) -> CertificateSummary:
+        """Describe the certificate."""
+        return CertificateSummary(
+            serial_number=names.serial_text(self.certificate.serial_number),
+            thumbprint=names.thumbprint(self.certificate),
+            not_before=self.certificate.not_valid_before_utc,
+            not_after=self.certificate.not_valid_after_utc,
+            issuer=names.common_name(self.certificate.issuer),
+        )
+
+    @property
+    def sha256_thumbprint(self) -> str:
+        """The other name of the certificate."""
+        return names.sha256_thumbprint(self.certificate)
+
+    def to_bytes(self) -> bytes:
+        """Give the blob's content."""
+        return json.dumps(
+            {
+                "pem": self.pem.decode("ascii"),
+                "pfx": base64.b64encode(self.pfx).decode("ascii") if self.pfx else None,
+                "passwordSecret": self.password_secret,
+                "handedOut": self.handed_out,
+                "retrieval": [self.retrieval.caller, self.retrieval.until.isoformat()] if self.retrieval else None,
+            }
+        ).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Bundle:
+        """Read a blob's content."""
+        body = json.loads(content)
+        pem, given = body["pem"].encode("ascii"), body.get("retrieval")
+        return cls(
+            certificate=load_certificates(pem)[0],
+            pem=pem,
+            pfx=base64.b64decode(body["pfx"]) if body["pfx"] else None,
+            password_secret=body["passwordSecret"],
+            handed_out=body["handedOut"],
+            retrieval=Retrieval(given[0], datetime.fromisoformat(given[1])) if given else None,
+        )
+
+    def without_key(self) -> Bundle:
+        """Give the bundle as it stays after it was handed out."""
+        end = b"-----END CERTIFICATE-----\n"
+        certificates = self.pem[: self.pem.rindex(end) + len(end)]
+        return Bundle(self.certificate, certificates, None, self.password_secret, handed_out=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundles:
+    """Stores bundles and hands them out."""
+
+    blobs: Blobs
+    expiry: ExpiryIndex
+    settings: Settings
+    clock: Clock
+
+    async def store(self, name: str, bundle: Bundle) -> None:
+        """Store a bundle. Nobody else writes its blob: if it is there, an answer got lost and the SDK tried again."""
+        metadata = {"serialnumber": bundle.summary.serial_number}
+        await self.blobs.create(BUNDLES, name, bundle.to_bytes(), content_type=_JSON, metadata=metadata)
+
+    async def find(self, name: str) -> Bundle | None:
+        """Read a bundle, ``None`` if it does not exist."""
+        stored = await self.blobs.get(BUNDLES, name)
+        return Bundle.from_bytes(stored.content) if stored else None
+
+    async def discard(self, name: str) -> None:
+        """Delete a bundle that nobody will commit."""
+        await self.blobs.delete(BUNDLES, name)
+
+    async def read(self, name: str) -> Bundle:
+        """Read a bundle without handing it out.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        return Bundle.from_bytes((await self._stored(name)).content)
+
+    async def hand_out(self, name: str, *, wanted: str, caller: str) -> tuple[Bundle, bytes]:
+        """Hand a bundle out. One with a service-made key goes to one caller.
+
+        An answer can get lost. So until the receipt is confirmed, or for as long as the settings say, the same caller
+        gets the same bundle again; then the key is deleted.
+
+        Args:
+            name: name of its blob.
+            wanted: ``pem`` or ``pfx``.
+            caller: tells callers apart.
+
+        Returns:
+            The bundle, and the bytes to give away.
+
+        Raises:
+            NotFound: it does not exist.
+            Gone: it was handed out before.
+            Rejected: a PFX is wanted where the key is the device's own.
+        """
+        stored = await self._stored(name)
+        bundle = Bundle.from_bytes(stored.content)
+        if bundle.handed_out:
+            raise _handed_out()
+        if bundle.password_secret is None:
+            if wanted == "pfx":
+                raise Rejected.because(
+                    "a PFX holds a private key, and this device made its own (CSR); ask for format=pem", field="format"
+                )
+            return bundle, bundle.pem
+        content = bundle.pfx if wanted == "pfx" else bundle.pem
+        if content is None:
+            raise RuntimeError(f"bundle {name!r} has no {wanted}")
+        if bundle.retrieval is None:
+            await self._begin_retrieval(name, stored, bundle, caller)
+        elif bundle.retrieval.until < self.clock():
+            await self.delete_key(name)
+            raise _handed_out()
+        elif bundle.retrieval.caller != caller:
+            raise Gone.because("the bundle was handed out to another caller; renew the device to get a new key")
+        return bundle, content
+
+    async def _begin_retrieval(self, name: str, stored: StoredBlob, bundle: Bundle, caller: str) -> None:
+        """Give a bundle to one caller, and to no other.
+
+        Raises:
+            Gone: another caller was first.
+        """
+        retrieval = Retrieval(caller, self.clock() + self.settings.bundle_retrieval)
+        taken = dataclasses.replace(bundle, retrieval=retrieval)
+        due = DueNotice.on(
+            retrieval.until.date(),
+            Notice.KEY_DELETION,
+            serial_number=bundle.summary.serial_number,
+            subject=names.common_name(bundle.certificate.subject),
+            not_after=retrieval.until,
+        )
+        await self.expiry.put(due)
+        blob = StoredBlob(taken.to_bytes(), stored.metadata, stored.etag)
+        if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
+            return
+        # By another caller, or by ourselves: the answer got lost, and the SDK tried again.
+        present = (await self.read(name)).retrieval
+        if present is None or present.caller != caller:
+            raise Gone.because("the bundle is being handed out to another caller at this moment")
+
+    async def confirm(self, name: str, *, caller: str) -> None:
+        """Delete a bundle's key, since its caller has it. One without a key stays as it is.
+
+        Raises:
+            NotFound: the bundle does not exist.
+            Conflict: it was not handed out yet.
+            Gone: it was handed out to another caller.
+        """
+        bundle = await self.read(name)
+        if bundle.handed_out or bundle.password_secret is None:
+            return
+        if bundle.retrieval is None:
+            raise Conflict.because("the bundle was not handed out yet, so its receipt can't be confirmed")
+        if bundle.retrieval.caller != caller:
+            raise Gone.because("the bundle was handed out to another caller, who confirms its receipt")
+        await self.delete_key(name)
+
+    async def delete_key(self, name: str) -> None:
+        """Delete a bundle's key for good, if it has one and was handed out."""
+        for _ in range(_ATTEMPTS):
+            stored = await self.blobs.get(BUNDLES, name)
+            bundle = Bundle.from_bytes(stored.content) if stored else None
+            if stored is None or bundle is None or bundle.handed_out or bundle.retrieval is None:
+                return
+            blob = StoredBlob(bundle.without_key().to_bytes(), stored.metadata, stored.etag)
+            if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
+                return
+        raise Overtaken(f"the bundle {name!r} is being changed by others")
+
+    async def _stored(self, name: str) -> StoredBlob:
+        stored = await self.blobs.get(BUNDLES, name)
+        if stored is None:
+            raise NotFound.because("this device does not have a bundle yet")
+        return stored
+
+
+def _handed_out() -> Rejected:
+    return Gone.because(
+        "the bundle was handed out before and its private key is deleted; renew the device to get a new key"
+    )
+
+
+def packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:
+    """Make the bundle of a certificate; with a key and a password, or without either."""
+    chain = issuer.sent_chain
+    friendly_name = names.common_name(certificate.subject)
+    made = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
+    if made.pfx is None:
+        return Bundle(certificate, made.pem, None, None)
+    # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
+    return Bundle(certificate, made.pem, made.pfx, f"bundle-{names.serial_text(certificate.serial_number)}")

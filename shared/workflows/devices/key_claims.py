@@ -1,0 +1,86 @@
+"""Which public key belongs to which device: each device has a key of its own, and a compromised one is nobody's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.domain.public_keys import PublicKeyRecord
+from shared.domain.words import DeviceState, RevocationReason
+from shared.errors import Overtaken, Rejected
+from shared.ledger.table import Stale
+
+if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.devices import Devices
+    from shared.ledger.public_keys import PublicKeys
+    from shared.ledger.table import Versioned
+    from shared.workflows.intake.outbox import Clock
+
+_COMPROMISE = RevocationReason.KEY_COMPROMISE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyClaims:
+    """Claims keys for devices."""
+
+    devices: Devices
+    public_keys: PublicKeys
+    clock: Clock
+
+    async def claim(self, public_key: str, device: DeviceRecord, *, field: str) -> Versioned[PublicKeyRecord]:
+        """See that a key belongs to this device and to no other, and that nobody else may have it.
+
+        Raises:
+            Rejected: it is another device's, or it is compromised.
+        """
+        claim = PublicKeyRecord(
+            fingerprint=public_key, registration_id=device.registration_id, recorded_at=self.clock()
+        )
+        known = await self.public_keys.claim(claim)
+        await self.check(known.record, device.registration_id, device, field=field)
+        if known.record.registration_id == device.registration_id:
+            return known
+        return await self._replace_claim(known, claim)
+
+    async def check(
+        self, known: PublicKeyRecord, registration_id: str, device: DeviceRecord | None, *, field: str
+    ) -> None:
+        """See that a key is not another device's, and not compromised; errors are those of :meth:`claim`."""
+        # The device's record knows first, and is replaced as it was read.
+        held = device.held if device else ()
+        own = any(each.public_key == known.fingerprint and each.reason is _COMPROMISE for each in held)
+        if own or known.compromised:
+            raise Rejected.because(
+                f"its public key (SHA-256 {known.fingerprint}) is compromised: a certificate with it was revoked for "
+                "keyCompromise; make a new key",
+                field=field,
+            )
+        if known.registration_id == registration_id:
+            return
+        owner = await self.devices.get(known.registration_id)
+        if owner is not None and owner.record.state is not DeviceState.DELETED:
+            raise Rejected.because(
+                f"its public key (SHA-256 {known.fingerprint}) is that of device {known.registration_id!r}; each "
+                "device needs a key of its own",
+                field=field,
+            )
+
+    async def confirm(self, claim: Versioned[PublicKeyRecord]) -> None:
+        """See that a key is still the device's now that the ledger knows the device by it.
+
+        Before that another one may have found its owner missing, or deleted, and have taken the key. The claim is
+        written once more, so that whoever read it before can't take it any more.
+
+        Raises:
+            Overtaken: it is not.
+        """
+        await self._replace_claim(claim, claim.record.changed(recorded_at=self.clock()))
+
+    async def _replace_claim(
+        self, known: Versioned[PublicKeyRecord], record: PublicKeyRecord
+    ) -> Versioned[PublicKeyRecord]:
+        try:
+            return await self.public_keys.replace(known, record)
+        except Stale:
+            raise Overtaken(f"the key of {record.registration_id!r} is being claimed by others") from None
