@@ -75,15 +75,15 @@ BUILT_CHAINS = {
 }  # fmt: skip
 ISSUER_CHAINS = {
     "made": 120, "can't be read": 60, "is not signed by": 80, "forbids signing certificates": 15, "is not a root": 12,
-    "is not a CA": 8, "CAs below it": 4,
+    "has no CA rights": 8, "CAs below it": 4,
 }  # fmt: skip
 PFX_FILES = {
     "imported": 60, "can't be opened": 300, "the issuer of": 80, "can't be read": 10, "rounds of key derivation": 3,
-    "forbids signing certificates": 5, "is not a CA": 4,
+    "forbids signing certificates": 5, "has no CA rights": 4,
 }  # fmt: skip
 PEM_FILES = {
     "imported": 150, "can't be opened": 100, "can't be read": 175, "the issuer of": 60,
-    "none of its certificates": 12, "private keys": 3, "forbids signing certificates": 8, "is not a CA": 6,
+    "none of its certificates": 12, "private keys": 3, "forbids signing certificates": 8, "has no CA rights": 6,
     "rounds of key derivation": 3,
 }  # fmt: skip
 

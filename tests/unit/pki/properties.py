@@ -237,7 +237,14 @@ def _assert_alive_and_allowed(chain: list[x509.Certificate], now: datetime) -> N
 # --- CAs -------------------------------------------------------------------------------------------------------------
 
 _ISSUER_RULES = (
-    *("is not a CA", "forbids signing certificates", "CAs below it", "is not signed by", "is not a root", "other key"),
+    *(
+        "has no CA rights",
+        "forbids signing certificates",
+        "CAs below it",
+        "is not signed by",
+        "is not a root",
+        "other key",
+    ),
     *("does not match its certificate", "has no SubjectKeyIdentifier", "can't be read"),
 )
 
