@@ -1,8 +1,8 @@
-"""Checks that ledger, DPS, hubs and lists agree about every device, and changes nothing.
+"""Checks that ledger, DPS, hubs and lists agree about every device, and changes none of them.
 
 Run ``python -m shared.audit`` with the app's settings in its environment and an identity that may read what the app
 reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. What is on its way
-is wrong for as long as it takes: look again.
+is wrong for as long as it takes: look again. A CA that nobody has asked for its list yet gets its first one.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
+from typing import TYPE_CHECKING
 
 from shared.domain.audit import Observed, faults
+from shared.domain.certificates import CertificateState
 from shared.ledger.devices import Devices
-from shared.pki.names import serial_text
+from shared.pki.list_checks import listed_serial_numbers
+from shared.pki.names import serial_text, sha256_thumbprint
+from shared.pki.readable import load_certificates
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
+from shared.workflows.groups.entries import held_certificates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.services import Services
 
@@ -54,10 +56,14 @@ class Auditor:
 
     async def _observe(self, record: DeviceRecord) -> Observed:
         found = await self.devices.certificates_of(record.registration_id)
-        listed = [await self._listed(issuer) for issuer in sorted({each.issuer for each in found})]
+        listed = [await self._listed(issuer, found) for issuer in sorted({each.issuer for each in found})]
         return Observed(
             certificates={each.serial_number: each for each in found},
-            thumbprints={each.serial_number: _sha256(each.pem) for each in found if each.pem},
+            thumbprints={
+                each.serial_number: sha256_thumbprint(load_certificates(each.pem.encode())[0])
+                for each in found
+                if each.pem
+            },
             entry=await self._entry(record.registration_id),
             identity=await self._identity(record),
             listed=frozenset().union(*listed),
@@ -69,8 +75,7 @@ class Auditor:
             return None
         if entry.get("provisioningStatus") == "disabled":
             return frozenset()
-        held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
-        return frozenset(_thumbprint(each) for each in held.values() if each)
+        return frozenset(held_certificates(entry)) if entry["attestation"].get("x509") else frozenset()
 
     async def _identity(self, record: DeviceRecord) -> bool | None:
         if not (record.assigned_hub and record.device_id):
@@ -78,22 +83,15 @@ class Auditor:
         identity = await self.services.clients.hubs.get(record.assigned_hub, record.device_id)
         return identity.enabled if identity else None
 
-    async def _listed(self, issuer: str) -> frozenset[str]:
-        """Read a CA's list, once."""
-        if issuer not in self.lists:
-            _, content = await self.services.revocation_lists.read(issuer)
-            crl = x509.load_der_x509_crl(content)
-            self.lists[issuer] = frozenset(serial_text(each.serial_number) for each in crl)
-        return self.lists[issuer]
-
-
-def _thumbprint(held: dict[str, Any]) -> str:
-    """Give the SHA-256 thumbprint of a certificate in an entry; DPS may give it as ``info`` alone."""
-    return str(held["info"]["sha256Thumbprint"]).upper() if held.get("info") else _sha256(str(held["certificate"]))
-
-
-def _sha256(pem: str) -> str:
-    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(SHA256()).hex().upper()
+    async def _listed(self, name: str, found: list[CertificateRecord]) -> frozenset[str]:
+        """Read a CA's list, once. A CA that may not sign lists has none: its revocations are told by OCSP."""
+        issuer = await self.services.authorities.load(name)
+        if not issuer.may_sign_crls:
+            return frozenset(each.serial_number for each in found if each.state is CertificateState.REVOKED)
+        if name not in self.lists:
+            _, content = await self.services.revocation_lists.read(name)
+            self.lists[name] = frozenset(map(serial_text, listed_serial_numbers(content, issuer)))
+        return self.lists[name]
 
 
 async def audit(settings: Settings) -> list[str]:

@@ -68,6 +68,16 @@ def read_list(content: bytes, issuer: Issuer) -> ReadList:
     return ReadList(number, crl.last_update_utc, next_update, len(crl))
 
 
+def listed_serial_numbers(content: bytes, issuer: Issuer) -> frozenset[int]:
+    """Give the serial numbers on a list of a CA, in DER.
+
+    Raises:
+        ListError: it does not parse, or is another CA's.
+    """
+    read_list(content, issuer)
+    return frozenset(each.serial_number for each in x509.load_der_x509_crl(_as_read(content, issuer)))
+
+
 def _as_read(content: bytes, issuer: Issuer) -> bytes:
     """Give a list with its issuer's name as cryptography reads it, if that is not how the name is written."""
     written = issuer.name_in_der

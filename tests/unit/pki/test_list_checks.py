@@ -6,7 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from shared.pki.list_checks import ListError, ReadList, check_entries, check_successor, read_list, serial_numbers
+from shared.pki.list_checks import (
+    ListError,
+    ReadList,
+    check_entries,
+    check_successor,
+    listed_serial_numbers,
+    read_list,
+    serial_numbers,
+)
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
@@ -26,6 +34,7 @@ def test_a_list_is_read_as_others_read_it() -> None:
     found = read_list(made(1, 2, 3), hierarchy().issuing)
     assert (found.number, found.next_update, found.length) == (5, UNTIL, 3)
     assert found.this_update <= NOW
+    assert listed_serial_numbers(made(1, 2, 3), hierarchy().issuing) == {1, 2, 3}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from shared.pki.certificates import issued_by, issuer_in_der, subject_in_der
 from shared.pki.chains import check_chain
 from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
-from shared.pki.list_checks import ListError, read_list
+from shared.pki.list_checks import ListError, listed_serial_numbers, read_list
 from shared.pki.ocsp import Responder
 from shared.pki.opened_files import CanNotOpen, open_pfx
 from shared.pki.profiles import device_profile, ocsp_responder_profile
@@ -222,6 +222,7 @@ def test_its_list_is_made_and_read_back(form: str, tmp_path: Path) -> None:
     assert told == "verify OK\n"
     read = read_list(crl, issuer)
     assert (read.number, read.length, read.next_update) == (5, 1, NOW + timedelta(days=1))
+    assert listed_serial_numbers(crl, issuer) == {17}
 
 
 def test_another_cas_list_is_refused() -> None:
