@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from benchmarks.engine_world import URLS
 from shared.pki import names
-from shared.pki.issuance import Subject, issue, new_serial_number, prepare
+from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 _CONNECT, _PUBLISH, _SUBSCRIBE, _DISCONNECT = 0x10, 0x30, 0x82, 0xE0
 _CONNACK, _PUBACK, _SUBACK = 0x20, 0x40, 0x90

@@ -12,9 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 
 from shared.pki.bundles import PKCS12_ROUNDS, Packed, new_password, pack
-from shared.pki.issuance import DistributionPoints, Issuer, Subject, issue, new_serial_number, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
+from shared.pki.issuers import Issuer
 from shared.pki.profiles import Profile, device_profile, issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 
 if TYPE_CHECKING:
     from cryptography import x509

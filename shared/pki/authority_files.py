@@ -10,12 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import Rejected
 from shared.pki import names
+from shared.pki.certificate_rules import life_findings
 from shared.pki.certificates import UNREADABLE, find_extension, issued_by, issued_under_other_encoding
-from shared.pki.chains import life_findings, other_encoding
 from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.identities import authority_identity
-from shared.pki.issuance import Issuer, IssuerError, check_for_devices
+from shared.pki.issuer_limits import check_for_devices
+from shared.pki.issuers import Issuer, IssuerError
 from shared.pki.opened_files import CanNotOpen, open_key, open_pfx
+from shared.pki.path_rules import other_encoding
 from shared.pki.public_keys import check_public_key
 from shared.pki.signing_keys import UnsupportedKey, parameters_of
 from shared.reading import pem as pem_text
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from shared.pki.issuance import Subject
     from shared.pki.opened_files import Opened
     from shared.pki.profiles import Profile
     from shared.pki.signing_keys import PrivateKey
+    from shared.pki.subjects import Subject
 
 SIZE_LIMIT = 65_536
 """Bytes that are read: a PFX of RSA-4096 with a chain of ten has 20,000."""

@@ -14,7 +14,7 @@ from shared.pki.readable import readable_name
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 _SEQUENCE, _INTEGER = 0x30, 0x02
 _HEADER = 2  # octets of tag and length: an entry has at most 60, and its serial number, which comes first, 20

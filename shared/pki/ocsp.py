@@ -16,7 +16,7 @@ from cryptography.x509 import ocsp
 
 from shared.pki import der
 from shared.pki.certificates import UNREADABLE
-from shared.pki.issuance import BACKDATING
+from shared.pki.issuer_limits import BACKDATING
 from shared.pki.readable import as_read
 from shared.pki.signing_keys import parameters_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
     from shared.pki.signing_keys import PrivateKey
 
 REQUEST_LIMIT = 4096

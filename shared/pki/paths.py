@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from shared.pki.certificate_rules import readable
 from shared.pki.certificates import UNREADABLE, issued_by
-from shared.pki.chains import identifiers_match, path_findings, readable
+from shared.pki.chains import path_findings
+from shared.pki.path_rules import identifiers_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.pki.chains import Finding
+    from shared.pki.findings import Finding
 
     type _Certificates = tuple[x509.Certificate, ...]
 

@@ -14,13 +14,14 @@ from cryptography import x509
 
 from shared.pki import der, names
 from shared.pki.certificates import SERIAL_LIMIT
-from shared.pki.issuance import BACKDATING, IssuerError
+from shared.pki.issuer_limits import BACKDATING
+from shared.pki.issuers import IssuerError
 from shared.pki.signing_keys import sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 REASON_CODES: Mapping[str, int] = {
     "unspecified": 0,

@@ -25,7 +25,7 @@ from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.pki import names
-from shared.pki.issuance import DistributionPoints
+from shared.pki.extensions import DistributionPoints
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
 from shared.workflows.authorities.making import LoadedAuthority

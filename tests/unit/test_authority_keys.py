@@ -8,7 +8,7 @@ import pytest
 
 from shared.domain.words import KeyCustody
 from shared.errors import Conflict
-from shared.pki.issuance import IssuerError
+from shared.pki.issuers import IssuerError
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.authorities import AuthorityScene
 

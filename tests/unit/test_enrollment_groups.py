@@ -23,7 +23,7 @@ from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Tr
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["certificate", "info"])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 ROOT, ISSUING, LEAF = hierarchy().root.certificate, hierarchy().issuing.certificate, hierarchy().device()
 CHAIN = (LEAF, ISSUING)

@@ -32,7 +32,7 @@ from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["certificate", "info"])

@@ -32,7 +32,7 @@ from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.pki import names
-from shared.pki.issuance import DistributionPoints
+from shared.pki.extensions import DistributionPoints
 from shared.workflows.authorities.making import LoadedAuthority
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger

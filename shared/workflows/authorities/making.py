@@ -31,19 +31,15 @@ from shared.pki.authority_files import (
     further_certificate,
     signing_request,
 )
+from shared.pki.extensions import DistributionPoints
 from shared.pki.identities import authority_identity
-from shared.pki.issuance import (
-    DistributionPoints,
-    Issuer,
-    Subject,
-    check_fit,
-    issue,
-    new_serial_number,
-    prepare,
-)
+from shared.pki.issuance import issue, new_serial_number, prepare
+from shared.pki.issuer_limits import check_fit
+from shared.pki.issuers import Issuer
 from shared.pki.profiles import verification_profile
 from shared.pki.readable import load_certificates
 from shared.pki.signing_keys import algorithm_of
+from shared.pki.subjects import Subject
 from shared.reading.base64_text import octets
 from shared.threads import ThreadPool
 from shared.workflows.authorities.keys import WRAPPING_KEY

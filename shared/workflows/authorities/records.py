@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
     from shared.pki.profiles import Profile
 
 

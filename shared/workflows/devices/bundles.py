@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from shared.adapters.storage import Blobs
     from shared.ledger.expiry import ExpiryIndex
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
     from shared.pki.signing_keys import PrivateKey
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock

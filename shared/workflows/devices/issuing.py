@@ -24,11 +24,12 @@ from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.bundles import new_password
 from shared.pki.chains import check_chain
-from shared.pki.issuance import Subject, issue, new_serial_number, prepare
+from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.profiles import device_profile
 from shared.pki.public_keys import fingerprint
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 from shared.workflows.devices.bundles import bundle_name, packed
 from shared.workflows.devices.changes import device_of, note
 

@@ -13,21 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.pki import names
+from shared.pki.certificate_rules import readable, unreadable_findings
 from shared.pki.certificates import issued_under_other_encoding
-from shared.pki.chains import (
-    HARMLESS,
-    LENGTH_LIMIT,
-    Finding,
-    device_findings,
-    link_findings,
-    open_end,
-    other_encoding,
-    path_findings,
-    readable,
-    too_long,
-    unreadable_findings,
-    wrong_group,
-)
+from shared.pki.chains import LENGTH_LIMIT, device_findings, open_end, path_findings, too_long, wrong_group
+from shared.pki.findings import HARMLESS, Finding
+from shared.pki.path_rules import link_findings, other_encoding
 from shared.pki.paths import Path, paths
 from shared.workflows.groups.entries import held_certificates, references
 

@@ -11,8 +11,8 @@ from shared.domain.authorities import ProofOfPossession
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
-from shared.pki.chains import Finding
 from shared.pki.damage import why_unreadable
+from shared.pki.findings import Finding
 from shared.pki.readable import load_certificate, load_certificates
 from shared.reading.pem import certificates
 from shared.workflows.groups.decisions import Knowledge, attests_by_certificates, decide

@@ -11,17 +11,19 @@ from cryptography.x509.ocsp import OCSPResponseStatus, load_der_ocsp_response
 from shared.domain.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.errors import Rejected
 from shared.pki import names, ocsp
-from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest
 from shared.pki.profiles import ocsp_responder_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.ledger.certificates import Certificates
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
     from shared.workflows.authorities.making import CertificateAuthorities, LoadedAuthority
     from shared.workflows.intake.outbox import Clock
 

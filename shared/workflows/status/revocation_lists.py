@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.issuers import Issuers
     from shared.ledger.table import Versioned
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
     from shared.pki.list_checks import ReadList
     from shared.settings import Settings
     from shared.workflows.authorities.making import CertificateAuthorities

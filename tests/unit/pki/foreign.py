@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from shared.pki.issuance import Issuer, new_serial_number
+from shared.pki.issuance import new_serial_number
+from shared.pki.issuers import Issuer
 from shared.pki.signing_keys import KeyAlgorithm
 from tests.unit.pki.hierarchy import NOW, spare_key
 

@@ -22,7 +22,9 @@ from shared.pki import names
 from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx
 from shared.pki.bundles import BundleError, pack
 from shared.pki.chains import check_chain
-from shared.pki.issuance import DistributionPoints, Issuer, IssuerError, Subject, issue, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, prepare
+from shared.pki.issuers import Issuer, IssuerError
 from shared.pki.ocsp import UnreadableRequest, read_request
 from shared.pki.profiles import (
     Profile,
@@ -36,6 +38,7 @@ from shared.pki.readable import load_certificate
 from shared.pki.requests import requested_key
 from shared.pki.revocation_lists import RevocationError, RevokedCertificate, build_crl, encode_entry
 from shared.pki.signing_keys import KeyAlgorithm, algorithm_of
+from shared.pki.subjects import Subject
 from shared.rules.registration_ids import canonical_registration_id, same_registration_id
 from tests.unit.pki import seeds
 from tests.unit.pki.hierarchy import NOW, URLS

@@ -19,9 +19,11 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.pki.authority_files import signing_request
-from shared.pki.issuance import Issuer, Subject, issue, prepare
+from shared.pki.issuance import issue, prepare
+from shared.pki.issuers import Issuer
 from shared.pki.profiles import device_profile, issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, parameters_of, remote_key
+from shared.pki.subjects import Subject
 from tests.unit.pki.hierarchy import NOW, URLS, vault_of
 
 if TYPE_CHECKING:

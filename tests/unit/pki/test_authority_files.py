@@ -26,9 +26,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from shared.errors import Rejected
 from shared.pki import der
 from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx, signing_request
-from shared.pki.issuance import Subject
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.pki.subjects import Subject
 from tests.unit.pki import handmade, pfx_files
 from tests.unit.pki.foreign import KEY, authority, name_of
 from tests.unit.pki.hierarchy import NOW, spare_key

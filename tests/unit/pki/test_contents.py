@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
-from shared.pki.issuance import DistributionPoints, Issuer, Subject, issue, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, prepare
+from shared.pki.issuers import Issuer
 from shared.pki.profiles import (
     Profile,
     device_profile,
@@ -22,6 +24,7 @@ from shared.pki.profiles import (
     verification_profile,
 )
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy, spare_key
 
 KEY = spare_key(KeyAlgorithm.EC_P256)

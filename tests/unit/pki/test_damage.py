@@ -14,7 +14,7 @@ from shared.pki import der
 from shared.pki.authority_files import authority_from_pem
 from shared.pki.chains import check_chain
 from shared.pki.damage import UnreadableCertificate, read_certificate, why_unreadable
-from shared.pki.issuance import Issuer, IssuerError
+from shared.pki.issuers import Issuer, IssuerError
 from tests.unit.pki.handmade import (
     BMP,
     CA_EXTENSIONS,

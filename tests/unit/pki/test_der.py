@@ -11,7 +11,7 @@ from pyasn1.codec.der import encoder
 from pyasn1.type import char, univ, useful
 
 from shared.pki import der
-from shared.pki.issuance import Subject
+from shared.pki.subjects import Subject
 
 
 @given(st.integers(0, 1 << 160))

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from shared.errors import Rejected
 from shared.pki import names
 from shared.pki.authority_files import authority_from_pem
-from shared.pki.chains import link_findings
 from shared.pki.identities import authority_identity
+from shared.pki.path_rules import link_findings
 from tests.unit.pki import handmade
 from tests.unit.pki.handmade import BMP, CN, PRINTABLE, TELETEX, UNIVERSAL, UTF8, name, plain
 from tests.unit.pki.hierarchy import NOW

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.profiles import Profile, device_profile, issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.pki.subjects import Subject
 from tests.unit.pki import gnutls
 from tests.unit.pki.hierarchy import certificate_authority, spare_key
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 pytestmark = pytest.mark.skipif(gnutls.library() is None, reason="there is no GnuTLS: on Debian install libgnutls30")
 

@@ -15,16 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
 from shared.pki import names
-from shared.pki.issuance import (
-    AlreadyRedeemed,
-    DistributionPoints,
-    Issuer,
-    IssuerError,
-    Subject,
-    issue,
-    new_serial_number,
-    prepare,
-)
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import AlreadyRedeemed, issue, new_serial_number, prepare
+from shared.pki.issuers import Issuer, IssuerError
 from shared.pki.profiles import (
     Kind,
     Profile,
@@ -34,6 +27,7 @@ from shared.pki.profiles import (
     root_profile,
 )
 from shared.pki.signing_keys import KeyAlgorithm, WrongSignature, generate_key, remote_key
+from shared.pki.subjects import Subject
 from tests.unit.pki.hierarchy import NOW, URLS, certificate_authority, hierarchy, vault_of
 
 if TYPE_CHECKING:

@@ -10,20 +10,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import Rejected
-from shared.pki.issuance import (
-    DistributionPoints,
-    IssuerError,
-    Subject,
-    check_for_devices,
-    new_serial_number,
-    prepare,
-)
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import new_serial_number, prepare
+from shared.pki.issuer_limits import check_for_devices
+from shared.pki.issuers import IssuerError
 from shared.pki.profiles import device_profile, issuing_profile
+from shared.pki.subjects import Subject
 from tests.unit.pki.foreign import KEY, authority, issuer, key_usage
 from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
     from shared.pki.profiles import Profile
 
 SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

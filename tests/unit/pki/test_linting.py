@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from shared.pki.issuance import Issuer, Subject, issue, new_serial_number, prepare
+from shared.pki.issuance import issue, new_serial_number, prepare
+from shared.pki.issuers import Issuer
 from shared.pki.profiles import (
     Profile,
     device_profile,
@@ -21,6 +22,7 @@ from shared.pki.profiles import (
     verification_profile,
 )
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.pki.subjects import Subject
 from tests.unit.pki.hierarchy import NOW, URLS, hierarchy, spare_key
 from tests.unit.pki.linting import findings_of_certificate, findings_of_pair
 

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pki import ocsp
-from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.ocsp import Responder, Revoked, UnreadableRequest
 from shared.pki.profiles import ocsp_responder_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.linting import findings_of_certificate, findings_of_ocsp_response, findings_of_pair
 

@@ -9,8 +9,11 @@ import pytest
 from cryptography import x509
 
 from shared.pki import profiles
-from shared.pki.issuance import DistributionPoints, Issuer, Subject, new_serial_number, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import new_serial_number, prepare
+from shared.pki.issuers import Issuer
 from shared.pki.profiles import ProfileError, device_profile, issuing_profile, root_profile, verification_profile
+from shared.pki.subjects import Subject
 from tests.unit.pki.foreign import KEY
 from tests.unit.pki.hierarchy import NOW, hierarchy
 

@@ -25,7 +25,7 @@ from shared.pki import der
 from shared.pki.authority_files import authority_from_pem
 from shared.pki.certificates import UNREADABLE
 from shared.pki.chains import path_findings
-from shared.pki.issuance import IssuerError
+from shared.pki.issuers import IssuerError
 from shared.pki.public_keys import (
     WeakKey,
     check_public_key,

@@ -27,13 +27,15 @@ from shared.pki.bundles import pack
 from shared.pki.certificates import issued_by, issuer_in_der, subject_in_der
 from shared.pki.chains import check_chain
 from shared.pki.damage import UnreadableCertificate, read_certificate
-from shared.pki.issuance import DistributionPoints, Subject, issue, new_serial_number, prepare
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.list_checks import ListError, listed_serial_numbers, read_list
 from shared.pki.ocsp import Responder
 from shared.pki.opened_files import CanNotOpen, open_pfx
 from shared.pki.profiles import device_profile, ocsp_responder_profile
 from shared.pki.readable import load_certificate, load_certificates
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
+from shared.pki.subjects import Subject
 from tests.unit.pki.handmade import (
     BMP,
     CA_EXTENSIONS,
@@ -53,7 +55,7 @@ from tests.unit.pki.hierarchy import URLS, hierarchy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.pki.issuance import Issuer
+    from shared.pki.issuers import Issuer
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ROOT_KEY, KEY, DEVICE_KEY = (ec.derive_private_key(number, ec.SECP256R1()) for number in (2001, 2002, 2003))

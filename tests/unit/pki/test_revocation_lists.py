@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from shared.pki.issuance import Issuer, IssuerError, new_serial_number
+from shared.pki.issuance import new_serial_number
+from shared.pki.issuers import Issuer, IssuerError
 from shared.pki.revocation_lists import (
     REASON_CODES,
     RevocationError,
