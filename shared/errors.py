@@ -59,6 +59,10 @@ class Reason:
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
+class ServiceFailed(RuntimeError):
+    """A service says that it can't do its part now, in a way that its SDK has no error for."""
+
+
 class DeviceFactoryError(Exception):
     """Base of all errors that this app raises on purpose."""
 

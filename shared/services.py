@@ -55,7 +55,7 @@ from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.revocation_lists import RevocationLists
 
 if TYPE_CHECKING:
-    from shared.adapters.ca_certificates import CaCertificates
+    from shared.ports.ca_certificates import CaCertificates
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
 

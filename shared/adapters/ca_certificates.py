@@ -1,69 +1,17 @@
-"""What a service offers that holds CA certificates, and wants possession of their keys proved: a DPS, or an IoT hub."""
+"""How DPS and IoT Hub describe a CA certificate: the two packages do it alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cryptography import x509
-
-
-@dataclass(frozen=True, slots=True)
-class UploadedAuthority:
-    """A CA certificate as a service holds it.
-
-    Attributes:
-        verified: whether possession of its key was proved.
-        etag: guards the next step.
-        thumbprint: SHA-1, upper-case hexadecimal.
-    """
-
-    verified: bool
-    etag: str
-    thumbprint: str
+from shared.ports.ca_certificates import UploadedAuthority
 
 
 def uploaded(answer: Any) -> UploadedAuthority:
-    """Read a CA certificate out of either service's answer: the two packages describe it alike."""
+    """Read a CA certificate out of either service's answer."""
     properties = answer.properties
     return UploadedAuthority(
         verified=bool(properties and properties.is_verified),
         etag=answer.etag or "",
         thumbprint=(properties.thumbprint or "").upper() if properties else "",
     )
-
-
-class CaCertificates(Protocol):
-    """The CA certificates of one service."""
-
-    @property
-    def holder(self) -> str:
-        """The service, for messages."""
-        ...
-
-    async def get(self, name: str) -> UploadedAuthority | None:
-        """Read the state of a CA certificate, ``None`` if it was not uploaded."""
-        ...
-
-    async def held(self) -> Mapping[str, UploadedAuthority]:
-        """Read the state of all CA certificates, by name."""
-        ...
-
-    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
-        """Upload a CA certificate, not yet verified."""
-        ...
-
-    async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
-        """Ask for a code that the CA has to put into the CN of a certificate.
-
-        Returns:
-            The code, and the new ETag.
-        """
-        ...
-
-    async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
-        """Prove possession with a certificate whose CN is the code, signed by the CA."""
-        ...

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,13 @@ from azure.iot.device.aio import ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError, ServiceError
 
 from shared.adapters.held_files import held
-from shared.adapters.sdk_errors import ServiceFailed
 from shared.errors import Deferred, Rejected
+from shared.ports.registrar import Assignment, AssignmentFailed
 
 if TYPE_CHECKING:
     from azure.iot.device import RegistrationResult
+
+    from shared.ports.registrar import ClientCredentials
 
 _log = logging.getLogger(__name__)
 _STATUS = re.compile(r"status code (?:of )?(\d{3})")
@@ -30,36 +31,6 @@ _OVERTAKEN = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.PR
 """What DPS may say of an operation when the device has begun another one meanwhile."""
 
 _OVERTAKEN_RETRY = timedelta(seconds=5)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Where DPS put a device.
-
-    Attributes:
-        assigned_hub: host name of the IoT Hub.
-        device_id: id of the device in that hub.
-    """
-
-    assigned_hub: str
-    device_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClientCredentials:
-    """What a device authenticates with.
-
-    Attributes:
-        pem: leaf first, then its chain, then the key as encrypted PKCS#8.
-        password: opens the key.
-    """
-
-    pem: bytes
-    password: str
-
-
-class AssignmentFailed(ServiceFailed):
-    """DPS ended a registration as failed: for instance, the webhook of a custom allocation did not answer."""
 
 
 class DeviceRegistrar:

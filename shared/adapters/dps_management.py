@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from azure.core import MatchConditions
@@ -14,30 +13,17 @@ from azure.mgmt.iothubprovisioningservices.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.ca_certificates import UploadedAuthority, uploaded
+from shared.adapters.ca_certificates import uploaded
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
+from shared.ports.ca_certificates import VerifiedAuthority
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
 
+    from shared.ports.ca_certificates import UploadedAuthority
     from shared.reading.settings import AzureResource
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedAuthority:
-    """A CA certificate whose key's possession was proved to the DPS.
-
-    Attributes:
-        name: under which ``caReferences`` name it.
-        thumbprint: SHA-1, upper-case hexadecimal.
-        certificate: DER or PEM, where the service gives it.
-    """
-
-    name: str
-    thumbprint: str
-    certificate: bytes | None
 
 
 class ProvisioningServiceAuthorities:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
+from shared.ports.provisioning import ANY_VERSION
 from shared.reading.pem import certificates
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
-
-ANY_VERSION = "*"
-"""ETag that overwrites whatever is there."""
 
 
 class ProvisioningService:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from azure.iot.hub.models import (
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Deferred, NotFound, PreconditionFailed
+from shared.ports.hubs import HubIdentity
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -35,28 +35,6 @@ BULK_LIMIT = 100
 
 _CALLS_AT_ONCE = 16
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class HubIdentity:
-    """A device identity as its hub holds it.
-
-    Attributes:
-        enabled: whether the hub lets the device in.
-        thumbprints: of the certificates that it authenticates with, upper-case hexadecimal; none without one. DPS
-            enters SHA-256, the primary repeated as the secondary (Azure/iotedge issue 2951, azure-docs issue 105553);
-            others enter SHA-1.
-        connected: whether it is connected now.
-        etag: its version.
-        reason: why it has its status, if one was given.
-    """
-
-    device_id: str
-    enabled: bool
-    thumbprints: frozenset[str]
-    connected: bool
-    etag: str = ""
-    reason: str | None = None
 
 
 class IotHubRegistries:

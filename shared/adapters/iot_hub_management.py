@@ -16,7 +16,7 @@ from azure.mgmt.iothub.v2023_06_30.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.ca_certificates import UploadedAuthority, uploaded
+from shared.adapters.ca_certificates import uploaded
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
 
+    from shared.ports.ca_certificates import UploadedAuthority
     from shared.reading.settings import AzureResource
 
 

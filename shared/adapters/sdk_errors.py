@@ -32,7 +32,7 @@ from azure.iot.device.exceptions import (
 from msrest.exceptions import AuthenticationError, ClientRequestError, HttpOperationError
 from requests import RequestException
 
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected, ServiceFailed
 from shared.reading.numbers import digits
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 
 _THROTTLED_DELAY = timedelta(seconds=30)
 _LONGEST_DELAY = timedelta(hours=1)
-
-
-class ServiceFailed(RuntimeError):
-    """A service says that it can't do its part now, in a way that its SDK has no error for."""
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
+from shared.ports.blobs import BlobDescription, StoredBlob
+from shared.ports.queues import TakenMessage
 from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
@@ -37,23 +39,6 @@ if TYPE_CHECKING:
     from shared.ports.rows import Step
 
 NEVER_EXPIRES = -1
-
-
-@dataclass(frozen=True, slots=True)
-class TakenMessage:
-    """A message that was taken out of a queue for a while.
-
-    Attributes:
-        message_id: the queue's own id of it.
-        content: as it stands in the queue, base64 or not.
-        inserted: when it was put there.
-        receipt: proves that it was taken.
-    """
-
-    message_id: str
-    content: bytes
-    inserted: datetime
-    receipt: str
 
 
 class Queues:
@@ -279,29 +264,6 @@ class Tables:
     async def close(self) -> None:
         """Close all connections."""
         await self._service.close()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
-    """A blob as read."""
-
-    content: bytes
-    metadata: Mapping[str, str]
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class BlobDescription:
-    """What can be known of a blob without reading it.
-
-    Attributes:
-        size: bytes.
-        metadata: names in the case that the service gives them in, so write them in lower case.
-    """
-
-    size: int
-    metadata: Mapping[str, str]
-    etag: str
 
 
 class Blobs:

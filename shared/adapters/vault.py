@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from shared.ports.vault import PrivateKey, PublicKey
+
 _CALLS_AT_ONCE = 16
 _READ_SECONDS = 20
 """A signature that got lost is asked for again, which harms nothing."""
-
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
 
 OWNER_TAG = "deviceIdentityFactory"
 """Tag of every key and secret that the app has in a vault; its value names the deployment."""

@@ -18,11 +18,13 @@ from shared.domain.certificates import (
     RevocationChange,
     RevocationRecord,
 )
-from shared.ledger.table import Stale, Table, Versioned, keyed, versioned
+from shared.ledger.table import Stale, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from datetime import datetime
+
+    from shared.ports.rows import Table
 
 
 class Certificates:

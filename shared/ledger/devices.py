@@ -18,8 +18,8 @@ from shared.domain.devices import DeviceRecord
 from shared.domain.record import Record
 from shared.errors import Conflict
 from shared.ledger.certificates import certificate_row
-from shared.ledger.table import Stale, Table, Versioned, keyed, spread
-from shared.ports.rows import Insert, Merge, Replace
+from shared.ledger.table import Stale, Versioned, keyed, spread
+from shared.ports.rows import Insert, Merge, Replace, Table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

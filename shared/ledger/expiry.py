@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.expiry import DueNotice
-from shared.ledger.table import Table, keyed
+from shared.ledger.table import keyed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import date
+
+    from shared.ports.rows import Table
 
 
 class ExpiryIndex:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.groups import GroupRecord
-from shared.ledger.table import Table, Versioned, keyed, versioned
+from shared.ledger.table import Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from shared.ports.rows import Table
 
 _PARTITION = "group"  # DPS takes 100
 

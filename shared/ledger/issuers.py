@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import (
     IssuerRecord,
 )
-from shared.ledger.table import Table, Versioned, keyed, versioned
+from shared.ledger.table import Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from shared.ports.rows import Table
 
 _PARTITION = "issuer"  # some hundred rows at most: DPS takes 100 groups and 25 CAs
 _IDENTITIES = "identity"

@@ -15,7 +15,6 @@ from shared.ledger.table import (
     TEXT_LIMIT,
     TRANSACTION_BYTES,
     TRANSACTION_LIMIT,
-    Table,
     Versioned,
     keyed,
     spread,
@@ -25,6 +24,8 @@ from shared.ledger.table import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from shared.ports.rows import Table
 
 PARTITION_LINES = TRANSACTION_LIMIT
 """Lines of one partition."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from shared.domain.public_keys import PublicKeyRecord
-from shared.ledger.table import Stale, Table, Versioned, keyed, versioned
+from shared.ledger.table import Stale, Versioned, keyed, versioned
+
+if TYPE_CHECKING:
+    from shared.ports.rows import Table
 
 _ATTEMPTS = 5
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.requests import RequestRecord
-from shared.ledger.table import Table, Versioned, keyed, spread, versioned
+from shared.ledger.table import Versioned, keyed, spread, versioned
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from shared.ports.rows import Table
 
 
 class Requests:

@@ -11,7 +11,7 @@ import pytest
 
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import RunningEmulator, emulator_in_thread
-from shared.adapters.dps_management import VerifiedAuthority
+from shared.ports.ca_certificates import VerifiedAuthority
 from shared.workflows.groups.previews import Previews
 from tests.contract import chains
 from tests.contract.odd_chains import ODD_GROUPS, ODD_ROWS, ODD_VERIFIED

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from shared.adapters.dps_device import Assignment
 from shared.adapters.dps_service import ProvisioningService
-from shared.adapters.iot_hub import HubIdentity
-from shared.adapters.storage import BlobDescription, StoredBlob
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.ports.blobs import BlobDescription, StoredBlob
+from shared.ports.hubs import HubIdentity
+from shared.ports.registrar import Assignment
 from shared.ports.rows import Insert, Replace
 from shared.threads import ThreadPool
 from tests.unit.pki.hierarchy import vault_of
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
-    from shared.adapters.dps_device import ClientCredentials
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
+    from shared.ports.registrar import ClientCredentials
     from shared.ports.rows import Step
 
 TRANSACTION_LIMIT = 100

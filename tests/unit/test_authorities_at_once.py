@@ -14,12 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from shared.adapters.ca_certificates import UploadedAuthority
 from shared.domain.authorities import IssuerState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.certificates import Certificates
 from shared.pki import names
+from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.authorities.records import AuthorityDefinition
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable, Gate

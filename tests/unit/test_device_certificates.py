@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping, Sequence
     from datetime import datetime
 
-    from shared.adapters.storage import StoredBlob
     from shared.ledger.table import Versioned
+    from shared.ports.blobs import StoredBlob
     from shared.ports.rows import Step
 
 ABANDONED, ACTIVE = CertificateState.ABANDONED, CertificateState.ACTIVE

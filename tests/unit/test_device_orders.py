@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.adapters.storage import StoredBlob
 from shared.contracts.messages import Queue, read_message
 from shared.contracts.orders import DeviceOrder, OrderWatch
 from shared.contracts.parsing import parse
@@ -18,6 +17,7 @@ from shared.domain.orders import OPEN_STATES, OrderLine, OrderState
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.orders import Orders
+from shared.ports.blobs import StoredBlob
 from shared.threads import ThreadPool
 from shared.workflows.devices import order_lines
 from shared.workflows.devices import orders as device_orders

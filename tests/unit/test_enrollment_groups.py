@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.adapters.dps_management import VerifiedAuthority
 from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest
 from shared.contracts.parsing import parse
 from shared.domain.words import CertificateKind
@@ -16,6 +15,7 @@ from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
+from shared.ports.ca_certificates import VerifiedAuthority
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox

@@ -22,9 +22,7 @@ from azure.core.exceptions import (
 from azure.iot.device.exceptions import ClientError, ConnectionFailedError, CredentialError, ServiceError
 from msrest.exceptions import ClientRequestError, HttpOperationError
 
-from shared.adapters.dps_device import AssignmentFailed
 from shared.adapters.sdk_errors import is_outage, role_missing
-from shared.adapters.storage import TakenMessage
 from shared.contracts.messages import Queue, attempts_of, command, read_message
 from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import OrderLine
@@ -32,6 +30,8 @@ from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Rejections
+from shared.ports.queues import TakenMessage
+from shared.ports.registrar import AssignmentFailed
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable
@@ -147,7 +147,7 @@ class Host:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.queues, self.table, self.orders = PoisonQueues(), BrokenTable(), Orders(FakeTable(), FakeTable())
-        outbox: Any = Outbox(self.queues, lambda: NOW)  # type: ignore[arg-type]
+        outbox: Any = Outbox(self.queues, lambda: NOW)
         self.rejected_messages = RejectedMessages(Rejections(self.table), self.orders, outbox, lambda: NOW)
         self.clients = self
         self.fault: Exception | None = None

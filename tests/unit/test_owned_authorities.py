@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from shared.adapters.ca_certificates import UploadedAuthority
 from shared.contracts.certificates import AuthorityImport
 from shared.domain.authorities import IssuerState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.pki.names import thumbprint
+from shared.ports.ca_certificates import UploadedAuthority
 from shared.threads import ThreadPool
 from shared.workflows.authorities import making as certificate_authorities
 from shared.workflows.authorities.records import AuthorityDefinition

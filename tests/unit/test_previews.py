@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.adapters.dps_management import VerifiedAuthority
 from shared.adapters.dps_service import leaf_attestation, reference_attestation, x509_attestation
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.ports.ca_certificates import VerifiedAuthority
 from shared.workflows.groups.previews import Previews
 from tests.unit.fakes import FakeProvisioning
 from tests.unit.pki.foreign import of_version_5

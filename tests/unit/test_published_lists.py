@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
-from shared.adapters.storage import StoredBlob
 from shared.domain.certificates import RevocationRecord
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred
@@ -20,6 +19,7 @@ from shared.ledger.issuers import Issuers
 from shared.pki.list_checks import ListError
 from shared.pki.revocation_lists import build_crl
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.ports.blobs import StoredBlob
 from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs, FakeTable, Gate, Gated

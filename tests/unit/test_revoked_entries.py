@@ -11,11 +11,11 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.storage import StoredBlob
 from shared.domain.certificates import RevocationRecord
 from shared.domain.words import RevocationReason
 from shared.ledger.certificates import Certificates
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
+from shared.ports.blobs import StoredBlob
 from shared.workflows.status.revoked_entries import RevokedEntries
 from tests.unit.fakes import FakeBlobs, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from shared.adapters.dps_device import Assignment
 from shared.adapters.dps_service import ProvisioningService
-from shared.adapters.iot_hub import HubIdentity
-from shared.adapters.storage import BlobDescription, StoredBlob
 from shared.errors import Conflict, PreconditionFailed, Rejected
+from shared.ports.blobs import BlobDescription, StoredBlob
+from shared.ports.hubs import HubIdentity
+from shared.ports.registrar import Assignment
 from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from shared.adapters.dps_device import ClientCredentials
     from shared.ledger.certificates import Certificates
+    from shared.ports.registrar import ClientCredentials
     from shared.ports.rows import Step
     from tests.world.conductor import Conductor
 

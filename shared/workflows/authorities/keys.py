@@ -19,9 +19,9 @@ from shared.pki.wrapped_keys import WrappedKey, unwrap_key, wrap_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.adapters.vault import VaultKeys
     from shared.domain.authorities import IssuerRecord
     from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.ports.vault import VaultKeys
     from shared.threads import ThreadPool
 
 WRAPPING_KEY = "ca-key-wrapping"

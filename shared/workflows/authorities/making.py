@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime
 
-    from shared.adapters.ca_certificates import CaCertificates
     from shared.contracts.certificates import AuthorityImport
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex
@@ -72,6 +71,7 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.pki.profiles import Profile
     from shared.pki.signing_keys import PublicKey
+    from shared.ports.ca_certificates import CaCertificates
     from shared.settings import Settings
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.intake.outbox import Clock, Outbox

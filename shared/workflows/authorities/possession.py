@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.adapters.ca_certificates import CaCertificates, UploadedAuthority
+    from shared.ports.ca_certificates import CaCertificates, UploadedAuthority
 
 PLACES = 25
 """CA certificates of one service."""

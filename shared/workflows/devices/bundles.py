@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from shared.adapters.storage import StoredBlob
 from shared.domain.devices import CertificateSummary
 from shared.domain.expiry import DueNotice, Notice
 from shared.errors import Conflict, Gone, NotFound, Overtaken, Rejected
 from shared.pki import names
 from shared.pki.bundles import pack
 from shared.pki.readable import load_certificates
+from shared.ports.blobs import StoredBlob
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.adapters.storage import Blobs
     from shared.ledger.expiry import ExpiryIndex
     from shared.pki.issuers import Issuer
     from shared.pki.signing_keys import PrivateKey
+    from shared.ports.blobs import Blobs
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
 

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.adapters.dps_service import ProvisioningService
-    from shared.adapters.iot_hub import HubIdentity, IotHubRegistries
     from shared.domain.devices import DeviceRecord, HeldCertificate
     from shared.domain.wanted import Wanted
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.status.revocation_lists import RevocationLists
 

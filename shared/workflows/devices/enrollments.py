@@ -27,14 +27,14 @@ from shared.workflows.groups.entries import RETRY, certificate_of, check_etag, c
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.adapters.dps_management import ProvisioningServiceAuthorities
-    from shared.adapters.dps_service import ProvisioningService
     from shared.contracts.groups import IndividualEnrollmentDefinition
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.public_keys import PublicKeys
+    from shared.ports.ca_certificates import DpsCaCertificates
+    from shared.ports.provisioning import ProvisioningService
     from shared.workflows.groups.entries import Entry
     from shared.workflows.intake.outbox import Clock
 
@@ -47,7 +47,7 @@ class IndividualEnrollments:
     certificates: Certificates
     public_keys: PublicKeys
     provisioning: ProvisioningService
-    resource: ProvisioningServiceAuthorities | None
+    resource: DpsCaCertificates | None
     clock: Clock
 
     async def get(self, registration_id: str) -> Entry:

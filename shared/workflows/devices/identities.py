@@ -14,9 +14,9 @@ from shared.workflows.devices.changes import change, device_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.adapters.iot_hub import HubIdentity, IotHubRegistries
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.intake.outbox import Clock
 

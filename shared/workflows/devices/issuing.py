@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.adapters.dps_device import ClientCredentials
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate
 from shared.domain.expiry import DueNotice, Notice
@@ -30,6 +29,7 @@ from shared.pki.public_keys import fingerprint
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
+from shared.ports.registrar import ClientCredentials
 from shared.workflows.devices.bundles import bundle_name, packed
 from shared.workflows.devices.changes import device_of, note
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.adapters.vault import VaultSecrets
     from shared.domain.devices import DeviceRecord, Purpose
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.table import Versioned
     from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.ports.vault import VaultSecrets
     from shared.settings import Settings
     from shared.threads import ThreadPool
     from shared.workflows.authorities.making import CertificateAuthorities, LoadedAuthority

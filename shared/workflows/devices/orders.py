@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from datetime import datetime
 
-    from shared.adapters.storage import Blobs
     from shared.contracts.orders import DeviceOrder
     from shared.domain.orders import OrderLine
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
+    from shared.ports.blobs import Blobs
     from shared.settings import Settings
     from shared.threads import ThreadPool
     from shared.workflows.devices.order_lists import Listed

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.dps_device import Assignment, AssignmentFailed
 from shared.contracts.messages import Queue
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
@@ -19,15 +18,13 @@ from shared.domain.rejections import RejectionKind
 from shared.domain.words import DeviceState, EventType, RegisterBy
 from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.table import Stale
+from shared.ports.registrar import Assignment, AssignmentFailed
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.issuing import Acts, Decision, DeviceCertificateRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shared.adapters.dps_device import ClientCredentials, DeviceRegistrar
-    from shared.adapters.dps_service import ProvisioningService
-    from shared.adapters.iot_hub import IotHubRegistries
     from shared.contracts.orders import DeviceRegistration
     from shared.domain.groups import GroupRecord
     from shared.domain.issuance import Committed
@@ -36,6 +33,9 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.ports.registrar import ClientCredentials, DeviceRegistrar
     from shared.settings import Settings
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.issuing import DeviceCertificates, IssuedCertificate

@@ -20,12 +20,12 @@ from shared.workflows.devices.issuing import Acts, DeviceCertificateRequest
 from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
-    from shared.adapters.dps_device import Assignment
     from shared.contracts.devices import RenewalRequest
     from shared.domain.devices import DeviceRecord
     from shared.domain.issuance import Committed
     from shared.ledger.devices import Devices
     from shared.ledger.requests import Requests
+    from shared.ports.registrar import Assignment
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.issuing import DeviceCertificates, IssuedCertificate
     from shared.workflows.devices.registrations import Registrations

@@ -20,13 +20,13 @@ from shared.domain.upkeep import pinned
 from shared.workflows.devices.changes import change
 
 if TYPE_CHECKING:
-    from shared.adapters.dps_service import ProvisioningService
-    from shared.adapters.iot_hub import IotHubRegistries
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
     from shared.ledger.issuers import Issuers
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.intake.outbox import Clock
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.adapters.dps_management import ProvisioningServiceAuthorities
-    from shared.adapters.dps_service import ProvisioningService
     from shared.contracts.groups import EntrySettings
     from shared.domain.groups import CaReferences
+    from shared.ports.ca_certificates import DpsCaCertificates
+    from shared.ports.provisioning import ProvisioningService
 
 _CN = re.compile(r"(?:^|,)\s*CN=([^,]+)", re.IGNORECASE)
 
@@ -180,7 +180,7 @@ def with_values(entry: Entry, values: Mapping[str, Any]) -> Entry:
     return changed
 
 
-async def check_hubs(resource: ProvisioningServiceAuthorities | None, settings: EntrySettings) -> None:
+async def check_hubs(resource: DpsCaCertificates | None, settings: EntrySettings) -> None:
     """See that a request's hubs are linked to the DPS, where its management API can be asked.
 
     Raises:
@@ -199,7 +199,7 @@ async def check_hubs(resource: ProvisioningServiceAuthorities | None, settings: 
         raise Rejected(*reasons)
 
 
-async def check_references(resource: ProvisioningServiceAuthorities | None, references: CaReferences | None) -> None:
+async def check_references(resource: DpsCaCertificates | None, references: CaReferences | None) -> None:
     """See that what a request refers to is verified in the DPS, where its management API can be asked.
 
     Raises:

@@ -15,11 +15,11 @@ from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.rollovers import check_free
 
 if TYPE_CHECKING:
-    from shared.adapters.dps_management import ProvisioningServiceAuthorities
     from shared.contracts.groups import EnrollmentGroupRequest
     from shared.domain.authorities import IssuerRecord
     from shared.domain.groups import CaReferences, GroupRecord
     from shared.ledger.groups import Groups
+    from shared.ports.ca_certificates import DpsCaCertificates
     from shared.settings import Settings
     from shared.workflows.authorities.making import CertificateAuthorities
 
@@ -32,7 +32,7 @@ class GroupIssuers:
 
     groups: Groups
     authorities: CertificateAuthorities
-    resource: ProvisioningServiceAuthorities | None
+    resource: DpsCaCertificates | None
     settings: Settings
 
     async def first(self, request: EnrollmentGroupRequest, generation: int) -> str | AuthorityDefinition:

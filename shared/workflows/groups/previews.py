@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.adapters.dps_management import ProvisioningServiceAuthorities
-    from shared.adapters.dps_service import ProvisioningService
+    from shared.ports.ca_certificates import DpsCaCertificates
+    from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.making import CertificateAuthorities
     from shared.workflows.groups.decisions import Decision, Match
     from shared.workflows.groups.entries import Entry
@@ -39,7 +39,7 @@ class Previews:
     """Answers in place of DPS, and says why."""
 
     provisioning: ProvisioningService
-    resource: ProvisioningServiceAuthorities | None
+    resource: DpsCaCertificates | None
     authorities: CertificateAuthorities
     clock: Clock
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.dps_service import ANY_VERSION, reference_attestation, x509_attestation
+from shared.adapters.dps_service import reference_attestation, x509_attestation
 from shared.contracts.groups import GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
 from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.ports.provisioning import ANY_VERSION
 from shared.workflows.groups.decisions import attests_by_certificates
 from shared.workflows.groups.entries import (
     busy,
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime
 
-    from shared.adapters.dps_management import ProvisioningServiceAuthorities
-    from shared.adapters.dps_service import ProvisioningService
     from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest
     from shared.domain.groups import CaReferences
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
+    from shared.ports.ca_certificates import DpsCaCertificates
+    from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.making import CertificateAuthorities
     from shared.workflows.authorities.records import AuthorityDefinition
     from shared.workflows.groups.entries import Entry
@@ -85,7 +86,7 @@ class EnrollmentGroups:
     issuers: GroupIssuers
     rollovers: Rollovers
     provisioning: ProvisioningService
-    resource: ProvisioningServiceAuthorities | None
+    resource: DpsCaCertificates | None
     outbox: Outbox
     clock: Clock
 

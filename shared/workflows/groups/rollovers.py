@@ -30,11 +30,11 @@ from shared.workflows.groups.entries import (
 )
 
 if TYPE_CHECKING:
-    from shared.adapters.dps_service import ProvisioningService
     from shared.domain.groups import GroupRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.groups import Groups
     from shared.ledger.table import Versioned
+    from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.making import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock, Outbox
 

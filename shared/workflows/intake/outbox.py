@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime, timedelta
 
-    from shared.adapters.storage import Queues
     from shared.contracts.base import Contract
     from shared.domain.words import EventType
+    from shared.ports.queues import Queues
 
 type Clock = Callable[[], datetime]
 """Gives the present time, in UTC."""

@@ -10,11 +10,11 @@ from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from shared.adapters.storage import StoredBlob
 from shared.domain.authorities import IssuerState, ListMaking, PublishedList
 from shared.errors import Deferred, NotFound
 from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
+from shared.ports.blobs import StoredBlob
 from shared.workflows.status.revoked_entries import RevokedEntries
 from shared.workflows.turns import Turns
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
-    from shared.adapters.storage import Blobs
     from shared.domain.authorities import IssuerRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.issuers import Issuers
     from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
     from shared.pki.list_checks import ReadList
+    from shared.ports.blobs import Blobs
     from shared.settings import Settings
     from shared.workflows.authorities.making import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from shared.adapters.storage import StoredBlob
 from shared.domain.authorities import KeptMonth
 from shared.pki.list_checks import check_entries
 from shared.pki.revocation_lists import RevokedCertificate, changed_entries
+from shared.ports.blobs import StoredBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from shared.adapters.storage import Blobs
     from shared.domain.certificates import RevocationChange, RevocationRecord
     from shared.ledger.certificates import Certificates
+    from shared.ports.blobs import Blobs
 
 _BINARY = "application/octet-stream"
 _log = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import RunningEmulator, emulator_in_thread
-from shared.adapters.dps_device import Assignment, AssignmentFailed, ClientCredentials, DeviceRegistrar
+from shared.adapters.dps_device import DeviceRegistrar
 from shared.errors import Deferred, Rejected
+from shared.ports.registrar import Assignment, AssignmentFailed, ClientCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

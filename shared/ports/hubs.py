@@ -1,0 +1,61 @@
+"""IoT hubs, as workflows need them: device identities and twins, by the host name that DPS answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class HubIdentity:
+    """A device identity as its hub holds it.
+
+    Attributes:
+        enabled: whether the hub lets the device in.
+        thumbprints: of the certificates that it authenticates with, upper-case hexadecimal; none without one. DPS
+            enters SHA-256, the primary repeated as the secondary (Azure/iotedge issue 2951, azure-docs issue 105553);
+            others enter SHA-1.
+        connected: whether it is connected now.
+        etag: its version.
+        reason: why it has its status, if one was given.
+    """
+
+    device_id: str
+    enabled: bool
+    thumbprints: frozenset[str]
+    connected: bool
+    etag: str = ""
+    reason: str | None = None
+
+
+class IotHubRegistries(Protocol):
+    """The identity registries of all hubs that DPS assigns devices to."""
+
+    async def get(self, hub: str, device_id: str) -> HubIdentity | None:
+        """Read a device identity, ``None`` if it does not exist."""
+        ...
+
+    async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
+        """Keep a device out and end its connection, whatever others write; ``None`` if the identity does not exist."""
+        ...
+
+    async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
+        """Let a device in, if its identity is as it was seen; ``None`` if it has changed or gone since."""
+        ...
+
+    async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
+        """Keep devices out of a hub and end their connections; give how many were enabled, and are not any more."""
+        ...
+
+    async def delete(self, hub: str, device_id: str) -> None:
+        """Delete a device identity, if it exists."""
+        ...
+
+    async def merge_twin(
+        self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
+    ) -> None:
+        """Merge tags and desired properties into a device's twin."""
+        ...

@@ -1,0 +1,88 @@
+"""A key vault, as workflows need it: keys of CAs that never leave it, and passwords of bundles as secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.threads import ThreadPool
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class VaultKeys(Protocol):
+    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
+
+    Attributes:
+        threads: for calls that sign.
+    """
+
+    threads: ThreadPool
+
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+        """Find the newest version of a key, or make the key.
+
+        Returns:
+            The id of the key's version, and its public half.
+
+        Raises:
+            Conflict: a key of that name is there, of another algorithm or not the deployment's.
+        """
+        ...
+
+    async def check_free(self, name: str, algorithm: str | None = None) -> None:
+        """See that a key's name is free, or the key that has it may be used.
+
+        Raises:
+            Conflict: as :meth:`get_or_create`.
+        """
+        ...
+
+    async def public_key(self, key_id: str) -> PublicKey:
+        """Give the public half of a version of a key."""
+        ...
+
+    async def import_key(self, name: str, key: PrivateKey) -> str:
+        """Put a key that was made elsewhere into the vault, unless it is the newest version there; give its id.
+
+        Raises:
+            Conflict: a key of that name is there, and not the deployment's.
+        """
+        ...
+
+    async def wrapping_key(self, name: str) -> str:
+        """Find the newest version of the key that wraps others, or make it; give its id."""
+        ...
+
+    def wrap(self, key_id: str, content: bytes) -> bytes:
+        """Have the vault encrypt a key (RSA-OAEP-256)."""
+        ...
+
+    def unwrap(self, key_id: str, content: bytes) -> bytes:
+        """Have the vault decrypt a key."""
+        ...
+
+    def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
+        """Sign a digest; give the signature in JWA form (RFC 7518 section 3.1): r || s for EC keys."""
+        ...
+
+
+class VaultSecrets(Protocol):
+    """Passwords of bundles."""
+
+    async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
+        """Store a secret, as a new version if the name exists.
+
+        Raises:
+            Conflict: a secret of that name is there, and not the deployment's.
+        """
+        ...
+
+    async def get(self, name: str) -> str | None:
+        """Read a secret's newest version, ``None`` if it does not exist."""
+        ...
