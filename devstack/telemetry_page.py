@@ -1,0 +1,31 @@
+"""Write the table of docs/telemetry.md from the metrics that the app has: ``python -m devstack.telemetry_page``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shared.telemetry.metrics import METRICS
+
+PAGE = Path(__file__).parents[1] / "docs" / "telemetry.md"
+BEGIN, END = "<!-- Made from shared/telemetry/metrics.py by `make docs`. -->\n", "<!-- End of what is made. -->\n"
+
+
+def metrics_table() -> str:
+    """Give the table, in Markdown."""
+    rows = "".join(
+        f"| `{each.name}` | {each.kind} | `{each.unit}` | {each.description} | "
+        f"{', '.join(f'`{name}`' for name in each.attributes)} |\n"
+        for each in METRICS
+    )
+    return f"\n| metric | kind | unit | what it says | attributes |\n| --- | --- | --- | --- | --- |\n{rows}\n"
+
+
+def with_table(page: str) -> str:
+    """Put the table into the page, in the place of the one before."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + metrics_table() + END + after
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
