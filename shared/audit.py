@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.attestations import held_certificates
 from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateState
 from shared.ledger.devices import Devices
@@ -21,7 +22,6 @@ from shared.pki.names import serial_text, sha256_thumbprint
 from shared.pki.readable import load_certificates
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
-from shared.workflows.groups.entries import held_certificates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.sdk_errors import translated
+from shared.domain.attestations import admits_only, individual_enrollment
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ports.provisioning import ANY_VERSION
-from shared.reading.pem import certificates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -63,7 +60,7 @@ class ProvisioningService:
         is there already: whoever was about to let the device in has an outdated ETag then.
         """
         present = await self.get_enrollment(registration_id)
-        disabled = _enrollment(registration_id, present, "disabled", certificate)
+        disabled = individual_enrollment(registration_id, present, "disabled", certificate)
         try:
             await self.put_enrollment(disabled, etag=ANY_VERSION if present else None)
         except (Conflict, PreconditionFailed):
@@ -92,9 +89,9 @@ class ProvisioningService:
             Conflict, PreconditionFailed: it is not as it was seen any more.
         """
         as_wanted = seen is not None and (seen.get("provisioningStatus") != "disabled") == enabled
-        if seen is not None and as_wanted and _admits(seen, certificates):
+        if seen is not None and as_wanted and admits_only(seen, certificates):
             return
-        entry = _enrollment(registration_id, seen, "enabled" if enabled else "disabled", *certificates)
+        entry = individual_enrollment(registration_id, seen, "enabled" if enabled else "disabled", *certificates)
         await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
@@ -156,31 +153,6 @@ class ProvisioningService:
         await self._client.close()
 
 
-def _enrollment(
-    registration_id: str, present: Mapping[str, Any] | None, status: str, *certificates: x509.Certificate
-) -> dict[str, Any]:
-    return {
-        **(present or {"registrationId": registration_id, "deviceId": registration_id}),
-        "attestation": leaf_attestation(*map(_pem, certificates)),
-        "provisioningStatus": status,
-    }
-
-
-def _admits(entry: Mapping[str, Any], certificates: Sequence[x509.Certificate]) -> bool:
-    """Tell whether an entry accepts these leaf certificates and no other."""
-    held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
-    thumbprints = {_sha256(each) for each in held.values() if each}
-    return thumbprints == {each.fingerprint(SHA256()).hex().upper() for each in certificates}
-
-
-def _sha256(held: Mapping[str, Any]) -> str:
-    """Give the thumbprint of a certificate in an entry: DPS may give it as ``info``, as ``certificate``, or as both."""
-    if held.get("info"):
-        return str(held["info"]["sha256Thumbprint"]).upper()
-    encoded, *_ = certificates(str(held["certificate"]), field="certificate")
-    return sha256(encoded).hexdigest().upper()
-
-
 async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:
     """Give what a call reads, ``None`` if it is not there."""
     try:
@@ -188,37 +160,3 @@ async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:
             return dict(await call)
     except NotFound:
         return None
-
-
-def x509_attestation(primary: x509.Certificate, secondary: x509.Certificate | None = None) -> dict[str, Any]:
-    """Give the attestation of a group whose devices are signed by these issuing CAs (DPS: ``signingCertificates``)."""
-    certificates: Sequence[tuple[str, x509.Certificate | None]] = (("primary", primary), ("secondary", secondary))
-    return {
-        "type": "x509",
-        "x509": {
-            "signingCertificates": {
-                name: {"certificate": _pem(certificate)}
-                for name, certificate in certificates
-                if certificate is not None
-            }
-        },
-    }
-
-
-def reference_attestation(primary: str, secondary: str | None = None) -> dict[str, Any]:
-    """Give the attestation of a group by names of CA certificates that are verified in the DPS (``caReferences``)."""
-    names = {"primary": primary, **({"secondary": secondary} if secondary else {})}
-    return {"type": "x509", "x509": {"caReferences": names}}
-
-
-def leaf_attestation(primary: str, secondary: str | None = None) -> dict[str, Any]:
-    """Give the attestation of one device by its own certificates in PEM (DPS: ``clientCertificates``)."""
-    certificates = {"primary": primary, **({"secondary": secondary} if secondary else {})}
-    return {
-        "type": "x509",
-        "x509": {"clientCertificates": {place: {"certificate": pem} for place, pem in certificates.items()}},
-    }
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode("ascii")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.adapters.dps_service import leaf_attestation, reference_attestation, x509_attestation
+from shared.domain.attestations import leaf_attestation, reference_attestation, x509_attestation
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile

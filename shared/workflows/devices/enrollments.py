@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.dps_service import leaf_attestation
+from shared.domain.attestations import certificate_of, leaf_attestation
 from shared.domain.certificates import CertificateState
+from shared.domain.entries import check_etag, values_of, with_values
 from shared.domain.upkeep import enrolled_individually
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
@@ -22,12 +23,13 @@ from shared.pki.signing_keys import UnsupportedKey
 from shared.reading.pem import certificates
 from shared.rules.registration_ids import same_registration_id
 from shared.workflows.devices.changes import change
-from shared.workflows.groups.entries import RETRY, certificate_of, check_etag, check_hubs, values_of, with_values
+from shared.workflows.groups.entries import RETRY, check_hubs
 
 if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.contracts.groups import IndividualEnrollmentDefinition
+    from shared.domain.attestations import Entry
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from shared.ledger.public_keys import PublicKeys
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
-    from shared.workflows.groups.entries import Entry
     from shared.workflows.intake.outbox import Clock
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.attestations import attests_by_certificates, certificate_of
 from shared.domain.authorities import ProofOfPossession
+from shared.domain.dps_decisions import Knowledge, decide
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from shared.pki.certificates import UNREADABLE
@@ -15,19 +17,17 @@ from shared.pki.damage import why_unreadable
 from shared.pki.findings import Finding
 from shared.pki.readable import load_certificate, load_certificates
 from shared.reading.pem import certificates
-from shared.workflows.groups.decisions import Knowledge, attests_by_certificates, decide
-from shared.workflows.groups.entries import certificate_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cryptography import x509
 
+    from shared.domain.attestations import Entry
+    from shared.domain.dps_decisions import Decision, Match
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.making import CertificateAuthorities
-    from shared.workflows.groups.decisions import Decision, Match
-    from shared.workflows.groups.entries import Entry
     from shared.workflows.intake.outbox import Clock
 
 UNAUTHORIZED = 401002

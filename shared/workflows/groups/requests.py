@@ -11,26 +11,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.dps_service import reference_attestation, x509_attestation
 from shared.contracts.groups import GroupAction
 from shared.contracts.messages import Queue
+from shared.domain.attestations import (
+    attests_by_certificates,
+    reference_attestation,
+    same_attestation,
+    x509_attestation,
+)
+from shared.domain.entries import check_conditions, values_of, with_references, with_values
 from shared.domain.groups import CREATED, EXISTENCE, STATUS, GroupRecord, GroupState, Turn
 from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ports.provisioning import ANY_VERSION
-from shared.workflows.groups.decisions import attests_by_certificates
-from shared.workflows.groups.entries import (
-    busy,
-    change_entry,
-    check_conditions,
-    check_hubs,
-    check_references,
-    read_entry,
-    same_attestation,
-    values_of,
-    with_references,
-    with_values,
-)
+from shared.workflows.groups.entries import busy, change_entry, check_hubs, check_references, read_entry
 from shared.workflows.groups.rollovers import summary
 from shared.workflows.intake.requests import is_repeated, once
 
@@ -39,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest
+    from shared.domain.attestations import Entry
     from shared.domain.groups import CaReferences
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
@@ -47,7 +42,6 @@ if TYPE_CHECKING:
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.making import CertificateAuthorities
     from shared.workflows.authorities.records import AuthorityDefinition
-    from shared.workflows.groups.entries import Entry
     from shared.workflows.groups.issuers import GroupIssuers
     from shared.workflows.groups.rollovers import Rollovers
     from shared.workflows.intake.outbox import Clock, Outbox

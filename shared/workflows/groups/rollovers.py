@@ -15,19 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import DECISION_HOLDS
+from shared.domain.entries import check_alone, check_etag, with_next, without_previous
 from shared.domain.groups import GroupState, Rollover, RolloverState
 from shared.domain.words import CertificateKind, EventType
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.authorities.records import AuthorityDefinition
-from shared.workflows.groups.entries import (
-    busy,
-    change_entry,
-    check_alone,
-    check_etag,
-    read_entry,
-    with_next,
-    without_previous,
-)
+from shared.workflows.groups.entries import busy, change_entry, read_entry
 
 if TYPE_CHECKING:
     from shared.domain.groups import GroupRecord

@@ -9,7 +9,8 @@ from azure.identity.aio import ManagedIdentityCredential
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 
 from emulator.tests.running import RunningEmulator, emulator_in_thread
-from shared.adapters.dps_service import ProvisioningService, leaf_attestation
+from shared.adapters.dps_service import ProvisioningService
+from shared.domain.attestations import leaf_attestation
 from shared.errors import Conflict, PreconditionFailed
 from shared.pki import names
 from tests.unit.pki.hierarchy import hierarchy

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.attestations import attests_by_certificates, held_certificates, references
 from shared.pki import names
 from shared.pki.certificate_rules import readable, unreadable_findings
 from shared.pki.certificates import issued_under_other_encoding
@@ -19,7 +20,6 @@ from shared.pki.chains import LENGTH_LIMIT, device_findings, open_end, path_find
 from shared.pki.findings import HARMLESS, Finding
 from shared.pki.path_rules import link_findings, other_encoding
 from shared.pki.paths import Path, paths
-from shared.workflows.groups.entries import held_certificates, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.workflows.groups.entries import Entry
+    from shared.domain.attestations import Entry
 
     type Chain = Sequence[x509.Certificate]
 
@@ -109,11 +109,6 @@ class Decision:
     match: Match | None
     causes: tuple[Cause, ...]
     advice: tuple[Finding, ...] = ()
-
-
-def attests_by_certificates(entry: Entry) -> bool:
-    """Tell whether an entry looks at a device's certificates; others ask for a symmetric key, or a TPM."""
-    return bool(entry["attestation"].get("x509"))
 
 
 def decide(chain: Chain, registration_id: str, known: Knowledge) -> Decision:

@@ -1,0 +1,193 @@
+"""The entries of DPS (enrollment groups and individual enrollments): what can be set, and under which conditions.
+
+Pure: each function gives a new entry for the one that was read.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.attestations import reference_attestation, references, signers, x509_attestation
+from shared.errors import Conflict, PreconditionFailed
+from shared.pki import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography import x509
+    from pydantic import BaseModel
+
+    from shared.domain.attestations import Entry
+    from shared.domain.groups import CaReferences
+    from shared.errors import Rejected
+
+_PLACES = {
+    "allocationPolicy": "allocationPolicy",
+    "customAllocation": "customAllocationDefinition",
+    "iotHubs": "iotHubs",
+    "initialTwin.tags": "initialTwin.tags",
+    "initialTwin.properties.desired": "initialTwin.properties.desired",
+    "reprovisionPolicy.updateHubAssignment": "reprovisionPolicy.updateHubAssignment",
+    "reprovisionPolicy.migrateDeviceData": "reprovisionPolicy.migrateDeviceData",
+    "iotEdge": "capabilities.iotEdge",
+}
+"""Where in an entry DPS has what a request sets, each by its path."""
+
+_ABSENT: dict[str, Entry] = {"reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True}}
+"""What DPS takes a part for that an entry does not have, where it wants that part whole."""
+
+
+def values_of(settings: BaseModel) -> dict[str, Any]:
+    """Give what a request sets, by its place in an entry; ``None`` for what is to be taken out of it."""
+    body = settings.model_dump(mode="json", by_alias=True)
+    found = {place: value for path, place in _PLACES.items() if (value := _at(body, path)) is not None}
+    if "allocationPolicy" in found:
+        found.setdefault("customAllocationDefinition", None)  # a webhook goes with the policy it belongs to
+    return found
+
+
+def _at(body: Any, path: str) -> Any:
+    for name in path.split("."):
+        body = body.get(name) if body is not None else None
+    return body
+
+
+def with_values(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    """Put values into an entry, each at its place; everything else stays."""
+    changed = deepcopy(entry)
+    for path, value in values.items():
+        *above, last = path.split(".")
+        part = changed
+        for name in above:
+            part[name] = part.get(name) or dict(_ABSENT.get(name, {}))
+            part = part[name]
+        if value is None:
+            part.pop(last, None)
+        else:
+            part[last] = value
+    return changed
+
+
+# --- conditions ---
+
+
+def check_etag(what: str, present: str, expected: str | None) -> None:
+    """Compare an entry's ETag with those that its writer expects.
+
+    Args:
+        what: names the entry, for messages.
+        present: its ETag.
+        expected: a list of ETags, or ``*``, as in ``If-Match``; ``None`` for any.
+
+    Raises:
+        PreconditionFailed: it has none of these.
+    """
+    if expected is None or _is_among(present, expected):
+        return
+    raise PreconditionFailed.because(
+        f"{what} was changed since it was read: its ETag is {present.strip('"')!r}, and the request expects "
+        f"{expected.strip('"')!r}; read it again and decide anew",
+        field="ifMatch",
+    )
+
+
+def check_conditions(what: str, present: str | None, expected: str | None, unwanted: str | None = None) -> None:
+    """Compare an entry's ETag, ``None`` without an entry, with what its writer expects it to be, and not to be.
+
+    Raises:
+        PreconditionFailed: it is otherwise (RFC 9110 section 13.1).
+    """
+    if present is None and expected is not None:
+        raise PreconditionFailed.because(
+            f"{what} does not exist, and the request expects {expected.strip('"')!r}: leave it out to create one",
+            field="ifMatch",
+        )
+    if present is not None and unwanted is not None and _is_among(present, unwanted):
+        raise PreconditionFailed.because(
+            f"{what} exists, with ETag {present.strip('"')!r}, and the request does not want {unwanted.strip('"')!r}",
+            field="ifNoneMatch",
+        )
+    if present is not None:
+        check_etag(what, present, expected)
+
+
+def _is_among(etag: str, tags: str) -> bool:
+    """Look for an ETag in a list; a weak one matches none (RFC 9110 section 13.1.1)."""
+    return tags.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}
+
+
+# --- which CAs a group accepts ---
+
+
+def with_references(entry: Entry, wanted: CaReferences) -> Entry:
+    """Let a group attest by other CA certificates of the DPS.
+
+    Raises:
+        Conflict: it holds its issuing CA's certificate itself.
+    """
+    if not references(entry):
+        raise Conflict.because(
+            f"the enrollment group {entry['enrollmentGroupId']!r} holds the certificate of its issuing CA; that is "
+            "changed by action 'roll', and caReferences belong to a group created with them",
+            field="caReferences",
+        )
+    attestation = reference_attestation(wanted.primary, wanted.secondary)
+    if references(entry) == attestation["x509"]["caReferences"]:
+        return entry
+    return {**entry, "attestation": attestation}
+
+
+def check_alone(entry: Entry, certificate: x509.Certificate | None) -> None:
+    """See that a group accepts one CA, and no other.
+
+    Raises:
+        Conflict: it accepts others.
+    """
+    if references(entry):
+        raise Conflict.because(
+            f"the enrollment group {entry['enrollmentGroupId']!r} attests by caReferences; change them with action "
+            "'update'",
+            field="action",
+        )
+    present = signers(entry)
+    if certificate is None or present != (names.sha256_thumbprint(certificate), None):
+        raise _foreign(entry, present)
+
+
+def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
+    """Let a group accept the next CA beside the present one.
+
+    Raises:
+        Conflict: it accepts others than these, which may have devices.
+    """
+    present, wanted = signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
+    if present == wanted:
+        return entry
+    if present != (wanted[0], None):
+        raise _foreign(entry, present)
+    return {**entry, "attestation": x509_attestation(source, target)}
+
+
+def without_previous(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
+    """Let a group accept the CA that took over alone: it becomes primary, and the secondary place is free again.
+
+    Raises:
+        Conflict: it accepts others than these, which may have devices.
+    """
+    present, both = signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
+    if present == (both[1], None):
+        return entry
+    if present != both:
+        raise _foreign(entry, present)
+    return {**entry, "attestation": x509_attestation(target)}
+
+
+def _foreign(entry: Entry, present: tuple[str | None, str | None]) -> Rejected:
+    primary, secondary = (thumbprint or "none" for thumbprint in present)
+    return Conflict.because(
+        f"in the DPS the enrollment group {entry['enrollmentGroupId']!r} has other signing certificates than this app "
+        f"put there (SHA-256 of the primary {primary}, of the secondary {secondary}); replacing them could cut devices "
+        "off: put them right in the DPS first",
+        field="action",
+    )
