@@ -14,8 +14,10 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from shared.adapters.blobs import Blobs
 from shared.adapters.identity import Identity
-from shared.adapters.storage import Blobs, Queues, Tables
+from shared.adapters.queues import Queues
+from shared.adapters.tables import Tables
 from shared.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.adapters.blobs import Blobs
 from shared.adapters.dps_device import DeviceRegistrar
 from shared.adapters.dps_management import ProvisioningServiceAuthorities
 from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.identity import Identity
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.iot_hub_management import IotHubAuthorities
-from shared.adapters.storage import Blobs, Queues, Tables
+from shared.adapters.queues import Queues
+from shared.adapters.tables import Tables
 from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices

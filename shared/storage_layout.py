@@ -12,8 +12,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from shared.adapters.blobs import Blobs
 from shared.adapters.identity import Identity
-from shared.adapters.storage import Blobs, Queues, Tables
+from shared.adapters.queues import Queues
+from shared.adapters.tables import Tables
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.bundles import BUNDLES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.adapters.storage import Table
+from shared.adapters.tables import Table
 from shared.contracts.messages import Queue, read_message
 from shared.contracts.orders import DeviceOrder
 from shared.contracts.parsing import parse

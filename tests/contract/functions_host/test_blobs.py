@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.storage.blob.aio import BlobServiceClient
 
-from shared.adapters.storage import Blobs
+from shared.adapters.blobs import Blobs
 
 if TYPE_CHECKING:
     from devstack.stack import Stack

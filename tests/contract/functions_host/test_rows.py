@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
-from shared.adapters.storage import Table
+from shared.adapters.tables import Table
 from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:

@@ -1,92 +1,30 @@
-"""Queues, tables and blobs of one storage account, by managed identity.
+"""The tables of a storage account, by managed identity.
 
-Tables and blobs answer "did it exist, had it changed?" with a value, since that is an expected outcome here: every
-write is create-if-absent or guarded by an ETag.
+"Did it exist, had it changed?" is answered with a value, since that is an expected outcome here: every write is
+create-if-absent or guarded by an ETag.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.data.tables import TableEntity, TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
-from azure.storage.blob import ContentSettings
-from azure.storage.blob.aio import BlobServiceClient
-from azure.storage.queue import TextBase64EncodePolicy
-from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
-from shared.ports.blobs import BlobDescription, StoredBlob
-from shared.ports.queues import TakenMessage
 from shared.ports.rows import Insert, Merge, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-    from datetime import timedelta
 
     from azure.core.credentials_async import AsyncTokenCredential
 
     from shared.ports.rows import Step
-
-NEVER_EXPIRES = -1
-
-
-class Queues:
-    """The account's queues; messages are base64 text, as host.json says."""
-
-    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = QueueServiceClient(url, credential=credential)
-        self._clients: dict[str, QueueClient] = {}
-
-    async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
-        """Put a message that never expires, visible after ``delay``."""
-        client = self._clients.get(queue)
-        if client is None:
-            client = self._service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
-            self._clients[queue] = client
-        await client.send_message(
-            text, visibility_timeout=int(delay.total_seconds()) if delay else None, time_to_live=NEVER_EXPIRES
-        )
-
-    async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
-        """Take what is visible in a queue, message by message; what is not deleted comes back after the lease."""
-        client = self._service.get_queue_client(queue)
-        async for message in client.receive_messages(visibility_timeout=int(lease.total_seconds())):
-            inserted = message.inserted_on or datetime.now(UTC)
-            yield TakenMessage(message.id, str(message.content).encode(), inserted, message.pop_receipt or "")
-
-    async def delete(self, queue: str, message: TakenMessage) -> None:
-        """Delete a message that was taken, unless it is gone."""
-        try:
-            await self._service.get_queue_client(queue).delete_message(message.message_id, message.receipt)
-        except ResourceNotFoundError:
-            return
-
-    async def create(self, name: str) -> None:
-        """Create a queue unless it exists."""
-        try:
-            await self._service.create_queue(name)
-        except ResourceExistsError:
-            return
-
-    async def check(self) -> None:
-        """Raise unless the service answers and lets this identity in."""
-        async for _ in self._service.list_queues(results_per_page=1):
-            return
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._service.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,105 +197,6 @@ class Tables:
     async def check(self) -> None:
         """Raise unless the service answers and lets this identity in."""
         async for _ in self._service.list_tables(results_per_page=1):
-            return
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._service.close()
-
-
-class Blobs:
-    """The account's block blobs."""
-
-    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = BlobServiceClient(url, credential=credential)
-
-    async def create(
-        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
-    ) -> bool:
-        """Create a blob with If-None-Match: ``False`` if it exists."""
-        client = self._service.get_blob_client(container, name)
-        try:
-            await client.upload_blob(
-                content,
-                metadata=dict(metadata),
-                content_settings=ContentSettings(content_type=content_type),
-                overwrite=False,
-            )
-        except ResourceExistsError:
-            return False
-        return True
-
-    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
-        """Overwrite a blob as it was read (``blob.etag``); ``False`` if it has changed or gone since."""
-        client = self._service.get_blob_client(container, name)
-        try:
-            await client.upload_blob(
-                blob.content,
-                metadata=dict(blob.metadata),
-                content_settings=ContentSettings(content_type=content_type),
-                overwrite=True,
-                etag=blob.etag,
-                match_condition=MatchConditions.IfNotModified,
-            )
-        except (ResourceModifiedError, ResourceNotFoundError):
-            return False
-        return True
-
-    async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
-        """Create or overwrite a blob."""
-        client = self._service.get_blob_client(container, name)
-        await client.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=content_type))
-
-    async def get(self, container: str, name: str) -> StoredBlob | None:
-        """Read a whole blob, ``None`` if it does not exist."""
-        client = self._service.get_blob_client(container, name)
-        try:
-            stream = await client.download_blob()
-        except ResourceNotFoundError:
-            return None
-        return StoredBlob(await stream.readall(), stream.properties.metadata or {}, stream.properties.etag)
-
-    async def part(self, container: str, name: str, *, etag: str, start: int, length: int) -> bytes | None:
-        """Read a part of a blob as it was when it had this ETag; ``None`` if it has changed or gone since."""
-        client = self._service.get_blob_client(container, name)
-        try:
-            stream = await client.download_blob(start, length, etag=etag, match_condition=MatchConditions.IfNotModified)
-            return await stream.readall()
-        except (ResourceModifiedError, ResourceNotFoundError):
-            return None
-
-    async def names(self, container: str, prefix: str) -> list[str]:
-        """List the names of blobs that begin with a prefix, in order."""
-        client = self._service.get_container_client(container)
-        return [name async for name in client.list_blob_names(name_starts_with=prefix)]
-
-    async def delete(self, container: str, name: str) -> None:
-        """Delete a blob, if it exists."""
-        try:
-            await self._service.get_blob_client(container, name).delete_blob()
-        except ResourceNotFoundError:
-            return
-
-    async def describe(self, container: str, name: str) -> BlobDescription | None:
-        """Describe a blob without reading it, ``None`` if it does not exist."""
-        client = self._service.get_blob_client(container, name)
-        try:
-            found = await client.get_blob_properties()
-        except ResourceNotFoundError:
-            return None
-        return BlobDescription(int(found.size), found.metadata or {}, found.etag)
-
-    async def create_container(self, name: str) -> None:
-        """Create a container unless it exists."""
-        try:
-            await self._service.create_container(name)
-        except ResourceExistsError:
-            return
-
-    async def check(self) -> None:
-        """Raise unless the service answers and lets this identity in."""
-        async for _ in self._service.list_containers(results_per_page=1):
             return
 
     async def close(self) -> None:

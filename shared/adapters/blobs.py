@@ -1,0 +1,119 @@
+"""The block blobs of a storage account, by managed identity.
+
+"Did it exist, had it changed?" is answered with a value, as by :mod:`shared.adapters.tables`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.storage.blob import ContentSettings
+from azure.storage.blob.aio import BlobServiceClient
+
+from shared.ports.blobs import BlobDescription, StoredBlob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.core.credentials_async import AsyncTokenCredential
+
+
+class Blobs:
+    """The account's block blobs."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        self._service = BlobServiceClient(url, credential=credential)
+
+    async def create(
+        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> bool:
+        """Create a blob with If-None-Match: ``False`` if it exists."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            await client.upload_blob(
+                content,
+                metadata=dict(metadata),
+                content_settings=ContentSettings(content_type=content_type),
+                overwrite=False,
+            )
+        except ResourceExistsError:
+            return False
+        return True
+
+    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
+        """Overwrite a blob as it was read (``blob.etag``); ``False`` if it has changed or gone since."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            await client.upload_blob(
+                blob.content,
+                metadata=dict(blob.metadata),
+                content_settings=ContentSettings(content_type=content_type),
+                overwrite=True,
+                etag=blob.etag,
+                match_condition=MatchConditions.IfNotModified,
+            )
+        except (ResourceModifiedError, ResourceNotFoundError):
+            return False
+        return True
+
+    async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
+        """Create or overwrite a blob."""
+        client = self._service.get_blob_client(container, name)
+        await client.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=content_type))
+
+    async def get(self, container: str, name: str) -> StoredBlob | None:
+        """Read a whole blob, ``None`` if it does not exist."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            stream = await client.download_blob()
+        except ResourceNotFoundError:
+            return None
+        return StoredBlob(await stream.readall(), stream.properties.metadata or {}, stream.properties.etag)
+
+    async def part(self, container: str, name: str, *, etag: str, start: int, length: int) -> bytes | None:
+        """Read a part of a blob as it was when it had this ETag; ``None`` if it has changed or gone since."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            stream = await client.download_blob(start, length, etag=etag, match_condition=MatchConditions.IfNotModified)
+            return await stream.readall()
+        except (ResourceModifiedError, ResourceNotFoundError):
+            return None
+
+    async def names(self, container: str, prefix: str) -> list[str]:
+        """List the names of blobs that begin with a prefix, in order."""
+        client = self._service.get_container_client(container)
+        return [name async for name in client.list_blob_names(name_starts_with=prefix)]
+
+    async def delete(self, container: str, name: str) -> None:
+        """Delete a blob, if it exists."""
+        try:
+            await self._service.get_blob_client(container, name).delete_blob()
+        except ResourceNotFoundError:
+            return
+
+    async def describe(self, container: str, name: str) -> BlobDescription | None:
+        """Describe a blob without reading it, ``None`` if it does not exist."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            found = await client.get_blob_properties()
+        except ResourceNotFoundError:
+            return None
+        return BlobDescription(int(found.size), found.metadata or {}, found.etag)
+
+    async def create_container(self, name: str) -> None:
+        """Create a container unless it exists."""
+        try:
+            await self._service.create_container(name)
+        except ResourceExistsError:
+            return
+
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity in."""
+        async for _ in self._service.list_containers(results_per_page=1):
+            return
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._service.close()

@@ -1,0 +1,68 @@
+"""The queues of a storage account, by managed identity."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+from shared.ports.queues import TakenMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import timedelta
+
+    from azure.core.credentials_async import AsyncTokenCredential
+
+NEVER_EXPIRES = -1
+
+
+class Queues:
+    """The account's queues; messages are base64 text, as host.json says."""
+
+    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        self._service = QueueServiceClient(url, credential=credential)
+        self._clients: dict[str, QueueClient] = {}
+
+    async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
+        """Put a message that never expires, visible after ``delay``."""
+        client = self._clients.get(queue)
+        if client is None:
+            client = self._service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
+            self._clients[queue] = client
+        await client.send_message(
+            text, visibility_timeout=int(delay.total_seconds()) if delay else None, time_to_live=NEVER_EXPIRES
+        )
+
+    async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
+        """Take what is visible in a queue, message by message; what is not deleted comes back after the lease."""
+        client = self._service.get_queue_client(queue)
+        async for message in client.receive_messages(visibility_timeout=int(lease.total_seconds())):
+            inserted = message.inserted_on or datetime.now(UTC)
+            yield TakenMessage(message.id, str(message.content).encode(), inserted, message.pop_receipt or "")
+
+    async def delete(self, queue: str, message: TakenMessage) -> None:
+        """Delete a message that was taken, unless it is gone."""
+        try:
+            await self._service.get_queue_client(queue).delete_message(message.message_id, message.receipt)
+        except ResourceNotFoundError:
+            return
+
+    async def create(self, name: str) -> None:
+        """Create a queue unless it exists."""
+        try:
+            await self._service.create_queue(name)
+        except ResourceExistsError:
+            return
+
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity in."""
+        async for _ in self._service.list_queues(results_per_page=1):
+            return
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._service.close()
