@@ -23,7 +23,7 @@ from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
-from shared.ledger.issuers import Issuers
+from shared.ledger.authorities import Authorities
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
@@ -185,7 +185,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     clients = clients or Clients.open(settings)
     table = clients.tables.table
     certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
-    issuers, groups, requests = Issuers(table("issuers")), Groups(table("groups")), Requests(table("requests"))
+    issuers, groups, requests = Authorities(table("issuers")), Groups(table("groups")), Requests(table("requests"))
     devices, expiry = Devices(table("identities"), table("unsettled")), ExpiryIndex(table("expiry"))
     public_keys = PublicKeys(table("publickeys"))
     orders = Orders(table("orders"), table("orderlines"))

@@ -161,6 +161,13 @@ class VaultKeys:
         """
         await self._call(name, self._fitting, name, algorithm)
 
+    async def holds(self, name: str) -> bool:
+        """Tell whether a key of the deployment's has a name; another's key of that name is not one."""
+        try:
+            return await self._call(name, self._own, name) is not None
+        except Conflict:
+            return False
+
     def _fitting(self, name: str, algorithm: str | None) -> KeyVaultKey | None:
         present = self._own(name)
         if present is None or algorithm is None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.contracts.answers import Serial, Thumbprint
 from shared.contracts.base import Contract, with_example
-from shared.domain.authorities import IssuerState, ProofOfPossession
+from shared.domain.authorities import AuthorityState, ProofOfPossession
 from shared.domain.certificates import CertificateState, InternalKind
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 
@@ -41,7 +41,7 @@ class AuthoritySummary(Contract):
 
     name: str
     kind: CertificateKind
-    state: IssuerState
+    state: AuthorityState
     issuer: str
     enrollment_group: str | None
     key_algorithm: str

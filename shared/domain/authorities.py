@@ -13,7 +13,7 @@ from shared.domain.record import Part, Record
 from shared.domain.words import CertificateKind, KeyCustody
 
 
-class IssuerState(StrEnum):
+class AuthorityState(StrEnum):
     """States of a CA."""
 
     REQUESTED = "requested"
@@ -28,6 +28,14 @@ class ProofOfPossession(StrEnum):
     PENDING = "pending"
     VERIFIED = "verified"
     BY_HAND = "byHand"
+
+
+class Missing(StrEnum):
+    """What a CA's record wants, and is to be brought about next."""
+
+    CERTIFICATE = "certificate"
+    PROOF = "proof"
+    OPENING = "opening"
 
 
 class WantedAuthority(Part):
@@ -94,7 +102,7 @@ class PublishedList(Part):
     next_update: datetime
 
 
-class IssuerRecord(Record):
+class AuthorityRecord(Record):
     """One certificate authority.
 
     Attributes:
@@ -119,7 +127,7 @@ class IssuerRecord(Record):
         list_entries: what is kept for it, by month.
         published: the newest list; ``None`` before the first.
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
-        problem: why a service has not taken its proof.
+        problem: why a service has not taken its proof; of one that is not made, why it can't be.
     """
 
     lifecycle = lifecycles.AUTHORITY
@@ -128,7 +136,7 @@ class IssuerRecord(Record):
 
     name: str
     kind: CertificateKind
-    state: IssuerState
+    state: AuthorityState
     key_algorithm: str
     fingerprint: str
     cause: str
@@ -162,3 +170,17 @@ class IssuerRecord(Record):
     def signed_by(self) -> str:
         """Who signed it: a CA of ours by its name, another by its CN, a root itself."""
         return self.external_issuer or self.parent or self.name
+
+    @property
+    def missing(self) -> Missing | None:
+        """What is to be brought about next; ``None`` if nothing is, or if only its owner can bring it about.
+
+        What DPS does not take is not opened: so the proof comes first.
+        """
+        if self.state is AuthorityState.REQUESTED:
+            return Missing.CERTIFICATE if self.wanted is not None else None
+        if self.certificate is None:
+            return None
+        if self.proof_of_possession is ProofOfPossession.PENDING:
+            return Missing.PROOF
+        return Missing.OPENING if self.state is AuthorityState.SIGNED else None

@@ -43,6 +43,10 @@ class VaultKeys(Protocol):
         """
         ...
 
+    async def holds(self, name: str) -> bool:
+        """Tell whether a key of the deployment's has a name."""
+        ...
+
     async def public_key(self, key_id: str) -> PublicKey:
         """Give the public half of a version of a key."""
         ...

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.words import CertificateKind
 from shared.ledger.certificates import Certificates
 from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.issuers import Issuers
+from shared.ledger.authorities import Authorities
 from shared.threads import ThreadPool
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.making import CertificateAuthorities
@@ -40,7 +40,7 @@ class AuthorityScene:
     now: datetime = NOW
 
     def __post_init__(self) -> None:
-        self.issuers = Issuers(self.table)
+        self.issuers = Authorities(self.table)
         self.certificate_rows, self.revocation_rows = FakeTable(), FakeTable()
         self.certificates = Certificates(self.certificate_rows, self.revocation_rows, FakeTable())
         self.settings: Any = SimpleNamespace(
@@ -64,7 +64,7 @@ class AuthorityScene:
             rows: Any = Gated(self.certificate_rows, gate)
             table: Any = Gated(self.table, gate)
             vault, queues, verifiers = Gated(vault, gate), Gated(queues, gate), [Gated(x, gate) for x in verifiers]
-            issuers, certificates = Issuers(table), Certificates(rows, FakeTable(), FakeTable())
+            issuers, certificates = Authorities(table), Certificates(rows, FakeTable(), FakeTable())
         return CertificateAuthorities(
             issuers,
             certificates,

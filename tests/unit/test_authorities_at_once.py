@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from shared.domain.authorities import IssuerState
+from shared.domain.authorities import AuthorityState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.certificates import Certificates
@@ -76,7 +76,7 @@ def states(scene: AuthorityScene, subject: str) -> Counter[str]:
 async def check_one_certificate(scene: AuthorityScene, name: str) -> None:
     """See that the CA's row, the ledger and the events agree on one certificate."""
     record = await scene.worker().get(name)
-    assert (record.state, record.making) == (IssuerState.ACTIVE, None)
+    assert (record.state, record.making) == (AuthorityState.ACTIVE, None)
     known = await scene.certificates.get(record.serial_number or "")
     assert known is not None
     assert (known.record.state, known.record.pem) == ("active", record.certificate)
@@ -120,7 +120,7 @@ async def test_four_deliveries_at_once_sign_once() -> None:
         *(scene.worker(Gate(0)).ensure(LINE, cause="r1") for _ in range(4)), return_exceptions=True
     )
     made = [each for each in outcomes if not isinstance(each, Deferred)]
-    assert [each.state for each in made if not isinstance(each, BaseException)] == [IssuerState.ACTIVE]
+    assert [each.state for each in made if not isinstance(each, BaseException)] == [AuthorityState.ACTIVE]
     assert scene.vault.signatures == before + 1
     await check_one_certificate(scene, "line")
 
@@ -130,7 +130,7 @@ async def test_a_signing_request_is_made_once() -> None:
     requests = set[str | None]()
     async for scene in interleaved(ELSEWHERE, lambda scene: again(scene, ELSEWHERE)):
         record = await scene.worker().get("line")
-        assert record.state is IssuerState.AWAITING_CERTIFICATE
+        assert record.state is AuthorityState.AWAITING_CERTIFICATE
         public_key = x509.load_pem_x509_csr((record.signing_request or "").encode()).public_key()
         assert public_key == await scene.vault.public_key("line")
         requests.add(record.signing_request)
@@ -163,7 +163,7 @@ async def test_what_became_of_a_cas_certificate_is_not_undone_by_a_late_worker()
     await scene.certificates.replace(known, known.record.changed(state="revoked"))
     present = await scene.issuers.get("line")
     assert present is not None
-    await scene.issuers.replace(present, present.record.model_copy(update={"state": IssuerState.SIGNED}))
+    await scene.issuers.replace(present, present.record.model_copy(update={"state": AuthorityState.SIGNED}))
     await scene.worker().ensure(LINE, cause="r1")
     assert states(scene, "line") == {"revoked": 1}
 
@@ -186,7 +186,7 @@ async def test_a_ca_that_is_brought_along_under_two_names_at_once_is_here_under_
         with suppress(Conflict):
             await first
         [record] = [each async for each in scene.worker().list()]
-        assert record.state is IssuerState.ACTIVE
+        assert record.state is AuthorityState.ACTIVE
         assert [row for _, row in scene.certificate_rows.rows] == [f"c:{record.serial_number}"]
 
 

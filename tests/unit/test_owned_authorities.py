@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.contracts.certificates import AuthorityImport
-from shared.domain.authorities import IssuerState
+from shared.domain.authorities import AuthorityState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.pki.names import thumbprint
@@ -89,7 +89,7 @@ async def test_a_refused_import_leaves_no_trace(chain: tuple[x509.Certificate, .
     assert str(caught.value) == message
     assert (scene.names(), scene.vault.keys) == ([], {})
     taken = await scene.subject.take_over("corporate", brought(RENEWED), cause="r2")
-    assert taken.state is IssuerState.ACTIVE
+    assert taken.state is AuthorityState.ACTIVE
 
 
 async def test_a_ca_is_imported_under_one_name() -> None:
@@ -182,9 +182,9 @@ async def test_an_answer_that_can_not_be_used_is_not_installed(
     with pytest.raises(Rejected) as caught:
         await scene.subject.install("line", written(wrong, TOP).encode())
     assert str(caught.value) == message
-    assert (await scene.subject.get("line")).state is IssuerState.AWAITING_CERTIFICATE
+    assert (await scene.subject.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
     right = authority(name_of("line", "Ex"), parent=TOP, key=key, signed_by=TOP_KEY, length=0)
-    assert (await scene.subject.install("line", written(right, TOP).encode())).state is IssuerState.ACTIVE
+    assert (await scene.subject.install("line", written(right, TOP).encode())).state is AuthorityState.ACTIVE
 
 
 @dataclass
@@ -236,7 +236,7 @@ async def test_a_ca_below_a_root_that_is_here_needs_no_proof_of_its_own(
     """Imported, it takes none of the 25 places of the DPS: what is proved for its devices is the root."""
     subject, service = await with_root()
     record = await subject.take_over("line", brought(*chain), cause="r1")
-    assert (record.state, record.proof_of_possession, record.signed_by) == (IssuerState.ACTIVE, None, signed_by)
+    assert (record.state, record.proof_of_possession, record.signed_by) == (AuthorityState.ACTIVE, None, signed_by)
     assert service.uploads == ["root"]
     loaded = await replace(subject, _loaded={}).loaded("line")
     assert (loaded.anchor, loaded.issuer.chain) == (TOP, chain)
@@ -296,9 +296,9 @@ async def test_a_ca_that_the_dps_has_no_place_for_leaves_no_trace() -> None:
     with pytest.raises(Rejected) as refused:
         await scene.subject.install("line", written(answer, TOP).encode())
     assert str(refused.value) == FULL.format("line")
-    assert (await scene.subject.get("line")).state is IssuerState.AWAITING_CERTIFICATE
+    assert (await scene.subject.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
     del service.certificates["ca-0"]
-    assert (await scene.subject.install("line", written(answer, TOP).encode())).state is IssuerState.ACTIVE
+    assert (await scene.subject.install("line", written(answer, TOP).encode())).state is AuthorityState.ACTIVE
 
 
 async def test_a_name_that_the_dps_has_for_another_ca_is_refused_before_it_is_taken() -> None:

@@ -15,7 +15,7 @@ from shared.domain.certificates import RevocationRecord
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred
 from shared.ledger.certificates import Certificates
-from shared.ledger.issuers import Issuers
+from shared.ledger.authorities import Authorities
 from shared.pki.list_checks import ListError
 from shared.pki.revocation_lists import build_crl
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -42,7 +42,7 @@ def lists(
     if gate is not None:
         table: Any = Gated(scene.table, gate)
         revocations: Any = Gated(scene.revocation_rows, gate)
-        stored, issuers = Gated(blobs, gate), Issuers(table)
+        stored, issuers = Gated(blobs, gate), Authorities(table)
         certificates = Certificates(scene.certificate_rows, revocations, FakeTable())
     return RevocationLists(issuers, certificates, scene.worker(), stored, scene.settings, scene.clock, pause)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.authorities import IssuerRecord, IssuerState
+from shared.domain.authorities import AuthorityRecord, AuthorityState
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
 from shared.domain.words import CertificateKind
-from shared.ledger.issuers import Issuers
+from shared.ledger.authorities import Authorities
 from shared.workflows.devices.takeovers import Takeovers
 from tests.unit.devices import HUB, ISSUER, DeviceScene, registered
 from tests.unit.fakes import FakeTable
@@ -24,11 +24,11 @@ async def scene_with(group: dict[str, Any], registrations: list[str]) -> tuple[D
     await scene.groups.insert(
         GroupRecord(enrollment_group="foreign", state=GroupState.ENABLED, updated_at=NOW, last_request="r", **group)
     )
-    issuers = Issuers(FakeTable())
+    issuers = Authorities(FakeTable())
     for name, wanted in ((ISSUER, {"validity": None}), ("brought-along", None)):
         await issuers.insert(
-            IssuerRecord(
-                name=name, kind=CertificateKind.INTERMEDIATE, state=IssuerState.REQUESTED, key_algorithm="ec-p256",
+            AuthorityRecord(
+                name=name, kind=CertificateKind.INTERMEDIATE, state=AuthorityState.REQUESTED, key_algorithm="ec-p256",
                 fingerprint="f", cause="r", requested_at=NOW, wanted=wanted,
             )
         )  # fmt: skip

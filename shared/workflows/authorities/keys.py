@@ -19,7 +19,7 @@ from shared.pki.wrapped_keys import WrappedKey, unwrap_key, wrap_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.domain.authorities import IssuerRecord
+    from shared.domain.authorities import AuthorityRecord
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.ports.vault import VaultKeys
     from shared.threads import ThreadPool
@@ -41,7 +41,7 @@ class AuthorityKey:
     place: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityKeys:
     """Makes, takes over and opens the keys of CAs."""
 
@@ -60,6 +60,10 @@ class AuthorityKeys:
     async def check_import(self, name: str, custody: KeyCustody) -> None:
         """See that a key that was made elsewhere can be kept; errors are those of :meth:`check_free`."""
         await self.vault.check_free(WRAPPING_KEY if custody is KeyCustody.WRAPPED else name)
+
+    async def holds(self, name: str, custody: KeyCustody) -> bool:
+        """Tell whether the vault has a key for a CA that its row does not name yet; a wrapped one is in the row."""
+        return custody is KeyCustody.VAULT and await self.vault.holds(name)
 
     async def create(self, name: str, algorithm: str, custody: KeyCustody) -> AuthorityKey:
         """Make a CA's key. One in the vault is found again by its name; a wrapped one is a new one on every call."""
@@ -87,7 +91,7 @@ class AuthorityKeys:
         place = {"custody": KeyCustody.WRAPPED, "key_id": None, "wrapped_key": wrapped.to_text()}
         return AuthorityKey(key, place)
 
-    async def open(self, record: IssuerRecord) -> PrivateKey:
+    async def open(self, record: AuthorityRecord) -> PrivateKey:
         """Give the key of a recorded CA. Its public half comes from where the key is, to be held against certificates.
 
         Raises:

@@ -6,23 +6,108 @@ Microsoft: "How to verify X.509 CA certificates". A service has 25 places for CA
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.domain.authorities import ProofOfPossession
+from shared.domain.words import CertificateKind
 from shared.errors import Conflict, Deferred, PreconditionFailed, Rejected
 from shared.pki import names
+from shared.pki.subjects import Subject
+from shared.pki.profiles import verification_profile
+from shared.workflows.authorities.issuance import Signer, Wanted
+from shared.workflows.authorities.loading import BEING_MADE
+from shared.workflows.authorities.records import all_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cryptography import x509
 
     from shared.ports.ca_certificates import CaCertificates, UploadedAuthority
+    from shared.domain.authorities import AuthorityRecord
+    from shared.workflows.authorities.issuance import Issuance
+    from shared.workflows.authorities.loading import CertificateAuthorities
 
 PLACES = 25
 """CA certificates of one service."""
 
 _RETRY = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Possession:
+    """Shows services possession of CAs' keys.
+
+    Attributes:
+        services: a DPS and hubs; none where possession is proved by hand.
+    """
+
+    authorities: CertificateAuthorities
+    issuance: Issuance
+    services: Sequence[CaCertificates]
+
+    @property
+    def of_topmost(self) -> ProofOfPossession:
+        """How possession of a CA that stands at the top of ours is proved."""
+        return ProofOfPossession.PENDING if self.services else ProofOfPossession.BY_HAND
+
+    async def check_places(self, name: str, certificate: x509.Certificate | None) -> None:
+        """See that every service has a place for a CA's certificate; see :func:`check_place`."""
+        for service in self.services:
+            await check_place(service, name, certificate)
+
+    async def prove(self, record: AuthorityRecord) -> None:
+        """Upload a CA to every service and prove possession of its key; errors are those of :func:`prove`."""
+
+        async def sign(code: str) -> x509.Certificate:
+            return await self.verification_certificate(record.name, code, cause=record.cause)
+
+        for service in self.services:
+            await prove(service, record.name, next(all_certificates(record)), sign)
+
+    async def verification_certificate(self, name: str, code: str, *, cause: str) -> x509.Certificate:
+        """Sign a certificate whose CN is a service's verification code, with a key that is thrown away.
+
+        Args:
+            name: the CA whose possession is to be proved.
+            code: the code, exactly as the service gave it.
+            cause: id of the request.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Deferred: it is being made, or waits for its certificate.
+        """
+        wanted = Wanted(
+            kind=CertificateKind.VERIFICATION,
+            profile=verification_profile(),
+            subject=Subject(common_name=code),
+            public_key=ec.generate_private_key(ec.SECP256R1()).public_key(),
+            cause=cause,
+        )
+        return await self.issuance.issue(wanted, Signer(name, await self.authorities.load(name)))
+
+    async def check_proved(self, name: str) -> None:
+        """See that DPS takes devices of a CA: possession of the topmost CA of its chain that is ours was proved.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Rejected: a service refuses the proof.
+            Deferred: it is being made, or proved.
+        """
+        anchor = await self.authorities.get((await self.authorities.loaded(name)).anchor_name)
+        if anchor.proof_of_possession is not ProofOfPossession.PENDING:
+            return
+        if anchor.problem is None:
+            raise Deferred(f"possession of the CA {anchor.name!r} is being proved", retry_after=BEING_MADE)
+        raise Rejected.because(
+            f"DPS would refuse every device below {anchor.name!r}, possession of whose key is not proved: "
+            f"{anchor.problem}. When that is put right, ask for {anchor.name!r} again as before",
+            field="issuer",
+        )
 
 
 async def check_place(service: CaCertificates, name: str, certificate: x509.Certificate | None) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.domain.authorities import IssuerRecord, IssuerState, WantedAuthority
+from shared.domain.authorities import AuthorityRecord, AuthorityState, WantedAuthority
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
 from shared.pki.identities import authority_identity
+from shared.pki.subjects import Subject
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.readable import load_certificates
 from shared.rules.key_algorithms import DEFAULT
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from shared.ledger.authorities import Authorities
     from shared.pki.issuers import Issuer
     from shared.pki.profiles import Profile
+    from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class AuthorityDefinition:
     externally_signed: bool = False
 
     @classmethod
-    def of(cls, record: IssuerRecord) -> AuthorityDefinition:
+    def of(cls, record: AuthorityRecord) -> AuthorityDefinition:
         """Give what the record of a CA that is not made yet says is wanted."""
         wanted = record.wanted or WantedAuthority()
         return cls(
@@ -71,12 +74,12 @@ class AuthorityDefinition:
         parts = (self.kind, self.parent, self.key_algorithm, self.validity, self.path_length, self.enrollment_group)
         return "|".join(map(str, (*parts, self.custody, self.externally_signed)))
 
-    def record(self, *, cause: str, at: datetime) -> IssuerRecord:
+    def record(self, *, cause: str, at: datetime) -> AuthorityRecord:
         """Give the record of a CA that is asked for."""
-        return IssuerRecord(
+        return AuthorityRecord(
             name=self.name,
             kind=self.kind,
-            state=IssuerState.REQUESTED,
+            state=AuthorityState.REQUESTED,
             key_algorithm=self.key_algorithm,
             fingerprint=self.fingerprint,
             cause=cause,
@@ -99,7 +102,7 @@ class AuthorityDefinition:
 def signed(certificate: x509.Certificate) -> dict[str, object]:
     """Describe a CA that has its certificate, as its record does."""
     return {
-        "state": IssuerState.SIGNED,
+        "state": AuthorityState.SIGNED,
         "identity": authority_identity(certificate.subject, certificate.public_key()),  # type: ignore[arg-type]
         "serial_number": names.serial_text(certificate.serial_number),
         "thumbprint": names.thumbprint(certificate),
@@ -153,19 +156,19 @@ def certificates_of(pem: str | None) -> tuple[x509.Certificate, ...]:
     return load_certificates(pem.encode()) if pem else ()
 
 
-def all_certificates(record: IssuerRecord) -> Iterator[x509.Certificate]:
+def all_certificates(record: AuthorityRecord) -> Iterator[x509.Certificate]:
     """Give a CA's own certificate, and those that it has besides."""
     yield from certificates_of(record.certificate)
     yield from certificates_of(record.further_certificates)
 
 
-def identity_of(record: IssuerRecord) -> str | None:
+def identity_of(record: AuthorityRecord) -> str | None:
     """Give what makes a CA the same; ``None`` before it has a key."""
     own = certificates_of(record.certificate)
     return authority_identity(own[0].subject, own[0].public_key()) if own else record.identity  # type: ignore[arg-type]
 
 
-def book_entry(record: IssuerRecord, certificate: x509.Certificate, signed_by: str) -> CertificateRecord:
+def book_entry(record: AuthorityRecord, certificate: x509.Certificate, signed_by: str) -> CertificateRecord:
     """Give the ledger's record of a certificate of a CA."""
     return CertificateRecord(
         serial_number=names.serial_text(certificate.serial_number),
@@ -183,7 +186,7 @@ def book_entry(record: IssuerRecord, certificate: x509.Certificate, signed_by: s
     )
 
 
-def issued_event(record: IssuerRecord) -> dict[str, Any]:
+def issued_event(record: AuthorityRecord) -> dict[str, Any]:
     """Give what the event of an issued certificate tells of a CA."""
     return {
         "kind": record.kind,
@@ -197,7 +200,7 @@ def issued_event(record: IssuerRecord) -> dict[str, Any]:
     }
 
 
-def check_custody(record: IssuerRecord, wanted: KeyCustody | None) -> None:
+def check_custody(record: AuthorityRecord, wanted: KeyCustody | None) -> None:
     """See that a request asks for the custody that a CA's key has, if it names one.
 
     Raises:
@@ -209,3 +212,24 @@ def check_custody(record: IssuerRecord, wanted: KeyCustody | None) -> None:
             "out, or roll its group with another custody",
             field="custody",
         )
+
+
+def default_custody(settings: Settings, kind: CertificateKind, path_length: int | None) -> KeyCustody:
+    """Give where a CA's key is to be when its request says nothing: the deployment says it for issuing CAs."""
+    issuing = kind is CertificateKind.INTERMEDIATE and path_length == 0
+    return KeyCustody(settings.issuing_custody) if issuing else KeyCustody.VAULT
+
+
+def subject_of(settings: Settings, name: str) -> Subject:
+    """Give the subject of a CA that is made here."""
+    return Subject(
+        common_name=name, organization=settings.subject_organization, country=settings.subject_country
+    )
+
+
+async def signer_of(chain: Sequence[x509.Certificate], records: Authorities) -> str | None:
+    """Find the CA of ours that signed the first certificate of a chain, by the second one; ``None`` if there is none."""
+    if len(chain) == 1:
+        return None
+    signers = [record.name async for record in records.list() if chain[1] in all_certificates(record)]
+    return signers[0] if signers else None

@@ -23,7 +23,7 @@ from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
     from shared.contracts.certificates import CertificateRequest
-    from shared.domain.authorities import IssuerRecord
+    from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
@@ -135,7 +135,7 @@ class CertificateRequests:
             raise
         await self.converger.converge(wanted.registration_id)
 
-    def _wanted(self, request: CertificateRequest, authority: IssuerRecord) -> DeviceCertificateRequest:
+    def _wanted(self, request: CertificateRequest, authority: AuthorityRecord) -> DeviceCertificateRequest:
         decision = Decision(request.issuer or "")
 
         async def decided() -> Decision:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.domain.groups import GroupRecord
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
-    from shared.ledger.issuers import Issuers
+    from shared.ledger.authorities import Authorities
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger
@@ -40,7 +40,7 @@ class Takeovers:
 
     devices: Devices
     groups: Groups
-    issuers: Issuers
+    authorities: Authorities
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     converger: DeviceConverger
@@ -61,7 +61,7 @@ class Takeovers:
     async def _signed_elsewhere(self, group: GroupRecord) -> bool:
         if group.ca_references is not None:
             return True
-        known = await self.issuers.get(group.issuer)
+        known = await self.authorities.get(group.issuer)
         return known is not None and known.record.wanted is None
 
     async def _look_at(self, group_id: str) -> int:

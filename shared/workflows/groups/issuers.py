@@ -16,7 +16,7 @@ from shared.workflows.groups.rollovers import check_free
 
 if TYPE_CHECKING:
     from shared.contracts.groups import EnrollmentGroupRequest
-    from shared.domain.authorities import IssuerRecord
+    from shared.domain.authorities import AuthorityRecord
     from shared.domain.groups import CaReferences, GroupRecord
     from shared.ledger.groups import Groups
     from shared.ports.ca_certificates import DpsCaCertificates
@@ -142,7 +142,7 @@ class GroupIssuers:
             raise _rolled("custody", f"the key of {record.issuer!r} is in custody '{present}'")
 
 
-async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups, name: str) -> IssuerRecord:
+async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups, name: str) -> AuthorityRecord:
     """Find a CA for a device that no group's order names, and see that it may sign for devices now.
 
     A CA signs for whoever has it: while its groups are disabled, or when they are deleted, for nobody.
@@ -184,11 +184,11 @@ def issuer_name(group_id: str, generation: int) -> str:
     return f"{plain}-ca{generation}"
 
 
-def _signs_devices(authority: IssuerRecord) -> bool:
+def _signs_devices(authority: AuthorityRecord) -> bool:
     return authority.kind is CertificateKind.INTERMEDIATE and authority.path_length == 0
 
 
-def _check_custody(authority: IssuerRecord, wanted: KeyCustody | None) -> None:
+def _check_custody(authority: AuthorityRecord, wanted: KeyCustody | None) -> None:
     if wanted not in {None, authority.custody}:
         raise Rejected.because(
             f"the key of {authority.name!r} is in custody '{authority.custody}' and stays there; leave custody out, or "

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 from cryptography.x509.ocsp import OCSPResponseStatus, load_der_ocsp_response
 
-from shared.domain.certificates import CertificateRecord, CertificateState, InternalKind
+from shared.domain.certificates import CertificateState, InternalKind
 from shared.errors import Rejected
 from shared.pki import names, ocsp
-from shared.pki.extensions import DistributionPoints
-from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest
 from shared.pki.profiles import ocsp_responder_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
+from shared.workflows.authorities.issuance import Signer, Wanted
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
     from shared.ledger.certificates import Certificates
     from shared.pki.issuers import Issuer
-    from shared.workflows.authorities.making import CertificateAuthorities, LoadedAuthority
+    from shared.workflows.authorities.issuance import Issuance
+    from shared.workflows.authorities.loading import CertificateAuthorities, LoadedAuthority
     from shared.workflows.intake.outbox import Clock
 
 CONTENT_TYPE = "application/ocsp-response"
@@ -39,11 +39,12 @@ _MADE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusAnswers:
     """Answers OCSP requests. Each worker has a responder of its own for each CA that it is asked about."""
 
     authorities: CertificateAuthorities
+    issuance: Issuance
     certificates: Certificates
     clock: Clock
     _responders: dict[str, Responder] = field(default_factory=dict)
@@ -89,35 +90,19 @@ class StatusAnswers:
             present = self._responders.get(authority.name)
             if present is not None and now < _used_until(present, authority.issuer):
                 return present
-            made = self._responders[authority.name] = await self._make_responder(authority, now)
+            made = self._responders[authority.name] = await self._make_responder(authority)
             return made
 
-    async def _make_responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
+    async def _make_responder(self, authority: LoadedAuthority) -> Responder:
         key = generate_key(KeyAlgorithm.EC_P256)
-        subject = f"OCSP {authority.name}"[:_NAME_LIMIT]
-        serial = new_serial_number()
-        reserved = CertificateRecord(
-            serial_number=names.serial_text(serial),
+        wanted = Wanted(
             kind=InternalKind.OCSP_RESPONDER,
-            state=CertificateState.RESERVED,
-            subject=subject,
-            issuer=authority.name,
-            cause="ocsp",
-            recorded_at=now,
-        )
-        prepared = prepare(
-            ocsp_responder_profile(),
-            subject=Subject(subject),
+            profile=ocsp_responder_profile(),
+            subject=Subject(f"OCSP {authority.name}"[:_NAME_LIMIT]),
             public_key=key.public_key(),
-            issuer=authority.issuer,
-            serial_number=serial,
-            now=now,
-            urls=DistributionPoints(),
+            cause="ocsp",
         )
-        row = await self.certificates.reserve(reserved)
-        certificate = await self.authorities.signing(authority.issuer, issue, prepared, authority.issuer)
-        await self.authorities.enter_signed(row, certificate)
-        return Responder(certificate, key)
+        return Responder(await self.issuance.issue(wanted, Signer(authority.name, authority.issuer)), key)
 
 
 def is_successful(answer: bytes) -> bool:

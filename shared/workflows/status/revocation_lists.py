@@ -10,11 +10,13 @@ from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import IssuerState, ListMaking, PublishedList
+from shared.domain.authorities import AuthorityState, ListMaking, PublishedList
 from shared.errors import Deferred, NotFound
 from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
+from shared.ledger.table import Stale
 from shared.ports.blobs import StoredBlob
+from shared.workflows.authorities.changes import authority_of
 from shared.workflows.status.revoked_entries import RevokedEntries
 from shared.workflows.turns import Turns
 
@@ -22,15 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
-    from shared.domain.authorities import IssuerRecord
+    from shared.domain.authorities import AuthorityRecord
     from shared.ledger.certificates import Certificates
-    from shared.ledger.issuers import Issuers
+    from shared.ledger.authorities import Authorities
     from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
     from shared.pki.list_checks import ReadList
     from shared.ports.blobs import Blobs
     from shared.settings import Settings
-    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock
 
 
@@ -64,7 +66,7 @@ class ListDescription:
     next_update: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationLists:
     """Builds, publishes and reads CRLs.
 
@@ -75,7 +77,7 @@ class RevocationLists:
         pause: waits for so many seconds while another worker makes a list.
     """
 
-    issuers: Issuers
+    records: Authorities
     certificates: Certificates
     authorities: CertificateAuthorities
     blobs: Blobs
@@ -93,7 +95,7 @@ class RevocationLists:
         Raises:
             ExceptionGroup: some could not be; every CA was tried.
         """
-        names = [record.name async for record in self.issuers.list() if record.state is IssuerState.ACTIVE]
+        names = [record.name async for record in self.records.list() if record.state is AuthorityState.ACTIVE]
         published, failures = 0, list[Exception]()
         for name in names:
             try:
@@ -114,14 +116,14 @@ class RevocationLists:
         """
         return await self._publish_unless(name, self._is_up_to_date)
 
-    async def _is_up_to_date(self, record: IssuerRecord) -> bool:
+    async def _is_up_to_date(self, record: AuthorityRecord) -> bool:
         return record.published is not None and not await self.certificates.changes(record.name)
 
-    async def _is_intact(self, record: IssuerRecord) -> bool:
+    async def _is_intact(self, record: AuthorityRecord) -> bool:
         stored = await self.blobs.get(CRLS, _blob(record.name))
         return await self.authorities.computing(_is_published, record, stored)
 
-    async def _publish_unless(self, name: str, done: Callable[[IssuerRecord], Awaitable[bool]]) -> bool:
+    async def _publish_unless(self, name: str, done: Callable[[AuthorityRecord], Awaitable[bool]]) -> bool:
         issuer = await self.authorities.load(name)
         if not issuer.may_sign_crls:
             return False  # an imported CA; its revocations are in the ledger, and OCSP tells of them
@@ -137,24 +139,22 @@ class RevocationLists:
                     return True
         raise Deferred(f"the CRL of {name!r} is being published by others", retry_after=timedelta(seconds=2))
 
-    async def _known(self, name: str) -> Versioned[IssuerRecord]:
-        known = await self.issuers.get(name)
-        if known is None:
-            raise NotFound.because(f"the certificate authority {name!r} does not exist", field="issuer")
-        return known
+    async def _known(self, name: str) -> Versioned[AuthorityRecord]:
+        return await authority_of(self.records, name)
 
     # --- one worker at a time ---
 
-    async def _begin(self, known: Versioned[IssuerRecord]) -> Versioned[IssuerRecord] | None:
+    async def _begin(self, known: Versioned[AuthorityRecord]) -> Versioned[AuthorityRecord] | None:
         """Take the turn, and the number of the list; ``None`` if others have it, or the row has changed."""
         record, now = known.record, self.clock()
         if record.list_making is not None and record.list_making.until > now:
             return None
         number = record.crl_number + 1
         making = ListMaking(number=number, token=token_hex(8), until=now + _TURN)
-        return await self.issuers.replace(known, record.changed(crl_number=number, list_making=making))
+        # Whoever has changed the row may have the turn: then there is nothing to do but to wait for it.
+        return await self.records.try_replace(known, record.changed(crl_number=number, list_making=making))
 
-    async def _make(self, begun: Versioned[IssuerRecord], issuer: Issuer) -> bool:
+    async def _make(self, begun: Versioned[AuthorityRecord], issuer: Issuer) -> bool:
         """Make a list and end the turn; ``False`` if others have taken over."""
         try:
             return await self._published(begun, issuer)
@@ -162,24 +162,27 @@ class RevocationLists:
             await self._end(begun)
             raise
 
-    async def _end(self, begun: Versioned[IssuerRecord], **changes: object) -> bool:
+    async def _end(self, begun: Versioned[AuthorityRecord], **changes: object) -> bool:
         """End the turn, whatever else has changed in the row; ``False`` if it is another's by now."""
-        known: Versioned[IssuerRecord] | None = begun
+        known: Versioned[AuthorityRecord] | None = begun
         for _ in range(_ATTEMPTS):
             if known is None or known.record.list_making != begun.record.list_making:
                 return False
-            if await self.issuers.replace(known, known.record.changed(list_making=None, **changes)):
+            try:
+                await self.records.replace(known, known.record.changed(list_making=None, **changes))
+            except Stale:
+                known = await self.records.get(begun.record.name)
+            else:
                 return True
-            known = await self.issuers.get(begun.record.name)
         return False
 
-    async def _published(self, begun: Versioned[IssuerRecord], issuer: Issuer) -> bool:
+    async def _published(self, begun: Versioned[AuthorityRecord], issuer: Issuer) -> bool:
         """Bring the entries up to date, sign, look at what was made, and put it in the place of the list before.
 
         Numbers grow with each turn, and the blob is replaced as it was read: an older list never replaces a newer one.
         """
         record, name = begun.record, begun.record.name
-        entries = RevokedEntries(self.certificates, self.blobs, CRLS)
+        entries = RevokedEntries(certificates=self.certificates, blobs=self.blobs, container=CRLS)
         present = await self.blobs.get(CRLS, _blob(name))
         current = await entries.current(
             name, record.list_entries, record.published.made_at if record.published else None
@@ -238,16 +241,16 @@ class RevocationLists:
         raise Deferred(f"the CRL of {name!r} is changing", retry_after=timedelta(seconds=2))
 
 
-def _is_published(record: IssuerRecord, stored: StoredBlob | None) -> bool:
+def _is_published(record: AuthorityRecord, stored: StoredBlob | None) -> bool:
     published = record.published
     return stored is not None and published is not None and sha256(stored.content).hexdigest() == published.sha256
 
 
-async def _never(_record: IssuerRecord) -> bool:
+async def _never(_record: AuthorityRecord) -> bool:
     return False
 
 
-def _checked(crl: bytes, issuer: Issuer, record: IssuerRecord, present: StoredBlob | None, length: int) -> ReadList:
+def _checked(crl: bytes, issuer: Issuer, record: AuthorityRecord, present: StoredBlob | None, length: int) -> ReadList:
     """Read a list that was made, and compare it with what was to be made, and with the one before."""
     made = read_list(crl, issuer)
     before = _predecessor(present, record, issuer)
@@ -255,7 +258,7 @@ def _checked(crl: bytes, issuer: Issuer, record: IssuerRecord, present: StoredBl
     return made
 
 
-def _predecessor(present: StoredBlob | None, record: IssuerRecord, issuer: Issuer) -> ReadList | None:
+def _predecessor(present: StoredBlob | None, record: AuthorityRecord, issuer: Issuer) -> ReadList | None:
     """Read the list before, if it is the one that was published; anything else says nothing about what comes next."""
     if present is None:
         return None

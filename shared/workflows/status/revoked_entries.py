@@ -54,7 +54,7 @@ class CurrentEntries:
         return sum(month.entries for month in self.kept.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevokedEntries:
     """Keeps the encoded entries of each CA, and brings them up to date.
 

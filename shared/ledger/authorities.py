@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import (
-    IssuerRecord,
-)
-from shared.ledger.table import Versioned, keyed, versioned
+from shared.domain.authorities import AuthorityRecord
+from shared.ledger.table import Stale, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,38 +16,55 @@ _PARTITION = "issuer"  # some hundred rows at most: DPS takes 100 groups and 25 
 _IDENTITIES = "identity"
 
 
-class Issuers:
-    """The issuers' table. Two names that differ by case alone can't both be there: they name the same vault key."""
+class Authorities:
+    """The CAs' table. Two names that differ by case alone can't both be there: they name the same vault key."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def get(self, name: str) -> Versioned[IssuerRecord] | None:
+    async def get(self, name: str) -> Versioned[AuthorityRecord] | None:
         """Find a CA by its name, as it was given when it was made."""
         known = await self.holder(name)
         return known if known and known.record.name == name else None
 
-    async def holder(self, name: str) -> Versioned[IssuerRecord] | None:
+    async def holder(self, name: str) -> Versioned[AuthorityRecord] | None:
         """Find the CA that has taken a name, in upper or lower case."""
         row = await self._table.get(_PARTITION, name.lower())
-        return Versioned(IssuerRecord.from_columns(row.values), row.etag) if row else None
+        return Versioned(AuthorityRecord.from_columns(row.values), row.etag) if row else None
 
-    async def insert(self, record: IssuerRecord) -> Versioned[IssuerRecord] | None:
+    async def insert(self, record: AuthorityRecord) -> Versioned[AuthorityRecord] | None:
         """Record a CA; ``None`` if the name is taken."""
         return versioned(record, await self._table.insert(keyed(_PARTITION, record.name.lower(), record)))
 
-    async def replace(self, known: Versioned[IssuerRecord], record: IssuerRecord) -> Versioned[IssuerRecord] | None:
-        """Replace a row as it was read; ``None`` if others have changed it since.
+    async def replace(self, known: Versioned[AuthorityRecord], record: AuthorityRecord) -> Versioned[AuthorityRecord]:
+        """Replace a row as it was read.
 
         A write whose answer was lost, and which the client repeated, is known by what it has written.
+
+        Raises:
+            Stale: others have changed it since.
         """
         etag = await self._table.replace(keyed(_PARTITION, record.name.lower(), record), known.etag)
         if etag is not None:
             return Versioned(record, etag)
         present = await self.get(record.name)
-        return present if present is not None and present.record == record else None
+        if present is None or present.record != record:
+            raise Stale(record.name)
+        return present
 
-    async def withdraw(self, known: Versioned[IssuerRecord]) -> bool:
+    async def try_replace(
+        self, known: Versioned[AuthorityRecord], record: AuthorityRecord
+    ) -> Versioned[AuthorityRecord] | None:
+        """Replace a row as it was read; ``None`` if others have changed it since.
+
+        For turns: whoever finds the row changed has lost nothing, since another worker has the turn then.
+        """
+        try:
+            return await self.replace(known, record)
+        except Stale:
+            return None
+
+    async def withdraw(self, known: Versioned[AuthorityRecord]) -> bool:
         """Delete a row as it was read; ``False`` if it has changed since."""
         return await self._table.delete_unchanged(_PARTITION, known.record.name.lower(), known.etag)
 
@@ -65,7 +80,14 @@ class Issuers:
         row = await self._table.get(_IDENTITIES, identity)
         return str(row.values["name"]) if row else name
 
-    async def list(self) -> AsyncIterator[IssuerRecord]:
+    async def release_identity(self, identity: str, name: str) -> None:
+        """Have a CA no longer here under a name; if it is here under another one, that stays."""
+        row = await self._table.get(_IDENTITIES, identity)
+        if row is not None and row.values["name"] == name:
+            # One that has changed meanwhile is another claim, and stays.
+            await self._table.delete_unchanged(_IDENTITIES, identity, row.etag)
+
+    async def list(self) -> AsyncIterator[AuthorityRecord]:
         """List all CAs by name."""
         async for row in self._table.query("PartitionKey eq @partition", {"partition": _PARTITION}):
-            yield IssuerRecord.from_columns(row.values)
+            yield AuthorityRecord.from_columns(row.values)

@@ -1,0 +1,59 @@
+"""Changes CAs: each act reads the record, decides, and writes under the ETag that it read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.errors import NotFound, Overtaken
+from shared.ledger.table import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.domain.authorities import AuthorityRecord
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.table import Versioned
+
+_ATTEMPTS = 10
+
+
+async def authority_of(records: Authorities, name: str) -> Versioned[AuthorityRecord]:
+    """Find a CA.
+
+    Raises:
+        NotFound: it does not exist.
+    """
+    known = await records.get(name)
+    if known is None:
+        raise NotFound.because(f"the certificate authority {name!r} does not exist", field="issuer")
+    return known
+
+
+async def change(
+    records: Authorities, name: str, decide: Callable[[AuthorityRecord], AuthorityRecord]
+) -> AuthorityRecord:
+    """Change a CA that is known.
+
+    Args:
+        records: of all CAs.
+        name: of the CA.
+        decide: gives the record as it is wanted, the same one if nothing is to change, or raises why not. It is asked
+            again if somebody else changed the CA meanwhile.
+
+    Returns:
+        The record as it is from now on.
+
+    Raises:
+        NotFound: the CA does not exist.
+        Overtaken: others kept changing it.
+    """
+    for _ in range(_ATTEMPTS):
+        known = await authority_of(records, name)
+        wanted = decide(known.record)
+        if wanted is known.record:
+            return wanted
+        try:
+            return (await records.replace(known, wanted)).record
+        except Stale:
+            continue
+    raise Overtaken(f"{name!r} is being changed by others")

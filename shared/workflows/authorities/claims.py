@@ -1,0 +1,85 @@
+"""Under which name a CA is here: one name for one CA, and one CA for one name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.errors import Conflict, Deferred
+from shared.workflows.authorities.keys import WRAPPING_KEY
+
+if TYPE_CHECKING:
+    from shared.domain.authorities import AuthorityRecord
+    from shared.errors import Rejected
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.table import Versioned
+
+_GIVEN_BACK = timedelta(seconds=1)
+
+
+def check_name(name: str) -> None:
+    """See that a CA may have a name.
+
+    Raises:
+        Conflict: the vault's key that wraps others has it.
+    """
+    if name.lower() == WRAPPING_KEY:
+        raise Conflict.because(
+            f"{name!r} is the name of the vault's key that wraps others; choose another name", field="name"
+        )
+
+
+def check_holder(holder: AuthorityRecord, name: str, fingerprint: str) -> None:
+    """See that the CA that has a name is the one that is meant.
+
+    Raises:
+        Conflict: it is another one.
+    """
+    if holder.name != name:
+        raise Conflict.because(
+            f"the CA {holder.name!r} exists, and the names of vault keys can't differ by case alone; choose "
+            "another name",
+            field="name",
+        )
+    if holder.fingerprint != fingerprint:
+        raise Conflict.because(
+            f"{name!r} exists as {holder.kind} CA of another definition; choose another name", field="name"
+        )
+
+
+async def claim_name(records: Authorities, record: AuthorityRecord) -> Versioned[AuthorityRecord]:
+    """Take a CA's name, or find that it was taken for the same CA.
+
+    Raises:
+        Conflict: it was taken for another one.
+        Deferred: it was given back at this moment.
+    """
+    check_name(record.name)
+    made = await records.insert(record)
+    if made is not None:
+        return made
+    holder = await records.holder(record.name)
+    if holder is None:
+        raise Deferred(f"the name {record.name!r} was just given back; it can be taken", retry_after=_GIVEN_BACK)
+    check_holder(holder.record, record.name, record.fingerprint)
+    return holder
+
+
+async def claim_identity(records: Authorities, identity: str, name: str) -> None:
+    """See that a CA is here under one name: each name would have a list with half of the truth.
+
+    Raises:
+        Conflict: it is here under another one.
+    """
+    holder = await records.claim_identity(identity, name)
+    if holder != name:
+        raise same_authority(holder)
+
+
+def same_authority(name: str) -> Rejected:
+    """Say that a CA is here under a name."""
+    return Conflict.because(
+        f"this CA is here as {name!r}: what makes a CA the same is its subject and its key; use it, and give it "
+        "further certificates, under that name",
+        field="name",
+    )

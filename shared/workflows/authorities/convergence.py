@@ -1,0 +1,203 @@
+"""Brings the vault, the services, the books and the lists to what a CA's record wants.
+
+A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -> ``signed`` -> ``active``. An act
+changes its record, and that alone: from then on it is decided what the CA is to be. What is brought about here finds
+what an earlier attempt left, so that anybody may start it, at any time, and any number of times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.domain.authorities import AuthorityState, Missing, ProofOfPossession
+from shared.domain.certificates import CertificateState
+from shared.domain.expiry import DueNotice, Notice
+from shared.domain.words import EventType
+from shared.errors import Deferred, Overtaken, Rejected
+from shared.workflows.authorities.changes import authority_of, change
+from shared.workflows.authorities.records import all_certificates, book_entry, issued_event, issuer_of, signer_of
+from shared.workflows.turns import Turns
+
+if TYPE_CHECKING:
+    from shared.domain.authorities import AuthorityRecord
+    from shared.domain.certificates import CertificateRecord
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.expiry import ExpiryIndex
+    from shared.pki.issuers import Issuer
+    from shared.ports.lists import Lists
+    from shared.settings import Settings
+    from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.authorities.making import AuthorityMaking
+    from shared.workflows.authorities.possession import Possession
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+_ATTEMPTS = 10
+_PROBLEM_LIMIT = 1000
+_LEFT_LYING = timedelta(minutes=1)
+"""What is younger is somebody's work."""
+
+_IMPORT_ENDS = timedelta(minutes=10)
+"""An import is a call that has been answered, or has ended, by then (Azure Functions: after 230 seconds)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityConverger:
+    """Makes everything follow the records of CAs."""
+
+    records: Authorities
+    certificates: Certificates
+    expiry: ExpiryIndex
+    keys: AuthorityKeys
+    making: AuthorityMaking
+    possession: Possession
+    lists: Lists
+    outbox: Outbox
+    settings: Settings
+    clock: Clock
+    _proving: Turns = field(default_factory=Turns)
+
+    async def converge(self, name: str) -> AuthorityRecord:
+        """Bring about what a CA lacks of what its record wants.
+
+        Returns:
+            Its record, of a CA that is open for use, or waits for its owner.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Rejected: it can't be made, or a service does not take its proof: its row says why.
+            Deferred: others are at it.
+        """
+        known = await authority_of(self.records, name)
+        record = known.record
+        while (missing := record.missing) is not None:
+            match missing:
+                case Missing.CERTIFICATE:
+                    record = await self.making.make(known)
+                case Missing.PROOF:
+                    record = await self._prove(name)
+                case Missing.OPENING:
+                    record = await self._open(record)
+        return record
+
+    async def sweep(self) -> int:
+        """Finish the CAs that are not open yet: their message is gone, or a service had no place for them.
+
+        Returns:
+            How many are open now.
+
+        Raises:
+            ExceptionGroup: services failed; every CA was tried.
+        """
+        unfinished = [record async for record in self.records.list() if record.state is not AuthorityState.ACTIVE or record.missing]
+        finished, failures = 0, list[Exception]()
+        for record in unfinished:
+            try:
+                finished += await self._carry_on(record)
+            except (Deferred, Rejected):
+                continue  # somebody is at it; or its row says what is in the way
+            except Exception as error:  # noqa: BLE001 - the other CAs come first, then it is raised
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("CAs could not be finished", failures)
+        return finished
+
+    async def _carry_on(self, record: AuthorityRecord) -> bool:
+        age = self.clock() - record.requested_at
+        if record.state is AuthorityState.REQUESTED:
+            if record.wanted is None:
+                if age > _IMPORT_ENDS:
+                    await self._end_import(record.name)
+                return False
+            if record.problem is not None or age < _LEFT_LYING:
+                return False  # refused, as its sender was told; or its own message is at it
+        if record.missing is None:
+            return False
+        return (await self.converge(record.name)).state is AuthorityState.ACTIVE
+
+    async def _end_import(self, name: str) -> None:
+        """Give the name back that an import which broke off has taken; if its key is here, it keeps the name."""
+        known = await authority_of(self.records, name)
+        record = known.record
+        if record.certificate is not None or record.problem is not None:
+            return
+        if await self.keys.holds(name, record.custody):
+            problem = "its import broke off when its key was in the vault; import it again as before"
+            # One that has changed meanwhile is not left lying any more.
+            await self.records.try_replace(known, record.changed(problem=problem))
+            return
+        if record.identity is not None:
+            await self.records.release_identity(record.identity, name)
+        await self.records.withdraw(known)
+
+    # --- possession ---
+
+    async def _prove(self, name: str) -> AuthorityRecord:
+        """Prove possession of a CA's key wherever it is to be known; what refuses it is kept in the CA's row."""
+        async with self._proving.of(name):  # a second code would make the first one void
+            record = (await authority_of(self.records, name)).record
+            if record.missing is not Missing.PROOF:
+                return record
+            try:
+                await self.possession.prove(record)
+            except Rejected as rejection:
+                problem = str(rejection)[:_PROBLEM_LIMIT]
+                await change(self.records, name, lambda present: _unproved(present, problem=problem))
+                raise
+            proved = ProofOfPossession.VERIFIED
+            return await change(
+                self.records, name, lambda present: _unproved(present, proof_of_possession=proved, problem=None)
+            )
+
+    # --- opening ---
+
+    async def _open(self, record: AuthorityRecord) -> AuthorityRecord:
+        """Enter a CA into the books, publish its first list, tell of it, and open it for use."""
+        assert record.serial_number is not None  # noqa: S101 - a signed CA has one
+        assert record.not_after is not None  # noqa: S101
+        await self._enter(book_entry(record, next(all_certificates(record)), record.signed_by))
+        await self.expiry.put(
+            DueNotice.on(
+                (record.not_after - self.settings.expiry_warning).date(),
+                Notice.EXPIRING,
+                serial_number=record.serial_number,
+                subject=record.name,
+                not_after=record.not_after,
+            )
+        )
+        await self.lists.publish(record.name)
+        await self.outbox.publish(
+            EventType.CERTIFICATE_ISSUED, subject=record.name, correlation_id=record.cause, data=issued_event(record)
+        )
+        return await change(self.records, record.name, _opened)
+
+    async def enter_further(self, record: AuthorityRecord, issuer: Issuer) -> None:
+        """Enter a further certificate of a CA into the books."""
+        signed_by = record.name if len(issuer.chain) == 1 else await signer_of(issuer.chain, self.records)
+        await self._enter(book_entry(record, issuer.certificate, signed_by or issuer_of(issuer.certificate)))
+
+    async def _enter(self, entry: CertificateRecord) -> None:
+        """Enter a CA's certificate into the ledger, once: whatever came of it since stays.
+
+        A serial number that is another certificate's is left to it: owners' CAs count from 1.
+        """
+        for _ in range(_ATTEMPTS):
+            known = await self.certificates.get(entry.serial_number)
+            if known is None:
+                if await self.certificates.add(entry):
+                    return
+                continue
+            awaited = known.record.state is CertificateState.RESERVED and known.record.subject == entry.subject
+            if not awaited or await self.certificates.replace(known, entry):
+                return
+        raise Overtaken(f"the certificate of {entry.subject!r} is being changed by others")
+
+
+def _unproved(record: AuthorityRecord, **changes: object) -> AuthorityRecord:
+    return record.changed(**changes) if record.proof_of_possession is ProofOfPossession.PENDING else record
+
+
+def _opened(record: AuthorityRecord) -> AuthorityRecord:
+    return record.changed(state=AuthorityState.ACTIVE) if record.state is AuthorityState.SIGNED else record

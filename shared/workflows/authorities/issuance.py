@@ -1,0 +1,154 @@
+"""Reserve, prepare, sign, record: how every certificate is issued that is not a device's.
+
+A device's is issued the same way, in the transactions of its device: :mod:`shared.workflows.devices.issuing`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.ledger.table import Versioned
+from shared.pki import names
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from shared.domain.certificates import InternalKind
+    from shared.domain.words import CertificateKind
+    from shared.ledger.certificates import Certificates
+    from shared.pki.issuers import Issuer
+    from shared.pki.subjects import Subject
+    from shared.pki.profiles import Profile
+    from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.intake.outbox import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """What signs a certificate.
+
+    Attributes:
+        name: of the CA, as it is called here.
+        issuer: the CA; ``None`` for a root's own certificate.
+        own_key: of a root, for its own certificate.
+        urls: of the CA, for what it signs.
+    """
+
+    name: str
+    issuer: Issuer | None
+    own_key: PrivateKey | None = None
+    urls: DistributionPoints = DistributionPoints()
+
+    @property
+    def key(self) -> PrivateKey:
+        """What signs."""
+        key = self.issuer.signing_key if self.issuer else self.own_key
+        if key is None:
+            raise RuntimeError(f"nothing was given that signs for {self.name!r}")
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A certificate that is wanted.
+
+    Attributes:
+        kind: of the certificate, for the ledger.
+        profile: what it contains.
+        subject: whom it names.
+        public_key: the key it certifies.
+        cause: id of the request.
+        serial_number: if it was reserved elsewhere; else one is drawn.
+        enrollment_group: of the CA that it is for.
+    """
+
+    kind: CertificateKind | InternalKind
+    profile: Profile
+    subject: Subject
+    public_key: PublicKey
+    cause: str
+    serial_number: int | None = None
+    enrollment_group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuance:
+    """Issues certificates of CAs, of their responders, and those that prove possession."""
+
+    certificates: Certificates
+    keys: AuthorityKeys
+    clock: Clock
+
+    async def sign(
+        self, wanted: Wanted, signer: Signer
+    ) -> tuple[Versioned[CertificateRecord], x509.Certificate]:
+        """Prepare a certificate, record its serial number, and sign it.
+
+        Returns:
+            The row of the serial number, and the certificate, which is not recorded yet.
+
+        Raises:
+            Rejected: the certificate can't be had from that CA; nothing was recorded.
+        """
+        serial = wanted.serial_number or new_serial_number()
+        prepared = prepare(
+            wanted.profile,
+            subject=wanted.subject,
+            public_key=wanted.public_key,
+            issuer=signer.issuer,
+            signing_key=signer.own_key,
+            serial_number=serial,
+            now=self.clock(),
+            urls=signer.urls,
+        )
+        row = await self.certificates.reserve(
+            CertificateRecord(
+                serial_number=names.serial_text(serial),
+                kind=wanted.kind,
+                state=CertificateState.RESERVED,
+                subject=wanted.subject.common_name,
+                issuer=signer.name,
+                cause=wanted.cause,
+                recorded_at=self.clock(),
+                enrollment_group=wanted.enrollment_group,
+            )
+        )
+        return row, await self.keys.signing(signer.key, issue, prepared, signer.issuer)
+
+    async def issue(self, wanted: Wanted, signer: Signer) -> x509.Certificate:
+        """Sign a certificate and record it.
+
+        Raises:
+            Rejected: the certificate can't be had from that CA.
+            RuntimeError: somebody else has changed its row.
+        """
+        row, certificate = await self.sign(wanted, signer)
+        entry = made(row.record, certificate)
+        if await self.certificates.replace(row, entry) is None:
+            present = await self.certificates.get(entry.serial_number)
+            if present is None or present.record != entry:  # else it was the answer that was lost
+                raise RuntimeError(f"the row of serial number {entry.serial_number} was changed by others")
+        return certificate
+
+    async def abandon(self, serial_number: str) -> None:
+        """Enter that whatever was signed with a serial number does not count."""
+        known = await self.certificates.get(serial_number)
+        if known is not None and known.record.state is CertificateState.RESERVED:
+            # A row that has changed was abandoned by another worker: nothing else is done to it.
+            await self.certificates.replace(known, known.record.changed(state=CertificateState.ABANDONED))
+
+
+def made(reserved: CertificateRecord, certificate: x509.Certificate) -> CertificateRecord:
+    """Give the record of a certificate that was signed with a serial number that was reserved."""
+    return reserved.changed(
+        state=CertificateState.ACTIVE,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        thumbprint=names.thumbprint(certificate),
+        pem=names.pem(certificate),
+    )

@@ -1,0 +1,171 @@
+"""All CAs, as others use them: their records, and what signs, opened once in each worker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.domain.authorities import AuthorityState
+from shared.errors import Deferred
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuers import Issuer
+from shared.workflows.authorities.changes import authority_of
+from shared.workflows.authorities.records import all_certificates, certificates_of, signer_of
+from shared.workflows.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from cryptography import x509
+
+    from shared.domain.authorities import AuthorityRecord
+    from shared.ledger.authorities import Authorities
+    from shared.settings import Settings
+    from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.intake.outbox import Clock
+
+BEING_MADE = timedelta(seconds=1)
+_AWAITED = timedelta(minutes=10)
+_CHECK_HOLDS = timedelta(minutes=1)
+"""So long a key that was found is not asked for again, however often readiness is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAuthority:
+    """A CA ready for use.
+
+    Attributes:
+        name: what it is called here; the CN of an imported one may be another.
+        issuer: signs; its chain goes up to the root.
+        anchor: the certificate of its chain whose possession is proved to DPS: the topmost CA of which the key is ours.
+        anchor_name: what that CA is called here.
+    """
+
+    name: str
+    issuer: Issuer
+    anchor: x509.Certificate
+    anchor_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateAuthorities:
+    """Finds CAs, and loads them for signing."""
+
+    records: Authorities
+    keys: AuthorityKeys
+    settings: Settings
+    clock: Clock
+    _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
+    _loading: Turns = field(default_factory=Turns)
+    _checked: dict[str, datetime] = field(default_factory=dict)
+    """When the key of each CA was last found in its place."""
+
+    async def load(self, name: str) -> Issuer:
+        """Give a CA for signing: its certificate, its key, and its chain up to the root.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Deferred: it is being made, or waits for its certificate.
+        """
+        return (await self.loaded(name)).issuer
+
+    async def loaded(self, name: str) -> LoadedAuthority:
+        """Give a CA for signing, and what DPS knows of its chain; errors are those of :meth:`load`."""
+        if name not in self._loaded:
+            async with self._loading.of(name):  # a burst on a cold worker opens each key once
+                if name not in self._loaded:
+                    self._loaded[name] = await self._load(name)
+        return self._loaded[name]
+
+    async def _load(self, name: str) -> LoadedAuthority:
+        record = await self.get(name)
+        if record.state is AuthorityState.AWAITING_CERTIFICATE:
+            raise Deferred(
+                f"the certificate authority {name!r} waits for its certificate: have its signing request signed, and "
+                "install the certificate",
+                retry_after=_AWAITED,
+            )
+        if record.certificate is None:
+            raise being_made(name)
+        certificate = next(all_certificates(record))
+        key = await self.keys.open(record)
+        parent = await self.loaded(record.parent) if record.parent else None
+        above = (*certificates_of(record.certificates_above), *(parent.issuer.chain if parent else ()))
+        issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
+        self._checked[name] = self.clock()
+        anchor, anchor_name = (parent.anchor, parent.anchor_name) if parent else (certificate, name)
+        return LoadedAuthority(name, issuer, anchor, anchor_name)
+
+    async def check(self) -> None:
+        """Load every CA that is in use, so that one that can't sign is known before it is needed.
+
+        Raises:
+            ExceptionGroup: some can't be loaded: the key is gone or does not match, or the chain may not sign.
+        """
+        known = [record async for record in self.records.list() if record.certificate is not None]
+        outcomes = await asyncio.gather(*map(self._check_one, known), return_exceptions=True)
+        failed = [
+            (each.name, error) for each, error in zip(known, outcomes, strict=True) if isinstance(error, Exception)
+        ]
+        if failed:
+            raise ExceptionGroup("; ".join(f"{name}: {error}" for name, error in failed), [each for _, each in failed])
+
+    async def _check_one(self, record: AuthorityRecord) -> None:
+        """See that a CA can sign: its chain once, its key again and again, since a vault's keys can be taken away."""
+        issuer = await self.load(record.name)
+        checked_at = self._checked.get(record.name)
+        if checked_at is not None and self.clock() - checked_at < _CHECK_HOLDS:
+            return
+        key = await self.keys.open(record)
+        Issuer(certificate=issuer.certificate, signing_key=key, chain=issuer.chain)  # refuses a key that is another
+        self._checked[record.name] = self.clock()
+
+    async def signing[**P, T](self, issuer: Issuer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what signs with a CA's key, where it holds up nothing."""
+        return await self.keys.signing(issuer.signing_key, call, *args, **kwargs)
+
+    async def computing[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what computes long, where it holds up nothing."""
+        return await self.keys.computing.run(call, *args, **kwargs)
+
+    # --- records ---
+
+    async def get(self, name: str) -> AuthorityRecord:
+        """Read the record of a CA.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        return (await authority_of(self.records, name)).record
+
+    def list(self) -> AsyncIterator[AuthorityRecord]:
+        """List all CAs."""
+        return self.records.list()
+
+    async def above(self, name: str) -> str | None:
+        """Find the CA that signed a CA, by its certificate; ``None`` for a root, or if it is not here with its key.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Deferred: it is being made, or waits for its certificate.
+        """
+        return await signer_of((await self.load(name)).chain, self.records)
+
+    def distribution_points(self, authority: LoadedAuthority) -> DistributionPoints:
+        """Give the URLs that go into certificates signed by a CA: its certificate, its CRL and its OCSP responder."""
+        base, name = self.settings.public_base_url, authority.name
+        if base is None:
+            return DistributionPoints()
+        return DistributionPoints(
+            crl_url=f"{base}/api/crl/{name}.crl" if authority.issuer.may_sign_crls else None,
+            ca_issuers_url=f"{base}/api/ca/{name}.cer",
+            ocsp_url=f"{base}/api/ocsp/{name}",
+        )
+
+
+def being_made(name: str) -> Deferred:
+    """Say that a CA is being made."""
+    return Deferred(f"the certificate authority {name!r} is being made", retry_after=BEING_MADE)
