@@ -19,18 +19,24 @@ from shared.adapters.iot_hub_management import IotHubAuthorities
 from shared.adapters.queues import Queues
 from shared.adapters.tables import Tables
 from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
+from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
-from shared.ledger.authorities import Authorities
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
+from shared.workflows.authorities.convergence import AuthorityConverger
+from shared.workflows.authorities.creation import AuthorityCreation
+from shared.workflows.authorities.installation import AuthorityInstallation
+from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.keys import AuthorityKeys
-from shared.workflows.authorities.making import CertificateAuthorities
+from shared.workflows.authorities.loading import CertificateAuthorities
+from shared.workflows.authorities.making import AuthorityMaking
+from shared.workflows.authorities.possession import Possession
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
@@ -143,6 +149,10 @@ class Services:
     clients: Clients
     outbox: Outbox
     authorities: CertificateAuthorities
+    authority_creation: AuthorityCreation
+    authority_installation: AuthorityInstallation
+    authority_converger: AuthorityConverger
+    possession: Possession
     certificate_requests: CertificateRequests
     enrollment_groups: EnrollmentGroups
     rollovers: Rollovers
@@ -185,15 +195,52 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     clients = clients or Clients.open(settings)
     table = clients.tables.table
     certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
-    issuers, groups, requests = Authorities(table("issuers")), Groups(table("groups")), Requests(table("requests"))
+    records, groups, requests = Authorities(table("issuers")), Groups(table("groups")), Requests(table("requests"))
     devices, expiry = Devices(table("identities"), table("unsettled")), ExpiryIndex(table("expiry"))
     public_keys = PublicKeys(table("publickeys"))
     orders = Orders(table("orders"), table("orderlines"))
     outbox = Outbox(clients.queues, clock)
     computing = ThreadPool("computing", os.process_cpu_count() or 1)
-    authority_keys = AuthorityKeys(clients.keys, computing)
-    authorities = CertificateAuthorities(
-        issuers, certificates, expiry, authority_keys, clients.ca_certificates, outbox, settings, clock
+    keys = AuthorityKeys(vault=clients.keys, computing=computing)
+    authorities = CertificateAuthorities(records=records, keys=keys, settings=settings, clock=clock)
+    issuance = Issuance(certificates=certificates, keys=keys, clock=clock)
+    possession = Possession(authorities=authorities, issuance=issuance, services=clients.ca_certificates)
+    revocation_lists = RevocationLists(
+        records=records,
+        certificates=certificates,
+        authorities=authorities,
+        blobs=clients.blobs,
+        settings=settings,
+        clock=clock,
+    )
+    authority_converger = AuthorityConverger(
+        records=records,
+        certificates=certificates,
+        expiry=expiry,
+        keys=keys,
+        making=AuthorityMaking(
+            records=records,
+            authorities=authorities,
+            keys=keys,
+            issuance=issuance,
+            possession=possession,
+            settings=settings,
+            clock=clock,
+        ),
+        possession=possession,
+        lists=revocation_lists,
+        outbox=outbox,
+        settings=settings,
+        clock=clock,
+    )
+    creation = AuthorityCreation(
+        records=records,
+        authorities=authorities,
+        keys=keys,
+        possession=possession,
+        converger=authority_converger,
+        settings=settings,
+        clock=clock,
     )
     bundles = Bundles(blobs=clients.blobs, expiry=expiry, settings=settings, clock=clock)
     device_certificates = DeviceCertificates(
@@ -208,7 +255,6 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         clock=clock,
         computing=computing,
     )
-    revocation_lists = RevocationLists(issuers, certificates, authorities, clients.blobs, settings, clock)
     converger = DeviceConverger(
         devices=devices,
         certificates=certificates,
@@ -244,29 +290,58 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         clock=clock,
     )
     webhooks = Webhooks(clients.secrets, settings.webhook_secret_name, clock)
-    rollovers = Rollovers(groups, certificates, authorities, clients.provisioning, outbox, clock)
+    rollovers = Rollovers(
+        groups=groups,
+        certificates=certificates,
+        authorities=authorities,
+        creation=creation,
+        provisioning=clients.provisioning,
+        outbox=outbox,
+        clock=clock,
+    )
     return Services(
         settings=settings,
         clock=clock,
         clients=clients,
         outbox=outbox,
         authorities=authorities,
+        authority_creation=creation,
+        authority_installation=AuthorityInstallation(
+            records=records,
+            keys=keys,
+            possession=possession,
+            converger=authority_converger,
+            settings=settings,
+            clock=clock,
+        ),
+        authority_converger=authority_converger,
+        possession=possession,
         certificate_requests=CertificateRequests(
-            requests,
-            certificates,
-            authorities,
-            device_certificates,
-            registrations,
-            converger,
-            outbox,
-            settings,
-            clock,
+            requests=requests,
+            certificates=certificates,
+            authorities=authorities,
+            creation=creation,
+            possession=possession,
+            device_certificates=device_certificates,
+            registrations=registrations,
+            converger=converger,
+            outbox=outbox,
+            settings=settings,
+            clock=clock,
         ),
         enrollment_groups=EnrollmentGroups(
             groups=groups,
             requests=requests,
             authorities=authorities,
-            issuers=GroupIssuers(groups, authorities, clients.dps_authorities, settings),
+            creation=creation,
+            issuers=GroupIssuers(
+                groups=groups,
+                authorities=authorities,
+                creation=creation,
+                possession=possession,
+                resource=clients.dps_authorities,
+                settings=settings,
+            ),
             rollovers=rollovers,
             provisioning=clients.provisioning,
             resource=clients.dps_authorities,
@@ -282,7 +357,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         takeovers=Takeovers(
             devices=devices,
             groups=groups,
-            issuers=issuers,
+            authorities=records,
             provisioning=clients.provisioning,
             hubs=clients.hubs,
             converger=converger,
@@ -303,7 +378,9 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         ),
         revocations=revocations,
         revocation_lists=revocation_lists,
-        status_answers=StatusAnswers(authorities, certificates, clock),
+        status_answers=StatusAnswers(
+            authorities=authorities, issuance=issuance, certificates=certificates, clock=clock
+        ),
         devices=DeviceDirectory(devices, bundles, settings, clock),
         expiry_sweep=ExpirySweep(
             expiry=expiry,

@@ -38,7 +38,7 @@ async def rollover_sweep(timer: func.TimerRequest) -> None:
 @blueprint.timer_trigger(arg_name="timer", schedule="30 */10 * * * *")
 async def authority_sweep(timer: func.TimerRequest) -> None:
     """Finish CAs that are signed and not open yet, such as those that the DPS had no place for; every ten minutes."""
-    finished = await services().authorities.carry_on()
+    finished = await services().authority_converger.sweep()
     log.info("CA sweep (late: %s): %d CAs", timer.past_due, finished)
 
 

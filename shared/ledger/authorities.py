@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PARTITION = "issuer"  # some hundred rows at most: DPS takes 100 groups and 25 CAs
 _IDENTITIES = "identity"
+_ATTEMPTS = 5
 
 
 class Authorities:
@@ -71,21 +72,33 @@ class Authorities:
     async def claim_identity(self, identity: str, name: str) -> str:
         """Enter under which name a CA is here, unless it is here already; give the name under which it is.
 
+        Each claim writes the row anew, so that a claim whose CA was withdrawn is taken over by one of several.
+
         Args:
             identity: from :func:`shared.pki.identities.authority_identity`.
             name: of the CA; its row is there.
-        """
-        if await self._table.insert({"PartitionKey": _IDENTITIES, "RowKey": identity, "name": name}):
-            return name
-        row = await self._table.get(_IDENTITIES, identity)
-        return str(row.values["name"]) if row else name
 
-    async def release_identity(self, identity: str, name: str) -> None:
-        """Have a CA no longer here under a name; if it is here under another one, that stays."""
-        row = await self._table.get(_IDENTITIES, identity)
-        if row is not None and row.values["name"] == name:
-            # One that has changed meanwhile is another claim, and stays.
-            await self._table.delete_unchanged(_IDENTITIES, identity, row.etag)
+        Raises:
+            Stale: others kept claiming it.
+        """
+        wanted = {"PartitionKey": _IDENTITIES, "RowKey": identity, "name": name}
+        for _ in range(_ATTEMPTS):
+            if await self._table.insert(wanted):
+                return name
+            row = await self._table.get(_IDENTITIES, identity)
+            if row is None:
+                continue
+            holder = str(row.values["name"])
+            if holder != name and await self._has(holder, identity):
+                return holder
+            if await self._table.replace(wanted, row.etag):
+                return name
+        raise Stale(identity)
+
+    async def _has(self, name: str, identity: str) -> bool:
+        """Tell whether the CA of a name has an identity, or may be about to get it."""
+        known = await self.get(name)
+        return known is not None and known.record.identity in {None, identity}
 
     async def list(self) -> AsyncIterator[AuthorityRecord]:
         """List all CAs by name."""

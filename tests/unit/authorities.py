@@ -8,12 +8,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.words import CertificateKind
+from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.authorities import Authorities
 from shared.threads import ThreadPool
+from shared.workflows.authorities.convergence import AuthorityConverger
+from shared.workflows.authorities.creation import AuthorityCreation
+from shared.workflows.authorities.installation import OPENING, AuthorityInstallation
+from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.keys import AuthorityKeys
-from shared.workflows.authorities.making import CertificateAuthorities
+from shared.workflows.authorities.loading import CertificateAuthorities
+from shared.workflows.authorities.making import AuthorityMaking
+from shared.workflows.authorities.possession import Possession
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
@@ -22,13 +28,69 @@ from tests.unit.pki.hierarchy import NOW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared.ports.lists import Lists
+    from shared.workflows.intake.outbox import Clock
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """What one worker holds of the CAs' workflows, with nothing loaded."""
+
+    records: Authorities
+    certificates: Certificates
+    expiry: ExpiryIndex
+    keys: AuthorityKeys
+    services: Sequence[Any]
+    lists: Lists
+    outbox: Outbox
+    settings: Any
+    clock: Clock
+    opening: ThreadPool
+
+    def __post_init__(self) -> None:
+        kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
+        self.authorities = CertificateAuthorities(keys=self.keys, **kept)
+        self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock)
+        self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
+        self.making = AuthorityMaking(
+            authorities=self.authorities, keys=self.keys, issuance=self.issuance, possession=self.possession, **kept
+        )
+        self.converger = AuthorityConverger(
+            certificates=self.certificates,
+            expiry=self.expiry,
+            keys=self.keys,
+            making=self.making,
+            possession=self.possession,
+            lists=self.lists,
+            outbox=self.outbox,
+            **kept,
+        )
+        acts: dict[str, Any] = {
+            "keys": self.keys, "possession": self.possession, "converger": self.converger, **kept
+        }  # fmt: skip
+        self.creation = AuthorityCreation(authorities=self.authorities, **acts)
+        self.installation = AuthorityInstallation(opening=self.opening, **acts)
+
+
+@dataclass
+class FakeLists:
+    """Remembers whose list was asked for."""
+
+    published: list[str] = field(default_factory=list)
+
+    async def publish(self, name: str) -> bool:
+        self.published.append(name)
+        return True
+
 
 @dataclass
 class AuthorityScene:
     """What all workers share.
 
     Attributes:
+        opening: waits for owners' files to be opened.
         verifiers: services that are shown possession of a root.
+        lists: publishes the first list of a CA.
         now: the time that their clocks show.
     """
 
@@ -36,11 +98,13 @@ class AuthorityScene:
     table: FakeTable = field(default_factory=FakeTable)
     queues: FakeQueues = field(default_factory=FakeQueues)
     computing: ThreadPool = field(default_factory=lambda: ThreadPool("computing", 1))
+    opening: ThreadPool = OPENING
     verifiers: Sequence[Any] = ()
+    lists: FakeLists = field(default_factory=FakeLists)
     now: datetime = NOW
 
     def __post_init__(self) -> None:
-        self.issuers = Authorities(self.table)
+        self.records = Authorities(self.table)
         self.certificate_rows, self.revocation_rows = FakeTable(), FakeTable()
         self.certificates = Certificates(self.certificate_rows, self.revocation_rows, FakeTable())
         self.settings: Any = SimpleNamespace(
@@ -55,33 +119,37 @@ class AuthorityScene:
     def clock(self) -> datetime:
         return self.now
 
-    def worker(self, gate: Gate | None = None) -> CertificateAuthorities:
+    def worker(self, gate: Gate | None = None) -> Worker:
         """What one worker holds; another one begins with nothing loaded. A gate holds it up."""
         vault: Any = self.vault
         queues: Any = self.queues
-        issuers, certificates, verifiers = self.issuers, self.certificates, self.verifiers
+        lists: Any = self.lists
+        records, certificates, verifiers = self.records, self.certificates, self.verifiers
         if gate is not None:
             rows: Any = Gated(self.certificate_rows, gate)
             table: Any = Gated(self.table, gate)
             vault, queues, verifiers = Gated(vault, gate), Gated(queues, gate), [Gated(x, gate) for x in verifiers]
-            issuers, certificates = Authorities(table), Certificates(rows, FakeTable(), FakeTable())
-        return CertificateAuthorities(
-            issuers,
-            certificates,
-            ExpiryIndex(FakeTable()),
-            AuthorityKeys(vault, self.computing),
-            verifiers,
-            Outbox(queues, self.clock),
-            self.settings,
-            self.clock,
+            lists = Gated(lists, gate)
+            records, certificates = Authorities(table), Certificates(rows, FakeTable(), FakeTable())
+        return Worker(
+            records=records,
+            certificates=certificates,
+            expiry=ExpiryIndex(FakeTable()),
+            keys=AuthorityKeys(vault=vault, computing=self.computing),
+            services=verifiers,
+            lists=lists,
+            outbox=Outbox(queues, self.clock),
+            settings=self.settings,
+            clock=self.clock,
+            opening=self.opening,
         )
 
     async def root(self, name: str, **fields: Any) -> None:
         """Make a root."""
         definition = AuthorityDefinition(name, CertificateKind.ROOT, **fields)
-        await self.worker().ensure(definition, cause=f"make-{name}")
+        await self.worker().creation.ensure(definition, cause=f"make-{name}")
 
     async def issuing(self, name: str, parent: str, **fields: Any) -> None:
         """Make an issuing CA."""
         definition = AuthorityDefinition(name, CertificateKind.INTERMEDIATE, parent=parent, **fields)
-        await self.worker().ensure(definition, cause=f"make-{name}")
+        await self.worker().creation.ensure(definition, cause=f"make-{name}")

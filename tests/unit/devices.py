@@ -28,7 +28,7 @@ from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
-from shared.workflows.authorities.making import LoadedAuthority
+from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory

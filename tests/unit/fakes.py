@@ -209,6 +209,9 @@ class FakeVault:
         key = self.keys.setdefault(name.lower(), generate_key(KeyAlgorithm(algorithm)))
         return name, key.public_key()
 
+    async def holds(self, name: str) -> bool:
+        return name.lower() in self.keys
+
     async def public_key(self, key_id: str) -> PublicKey:
         return self.keys[key_id.lower()].public_key()
 

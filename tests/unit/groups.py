@@ -40,21 +40,30 @@ class GroupScene(AuthorityScene):
 
     @property
     def subject(self) -> EnrollmentGroups:
-        authorities, provisioning, queues = self.worker(), self.provisioning, self.queues
+        worker, provisioning, queues = self.worker(), self.provisioning, self.queues
         outbox = Outbox(queues, self.clock)  # type: ignore[arg-type]
         rollovers = Rollovers(
-            self.groups,
-            self.certificates,
-            authorities,
-            provisioning,  # type: ignore[arg-type]
-            outbox,
-            self.clock,
+            groups=self.groups,
+            certificates=self.certificates,
+            authorities=worker.authorities,
+            creation=worker.creation,
+            provisioning=provisioning,  # type: ignore[arg-type]
+            outbox=outbox,
+            clock=self.clock,
         )
         return EnrollmentGroups(
             groups=self.groups,
             requests=self.requests,
-            authorities=authorities,
-            issuers=GroupIssuers(self.groups, authorities, self.resource, self.settings),
+            authorities=worker.authorities,
+            creation=worker.creation,
+            issuers=GroupIssuers(
+                groups=self.groups,
+                authorities=worker.authorities,
+                creation=worker.creation,
+                possession=worker.possession,
+                resource=self.resource,
+                settings=self.settings,
+            ),
             rollovers=rollovers,
             provisioning=provisioning,  # type: ignore[arg-type]
             resource=self.resource,

@@ -38,7 +38,7 @@ ELSEWHERE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, externally
 async def scene_for(definition: AuthorityDefinition) -> AuthorityScene:
     scene = AuthorityScene(verifiers=[FakeService()])
     if definition.parent:
-        await scene.worker().ensure(ROOT, cause="r0")
+        await scene.worker().creation.ensure(ROOT, cause="r0")
     return scene
 
 
@@ -48,7 +48,7 @@ async def interleaved(
     """For each step of a worker: let it stand there, do something else, let it go on, and have the CA asked for again."""
     for step in count(1):
         scene, gate = await scene_for(definition), Gate(step)
-        first = asyncio.create_task(scene.worker(gate).ensure(definition, cause="r1"))
+        first = asyncio.create_task(scene.worker(gate).creation.ensure(definition, cause="r1"))
         standing = asyncio.create_task(gate.reached.wait())
         await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
         if first.done():
@@ -58,14 +58,14 @@ async def interleaved(
         gate.opened.set()
         with suppress(Deferred):
             await first
-        await scene.worker().ensure(definition, cause="r1")
+        await scene.worker().creation.ensure(definition, cause="r1")
         yield scene
 
 
 async def again(scene: AuthorityScene, definition: AuthorityDefinition) -> None:
     """Have the CA asked for by another worker; it may be put off."""
     with suppress(Deferred):
-        await scene.worker().ensure(definition, cause="r1")
+        await scene.worker().creation.ensure(definition, cause="r1")
 
 
 def states(scene: AuthorityScene, subject: str) -> Counter[str]:
@@ -75,7 +75,7 @@ def states(scene: AuthorityScene, subject: str) -> Counter[str]:
 
 async def check_one_certificate(scene: AuthorityScene, name: str) -> None:
     """See that the CA's row, the ledger and the events agree on one certificate."""
-    record = await scene.worker().get(name)
+    record = await scene.worker().authorities.get(name)
     assert (record.state, record.making) == (AuthorityState.ACTIVE, None)
     known = await scene.certificates.get(record.serial_number or "")
     assert known is not None
@@ -83,7 +83,7 @@ async def check_one_certificate(scene: AuthorityScene, name: str) -> None:
     assert states(scene, name)["active"] == 1
     told = {event["id"]: event["data"] for queue, event, _ in scene.queues.sent if event["subject"] == name}
     assert [data["serialNumber"] for data in told.values()] == [record.serial_number]
-    await scene.worker().load(name)  # its key fits its certificate
+    await scene.worker().authorities.load(name)  # its key fits its certificate
 
 
 @pytest.mark.parametrize("definition", [ROOT, LINE, WRAPPED], ids=["root", "line", "wrapped"])
@@ -117,7 +117,7 @@ async def test_four_deliveries_at_once_sign_once() -> None:
     scene = await scene_for(LINE)
     before = scene.vault.signatures
     outcomes = await asyncio.gather(
-        *(scene.worker(Gate(0)).ensure(LINE, cause="r1") for _ in range(4)), return_exceptions=True
+        *(scene.worker(Gate(0)).creation.ensure(LINE, cause="r1") for _ in range(4)), return_exceptions=True
     )
     made = [each for each in outcomes if not isinstance(each, Deferred)]
     assert [each.state for each in made if not isinstance(each, BaseException)] == [AuthorityState.ACTIVE]
@@ -129,7 +129,7 @@ async def test_a_signing_request_is_made_once() -> None:
     """The owner who has the request signed gets an answer that fits the key that the CA has."""
     requests = set[str | None]()
     async for scene in interleaved(ELSEWHERE, lambda scene: again(scene, ELSEWHERE)):
-        record = await scene.worker().get("line")
+        record = await scene.worker().authorities.get("line")
         assert record.state is AuthorityState.AWAITING_CERTIFICATE
         public_key = x509.load_pem_x509_csr((record.signing_request or "").encode()).public_key()
         assert public_key == await scene.vault.public_key("line")
@@ -147,9 +147,9 @@ async def test_a_failed_attempt_does_not_hold_up_the_next_one() -> None:
 
     scene.vault.sign_digest = failing  # type: ignore[method-assign,assignment]
     with pytest.raises(ConnectionError):
-        await scene.worker().ensure(LINE, cause="r1")
+        await scene.worker().creation.ensure(LINE, cause="r1")
     scene.vault.sign_digest = sign  # type: ignore[method-assign]
-    await scene.worker().ensure(LINE, cause="r1")
+    await scene.worker().creation.ensure(LINE, cause="r1")
     await check_one_certificate(scene, "line")
     assert states(scene, "line") == {"active": 1, "abandoned": 1}
 
@@ -157,14 +157,14 @@ async def test_a_failed_attempt_does_not_hold_up_the_next_one() -> None:
 async def test_what_became_of_a_cas_certificate_is_not_undone_by_a_late_worker() -> None:
     """A worker that enters the certificate into the books after it was revoked leaves it revoked."""
     scene = await scene_for(LINE)
-    record = await scene.worker().ensure(LINE, cause="r1")
+    record = await scene.worker().creation.ensure(LINE, cause="r1")
     known = await scene.certificates.get(record.serial_number or "")
     assert known is not None
     await scene.certificates.replace(known, known.record.changed(state="revoked"))
-    present = await scene.issuers.get("line")
+    present = await scene.records.get("line")
     assert present is not None
-    await scene.issuers.replace(present, present.record.model_copy(update={"state": AuthorityState.SIGNED}))
-    await scene.worker().ensure(LINE, cause="r1")
+    await scene.records.replace(present, present.record.model_copy(update={"state": AuthorityState.SIGNED}))
+    await scene.worker().creation.ensure(LINE, cause="r1")
     assert states(scene, "line") == {"revoked": 1}
 
 
@@ -173,7 +173,7 @@ async def test_a_ca_that_is_brought_along_under_two_names_at_once_is_here_under_
     certificate = authority("corporate")
     for step in count(1):
         scene, gate = AuthorityScene(), Gate(step)
-        first = asyncio.create_task(scene.worker(gate).take_over("one", brought(certificate), cause="r1"))
+        first = asyncio.create_task(scene.worker(gate).installation.take_over("one", brought(certificate), cause="r1"))
         standing = asyncio.create_task(gate.reached.wait())
         await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
         if first.done():
@@ -181,11 +181,11 @@ async def test_a_ca_that_is_brought_along_under_two_names_at_once_is_here_under_
             assert step > 5
             return
         with suppress(Conflict):
-            await scene.worker().take_over("two", brought(certificate), cause="r2")
+            await scene.worker().installation.take_over("two", brought(certificate), cause="r2")
         gate.opened.set()
         with suppress(Conflict):
             await first
-        [record] = [each async for each in scene.worker().list()]
+        [record] = [each async for each in scene.worker().authorities.list()]
         assert record.state is AuthorityState.ACTIVE
         assert [row for _, row in scene.certificate_rows.rows] == [f"c:{record.serial_number}"]
 
@@ -224,7 +224,7 @@ async def test_callers_of_one_worker_wait_for_the_same_proof() -> None:
     scene = AuthorityScene(verifiers=[service])
     worker = scene.worker()
     wanted = brought(authority("corporate"))
-    found = await asyncio.gather(*(worker.take_over("corporate", wanted, cause=f"r{n}") for n in range(8)))
+    found = await asyncio.gather(*(worker.installation.take_over("corporate", wanted, cause=f"r{n}") for n in range(8)))
     assert {(each.state, each.proof_of_possession) for each in found} == {("active", "verified")}
     assert service.etag == 3
 
@@ -234,7 +234,7 @@ async def test_workers_that_prove_at_once_do_not_refuse_each_other() -> None:
     for step in count(1):
         scene, gate = AuthorityScene(verifiers=[CodingService()]), Gate(step)
         wanted = brought(authority("corporate"))
-        first = asyncio.create_task(scene.worker(gate).take_over("corporate", wanted, cause="r1"))
+        first = asyncio.create_task(scene.worker(gate).installation.take_over("corporate", wanted, cause="r1"))
         standing = asyncio.create_task(gate.reached.wait())
         await asyncio.wait((first, standing), return_when=asyncio.FIRST_COMPLETED)
         if first.done():
@@ -242,11 +242,11 @@ async def test_workers_that_prove_at_once_do_not_refuse_each_other() -> None:
             assert step > 10
             return
         with suppress(Deferred):
-            await scene.worker().take_over("corporate", wanted, cause="r1")
+            await scene.worker().installation.take_over("corporate", wanted, cause="r1")
         gate.opened.set()
         with suppress(Deferred):
             await first
-        record = await scene.worker().take_over("corporate", wanted, cause="r1")
+        record = await scene.worker().installation.take_over("corporate", wanted, cause="r1")
         assert (record.state, record.proof_of_possession, record.problem) == ("active", "verified", None)
 
 
@@ -255,7 +255,7 @@ async def test_two_owners_whose_cas_count_from_one_do_not_overwrite_each_other()
     scene = AuthorityScene()
     first, second = (with_serial_one(authority(name)) for name in ("first", "second"))
     for name, each in (("first", first), ("second", second)):
-        record = await scene.worker().take_over(name, brought(each), cause=name)
+        record = await scene.worker().installation.take_over(name, brought(each), cause=name)
         assert record.thumbprint == names.thumbprint(each)
     known = await scene.certificates.get(f"{1:040x}")
     assert known is not None
@@ -288,8 +288,8 @@ async def test_a_lost_answer_is_told_from_anothers_write() -> None:
     scene = AuthorityScene(table=Losing(), verifiers=[CodingService()])
     scene.certificate_rows = Losing()
     scene.certificates = Certificates(scene.certificate_rows, scene.revocation_rows, FakeTable())
-    await scene.worker().ensure(ROOT, cause="r1")
+    await scene.worker().creation.ensure(ROOT, cause="r1")
     await check_one_certificate(scene, "root")
     assert states(scene, "root") == {"active": 1}
-    record = await scene.worker().get("root")
+    record = await scene.worker().authorities.get("root")
     assert record.proof_of_possession == "verified"

@@ -17,10 +17,10 @@ async def test_a_ca_whose_vault_key_is_another_is_refused_when_it_is_loaded() ->
     """The key's public half comes from the vault, not from the certificate that it is held against."""
     scene = AuthorityScene()
     await scene.root("dpsCa")
-    await scene.worker().load("dpsCa")
+    await scene.worker().authorities.load("dpsCa")
     scene.vault.keys["dpsca"] = generate_key(KeyAlgorithm.EC_P256)
     with pytest.raises(IssuerError, match=r"^the key of CA 'dpsCa' does not match its certificate$"):
-        await scene.worker().load("dpsCa")
+        await scene.worker().authorities.load("dpsCa")
 
 
 async def test_every_ca_that_can_not_sign_is_named_before_it_is_needed() -> None:
@@ -28,11 +28,11 @@ async def test_every_ca_that_can_not_sign_is_named_before_it_is_needed() -> None
     scene = AuthorityScene()
     for name in ("first", "second", "third"):
         await scene.root(name)
-    await scene.worker().check()
+    await scene.worker().authorities.check()
     for name in ("first", "third"):
         scene.vault.keys[name] = generate_key(KeyAlgorithm.EC_P256)
     with pytest.raises(ExceptionGroup) as caught:
-        await scene.worker().check()
+        await scene.worker().authorities.check()
     assert caught.value.message == (
         "first: the key of CA 'first' does not match its certificate; "
         "third: the key of CA 'third' does not match its certificate"
@@ -44,12 +44,12 @@ async def test_a_key_that_is_taken_away_is_noticed_by_a_worker_that_has_used_it(
     scene = AuthorityScene()
     await scene.root("dpsCa")
     worker = scene.worker()
-    await worker.check()
+    await worker.authorities.check()
     scene.vault.keys["dpsca"] = generate_key(KeyAlgorithm.EC_P256)
-    await worker.check()
+    await worker.authorities.check()
     scene.now += timedelta(minutes=1)
     with pytest.raises(ExceptionGroup, match="dpsCa: the key of CA 'dpsCa' does not match its certificate"):
-        await worker.check()
+        await worker.authorities.check()
 
 
 async def test_names_that_differ_by_case_are_not_two_cas() -> None:
@@ -60,8 +60,8 @@ async def test_names_that_differ_by_case_are_not_two_cas() -> None:
         Conflict, match=r"^name: the CA 'Line-1' exists, and the names of vault keys can't differ by case"
     ):
         await scene.root("line-1")
-    assert [record.name async for record in scene.worker().list()] == ["Line-1"]
-    assert await scene.issuers.get("line-1") is None
+    assert [record.name async for record in scene.worker().authorities.list()] == ["Line-1"]
+    assert await scene.records.get("line-1") is None
 
 
 async def test_the_key_that_wraps_others_is_no_cas() -> None:
@@ -79,4 +79,4 @@ async def test_a_wrapped_key_opens_for_its_own_ca() -> None:
     await scene.root("root")
     await scene.issuing("line", "root", custody=KeyCustody.WRAPPED)
     assert list(scene.vault.keys) == ["root"]
-    assert (await scene.worker().load("line")).name == "line"
+    assert (await scene.worker().authorities.load("line")).name == "line"

@@ -30,17 +30,20 @@ class Scene(AuthorityScene):
 
     @property
     def subject(self) -> CertificateRequests:
-        self.world.authorities = self.worker()
+        worker = self.worker()
+        self.world.authorities = worker.authorities
         return CertificateRequests(
-            self.world.requests,
-            self.world.certificates,
-            self.world.authorities,
-            self.world.issuing,
-            self.world.registrations,
-            self.world.converger,
-            self.world.outbox,
-            self.settings,
-            self.clock,
+            requests=self.world.requests,
+            certificates=self.world.certificates,
+            authorities=worker.authorities,
+            creation=worker.creation,
+            possession=worker.possession,
+            device_certificates=self.world.issuing,
+            registrations=self.world.registrations,
+            converger=self.world.converger,
+            outbox=self.world.outbox,
+            settings=self.settings,
+            clock=self.clock,
         )
 
     async def ask(self, request_id: str, kind: str, name: str, **fields: Any) -> None:
@@ -101,7 +104,7 @@ async def test_custody_that_is_not_asked_for_is_the_deployments() -> None:
     await scene.ask("r2", "intermediate", "factory", pathLength=1)
     await scene.ask("r3", "intermediate", "line")
     await scene.ask("r4", "intermediate", "other", custody="vault")
-    made = [(await scene.worker().get(name)).custody for name in ("dpsCa", "factory", "line", "other")]
+    made = [(await scene.worker().authorities.get(name)).custody for name in ("dpsCa", "factory", "line", "other")]
     assert made == [KeyCustody.VAULT, KeyCustody.VAULT, KeyCustody.WRAPPED, KeyCustody.VAULT]
 
 

@@ -18,10 +18,13 @@ async def foreseen(scene: GroupScene, **body: Any) -> str | None:
     """Give why a request would be refused."""
     nothing: Any = None
     registrations: Any = SimpleNamespace(groups=scene.groups)
+    worker = scene.worker()
     subject = CertificateRequests(
         requests=nothing,
         certificates=nothing,
-        authorities=scene.worker(),
+        authorities=worker.authorities,
+        creation=worker.creation,
+        possession=worker.possession,
         device_certificates=nothing,
         registrations=registrations,
         converger=nothing,

@@ -26,7 +26,7 @@ async def test_the_next_ca_stands_where_the_present_one_does() -> None:
     await scene.issuing("factory-x", "dpsCa", path_length=1)
     await scene.ask("create", issuer="factory-x", custody="wrapped")
     await scene.ask("roll")
-    made = await scene.worker().get("g-ca2")
+    made = await scene.worker().authorities.get("g-ca2")
     assert (made.parent, made.custody) == ("factory-x", KeyCustody.WRAPPED)
     assert scene.accepted() == ["g-ca1", "g-ca2"]
 
@@ -39,7 +39,10 @@ async def test_a_roll_says_where_the_next_ca_is_to_stand() -> None:
     await scene.ask("create", "h", issuer="factory-x")
     await scene.ask("roll", issuer="dpsCa")
     await scene.ask("roll", "h", custody="wrapped")
-    assert [(made := await scene.worker().get(name)).parent for name in ("g-ca2", "h-ca2")] == ["dpsCa", "factory-x"]
+    assert [(made := await scene.worker().authorities.get(name)).parent for name in ("g-ca2", "h-ca2")] == [
+        "dpsCa",
+        "factory-x",
+    ]
     assert made.custody is KeyCustody.WRAPPED
 
 
@@ -49,7 +52,7 @@ async def test_the_next_ca_stays_under_an_owners_root() -> None:
     line_key = ec.generate_private_key(ec.SECP256R1())
     line = authority("line", parent=corporate, key=line_key, signed_by=KEY, length=0)
     scene = await GroupScene().set_up()
-    await scene.worker().take_over("line", brought(line, corporate, key=line_key), cause="i")
+    await scene.worker().installation.take_over("line", brought(line, corporate, key=line_key), cause="i")
     await scene.ask("create", issuer="line")
     with pytest.raises(Rejected) as refused:
         await scene.ask("roll", request_id="r1")
@@ -57,9 +60,9 @@ async def test_the_next_ca_stays_under_an_owners_root() -> None:
         "issuer: 'line' was signed by a CA whose key is not here, so none can be made beside it; name the next issuing "
         "CA, or a CA that may have others below it"
     )
-    await scene.worker().take_over("owner", brought(corporate), cause="i2")
+    await scene.worker().installation.take_over("owner", brought(corporate), cause="i2")
     await scene.ask("roll", request_id="r2")
-    assert (await scene.worker().get("g-ca2")).parent == "owner"
+    assert (await scene.worker().authorities.get("g-ca2")).parent == "owner"
 
 
 HELD = (
@@ -178,8 +181,8 @@ async def test_a_device_is_signed_by_a_ca_that_may_sign_for_devices(
             GroupRecord(enrollment_group=group, state=state, issuer="line", updated_at=NOW, last_request="c")
         )
     if message is None:
-        assert (await usable_for_devices(scene.worker(), scene.groups, issuer)).name == issuer
+        assert (await usable_for_devices(scene.worker().authorities, scene.groups, issuer)).name == issuer
         return
     with pytest.raises(Rejected) as refused:
-        await usable_for_devices(scene.worker(), scene.groups, issuer)
+        await usable_for_devices(scene.worker().authorities, scene.groups, issuer)
     assert str(refused.value) == message

@@ -169,7 +169,7 @@ async def test_what_others_made_with_the_same_ca_becomes_what_is_wanted() -> Non
     """The entry is taken over, with the settings asked for, and enabled."""
     scene = await GroupScene().set_up()
     await scene.issuing("line", "dpsCa")
-    certificate = (await scene.worker().get("line")).certificate
+    certificate = (await scene.worker().authorities.get("line")).certificate
     attestation = {"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": certificate}}}}
     theirs = {"enrollmentGroupId": "g", "provisioningStatus": "disabled", "allocationPolicy": "hashed"}
     await scene.provisioning.put_group({**theirs, "attestation": attestation})

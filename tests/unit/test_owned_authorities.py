@@ -19,16 +19,14 @@ from shared.errors import Conflict, Rejected
 from shared.pki.names import thumbprint
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.threads import ThreadPool
-from shared.workflows.authorities import making as certificate_authorities
 from shared.workflows.authorities.records import AuthorityDefinition
-from tests.unit.authorities import AuthorityScene
+from tests.unit.authorities import AuthorityScene, Worker
 from tests.unit.pki.foreign import KEY, authority, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.pki.signing_keys import PrivateKey
-    from shared.workflows.authorities.making import CertificateAuthorities
 
 
 class CountingPool(ThreadPool):
@@ -48,7 +46,7 @@ class Scene(AuthorityScene):
         self.settings.subject_organization, self.settings.subject_country = "Ex", None
 
     @property
-    def subject(self) -> CertificateAuthorities:
+    def subject(self) -> Worker:
         return self.worker()
 
     def names(self) -> list[str]:
@@ -85,29 +83,29 @@ async def test_a_refused_import_leaves_no_trace(chain: tuple[x509.Certificate, .
     """Neither the name nor the vault is taken, so that the right CA can be imported under that name."""
     scene = Scene()
     with pytest.raises(Rejected) as caught:
-        await scene.subject.take_over("corporate", brought(*chain), cause="r1")
+        await scene.subject.installation.take_over("corporate", brought(*chain), cause="r1")
     assert str(caught.value) == message
     assert (scene.names(), scene.vault.keys) == ([], {})
-    taken = await scene.subject.take_over("corporate", brought(RENEWED), cause="r2")
+    taken = await scene.subject.installation.take_over("corporate", brought(RENEWED), cause="r2")
     assert taken.state is AuthorityState.ACTIVE
 
 
 async def test_a_ca_is_imported_under_one_name() -> None:
     """The same certificate under another name is refused with the name it has; again under its own changes nothing."""
     scene = Scene()
-    first = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    first = await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
     with pytest.raises(Conflict) as caught:
-        await scene.subject.take_over("other", brought(ROOT), cause="r2")
+        await scene.subject.installation.take_over("other", brought(ROOT), cause="r2")
     assert str(caught.value) == (
         "name: this CA is here as 'corporate': what makes a CA the same is its subject and its key; use it, and give it "
         "further certificates, under that name"
     )
     assert scene.names() == ["corporate"]
-    assert await scene.subject.take_over("corporate", brought(ROOT), cause="r3") == first
+    assert await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r3") == first
     stranger = ec.generate_private_key(ec.SECP256R1())
     other = authority("corporate", key=stranger, signed_by=stranger)
     with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; choose another name"):
-        await scene.subject.take_over("corporate", brought(other, key=stranger), cause="r4")
+        await scene.subject.installation.take_over("corporate", brought(other, key=stranger), cause="r4")
 
 
 async def test_an_imported_issuing_ca_is_where_the_deployment_has_such_keys() -> None:
@@ -115,30 +113,35 @@ async def test_an_imported_issuing_ca_is_where_the_deployment_has_such_keys() ->
     scene = Scene()
     scene.settings.issuing_custody = "wrapped"
     line = authority("line", parent=ROOT, length=0)
-    root = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
-    taken = await scene.subject.take_over("line", brought(line, ROOT), cause="r2")
+    root = await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    taken = await scene.subject.installation.take_over("line", brought(line, ROOT), cause="r2")
     assert (root.custody, taken.custody) == (KeyCustody.VAULT, KeyCustody.WRAPPED)
-    assert await scene.subject.take_over("line", brought(line, ROOT, custody=KeyCustody.WRAPPED), cause="r3") == taken
+    assert (
+        await scene.subject.installation.take_over("line", brought(line, ROOT, custody=KeyCustody.WRAPPED), cause="r3")
+        == taken
+    )
     with pytest.raises(Conflict) as caught:
-        await scene.subject.take_over("line", brought(line, ROOT, custody=KeyCustody.VAULT), cause="r4")
+        await scene.subject.installation.take_over("line", brought(line, ROOT, custody=KeyCustody.VAULT), cause="r4")
     assert str(caught.value) == (
         "custody: 'line' is here with its key in custody 'wrapped', which does not change; leave custody out, or roll its "
         "group with another custody"
     )
 
 
-async def test_files_are_opened_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_files_are_opened_beside_the_event_loop() -> None:
     """A thread of its own waits for a file: neither the one that serves everybody nor those that compute."""
-    scene, opening = Scene(), CountingPool("opening", 1)
-    monkeypatch.setattr(certificate_authorities, "_OPENING", opening)
-    await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    opening = CountingPool("opening", 1)
+    scene = Scene(opening=opening)
+    await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
     assert (opening.calls, scene.computing.calls) == (1, 0)
 
 
 async def test_the_name_of_a_foreign_issuer_is_shown_though_it_has_no_cn() -> None:
     """A CA below one that is named by its organization only is said to be signed by that, and not by itself."""
     top = authority(x509.Name(name_of("x", "Corp").rdns[:1]))
-    record = await Scene().subject.take_over("line", brought(authority("line", parent=top), top), cause="r1")
+    record = await Scene().subject.installation.take_over(
+        "line", brought(authority("line", parent=top), top), cause="r1"
+    )
     assert record.signed_by == "O=Corp"
 
 
@@ -146,11 +149,13 @@ async def test_a_ca_whose_name_its_issuer_does_not_permit_leaves_no_trace() -> N
     """An order below a CA that keeps names to itself is refused before a name, a key or a serial number is taken."""
     here = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device-1")]))
     scene = Scene()
-    await scene.subject.take_over(
+    await scene.subject.installation.take_over(
         "corporate", brought(authority("corporate", x509.NameConstraints([here], None))), cause="r1"
     )
     with pytest.raises(Rejected, match="'line' can't have a certificate of 'corporate', whose chain constrains names"):
-        await scene.subject.ensure(AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "corporate"), cause="r2")
+        await scene.subject.creation.ensure(
+            AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "corporate"), cause="r2"
+        )
     assert (scene.names(), [*scene.vault.keys]) == (["corporate"], ["corporate"])
 
 
@@ -176,15 +181,17 @@ async def test_an_answer_that_can_not_be_used_is_not_installed(
 ) -> None:
     """The CA goes on waiting for its certificate, and takes the right one."""
     scene = Scene()
-    await scene.subject.ensure(ORDERED, cause="r1")
+    await scene.subject.creation.ensure(ORDERED, cause="r1")
     key = scene.vault.keys["line"]
     wrong = authority(name_of("line", organization), parent=TOP, key=key, signed_by=TOP_KEY, length=0, **more)
     with pytest.raises(Rejected) as caught:
-        await scene.subject.install("line", written(wrong, TOP).encode())
+        await scene.subject.installation.install("line", written(wrong, TOP).encode())
     assert str(caught.value) == message
-    assert (await scene.subject.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
+    assert (await scene.subject.authorities.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
     right = authority(name_of("line", "Ex"), parent=TOP, key=key, signed_by=TOP_KEY, length=0)
-    assert (await scene.subject.install("line", written(right, TOP).encode())).state is AuthorityState.ACTIVE
+    assert (
+        await scene.subject.installation.install("line", written(right, TOP).encode())
+    ).state is AuthorityState.ACTIVE
 
 
 @dataclass
@@ -216,14 +223,13 @@ BELOW = authority("line", parent=TOP, signed_by=TOP_KEY, length=0)
 FAR_BELOW = authority("line", parent=MIDDLE, signed_by=MIDDLE_KEY, length=0)
 
 
-async def with_root(*, after: Callable[[CertificateAuthorities], Any] | None = None) -> tuple[Any, FakeService]:
+async def with_root(*, after: Callable[[Worker], Any] | None = None) -> tuple[Any, FakeService]:
     """Give a worker whose DPS takes any proof, and which has imported the root."""
     service = FakeService()
-    verifiers: Any = (service,)
-    subject = replace(Scene().subject, verifiers=verifiers)
+    subject = Scene(verifiers=(service,)).subject
     if after is not None:
         await after(subject)
-    await subject.take_over("root", brought(TOP, key=TOP_KEY), cause="r0")
+    await subject.installation.take_over("root", brought(TOP, key=TOP_KEY), cause="r0")
     return subject, service
 
 
@@ -235,36 +241,36 @@ async def test_a_ca_below_a_root_that_is_here_needs_no_proof_of_its_own(
 ) -> None:
     """Imported, it takes none of the 25 places of the DPS: what is proved for its devices is the root."""
     subject, service = await with_root()
-    record = await subject.take_over("line", brought(*chain), cause="r1")
+    record = await subject.installation.take_over("line", brought(*chain), cause="r1")
     assert (record.state, record.proof_of_possession, record.signed_by) == (AuthorityState.ACTIVE, None, signed_by)
     assert service.uploads == ["root"]
-    loaded = await replace(subject, _loaded={}).loaded("line")
+    loaded = await replace(subject).authorities.loaded("line")
     assert (loaded.anchor, loaded.issuer.chain) == (TOP, chain)
 
 
 async def test_an_answer_from_a_root_that_is_here_needs_no_proof_of_its_own() -> None:
     """A CA that was signed elsewhere with the key of a root that was imported as well is below that root."""
     subject, service = await with_root()
-    await subject.ensure(ORDERED, cause="r1")
-    key = x509.load_pem_x509_csr((await subject.get("line")).signing_request.encode()).public_key()
+    await subject.creation.ensure(ORDERED, cause="r1")
+    key = x509.load_pem_x509_csr((await subject.authorities.get("line")).signing_request.encode()).public_key()
     answer = authority(
         name_of("line", "Ex"), parent=TOP, key=SimpleNamespace(public_key=lambda: key), signed_by=TOP_KEY, length=0
     )
-    record = await subject.install("line", written(answer, TOP).encode())
+    record = await subject.installation.install("line", written(answer, TOP).encode())
     assert (record.proof_of_possession, service.uploads) == (None, ["root"])
-    assert (await subject.loaded("line")).anchor == TOP
+    assert (await subject.authorities.loaded("line")).anchor == TOP
 
 
 async def test_a_ca_that_was_here_before_its_root_keeps_its_own_proof() -> None:
     """It was shown to the DPS when nothing above it was known, and stays as it is."""
 
-    async def line(subject: CertificateAuthorities) -> None:
-        await subject.take_over("line", brought(BELOW, TOP), cause="r1")
+    async def line(subject: Worker) -> None:
+        await subject.installation.take_over("line", brought(BELOW, TOP), cause="r1")
 
     subject, service = await with_root(after=line)
-    assert (await subject.get("line")).proof_of_possession == "verified"
+    assert (await subject.authorities.get("line")).proof_of_possession == "verified"
     assert service.uploads == ["line", "root"]
-    assert (await subject.loaded("line")).anchor == BELOW
+    assert (await subject.authorities.loaded("line")).anchor == BELOW
 
 
 # --- services that have no place, or take no proof ---
@@ -285,20 +291,22 @@ async def test_a_ca_that_the_dps_has_no_place_for_leaves_no_trace() -> None:
     service = full_service()
     scene = Scene(verifiers=[service])
     with pytest.raises(Rejected) as refused:
-        await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
     assert str(refused.value) == FULL.format("corporate")
     with pytest.raises(Rejected) as refused:
         await scene.root("dpsCa")
     assert str(refused.value) == FULL.format("dpsCa")
     assert (scene.names(), scene.vault.keys) == ([], {})
-    await scene.subject.ensure(ORDERED, cause="r2")
+    await scene.subject.creation.ensure(ORDERED, cause="r2")
     answer = authority(name_of("line", "Ex"), parent=TOP, key=scene.vault.keys["line"], signed_by=TOP_KEY, length=0)
     with pytest.raises(Rejected) as refused:
-        await scene.subject.install("line", written(answer, TOP).encode())
+        await scene.subject.installation.install("line", written(answer, TOP).encode())
     assert str(refused.value) == FULL.format("line")
-    assert (await scene.subject.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
+    assert (await scene.subject.authorities.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
     del service.certificates["ca-0"]
-    assert (await scene.subject.install("line", written(answer, TOP).encode())).state is AuthorityState.ACTIVE
+    assert (
+        await scene.subject.installation.install("line", written(answer, TOP).encode())
+    ).state is AuthorityState.ACTIVE
 
 
 async def test_a_name_that_the_dps_has_for_another_ca_is_refused_before_it_is_taken() -> None:
@@ -306,7 +314,7 @@ async def test_a_name_that_the_dps_has_for_another_ca_is_refused_before_it_is_ta
     other = UploadedAuthority(verified=True, etag="1", thumbprint="AB12")
     scene = Scene(verifiers=[FakeService(certificates={"Corporate": other})])
     for attempt, rest in (
-        (scene.subject.take_over("corporate", brought(ROOT), cause="r1"), f" and not {thumbprint(ROOT)}"),
+        (scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1"), f" and not {thumbprint(ROOT)}"),
         (scene.root("corporate"), ""),
     ):
         with pytest.raises(Conflict) as refused:
@@ -323,20 +331,20 @@ async def test_a_ca_whose_proof_is_refused_is_not_opened_and_says_why() -> None:
     service = FakeService(refusal="no place is left")
     scene = Scene(verifiers=[service])
     with pytest.raises(Rejected, match="no place is left"):
-        await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
-    begun = await scene.subject.get("corporate")
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    begun = await scene.subject.authorities.get("corporate")
     assert (begun.state, begun.proof_of_possession, begun.problem) == ("signed", "pending", "no place is left")
     with pytest.raises(Rejected) as refused:
-        await scene.subject.check_proved("corporate")
+        await scene.subject.possession.check_proved("corporate")
     assert str(refused.value) == (
         "issuer: DPS would refuse every device below 'corporate', possession of whose key is not proved: no place is left. "
         "When that is put right, ask for 'corporate' again as before"
     )
     assert scene.queues.sent == []
     service.refusal = ""
-    taken = await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
+    taken = await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
     assert (taken.state, taken.proof_of_possession, taken.problem) == ("active", "verified", None)
-    await scene.subject.check_proved("corporate")
+    await scene.subject.possession.check_proved("corporate")
 
 
 async def test_a_ca_that_broke_off_is_finished_by_the_sweep() -> None:
@@ -344,11 +352,11 @@ async def test_a_ca_that_broke_off_is_finished_by_the_sweep() -> None:
     service = FakeService(refusal="no place is left")
     scene = Scene(verifiers=[service])
     with pytest.raises(Rejected):
-        await scene.subject.take_over("corporate", brought(ROOT), cause="r1")
-    assert await scene.subject.carry_on() == 0
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    assert await scene.subject.converger.sweep() == 0
     service.refusal = ""
-    assert [await scene.subject.carry_on(), await scene.subject.carry_on()] == [1, 0]
-    record = await scene.subject.get("corporate")
+    assert [await scene.subject.converger.sweep(), await scene.subject.converger.sweep()] == [1, 0]
+    record = await scene.subject.authorities.get("corporate")
     assert (record.state, record.proof_of_possession, record.problem) == ("active", "verified", None)
     assert [event["subject"] for _, event, _ in scene.queues.sent] == ["corporate"]
 
@@ -358,7 +366,7 @@ async def test_one_ca_that_can_not_be_finished_does_not_stop_the_others() -> Non
     scene = Scene(verifiers=[FakeService(refusal="no")])
     for name in ("first", "second"):
         with pytest.raises(Rejected):
-            await scene.subject.take_over(name, brought(authority(name)), cause=name)
+            await scene.subject.installation.take_over(name, brought(authority(name)), cause=name)
 
     class Failing(FakeService):
         async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
@@ -368,15 +376,18 @@ async def test_one_ca_that_can_not_be_finished_does_not_stop_the_others() -> Non
 
     scene.verifiers = [Failing()]
     with pytest.raises(ExceptionGroup, match="CAs could not be finished"):
-        await scene.subject.carry_on()
-    assert [record.state async for record in scene.subject.list()] == ["signed", "active"]
+        await scene.subject.converger.sweep()
+    assert [record.state async for record in scene.subject.authorities.list()] == ["signed", "active"]
 
 
 async def test_a_key_of_others_leaves_no_trace() -> None:
     """A vault that others use as well has a key of that name: nothing is taken, whoever makes the CA."""
     scene = Scene()
     scene.vault.foreign.add("corporate")
-    for attempt in (scene.subject.take_over("corporate", brought(ROOT), cause="r1"), scene.root("corporate")):
+    for attempt in (
+        scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1"),
+        scene.root("corporate"),
+    ):
         with pytest.raises(Conflict, match="the vault has a key 'corporate' already"):
             await attempt
     assert scene.names() == []
@@ -395,14 +406,14 @@ IN_CAPITALS = authority("CORPORATE")
 async def test_a_further_certificate_of_a_ca_is_taken_in_under_that_ca(further: tuple[x509.Certificate, ...]) -> None:
     """By import or by installation; under another name it is refused with the right one. Devices keep their chain."""
     scene = Scene()
-    await scene.subject.take_over("corporate", brought(OWN), cause="r1")
+    await scene.subject.installation.take_over("corporate", brought(OWN), cause="r1")
     with pytest.raises(Conflict, match="name: this CA is here as 'corporate'"):
-        await scene.subject.take_over("other", brought(*further), cause="r2")
-    by_import = await scene.subject.take_over("corporate", brought(*further), cause="r3")
-    again = await scene.subject.install("corporate", written(*further).encode())
+        await scene.subject.installation.take_over("other", brought(*further), cause="r2")
+    by_import = await scene.subject.installation.take_over("corporate", brought(*further), cause="r3")
+    again = await scene.subject.installation.install("corporate", written(*further).encode())
     assert by_import == again
     assert (by_import.certificate, by_import.further_certificates) == (written(OWN), written(further[0]))
-    assert (scene.names(), (await scene.subject.load("corporate")).chain) == (["corporate"], (OWN,))
+    assert (scene.names(), (await scene.subject.authorities.load("corporate")).chain) == (["corporate"], (OWN,))
     entered = await scene.certificates.get(f"{further[0].serial_number:040x}")
     assert entered is not None
     signed_by = "top" if further[0] == CROSS else "corporate"
@@ -413,23 +424,23 @@ async def test_a_ca_below_a_renewed_certificate_is_below_the_ca_that_is_here() -
     """Its chain names the renewed certificate, and possession of the key was proved with the first one."""
     service = FakeService()
     scene = Scene(verifiers=[service])
-    await scene.subject.take_over("corporate", brought(OWN), cause="r1")
-    await scene.subject.take_over("corporate", brought(RENEWED), cause="r2")
+    await scene.subject.installation.take_over("corporate", brought(OWN), cause="r1")
+    await scene.subject.installation.take_over("corporate", brought(RENEWED), cause="r2")
     line_key = ec.generate_private_key(ec.SECP256R1())
     line = authority("line", parent=RENEWED, key=line_key, signed_by=KEY, length=0)
-    record = await scene.subject.take_over("line", brought(line, RENEWED, key=line_key), cause="r3")
+    record = await scene.subject.installation.take_over("line", brought(line, RENEWED, key=line_key), cause="r3")
     assert (record.parent, record.proof_of_possession, service.uploads) == ("corporate", None, ["corporate"])
-    assert await scene.subject.above("line") == "corporate"
+    assert await scene.subject.authorities.above("line") == "corporate"
 
 
 async def test_a_renewed_certificate_is_its_issuers_in_the_ledger() -> None:
     """OCSP answers by the name that the issuer has here, whatever its CN is."""
     scene = Scene()
-    await scene.subject.take_over("ours", brought(OWN), cause="r1")
+    await scene.subject.installation.take_over("ours", brought(OWN), cause="r1")
     line_key = ec.generate_private_key(ec.SECP256R1())
     for number in range(2):
         line = authority("line", parent=OWN, key=line_key, signed_by=KEY, length=0)
-        await scene.subject.take_over("line", brought(line, OWN, key=line_key), cause=f"r{number}")
+        await scene.subject.installation.take_over("line", brought(line, OWN, key=line_key), cause=f"r{number}")
         entered = await scene.certificates.get(f"{line.serial_number:040x}")
         assert entered is not None
         assert (entered.record.subject, entered.record.issuer) == ("line", "ours")
@@ -439,13 +450,13 @@ async def test_a_ca_that_was_made_here_is_certified_by_others() -> None:
     """Its key is in the vault and needs not be brought: the certificate that others gave it is installed."""
     scene = Scene()
     await scene.root("dpsCa")
-    own = x509.load_pem_x509_certificate(((await scene.subject.get("dpsCa")).certificate or "").encode())
+    own = x509.load_pem_x509_certificate(((await scene.subject.authorities.get("dpsCa")).certificate or "").encode())
     cross = authority(own.subject, parent=TOP, key=scene.vault.keys["dpsca"], signed_by=TOP_KEY)
-    record = await scene.subject.install("dpsCa", written(cross, TOP).encode())
+    record = await scene.subject.installation.install("dpsCa", written(cross, TOP).encode())
     assert record.further_certificates == written(cross)
     stranger = authority("other", parent=TOP, key=scene.vault.keys["dpsca"], signed_by=TOP_KEY)
     with pytest.raises(Rejected) as refused:
-        await scene.subject.install("dpsCa", written(stranger, TOP).encode())
+        await scene.subject.installation.install("dpsCa", written(stranger, TOP).encode())
     assert str(refused.value) == (
         "certificate: the certificate's subject is 'CN=other'; it must be 'CN=dpsCa,O=Ex', which is the CA's"
     )

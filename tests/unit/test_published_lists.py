@@ -14,8 +14,8 @@ from cryptography import x509
 from shared.domain.certificates import RevocationRecord
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred
-from shared.ledger.certificates import Certificates
 from shared.ledger.authorities import Authorities
+from shared.ledger.certificates import Certificates
 from shared.pki.list_checks import ListError
 from shared.pki.revocation_lists import build_crl
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -38,13 +38,21 @@ def lists(
 ) -> RevocationLists:
     """Give what one worker publishes lists with."""
     stored: Any = blobs
-    issuers, certificates = scene.issuers, scene.certificates
+    issuers, certificates = scene.records, scene.certificates
     if gate is not None:
         table: Any = Gated(scene.table, gate)
         revocations: Any = Gated(scene.revocation_rows, gate)
         stored, issuers = Gated(blobs, gate), Authorities(table)
         certificates = Certificates(scene.certificate_rows, revocations, FakeTable())
-    return RevocationLists(issuers, certificates, scene.worker(), stored, scene.settings, scene.clock, pause)
+    return RevocationLists(
+        records=issuers,
+        certificates=certificates,
+        authorities=scene.worker().authorities,
+        blobs=stored,
+        settings=scene.settings,
+        clock=scene.clock,
+        pause=pause,
+    )
 
 
 async def revoke(scene: AuthorityScene, serial: int, issuer: str = "root") -> None:
@@ -107,7 +115,7 @@ async def test_a_burst_on_a_cold_worker_makes_one_list() -> None:
     subject = lists(scene, blobs)
     given = await asyncio.gather(*(subject.read("root") for _ in range(22)))
     assert len({content for _, content in given}) == 1
-    assert (await scene.worker().get("root")).crl_number == 1
+    assert (await scene.worker().authorities.get("root")).crl_number == 1
 
 
 async def test_many_revocations_at_once_make_few_lists() -> None:
@@ -124,7 +132,7 @@ async def test_many_revocations_at_once_make_few_lists() -> None:
 
     await asyncio.gather(*(revoked(serial) for serial in range(1, 61)))
     assert listed(blobs) == set(range(1, 61))
-    assert (await scene.worker().get("root")).crl_number <= 3
+    assert (await scene.worker().authorities.get("root")).crl_number <= 3
 
 
 async def test_what_is_on_the_list_makes_no_other_one() -> None:
@@ -134,14 +142,14 @@ async def test_what_is_on_the_list_makes_no_other_one() -> None:
     await revoke(scene, 7)
     for expected in (1, 1):
         assert await lists(scene, blobs).publish("root")
-        assert (await scene.worker().get("root")).crl_number == expected
+        assert (await scene.worker().authorities.get("root")).crl_number == expected
     assert await lists(scene, blobs).publish_all() == 1
-    assert (await scene.worker().get("root")).crl_number == 2
+    assert (await scene.worker().authorities.get("root")).crl_number == 2
 
 
 async def check_published(scene: AuthorityScene, blobs: FakeBlobs, *serials: int) -> None:
     """See that the list, the CA's row and the ledger agree, and nobody is at it."""
-    record = await scene.worker().get("root")
+    record = await scene.worker().authorities.get("root")
     crl = x509.load_der_x509_crl(blobs.blobs["root.crl"].content)
     assert listed(blobs) == set(serials)
     assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == record.crl_number
@@ -173,7 +181,7 @@ async def test_two_workers_make_a_list_one_after_the_other() -> None:
         gate.opened.set()
         assert await first
         await check_published(scene, blobs, 1, 2)
-        assert (await scene.worker().get("root")).crl_number <= 2
+        assert (await scene.worker().authorities.get("root")).crl_number <= 2
 
 
 async def test_a_list_is_finished_by_others_when_its_worker_is_gone() -> None:

@@ -51,7 +51,7 @@ class Scene:
     @property
     def subject(self) -> RevokedEntries:
         blobs: Any = self.blobs
-        return RevokedEntries(self.ledger, blobs, "crls")
+        return RevokedEntries(certificates=self.ledger, blobs=blobs, container="crls")
 
     async def enter(self, entry: RevocationRecord, **changes: Any) -> None:
         """Enter a revocation, or its end, into the ledger; each is of a later generation than the one before."""

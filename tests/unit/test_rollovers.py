@@ -109,7 +109,13 @@ class Scene:
         authorities: Any = self.authorities
         provisioning: Any = self.provisioning
         return Rollovers(
-            self.groups, self.certificates, authorities, provisioning, Outbox(queues, self.clock), self.clock
+            groups=self.groups,
+            certificates=self.certificates,
+            authorities=authorities,
+            creation=authorities,
+            provisioning=provisioning,
+            outbox=Outbox(queues, self.clock),
+            clock=self.clock,
         )
 
     async def set_up(self) -> Scene:
@@ -151,7 +157,15 @@ class Scene:
             groups=self.groups,
             requests=self.requests,
             authorities=authorities,
-            issuers=GroupIssuers(self.groups, authorities, None, settings),
+            creation=authorities,
+            issuers=GroupIssuers(
+                groups=self.groups,
+                authorities=authorities,
+                creation=authorities,
+                possession=authorities,
+                resource=None,
+                settings=settings,
+            ),
             rollovers=self.rollovers,
             provisioning=provisioning,
             resource=None,

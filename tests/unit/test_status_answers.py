@@ -35,11 +35,14 @@ async def scene_with_two_cas() -> AuthorityScene:
 
 
 def answers(scene: AuthorityScene) -> StatusAnswers:
-    return StatusAnswers(scene.worker(), scene.certificates, scene.clock)
+    worker = scene.worker()
+    return StatusAnswers(
+        authorities=worker.authorities, issuance=worker.issuance, certificates=scene.certificates, clock=scene.clock
+    )
 
 
 async def asked(subject: StatusAnswers, scene: AuthorityScene, serial: int, name: str = CA) -> ocsp.OCSPResponse:
-    issuer = (await scene.worker().load(name)).certificate
+    issuer = (await scene.worker().authorities.load(name)).certificate
     question = ocsp.OCSPRequestBuilder().add_certificate_by_hash(
         hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest(),
         x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest,
@@ -97,7 +100,7 @@ async def test_a_ca_answers_until_its_last_hour() -> None:
     """The responder's certificate is as short as the CA's end wants; afterwards nothing speaks for the CA."""
     scene = await scene_with_two_cas()
     await enter(scene, 7, CertificateState.ACTIVE)
-    end = (await scene.worker().load(CA)).certificate.not_valid_after_utc
+    end = (await scene.worker().authorities.load(CA)).certificate.not_valid_after_utc
     for left in (timedelta(days=20), timedelta(days=12), timedelta(minutes=5)):
         scene.now = end - left
         response = await asked(answers(scene), scene, 7)
@@ -112,7 +115,7 @@ async def test_a_responder_is_used_for_half_its_life_and_in_the_cas_last_days_fo
     """A worker signs few of them, however often it is asked."""
     scene = await scene_with_two_cas()
     subject = answers(scene)
-    end = (await scene.worker().load(CA)).certificate.not_valid_after_utc
+    end = (await scene.worker().authorities.load(CA)).certificate.not_valid_after_utc
 
     async def made() -> int:
         await asked(subject, scene, 7)

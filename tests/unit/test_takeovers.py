@@ -45,7 +45,7 @@ async def scene_with(group: dict[str, Any], registrations: list[str]) -> tuple[D
     return scene, Takeovers(
         devices=scene.devices,
         groups=scene.groups,
-        issuers=issuers,
+        authorities=issuers,
         provisioning=scene.provisioning,
         hubs=hubs,
         converger=scene.converger,

@@ -33,7 +33,7 @@ from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.extensions import DistributionPoints
-from shared.workflows.authorities.making import LoadedAuthority
+from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory

@@ -123,7 +123,7 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
 async def create_verification_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Prove possession of a CA's key to DPS or IoT Hub by hand: sign the code that the service gave."""
     code = parse(VerificationCode, body_of(request)).verification_code
-    certificate = await services.authorities.verification_certificate(
+    certificate = await services.possession.verification_certificate(
         authority_name_of(request), code, cause=request_id_of(request)
     )
     serial = names.serial_text(certificate.serial_number)
@@ -156,7 +156,7 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
     certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
-    record = await services.authorities.install(authority_name_of(request), certificates.encode())
+    record = await services.authority_installation.install(authority_name_of(request), certificates.encode())
     return json_answer(AuthoritySummary, _authority(record))
 
 
@@ -172,7 +172,7 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = authority_name_of(request)
     wanted = parse(AuthorityImport, body_of(request, limit=FILE_LIMIT))
-    record = await services.authorities.take_over(name, wanted, cause=request_id_of(request))
+    record = await services.authority_installation.take_over(name, wanted, cause=request_id_of(request))
     location = {"Location": f"/api/certificate-authorities/{name}"}
     return json_answer(AuthoritySummary, _authority(record), HTTPStatus.CREATED, location)
 

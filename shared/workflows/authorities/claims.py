@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.errors import Conflict, Deferred
+from shared.errors import Conflict, Deferred, Overtaken
+from shared.ledger.table import Stale
 from shared.workflows.authorities.keys import WRAPPING_KEY
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ async def claim_identity(records: Authorities, identity: str, name: str) -> None
 
     Raises:
         Conflict: it is here under another one.
+        Overtaken: others claim it at this moment.
     """
-    holder = await records.claim_identity(identity, name)
+    try:
+        holder = await records.claim_identity(identity, name)
+    except Stale:
+        raise Overtaken(f"others bring the CA {name!r} along at this moment") from None
     if holder != name:
         raise same_authority(holder)
 

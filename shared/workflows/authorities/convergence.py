@@ -91,7 +91,9 @@ class AuthorityConverger:
         Raises:
             ExceptionGroup: services failed; every CA was tried.
         """
-        unfinished = [record async for record in self.records.list() if record.state is not AuthorityState.ACTIVE or record.missing]
+        unfinished = [
+            each async for each in self.records.list() if each.state is not AuthorityState.ACTIVE or each.missing
+        ]
         finished, failures = 0, list[Exception]()
         for record in unfinished:
             try:
@@ -108,8 +110,7 @@ class AuthorityConverger:
         age = self.clock() - record.requested_at
         if record.state is AuthorityState.REQUESTED:
             if record.wanted is None:
-                if age > _IMPORT_ENDS:
-                    await self._end_import(record.name)
+                await self._end_import(record.name)
                 return False
             if record.problem is not None or age < _LEFT_LYING:
                 return False  # refused, as its sender was told; or its own message is at it
@@ -121,16 +122,13 @@ class AuthorityConverger:
         """Give the name back that an import which broke off has taken; if its key is here, it keeps the name."""
         known = await authority_of(self.records, name)
         record = known.record
-        if record.certificate is not None or record.problem is not None:
+        if record.state is not AuthorityState.REQUESTED or self.clock() - record.requested_at <= _IMPORT_ENDS:
             return
         if await self.keys.holds(name, record.custody):
             problem = "its import broke off when its key was in the vault; import it again as before"
-            # One that has changed meanwhile is not left lying any more.
             await self.records.try_replace(known, record.changed(problem=problem))
             return
-        if record.identity is not None:
-            await self.records.release_identity(record.identity, name)
-        await self.records.withdraw(known)
+        await self.records.withdraw(known)  # one that has changed meanwhile is not left lying any more
 
     # --- possession ---
 

@@ -156,9 +156,7 @@ class AuthorityInstallation:
             "proof_of_possession": None if rest else self.possession.of_topmost,
         }
 
-    async def _check_import(
-        self, name: str, issuer: Issuer, placed: Mapping[str, object], custody: KeyCustody
-    ) -> None:
+    async def _check_import(self, name: str, issuer: Issuer, placed: Mapping[str, object], custody: KeyCustody) -> None:
         """Look at all that could be in the way of a CA that is brought along, before its name is taken."""
         holder = await self.records.holder(name)
         if holder is not None:
@@ -172,8 +170,18 @@ class AuthorityInstallation:
             await self.possession.check_places(name, issuer.certificate)
 
     async def _claim(self, record: AuthorityRecord) -> None:
-        """Take the name for a CA that is brought along."""
+        """Take the name for a CA that is brought along, or take it anew, so that the sweep does not give it back."""
+
+        def renewed(present: AuthorityRecord) -> AuthorityRecord:
+            if present.certificate is not None:
+                return present
+            return present.changed(
+                cause=record.cause, requested_at=record.requested_at, custody=record.custody, problem=None
+            )
+
         known: Versioned[AuthorityRecord] = await claim_name(self.records, record)
+        if known.record != record:
+            await change(self.records, record.name, renewed)
         try:
             await claim_identity(self.records, record.identity or "", record.name)
         except Conflict:

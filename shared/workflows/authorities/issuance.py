@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.ledger.table import Versioned
 from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuance import issue, new_serial_number, prepare
@@ -20,12 +19,16 @@ if TYPE_CHECKING:
     from shared.domain.certificates import InternalKind
     from shared.domain.words import CertificateKind
     from shared.ledger.certificates import Certificates
+    from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
-    from shared.pki.subjects import Subject
     from shared.pki.profiles import Profile
     from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.pki.subjects import Subject
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.intake.outbox import Clock
+
+
+_NOWHERE = DistributionPoints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Signer:
     name: str
     issuer: Issuer | None
     own_key: PrivateKey | None = None
-    urls: DistributionPoints = DistributionPoints()
+    urls: DistributionPoints = _NOWHERE
 
     @property
     def key(self) -> PrivateKey:
@@ -84,9 +87,7 @@ class Issuance:
     keys: AuthorityKeys
     clock: Clock
 
-    async def sign(
-        self, wanted: Wanted, signer: Signer
-    ) -> tuple[Versioned[CertificateRecord], x509.Certificate]:
+    async def sign(self, wanted: Wanted, signer: Signer) -> tuple[Versioned[CertificateRecord], x509.Certificate]:
         """Prepare a certificate, record its serial number, and sign it.
 
         Returns:

@@ -73,7 +73,9 @@ class AuthorityMaking:
         try:
             made = await self._made(definition, begun.record, key)
         except Exception as error:
-            await self._give_up(begun, making, problem=str(error)[:_PROBLEM_LIMIT] if isinstance(error, Rejected) else None)
+            await self._give_up(
+                begun, making, problem=str(error)[:_PROBLEM_LIMIT] if isinstance(error, Rejected) else None
+            )
             raise
         try:
             return (await self.records.replace(begun, begun.record.changed(making=None, problem=None, **made))).record
@@ -95,9 +97,7 @@ class AuthorityMaking:
             await self.issuance.abandon(before.serial_number)
         return begun, making
 
-    async def _give_up(
-        self, begun: Versioned[AuthorityRecord], making: Making, *, problem: str | None = None
-    ) -> None:
+    async def _give_up(self, begun: Versioned[AuthorityRecord], making: Making, *, problem: str | None = None) -> None:
         """Let others begin at once. If the row has changed, another worker has begun anew already."""
         await self.issuance.abandon(making.serial_number)
         await self.records.try_replace(begun, begun.record.changed(making=None, problem=problem))

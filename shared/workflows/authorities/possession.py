@@ -16,8 +16,8 @@ from shared.domain.authorities import ProofOfPossession
 from shared.domain.words import CertificateKind
 from shared.errors import Conflict, Deferred, PreconditionFailed, Rejected
 from shared.pki import names
-from shared.pki.subjects import Subject
 from shared.pki.profiles import verification_profile
+from shared.pki.subjects import Subject
 from shared.workflows.authorities.issuance import Signer, Wanted
 from shared.workflows.authorities.loading import BEING_MADE
 from shared.workflows.authorities.records import all_certificates
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.ports.ca_certificates import CaCertificates, UploadedAuthority
     from shared.domain.authorities import AuthorityRecord
+    from shared.ports.ca_certificates import CaCertificates, UploadedAuthority
     from shared.workflows.authorities.issuance import Issuance
     from shared.workflows.authorities.loading import CertificateAuthorities
 

@@ -14,9 +14,9 @@ from shared.errors import Conflict, Rejected
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
 from shared.pki.identities import authority_identity
-from shared.pki.subjects import Subject
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.readable import load_certificates
+from shared.pki.subjects import Subject
 from shared.rules.key_algorithms import DEFAULT
 
 if TYPE_CHECKING:
@@ -222,13 +222,11 @@ def default_custody(settings: Settings, kind: CertificateKind, path_length: int 
 
 def subject_of(settings: Settings, name: str) -> Subject:
     """Give the subject of a CA that is made here."""
-    return Subject(
-        common_name=name, organization=settings.subject_organization, country=settings.subject_country
-    )
+    return Subject(common_name=name, organization=settings.subject_organization, country=settings.subject_country)
 
 
 async def signer_of(chain: Sequence[x509.Certificate], records: Authorities) -> str | None:
-    """Find the CA of ours that signed the first certificate of a chain, by the second one; ``None`` if there is none."""
+    """Find the CA of ours that signed the first certificate of a chain, by the second one, if there is one."""
     if len(chain) == 1:
         return None
     signers = [record.name async for record in records.list() if chain[1] in all_certificates(record)]

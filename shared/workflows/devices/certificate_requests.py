@@ -16,7 +16,7 @@ from shared.errors import Deferred, NotFound, Rejected
 from shared.pki import names
 from shared.rules.key_algorithms import DEFAULT
 from shared.rules.registration_ids import canonical_registration_id
-from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.authorities.records import AuthorityDefinition, default_custody
 from shared.workflows.devices.issuing import Acts, Decision, DeviceCertificateRequest
 from shared.workflows.groups.issuers import usable_for_devices
 from shared.workflows.intake.requests import once
@@ -28,20 +28,24 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
     from shared.settings import Settings
-    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.issuing import DeviceCertificates
     from shared.workflows.devices.registrations import Registrations
     from shared.workflows.intake.outbox import Clock, Outbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequests:
     """Carries out requests for single certificates."""
 
     requests: Requests
     certificates: Certificates
     authorities: CertificateAuthorities
+    creation: AuthorityCreation
+    possession: Possession
     device_certificates: DeviceCertificates
     registrations: Registrations
     converger: DeviceConverger
@@ -65,7 +69,7 @@ class CertificateRequests:
             elif request.kind is CertificateKind.VERIFICATION:
                 await self._verification(request)
             else:
-                await self.authorities.ensure(self._definition(request), cause=request.request_id)
+                await self.creation.ensure(self._definition(request), cause=request.request_id)
 
     async def foresee(self, request: CertificateRequest) -> None:
         """See what of a request can't succeed as things are, for a caller who waits for the answer.
@@ -79,7 +83,7 @@ class CertificateRequests:
             elif request.kind is CertificateKind.VERIFICATION:
                 await self.authorities.load(request.issuer or "")
             else:
-                await self.authorities.check_definition(self._definition(request))
+                await self.creation.check_definition(self._definition(request))
 
     async def _foresee_device(self, request: CertificateRequest) -> None:
         authority = await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
@@ -99,13 +103,13 @@ class CertificateRequests:
             key_algorithm=request.key_algorithm or DEFAULT,
             validity=timedelta(days=request.validity_days) if request.validity_days else None,
             path_length=request.path_length,
-            custody=request.custody or self.authorities.custody(request.kind, request.path_length or 0),
+            custody=request.custody or default_custody(self.settings, request.kind, request.path_length or 0),
             externally_signed=request.externally_signed,
         )
 
     async def _verification(self, request: CertificateRequest) -> None:
         issuer, code = request.issuer or "", request.verification_code or ""
-        certificate = await self.authorities.verification_certificate(issuer, code, cause=request.request_id)
+        certificate = await self.possession.verification_certificate(issuer, code, cause=request.request_id)
         await self.outbox.publish(
             EventType.CERTIFICATE_ISSUED,
             subject=request.name,

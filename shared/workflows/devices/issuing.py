@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from shared.ports.vault import VaultSecrets
     from shared.settings import Settings
     from shared.threads import ThreadPool
-    from shared.workflows.authorities.making import CertificateAuthorities, LoadedAuthority
+    from shared.workflows.authorities.loading import CertificateAuthorities, LoadedAuthority
     from shared.workflows.devices.bundles import Bundle, Bundles
     from shared.workflows.devices.key_claims import KeyClaims
     from shared.workflows.intake.outbox import Clock

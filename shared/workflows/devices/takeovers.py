@@ -22,9 +22,9 @@ from shared.workflows.devices.changes import change
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
+    from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
-    from shared.ledger.authorities import Authorities
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.settings import Settings
-    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.authorities.possession import Possession
 
 _NAME_LIMIT = 48
 
@@ -32,6 +34,8 @@ class GroupIssuers:
 
     groups: Groups
     authorities: CertificateAuthorities
+    creation: AuthorityCreation
+    possession: Possession
     resource: DpsCaCertificates | None
     settings: Settings
 
@@ -77,14 +81,14 @@ class GroupIssuers:
     ) -> str | AuthorityDefinition:
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
-            await self.authorities.check_proved(named.name)
+            await self.possession.check_proved(named.name)
             if _signs_devices(named):
                 _check_custody(named, request.custody)
                 await check_free(self.groups, request.enrollment_group, named.name)
                 return named.name
             parent = named.name
         else:
-            await self.authorities.check_proved(parent)
+            await self.possession.check_proved(parent)
         wanted = AuthorityDefinition(
             name=issuer_name(request.enrollment_group, generation),
             kind=CertificateKind.INTERMEDIATE,
@@ -92,7 +96,7 @@ class GroupIssuers:
             enrollment_group=request.enrollment_group,
             custody=request.custody or custody,
         )
-        await self.authorities.check_definition(wanted)
+        await self.creation.check_definition(wanted)
         return wanted
 
     async def below(self, group_id: str, references: CaReferences, named: str | None) -> str:

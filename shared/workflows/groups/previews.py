@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.domain.dps_decisions import Decision, Match
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
-    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock
 
 UNAUTHORIZED = 401002

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
-    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.records import AuthorityDefinition
     from shared.workflows.groups.issuers import GroupIssuers
     from shared.workflows.groups.rollovers import Rollovers
@@ -77,6 +78,7 @@ class EnrollmentGroups:
     groups: Groups
     requests: Requests
     authorities: CertificateAuthorities
+    creation: AuthorityCreation
     issuers: GroupIssuers
     rollovers: Rollovers
     provisioning: ProvisioningService
@@ -286,7 +288,7 @@ class EnrollmentGroups:
         # Once more, now that others see which CA it takes: of two groups that want the same, none gets it unseen.
         issuer = await self.issuers.first(request, known.record.generation)
         if not isinstance(issuer, str):
-            await self.authorities.ensure(issuer, cause=request.request_id)
+            await self.creation.ensure(issuer, cause=request.request_id)
             issuer = issuer.name
         attestation = await self._attestation(request.ca_references, issuer)
         await self._put_new(with_values(_new(asked.group, attestation), values_of(request)))

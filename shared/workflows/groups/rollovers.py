@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.table import Versioned
     from shared.ports.provisioning import ProvisioningService
-    from shared.workflows.authorities.making import CertificateAuthorities
+    from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock, Outbox
 
 SETTLING = 2 * DECISION_HOLDS
@@ -45,6 +46,7 @@ class Rollovers:
     groups: Groups
     certificates: Certificates
     authorities: CertificateAuthorities
+    creation: AuthorityCreation
     provisioning: ProvisioningService
     outbox: Outbox
     clock: Clock
@@ -143,7 +145,7 @@ class Rollovers:
             enrollment_group=record.enrollment_group,
             custody=rollover.custody,
         )
-        await self.authorities.ensure(definition, cause=rollover.request)
+        await self.creation.ensure(definition, cause=rollover.request)
 
     async def _load(self, rollover: Rollover) -> tuple[Any, Any]:
         source, target = await self.authorities.load(rollover.source), await self.authorities.load(rollover.target)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from shared.domain.authorities import AuthorityState, ListMaking, PublishedList
 from shared.errors import Deferred, NotFound
+from shared.ledger.table import Stale
 from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
-from shared.ledger.table import Stale
 from shared.ports.blobs import StoredBlob
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.status.revoked_entries import RevokedEntries
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.domain.authorities import AuthorityRecord
-    from shared.ledger.certificates import Certificates
     from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
     from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
     from shared.pki.list_checks import ReadList
