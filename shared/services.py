@@ -63,6 +63,8 @@ from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.revocation_lists import RevocationLists
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.ports.ca_certificates import CaCertificates
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
@@ -184,13 +186,24 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = now) -> Services:
+def build(
+    settings: Settings,
+    *,
+    clients: Clients | None = None,
+    clock: Clock = now,
+    threads: Callable[[str, int], ThreadPool] = ThreadPool,
+    authorities: CertificateAuthorities | None = None,
+    revocation_lists: RevocationLists | None = None,
+) -> Services:
     """Wire everything together.
 
     Args:
         settings: of the deployment.
         clients: stand in for the real ones.
         clock: stands in for the real one.
+        threads: makes the pools for what blocks, by name and size.
+        authorities: stand in for those of the ledger.
+        revocation_lists: stand in for those of the ledger.
     """
     clients = clients or Clients.open(settings)
     table = clients.tables.table
@@ -200,12 +213,12 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
     public_keys = PublicKeys(table("publickeys"))
     orders = Orders(table("orders"), table("orderlines"))
     outbox = Outbox(clients.queues, clock)
-    computing = ThreadPool("computing", os.process_cpu_count() or 1)
+    computing = threads("computing", os.process_cpu_count() or 1)
     keys = AuthorityKeys(vault=clients.keys, computing=computing)
-    authorities = CertificateAuthorities(records=records, keys=keys, settings=settings, clock=clock)
+    authorities = authorities or CertificateAuthorities(records=records, keys=keys, settings=settings, clock=clock)
     issuance = Issuance(certificates=certificates, keys=keys, clock=clock)
     possession = Possession(authorities=authorities, issuance=issuance, services=clients.ca_certificates)
-    revocation_lists = RevocationLists(
+    revocation_lists = revocation_lists or RevocationLists(
         records=records,
         certificates=certificates,
         authorities=authorities,
@@ -365,7 +378,7 @@ def build(settings: Settings, *, clients: Clients | None = None, clock: Clock = 
         ),
         previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
         device_orders=DeviceOrders(
-            orders, registrations, clients.blobs, outbox, settings, clock, ThreadPool("lists", 4)
+            orders, registrations, clients.blobs, outbox, settings, clock, threads("lists", 4)
         ),
         registrations=registrations,
         renewals=Renewals(

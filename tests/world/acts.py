@@ -3,84 +3,122 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shared.contracts.devices import RevocationAction
-from shared.domain.words import RegisterBy, RevocationReason
+from shared.contracts.messages import Queue
+from shared.domain.words import RegisterBy
 from tests.world.world import DEVICE, World, csr_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-    type Act = Callable[[World], Coroutine[None, None, None]]
+    type Body = dict[str, Any]
+    type Call = Callable[[World], Coroutine[None, None, None]]
 
-HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPROMISE
 
-MESSAGES: dict[str, Act] = {
-    "order": lambda world: world.order("o1"),
-    "order again": lambda world: world.order("o2"),
-    "renew": lambda world: world.renew("r1"),
-    "renew again": lambda world: world.renew("r2"),
-    "revoke": lambda world: world.revoke("v1", COMPROMISE),
-    "hold": lambda world: world.revoke("h1", HOLD),
-    "reinstate": lambda world: world.act("i1", RevocationAction.REINSTATE),
-    "delete": lambda world: world.act("d1", RevocationAction.DELETE),
+def _revocation(request_id: str, **fields: str) -> Body:
+    named = fields if "serialNumber" in fields else {"registrationId": DEVICE, **fields}
+    return {"requestId": request_id, **named}
+
+
+MESSAGES: Mapping[str, tuple[Queue, Body]] = {
+    "order": (Queue.DEVICE_REGISTRATIONS, {"orderId": "o1", "line": 0}),
+    "order again": (Queue.DEVICE_REGISTRATIONS, {"orderId": "o2", "line": 0}),
+    "renew": (Queue.RENEWAL_REQUESTS, {"requestId": "r1", "registrationId": DEVICE, "csr": csr_of("r1")}),
+    "renew again": (Queue.RENEWAL_REQUESTS, {"requestId": "r2", "registrationId": DEVICE, "csr": csr_of("r2")}),
+    "revoke": (Queue.REVOCATION_REQUESTS, _revocation("v1", reason="keyCompromise")),
+    "hold": (Queue.REVOCATION_REQUESTS, _revocation("h1", reason="certificateHold")),
+    "reinstate": (Queue.REVOCATION_REQUESTS, _revocation("i1", action="reinstate")),
+    "delete": (Queue.REVOCATION_REQUESTS, _revocation("d1", action="delete")),
 }
 """Acts that come by a queue: they are delivered until they are done."""
+
+FORMER = "revoke the former"
+"""The act that revokes the certificate that a device had before, for a reason that concerns nobody else."""
+
+
+def message(world: World, name: str) -> tuple[Queue, Body] | None:
+    """Give what a message of a name asks for in a world; ``None`` if there is nothing that it could be about."""
+    if name != FORMER:
+        return MESSAGES[name]
+    former = world.former()
+    return (Queue.REVOCATION_REQUESTS, _revocation("f1", serialNumber=former, reason="superseded")) if former else None
 
 
 async def _expire(world: World) -> None:
     """A year goes by, and the sweep runs on two days."""
     world.now += timedelta(days=370)
-    await world.expiry_sweep.run()
-    await world.expiry_sweep.run()
+    await world.services.expiry_sweep.run()
+    await world.services.expiry_sweep.run()
 
 
 async def _hand_out(world: World) -> None:
-    await world.directory.hand_out(DEVICE, wanted="pem", caller="installer")
-    await world.directory.confirm(DEVICE, caller="installer")
+    await world.services.devices.hand_out(DEVICE, wanted="pem", caller="installer")
+    await world.services.devices.confirm(DEVICE, caller="installer")
+
+
+async def _replay(world: World) -> None:
+    for rejection in list(world.rejections()):
+        await world.services.rejected_messages.replay(rejection.rejection_id)
+
+
+async def _sweep(world: World) -> None:
+    await world.services.converger.sweep(older_than=timedelta())
+
+
+def _switch(*, enabled: bool) -> Call:
+    async def switch(world: World) -> None:
+        await world.services.identities.switch(DEVICE, enabled=enabled, reason="by an operator")
+
+    return switch
 
 
 async def _disable_entry(world: World) -> None:
-    await world.enrollments.disable(DEVICE, if_match=None)
+    await world.services.individual_enrollments.disable(DEVICE, if_match=None)
 
 
 async def _delete_entry(world: World) -> None:
-    await world.enrollments.delete(DEVICE, if_match=None)
+    await world.services.individual_enrollments.delete(DEVICE, if_match=None)
 
 
-CALLS: dict[str, Act] = {
-    "disable": lambda world: world.switch(enabled=False),
-    "enable": lambda world: world.switch(enabled=True),
+CALLS: Mapping[str, Call] = {
+    "disable": _switch(enabled=False),
+    "enable": _switch(enabled=True),
     "boot": World.boot,
     "expire": _expire,
     "hand out": _hand_out,
     "disable the entry": _disable_entry,
     "delete the entry": _delete_entry,
+    "replay": _replay,
+    "sweep": _sweep,
 }
 """Acts that somebody waits for: if they are broken off, nobody repeats them."""
+
+ACTS = (*MESSAGES, FORMER, *CALLS)
 
 
 async def ordered(*, csr: bool = False, register_by: RegisterBy = RegisterBy.SERVICE) -> World:
     """Two orders are accepted, and nothing was done for them."""
-    world = World()
-    await world.prepare()
+    world = await World().prepare()
     await world.line("o1", csr=csr_of("o1") if csr else None, register_by=register_by)
     await world.line("o2", csr=csr_of("o2") if csr else None, register_by=register_by)
     return world
 
 
-async def _after(world: World, *names: str) -> World:
-    for name in names:
-        act = {**MESSAGES, **CALLS}[name]
+async def _after(world: World, *acts: str) -> World:
+    for name in acts:
         if name in CALLS:
-            await act(world)
+            await CALLS[name](world)
             continue
-        message = world.post(name, lambda act=act: act(world))  # type: ignore[misc]
-        await world.drain(2)
-        if not message.done and message.deferred is None:
-            raise AssertionError(f"{name} was not carried out")
-    world.messages.clear()
+        queue, body = MESSAGES[name]
+        if name not in world.asked:
+            world.ask(name, queue, body)
+        await world.deliver(name)
+    if world.bugs or list(world.rejections()):
+        raise AssertionError(f"{acts} were not carried out: {world.bugs}, {list(world.rejections())}")
+    for lying in world.queues.queues.values():
+        lying[:] = [each for each in lying if lying is world.queues.queues.get(Queue.PROVISIONING_EVENTS)]
+    world.asked.clear()
     return world
 
 
@@ -113,7 +151,18 @@ async def deleted() -> World:
     return await _after(await registered(), "delete")
 
 
-SCENES: dict[str, Callable[[], Awaitable[World]]] = {
+async def refused() -> World:
+    """A hold was refused, since there was no device; now there is, and the hold can be replayed."""
+    world = await ordered()
+    world.ask("hold", *MESSAGES["hold"])
+    await world.deliver("hold")
+    world.ask("order", *MESSAGES["order"])
+    await world.deliver("order")
+    del world.asked["order"]
+    return world
+
+
+SCENES: Mapping[str, Callable[[], Awaitable[World]]] = {
     "ordered": ordered,
     "waiting": waiting,
     "registered": registered,
@@ -122,4 +171,5 @@ SCENES: dict[str, Callable[[], Awaitable[World]]] = {
     "held": held,
     "revoked": revoked,
     "deleted": deleted,
+    "refused": refused,
 }

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from shared.contracts.messages import Queue
 from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.devices import OPEN_STATES, OUT_OF_SERVICE
+from shared.domain.orders import OrderState
+from shared.domain.rejections import RejectionKind
 from shared.domain.words import DeviceState
-from tests.world.services import sha256
+from shared.pki import names
+from tests.world.services import HUB
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
-    from tests.world.world import World
+    from tests.world.world import Asked, World
 
 
 async def audit(world: World) -> list[str]:
     """Give everything that is wrong; nothing if all is well."""
-    known = await world.devices.get(DEVICE)
-    certificates = _certificates(world)
-    if known is None:
-        return [f"{each.serial_number} belongs to no device" for each in certificates.values()]
-    record, found = known.record, list(world.reopened)
-    found += faults(record, _observed(world, certificates), world.now)
+    record, certificates, found = world.record(), _certificates(world), list(world.reopened)
+    if record is None:
+        found += [f"{each.serial_number} belongs to no device" for each in certificates.values()]
+    else:
+        found += faults(record, _observed(world, certificates), world.now)
+        found += _revoked(world, record)
     found += _signatures(world, certificates)
     found += _events(world)
-    found += _messages(world, record)
+    found += await _messages(world, record)
     found += await _lines(world)
-    if world.tables["unsettled"].rows:
-        found.append(f"notes are left: {list(world.tables['unsettled'].rows)}")
+    found += _keys(world, certificates)
+    if world.storage.table("unsettled").rows:
+        found.append(f"notes are left: {list(world.storage.table('unsettled').rows)}")
     return found
 
 
 def _certificates(world: World) -> dict[str, CertificateRecord]:
-    rows = world.tables["identities"].rows
+    rows = world.storage.table("identities").rows
     found = [CertificateRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("c:")]
     return {each.serial_number: each for each in found}
 
 
 def _observed(world: World, certificates: dict[str, CertificateRecord]) -> Observed:
-    identity = world.hubs.identities.get(DEVICE)
+    identity = world.hubs.identities.get((HUB, DEVICE))
     return Observed(
         certificates=certificates,
         thumbprints={
-            each.serial_number: sha256(x509.load_pem_x509_certificate(each.pem.encode()))
+            each.serial_number: thumbprint_of(each.pem)
             for each in certificates.values()
             if each.pem
         },
@@ -61,7 +67,7 @@ def _signatures(world: World, certificates: dict[str, CertificateRecord]) -> lis
     found = [f"{serial} was signed {count} times" for serial, count in world.authorities.signed.items() if count > 1]
     found += [f"{serial} was signed and is not recorded" for serial in world.authorities.signed.keys() - certificates]
     active = {each.serial_number for each in certificates.values() if each.state is CertificateState.ACTIVE}
-    in_force = {key for _, key in world.tables["inforce"].rows}
+    in_force = {key for _, key in world.storage.table("inforce").rows}
     if not active <= in_force:
         found.append(f"in force and not in the index: {sorted(active - in_force)}")
     return found
@@ -69,12 +75,12 @@ def _signatures(world: World, certificates: dict[str, CertificateRecord]) -> lis
 
 def _events(world: World) -> list[str]:
     said: dict[str, str] = {}
-    faults = []
+    found = []
     for event in world.events():
         meaning = json.dumps(event["data"], sort_keys=True)
         if said.setdefault(event["id"], meaning) != meaning:
-            faults.append(f"event {event['id']} says two things: {said[event['id']]} and {meaning}")
-    return faults
+            found.append(f"event {event['id']} says two things: {said[event['id']]} and {meaning}")
+    return found
 
 
 def _told(world: World) -> set[tuple[str, str]]:
@@ -90,22 +96,56 @@ _EVENT_OF = {
 }
 
 
-def _messages(world: World, record: DeviceRecord) -> list[str]:
-    """No message is lost, and what one asked for was told."""
-    faults, told = [], _told(world)
-    for message in world.messages.values():
-        if not message.done and message.deferred is None:
-            faults.append(f"{message.name} was not carried out, and waits for nothing")
-        expected = _EVENT_OF.get(message.name)
-        if expected and message.done and not message.rejected and expected not in told:
-            overtaken = "renew" in message.name and f"renewal {expected[1]}" in record.acts
+async def _messages(world: World, record: DeviceRecord | None) -> list[str]:
+    """No message is lost or poison, and what one asked for was told."""
+    found, told = [f"poison: {text}" for text in world.poison()], _told(world)
+    found += [f"set aside: {each.body!r}" for each in world.rejections() if each.kind is RejectionKind.POISON]
+    for asked in world.asked.values():
+        if world.lying(asked) or world.rejected(asked):
+            continue
+        if not await _is_done(world, asked):
+            found.append(f"{asked.name} is lost")
+        expected = _EVENT_OF.get(asked.name)
+        if expected and expected not in told:
+            overtaken = "renew" in asked.name and record and f"renewal {expected[1]}" in record.acts
             if not overtaken:
-                faults.append(f"{message.name} was carried out, and nobody was told")
+                found.append(f"{asked.name} was carried out, and nobody was told")
+    return found
+
+
+async def _is_done(world: World, asked: Asked) -> bool:
+    """Tell whether what was asked for is remembered as carried out."""
+    if asked.queue is Queue.DEVICE_REGISTRATIONS:
+        line = await world.orders.get_line(asked.body["orderId"], asked.body["line"])
+        return line is not None and line.record.state not in OPEN_STATES
+    if asked.queue is Queue.DEVICE_ORDERS:
+        order = await world.orders.get(asked.body["orderId"])
+        return order is not None and order.record.state is OrderState.COMPLETED
+    known = await world.requests.get(asked.queue, asked.body["requestId"])
+    return known is not None and known.record.carried_out_at is not None
+
+
+def _revoked(world: World, record: DeviceRecord) -> list[str]:
+    """A device that was revoked for good is so, unless it was deleted and ordered anew."""
     ordered_anew = any(entry.state is DeviceState.DELETED for entry in record.history)
-    revoked = "revoke" in world.messages and not world.messages["revoke"].rejected
+    asked = world.asked.get("revoke")
+    revoked = asked and not world.lying(asked) and not world.rejected(asked)
     if revoked and not ordered_anew and not _final(record):
-        faults.append(f"the device was revoked for good, and is {record.state} ({record.reason})")
-    return faults
+        return [f"the device was revoked for good, and is {record.state} ({record.reason})"]
+    return []
+
+
+def _keys(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:
+    """No key is left of a bundle that was handed out for good, and no bundle of a certificate that nobody uses."""
+    found = []
+    for (_, name), blob in world.blobs.blobs.items():
+        body = json.loads(blob.content)
+        if body["handedOut"] and (body["pfx"] or "PRIVATE KEY" in body["pem"]):
+            found.append(f"{name} was handed out, and its key is there")
+        serial = name.rpartition("/")[2].removesuffix(".json")
+        if serial not in certificates:
+            found.append(f"{name} is the bundle of a certificate that is not recorded")
+    return found
 
 
 def _final(record: DeviceRecord) -> bool:
@@ -114,18 +154,23 @@ def _final(record: DeviceRecord) -> bool:
 
 async def _lines(world: World) -> list[str]:
     """A line of an order that is done says what became of its device, and so does an event."""
-    faults, told = [], _told(world)
+    found, told = [], _told(world)
     for order_id, name in (("o1", "order"), ("o2", "order again")):
-        line = await world.orders.get_line(order_id, 0)
-        message = world.messages.get(name)
-        if line is None or message is None or not message.done:
+        line, asked = await world.orders.get_line(order_id, 0), world.asked.get(name)
+        if line is None or asked is None or world.lying(asked):
             continue
         state = line.record.state
         expected = {DeviceState.REGISTERED: "DeviceRegistered", DeviceState.FAILED: "RequestRejected"}.get(state)
         if expected is None:
-            faults.append(f"{name} is done, and its line is {state}")
+            found.append(f"{name} is done, and its line is {state}")
         elif (expected, order_id) not in told:
-            faults.append(f"the line of {name} is {state}, and nobody was told")
+            found.append(f"the line of {name} is {state}, and nobody was told")
         elif state is DeviceState.REGISTERED and ("CertificateIssued", order_id) not in told:
-            faults.append(f"the certificate of {name} was issued, and nobody was told")
-    return faults
+            found.append(f"the certificate of {name} was issued, and nobody was told")
+    return found
+
+
+@lru_cache(4096)
+def thumbprint_of(pem: str) -> str:
+    """Give the SHA-256 thumbprint of a certificate."""
+    return names.sha256_thumbprint(x509.load_pem_x509_certificate(pem.encode()))

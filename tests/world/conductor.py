@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from azure.core.exceptions import ServiceRequestError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
     from typing import Any
@@ -36,24 +38,41 @@ class Conductor:
     """Holds actors before each of their steps."""
 
     def __init__(self) -> None:
+        self.down: set[str] = set()
+        """Names of services that do not answer."""
         self._waiting: dict[str, deque[asyncio.Future[Go]]] = defaultdict(deque)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self.steps: dict[str, list[str]] = defaultdict(list)
 
     @asynccontextmanager
-    async def step(self, label: str) -> AsyncIterator[None]:
-        """Wait for permission, have the effect take place, and lose its answer if that is the plan."""
+    async def step(self, label: str, service: str = "") -> AsyncIterator[None]:
+        """Wait for permission, have the effect take place, and lose its answer if that is the plan.
+
+        Args:
+            label: names the step.
+            service: whose effect it is; while it is down, there is none.
+
+        Raises:
+            ServiceRequestError: the service is down.
+            LostAnswer: the effect took place.
+        """
         actor = _ACTOR.get()
         if actor is None:
+            self._check_up(service)
             yield
             return
         permission: asyncio.Future[Go] = asyncio.get_running_loop().create_future()
         self._waiting[actor].append(permission)
         go = await permission
         self.steps[actor].append(label)
+        self._check_up(service)
         yield
         if go is Go.LOSE_ANSWER:
             raise LostAnswer(label)
+
+    def _check_up(self, service: str) -> None:
+        if service in self.down:
+            raise ServiceRequestError(f"{service} can't be reached")
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -90,19 +109,21 @@ class Conductor:
         for turn in range(_PATIENCE):
             if turn >= _TURNS and self._waiting[actor]:
                 return True
-            if self._tasks[actor].done():
+            if actor not in self._tasks or self._tasks[actor].done():
                 return False
             await asyncio.sleep(0)
         raise AssertionError(f"{actor} waits for something that is not a step: {self._tasks[actor].get_stack()}")
 
     async def kill(self, actor: str) -> None:
         """End an actor where it stands."""
-        task = self._tasks[actor]
+        task = self._tasks.get(actor)
+        if task is None:
+            return
         self._waiting[actor].clear()
         task.cancel()
         await asyncio.wait([task])
 
     def outcome(self, actor: str) -> BaseException | None:
         """Give what an actor that is done was ended by, if anything."""
-        task = self._tasks[actor]
-        return None if task.cancelled() else task.exception()
+        task = self._tasks.get(actor)
+        return None if task is None or task.cancelled() else task.exception()

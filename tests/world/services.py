@@ -1,443 +1,343 @@
-"""Services in memory, with the semantics that the app relies on; each call is a step."""
+"""DPS, hub, vault and lists in memory, with the semantics that the app relies on; each call is a step.
+
+``tests/contract/adapters/test_in_memory_services.py`` holds DPS, hub and registrar against the app's adapters over the
+emulator. Queues, tables and blobs are in :mod:`tests.world.storage`.
+"""
 
 from __future__ import annotations
 
-import json
-import operator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from shared.adapters.dps_service import ProvisioningService
-from shared.errors import Conflict, PreconditionFailed, Rejected
-from shared.ports.blobs import BlobDescription, StoredBlob
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.pki import names
 from shared.ports.hubs import HubIdentity
 from shared.ports.registrar import Assignment
-from shared.ports.rows import Insert, Merge, Replace
+from tests.world.conductor import Conductor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from shared.ledger.certificates import Certificates
     from shared.ports.registrar import ClientCredentials
-    from shared.ports.rows import Step
-    from tests.world.conductor import Conductor
 
-type Key = tuple[str, str]
+HUB = "hub-1"
+"""The hub that the DPS in memory assigns devices to."""
 
-
-@dataclass(frozen=True)
-class Row:
-    values: Mapping[str, Any]
-    etag: str
-
-
-@dataclass
-class Table:
-    """A table: rows under ETags, transactions of one partition, filters of comparisons joined by ``and``."""
-
-    name: str
-    conductor: Conductor
-    rows: dict[Key, Row] = field(default_factory=dict)
-    writes: int = 0
-    careless: bool = False
-    """Whether it takes no notice of ETags, as no table does: to see that the auditor sees it."""
-
-    async def get(self, partition: str, row: str) -> Row | None:
-        async with self.conductor.step(f"{self.name}.get"):
-            return self.rows.get((partition, row))
-
-    async def insert(self, values: Mapping[str, Any]) -> str | None:
-        async with self.conductor.step(f"{self.name}.insert"):
-            return None if _key(values) in self.rows else self._store(values)
-
-    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
-        async with self.conductor.step(f"{self.name}.replace"):
-            present = self.rows.get(_key(values))
-            return self._store(values) if present is not None and present.etag == etag else None
-
-    async def put(self, values: Mapping[str, Any]) -> None:
-        async with self.conductor.step(f"{self.name}.put"):
-            self._store(values)
-
-    async def delete(self, partition: str, row: str) -> None:
-        async with self.conductor.step(f"{self.name}.delete"):
-            self.rows.pop((partition, row), None)
-
-    async def delete_unchanged(self, partition: str, row: str, etag: str) -> bool:
-        async with self.conductor.step(f"{self.name}.delete"):
-            present = self.rows.get((partition, row))
-            if present is not None and present.etag != etag:
-                return False
-            self.rows.pop((partition, row), None)
-            return True
-
-    async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        return await self.write_together([Insert(row) for row in rows]) is not None
-
-    async def write_together(self, steps: Sequence[Step]) -> list[str] | None:
-        async with self.conductor.step(f"{self.name}.transaction"):
-            assert len({_key(step.values)[0] for step in steps}) == 1, "a transaction has one partition"
-            assert len({_key(step.values) for step in steps}) == len(steps) <= 100, "each row once, at most 100"
-            if not all(self._possible(step) for step in steps):
-                return None
-            return [self._store(self._values(step)) for step in steps]
-
-    def _possible(self, step: Step) -> bool:
-        present = self.rows.get(_key(step.values))
-        match step:
-            case Insert():
-                return present is None
-            case Replace():
-                return present is not None and (self.careless or present.etag == step.etag)
-            case Merge():
-                return present is not None
-
-    def _values(self, step: Step) -> Mapping[str, Any]:
-        return {**self.rows[_key(step.values)].values, **step.values} if isinstance(step, Merge) else step.values
-
-    async def query(
-        self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
-    ) -> AsyncIterator[Row]:
-        del select
-        async with self.conductor.step(f"{self.name}.query"):
-            found = self._matching(condition, parameters)
-        for row in found:
-            yield row
-
-    async def page(
-        self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
-    ) -> tuple[list[Row], str | None]:
-        del size, continuation
-        async with self.conductor.step(f"{self.name}.page"):
-            return self._matching(condition, parameters), None
-
-    def _matching(self, condition: str, parameters: Mapping[str, Any]) -> list[Row]:
-        terms = [term.split() for term in condition.split(" and ")] if condition else []
-        found = [self.rows[key] for key in sorted(self.rows)]
-        return [
-            row
-            for row in found
-            if all(_compare(row.values.get(name), verb, parameters[given[1:]]) for name, verb, given in terms)
-        ]
-
-    def _store(self, values: Mapping[str, Any]) -> str:
-        self.writes += 1
-        self.rows[_key(values)] = Row(dict(values), f"v{self.writes}")
-        return f"v{self.writes}"
-
-
-def _key(values: Mapping[str, Any]) -> Key:
-    return values["PartitionKey"], values["RowKey"]
-
-
-def _compare(value: Any, verb: str, given: Any) -> bool:
-    if value is None:
-        return False
-    return bool({"eq": operator.eq, "le": operator.le, "lt": operator.lt, "ge": operator.ge}[verb](value, given))
-
-
-@dataclass
-class Blobs:
-    """Block blobs under ETags."""
-
-    conductor: Conductor
-    blobs: dict[str, StoredBlob] = field(default_factory=dict)
-    writes: int = 0
-
-    async def create(
-        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
-    ) -> bool:
-        del container, content_type
-        async with self.conductor.step("blobs.create"):
-            if name in self.blobs:
-                return False
-            self._store(name, content, metadata)
-            return True
-
-    async def get(self, container: str, name: str) -> StoredBlob | None:
-        del container
-        async with self.conductor.step("blobs.get"):
-            return self.blobs.get(name)
-
-    async def describe(self, container: str, name: str) -> BlobDescription | None:
-        stored = await self.get(container, name)
-        return BlobDescription(len(stored.content), stored.metadata, stored.etag) if stored else None
-
-    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
-        del container, content_type
-        async with self.conductor.step("blobs.replace"):
-            present = self.blobs.get(name)
-            if present is None or present.etag != blob.etag:
-                return False
-            self._store(name, blob.content, blob.metadata)
-            return True
-
-    async def delete(self, container: str, name: str) -> None:
-        del container
-        async with self.conductor.step("blobs.delete"):
-            self.blobs.pop(name, None)
-
-    def _store(self, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
-        self.writes += 1
-        self.blobs[name] = StoredBlob(content, metadata, f"v{self.writes}")
-
-
-@dataclass
-class Queues:
-    """Remembers what was sent."""
-
-    conductor: Conductor
-    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-
-    async def send(self, queue: str, text: str, *, delay: Any = None) -> None:
-        del delay
-        async with self.conductor.step(f"send {queue}"):
-            self.sent.append((queue, json.loads(text)))
+_ATTEMPTS = 3
 
 
 @dataclass
 class Secrets:
     """Secrets of the vault."""
 
-    conductor: Conductor
+    conductor: Conductor = field(default_factory=Conductor)
     secrets: dict[str, str] = field(default_factory=dict)
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
         del tags
-        async with self.conductor.step("secrets.put"):
+        async with self.conductor.step("secrets.put", "vault"):
             self.secrets[name] = value
 
     async def get(self, name: str) -> str | None:
-        async with self.conductor.step("secrets.get"):
+        async with self.conductor.step("secrets.get", "vault"):
             return self.secrets.get(name)
+
+    async def check(self) -> None:
+        async with self.conductor.step("check", "vault"):
+            pass
+
+    async def close(self) -> None:
+        pass
 
 
 class Provisioning(ProvisioningService):
     """A DPS: the app's own adapter over entries and records in memory.
 
-    One group takes every certificate of the issuing CA; an individual enrollment decides before it, enabled or disabled
+    The group takes every certificate of the issuing CA; an individual enrollment decides before it, enabled or disabled
     (Microsoft: "How to disenroll or revoke a device").
+
+    Attributes:
+        careless: whether it takes no notice of ETags, as no DPS does: to see that the auditor sees it.
+        opened: is told of each write that lets a device in.
+        writes: how often an entry was written.
     """
 
-    def __init__(self, conductor: Conductor) -> None:
-        self.conductor = conductor
+    def __init__(self, conductor: Conductor | None = None) -> None:
+        self.conductor = conductor or Conductor()
+        self.groups: dict[str, dict[str, Any]] = {}
         self.enrollments: dict[str, dict[str, Any]] = {}
         self.registrations: dict[str, dict[str, Any]] = {}
         self.group_enabled = True
-        self.down = False
         self.careless = False
         self.opened: Callable[[str], None] = lambda _door: None
         self.writes = 0
 
-    def _etag(self) -> str:
-        self.writes += 1
-        return f'"{self.writes}"'
+    # --- entries ---
 
-    def _answers(self) -> None:
-        if self.down:
-            raise ConnectionError("DPS does not answer")
+    def _put(
+        self, entries: dict[str, dict[str, Any]], key: str, body: Mapping[str, Any], etag: str | None
+    ) -> dict[str, Any]:
+        present = entries.get(key)
+        if not self.careless:
+            if etag is None and present is not None:
+                raise Conflict.because(f"{key!r} exists")
+            if etag is not None and (present is None or etag not in {"*", present["etag"]}):
+                raise PreconditionFailed.because(f"{key!r} has another ETag")
+        self.writes += 1
+        entries[key] = {**with_info(body, present), "etag": f'"{self.writes}"'}
+        return dict(entries[key])
+
+    def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str | None) -> bool:
+        present = entries.get(key)
+        if present is None:
+            return False
+        if not self.careless and etag not in {None, "*", present["etag"]}:
+            raise PreconditionFailed.because(f"{key!r} has another ETag")
+        self.writes += 1
+        del entries[key]
+        return True
+
+    async def get_group(self, group_id: str) -> dict[str, Any] | None:
+        async with self.conductor.step("dps.get_group", "dps"):
+            return _copied(self.groups.get(group_id))
+
+    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
+        async with self.conductor.step("dps.put_group", "dps"):
+            return self._put(self.groups, group["enrollmentGroupId"], group, etag)
+
+    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
+        async with self.conductor.step("dps.delete_group", "dps"):
+            self._delete(self.groups, group_id, etag)
+
+    async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
+        async with self.conductor.step("dps.list_groups", "dps"):
+            found = [dict(group) for group in self.groups.values()]
+        for group in found:
+            yield group
 
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
-        async with self.conductor.step("dps.get_enrollment"):
-            self._answers()
-            found = self.enrollments.get(registration_id)
-            return dict(found) if found else None
+        async with self.conductor.step("dps.get_enrollment", "dps"):
+            return _copied(self.enrollments.get(registration_id))
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
-        async with self.conductor.step(f"dps.put_enrollment {enrollment['provisioningStatus']}"):
-            self._answers()
-            key = enrollment["registrationId"]
-            self._check(key, etag)
-            self.enrollments[key] = {**_with_info(enrollment), "etag": self._etag()}
-            if enrollment["provisioningStatus"] == "enabled":
+        async with self.conductor.step(f"dps.put_enrollment {enrollment['provisioningStatus']}", "dps"):
+            written = self._put(self.enrollments, enrollment["registrationId"], enrollment, etag)
+            if written["provisioningStatus"] == "enabled":
                 self.opened("DPS")
-            return dict(self.enrollments[key])
-
-    def _check(self, key: str, etag: str | None) -> None:
-        present = self.enrollments.get(key)
-        if self.careless:
-            return
-        if etag is None and present is not None:
-            raise Conflict.because(f"{key!r} exists")
-        if etag is not None and (present is None or etag not in {"*", present["etag"]}):
-            raise PreconditionFailed.because(f"{key!r} has another ETag")
+            return written
 
     async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
-        async with self.conductor.step("dps.delete_enrollment"):
-            self._answers()
-            present = self.enrollments.get(registration_id)
-            if present is None:
-                return
-            if not self.careless and etag not in {None, "*", present["etag"]}:
-                raise PreconditionFailed.because(f"{registration_id!r} has another ETag")
-            del self.enrollments[registration_id]
-            self.opened("DPS")
+        async with self.conductor.step("dps.delete_enrollment", "dps"):
+            if self._delete(self.enrollments, registration_id, etag):
+                self.opened("DPS")
+
+    # --- registration records ---
 
     async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
-        async with self.conductor.step("dps.get_registration"):
-            self._answers()
-            found = self.registrations.get(registration_id)
-            return dict(found) if found else None
+        async with self.conductor.step("dps.get_registration", "dps"):
+            return _copied(self.registrations.get(registration_id))
 
     async def delete_registration(self, registration_id: str) -> None:
-        async with self.conductor.step("dps.delete_registration"):
-            self._answers()
+        async with self.conductor.step("dps.delete_registration", "dps"):
             self.registrations.pop(registration_id, None)
+
+    async def page_of_registrations(
+        self, group_id: str, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        async with self.conductor.step("dps.page_of_registrations", "dps"):
+            begin = int(continuation or 0)
+            found = [dict(each) for each in self.registrations.values() if each.get("enrollmentGroupId") == group_id]
+            following = str(begin + size) if len(found) > begin + size else None
+            return found[begin : begin + size], following
+
+    async def check(self) -> None:
+        async with self.conductor.step("check", "dps"):
+            pass
+
+    async def close(self) -> None:
+        pass
+
+    # --- what it decides ---
 
     def admits(self, registration_id: str, certificate: x509.Certificate) -> bool:
         """Decide about a device as DPS does."""
         let_in = self.let_in_by_entry(registration_id)
-        return self.group_enabled if let_in is None else sha256(certificate) in let_in
+        return self.group_enabled if let_in is None else names.sha256_thumbprint(certificate) in let_in
 
     def let_in_by_entry(self, registration_id: str) -> frozenset[str] | None:
         """Give the thumbprints that a device's own entry lets in; ``None`` if it has no entry."""
         entry = self.enrollments.get(registration_id)
         if entry is None:
             return None
-        held = entry["attestation"]["x509"]["clientCertificates"].values()
-        return frozenset(each["info"]["sha256Thumbprint"] for each in held if entry["provisioningStatus"] == "enabled")
+        held = (entry["attestation"]["x509"].get("clientCertificates") or {}).values()
+        shut = entry.get("provisioningStatus") == "disabled"
+        return frozenset(each["info"]["sha256Thumbprint"] for each in held if each and not shut)
 
 
-def _with_info(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Show the certificates of an entry as DPS does: without themselves."""
-    held = entry["attestation"]["x509"]["clientCertificates"]
-    shown = {
-        place: {"info": {"sha256Thumbprint": sha256(x509.load_pem_x509_certificate(each["certificate"].encode()))}}
-        if "certificate" in each
-        else each
-        for place, each in held.items()
-        if each
+def _copied(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    return dict(entry) if entry is not None else None
+
+
+def with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Describe the certificates of an entry as DPS does; ``info`` alone keeps the certificate that is there."""
+    attestation: Mapping[str, Any] = body["attestation"].get("x509") or {}
+    before = {
+        held["info"]["sha256Thumbprint"]: held
+        for kind, part in ((present or {}).get("attestation", {}).get("x509") or {}).items()
+        if kind != "caReferences"
+        for held in (part or {}).values()
+        if held
     }
-    return {**entry, "attestation": {"type": "x509", "x509": {"clientCertificates": shown}}}
+    shown = {
+        kind: {place: _described(held, before) for place, held in part.items() if held}
+        if kind != "caReferences" and part
+        else part
+        for kind, part in attestation.items()
+    }
+    return {**body, "attestation": {**body["attestation"], "x509": shown}}
 
 
-def sha256(certificate: x509.Certificate) -> str:
-    return certificate.fingerprint(hashes.SHA256()).hex().upper()
-
-
-@dataclass
-class Identity:
-    enabled: bool
-    thumbprint: str
-    etag: str
-    reason: str = ""
+def _described(held: Mapping[str, Any], before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if not held.get("certificate"):
+        return dict(before[held["info"]["sha256Thumbprint"]])
+    certificate = x509.load_pem_x509_certificate(held["certificate"].encode())
+    info = {
+        "sha256Thumbprint": names.sha256_thumbprint(certificate),
+        "subjectName": certificate.subject.rfc4514_string(),
+        "serialNumber": f"{certificate.serial_number:X}",
+    }
+    return {"certificate": held["certificate"], "info": info}
 
 
 @dataclass
 class Hubs:
-    """The registry of one hub."""
+    """The registries of hubs: identities under ETags.
 
-    conductor: Conductor
-    identities: dict[str, Identity] = field(default_factory=dict)
+    Attributes:
+        identities: by hub and device id.
+        twins: what was merged into them, by device id.
+        opened: is told of each write that lets a device in.
+        writes: how often an identity was written.
+    """
+
+    conductor: Conductor = field(default_factory=Conductor)
+    identities: dict[tuple[str, str], HubIdentity] = field(default_factory=dict)
+    twins: dict[str, dict[str, Any]] = field(default_factory=dict)
     writes: int = 0
-    down: bool = False
     opened: Callable[[str], None] = lambda _door: None
 
-    def _etag(self) -> str:
+    def enter(self, hub: str, device_id: str, *thumbprints: str, enabled: bool = True, reason: str = "") -> HubIdentity:
+        """Write an identity, outside of all steps."""
         self.writes += 1
-        return f"h{self.writes}"
-
-    def _answers(self) -> None:
-        if self.down:
-            raise ConnectionError("the hub does not answer")
+        identity = HubIdentity(
+            device_id, enabled, frozenset(thumbprints), connected=False, etag=f"h{self.writes}", reason=reason or None
+        )
+        self.identities[hub, device_id] = identity
+        return identity
 
     async def get(self, hub: str, device_id: str) -> HubIdentity | None:
-        del hub
-        async with self.conductor.step("hub.get"):
-            self._answers()
-            found = self.identities.get(device_id)
-            if found is None:
-                return None
-            thumbprints = frozenset({found.thumbprint})
-            return HubIdentity(device_id, found.enabled, thumbprints, connected=False, etag=found.etag)
+        async with self.conductor.step("hub.get", "hub"):
+            return self.identities.get((hub, device_id))
 
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
-        for _ in range(3):
+        for _ in range(_ATTEMPTS):
             seen = await self.get(hub, device_id)
             if seen is None:
                 return None
-            if await self._write(seen, enabled=False, reason=reason):
-                return seen
-        raise ConnectionError("others keep changing the identity")
+            written = await self._write(hub, seen, enabled=False, reason=reason)
+            if written is not None:
+                return written
+        raise Deferred(f"device {device_id!r} in {hub} is being changed by others", retry_after=timedelta(seconds=2))
 
     async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
-        del hub
-        return seen if await self._write(seen, enabled=True, reason=reason) else None
+        return await self._write(hub, seen, enabled=True, reason=reason)
 
-    async def _write(self, seen: HubIdentity, *, enabled: bool, reason: str) -> bool:
-        async with self.conductor.step(f"hub.{'enable' if enabled else 'disable'}"):
-            self._answers()
-            found = self.identities.get(seen.device_id)
+    async def _write(self, hub: str, seen: HubIdentity, *, enabled: bool, reason: str) -> HubIdentity | None:
+        async with self.conductor.step(f"hub.{'enable' if enabled else 'disable'}", "hub"):
+            found = self.identities.get((hub, seen.device_id))
             if found is None or found.etag != seen.etag:
-                return False
-            self.identities[seen.device_id] = Identity(enabled, found.thumbprint, self._etag(), reason)
+                return None
+            written = self.enter(hub, seen.device_id, *found.thumbprints, enabled=enabled, reason=reason)
             if enabled:
                 self.opened("the hub")
-            return True
+            return written
 
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
-        del hub
-        async with self.conductor.step("hub.disable_many"):
-            self._answers()
-            for device_id in device_ids:
-                found = self.identities.get(device_id)
-                if found is not None:
-                    self.identities[device_id] = Identity(
-                        enabled=False, thumbprint=found.thumbprint, etag=self._etag(), reason=reason
-                    )
-            return len(device_ids)
+        async with self.conductor.step("hub.disable_many", "hub"):
+            found = [self.identities.get((hub, device_id)) for device_id in device_ids]
+            enabled = [each for each in found if each is not None and each.enabled]
+            for each in enabled:
+                self.enter(hub, each.device_id, *each.thumbprints, enabled=False, reason=reason)
+            return len(enabled)
 
     async def delete(self, hub: str, device_id: str) -> None:
-        del hub
-        async with self.conductor.step("hub.delete"):
-            self._answers()
-            self.identities.pop(device_id, None)
+        async with self.conductor.step("hub.delete", "hub"):
+            if self.identities.pop((hub, device_id), None) is not None:
+                self.writes += 1
 
-    async def merge_twin(self, *_: Any, **__: Any) -> None:
-        async with self.conductor.step("hub.merge_twin"):
-            self._answers()
+    async def merge_twin(
+        self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
+    ) -> None:
+        async with self.conductor.step("hub.merge_twin", "hub"):
+            if (hub, device_id) not in self.identities:
+                raise NotFound.because(f"twin of {device_id!r} in {hub}: there is no such device")
+            self.twins[device_id] = {"tags": dict(tags), "desired": dict(desired)}
+
+    async def check(self, hub: str) -> None:
+        async with self.conductor.step(f"check {hub}", "hub"):
+            pass
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass
-class Devices:
+class Registrar:
     """Devices that come to the DPS: it decides, and some time later the identity is there."""
 
     conductor: Conductor
     provisioning: Provisioning
     hubs: Hubs
 
-    async def boot(self, registration_id: str, certificate: x509.Certificate) -> bool:
-        """Register as a device does; ``False`` if DPS refuses."""
-        async with self.conductor.step("dps decides about a device"):
-            self.provisioning._answers()  # noqa: SLF001 - a part of the same stand-in
+    async def boot(self, registration_id: str, certificate: x509.Certificate) -> Assignment | None:
+        """Register as a device does; ``None`` if DPS refuses."""
+        async with self.conductor.step("dps decides about a device", "dps"):
             if not self.provisioning.admits(registration_id, certificate):
-                return False
-            self.provisioning.registrations[registration_id] = {"status": "assigning"}
-        async with self.conductor.step("dps makes the identity"):
-            present = self.hubs.identities.get(registration_id)
+                return None
+            entry = self.provisioning.enrollments.get(registration_id, {})
+            device_id = entry.get("deviceId") or registration_id
+            begun = {"registrationId": registration_id, "status": "assigning"}
+            self.provisioning.registrations[registration_id] = begun
+        async with self.conductor.step("dps makes the identity", "hub"):
+            present = self.hubs.identities.get((HUB, device_id))
             enabled = present.enabled if present else True
-            self.hubs.identities[registration_id] = Identity(enabled, sha256(certificate), self.hubs._etag())  # noqa: SLF001
+            reason = (present.reason or "") if present else ""
+            self.hubs.enter(HUB, device_id, names.sha256_thumbprint(certificate), enabled=enabled, reason=reason)
             if registration_id in self.provisioning.registrations:
                 self.provisioning.registrations[registration_id] = {
+                    "registrationId": registration_id,
                     "status": "assigned",
-                    "assignedHub": "hub",
-                    "deviceId": registration_id,
+                    "assignedHub": HUB,
+                    "deviceId": device_id,
                 }
-        return True
+        return Assignment(assigned_hub=HUB, device_id=device_id)
 
     async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         """Register on a device's behalf."""
-        if not await self.boot(registration_id, x509.load_pem_x509_certificate(credentials.pem)):
+        assignment = await self.boot(registration_id, x509.load_pem_x509_certificate(credentials.pem))
+        if assignment is None:
             raise Rejected.because(f"DPS refused to register {registration_id!r} with status 401")
-        return Assignment("hub", registration_id)
+        return assignment
 
 
 @dataclass
 class Lists:
-    """The CA's list: made from what has changed, as the app's own is."""
+    """The CA's list, in one step: made from what has changed, as the app's own is."""
 
     conductor: Conductor
     certificates: Certificates
@@ -445,7 +345,7 @@ class Lists:
     published: int = 0
 
     async def publish(self, issuer: str) -> bool:
-        async with self.conductor.step("publish the list"):
+        async with self.conductor.step("publish the list", "blobs"):
             with self.conductor.at_once():
                 changes = await self.certificates.changes(issuer)
                 for change in changes:
@@ -454,3 +354,6 @@ class Lists:
                 await self.certificates.forget(changes)
             self.published += 1
         return True
+
+    async def publish_all(self) -> int:
+        return 0

@@ -9,10 +9,9 @@ import os
 
 import pytest
 
-from tests.world.acts import CALLS, MESSAGES, SCENES, held, registered
+from tests.world.acts import ACTS, FORMER, MESSAGES, SCENES, held, registered
 from tests.world.prover import Proof
 
-ACTS = {**MESSAGES, **CALLS}
 DEEPER = os.environ.get("PROVE") == "1"
 PAIRED = tuple(SCENES) if DEEPER else ("ordered", "registered", "renewing", "held")
 OFTEN = tuple(ACTS) if DEEPER else (*MESSAGES, "boot", "disable", "enable", "expire")
@@ -64,7 +63,7 @@ async def test_the_auditor_sees_a_door_that_is_opened_whatever_its_version() -> 
 async def test_the_auditor_sees_what_is_lost_by_a_row_that_the_last_writer_wins() -> None:
     """A table that takes no notice of ETags loses an act, or a certificate, between a read and a write."""
     proof, world = Proof(), await registered()
-    world.tables["identities"].careless = True
+    world.storage.table("identities").careless = True
     await proof.interleave(world, "renew", "revoke")
     await proof.interleave(world, "renew", "renew again")
     assert proof.faults

@@ -1,13 +1,14 @@
-"""One enrollment group, its issuing CA, a DPS, a hub, and the app's workflows over them."""
+"""The app as it is wired for the cloud, on services in memory: its functions, its queues, and what is on its way."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
+import base64
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,46 +17,48 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
-from shared.contracts.messages import Queue
-from shared.contracts.orders import DeviceRegistration
+from shared.contracts.messages import Queue, read_message
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import OrderLine
-from shared.domain.words import DeviceState, RegisterBy, RevocationReason
-from shared.errors import Deferred, Rejected
+from shared.domain.rejections import RejectionRecord, RejectionState
+from shared.domain.words import DeviceState, RegisterBy
 from shared.ledger.certificates import Certificates
-from shared.ledger.devices import Devices
-from shared.ledger.expiry import ExpiryIndex
+from shared.ledger.devices import Devices, partition_of
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
-from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.extensions import DistributionPoints
+from shared.services import build
+from shared.settings import Settings
+from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
-from shared.workflows.devices.bundles import Bundles
-from shared.workflows.devices.convergence import DeviceConverger
-from shared.workflows.devices.directory import DeviceDirectory
-from shared.workflows.devices.enrollments import IndividualEnrollments
-from shared.workflows.devices.expiry import ExpirySweep
-from shared.workflows.devices.identities import DeviceIdentities
-from shared.workflows.devices.issuing import DeviceCertificates
-from shared.workflows.devices.key_claims import KeyClaims
-from shared.workflows.devices.registrations import Registrations
-from shared.workflows.devices.renewals import Renewals
-from shared.workflows.devices.revocations import Revocations
-from shared.workflows.intake.outbox import Outbox
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world import services
 from tests.world.conductor import Conductor
+from tests.world.host import LEASE, POISON, QUEUES, TIMERS, Host
+from tests.world.storage import Blobs, Queues, Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from shared.services import Services
+    from tests.world.storage import Queued
 
 DEVICE, GROUP, ISSUER = "press", "line", "line-1-ca1"
-TABLES = ("identities", "unsettled", "revocations", "inforce", "expiry", "orders", "orderlines", "publickeys",
-          "groups", "requests")  # fmt: skip
+SETTINGS = Settings.from_environment(
+    {
+        "DeviceFactoryStorage__queueServiceUri": "https://queues",
+        "DeviceFactoryStorage__blobServiceUri": "https://blobs",
+        "DeviceFactoryStorage__tableServiceUri": "https://tables",
+        "KEY_VAULT_URL": "https://vault",
+        "DPS_SERVICE_URL": "https://dps",
+        "DPS_ID_SCOPE": "0ne00000000",
+        "IOT_HUBS": f"{services.HUB}=https://{services.HUB}",
+    }
+)
+_SWEEP = timedelta(minutes=2)
 
 
 @cache
@@ -65,14 +68,14 @@ def key_of(name: str) -> ec.EllipticCurvePrivateKey:
 
 
 @cache
-def csr_of(name: str) -> str:
+def csr_of(name: str, device: str = DEVICE) -> str:
     """Give a request by the device for a key of its own."""
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, DEVICE)])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, device)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key_of(name), hashes.SHA256())
     return request.public_bytes(Encoding.PEM).decode()
 
 
-class _Authorities:
+class Authorities:
     """One issuing CA, whose signature is a step."""
 
     def __init__(self, conductor: Conductor) -> None:
@@ -83,7 +86,7 @@ class _Authorities:
         return LoadedAuthority(ISSUER, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
 
     async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
-        async with self._conductor.step("sign"):
+        async with self._conductor.step("sign", "vault"):
             signed = call(*args)
             self.signed[names.serial_text(signed.serial_number)] += 1
             return signed
@@ -91,221 +94,222 @@ class _Authorities:
     def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
         return DistributionPoints()
 
+    async def carry_on(self) -> int:
+        return 0
 
-class _Computing:
-    async def run(self, call: Callable[..., Any], *args: Any) -> Any:
-        return call(*args)
+    async def check(self) -> None:
+        pass
 
 
-@dataclass
-class Message:
-    """A message of a queue, delivered until it is done."""
+class InPlace(ThreadPool):
+    """Runs calls where they are made: so an order of steps is the same each time."""
+
+    async def run[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return call(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was put into a queue by somebody outside, under a name of the test's.
+
+    Attributes:
+        body: the data.
+    """
 
     name: str
-    deliver: Callable[[], Awaitable[None]]
-    done: bool = False
-    rejected: str | None = None
-    deferred: str | None = None
+    queue: Queue
+    body: Mapping[str, Any]
 
 
 @dataclass
 class World:
-    """Everything, with the messages that are on their way."""
+    """Everything, with the messages that are on their way.
+
+    Attributes:
+        now: the time that all clocks show.
+        asked: what came by queues, by its name.
+        hosts: two workers on the same services.
+        reopened: doors that were opened though it had been told that the device is revoked for good.
+    """
 
     conductor: Conductor = field(default_factory=Conductor)
     now: datetime = NOW
-    messages: dict[str, Message] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        table = {name: services.Table(name, self.conductor) for name in TABLES}
-        self.tables = table
-        self.blobs = services.Blobs(self.conductor)
-        self.queues = services.Queues(self.conductor)
+        self.storage = Tables(self.conductor)
+        self.blobs = Blobs(self.conductor)
+        self.queues = Queues(self.conductor, self.clock)
         self.secrets = services.Secrets(self.conductor)
         self.provisioning = services.Provisioning(self.conductor)
         self.hubs = services.Hubs(self.conductor)
         self.reopened: list[str] = []
         self.provisioning.opened = self.hubs.opened = self._opened
-        self.booting = services.Devices(self.conductor, self.provisioning, self.hubs)
-        self.authorities = _Authorities(self.conductor)
-        self.devices = Devices(table["identities"], table["unsettled"])
-        self.certificates = Certificates(table["identities"], table["revocations"], table["inforce"])
+        self.registrar = services.Registrar(self.conductor, self.provisioning, self.hubs)
+        self.authorities = Authorities(self.conductor)
+        table = self.storage.table
+        self.devices = Devices(table("identities"), table("unsettled"))
+        self.certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
         self.lists = services.Lists(self.conductor, self.certificates)
-        self.orders = Orders(table["orders"], table["orderlines"])
-        self.groups = Groups(table["groups"])
-        self.requests = Requests(table["requests"])
-        self._wire()
+        self.orders = Orders(table("orders"), table("orderlines"))
+        self.groups = Groups(table("groups"))
+        self.requests = Requests(table("requests"))
+        self.hosts = [Host(self._build(), self.queues, self.conductor) for _ in range(2)]
 
     def clock(self) -> datetime:
         return self.now
 
-    def _wire(self) -> None:
-        any_blobs: Any = self.blobs
-        any_secrets: Any = self.secrets
-        any_authorities: Any = self.authorities
-        any_hubs: Any = self.hubs
-        any_lists: Any = self.lists
-        any_queues: Any = self.queues
-        any_registrar: Any = self.booting
-        computing: Any = _Computing()
-        settings: Any = SimpleNamespace(
-            device_validity=timedelta(days=365),
-            expiry_warning=timedelta(days=30),
-            bundle_retrieval=timedelta(minutes=60),
-            key_vault_url="https://vault",
-        )
-        outbox = Outbox(any_queues, self.clock)
-        public_keys = PublicKeys(self.tables["publickeys"])
-        expiry = ExpiryIndex(self.tables["expiry"])
-        bundles = Bundles(blobs=any_blobs, expiry=expiry, settings=settings, clock=self.clock)
-        self.device_certificates = DeviceCertificates(
-            authorities=any_authorities,
-            devices=self.devices,
-            certificates=self.certificates,
-            keys=KeyClaims(devices=self.devices, public_keys=public_keys, clock=self.clock),
-            bundles=bundles,
-            expiry=expiry,
-            secrets=any_secrets,
-            settings=settings,
-            clock=self.clock,
-            computing=computing,
-        )
-        self.converger = DeviceConverger(
-            devices=self.devices,
-            certificates=self.certificates,
-            public_keys=public_keys,
+    @property
+    def services(self) -> Services:
+        """What the first worker has."""
+        return self.hosts[0].services
+
+    @property
+    def bugs(self) -> list[BaseException]:
+        """What functions were ended by that is not an outage."""
+        return [bug for host in self.hosts for bug in host.bugs]
+
+    def _build(self) -> Services:
+        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close)
+        clients: Any = SimpleNamespace(
+            queues=self.queues,
+            tables=self.storage,
+            blobs=self.blobs,
+            keys=keys,
+            secrets=self.secrets,
             provisioning=self.provisioning,
-            hubs=any_hubs,
-            revocation_lists=any_lists,
-            outbox=outbox,
+            dps_authorities=None,
+            hub_authorities=(),
+            ca_certificates=(),
+            registrar=self.registrar,
+            hubs=self.hubs,
+        )
+        authorities: Any = self.authorities
+        lists: Any = self.lists
+        return build(
+            SETTINGS,
+            clients=clients,
             clock=self.clock,
-        )
-        self.registrations = Registrations(
-            orders=self.orders,
-            devices=self.devices,
-            groups=self.groups,
-            device_certificates=self.device_certificates,
-            converger=self.converger,
-            registrar=any_registrar,
-            provisioning=self.provisioning,
-            hubs=any_hubs,
-            outbox=outbox,
-            settings=settings,
-            clock=self.clock,
-        )
-        self.renewals = Renewals(
-            requests=self.requests,
-            devices=self.devices,
-            registrations=self.registrations,
-            device_certificates=self.device_certificates,
-            converger=self.converger,
-            clock=self.clock,
-        )
-        self.identities = DeviceIdentities(
-            devices=self.devices, hubs=any_hubs, converger=self.converger, clock=self.clock
-        )
-        self.revocations = Revocations(
-            devices=self.devices,
-            certificates=self.certificates,
-            groups=self.groups,
-            requests=self.requests,
-            converger=self.converger,
-            identities=self.identities,
-            outbox=outbox,
-            clock=self.clock,
-        )
-        self.expiry_sweep = ExpirySweep(
-            expiry=expiry,
-            certificates=self.certificates,
-            devices=self.devices,
-            bundles=bundles,
-            outbox=outbox,
-            clock=self.clock,
-        )
-        self.directory = DeviceDirectory(self.devices, bundles, settings, self.clock)
-        self.enrollments = IndividualEnrollments(
-            self.devices, self.certificates, public_keys, self.provisioning, None, self.clock
+            threads=InPlace,
+            authorities=authorities,
+            revocation_lists=lists,
         )
 
     def copy(self) -> World:
-        """Give a world of its own, in the same state; rows and entries are not changed in place."""
-        twin = World(now=self.now)
-        for name, table in self.tables.items():
-            twin.tables[name].rows, twin.tables[name].writes = dict(table.rows), table.writes
-            twin.tables[name].careless = table.careless
+        """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place."""
+        twin = World(now=self.now, asked=dict(self.asked))
+        for name, table in self.storage.tables.items():
+            made = twin.storage.table(name)
+            made.rows, made.writes, made.careless = dict(table.rows), table.writes, table.careless
         twin.blobs.blobs, twin.blobs.writes = dict(self.blobs.blobs), self.blobs.writes
-        twin.queues.sent = list(self.queues.sent)
+        twin.queues.queues = {name: list(lying) for name, lying in self.queues.queues.items()}
+        twin.queues.count = self.queues.count
         twin.secrets.secrets = dict(self.secrets.secrets)
-        twin.provisioning.enrollments = copy.deepcopy(self.provisioning.enrollments)
-        twin.provisioning.registrations = copy.deepcopy(self.provisioning.registrations)
+        twin.provisioning.enrollments = dict(self.provisioning.enrollments)
+        twin.provisioning.registrations = dict(self.provisioning.registrations)
         twin.provisioning.careless = self.provisioning.careless
         twin.provisioning.writes = self.provisioning.writes
         twin.hubs.identities, twin.hubs.writes = dict(self.hubs.identities), self.hubs.writes
         twin.lists.listed = set(self.lists.listed)
         twin.authorities.signed = Counter(self.authorities.signed)
+        twin.conductor.down = set(self.conductor.down)
         return twin
 
     # --- messages ---
 
-    def post(self, name: str, deliver: Callable[[], Awaitable[None]]) -> Message:
-        """Put a message into a queue."""
-        return self.messages.setdefault(name, Message(name, deliver))
+    def ask(self, name: str, queue: Queue, body: Mapping[str, Any]) -> None:
+        """Put a message into a queue, as somebody outside does."""
+        self.asked[name] = Asked(name, queue, body)
+        self.queues.put(queue, json.dumps(body))
 
-    async def attempt(self, message: Message) -> None:
-        """Deliver a message once, as the trigger does. What else it raises, the host sees: it comes again."""
-        try:
-            await message.deliver()
-        except Deferred as deferred:
-            message.deferred = str(deferred)
-        except Rejected as rejected:
-            message.done, message.rejected = True, str(rejected)
-        else:
-            message.done = True
+    def lying(self, asked: Asked) -> list[Queued]:
+        """Give the messages that stand for what was asked for: the one that came, or those it was put back as."""
+        return [each for each in self.queues.queues.get(asked.queue, ()) if read_message(each.text).data == asked.body]
 
-    async def drain(self, rounds: int = 12) -> None:
-        """Deliver what is on its way until nothing changes any more, with the timers that go on with what was left."""
+    def take(self, name: str) -> tuple[str, Queued] | None:
+        """Take the message of what was asked for; ``None`` if it is not there."""
+        asked = self.asked[name]
+        for message in self.lying(asked):
+            return asked.queue, self.queues.lease(asked.queue, message, lease=LEASE)
+        return None
+
+    async def deliver(self, name: str, *, host: int = 0) -> None:
+        """Deliver the message of what was asked for, if it is there."""
+        taken = self.take(name)
+        if taken is not None:
+            await self.hosts[host].deliver(*taken)
+
+    def rejections(self) -> Iterator[RejectionRecord]:
+        """Give what was refused or set aside, and not replayed."""
+        for row in self.storage.table("rejections").rows.values():
+            record = RejectionRecord.from_columns(row.values)
+            if record.state is not RejectionState.REPLAYED:
+                yield record
+
+    def rejected(self, asked: Asked) -> bool:
+        """Tell whether what was asked for was refused."""
+        return any(
+            record.queue == asked.queue and read_message(record.body.decode()).data == asked.body
+            for record in self.rejections()
+        )
+
+    async def drain(self, rounds: int = 40) -> None:
+        """Deliver what is on its way, with the timers, until nothing changes any more.
+
+        What is left then waits for something that nobody here brings about.
+        """
         for _ in range(rounds):
-            self.now += timedelta(minutes=2)
-            before, failed = self._writes(), False
-            for message in [each for each in self.messages.values() if not each.done]:
-                try:
-                    await self.attempt(message)
-                except ConnectionError:
-                    failed = True
-            await self.expiry_sweep.run()
-            try:
-                await self.converger.sweep(older_than=timedelta(minutes=1))
-            except ExceptionGroup as group:
-                if group.split(ConnectionError)[1] is not None:
-                    raise
-                failed = True
-            if not failed and self._writes() == before:
-                return  # what is still on its way waits for something that nobody here brings about
+            before, failed = self._changes(), sum(host.failed for host in self.hosts)
+            for queue in QUEUES:
+                for message in list(self.queues.queues.get(queue, ())):
+                    await self._deliver_when_visible(queue, message)
+            if self.storage.table("unsettled").rows:
+                self.now += _SWEEP
+            for timer in TIMERS:
+                await self.hosts[0].tick(timer)
+            if self._changes() == before and sum(host.failed for host in self.hosts) == failed:
+                return
+        raise AssertionError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
+
+    async def _deliver_when_visible(self, queue: str, message: Queued) -> None:
+        if message.visible > self.now:
+            self.now = message.visible
+        taken = self.queues.lease(queue, message, lease=LEASE)
+        await self.hosts[message.number % len(self.hosts)].deliver(queue, taken)
+
+    def _changes(self) -> tuple[int, ...]:
+        """Count what was written, but for what a message writes that only waits."""
+        tables = self.storage.tables
+        waiting = {"requests", "orders"}
+        return (
+            sum(len(table.rows) for table in tables.values()),
+            sum(table.writes for name, table in tables.items() if name not in waiting),
+            self.blobs.writes,
+            self.provisioning.writes,
+            self.hubs.writes,
+            len(self.events()),
+            sum(len(self.queues.queues.get(queue, ())) for queue in QUEUES),
+        )
 
     def _opened(self, door: str) -> None:
         """Note a door that is opened, though it was told that the device is revoked for good."""
-        row = next((row for (_, key), row in self.tables["identities"].rows.items() if key == f"d:{DEVICE}"), None)
-        if row is None:
+        record = self.record()
+        if record is None:
             return
-        record = DeviceRecord.from_columns(row.values)
         told = any(event["type"].endswith(".DeviceRevoked") for event in self.events())
         if told and record.state in OUT_OF_SERVICE and not record.on_hold and record.settled:
             self.reopened.append(f"{door} was opened after it had been told that the device is {record.state}")
 
-    def _writes(self) -> tuple[int, ...]:
-        rows = sum(len(table.rows) for table in self.tables.values())
-        written = sum(table.writes for name, table in self.tables.items() if name != "requests")
-        return rows, written, self.blobs.writes, self.provisioning.writes, self.hubs.writes, len(self.queues.sent)
+    # --- what there is ---
 
-    # --- what can be asked for ---
-
-    async def prepare(self) -> None:
+    async def prepare(self) -> World:
         """Make the group."""
         await self.groups.insert(
             GroupRecord(
                 enrollment_group=GROUP, state=GroupState.ENABLED, issuer=ISSUER, updated_at=NOW, last_request="r"
             )
         )
+        return self
 
     async def line(self, order_id: str, *, csr: str | None, register_by: RegisterBy = RegisterBy.SERVICE) -> None:
         """Accept an order with the device in its only line."""
@@ -325,36 +329,43 @@ class World:
             ]
         )
 
-    async def order(self, order_id: str) -> None:
-        await self.registrations.register(DeviceRegistration(order_id=order_id, line=0))
-
-    async def renew(self, request_id: str) -> None:
-        request = RenewalRequest(request_id=request_id, registration_id=DEVICE, csr=csr_of(request_id))
-        await self.renewals.carry_out(request)
-
-    async def revoke(self, request_id: str, reason: RevocationReason, serial_number: str | None = None) -> None:
-        target: dict[str, Any] = {"serial_number": serial_number} if serial_number else {"registration_id": DEVICE}
-        await self.revocations.carry_out(RevocationRequest(request_id=request_id, reason=reason, **target))
-
-    async def act(self, request_id: str, action: RevocationAction) -> None:
-        request = RevocationRequest(request_id=request_id, registration_id=DEVICE, action=action)
-        await self.revocations.carry_out(request)
-
-    async def switch(self, *, enabled: bool) -> None:
-        await self.identities.switch(DEVICE, enabled=enabled, reason="by an operator")
-
-    async def boot(self) -> None:
-        """Have the device register with the newest certificate that it could have been given."""
+    async def boot(self, device: str = DEVICE) -> None:
+        """Have a device register with the newest certificate that it could have been given."""
         with self.conductor.at_once():
-            known = await self.devices.get(DEVICE)
+            known = await self.devices.get(device)
             serials = known.record.in_use if known else ()
             found = await self.certificates.get(serials[-1]) if serials else None
         if found is not None and found.record.pem:
-            await self.booting.boot(DEVICE, x509.load_pem_x509_certificate(found.record.pem.encode()))
+            await self.registrar.boot(device, x509.load_pem_x509_certificate(found.record.pem.encode()))
+
+    def record(self) -> DeviceRecord | None:
+        """Give the device as the ledger has it."""
+        rows = self.storage.table("identities").rows
+        found = rows.get((partition_of(DEVICE), f"d:{DEVICE}"))
+        return DeviceRecord.from_columns(found.values) if found else None
+
+    def former(self) -> str | None:
+        """Give the serial number of a certificate that the device had before; ``None`` if there is none."""
+        record = self.record()
+        had = [each for each in record.held if each.issued] if record else []
+        return next((each.serial_number for each in had if record and each.serial_number not in record.in_use), None)
 
     def events(self) -> list[dict[str, Any]]:
         """Give what was published."""
-        return [body for queue, body in self.queues.sent if queue == Queue.PROVISIONING_EVENTS]
+        lying = self.queues.queues.get(Queue.PROVISIONING_EVENTS, ())
+        return [_event(each.content) for each in lying]
+
+    def poison(self) -> list[str]:
+        """Give what lies in the poison queues."""
+        return [
+            each.text for name, lying in self.queues.queues.items() if name.endswith(POISON) for each in lying
+        ]
+
+
+@lru_cache(4096)
+def _event(content: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(base64.b64decode(content))
+    return event
 
 
 def run[T](work: Awaitable[T]) -> T:

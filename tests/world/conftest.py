@@ -1,0 +1,32 @@
+"""What holds for all tests in the world: the triggers serve whichever worker calls them; the runs are counted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.world.host import SERVING
+from tests.world.prover import RUNS
+from triggers import outcomes, timers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have the triggers serve the worker that calls them, and keep what they log of thousands of runs to themselves."""
+    for module in (outcomes, timers):
+        monkeypatch.setattr(module, "services", SERVING.get)
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried."""
+    if RUNS:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(RUNS.items()))
+        terminalreporter.write_line(f"runs in the world: {sum(RUNS.values()):,} ({told})")

@@ -1,0 +1,372 @@
+"""A storage account in memory: tables, blobs and queues with the semantics that the app relies on; each call is a step.
+
+``tests/contract/adapters/test_in_memory_storage.py`` holds it against the app's adapters over Azurite.
+"""
+
+from __future__ import annotations
+
+import base64
+import operator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import HttpResponseError
+
+from shared.errors import Rejected
+from shared.ports.blobs import BlobDescription, StoredBlob
+from shared.ports.queues import TakenMessage
+from shared.ports.rows import Insert, Merge, Replace
+from tests.world.conductor import Conductor
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+    from shared.ports.rows import Step
+
+type Key = tuple[str, str]
+
+TRANSACTION_LIMIT = 100
+_COMPARISONS = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "le": operator.le,
+    "lt": operator.lt,
+    "ge": operator.ge,
+    "gt": operator.gt,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    values: Mapping[str, Any]
+    etag: str
+
+
+@dataclass
+class Table:
+    """A table: rows under ETags, transactions of one partition, filters of comparisons joined by ``and``.
+
+    Attributes:
+        writes: how often a row was written.
+        careless: whether it takes no notice of ETags, as no table does: to see that the auditor sees it.
+    """
+
+    name: str = "table"
+    conductor: Conductor = field(default_factory=Conductor)
+    rows: dict[Key, Row] = field(default_factory=dict)
+    writes: int = 0
+    careless: bool = False
+
+    async def get(self, partition: str, row: str) -> Row | None:
+        async with self.conductor.step(f"{self.name}.get", "tables"):
+            return self.rows.get((partition, row))
+
+    async def insert(self, values: Mapping[str, Any]) -> str | None:
+        async with self.conductor.step(f"{self.name}.insert", "tables"):
+            return None if _key(values) in self.rows else self._store(values)
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        async with self.conductor.step(f"{self.name}.replace", "tables"):
+            present = self.rows.get(_key(values))
+            return self._store(values) if present is not None and present.etag == etag else None
+
+    async def put(self, values: Mapping[str, Any]) -> None:
+        async with self.conductor.step(f"{self.name}.put", "tables"):
+            self._store(values)
+
+    async def delete(self, partition: str, row: str) -> None:
+        async with self.conductor.step(f"{self.name}.delete", "tables"):
+            self.rows.pop((partition, row), None)
+
+    async def delete_unchanged(self, partition: str, row: str, etag: str) -> bool:
+        async with self.conductor.step(f"{self.name}.delete", "tables"):
+            present = self.rows.get((partition, row))
+            if present is not None and present.etag != etag:
+                return False
+            self.rows.pop((partition, row), None)
+            return True
+
+    async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        return await self.write_together([Insert(row) for row in rows]) is not None
+
+    async def write_together(self, steps: Sequence[Step]) -> list[str] | None:
+        if len({_key(step.values)[0] for step in steps}) > 1:
+            raise ValueError("a transaction has one partition")
+        async with self.conductor.step(f"{self.name}.transaction", "tables"):
+            if len({_key(step.values) for step in steps}) < len(steps) or len(steps) > TRANSACTION_LIMIT:
+                raise HttpResponseError("a transaction has each row once, and at most 100")
+            if not all(self._possible(step) for step in steps):
+                return None
+            return [self._store(self._values(step)) for step in steps]
+
+    def _possible(self, step: Step) -> bool:
+        present = self.rows.get(_key(step.values))
+        match step:
+            case Insert():
+                return present is None
+            case Replace():
+                return present is not None and (self.careless or present.etag == step.etag)
+            case Merge():
+                return present is not None
+
+    def _values(self, step: Step) -> Mapping[str, Any]:
+        return {**self.rows[_key(step.values)].values, **step.values} if isinstance(step, Merge) else step.values
+
+    async def query(
+        self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
+    ) -> AsyncIterator[Row]:
+        columns = set(select) if select is not None else None
+        async with self.conductor.step(f"{self.name}.query", "tables"):
+            found = self._matching(condition, parameters)
+        for row in found:
+            yield row if columns is None else Row({key: row.values[key] for key in columns & row.values.keys()}, "")
+
+    async def page(
+        self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
+    ) -> tuple[list[Row], str | None]:
+        begin = _position(continuation) if continuation else ("", "")
+        async with self.conductor.step(f"{self.name}.page", "tables"):
+            found = [row for row in self._matching(condition, parameters) if _key(row.values) >= begin]
+        return found[:size], "\n".join(_key(found[size].values)) if len(found) > size else None
+
+    def _matching(self, condition: str, parameters: Mapping[str, Any]) -> list[Row]:
+        terms = [term.split() for term in condition.split(" and ")] if condition else []
+        found = [self.rows[key] for key in sorted(self.rows)]
+        return [
+            row
+            for row in found
+            # A row without the column does not match, whatever the comparison.
+            if all(
+                name in row.values and _COMPARISONS[verb](row.values[name], parameters[given[1:]])
+                for name, verb, given in terms
+            )
+        ]
+
+    def _store(self, values: Mapping[str, Any]) -> str:
+        self.writes += 1
+        kept = {name: value for name, value in values.items() if value is not None}
+        self.rows[_key(values)] = Row(kept, f"v{self.writes}")
+        return f"v{self.writes}"
+
+
+def _key(values: Mapping[str, Any]) -> Key:
+    return values["PartitionKey"], values["RowKey"]
+
+
+def _position(continuation: str) -> Key:
+    partition, found, row = continuation.partition("\n")
+    if not found or "\n" in row:
+        raise Rejected.because(
+            f"{continuation[:100]!r} is not a valid continuation; give the one of the previous page, unchanged",
+            field="continuationToken",
+        )
+    return partition, row
+
+
+@dataclass
+class Tables:
+    """The account's tables, each made when it is asked for."""
+
+    conductor: Conductor = field(default_factory=Conductor)
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    def table(self, name: str) -> Table:
+        return self.tables.setdefault(name, Table(name, self.conductor))
+
+    async def check(self) -> None:
+        async with self.conductor.step("check", "tables"):
+            pass
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Blobs:
+    """Block blobs under ETags, by container and name.
+
+    Attributes:
+        writes: how often a blob was written.
+    """
+
+    conductor: Conductor = field(default_factory=Conductor)
+    blobs: dict[Key, StoredBlob] = field(default_factory=dict)
+    writes: int = 0
+
+    async def create(
+        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> bool:
+        del content_type
+        async with self.conductor.step("blobs.create", "blobs"):
+            if (container, name) in self.blobs:
+                return False
+            self._store(container, name, content, metadata)
+            return True
+
+    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
+        del content_type
+        async with self.conductor.step("blobs.replace", "blobs"):
+            present = self.blobs.get((container, name))
+            if present is None or present.etag != blob.etag:
+                return False
+            self._store(container, name, blob.content, blob.metadata)
+            return True
+
+    async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
+        del content_type
+        async with self.conductor.step("blobs.put", "blobs"):
+            self._store(container, name, content, {})
+
+    async def get(self, container: str, name: str) -> StoredBlob | None:
+        async with self.conductor.step("blobs.get", "blobs"):
+            return self.blobs.get((container, name))
+
+    async def part(self, container: str, name: str, *, etag: str, start: int, length: int) -> bytes | None:
+        async with self.conductor.step("blobs.part", "blobs"):
+            stored = self.blobs.get((container, name))
+            return stored.content[start : start + length] if stored and stored.etag == etag else None
+
+    async def describe(self, container: str, name: str) -> BlobDescription | None:
+        async with self.conductor.step("blobs.describe", "blobs"):
+            stored = self.blobs.get((container, name))
+            return BlobDescription(len(stored.content), stored.metadata, stored.etag) if stored else None
+
+    async def names(self, container: str, prefix: str) -> list[str]:
+        async with self.conductor.step("blobs.names", "blobs"):
+            return sorted(name for place, name in self.blobs if place == container and name.startswith(prefix))
+
+    async def delete(self, container: str, name: str) -> None:
+        async with self.conductor.step("blobs.delete", "blobs"):
+            self.blobs.pop((container, name), None)
+
+    async def check(self) -> None:
+        async with self.conductor.step("check", "blobs"):
+            pass
+
+    async def close(self) -> None:
+        pass
+
+    def _store(self, container: str, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
+        self.writes += 1
+        self.blobs[container, name] = StoredBlob(content, dict(metadata), f"v{self.writes}")
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A message in its queue.
+
+    Attributes:
+        number: the order in which it came.
+        content: base64, as the app sends it.
+        visible: from when on it can be taken.
+        taken: how often it was taken.
+        receipt: proves who took it last.
+    """
+
+    number: int
+    content: str
+    inserted: datetime
+    visible: datetime
+    taken: int = 0
+    receipt: str = ""
+
+    @property
+    def message_id(self) -> str:
+        return f"m{self.number}"
+
+    @property
+    def text(self) -> str:
+        return base64.b64decode(self.content).decode()
+
+
+@dataclass
+class Queues:
+    """Queues: a message that is taken is hidden for a while, and comes again unless who took it deletes it."""
+
+    conductor: Conductor = field(default_factory=Conductor)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    queues: dict[str, list[Queued]] = field(default_factory=dict)
+    count: int = 0
+
+    async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
+        async with self.conductor.step(f"send {queue}", "queues"):
+            self.put(queue, text, delay=delay)
+
+    def put(self, queue: str, text: str, *, delay: timedelta | None = None) -> Queued:
+        """Put a message, outside of all steps."""
+        self.count += 1
+        seconds = int(delay.total_seconds()) if delay else 0
+        now = self.clock()
+        content = base64.b64encode(text.encode()).decode()
+        message = Queued(self.count, content, now, now + timedelta(seconds=seconds))
+        self.queues.setdefault(queue, []).append(message)
+        return message
+
+    async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
+        while True:
+            async with self.conductor.step(f"take {queue}", "queues"):
+                message = self.receive(queue, lease=lease)
+            if message is None:
+                return
+            yield TakenMessage(message.message_id, message.content.encode(), message.inserted, message.receipt)
+
+    def receive(self, queue: str, *, lease: timedelta) -> Queued | None:
+        """Take the first message that is visible, outside of all steps; ``None`` if there is none."""
+        now = self.clock()
+        found = next((message for message in self.queues.get(queue, []) if message.visible <= now), None)
+        return self.lease(queue, found, lease=lease) if found is not None else None
+
+    def lease(self, queue: str, message: Queued, *, lease: timedelta) -> Queued:
+        """Take a message, outside of all steps."""
+        return self._change(queue, message, visible=self.clock() + lease, taken=message.taken + 1)
+
+    async def delete(self, queue: str, message: TakenMessage) -> None:
+        async with self.conductor.step(f"delete from {queue}", "queues"):
+            self.remove(queue, message.message_id, message.receipt)
+
+    def remove(self, queue: str, message_id: str, receipt: str) -> bool:
+        """Delete a message that was taken, outside of all steps; ``False`` if it is gone.
+
+        Raises:
+            HttpResponseError: somebody else has taken it since.
+        """
+        present = self._find(queue, message_id)
+        if present is None:
+            return False
+        if present.receipt != receipt:
+            raise HttpResponseError("the pop receipt does not match")
+        self.queues[queue].remove(present)
+        return True
+
+    def hide(self, queue: str, message: Queued, *, seconds: int) -> bool:
+        """Have a message that was taken come again after so long; ``False`` if it is gone, or others have taken it."""
+        present = self._find(queue, message.message_id)
+        if present is None or present.receipt != message.receipt:
+            return False
+        self._change(queue, present, visible=self.clock() + timedelta(seconds=seconds))
+        return True
+
+    def _find(self, queue: str, message_id: str) -> Queued | None:
+        return next((each for each in self.queues.get(queue, []) if each.message_id == message_id), None)
+
+    def _change(self, queue: str, message: Queued, *, visible: datetime, taken: int | None = None) -> Queued:
+        self.count += 1  # each change gives a new receipt
+        changed = Queued(
+            message.number,
+            message.content,
+            message.inserted,
+            visible,
+            message.taken if taken is None else taken,
+            f"r{self.count}",
+        )
+        lying = self.queues[queue]
+        lying[lying.index(message)] = changed
+        return changed
+
+    async def check(self) -> None:
+        async with self.conductor.step("check", "queues"):
+            pass
+
+    async def close(self) -> None:
+        pass
