@@ -31,7 +31,6 @@ class Proof:
 
     async def _close(self, world: World, kind: str, what: str) -> None:
         await world.drain()
-        await world.drain()
         self.runs += 1
         RUNS[kind] += 1
         self.faults += [f"{what}: {fault}" for fault in await audit(world)]
