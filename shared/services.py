@@ -377,9 +377,7 @@ def build(
             clock=clock,
         ),
         previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
-        device_orders=DeviceOrders(
-            orders, registrations, clients.blobs, outbox, settings, clock, threads("lists", 4)
-        ),
+        device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock, threads("lists", 4)),
         registrations=registrations,
         renewals=Renewals(
             requests=requests,

@@ -58,7 +58,7 @@ async def _hand_out(world: World) -> None:
 
 
 async def _replay(world: World) -> None:
-    for rejection in list(world.rejections()):
+    for rejection in world.rejections():
         await world.services.rejected_messages.replay(rejection.rejection_id)
 
 
@@ -114,8 +114,8 @@ async def _after(world: World, *acts: str) -> World:
         if name not in world.asked:
             world.ask(name, queue, body)
         await world.deliver(name)
-    if world.bugs or list(world.rejections()):
-        raise AssertionError(f"{acts} were not carried out: {world.bugs}, {list(world.rejections())}")
+    if world.bugs or world.rejections():
+        raise AssertionError(f"{acts} were not carried out: {world.bugs}, {world.rejections()}")
     for lying in world.queues.queues.values():
         lying[:] = [each for each in lying if lying is world.queues.queues.get(Queue.PROVISIONING_EVENTS)]
     world.asked.clear()

@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 
 async def audit(world: World) -> list[str]:
     """Give everything that is wrong; nothing if all is well."""
-    record, certificates, found = world.record(), _certificates(world), list(world.reopened)
-    if record is None:
-        found += [f"{each.serial_number} belongs to no device" for each in certificates.values()]
-    else:
-        found += faults(record, _observed(world, certificates), world.now)
-        found += _revoked(world, record)
+    records, certificates, found = world.records(), _certificates(world), list(world.reopened)
+    for serial, each in certificates.items():
+        if each.subject not in records:
+            found.append(f"{serial} belongs to no device")
+    for registration_id, record in records.items():
+        own = {serial: each for serial, each in certificates.items() if each.subject == registration_id}
+        found += faults(record, _observed(world, registration_id, own), world.now)
+    if DEVICE in records:
+        found += _revoked(world, records[DEVICE])
     found += _signatures(world, certificates)
     found += _events(world)
-    found += await _messages(world, record)
+    found += await _messages(world, records.get(DEVICE))
     found += await _lines(world)
     found += _keys(world, certificates)
     if world.storage.table("unsettled").rows:
@@ -48,18 +51,14 @@ def _certificates(world: World) -> dict[str, CertificateRecord]:
     return {each.serial_number: each for each in found}
 
 
-def _observed(world: World, certificates: dict[str, CertificateRecord]) -> Observed:
-    identity = world.hubs.identities.get((HUB, DEVICE))
+def _observed(world: World, registration_id: str, certificates: dict[str, CertificateRecord]) -> Observed:
+    identity = world.hubs.identities.get((HUB, registration_id))
     return Observed(
         certificates=certificates,
-        thumbprints={
-            each.serial_number: thumbprint_of(each.pem)
-            for each in certificates.values()
-            if each.pem
-        },
-        entry=world.provisioning.let_in_by_entry(DEVICE),
+        thumbprints={each.serial_number: thumbprint_of(each.pem) for each in certificates.values() if each.pem},
+        entry=world.provisioning.let_in_by_entry(registration_id),
         identity=identity.enabled if identity else None,
-        listed=frozenset(world.lists.listed),
+        listed=frozenset(serial for serial in world.lists.listed if serial in certificates),
     )
 
 

@@ -52,7 +52,7 @@ def functions() -> Mapping[str, Callable[..., Any]]:
         app.register_functions(module.blueprint)
     for each in app.get_functions():
         trigger: Any = each.get_trigger()
-        found[getattr(trigger, "queue_name", None) or each.get_function_name()] = each.get_user_function()
+        found[str(getattr(trigger, "queue_name", None) or each.get_function_name())] = each.get_user_function()
     return found
 
 
@@ -128,9 +128,7 @@ class Host:
             await self._delete(queue, message)
 
     async def _delete(self, queue: str, message: Queued) -> None:
-        await self._settle(
-            f"delete from {queue}", lambda: self.queues.remove(queue, message.message_id, message.receipt)
-        )
+        await self._settle(f"delete in {queue}", lambda: self.queues.remove(queue, message.message_id, message.receipt))
 
     async def _settle(self, label: str, change: Callable[[], object]) -> bool:
         """Change a queue; if that fails, the lease ends by itself."""

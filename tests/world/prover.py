@@ -84,7 +84,8 @@ class Proof:
         """Pause one act before each of its steps while the other runs to its end."""
         for step in range(await self.length(scene, first) + 1):
             world, what = scene.copy(), f"{first} paused after {step} steps for {second}"
-            await self._run(world, "interleaved", what, first, second, (("a", step), ("b", None), ("a", None)))
+            await self._run(world, what, (first, second), (("a", step), ("b", None), ("a", None)))
+            await self._close(world, "interleaved", what)
 
     async def interleave_twice(self, scene: World, first: str, second: str) -> None:
         """Pause the one before each of its steps, and the other before each of its own."""
@@ -93,7 +94,8 @@ class Proof:
             for other in range(1, lengths[1] + 1):
                 world, what = scene.copy(), f"{first} paused after {step} steps for {other} of {second}"
                 plan = (("a", step), ("b", other), ("a", None), ("b", None))
-                await self._run(world, "interleaved twice", what, first, second, plan)
+                await self._run(world, what, (first, second), plan)
+                await self._close(world, "interleaved twice", what)
 
     async def at_random(self, scene: World, acts: tuple[str, ...], random: Random) -> None:
         """Let acts take their steps in any order, each by one of two workers."""
@@ -113,8 +115,9 @@ class Proof:
         await self._close(world, "at random", what)
 
     async def _run(
-        self, world: World, kind: str, what: str, first: str, second: str, plan: tuple[tuple[str, int | None], ...]
+        self, world: World, what: str, acts: tuple[str, str], plan: tuple[tuple[str, int | None], ...]
     ) -> None:
+        first, second = acts
         self.begin(world, "a", first)
         if first == second and first in world.asked:
             [lying] = world.lying(world.asked[first])
@@ -126,4 +129,3 @@ class Proof:
             await world.conductor.advance(actor, count)
         for actor in ("a", "b"):
             self._check_outcome(world, actor, what)
-        await self._close(world, kind, what)

@@ -322,7 +322,7 @@ class Queues:
         return self._change(queue, message, visible=self.clock() + lease, taken=message.taken + 1)
 
     async def delete(self, queue: str, message: TakenMessage) -> None:
-        async with self.conductor.step(f"delete from {queue}", "queues"):
+        async with self.conductor.step(f"delete in {queue}", "queues"):
             self.remove(queue, message.message_id, message.receipt)
 
     def remove(self, queue: str, message_id: str, receipt: str) -> bool:

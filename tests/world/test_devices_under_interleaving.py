@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.world.acts import ACTS, FORMER, MESSAGES, SCENES, held, registered
+from tests.world.acts import ACTS, MESSAGES, SCENES, held, registered
 from tests.world.prover import Proof
 
 DEEPER = os.environ.get("PROVE") == "1"

@@ -239,12 +239,11 @@ class World:
         if taken is not None:
             await self.hosts[host].deliver(*taken)
 
-    def rejections(self) -> Iterator[RejectionRecord]:
+    def rejections(self) -> list[RejectionRecord]:
         """Give what was refused or set aside, and not replayed."""
-        for row in self.storage.table("rejections").rows.values():
-            record = RejectionRecord.from_columns(row.values)
-            if record.state is not RejectionState.REPLAYED:
-                yield record
+        rows = self.storage.table("rejections").rows.values()
+        records = [RejectionRecord.from_columns(row.values) for row in rows]
+        return [record for record in records if record.state is not RejectionState.REPLAYED]
 
     def rejected(self, asked: Asked) -> bool:
         """Tell whether what was asked for was refused."""
@@ -259,7 +258,7 @@ class World:
         What is left then waits for something that nobody here brings about.
         """
         for _ in range(rounds):
-            before, failed = self._changes(), sum(host.failed for host in self.hosts)
+            before, failed = self.changes(), sum(host.failed for host in self.hosts)
             for queue in QUEUES:
                 for message in list(self.queues.queues.get(queue, ())):
                     await self._deliver_when_visible(queue, message)
@@ -267,9 +266,18 @@ class World:
                 self.now += _SWEEP
             for timer in self._due():
                 await self.hosts[0].tick(timer)
-            if self._changes() == before and sum(host.failed for host in self.hosts) == failed:
+            if self.changes() == before and sum(host.failed for host in self.hosts) == failed:
                 return
         raise AssertionError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
+
+    async def deliver_visible(self) -> int:
+        """Deliver each message that is visible now; tell how many that were."""
+        visible = [
+            (queue, each) for queue in QUEUES for each in self.queues.queues.get(queue, ()) if each.visible <= self.now
+        ]
+        for queue, message in visible:
+            await self._deliver_when_visible(queue, message)
+        return len(visible)
 
     def _due(self) -> Iterator[str]:
         """Give the timers that find something to do; the others change nothing."""
@@ -282,12 +290,11 @@ class World:
             yield "poison_sweep"
 
     async def _deliver_when_visible(self, queue: str, message: Queued) -> None:
-        if message.visible > self.now:
-            self.now = message.visible
+        self.now = max(self.now, message.visible)
         taken = self.queues.lease(queue, message, lease=LEASE)
         await self.hosts[message.number % len(self.hosts)].deliver(queue, taken)
 
-    def _changes(self) -> tuple[int, ...]:
+    def changes(self) -> tuple[int, ...]:
         """Count what was written, but for what a message writes that only waits."""
         tables = self.storage.tables
         waiting = {"requests", "orders"}
@@ -348,6 +355,12 @@ class World:
         if found is not None and found.record.pem:
             await self.registrar.boot(device, x509.load_pem_x509_certificate(found.record.pem.encode()))
 
+    def records(self) -> dict[str, DeviceRecord]:
+        """Give all devices as the ledger has them, by registration id."""
+        rows = self.storage.table("identities").rows
+        found = [DeviceRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("d:")]
+        return {record.registration_id: record for record in found}
+
     def record(self) -> DeviceRecord | None:
         """Give the device as the ledger has it."""
         rows = self.storage.table("identities").rows
@@ -367,9 +380,7 @@ class World:
 
     def poison(self) -> list[str]:
         """Give what lies in the poison queues."""
-        return [
-            each.text for name, lying in self.queues.queues.items() if name.endswith(POISON) for each in lying
-        ]
+        return [each.text for name, lying in self.queues.queues.items() if name.endswith(POISON) for each in lying]
 
 
 @lru_cache(4096)
