@@ -51,6 +51,9 @@ from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
+from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.convergence import GroupConverger
+from shared.workflows.groups.directory import GroupDirectory
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.previews import Previews
 from shared.workflows.groups.requests import EnrollmentGroups
@@ -157,6 +160,9 @@ class Services:
     possession: Possession
     certificate_requests: CertificateRequests
     enrollment_groups: EnrollmentGroups
+    group_checks: GroupChecks
+    group_converger: GroupConverger
+    group_directory: GroupDirectory
     rollovers: Rollovers
     individual_enrollments: IndividualEnrollments
     previews: Previews
@@ -303,14 +309,35 @@ def build(
         clock=clock,
     )
     webhooks = Webhooks(clients.secrets, settings.webhook_secret_name, clock)
-    rollovers = Rollovers(
+    group_converger = GroupConverger(
         groups=groups,
-        certificates=certificates,
         authorities=authorities,
         creation=creation,
         provisioning=clients.provisioning,
         outbox=outbox,
         clock=clock,
+    )
+    rollovers = Rollovers(
+        groups=groups,
+        certificates=certificates,
+        authorities=authorities,
+        provisioning=clients.provisioning,
+        converger=group_converger,
+        clock=clock,
+    )
+    group_checks = GroupChecks(
+        groups=groups,
+        authorities=authorities,
+        issuers=GroupIssuers(
+            groups=groups,
+            authorities=authorities,
+            creation=creation,
+            possession=possession,
+            resource=clients.dps_authorities,
+            settings=settings,
+        ),
+        provisioning=clients.provisioning,
+        resource=clients.dps_authorities,
     )
     return Services(
         settings=settings,
@@ -343,24 +370,11 @@ def build(
             clock=clock,
         ),
         enrollment_groups=EnrollmentGroups(
-            groups=groups,
-            requests=requests,
-            authorities=authorities,
-            creation=creation,
-            issuers=GroupIssuers(
-                groups=groups,
-                authorities=authorities,
-                creation=creation,
-                possession=possession,
-                resource=clients.dps_authorities,
-                settings=settings,
-            ),
-            rollovers=rollovers,
-            provisioning=clients.provisioning,
-            resource=clients.dps_authorities,
-            outbox=outbox,
-            clock=clock,
+            groups=groups, requests=requests, checks=group_checks, converger=group_converger, clock=clock
         ),
+        group_checks=group_checks,
+        group_converger=group_converger,
+        group_directory=GroupDirectory(groups=groups, rollovers=rollovers, provisioning=clients.provisioning),
         rollovers=rollovers,
         individual_enrollments=IndividualEnrollments(
             devices, certificates, public_keys, clients.provisioning, clients.dps_authorities, clock
@@ -376,7 +390,12 @@ def build(
             converger=converger,
             clock=clock,
         ),
-        previews=Previews(clients.provisioning, clients.dps_authorities, authorities, clock),
+        previews=Previews(
+            provisioning=clients.provisioning,
+            resource=clients.dps_authorities,
+            authorities=authorities,
+            clock=clock,
+        ),
         device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock, threads("lists", 4)),
         registrations=registrations,
         renewals=Renewals(

@@ -58,9 +58,10 @@ async def key_deletion(timer: func.TimerRequest) -> None:
 
 @blueprint.timer_trigger(arg_name="timer", schedule="30 * * * * *")
 async def convergence_sweep(timer: func.TimerRequest) -> None:
-    """Go on with devices that the services do not follow since a minute; every minute."""
-    done = await services().converger.sweep(older_than=_LEFT_LYING)
-    log.info("convergence sweep (late: %s): %d devices", timer.past_due, done)
+    """Go on with devices and groups that the services do not follow since a minute; every minute."""
+    devices = await services().converger.sweep(older_than=_LEFT_LYING)
+    groups = await services().group_converger.sweep(older_than=_LEFT_LYING)
+    log.info("convergence sweep (late: %s): %d devices, %d groups", timer.past_due, devices, groups)
 
 
 @blueprint.timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import reference_attestation, references, signers, x509_attestation
+from shared.domain.attestations import reference_attestation, references, same_attestation, signers, x509_attestation
+from shared.domain.groups import STATUS
 from shared.errors import Conflict, PreconditionFailed
 from shared.pki import names
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from shared.domain.attestations import Entry
-    from shared.domain.groups import CaReferences
+    from shared.domain.groups import CaReferences, Change
     from shared.errors import Rejected
 
 _PLACES = {
@@ -67,6 +68,52 @@ def with_values(entry: Entry, values: Mapping[str, Any]) -> Entry:
         else:
             part[last] = value
     return changed
+
+
+# --- groups ---
+
+
+def group_entry(group_id: str, attestation: Entry, status: str = "enabled") -> Entry:
+    """Give the entry of a group for which nothing else was asked."""
+    return {
+        "enrollmentGroupId": group_id,
+        "attestation": attestation,
+        STATUS: status,
+        "allocationPolicy": "hashed",
+        "reprovisionPolicy": dict(_ABSENT["reprovisionPolicy"]),
+    }
+
+
+def with_change(entry: Entry, change: Change) -> Entry:
+    """Give the entry of a group as a change wants it; what that does not name stays.
+
+    Raises:
+        Conflict: it names CAs by reference, and the group holds its issuing CA's certificate itself.
+    """
+    changed = with_values(entry, change.settings)
+    if STATUS in change.asked:
+        changed[STATUS] = change.state.value
+    return with_references(changed, change.ca_references) if change.ca_references else changed
+
+
+def taken_over(entry: Entry, wanted: Entry) -> Entry:
+    """Give an entry that is there as a new group wants it to be.
+
+    Raises:
+        Conflict: it lets in devices of other CAs.
+    """
+    if not same_attestation(entry, wanted):
+        raise foreign(wanted["enrollmentGroupId"])
+    return {**entry, **{name: value for name, value in wanted.items() if name != "attestation"}}
+
+
+def foreign(group_id: str) -> Rejected:
+    """Say that DPS has a group of that id that is not the app's."""
+    return Conflict.because(
+        f"the DPS has an enrollment group {group_id!r} that this app did not make, and its devices are let in by other "
+        "CAs; delete it there, or take another id",
+        field="enrollmentGroup",
+    )
 
 
 # --- conditions ---
@@ -152,7 +199,7 @@ def check_alone(entry: Entry, certificate: x509.Certificate | None) -> None:
         )
     present = signers(entry)
     if certificate is None or present != (names.sha256_thumbprint(certificate), None):
-        raise _foreign(entry, present)
+        raise _other_signers(entry, present)
 
 
 def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
@@ -165,7 +212,7 @@ def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) 
     if present == wanted:
         return entry
     if present != (wanted[0], None):
-        raise _foreign(entry, present)
+        raise _other_signers(entry, present)
     return {**entry, "attestation": x509_attestation(source, target)}
 
 
@@ -179,11 +226,11 @@ def without_previous(entry: Entry, source: x509.Certificate, target: x509.Certif
     if present == (both[1], None):
         return entry
     if present != both:
-        raise _foreign(entry, present)
+        raise _other_signers(entry, present)
     return {**entry, "attestation": x509_attestation(target)}
 
 
-def _foreign(entry: Entry, present: tuple[str | None, str | None]) -> Rejected:
+def _other_signers(entry: Entry, present: tuple[str | None, str | None]) -> Rejected:
     primary, secondary = (thumbprint or "none" for thumbprint in present)
     return Conflict.because(
         f"in the DPS the enrollment group {entry['enrollmentGroupId']!r} has other signing certificates than this app "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -37,6 +37,12 @@ CREATED, EXISTENCE, STATUS = "created", "existence", "provisioningStatus"
 """What is asked for of a group beside its settings, as :attr:`GroupRecord.asked` has it."""
 
 
+RETIRE = "retire"
+"""What the app itself does to a group: its former issuing CA is taken out."""
+
+_ACTS = 40
+
+
 class RolloverState(StrEnum):
     """Stages of a rollover."""
 
@@ -57,6 +63,7 @@ class Rollover(Part):
         parent: name of the CA that the target is made under; ``None`` if it was there.
         custody: where the target's key is to be, likewise.
         rolling_since: when the target took over.
+        told_state: the group's state when it was asked for, as its event tells it.
         problem: why the last attempt to go on did not succeed.
     """
 
@@ -70,6 +77,7 @@ class Rollover(Part):
     parent: str | None = None
     custody: KeyCustody | None = None
     rolling_since: datetime | None = None
+    told_state: GroupState | None = None
     retired_at: datetime | None = None
     problem: str | None = None
 
@@ -79,36 +87,61 @@ class Rollover(Part):
         return self.state is not RolloverState.RETIRED
 
 
-class Turn(Part):
-    """Who is changing a group: one request at a time, so that a later one does not get in between its steps.
+class Change(Part):
+    """What a request wants of a group, from when that was decided until DPS follows.
 
     Attributes:
         request: its id.
-        until: when others need not wait any more, since its worker must be gone.
+        action: as its event tells it.
+        state: the group's state when it is done.
+        issuer: name of the CA that signs then.
+        decided_at: when it was.
+        asked: of each thing that it sets, when that was asked for.
+        settings: what it sets, by the place in the entry; ``None`` for what is to be taken out.
+        ca_references: what the group is to accept by name, if that is to change.
+        restores: whether the entry is made again if DPS does not have it.
+        if_match: the ETag that the entry is expected to have.
+        if_none_match: the ETag that it is expected not to have.
+        parent: name of the CA that the issuing CA is made under; ``None`` if it is there.
+        custody: where its key is to be, likewise.
+        overtaken: whether what was asked for later is done, so that there is nothing to do.
     """
 
     request: str
-    until: datetime
+    action: str
+    state: GroupState
+    issuer: str
+    decided_at: datetime
+    asked: dict[str, datetime] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    ca_references: CaReferences | None = None
+    restores: bool = False
+    if_match: str | None = None
+    if_none_match: str | None = None
+    parent: str | None = None
+    custody: KeyCustody | None = None
+    overtaken: bool = False
 
 
 class GroupRecord(Record):
     """One enrollment group.
 
     Attributes:
+        state: as DPS has it.
         issuer: name of the issuing CA that signs new certificates.
         previous_issuer: name of the CA it took over from, whose certificates DPS still accepts.
         generation: how often the issuing CA was made for this group; names the next one.
         last_request: id of the request that led to this state.
+        change: what is wanted of it, until DPS follows; one at a time.
         rollover: the last one, or the one under way.
         ca_references: what it accepts instead of its issuing CA, if it was made so.
-        created_by: id of the request that made it.
         asked: of each thing that can be set, when what it is now was asked for.
-        turn: who is changing it.
+        acts: ids of the last requests that were carried out; one that comes again changes nothing.
     """
 
     lifecycle = lifecycles.GROUP
 
-    documents: ClassVar[frozenset[str]] = frozenset({"rollover", "ca_references", "asked", "turn"})
+    documents: ClassVar[frozenset[str]] = frozenset({"change", "rollover", "ca_references", "asked", "acts"})
 
     enrollment_group: str
     state: GroupState
@@ -117,11 +150,11 @@ class GroupRecord(Record):
     last_request: str
     previous_issuer: str | None = None
     generation: int = 1
+    change: Change | None = None
     rollover: Rollover | None = None
     ca_references: CaReferences | None = None
-    created_by: str = ""
     asked: dict[str, datetime] = Field(default_factory=dict)
-    turn: Turn | None = None
+    acts: tuple[str, ...] = ()
 
     def overtaken(self, what: str, at: datetime) -> bool:
         """Tell whether something was asked for later than at a time, and is carried out.
@@ -134,6 +167,64 @@ class GroupRecord(Record):
     @property
     def authorities(self) -> frozenset[str]:
         """Names of the CAs that sign for it, have signed, or are about to."""
-        rollover = self.rollover if self.rollover and self.rollover.under_way else None
-        named = (self.issuer, self.previous_issuer, *((rollover.source, rollover.target) if rollover else ()))
+        named = [self.issuer, self.previous_issuer, self.change.issuer if self.change else None]
+        if self.rollover and self.rollover.under_way:
+            named += [self.rollover.source, self.rollover.target]
         return frozenset(filter(None, named))
+
+    @property
+    def preparing(self) -> Rollover | None:
+        """The rollover whose CA does not sign yet, if there is one."""
+        rollover = self.rollover
+        prepares = rollover is not None and rollover.state is RolloverState.PREPARING
+        return rollover if prepares and self.state is not GroupState.DELETED else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether DPS follows it."""
+        return self.change is None and self.preparing is None
+
+    def wants(self, request: str) -> bool:
+        """Tell whether what a request asks for was decided, and is not done yet."""
+        return request in {each.request for each in (self.change, self.preparing) if each}
+
+    def followed(self, at: datetime) -> Self:
+        """Give the record when DPS follows its change."""
+        change = self.change
+        if change is None:
+            return self
+        if change.action == RETIRE:
+            rollover = self.rollover and self.rollover.changed(state=RolloverState.RETIRED, retired_at=at, problem=None)
+            return self.changed(change=None, rollover=rollover, previous_issuer=None, updated_at=at)
+        done = self.changed(change=None, acts=(*self.acts, change.request)[-_ACTS:])
+        if change.overtaken:
+            return done
+        times = {each: max(when, self.asked.get(each, when)) for each, when in change.asked.items()}
+        # Of a group that holds its CA's certificate the CA is changed by a rollover, which may be done in between.
+        signs = self.state is GroupState.REQUESTED or change.ca_references is not None
+        return done.changed(
+            state=change.state,
+            issuer=change.issuer if signs else self.issuer,
+            ca_references=change.ca_references or self.ca_references,
+            asked={**self.asked, **times},
+            updated_at=at,
+            last_request=change.request,
+        )
+
+    def withdrawn(self) -> Self:
+        """Give the record without its change, which DPS can't follow. A group that can't be made does not exist."""
+        state = GroupState.DELETED if self.state is GroupState.REQUESTED else self.state
+        return self.changed(change=None, state=state)
+
+    def taken_over(self, at: datetime) -> Self:
+        """Give the record when the next CA signs."""
+        rollover = self.rollover
+        if rollover is None:
+            return self
+        return self.changed(
+            issuer=rollover.target,
+            previous_issuer=rollover.source,
+            rollover=rollover.changed(state=RolloverState.ROLLING, rolling_since=at),
+            acts=(*self.acts, rollover.request)[-_ACTS:],
+            updated_at=at,
+        )

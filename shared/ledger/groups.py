@@ -1,15 +1,16 @@
-"""Enrollment groups: which issuing CA signs for which group. DPS itself holds the rest."""
+"""Enrollment groups: what is wanted of each, and which issuing CA signs for it. DPS itself holds the rest."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from shared.domain.groups import GroupRecord
-from shared.ledger.table import Versioned, keyed, versioned
+from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 _PARTITION = "group"  # DPS takes 100
@@ -19,24 +20,33 @@ class Groups:
     """The groups' table."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._rows = Rows(table, GroupRecord, key=lambda record: (_PARTITION, record.enrollment_group))
 
     async def get(self, group_id: str) -> Versioned[GroupRecord] | None:
         """Find a group by its id."""
-        row = await self._table.get(_PARTITION, group_id)
-        return Versioned(GroupRecord.from_columns(row.values), row.etag) if row else None
+        return await self._rows.get(_PARTITION, group_id)
 
-    async def insert(self, record: GroupRecord) -> Versioned[GroupRecord] | None:
-        """Record a group; ``None`` if it is known."""
-        return versioned(record, await self._table.insert(keyed(_PARTITION, record.enrollment_group, record)))
+    async def insert(self, record: GroupRecord) -> Versioned[GroupRecord]:
+        """Record a group.
 
-    async def replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> Versioned[GroupRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(
-            record, await self._table.replace(keyed(_PARTITION, record.enrollment_group, record), known.etag)
-        )
+        Raises:
+            Stale: it is known.
+        """
+        return await self._rows.insert(record)
+
+    async def replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> Versioned[GroupRecord]:
+        """Replace a record as it was read.
+
+        Raises:
+            Stale: it has changed since.
+        """
+        return await self._rows.replace(known, record)
+
+    async def try_replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> Versioned[GroupRecord] | None:
+        """Replace a record as it was read; ``None`` if it has changed since, where what others made of it counts."""
+        return await self._rows.try_replace(known, record)
 
     async def list(self) -> AsyncIterator[GroupRecord]:
         """List all groups by id."""
-        async for row in self._table.query("PartitionKey eq @partition", {"partition": _PARTITION}):
-            yield GroupRecord.from_columns(row.values)
+        async for record in self._rows.list("PartitionKey eq @partition", {"partition": _PARTITION}):
+            yield record

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.rejections import RejectionRecord, RejectionState
-from shared.ledger.table import Versioned, keyed, versioned
+from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 
@@ -17,26 +18,21 @@ class Rejections:
     """The rejections' table."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._rows = Rows(table, RejectionRecord, key=lambda each: (_day(each.rejection_id), each.rejection_id))
 
-    async def insert(self, record: RejectionRecord) -> Versioned[RejectionRecord] | None:
-        """Record a refused message; ``None`` if it is recorded already."""
-        return versioned(
-            record, await self._table.insert(keyed(_day(record.rejection_id), record.rejection_id, record))
-        )
+    async def try_insert(self, record: RejectionRecord) -> Versioned[RejectionRecord] | None:
+        """Record a refused message; ``None`` if it is recorded already, which is as good."""
+        return await self._rows.try_insert(record)
 
     async def get(self, identifier: str) -> Versioned[RejectionRecord] | None:
         """Find a refused message."""
-        row = await self._table.get(_day(identifier), identifier)
-        return Versioned(RejectionRecord.from_columns(row.values), row.etag) if row else None
+        return await self._rows.get(_day(identifier), identifier)
 
-    async def replace(
+    async def try_replace(
         self, known: Versioned[RejectionRecord], record: RejectionRecord
     ) -> Versioned[RejectionRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(
-            record, await self._table.replace(keyed(_day(record.rejection_id), record.rejection_id, record), known.etag)
-        )
+        """Replace a row as it was read; ``None`` if somebody else replays the message."""
+        return await self._rows.try_replace(known, record)
 
     async def page(
         self, *, replayed: bool | None, size: int, continuation: str | None
@@ -47,8 +43,7 @@ class Rejections:
         """
         condition = "" if replayed is None else "state eq @state" if replayed else "state ne @state"
         parameters = {"state": RejectionState.REPLAYED.value} if condition else {}
-        rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
-        return [RejectionRecord.from_columns(row.values) for row in rows], following
+        return await self._rows.page(condition, parameters, size=size, continuation=continuation)
 
 
 def _day(identifier: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.requests import RequestRecord
-from shared.ledger.table import Versioned, keyed, spread, versioned
+from shared.ledger.rows import Rows
+from shared.ledger.table import spread
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 
@@ -17,15 +19,14 @@ class Requests:
     """The requests' table."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
 
     async def claim(self, record: RequestRecord) -> Versioned[RequestRecord]:
         """Record a request unless its id is taken, and give what is recorded under its id."""
         while True:
-            claimed = versioned(record, await self._table.insert(keyed(spread(record.key), record.key, record)))
-            known = claimed or await self._at(record.key)
+            known = await self._rows.try_insert(record) or await self._at(record.key)
             if known is not None and known.record.refused_at is not None:
-                known = await self.replace(known, record)
+                known = await self._rows.try_replace(known, record)
             if known is not None:
                 return known
 
@@ -35,12 +36,7 @@ class Requests:
         return known if known is not None and known.record.refused_at is None else None
 
     async def _at(self, key: str) -> Versioned[RequestRecord] | None:
-        row = await self._table.get(spread(key), key)
-        return Versioned(RequestRecord.from_columns(row.values), row.etag) if row else None
-
-    async def replace(self, known: Versioned[RequestRecord], record: RequestRecord) -> Versioned[RequestRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(record, await self._table.replace(keyed(spread(record.key), record.key, record), known.etag))
+        return await self._rows.get(spread(key), key)
 
     async def enter(self, record: RequestRecord, **changes: datetime) -> None:
         """Record what became of a request, unless it is carried out already or its id belongs to another one by now."""
@@ -48,5 +44,5 @@ class Requests:
             known = await self._at(record.key)
             if known is None or known.record.nonce != record.nonce or known.record.carried_out_at is not None:
                 return
-            if await self.replace(known, known.record.changed(**changes)) is not None:
+            if await self._rows.try_replace(known, known.record.changed(**changes)) is not None:
                 return

@@ -120,7 +120,7 @@ def previews(emulator: RunningEmulator) -> Previews:
     """The check, of the emulated DPS."""
     entries: Any = Entries(DpsService(emulator), emulator.endpoints["dpsResourceId"])
     authorities: Any = NoAuthorities()
-    return Previews(entries, entries, authorities, emulator.context.clock)
+    return Previews(provisioning=entries, resource=entries, authorities=authorities, clock=emulator.context.clock)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.device)

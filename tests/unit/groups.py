@@ -12,6 +12,9 @@ from shared.contracts.parsing import parse
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
+from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.convergence import GroupConverger
+from shared.workflows.groups.directory import GroupDirectory
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import Rollovers
@@ -39,23 +42,26 @@ class GroupScene(AuthorityScene):
         self.groups, self.requests = Groups(self.group_rows), Requests(FakeTable())
 
     @property
-    def subject(self) -> EnrollmentGroups:
-        worker, provisioning, queues = self.worker(), self.provisioning, self.queues
-        outbox = Outbox(queues, self.clock)  # type: ignore[arg-type]
-        rollovers = Rollovers(
+    def converger(self) -> GroupConverger:
+        provisioning: Any = self.provisioning
+        queues: Any = self.queues
+        worker = self.worker()
+        return GroupConverger(
             groups=self.groups,
-            certificates=self.certificates,
             authorities=worker.authorities,
             creation=worker.creation,
-            provisioning=provisioning,  # type: ignore[arg-type]
-            outbox=outbox,
+            provisioning=provisioning,
+            outbox=Outbox(queues, self.clock),
             clock=self.clock,
         )
-        return EnrollmentGroups(
+
+    @property
+    def checks(self) -> GroupChecks:
+        provisioning: Any = self.provisioning
+        worker = self.worker()
+        return GroupChecks(
             groups=self.groups,
-            requests=self.requests,
             authorities=worker.authorities,
-            creation=worker.creation,
             issuers=GroupIssuers(
                 groups=self.groups,
                 authorities=worker.authorities,
@@ -64,12 +70,32 @@ class GroupScene(AuthorityScene):
                 resource=self.resource,
                 settings=self.settings,
             ),
-            rollovers=rollovers,
-            provisioning=provisioning,  # type: ignore[arg-type]
+            provisioning=provisioning,
             resource=self.resource,
-            outbox=outbox,
+        )
+
+    @property
+    def subject(self) -> EnrollmentGroups:
+        return EnrollmentGroups(
+            groups=self.groups,
+            requests=self.requests,
+            checks=self.checks,
+            converger=self.converger,
             clock=self.clock,
         )
+
+    @property
+    def directory(self) -> GroupDirectory:
+        provisioning: Any = self.provisioning
+        rollovers = Rollovers(
+            groups=self.groups,
+            certificates=self.certificates,
+            authorities=self.worker().authorities,
+            provisioning=provisioning,
+            converger=self.converger,
+            clock=self.clock,
+        )
+        return GroupDirectory(groups=self.groups, rollovers=rollovers, provisioning=provisioning)
 
     async def set_up(self) -> GroupScene:
         """Make the root."""

@@ -16,6 +16,8 @@ from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.ports.ca_certificates import VerifiedAuthority
+from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
@@ -78,11 +80,17 @@ class Scene:
         anything: Any = SimpleNamespace(root_authority="dpsCa", issuing_custody="vault")
         provisioning: Any = self.provisioning
         body = {"requestId": request_id or action, "enrollmentGroup": "g", "action": action, **fields}
-        await EnrollmentGroups(
+        converger = GroupConverger(
             groups=self.groups,
-            requests=self.requests,
             authorities=fakes.authorities,
             creation=fakes.authorities,
+            provisioning=provisioning,
+            outbox=Outbox(fakes.queues, lambda: NOW),
+            clock=lambda: NOW,
+        )
+        checks = GroupChecks(
+            groups=self.groups,
+            authorities=fakes.authorities,
             issuers=GroupIssuers(
                 groups=self.groups,
                 authorities=fakes.authorities,
@@ -91,11 +99,11 @@ class Scene:
                 resource=fakes.resource,
                 settings=anything,
             ),
-            rollovers=anything,
             provisioning=provisioning,
             resource=fakes.resource,
-            outbox=Outbox(fakes.queues, lambda: NOW),
-            clock=lambda: NOW,
+        )
+        await EnrollmentGroups(
+            groups=self.groups, requests=self.requests, checks=checks, converger=converger, clock=lambda: NOW
         ).carry_out(parse(EnrollmentGroupRequest, body))
 
     @property

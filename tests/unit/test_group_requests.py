@@ -9,7 +9,7 @@ import pytest
 
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.parsing import parse
-from shared.domain.groups import GroupState, Turn
+from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.requests import Requests
 from tests.unit.fakes import FakeProvisioning, FakeTable, Killed, Trap
@@ -134,7 +134,7 @@ async def test_what_comes_twice_is_done_once_though_it_was_killed_anywhere() -> 
         trap.after = None
         await scene.ask("put", ifNoneMatch="*", iotEdge=True)
         record = await scene.record()
-        assert (record.state, record.issuer, record.turn) == (GroupState.ENABLED, "g-ca1", None)
+        assert (record.state, record.issuer, record.change) == (GroupState.ENABLED, "g-ca1", None)
         assert set(told(scene)) == {("create", False)}
     assert after == 6, "claim, the CA's event, entry in DPS, ledger, event: five steps, and then none is left"
 
@@ -159,7 +159,7 @@ async def test_a_group_that_can_not_be_made_is_none() -> None:
     with pytest.raises(Conflict):
         await scene.ask("put", request_id="p1")
     with pytest.raises(NotFound):
-        await scene.subject.describe("g")
+        await scene.directory.describe("g")
     scene.provisioning.groups.clear()
     await scene.ask("put", request_id="p2")
     assert (await scene.record()).state is GroupState.ENABLED
@@ -243,12 +243,15 @@ async def test_the_first_delivery_says_when_a_request_was_made() -> None:
     """Put back into its queue and delivered again, it is as old as it was."""
     scene = await GroupScene().set_up()
     await scene.ask("create")
-    known = await scene.groups.get("g")
-    assert known is not None
-    others = Turn(request="other", until=NOW + timedelta(minutes=1))
-    await scene.groups.replace(known, known.record.changed(turn=others))
+    rows, replace = scene.group_rows, scene.group_rows.replace
+
+    async def too_late(_values: object, _etag: str) -> None:
+        return None
+
+    rows.replace = too_late  # type: ignore[method-assign, assignment]
     with pytest.raises(Deferred, match="the enrollment group 'g' is being changed by someone else"):
         await scene.ask("disable", at=FIRST)
+    rows.replace = replace  # type: ignore[method-assign]
     scene.now += timedelta(minutes=2)
     await scene.ask("enable", at=SECOND)
     await scene.ask("disable", at=THIRD)
@@ -333,7 +336,7 @@ async def test_what_can_not_succeed_is_foreseen() -> None:
     ):
         request = parse(EnrollmentGroupRequest, {"requestId": "r", "enrollmentGroup": "g", **body})
         with pytest.raises(Rejected) as refused:
-            await scene.subject.foresee(request)
+            await scene.checks.foresee(request)
         assert str(refused.value).startswith(message)
         if body.get("enrollmentGroup") != "deleted":  # which is known, and unknown
             with pytest.raises(Rejected) as refused:
@@ -352,7 +355,7 @@ async def test_the_groups_of_others_take_places_of_the_dps() -> None:
         scene.provisioning.groups[f"theirs-{number}"] = entry
     scene.provisioning.groups["keys"] = {"enrollmentGroupId": "keys", "attestation": {"type": "symmetricKey"}}
     await scene.ask("create", "last")
-    for ask in (scene.ask("create", "more"), scene.subject.foresee(parse(EnrollmentGroupRequest, MORE))):
+    for ask in (scene.ask("create", "more"), scene.checks.foresee(parse(EnrollmentGroupRequest, MORE))):
         with pytest.raises(Rejected) as refused:
             await ask
         assert str(refused.value) == (

@@ -90,7 +90,7 @@ class Scene:
         provisioning: Any = self.provisioning
         authorities: Any = FakeAuthorities()
         resource: Any = None if self.verified is None else FakeResource(self.verified)
-        return Previews(provisioning, resource, authorities, lambda: self.now)
+        return Previews(provisioning=provisioning, resource=resource, authorities=authorities, clock=lambda: self.now)
 
     async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
         return await self.preview.check(group, "press-001", "".join(map(names.pem, chain)))

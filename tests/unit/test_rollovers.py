@@ -22,6 +22,8 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import SETTLING, Rollovers
@@ -104,17 +106,29 @@ class Scene:
         return self.now
 
     @property
-    def rollovers(self) -> Rollovers:
+    def converger(self) -> GroupConverger:
         queues: Any = self.queues
+        authorities: Any = self.authorities
+        provisioning: Any = self.provisioning
+        return GroupConverger(
+            groups=self.groups,
+            authorities=authorities,
+            creation=authorities,
+            provisioning=provisioning,
+            outbox=Outbox(queues, self.clock),
+            clock=self.clock,
+        )
+
+    @property
+    def rollovers(self) -> Rollovers:
         authorities: Any = self.authorities
         provisioning: Any = self.provisioning
         return Rollovers(
             groups=self.groups,
             certificates=self.certificates,
             authorities=authorities,
-            creation=authorities,
             provisioning=provisioning,
-            outbox=Outbox(queues, self.clock),
+            converger=self.converger,
             clock=self.clock,
         )
 
@@ -150,14 +164,11 @@ class Scene:
 
     async def roll(self, request_id: str = "roll", **fields: Any) -> None:
         settings: Any = SimpleNamespace(root_authority="dpsCa", issuing_custody="vault")
-        queues: Any = self.queues
         authorities: Any = self.authorities
         provisioning: Any = self.provisioning
-        groups = EnrollmentGroups(
+        checks = GroupChecks(
             groups=self.groups,
-            requests=self.requests,
             authorities=authorities,
-            creation=authorities,
             issuers=GroupIssuers(
                 groups=self.groups,
                 authorities=authorities,
@@ -166,10 +177,14 @@ class Scene:
                 resource=None,
                 settings=settings,
             ),
-            rollovers=self.rollovers,
             provisioning=provisioning,
             resource=None,
-            outbox=Outbox(queues, self.clock),
+        )
+        groups = EnrollmentGroups(
+            groups=self.groups,
+            requests=self.requests,
+            checks=checks,
+            converger=self.converger,
             clock=self.clock,
         )
         await groups.carry_out(
@@ -310,7 +325,7 @@ async def test_a_retirement_that_is_killed_after_any_step_is_carried_on() -> Non
             ("EnrollmentGroupChanged/g/roll", "roll"),
             ("EnrollmentGroupChanged/g/roll/retired", "retire"),
         }
-    assert after == 4, "entry in DPS, event, ledger: three steps, and then none is left"
+    assert after == 5, "decision, entry in DPS, event, ledger: four steps, and then none is left"
 
 
 async def test_a_device_on_hold_keeps_the_old_ca() -> None:

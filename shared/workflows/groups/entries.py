@@ -5,12 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.entries import check_etag
-from shared.errors import Deferred, NotFound, PreconditionFailed, Reason, Rejected
+from shared.errors import Deferred, NotFound, Reason, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shared.contracts.groups import EntrySettings
     from shared.domain.attestations import Entry
     from shared.domain.groups import CaReferences
@@ -29,46 +26,28 @@ async def read_entry(provisioning: ProvisioningService, group_id: str) -> Entry:
     """
     entry = await provisioning.get_group(group_id)
     if entry is None:
-        raise NotFound.because(
-            f"the enrollment group {group_id!r} is gone from the DPS; create it anew", field="enrollmentGroup"
-        )
+        raise gone(group_id)
     return entry
-
-
-async def change_entry(
-    provisioning: ProvisioningService,
-    group_id: str,
-    change: Callable[[Entry], Entry],
-    *,
-    if_match: str | None = None,
-) -> None:
-    """Change a group's entry. One that would stay as it is is not written, so that its ETag stays as well.
-
-    Args:
-        provisioning: the DPS.
-        group_id: the group.
-        change: gives the new entry for the present one.
-        if_match: the ETag that the entry is expected to have; ``None`` for any.
-
-    Raises:
-        NotFound: DPS does not have it.
-        PreconditionFailed: it has another ETag than is expected.
-        Deferred: somebody else changed it meanwhile; the next try looks at what they made of it.
-    """
-    entry = await read_entry(provisioning, group_id)
-    changed = change(entry)
-    if changed == entry:
-        return  # also what an earlier attempt did, which has changed the ETag
-    check_etag(f"the enrollment group {group_id!r}", entry["etag"], if_match)
-    try:
-        await provisioning.put_group(changed, etag=entry["etag"])
-    except PreconditionFailed as error:
-        raise busy(group_id) from error
 
 
 def busy(group_id: str) -> Deferred:
     """Tell that another writer was faster."""
-    return Deferred(f"the enrollment group {group_id!r} is being changed by someone else", retry_after=RETRY)
+    return Deferred(f"{named(group_id)} is being changed by someone else", retry_after=RETRY)
+
+
+def gone(group_id: str) -> Rejected:
+    """Tell that DPS does not have a group's entry any more."""
+    return NotFound.because(f"{named(group_id)} is gone from the DPS; create it anew", field="enrollmentGroup")
+
+
+def unknown(group_id: str) -> Rejected:
+    """Tell that a group does not exist."""
+    return NotFound.because(f"{named(group_id)} does not exist", field="enrollmentGroup")
+
+
+def named(group_id: str) -> str:
+    """Name a group in messages."""
+    return f"the enrollment group {group_id!r}"
 
 
 # --- what DPS must have ---

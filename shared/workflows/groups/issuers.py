@@ -12,7 +12,7 @@ from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
 from shared.pki import names
 from shared.workflows.authorities.records import AuthorityDefinition
-from shared.workflows.groups.rollovers import check_free
+from shared.workflows.groups.sharing import check_free
 
 if TYPE_CHECKING:
     from shared.contracts.groups import EnrollmentGroupRequest
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NAME_LIMIT = 48
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupIssuers:
     """Finds the issuing CAs of groups."""
 

@@ -34,7 +34,7 @@ UNAUTHORIZED = 401002
 """DPS's error code for a device that it does not let in."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Previews:
     """Answers in place of DPS, and says why."""
 

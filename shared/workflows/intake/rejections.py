@@ -106,7 +106,7 @@ class RejectedMessages:
         identifier = rejection_id(message.received, message.queue, message.message_id)
         body = without_secrets_in(message.body)
         # One that is recorded already, by a delivery that broke off, stays as it is.
-        await self.rejections.insert(
+        await self.rejections.try_insert(
             RejectionRecord(
                 rejection_id=identifier,
                 kind=kind,
@@ -177,7 +177,7 @@ class RejectedMessages:
         begun = known.record.replayed_at
         if known.record.state is RejectionState.REPLAYING and begun is not None and now - begun < _REPLAY_TAKES:
             raise _under_way(identifier)
-        claimed = await self.rejections.replace(
+        claimed = await self.rejections.try_replace(
             known, known.record.changed(state=RejectionState.REPLAYING, replayed_at=now)
         )
         if claimed is None:
@@ -187,11 +187,11 @@ class RejectedMessages:
         try:
             await self.outbox.queues.send(claimed.record.queue, text)
         except Exception:
-            await self.rejections.replace(claimed, known.record)  # or, if that fails, too, it is free in a minute
+            await self.rejections.try_replace(claimed, known.record)  # or, if that fails, too, it is free in a minute
             raise
         done = claimed.record.changed(state=RejectionState.REPLAYED)
         # Only a call that came a minute later can have written meanwhile, and it sends and marks the same.
-        await self.rejections.replace(claimed, done)
+        await self.rejections.try_replace(claimed, done)
         return _described(done)
 
     async def _get(self, identifier: str) -> Versioned[RejectionRecord]:

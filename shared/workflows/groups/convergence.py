@@ -1,0 +1,313 @@
+"""Brings DPS and the events to what is wanted of a group.
+
+A request only enters what it wants into the group's record, in one guarded write: a change, or a rollover. From then on
+it is decided. Anybody can bring it about, any number of times, at any moment: the request's own message, a repeated
+delivery, the next request about the group, or a timer.
+
+**Everything is written under the ETag of an entry that was read before the record was**, and then the record is
+replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
+An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
+meanwhile, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.contracts.groups import GroupAction
+from shared.domain.attestations import reference_attestation, x509_attestation
+from shared.domain.entries import (
+    check_conditions,
+    check_etag,
+    group_entry,
+    taken_over,
+    with_change,
+    with_next,
+    with_values,
+    without_previous,
+)
+from shared.domain.groups import RETIRE, GroupRecord, GroupState
+from shared.domain.words import CertificateKind, EventType
+from shared.errors import PreconditionFailed, Rejected
+from shared.ledger.table import Stale
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.entries import busy, gone, named, unknown
+from shared.workflows.groups.sharing import check_free
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+    from cryptography import x509
+
+    from shared.domain.attestations import Entry
+    from shared.domain.groups import CaReferences, Change, Rollover
+    from shared.domain.words import KeyCustody
+    from shared.ledger.groups import Groups
+    from shared.ledger.table import Versioned
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+    type Follow = Callable[[GroupRecord, Entry | None], Awaitable[GroupRecord]]
+    """Has DPS follow a record, seen the entry as it was before, and gives the record as it is then."""
+
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupConverger:
+    """Makes what is wanted of groups true at DPS."""
+
+    groups: Groups
+    authorities: CertificateAuthorities
+    creation: AuthorityCreation
+    provisioning: ProvisioningService
+    outbox: Outbox
+    clock: Clock
+
+    async def settle(self, group_id: str) -> GroupRecord:
+        """Have DPS follow a group's change, if there is one.
+
+        Returns:
+            The record, without a change.
+
+        Raises:
+            NotFound: the group does not exist, or its entry is gone from DPS.
+            Rejected: DPS can't follow; the change is withdrawn.
+            Deferred: others keep changing the group, or a CA is not ready yet.
+        """
+        made: str | None = None
+        for _ in range(_ROUNDS):
+            entry = await self.provisioning.get_group(group_id)
+            known = await self._known(group_id)
+            change = known.record.change
+            if made is not None and known.record.state is GroupState.DELETED:
+                await self._take_back(group_id, made)
+            if change is None:
+                return known.record
+            made = await self._round(known, entry, self._change, GroupRecord.withdrawn)
+        raise busy(group_id)
+
+    async def prepare(self, group_id: str) -> GroupRecord:
+        """Have the next CA of a rollover made and accepted by DPS; only then does it sign.
+
+        Returns:
+            The record, without a rollover that is being prepared.
+
+        Raises:
+            NotFound: the group does not exist.
+            Rejected: the CA can't be made, or DPS can't follow; the rollover is withdrawn.
+            Deferred: others keep changing the group, or the CA is not ready yet.
+        """
+        for _ in range(_ROUNDS):
+            entry = await self.provisioning.get_group(group_id)
+            known = await self._known(group_id)
+            if known.record.state is GroupState.DELETED:
+                raise unknown(group_id)
+            if known.record.preparing is None:
+                return known.record
+            await self._round(known, entry, self._roll, _without_rollover)
+        raise busy(group_id)
+
+    async def sweep(self, *, older_than: timedelta) -> int:
+        """Go on with what was left lying: its worker was killed, or a service was down.
+
+        Args:
+            older_than: younger ones are somebody's work.
+
+        Returns:
+            How many groups DPS follows now. What it can't follow is withdrawn: whoever asked is told by their message.
+
+        Raises:
+            ExceptionGroup: some can't be brought about yet; each one was tried.
+        """
+        before = self.clock() - older_than
+        due = [each async for each in self.groups.list() if not each.settled and each.updated_at <= before]
+        failures, done = list[Exception](), 0
+        for each in due:
+            try:
+                with suppress(Rejected):
+                    await self.settle(each.enrollment_group)
+                    await self.prepare(each.enrollment_group)
+                done += 1
+            except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} of {len(due)} groups can't be brought about yet", failures)
+        return done
+
+    async def _known(self, group_id: str) -> Versioned[GroupRecord]:
+        known = await self.groups.get(group_id)
+        if known is None:
+            raise unknown(group_id)
+        return known
+
+    async def _round(
+        self,
+        known: Versioned[GroupRecord],
+        entry: Entry | None,
+        follow: Follow,
+        withdraw: Callable[[GroupRecord], GroupRecord],
+    ) -> str | None:
+        """Try once, and give the ETag of an entry that was made; the next round sees how it is then."""
+        record = known.record
+        try:
+            made = await self._made(record, entry)
+            if made is None:
+                await self.groups.replace(known, await follow(record, entry))
+        except Stale:
+            return None
+        except Rejected:
+            if await self.provisioning.get_group(record.enrollment_group) != entry:
+                return None  # it was judged by what has changed since
+            if await self.groups.try_replace(known, withdraw(record)) is None:
+                return None  # likewise
+            raise
+        return made
+
+    # --- a change ---
+
+    async def _made(self, record: GroupRecord, entry: Entry | None) -> str | None:
+        """Make the entry of a group, if its change wants one that DPS does not have."""
+        change = record.change
+        if entry is not None or change is None or change.overtaken:
+            return None
+        if not change.restores and change.action != GroupAction.CREATE:
+            return None
+        check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
+        made = await self.provisioning.put_group(await self._new_entry(record, change))
+        return str(made["etag"])
+
+    async def _new_entry(self, record: GroupRecord, change: Change) -> Entry:
+        group_id, references = record.enrollment_group, change.ca_references or record.ca_references
+        if record.state is GroupState.REQUESTED:
+            # Now that others see which CA it takes: of two groups that want the same, none gets it unseen.
+            await check_free(self.groups, group_id, change.issuer, by_reference=references is not None)
+            await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
+            body = group_entry(group_id, await self._attestation(references, change.issuer))
+        else:
+            issuers = filter(None, (record.previous_issuer, record.issuer))
+            body = group_entry(group_id, await self._attestation(references, *issuers), record.state.value)
+        return with_values(body, change.settings)
+
+    async def _attestation(self, references: CaReferences | None, *issuers: str) -> Entry:
+        if references is not None:
+            return reference_attestation(references.primary, references.secondary)
+        return x509_attestation(*[(await self.authorities.load(issuer)).certificate for issuer in issuers])
+
+    async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
+        change = record.change
+        if change is not None:
+            if not change.overtaken:
+                await self._enter(record, change, entry)
+            await self._tell(
+                record,
+                change.action,
+                change.state,
+                change.issuer,
+                correlation=change.request,
+                overtaken=change.overtaken,
+            )
+        return record.followed(self.clock())
+
+    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
+        """Have DPS follow a change of a group whose entry it has."""
+        if change.action == GroupAction.DELETE:
+            if entry is not None:
+                check_conditions(named(record.enrollment_group), entry["etag"], change.if_match)
+                await self.provisioning.delete_group(record.enrollment_group, etag=entry["etag"])
+            return
+        if entry is None:
+            raise gone(record.enrollment_group)
+        if change.action == GroupAction.CREATE:
+            wanted = taken_over(entry, await self._new_entry(record, change))
+        elif change.action == RETIRE and record.rollover is not None:
+            wanted = without_previous(entry, *await self._certificates(record.rollover))
+        else:
+            check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
+            wanted = with_change(entry, change)
+        await self._write(entry, wanted, if_match=change.if_match)
+
+    async def _write(self, entry: Entry, wanted: Entry, *, if_match: str | None = None) -> None:
+        """Write an entry as it was read. If nothing of it changes it is not written, so that its ETag stays."""
+        if wanted == entry:
+            return  # also what an earlier attempt did, which has changed the ETag
+        check_etag(named(entry["enrollmentGroupId"]), entry["etag"], if_match)
+        await self.provisioning.put_group(wanted, etag=entry["etag"])
+
+    async def _take_back(self, group_id: str, etag: str) -> None:
+        """Delete the entry of a group that was deleted while this worker was about to make it."""
+        with suppress(PreconditionFailed):  # somebody else has changed it since, and answers for it
+            await self.provisioning.delete_group(group_id, etag=etag)
+
+    # --- a rollover ---
+
+    async def _roll(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
+        rollover = record.preparing
+        if rollover is None:
+            return record
+        # Once more, now that others see the intent: of two that want the same CA at a time, none gets it unseen.
+        await check_free(self.groups, record.enrollment_group, rollover.target)
+        await self._make_authority(
+            record.enrollment_group, rollover.target, rollover.parent, rollover.custody, cause=rollover.request
+        )
+        if entry is None:
+            raise gone(record.enrollment_group)
+        await self._write(entry, with_next(entry, *await self._certificates(rollover)))
+        await self._tell(
+            record,
+            GroupAction.ROLL,
+            rollover.told_state or record.state,
+            rollover.target,
+            correlation=rollover.request,
+        )
+        return record.taken_over(self.clock())
+
+    async def _make_authority(
+        self, group_id: str, name: str, parent: str | None, custody: KeyCustody | None, *, cause: str
+    ) -> None:
+        if parent is None or custody is None:
+            return
+        definition = AuthorityDefinition(
+            name=name, kind=CertificateKind.INTERMEDIATE, parent=parent, enrollment_group=group_id, custody=custody
+        )
+        await self.creation.ensure(definition, cause=cause)
+
+    async def _certificates(self, rollover: Rollover) -> tuple[x509.Certificate, x509.Certificate]:
+        source, target = await self.authorities.load(rollover.source), await self.authorities.load(rollover.target)
+        return source.certificate, target.certificate
+
+    # --- events ---
+
+    async def _tell(
+        self,
+        record: GroupRecord,
+        action: str,
+        state: GroupState,
+        issuer: str,
+        *,
+        correlation: str,
+        overtaken: bool = False,
+    ) -> None:
+        await self.outbox.publish(
+            EventType.ENROLLMENT_GROUP_CHANGED,
+            subject=record.enrollment_group,
+            correlation_id=correlation,
+            data={
+                "enrollmentGroup": record.enrollment_group,
+                "action": action,
+                "state": state,
+                "issuer": issuer,
+                **({"overtaken": True} if overtaken else {}),
+            },
+            occasion="retired" if action == RETIRE else "",
+        )
+
+
+def _without_rollover(record: GroupRecord) -> GroupRecord:
+    """Give a group without the rollover that can never succeed: another one may be asked for."""
+    return record.changed(rollover=None)

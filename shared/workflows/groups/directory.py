@@ -1,0 +1,72 @@
+"""Shows groups: what the ledger knows of them, and what DPS holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.groups import GroupState
+from shared.workflows.groups.entries import unknown
+from shared.workflows.groups.rollovers import summary
+
+if TYPE_CHECKING:
+    from shared.domain.groups import GroupRecord
+    from shared.ledger.groups import Groups
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.groups.rollovers import Rollovers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDirectory:
+    """Reads groups."""
+
+    groups: Groups
+    rollovers: Rollovers
+    provisioning: ProvisioningService
+
+    async def describe(self, group_id: str) -> dict[str, Any]:
+        """Show a group: what the ledger knows of it, and what DPS holds.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        record = await self._known(group_id)
+        entry = await self.provisioning.get_group(group_id)
+        return {
+            **_summary(record),
+            "rollover": await self.rollovers.describe(record),
+            "etag": entry["etag"] if entry else None,
+            "provisioningService": entry,
+        }
+
+    async def list_groups(self) -> list[dict[str, Any]]:
+        """List all groups."""
+        return [_summary(group) async for group in self.groups.list() if group.state is not GroupState.DELETED]
+
+    async def registrations(
+        self, group_id: str, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of the group's registration records in DPS.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        await self._known(group_id)
+        return await self.provisioning.page_of_registrations(group_id, size=size, continuation=continuation)
+
+    async def _known(self, group_id: str) -> GroupRecord:
+        known = await self.groups.get(group_id)
+        if known is None or known.record.state is GroupState.DELETED:
+            raise unknown(group_id)
+        return known.record
+
+
+def _summary(record: GroupRecord) -> dict[str, Any]:
+    return {
+        "enrollmentGroup": record.enrollment_group,
+        "state": record.state,
+        "issuer": record.issuer,
+        "previousIssuer": record.previous_issuer,
+        "rollover": summary(record.rollover) if record.rollover else None,
+        "updatedAt": record.updated_at,
+    }
