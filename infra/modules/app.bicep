@@ -1,0 +1,144 @@
+// A plan and the app on it (Flex Consumption holds one app to a plan), running as the identity of its trust zone.
+param location string
+param tags object
+
+@description('Not longer than 32: the host tells apps that share a storage account apart by the first 32 characters.')
+@minLength(2)
+@maxLength(32)
+param name string
+
+@minLength(1)
+@maxLength(60)
+param planName string
+
+param identityId string
+
+@description('Blob container of the deployed package, as a URL.')
+param packageUrl string
+
+@description('App settings by name.')
+param settings object
+
+@allowed([
+  512
+  2048
+  4096
+])
+param instanceMemory int
+
+@description('Instances at most, of each group of functions.')
+@minValue(1)
+@maxValue(1000)
+param instances int
+
+@description('HTTP instances that are always ready; 0 lets the app scale to nothing.')
+@minValue(0)
+param readyInstances int
+
+@description('Subnet that the app reaches services from; empty for none.')
+param subnetId string = ''
+
+@description('The Front Door that alone may call the app; empty lets everyone call it.')
+param frontDoorId string = ''
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
+  name: planName
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: {
+    name: 'FC1'
+    tier: 'FlexConsumption'
+  }
+  properties: {
+    reserved: true
+  }
+}
+
+resource app 'Microsoft.Web/sites@2025-03-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${identityId}': {}
+    }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: packageUrl
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      runtime: {
+        name: 'python'
+        version: '3.13'
+      }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemory
+        maximumInstanceCount: instances
+        alwaysReady: readyInstances > 0
+          ? [
+              {
+                name: 'http'
+                instanceCount: readyInstances
+              }
+            ]
+          : []
+      }
+    }
+    siteConfig: {
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+      http20Enabled: true
+      appSettings: [
+        for setting in items(settings): {
+          name: setting.key
+          value: setting.value
+        }
+      ]
+      ipSecurityRestrictionsDefaultAction: empty(frontDoorId) ? 'Allow' : 'Deny'
+      ipSecurityRestrictions: empty(frontDoorId)
+        ? []
+        : [
+            {
+              name: 'front-door'
+              priority: 100
+              action: 'Allow'
+              tag: 'ServiceTag'
+              ipAddress: 'AzureFrontDoor.Backend'
+              headers: {
+                'x-azure-fdid': [
+                  frontDoorId
+                ]
+              }
+            }
+          ]
+    }
+  }
+}
+
+// Deployment is by Microsoft Entra identity; passwords of the publishing profile are worth nothing.
+resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'scm'
+  properties: {
+    allow: false
+  }
+}
+
+output name string = app.name
+output hostName string = app.properties.defaultHostName
+output url string = 'https://${app.properties.defaultHostName}'
