@@ -1,47 +1,18 @@
-// The owner's plain-HTTP name for CRLs, OCSP answers and CA certificates. RFC 5280 section 8 and RFC 6960 appendix A say
-// why it is not HTTPS: who checks a certificate must not need another one first. Nothing else of the app is reachable
-// here, and Front Door itself asks the app over HTTPS.
-param tags object
-param token string
-
-@description('The name that stands in certificates, such as pki.example.com.')
-param hostName string
+// What goes through Front Door: CRLs, CA certificates and OCSP. It asks the app over HTTPS.
+param profileName string
+param endpointName string
+param domainId string
 
 @description('Host name of the app that answers.')
 param originHostName string
 
-resource profile 'Microsoft.Cdn/profiles@2025-12-01' = {
-  name: 'afd-${token}'
-  location: 'global'
-  tags: tags
-  sku: {
-    name: 'Standard_AzureFrontDoor'
-  }
-  properties: {
-    originResponseTimeoutSeconds: 60
-  }
+resource profile 'Microsoft.Cdn/profiles@2025-12-01' existing = {
+  name: profileName
 }
 
-resource endpoint 'Microsoft.Cdn/profiles/afdEndpoints@2025-12-01' = {
+resource endpoint 'Microsoft.Cdn/profiles/afdEndpoints@2025-12-01' existing = {
   parent: profile
-  name: 'pki-${token}'
-  location: 'global'
-  tags: tags
-  properties: {
-    enabledState: 'Enabled'
-  }
-}
-
-resource domain 'Microsoft.Cdn/profiles/customDomains@2025-12-01' = {
-  parent: profile
-  name: replace(hostName, '.', '-')
-  properties: {
-    hostName: hostName
-    tlsSettings: {
-      certificateType: 'ManagedCertificate'
-      minimumTlsVersion: 'TLS12'
-    }
-  }
+  name: endpointName
 }
 
 resource group 'Microsoft.Cdn/profiles/originGroups@2025-12-01' = {
@@ -85,7 +56,7 @@ resource files 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
     }
     customDomains: [
       {
-        id: domain.id
+        id: domainId
       }
     ]
     patternsToMatch: [
@@ -119,7 +90,7 @@ resource ocsp 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
     }
     customDomains: [
       {
-        id: domain.id
+        id: domainId
       }
     ]
     patternsToMatch: [
@@ -135,6 +106,3 @@ resource ocsp 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
     enabledState: 'Enabled'
   }
 }
-
-output endpointHostName string = endpoint.properties.hostName
-output domainValidation string = domain.properties.validationProperties.validationToken
