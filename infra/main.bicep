@@ -78,9 +78,6 @@ param publicHostName string = ''
 @description('Whether Front Door answers for publicHostName. Otherwise the owner sends the name to the app by other means.')
 param frontDoor bool = false
 
-@description('Whether events also go to an Event Grid topic.')
-param eventTopic bool = false
-
 @description('Addresses that get a mail when an alert fires.')
 param alertEmails array = []
 

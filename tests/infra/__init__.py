@@ -1,0 +1,1 @@
+"""What is deployed, held offline against the facts of Microsoft that stand in facts/."""
