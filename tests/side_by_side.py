@@ -78,6 +78,7 @@ def parts() -> list[Part]:
         Part("contracts", ("tests/contract",)),
         Part("unit: pki", ("tests/unit/pki",)),
         Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
+        Part("infrastructure", ("tests/infra",)),
         Part("world", ("tests/world",)),
     ]
 
@@ -88,6 +89,7 @@ def quick_parts() -> list[Part]:
         lint(),
         Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py")),
         Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
+        Part("infrastructure", ("tests/infra",)),
         Part("contracts: adapters", ("tests/contract/adapters",)),
     ]
 

@@ -24,12 +24,24 @@ TYPES: dict[str, Any] = json.loads((FACTS / "resource_types.json").read_text(enc
 ROLES: dict[str, str] = json.loads((FACTS / "roles.json").read_text(encoding="utf-8"))["roles"]
 
 FUNCTIONS = {
-    # "Bicep functions" (learn.microsoft.com/azure/azure-resource-manager/bicep/bicep-functions)
     *("any", "cidrSubnet", "concat", "contains", "empty", "environment", "filter", "flatten", "guid", "indexOf"),
-    *("intersection", "items", "join", "last", "length", "loadJsonContent", "loadTextContent", "map", "range", "replace"),
+    *(
+        "intersection",
+        "items",
+        "join",
+        "last",
+        "length",
+        "loadJsonContent",
+        "loadTextContent",
+        "map",
+        "range",
+        "replace",
+    ),
     *("resourceGroup", "resourceId", "split", "string", "subscription", "subscriptionResourceId", "take", "tenant"),
     *("toLower", "toObject", "union", "uniqueString"),
 }
+"""Those of Microsoft's page "Bicep functions" that infra/ uses."""
+
 OF_EVERY_RESOURCE = {"scope", "parent", "dependsOn"}
 NODES = {"string": {"string"}, "int": {"number"}, "bool": {"boolean"}, "array": {"array"}, "object": {"object"}}
 LITERALS = {"string", "number", "boolean", "array", "object"}
@@ -50,7 +62,9 @@ def shape_faults(fact: dict[str, Any], node: Node, path: str) -> Iterator[str]:
             elif fact["type"] == "object":
                 yield from _object_faults(fact, each, path)
             elif fact["type"] == "array":
-                turns = [each] if node.type == "for_statement" else [c for c in each.named_children if c.type != "comment"]
+                turns = (
+                    [each] if node.type == "for_statement" else [c for c in each.named_children if c.type != "comment"]
+                )
                 for turn in turns:
                     yield from shape_faults(fact.get("items", {"type": "any"}), turn, f"{path}[]")
             elif fact["type"] == "string" and not fact.get("open"):
@@ -99,7 +113,9 @@ def names_in(node: Node, known: frozenset[str]) -> Iterator[Node]:
     known |= _brought_by_lambda(node)
     if node.type == "for_statement":
         brought = node.child_by_field_name("initializer") or node.named_children[0]
-        known |= {text(each) for each in walk(brought) if each.type in {"identifier", "loop_variable", "loop_enumerator"}}
+        known |= {
+            text(each) for each in walk(brought) if each.type in {"identifier", "loop_variable", "loop_enumerator"}
+        }
         for each in node.named_children[1:]:
             yield from names_in(each, known)
     elif node.type == "object_property":
@@ -129,7 +145,12 @@ def name_faults(path: Path) -> list[str]:
     known = frozenset(declared | FUNCTIONS)
     found = []
     for statement in file.root.named_children:
-        if statement.type in {"variable_declaration", "output_declaration", "resource_declaration", "module_declaration"}:
+        if statement.type in {
+            "variable_declaration",
+            "output_declaration",
+            "resource_declaration",
+            "module_declaration",
+        }:
             found += [f"{line(n)}: {text(n)}" for part in statement.named_children[1:] for n in names_in(part, known)]
     return found
 
@@ -231,7 +252,11 @@ def test_a_role_that_bicep_names_by_its_id_is_one_of_azures() -> None:
         for path in FILES
         for found in re.finditer(r"'([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})' // (.+)", path.read_text("utf-8"))
     }
-    ids = {found for path in FILES for found in re.findall(r"'([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'", path.read_text("utf-8"))}
+    ids = {
+        found
+        for path in FILES
+        for found in re.findall(r"'([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'", path.read_text("utf-8"))
+    }
     assert ids == set(named)
     assert named == {each: ROLES[each] for each in named}
 

@@ -1,0 +1,112 @@
+"""Every app gets exactly the settings that the app reads, and those of the Functions host that Flex Consumption takes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from shared.settings import STORAGE_CONNECTION, described_settings
+from tests.infra.bicep import INFRA, field, fields, literal, source, text, walk
+
+MAIN = source(INFRA / "main.bicep")
+READ = {each.name: each for each in described_settings().values()}
+
+HOST = {
+    # "App settings reference for Azure Functions" and, for connections by identity, "Connecting to host storage with an
+    # identity" (azure/azure-functions/functions-reference).
+    "AzureWebJobsStorage__blobServiceUri",
+    "AzureWebJobsStorage__queueServiceUri",
+    "AzureWebJobsStorage__tableServiceUri",
+    "AzureWebJobsStorage__credential",
+    "AzureWebJobsStorage__clientId",
+    f"{STORAGE_CONNECTION}__credential",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",
+}
+
+REFUSED = {
+    # "Flex Consumption plan deprecations" (azure/azure-functions/functions-app-settings), as Azure CLI leaves them out
+    # when it moves an app to Flex Consumption (azure-cli, appservice/custom.py, excluded_settings); WEBSITE_TIME_ZONE, TZ
+    # and WEBSITE_LOAD_CERTIFICATES: azure/azure-functions/flex-consumption-plan, "Considerations".
+    "ENABLE_ORYX_BUILD",
+    "FUNCTIONS_EXTENSION_VERSION",
+    "FUNCTIONS_MAX_HTTP_CONCURRENCY",
+    "FUNCTIONS_WORKER_DYNAMIC_CONCURRENCY_ENABLED",
+    "FUNCTIONS_WORKER_PROCESS_COUNT",
+    "FUNCTIONS_WORKER_RUNTIME",
+    "FUNCTIONS_WORKER_RUNTIME_VERSION",
+    "SCM_DO_BUILD_DURING_DEPLOYMENT",
+    "TZ",
+    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
+    "WEBSITE_CONTENTOVERVNET",
+    "WEBSITE_CONTENTSHARE",
+    "WEBSITE_DNS_SERVER",
+    "WEBSITE_LOAD_CERTIFICATES",
+    "WEBSITE_MAX_DYNAMIC_APPLICATION_SCALE_OUT",
+    "WEBSITE_NODE_DEFAULT_VERSION",
+    "WEBSITE_RUN_FROM_PACKAGE",
+    "WEBSITE_SKIP_CONTENTSHARE_VALIDATION",
+    "WEBSITE_TIME_ZONE",
+    "WEBSITE_VNET_ROUTE_ALL",
+}
+
+
+def given() -> dict[str, str]:
+    """What an app gets: the settings of all apps, and those that differ from app to app."""
+    apps = next(each for each in MAIN.modules if each.symbol == "apps")
+    own = field(apps.bodies[0], "params", "settings").named_children[1].named_children[-1]
+    return {name: text(value) for name, value in (*fields(MAIN.variables["settings"]), *fields(own))}
+
+
+def test_an_app_gets_what_the_app_reads_and_what_its_host_reads() -> None:
+    assert set(given()) == set(READ) | HOST
+
+
+def test_an_owner_may_change_every_setting_but_those_that_follow_from_what_is_deployed() -> None:
+    """`appSettings` stands between the two: it wins over the first, and loses to the second."""
+    apps = next(each for each in MAIN.modules if each.symbol == "apps")
+    merged = field(apps.bodies[0], "params", "settings")
+    assert [text(each) for each in merged.named_children[1].named_children][:2] == ["settings", "appSettings"]
+
+
+@pytest.mark.parametrize("name", sorted(READ))
+def test_a_setting_without_a_default_is_never_empty(name: str) -> None:
+    if READ[name].default is None:
+        assert given()[name] != "''"
+
+
+def test_a_value_written_out_is_one_that_the_setting_takes() -> None:
+    written = {name: literal(value) for name, value in fields(MAIN.variables["settings"])}
+    for name, value in written.items():
+        if isinstance(value, str) and value:
+            assert READ[name].kind.read(value) is not None
+    assert sum(value == "" for value in written.values()) > 10
+
+
+def test_flex_consumption_refuses_none_of_them() -> None:
+    assert set(given()) & REFUSED == set()
+    assert [text(each) for each in walk(MAIN.root) if each.type == "string" and text(each).strip("'") in REFUSED] == []
+
+
+def test_the_identity_that_the_host_uses_is_named_with_each_connection() -> None:
+    """Without a client id the host asks for the system-assigned identity, which the apps do not have."""
+    for connection in ("AzureWebJobsStorage", STORAGE_CONNECTION):
+        assert given()[f"{connection}__credential"] == "'managedidentity'"
+        assert given()[f"{connection}__clientId"] == "identities[i].outputs.clientId"
+    assert given()["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"].endswith(";Authorization=AAD'")
+
+
+def test_the_conditions_of_roles_are_settings() -> None:
+    """zones.json leaves a role out unless a setting is there, so main.bicep must say of each whether it is."""
+    zones = (INFRA / "zones.json").read_text(encoding="utf-8")
+    conditions = set(re.findall(r'"onlyWith": "(\w+)"', zones))
+    assert conditions <= set(READ)
+    roles = next(each for each in MAIN.modules if each.symbol == "roles")
+    decided = text(field(roles.bodies[0], "params", "settingNames"))
+    for condition in conditions:
+        assert f"'{condition}'" in decided or given()[condition] == "''", condition  # '': only appSettings sets it
+    assert "map(items(appSettings), setting => setting.key)" in decided
+    assert json.loads(zones)["zones"]
