@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from aiohttp import web
 from devstack.functions_host import configuration, http_server
 from devstack.functions_host.configuration import ConfigurationError, HostSettings, resolve
 from devstack.functions_host.queue_listener import LEASE_SECONDS, QueueListener
-from devstack.functions_host.timer_listener import TimerListener
+from devstack.functions_host.timer_listener import LOCK_SECONDS, HostStorage, TimerListener
 from devstack.functions_host.worker import AppError, Worker
 
 if TYPE_CHECKING:
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
 
     from devstack.functions_host.worker import Function
 
+_LOG = logging.getLogger("functions_host")
 _LAST_CALLS_SECONDS = 10.0
+_RESTART_SECONDS = 1.0
+_RESTARTED = "FUNCTIONS_HOST_RESTARTED"
+_SHORTEST_LOCK = 15
+"""Seconds of the shortest lease of a blob (Lease Blob, REST API of Azure Storage)."""
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -50,7 +57,8 @@ class _Host:
     def __init__(self, arguments: argparse.Namespace, settings: HostSettings) -> None:
         self._arguments = arguments
         self._settings = settings
-        self._worker = Worker(arguments.app_dir.resolve())
+        self._worker = Worker(arguments.app_dir.resolve(), settings.function_timeout)
+        self._broken = asyncio.Event()
         self._listeners: list[QueueListener] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._services: dict[str, tuple[Any, Any]] = {}
@@ -67,9 +75,10 @@ class _Host:
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._arguments.address, self._arguments.port)
         await site.start()
-        port = self._runner.addresses[0][1]
+        self._arguments.port = port = self._runner.addresses[0][1]
+        storage = await self._host_storage() if any(each.kind == "timerTrigger" for each in functions) else None
         for function in functions:
-            self._listen(function)
+            self._listen(function, storage)
         return {
             "functionsUrl": f"http://{self._arguments.address}:{port}",
             "functionKey": keys.function,
@@ -77,7 +86,14 @@ class _Host:
             "functions": [function.name for function in functions],
         }
 
-    def _listen(self, function: Function) -> None:
+    async def _host_storage(self) -> HostStorage:
+        service = self._services["blobs"] = configuration.blob_service("AzureWebJobsStorage")
+        lock = max(_SHORTEST_LOCK, min(LOCK_SECONDS, int(self._arguments.message_lease)))
+        storage = HostStorage(service[0], configuration.host_id(), lock)
+        await storage.create()
+        return storage
+
+    def _listen(self, function: Function, storage: HostStorage | None) -> None:
         if function.kind == "queueTrigger":
             service = self._queue_service(str(function.trigger.get("connection") or "AzureWebJobsStorage"))
             listener = QueueListener(
@@ -85,13 +101,16 @@ class _Host:
                 resolve(str(function.trigger["queueName"])),
                 self._settings.queues,
                 partial(self._worker.invoke, function),
+                self._end,
                 lease_seconds=self._arguments.message_lease,
             )
             self._listeners.append(listener)
             self._tasks.append(asyncio.create_task(listener.run()))
-        elif function.kind == "timerTrigger":
-            timer = TimerListener(function.name, function.trigger, partial(self._worker.invoke, function))
-            self._tasks.append(asyncio.create_task(timer.run()))
+        elif function.kind == "timerTrigger" and storage is not None:
+            timer = TimerListener(function.name, function.trigger, storage, partial(self._worker.invoke, function))
+            task = asyncio.create_task(timer.run())
+            task.add_done_callback(self._ticked)
+            self._tasks.append(task)
         elif function.kind != "httpTrigger":
             raise ConfigurationError(f"{function.name} has a {function.kind}, which this host does not offer")
 
@@ -99,6 +118,25 @@ class _Host:
         if connection not in self._services:
             self._services[connection] = configuration.queue_service(connection)
         return self._services[connection][0]
+
+    def _ticked(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        if not self._broken.is_set():
+            text = " ".join(str(error).split())[:500]
+            _LOG.critical("an unhandled error has occurred, and the host ends: %s: %s", type(error).__name__, text)
+            self._broken.set()
+
+    async def ended(self) -> None:
+        """Wait until the host can't go on, and the platform would start it anew."""
+        waits = [asyncio.create_task(self._broken.wait()), asyncio.create_task(self._worker.lost())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
 
     async def stop(self) -> None:
         await asyncio.gather(*(listener.stop(seconds=_LAST_CALLS_SECONDS) for listener in self._listeners))
@@ -114,7 +152,8 @@ class _Host:
         self._worker.stop()
 
 
-async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> None:
+async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
+    """Serve until a signal comes, or the host can't go on; tell whether it is to be started anew."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -122,10 +161,35 @@ async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> None:
     host = _Host(arguments, settings)
     try:
         ready = await host.start()
-        print(json.dumps(ready), flush=True)
-        await ended.wait()
+        if _RESTARTED not in os.environ:
+            print(json.dumps(ready), flush=True)
+        signalled, broken = asyncio.create_task(ended.wait()), asyncio.create_task(host.ended())
+        await asyncio.wait((signalled, broken), return_when=asyncio.FIRST_COMPLETED)
+        broken.cancel()
+        return not signalled.done()
     finally:
         await host.stop()
+
+
+def _restart(arguments: argparse.Namespace) -> None:
+    """Start anew in this process's place, at the same port, as the platform starts a host that has ended."""
+    time.sleep(_RESTART_SECONDS)
+    options = {
+        "--app-dir": arguments.app_dir,
+        "--address": arguments.address,
+        "--port": arguments.port,
+        "--keys-file": arguments.keys_file,
+        "--message-lease": arguments.message_lease,
+        **({"--settings": arguments.settings} if arguments.settings else {}),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "devstack.functions_host",
+        *(str(part) for each in options.items() for part in each),
+    ]
+    os.environ[_RESTARTED] = "true"
+    os.execv(sys.executable, command)  # noqa: S606 - ourselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         configuration.apply_local_settings(arguments.settings or arguments.app_dir / "local.settings.json")
         settings = configuration.read_host_json(arguments.app_dir / "host.json")
         with suppress(KeyboardInterrupt):
-            asyncio.run(_serve(arguments, settings))
+            if asyncio.run(_serve(arguments, settings)):
+                _restart(arguments)
     except (ConfigurationError, AppError, OSError) as error:
         sys.stderr.write(f"the functions host can't start: {error}\n")
         return 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azure.identity.aio import ManagedIdentityCredential
+from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def read_host_json(path: Path) -> HostSettings:
 
 
 _OVERRIDE = "AzureFunctionsJobHost__"
+_HOST_ID = "AzureFunctionsWebHost__hostid"
 
 
 def _overridden(document: dict[str, Any]) -> dict[str, Any]:
@@ -131,17 +133,38 @@ def queue_service(connection: str) -> tuple[QueueServiceClient, AsyncTokenCreden
     Raises:
         ConfigurationError: the settings name neither.
     """
+    return _opened(QueueServiceClient, connection, "queueServiceUri")
+
+
+def blob_service(connection: str) -> tuple[BlobServiceClient, AsyncTokenCredential | None]:
+    """Open the blob service of a connection, likewise (``<name>__blobServiceUri``).
+
+    Raises:
+        ConfigurationError: the settings name neither.
+    """
+    return _opened(BlobServiceClient, connection, "blobServiceUri")
+
+
+def _opened[C: (QueueServiceClient, BlobServiceClient)](
+    client: type[C], connection: str, name: str
+) -> tuple[C, AsyncTokenCredential | None]:
     text = os.environ.get(connection) or os.environ.get(f"AzureWebJobs{connection}")
     if text:
-        return QueueServiceClient.from_connection_string(text), None
-    url = os.environ.get(f"{connection}__queueServiceUri")
+        return client.from_connection_string(text), None
+    url = os.environ.get(f"{connection}__{name}")
     if not url:
         raise ConfigurationError(
-            f"the connection {connection!r} is not set: give {connection}__queueServiceUri, or a connection string"
+            f"the connection {connection!r} is not set: give {connection}__{name}, or a connection string"
         )
     client_id = os.environ.get(f"{connection}__clientId")
     credential = ManagedIdentityCredential(client_id=client_id) if client_id else ManagedIdentityCredential()
-    return QueueServiceClient(url, credential=credential), credential
+    return client(url, credential=credential), credential
+
+
+def host_id() -> str:
+    """Give the id that the hosts of one app share: its own setting, else the app's name in Azure."""
+    given = os.environ.get(_HOST_ID) or os.environ.get("WEBSITE_SITE_NAME") or "local"
+    return given.lower()[:32]
 
 
 def _document(path: Path) -> dict[str, Any]:

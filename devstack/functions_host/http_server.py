@@ -33,6 +33,7 @@ ANSWER_SECONDS = 230
 """The real platform's load balancer cuts an answer off after that."""
 
 BODY_LIMIT = 100 * 1024 * 1024
+"""Bytes (ScriptConstants.DefaultMaxRequestBodySize of Azure/azure-functions-host: 104857600)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ def _http(worker: Worker, tried: Sequence[Route], keys: Keys) -> Handler:
         level = str(function.trigger.get("authLevel", "function")).lower()
         if not keys.open(level, asked.headers.get("x-functions-key") or asked.query.get("code", "")):
             return web.Response(status=401)
+        if (request.content_length or 0) > BODY_LIMIT:
+            return web.Response(status=413)
         # A body without Content-Length is not handed on (ToRpcHttp in GrpcMessageConversionExtensions of
         # azure-functions-host: ``request.ContentLength > 0``).
         body = await request.read() if request.content_length else b""
@@ -173,8 +176,18 @@ async def _status(_: web.Request) -> web.Response:
 
 
 def _started(worker: Worker, functions: Sequence[Function]) -> Handler:
-    """Start a function that has no HTTP trigger, as ``POST /admin/functions/{name}`` of the real host does."""
+    """Start a function that has no HTTP trigger, as ``POST /admin/functions/{name}`` of the real host does.
+
+    The answer is 202 at once, whatever becomes of it (FunctionsController.Invoke of Azure/azure-functions-host).
+    """
     by_name = {function.name: function for function in functions if function.kind != "httpTrigger"}
+    running: set[asyncio.Task[None]] = set()
+
+    async def invoke(function: Function, data: TypedData) -> None:
+        try:
+            await worker.invoke(function, data, {"Id": TypedData(string="admin")})
+        except InvocationFailed as failure:
+            log_failure(failure)
 
     async def start(request: web.Request) -> web.Response:
         function = by_name.get(request.match_info["name"])
@@ -184,11 +197,9 @@ def _started(worker: Worker, functions: Sequence[Function]) -> Handler:
             data = timer_data()
         else:
             data = TypedData(string=str((await request.json()).get("input", "")))
-        try:
-            await worker.invoke(function, data, {"Id": TypedData(string="admin")})
-        except InvocationFailed as failure:
-            log_failure(failure)
-            return web.Response(status=500)
+        task = asyncio.create_task(invoke(function, data))
+        running.add(task)
+        task.add_done_callback(running.discard)
         return web.Response(status=202)
 
     return start

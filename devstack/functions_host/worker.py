@@ -28,7 +28,7 @@ class AppError(Exception):
 
 
 class InvocationFailed(Exception):
-    """A function raised; the message has its exception and traceback."""
+    """A function raised, or its worker was lost; the message has the exception and its traceback, or says so."""
 
 
 def log_failure(failure: InvocationFailed) -> None:
@@ -57,9 +57,18 @@ class Function:
 
 @dataclass(slots=True)
 class Worker:
-    """Runs functions of one app."""
+    """Runs functions of one app.
+
+    Attributes:
+        app_directory: has function_app.py.
+        timeout: ``functionTimeout`` of host.json in seconds. A function that takes longer costs the worker its process:
+            the real host starts a new one, and whatever else the old one was doing fails as well
+            (WebScriptHostExceptionHandler.OnTimeoutExceptionAsync of Azure/azure-functions-host).
+    """
 
     app_directory: Path
+    timeout: float
+    _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread | None = None
 
@@ -105,7 +114,7 @@ class Worker:
             What it returned.
 
         Raises:
-            InvocationFailed: it raised.
+            InvocationFailed: it raised, or the worker was lost meanwhile.
         """
         invocation_id = str(uuid.uuid4())
         started = time.perf_counter()
@@ -117,7 +126,7 @@ class Worker:
             trace_context=Message(trace_parent="", trace_state="", attributes={}),
             retry_context=Message(retry_count=0, max_retry_count=0, exception=None),
         )
-        answer = await self._call(runtime.invocation_request(_request(invocation_request=request)))
+        answer = await self._in_time(function.name, runtime.invocation_request(_request(invocation_request=request)))
         took = (time.perf_counter() - started) * 1000
         if answer.result.status != StatusResult.Success:
             error = answer.result.exception
@@ -126,6 +135,25 @@ class Worker:
         LOG.info("%s %s succeeded in %.0f ms", function.name, invocation_id, took)
         returned: TypedData | None = answer.return_value
         return returned
+
+    async def _in_time(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Give the worker's answer, unless the worker is lost before."""
+        answer, lost = asyncio.ensure_future(self._call(coroutine)), asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait((answer, lost), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            if not self._lost.is_set():
+                LOG.error("%s took longer than functionTimeout, %.0f s: its worker is restarted", name, self.timeout)
+                self._lost.set()
+            raise InvocationFailed("the worker's process was restarted, because a function took too long")
+        finally:
+            for task in (answer, lost):
+                task.cancel()
+
+    async def lost(self) -> None:
+        """Wait until the worker is lost."""
+        await self._lost.wait()
 
     def stop(self) -> None:
         """End the loop's thread, as the platform does: without closing what the app has open."""

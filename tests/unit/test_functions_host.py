@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING
+from datetime import datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from devstack.functions_host import http_server
 from devstack.functions_host.configuration import ConfigurationError, apply_local_settings, read_host_json, resolve
-from devstack.functions_host.timer_listener import TimerListener
+from devstack.functions_host.queue_listener import Pauses
+from devstack.functions_host.timer_listener import Schedule, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,4 +71,45 @@ def test_local_settings_do_not_override_what_is_set(tmp_path: Path, monkeypatch:
 def test_a_schedule_of_other_than_six_fields_is_refused(schedule: str) -> None:
     """NCRONTAB has six fields; five, or nonsense, is refused at the start."""
     with pytest.raises(ConfigurationError, match="is not an NCRONTAB expression of six fields, seconds first"):
-        TimerListener("tick", {"schedule": schedule}, lambda _: None)  # type: ignore[arg-type, return-value]
+        Schedule(schedule, "tick")
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "expected"),
+    [
+        ("2026-03-01T03:10:00+00:00", "2026-03-02T03:09:00+00:00", False),
+        ("2026-03-01T03:10:00+00:00", "2026-03-02T03:11:00+00:00", True),
+        (None, "2026-03-01T03:09:00+00:00", False),
+        (None, "2026-03-01T03:11:00+00:00", True),
+    ],
+)
+def test_a_timer_is_past_due_when_a_tick_was_missed(last: str | None, now: str, *, expected: bool) -> None:
+    """Counted from its last run, or, if it never ran, from the time at which a host first noted it."""
+    daily = Schedule("0 10 3 * * *", "sweep")
+    noted = datetime.fromisoformat("2026-03-01T00:00:00+00:00")
+    status = Status(datetime.fromisoformat(last) if last else None, daily.after(noted), noted)
+    assert Status.of_json(status.to_json()) == status
+    assert status.is_past_due(daily, datetime.fromisoformat(now)) is expected
+
+
+def test_missed_ticks_of_what_ticks_more_than_once_a_minute_are_not_made_up_for() -> None:
+    """The real host keeps no status of such a timer."""
+    now = datetime.fromisoformat("2026-03-01T00:00:00+00:00")
+    assert not Schedule("*/30 * * * * *", "often").is_monitored(now)
+    assert Schedule("30 * * * * *", "each minute").is_monitored(now)
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller gets 504 after 230 seconds, here shortened, and the function goes on."""
+    assert http_server.ANSWER_SECONDS == 230
+    monkeypatch.setattr(http_server, "ANSWER_SECONDS", 0.01)
+    worker: Any = SimpleNamespace(invoke=lambda *_: asyncio.Event().wait())
+    assert (await http_server._answer(worker, cast("Any", None), cast("Any", None))).status == 504  # noqa: SLF001
+
+
+def test_an_empty_queue_is_asked_ever_more_rarely_with_jitter() -> None:
+    """From 100 ms to the longest pause, each step drawn from 80 to 120 % of the double; a message starts it anew."""
+    pauses = Pauses(1.0, chance=iter([0.0, 1.0, 0.5, 0.5, 0.5]).__next__)
+    assert pauses.following(found=True) == 0.1
+    assert [round(pauses.following(found=False), 3) for _ in range(6)] == [0.18, 0.34, 0.5, 0.9, 1.0, 1.0]
+    assert pauses.following(found=True) == 0.1

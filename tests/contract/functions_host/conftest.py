@@ -17,7 +17,7 @@ from azure.storage.queue import QueueClient
 from devstack.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLE = Path(__file__).parent / "sample_app"
@@ -41,6 +41,11 @@ class RunningHost:
     @property
     def url(self) -> str:
         return str(self.ready["functionsUrl"])
+
+    @property
+    def log(self) -> str:
+        """What the host has said so far."""
+        return (self.results.parent / "host.log").read_text(encoding="utf-8")
 
     def notes(self) -> list[dict[str, Any]]:
         if not self.results.exists():
@@ -68,12 +73,19 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @contextmanager
-def host_on(stack: Stack, folder: Path, *, queue: str = "work") -> Iterator[RunningHost]:
-    """Run a host of one's own on the sample app, which listens to ``queue``."""
-    settings = folder / "local.settings.json"
-    settings.write_text(
-        json.dumps({"Values": {**stack.settings(), **OVERRIDES, "WORK_QUEUE": queue}}), encoding="utf-8"
-    )
+def host_on(
+    stack: Stack,
+    folder: Path,
+    *,
+    queue: str = "work",
+    poison: str = "nowhere-poison",
+    lease: int = LEASE,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[RunningHost]:
+    """Run a host of one's own on the sample app, which listens to ``queue`` and to ``poison``."""
+    given = {**stack.settings(), **OVERRIDES, "AzureFunctionsWebHost__hostid": queue, **(settings or {})}
+    path = folder / "local.settings.json"
+    path.write_text(json.dumps({"Values": {**given, "WORK_QUEUE": queue, "POISON_QUEUE": poison}}), encoding="utf-8")
     results = folder / "results.jsonl"
     environment = {
         **os.environ,
@@ -82,8 +94,8 @@ def host_on(stack: Stack, folder: Path, *, queue: str = "work") -> Iterator[Runn
         "PYTHONPATH": str(REPOSITORY),
     }
     command = [
-        *(sys.executable, "-m", "devstack.functions_host", "--app-dir", str(SAMPLE), "--settings", str(settings)),
-        *("--port", "0", "--keys-file", str(folder / "keys.json"), "--message-lease", str(LEASE)),
+        *(sys.executable, "-m", "devstack.functions_host", "--app-dir", str(SAMPLE), "--settings", str(path)),
+        *("--port", "0", "--keys-file", str(folder / "keys.json"), "--message-lease", str(lease)),
     ]
     with (
         (folder / "host.log").open("ab") as log,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import requests
+
+from devstack.outside import until
 
 if TYPE_CHECKING:
     from tests.contract.functions_host.conftest import RunningHost
@@ -55,6 +60,18 @@ def test_a_compressed_body_is_handed_on_as_it_came(host: RunningHost) -> None:
     assert (answer.status_code, answer.json()["body"]) == (201, "no gzip at all")
 
 
+def test_a_body_of_more_than_100_mb_is_refused_before_it_comes(host: RunningHost) -> None:
+    """Its announced length is enough."""
+    address = urlsplit(host.url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=10)
+    with closing(connection):
+        connection.putrequest("POST", "/api/items/7")
+        connection.putheader("x-functions-key", host.ready["functionKey"])
+        connection.putheader("Content-Length", str(100 * 1024 * 1024 + 1))
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+
+
 def test_head_is_answered_without_a_body(host: RunningHost) -> None:
     """A function that takes HEAD is called, and what it gives as a body is not sent."""
     answer = call(host, "HEAD", "api/open")
@@ -80,5 +97,5 @@ def test_the_admin_api_starts_a_timer_with_the_master_key_only(host: RunningHost
     master = {"x-functions-key": host.ready["masterKey"]}
     before = len(host.seen("tick"))
     assert call(host, "POST", "admin/functions/tick", headers=master).status_code == 202
-    assert host.seen("tick")[before:] == [{"body": "tick", "late": False}]
+    until("the tick", lambda: host.seen("tick")[before:], lambda ticks: ticks == [{"body": "tick", "late": False}])
     assert call(host, "POST", "admin/functions/nothing", headers=master).status_code == 404

@@ -38,10 +38,20 @@ async def work(message: func.QueueMessage) -> None:
     note(body=body, tries=message.dequeue_count, id=message.id)
     if body.startswith("fail"):
         raise RuntimeError(body)
+    if body.startswith("hang") and message.dequeue_count == 1:
+        await asyncio.Event().wait()
     if body.startswith("wait for "):
         gate = Path(body.removeprefix("wait for "))  # a named pipe: reading it waits for its writer
         await asyncio.to_thread(gate.read_text)
         note(body="waited")
+
+
+@app.queue_trigger(arg_name="message", queue_name="%POISON_QUEUE%", connection="DeviceFactoryStorage")
+async def set_aside(message: func.QueueMessage) -> None:
+    body = message.get_body().decode()
+    note(body=f"poison {body}", tries=message.dequeue_count, id=message.id)
+    if body.startswith("fail always"):
+        raise RuntimeError(body)
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")
