@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
@@ -12,7 +13,7 @@ from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ports.provisioning import ANY_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 
     from azure.core.credentials_async import AsyncTokenCredential
     from cryptography import x509
@@ -31,7 +32,7 @@ class ProvisioningService:
     async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
         """Create a group (``etag`` is ``None``) or replace the one that has this ETag."""
         group_id = group["enrollmentGroupId"]
-        with translated(f"enrollment group {group_id!r}"):
+        with _as_it_was_read(etag), translated(f"enrollment group {group_id!r}"):
             return dict(await self._client.enrollment_group.create_or_update(group_id, dict(group), if_match=etag))
 
     async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
@@ -97,7 +98,7 @@ class ProvisioningService:
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
         """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
         registration_id = enrollment["registrationId"]
-        with translated(f"individual enrollment {registration_id!r}"):
+        with _as_it_was_read(etag), translated(f"individual enrollment {registration_id!r}"):
             return dict(
                 await self._client.enrollment.create_or_update(registration_id, dict(enrollment), if_match=etag)
             )
@@ -151,6 +152,21 @@ class ProvisioningService:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+
+
+@contextmanager
+def _as_it_was_read(etag: str | None) -> Iterator[None]:
+    """Say of an entry that was to be replaced and is gone that it has changed: a service may answer 404 as well as 412.
+
+    Raises:
+        PreconditionFailed: it is gone.
+    """
+    try:
+        yield
+    except NotFound as gone:
+        if etag is None:
+            raise
+        raise PreconditionFailed(*gone.reasons) from gone
 
 
 async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:
