@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test prove coverage run stack bench bench-engine bench-emulator bench-lists fuzz lint docs lock clean
+.PHONY: help setup demo check test prove coverage run stack bench bench-engine bench-emulator bench-lists fuzz package lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -47,6 +47,9 @@ bench-lists: setup ## measure long lists of devices: memory, and time against th
 
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)
+
+package: setup ## write the package that is deployed to Azure
+	@$(PY) -m devstack.package
 
 lint: setup ## formatting, linting, types, import rules, prose
 	@$(PY) -m ruff format --check --quiet .

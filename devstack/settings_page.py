@@ -9,11 +9,11 @@ from shared.settings import STORAGE_CONNECTION, described_settings
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 HOST_SETTINGS = {
-    "FUNCTIONS_WORKER_RUNTIME": "`python`",
     "AzureWebJobsStorage__blobServiceUri": "URL of the blob service of the host's own storage account",
     "AzureWebJobsStorage__queueServiceUri": "URL of its queue service",
     "AzureWebJobsStorage__tableServiceUri": "URL of its table service",
     "AzureWebJobsStorage__credential": "`managedidentity`",
+    "AzureWebJobsStorage__clientId": "client id of the user-assigned identity that the host uses",
     f"{STORAGE_CONNECTION}__credential": "`managedidentity`, for the queue triggers",
 }
 """What the Functions host reads and the app does not, by name."""

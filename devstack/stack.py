@@ -301,7 +301,8 @@ class Stack:
         storage, emulator = self._storage, self._emulator
         uris = {"blob": storage.blob, "queue": storage.queue, "table": storage.table}
         return {
-            **example,
+            "FUNCTIONS_WORKER_RUNTIME": "python",  # for `func start`; Flex Consumption refuses it in Azure
+            **{name: value for name, value in example.items() if "<" not in value},
             **{
                 f"{connection}__{service}ServiceUri": uri
                 for connection in ("AzureWebJobsStorage", "DeviceFactoryStorage")

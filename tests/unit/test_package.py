@@ -1,0 +1,109 @@
+"""The package that is deployed: what is in it, and that the app starts from it and the pinned requirements alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devstack import functions_host, package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).parents[2]
+INDEXING = """
+import asyncio, json, sys
+from pathlib import Path
+from devstack.functions_host.worker import Worker
+
+async def main():
+    worker = Worker(Path(sys.argv[1]), 60.0)
+    functions = await worker.start()
+    print(json.dumps({function.name: function.kind for function in functions}))
+    worker.stop()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("package") / "app.zip"
+    package.write(path)
+    return path
+
+
+def test_the_package_has_the_app_and_nothing_else(built: Path) -> None:
+    """No tests, no local cloud, no settings and no infrastructure."""
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {
+        *(".funcignore", "LICENSE", "function_app.py", "host.json", "requirements.txt", "shared", "triggers"),
+    }
+    assert [name for name in names if not name.endswith((".py", ".json", ".txt"))] == [".funcignore", "LICENSE"]
+
+
+def test_the_same_files_make_the_same_package(built: Path, tmp_path: Path) -> None:
+    """Whoever builds it again can compare its hash."""
+    again = tmp_path / "again.zip"
+    package.write(again)
+    assert again.read_bytes() == built.read_bytes()
+
+
+def pinned() -> Iterator[tuple[str, str]]:
+    for line in (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"([\w.-]+)==([^\s;]+)", line):
+            yield found[1], found[2]
+
+
+def test_the_app_starts_from_the_package_and_its_pinned_requirements_alone(built: Path, tmp_path: Path) -> None:
+    """Nothing else can be imported: the packages are those of requirements.txt, in the versions that it names."""
+    app, packages, harness = tmp_path / "app", tmp_path / "packages", tmp_path / "harness"
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(app)
+    packages.mkdir()
+    for name, version in pinned():
+        installed = distribution(name)
+        assert (name, installed.version) == (name, version)
+        for top in {Path(file.parts[0]) for file in installed.files or () if file.parts[0] not in {"..", "."}}:
+            _link(Path(str(installed.locate_file(top))), packages / top)
+    host = Path(functions_host.__file__).parent
+    for name in ("__init__.py", "worker.py", "protocol.py"):
+        (harness / "devstack" / "functions_host").mkdir(parents=True, exist_ok=True)
+        shutil.copy(host / name, harness / "devstack" / "functions_host" / name)
+    (harness / "devstack" / "__init__.py").touch()
+    settings = json.loads((REPOSITORY / "local.settings.example.json").read_text(encoding="utf-8"))["Values"]
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-c", INDEXING, str(app)],
+        env={"PATH": os.environ["PATH"], **settings, "PYTHONPATH": os.pathsep.join(map(str, (packages, harness)))},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    functions = json.loads(done.stdout)
+    assert functions["device_orders"] == "queueTrigger"
+    assert len([kind for kind in functions.values() if kind == "httpTrigger"]) > 40
+
+
+def _link(source: Path, target: Path) -> None:
+    """Show what is installed at another place; a folder that several distributions share is shown file by file."""
+    if not source.exists():
+        return
+    if source.is_dir() and not (source / "__init__.py").exists() and not source.name.endswith((".dist-info", ".libs")):
+        target.mkdir(exist_ok=True)
+        for each in source.iterdir():
+            _link(each, target / each.name)
+    elif not target.exists():
+        target.symlink_to(source)
