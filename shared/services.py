@@ -37,20 +37,27 @@ from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
+from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
+from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.order_answers import OrderAnswers
+from shared.workflows.devices.order_blobs import OrderBlobs
+from shared.workflows.devices.order_dispatch import OrderDispatch
+from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
+from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.directory import GroupDirectory
@@ -170,6 +177,8 @@ class Services:
     converger: DeviceConverger
     takeovers: Takeovers
     device_orders: DeviceOrders
+    order_answers: OrderAnswers
+    usable_groups: UsableGroups
     registrations: Registrations
     renewals: Renewals
     revocations: Revocations
@@ -217,7 +226,7 @@ def build(
     records, groups, requests = Authorities(table("issuers")), Groups(table("groups")), Requests(table("requests"))
     devices, expiry = Devices(table("identities"), table("unsettled")), ExpiryIndex(table("expiry"))
     public_keys = PublicKeys(table("publickeys"))
-    orders = Orders(table("orders"), table("orderlines"))
+    orders = Orders(orders=table("orders"), lines=table("orderlines"))
     outbox = Outbox(clients.queues, clock)
     computing = threads("computing", os.process_cpu_count() or 1)
     keys = AuthorityKeys(vault=clients.keys, computing=computing)
@@ -261,7 +270,7 @@ def build(
         settings=settings,
         clock=clock,
     )
-    bundles = Bundles(blobs=clients.blobs, expiry=expiry, settings=settings, clock=clock)
+    bundles = Bundles(blobs=clients.blobs, expiry=expiry, public_keys=public_keys, settings=settings, clock=clock)
     device_certificates = DeviceCertificates(
         authorities=authorities,
         devices=devices,
@@ -284,18 +293,26 @@ def build(
         outbox=outbox,
         clock=clock,
     )
-    registrations = Registrations(
+    usable_groups = UsableGroups(groups=groups, clock=clock)
+    assignments = Assignments(
+        registrar=clients.registrar, provisioning=clients.provisioning, hubs=clients.hubs, clock=clock
+    )
+    failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
+    ordered_devices = OrderedDevices(
         orders=orders,
         devices=devices,
-        groups=groups,
         device_certificates=device_certificates,
+        assignments=assignments,
+        failures=failures,
         converger=converger,
-        registrar=clients.registrar,
-        provisioning=clients.provisioning,
         hubs=clients.hubs,
         outbox=outbox,
-        settings=settings,
         clock=clock,
+    )
+    lists = threads("lists", 4)
+    order_lists = OrderBlobs(blobs=clients.blobs, settings=settings, threads=lists)
+    dispatch = OrderDispatch(
+        orders=orders, lists=order_lists, failures=failures, outbox=outbox, clock=clock, threads=lists
     )
     identities = DeviceIdentities(devices=devices, hubs=clients.hubs, converger=converger, clock=clock)
     revocations = Revocations(
@@ -359,11 +376,13 @@ def build(
         certificate_requests=CertificateRequests(
             requests=requests,
             certificates=certificates,
+            devices=devices,
+            groups=groups,
             authorities=authorities,
             creation=creation,
             possession=possession,
             device_certificates=device_certificates,
-            registrations=registrations,
+            failures=failures,
             converger=converger,
             outbox=outbox,
             settings=settings,
@@ -396,12 +415,19 @@ def build(
             authorities=authorities,
             clock=clock,
         ),
-        device_orders=DeviceOrders(orders, registrations, clients.blobs, outbox, settings, clock, threads("lists", 4)),
-        registrations=registrations,
+        device_orders=DeviceOrders(
+            orders=orders, groups=usable_groups, lists=order_lists, dispatch=dispatch, outbox=outbox, clock=clock
+        ),
+        order_answers=OrderAnswers(orders=orders),
+        usable_groups=usable_groups,
+        registrations=Registrations(
+            orders=orders, groups=usable_groups, ordered_devices=ordered_devices, outbox=outbox
+        ),
         renewals=Renewals(
             requests=requests,
             devices=devices,
-            registrations=registrations,
+            groups=usable_groups,
+            assignments=assignments,
             device_certificates=device_certificates,
             converger=converger,
             clock=clock,

@@ -19,7 +19,7 @@ from shared.adapters.tables import Tables
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.bundles import BUNDLES
-from shared.workflows.devices.orders import ORDERS
+from shared.workflows.devices.order_blobs import ORDERS
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:

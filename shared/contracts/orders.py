@@ -140,13 +140,21 @@ class OrderWatch(Contract):
     watch: AwareDatetime
 
 
-class DeviceRegistration(Contract):
-    """One line of an order on its way (queue ``device-registrations``)."""
+MESSAGE_LINES = 10
+"""Lines of an order that one message stands for, at most."""
 
-    model_config = with_example({"orderId": "order-1", "line": 0})
+
+class DeviceRegistration(Contract):
+    """Lines of an order on their way (queue ``device-registrations``; the app's own message).
+
+    ``line`` is the first, ``lines`` how many there are with those that follow it; those that are done are passed over.
+    """
+
+    model_config = with_example({"orderId": "order-1", "line": 0, "lines": 10})
 
     order_id: RequestId
     line: Annotated[int, Field(strict=True, ge=0)]
+    lines: Annotated[int, Field(strict=True, ge=1, le=MESSAGE_LINES)] = 1
 
 
 def device_request(body: Any, *, index: int) -> DeviceRequest:

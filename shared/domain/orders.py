@@ -1,14 +1,17 @@
-"""Orders and their lines, as the ledger keeps them."""
+"""Orders and their lines: their records, and what may become of them."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.domain import lifecycles
 from shared.domain.record import Record
 from shared.domain.words import DeviceState, RegisterBy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 OPEN_STATES = frozenset({DeviceState.ORDERED, DeviceState.ISSUED})
 """States of a line that something is still to be done for."""
@@ -21,6 +24,10 @@ class OrderState(StrEnum):
     DISPATCHED = "dispatched"
     COMPLETED = "completed"
     REJECTED = "rejected"
+
+
+UNDER_WAY = frozenset({OrderState.ACCEPTED, OrderState.DISPATCHED})
+"""States of an order that something is still to be done for."""
 
 
 class OrderRecord(Record):
@@ -103,3 +110,56 @@ class OrderLine(Record):
             return None
         return "; ".join(f"{each['field']}: {each['message']}" if each["field"] else each["message"]
                          for each in self.reasons)  # fmt: skip
+
+
+# --- changes of an order: each gives the same order where it was made before ---
+
+
+def dispatched(count: int) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter that the first lines are on their way."""
+    return lambda order: order.changed(dispatched=max(order.dispatched, count))
+
+
+def all_dispatched(order: OrderRecord) -> OrderRecord:
+    """Enter that all lines are on their way."""
+    return order.changed(state=OrderState.DISPATCHED) if order.state is OrderState.ACCEPTED else order
+
+
+def cut(taken: int, reasons: tuple[dict[str, str], ...]) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter that no more than some lines could be read of an order's list, and why."""
+
+    def change(order: OrderRecord) -> OrderRecord:
+        if order.state is not OrderState.ACCEPTED:
+            return order
+        if not taken:
+            return order.changed(state=OrderState.REJECTED, watch_due=None, reasons=reasons)
+        return order.changed(state=OrderState.DISPATCHED, device_count=taken, dispatched=taken, reasons=reasons)
+
+    return change
+
+
+def watched_by(watch: datetime, due: datetime) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter which message sees to an order, unless a later one does."""
+
+    def change(order: OrderRecord) -> OrderRecord:
+        if order.state not in UNDER_WAY or (order.watch is not None and order.watch >= watch):
+            return order
+        return order.changed(watch=watch, watch_due=due)
+
+    return change
+
+
+def counted(counts: Mapping[str, int]) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter how many lines there are by state."""
+    return lambda order: order.changed(counts=dict(counts)) if order.state is OrderState.DISPATCHED else order
+
+
+def completed(counts: Mapping[str, int], at: datetime) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter that nothing is left to be done."""
+
+    def change(order: OrderRecord) -> OrderRecord:
+        if order.state is OrderState.COMPLETED:
+            return order
+        return order.changed(state=OrderState.COMPLETED, completed_at=at, counts=dict(counts), watch_due=None)
+
+    return change

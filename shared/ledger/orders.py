@@ -6,23 +6,26 @@ An order's lines stand in partitions of 100, so that few transactions write a pa
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.orders import OrderLine, OrderRecord, OrderState
+from shared.domain.orders import OPEN_STATES, OrderLine, OrderRecord, OrderState
 from shared.domain.words import DeviceState
 from shared.ledger.table import (
     TEXT_LIMIT,
     TRANSACTION_BYTES,
     TRANSACTION_LIMIT,
+    Stale,
     Versioned,
     keyed,
     spread,
     versioned,
 )
+from shared.ports.rows import Replace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from shared.ports.rows import Table
@@ -37,7 +40,7 @@ _ROW_OVERHEAD = 1024
 class Orders:
     """The orders' and lines' tables."""
 
-    def __init__(self, orders: Table, lines: Table) -> None:
+    def __init__(self, *, orders: Table, lines: Table) -> None:
         self._orders = orders
         self._lines = lines
 
@@ -50,11 +53,32 @@ class Orders:
         """Record an order; ``None`` if its id is known."""
         return versioned(record, await self._orders.insert(keyed(spread(record.order_id), record.order_id, record)))
 
-    async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since."""
-        return versioned(
-            record, await self._orders.replace(keyed(spread(record.order_id), record.order_id, record), known.etag)
-        )
+    async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord]:
+        """Replace an order as it was read.
+
+        Raises:
+            Stale: it has changed since.
+        """
+        etag = await self._orders.replace(keyed(spread(record.order_id), record.order_id, record), known.etag)
+        if etag is None:
+            raise Stale(record.order_id)
+        return Versioned(record, etag)
+
+    async def change(
+        self, known: Versioned[OrderRecord], change: Callable[[OrderRecord], OrderRecord]
+    ) -> Versioned[OrderRecord]:
+        """Write a change of an order; if the order has changed since it was read, to what it is now."""
+        while True:
+            changed = change(known.record)
+            if changed == known.record:
+                return known
+            try:
+                return await self.replace(known, changed)
+            except Stale:
+                present = await self.get(known.record.order_id)
+            if present is None:
+                raise RuntimeError(f"order {known.record.order_id!r} was there a moment ago and is gone")
+            known = present
 
     async def refuse(self, order_id: str, reasons: tuple[dict[str, str], ...], at: datetime) -> None:
         """Record why an order was refused, unless there is an order of this id that was not."""
@@ -62,8 +86,8 @@ class Orders:
         if await self.insert(refused) is None:
             known = await self.get(order_id)
             if known is not None and known.record.state is OrderState.REJECTED:
-                # Of two refusals at once either is true.
-                await self.replace(known, refused)
+                with suppress(Stale):  # of two refusals at once either is true
+                    await self.replace(known, refused)
 
     async def unwatched(self, since: datetime) -> AsyncIterator[OrderRecord]:
         """List the open orders whose message has been due since a point in time."""
@@ -84,9 +108,55 @@ class Orders:
         row = await self._lines.get(_line_partition(order_id, line), _line_row(line))
         return Versioned(OrderLine.from_columns(row.values), row.etag) if row else None
 
-    async def replace_line(self, known: Versioned[OrderLine], line: OrderLine) -> Versioned[OrderLine] | None:
-        """Replace a line as it was read; ``None`` if it has changed since."""
-        return versioned(line, await self._lines.replace(self._row(line), known.etag))
+    async def get_lines(self, order_id: str, line: int, count: int) -> list[Versioned[OrderLine]]:
+        """Find some lines that follow each other; fewer if there are fewer."""
+        if count == 1:
+            known = await self.get_line(order_id, line)
+            return [known] if known else []
+        found = []
+        for partition in dict.fromkeys(_line_partition(order_id, each) for each in range(line, line + count)):
+            rows = self._lines.query(
+                "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end",
+                {"partition": partition, "first": _line_row(line), "end": _line_row(line + count)},
+            )
+            found += [Versioned(OrderLine.from_columns(row.values), row.etag) async for row in rows]
+        return found
+
+    async def replace_line(self, known: Versioned[OrderLine], line: OrderLine) -> Versioned[OrderLine]:
+        """Replace a line as it was read.
+
+        Raises:
+            Stale: it has changed since.
+        """
+        etag = await self._lines.replace(self._row(line), known.etag)
+        if etag is None:
+            raise Stale(f"{line.order_id} {line.line}")
+        return Versioned(line, etag)
+
+    async def close_lines(self, done: Sequence[tuple[Versioned[OrderLine], OrderLine]]) -> None:
+        """Write lines that are done, each as it was read and as it is to be.
+
+        Those of one partition are written in one transaction. One that has changed since is read again: if it is done
+        by then, it stays as it is.
+        """
+        by_partition = defaultdict[str, list[tuple[Versioned[OrderLine], OrderLine]]](list)
+        for known, line in done:
+            by_partition[_line_partition(line.order_id, line.line)].append((known, line))
+        for together in by_partition.values():
+            steps = [Replace(self._row(line), known.etag) for known, line in together]
+            if len(together) == 1 or await self._lines.write_together(steps) is None:
+                for known, line in together:
+                    await self._close_line(known, line)
+
+    async def _close_line(self, known: Versioned[OrderLine], line: OrderLine) -> None:
+        present: Versioned[OrderLine] | None = known
+        while present is not None and present.record.state in OPEN_STATES:
+            try:
+                await self.replace_line(present, line)
+            except Stale:
+                present = await self.get_line(line.order_id, line.line)
+            else:
+                return
 
     async def lines(self, order_id: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[OrderLine]:
         """List the lines of an order in their order, from one on, up to another that is not listed."""

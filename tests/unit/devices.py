@@ -29,17 +29,21 @@ from shared.pki.extensions import DistributionPoints
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
+from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
+from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
+from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeDps, FakeHubs, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
@@ -131,7 +135,7 @@ class DeviceScene:
         self.certificates = Certificates(self.rows, self.revocation_rows, self.in_force)
         self.devices = Devices(self.rows, self.unsettled_rows)
         self.public_keys = PublicKeys(FakeTable())
-        self.orders, self.groups = Orders(FakeTable(), FakeTable()), Groups(FakeTable())
+        self.orders, self.groups = Orders(orders=FakeTable(), lines=FakeTable()), Groups(FakeTable())
         self.requests, self.expiry = Requests(FakeTable()), ExpiryIndex(FakeTable())
         self.computing = ThreadPool("computing", 1)
 
@@ -178,7 +182,13 @@ class DeviceScene:
     @property
     def bundles(self) -> Bundles:
         blobs: Any = self.blobs
-        return Bundles(blobs=blobs, expiry=self.expiry, settings=self.settings, clock=self.clock)
+        return Bundles(
+            blobs=blobs,
+            expiry=self.expiry,
+            public_keys=self.public_keys,
+            settings=self.settings,
+            clock=self.clock,
+        )
 
     @property
     def issuing(self) -> DeviceCertificates:
@@ -197,21 +207,35 @@ class DeviceScene:
         )
 
     @property
-    def registrations(self) -> Registrations:
+    def groups_in_use(self) -> UsableGroups:
+        return UsableGroups(groups=self.groups, clock=self.clock)
+
+    @property
+    def assignments(self) -> Assignments:
         hubs: Any = self.hubs
         registrar: Any = self.registrar
-        return Registrations(
+        return Assignments(registrar=registrar, provisioning=self.provisioning, hubs=hubs, clock=self.clock)
+
+    @property
+    def failures(self) -> Failures:
+        return Failures(devices=self.devices, converger=self.converger, outbox=self.outbox, clock=self.clock)
+
+    @property
+    def registrations(self) -> Registrations:
+        hubs: Any = self.hubs
+        ordered_devices = OrderedDevices(
             orders=self.orders,
             devices=self.devices,
-            groups=self.groups,
             device_certificates=self.issuing,
+            assignments=self.assignments,
+            failures=self.failures,
             converger=self.converger,
-            registrar=registrar,
-            provisioning=self.provisioning,
             hubs=hubs,
             outbox=self.outbox,
-            settings=self.settings,
             clock=self.clock,
+        )
+        return Registrations(
+            orders=self.orders, groups=self.groups_in_use, ordered_devices=ordered_devices, outbox=self.outbox
         )
 
     @property
@@ -219,7 +243,8 @@ class DeviceScene:
         return Renewals(
             requests=self.requests,
             devices=self.devices,
-            registrations=self.registrations,
+            groups=self.groups_in_use,
+            assignments=self.assignments,
             device_certificates=self.issuing,
             converger=self.converger,
             clock=self.clock,

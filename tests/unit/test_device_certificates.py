@@ -19,7 +19,7 @@ from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejecte
 from shared.ledger.public_keys import PublicKeys
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.workflows.devices.issuing import (
+from shared.workflows.devices.wanted_certificates import (
     Acts,
     Decision,
     DeviceCertificateRequest,
@@ -70,7 +70,7 @@ async def issue(
         registration_id=device, state=DeviceState.ORDERED, order_id=order, updated_at=scene.now, registers_itself=True
     )
     take = partial(issuance.ordered, wanted=ordered, field="name")
-    return await scene.issuing.issue(request, Acts(take=take, commit=scene.registrations.commit_issued))
+    return await scene.issuing.issue(request, Acts(take=take, commit=partial(issuance.issued, at=scene.now)))
 
 
 async def test_a_certificate_is_the_device_s_when_it_is_committed() -> None:

@@ -19,9 +19,11 @@ from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.orders import Orders
 from shared.ports.blobs import StoredBlob
 from shared.threads import ThreadPool
-from shared.workflows.devices import order_lines
-from shared.workflows.devices import orders as device_orders
-from shared.workflows.devices.orders import DeviceOrders, Refused
+from shared.workflows.devices import order_answers, order_blobs, order_dispatch, order_lines
+from shared.workflows.devices.order_answers import OrderAnswers, Refused
+from shared.workflows.devices.order_blobs import OrderBlobs
+from shared.workflows.devices.order_dispatch import OrderDispatch
+from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeQueues, FakeTable, Killed, Trap
 
@@ -63,16 +65,20 @@ class TableOfAzure(FakeTable):
         return await super().insert_together(rows)
 
 
+class FakeGroups:
+    """Takes devices into every group."""
+
+    async def get(self, _group: str) -> None:
+        return
+
+
 @dataclass
-class FakeRegistrations:
-    """Takes every group, and remembers which lines were announced as failed."""
+class FakeFailures:
+    """Remembers which lines were announced as failed."""
 
     failed: list[OrderLine] = field(default_factory=list)
 
-    async def usable_group(self, _group: str) -> None:
-        return
-
-    async def announce_failed(self, line: OrderLine) -> None:
+    async def announce(self, line: OrderLine) -> None:
         self.failed.append(line)
 
 
@@ -85,17 +91,29 @@ class World:
     lines: FakeTable = field(default_factory=TableOfAzure)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
     queues: FakeQueues = field(default_factory=FakeQueues)
-    registrations: FakeRegistrations = field(default_factory=FakeRegistrations)
+    failures: FakeFailures = field(default_factory=FakeFailures)
     threads: ThreadPool = field(default_factory=lambda: ThreadPool("lists", 2))
 
     def __post_init__(self) -> None:
         anything: Any = self
         queues: Any = self.queues
         blobs: Any = self.blobs
-        registrations: Any = self.registrations
-        self.orders = Orders(self.rows, self.lines)
-        outbox = Outbox(queues, lambda: self.now)
-        self.subject = DeviceOrders(self.orders, registrations, blobs, outbox, anything, lambda: self.now, self.threads)
+        groups: Any = FakeGroups()
+        failures: Any = self.failures
+
+        def clock() -> datetime:
+            return self.now
+
+        self.orders = Orders(orders=self.rows, lines=self.lines)
+        outbox = Outbox(queues, clock)
+        self.lists = OrderBlobs(blobs=blobs, settings=anything, threads=self.threads)
+        dispatch = OrderDispatch(
+            orders=self.orders, lists=self.lists, failures=failures, outbox=outbox, clock=clock, threads=self.threads
+        )
+        self.subject = DeviceOrders(
+            orders=self.orders, groups=groups, lists=self.lists, dispatch=dispatch, outbox=outbox, clock=clock
+        )
+        self.answers = OrderAnswers(orders=self.orders)
 
     blob_service_url = ACCOUNT
 
@@ -134,7 +152,8 @@ class World:
 
     def on_their_way(self) -> list[int]:
         """Give the lines for which there is a message, in order."""
-        return sorted(body["data"]["line"] for queue, body, _ in self.queues.sent if queue == "device-registrations")
+        sent = [body["data"] for queue, body, _ in self.queues.sent if queue == "device-registrations"]
+        return sorted(each["line"] + further for each in sent for further in range(each["lines"]))
 
     async def finish_lines(self, order_id: str = "o") -> None:
         """Let every device be registered whose message was sent."""
@@ -175,7 +194,7 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         assert await world.deliver_all() == 1
     assert world.on_their_way() == list(range(250))
     assert await world.deliver_all() == 1
-    assert (await world.subject.describe("o"))["state"] == "processing"
+    assert (await world.answers.describe("o"))["state"] == "processing"
     await world.finish_lines()
     assert await world.deliver_all() == 1
     assert world.standing() == []
@@ -187,7 +206,7 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         "progress": {"total": 250, "ordered": 0, "issued": 0, "registered": 250, "failed": 0},
         "failed": [],
     }
-    assert (await world.subject.describe("o"))["state"] == "completed"
+    assert (await world.answers.describe("o"))["state"] == "completed"
 
 
 @pytest.mark.parametrize("form", ["list", "inline"])
@@ -258,7 +277,7 @@ async def test_an_order_completes_although_an_answer_is_lost(form: str, lost: in
 @pytest.mark.parametrize("form", ["list", "inline"])
 async def test_an_order_completes_wherever_its_worker_is_killed(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every write and every message: delivered again, what was begun is finished, and no line is left out."""
-    monkeypatch.setattr(device_orders, "PARTITION_LINES", 2)
+    monkeypatch.setattr(order_dispatch, "PARTITION_LINES", 2)
     monkeypatch.setattr(order_lines, "PARTITION_LINES", 2)
     order, killed_at, trap = LIST if form == "list" else inline(5), 0, Trap()
     while trap.steps >= killed_at:
@@ -299,7 +318,7 @@ async def test_a_list_that_changes_before_it_is_read_ends_its_order(world: World
             "list that stays as it is",
         },
     )
-    shown = await world.subject.describe("o")
+    shown = await world.answers.describe("o")
     assert (shown["state"], shown["reasons"], shown["devices"]) == ("rejected", reasons, [])
     [told] = world.events("RequestRejected")
     assert (told["subject"], told["data"]["reasons"]) == ("o", list(reasons))
@@ -308,14 +327,14 @@ async def test_a_list_that_changes_before_it_is_read_ends_its_order(world: World
     await world.post(**LIST)
     await world.deliver_all()
     assert world.on_their_way() == [0, 1, 2, 3]
-    assert "reasons" not in await world.subject.describe("o")
+    assert "reasons" not in await world.answers.describe("o")
 
 
 async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The devices on their way are carried out, and the order says what is missing."""
-    monkeypatch.setattr(device_orders, "_SLICE", timedelta())  # one partition at a time
+    monkeypatch.setattr(order_dispatch, "_SLICE", timedelta())  # one partition at a time
     world.upload(csv_of(350))
     await world.post(**LIST)
     assert await world.deliver_all() == 1
@@ -325,7 +344,7 @@ async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_i
     assert await world.deliver_all() == 1
     await world.finish_lines()
     assert await world.deliver_all() == 1
-    shown = await world.subject.describe("o")
+    shown = await world.answers.describe("o")
     assert shown["state"] == "completed"
     assert shown["progress"] == {"total": 200, "ordered": 0, "issued": 0, "registered": 200, "failed": 0}
     assert shown["reasons"][0]["message"].startswith("'list.csv' was changed or deleted since the order came; ")
@@ -334,12 +353,12 @@ async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_i
 
 async def test_a_device_given_twice_is_found_across_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its second line is refused, by the line of the file that was first, though another message read that one."""
-    monkeypatch.setattr(device_orders, "_SLICE", timedelta())
+    monkeypatch.setattr(order_dispatch, "_SLICE", timedelta())
     world.upload("\n" + csv_of(150) + "D7\n")
     await world.post(**LIST)
     for _ in range(2):
         await world.deliver_all()
-    [failed] = world.registrations.failed
+    [failed] = world.failures.failed
     assert failed.reason == "line 153.registrationId: 'd7' is ordered by line 10 already; give each device once"
     assert world.on_their_way() == list(range(150))
 
@@ -371,7 +390,7 @@ async def test_a_line_that_no_row_can_hold_is_refused_alone(world: World) -> Non
     world.blobs.blobs["list.csv"] = StoredBlob(json.dumps(devices).encode(), {}, "v1")
     await world.post(**LIST)
     await world.deliver_all()
-    [failed] = world.registrations.failed
+    [failed] = world.failures.failed
     assert (
         failed.reason == "devices[0]: its desired properties have 40041 characters as JSON; at most 32768 can be kept"
     )
@@ -388,7 +407,7 @@ async def test_tags_that_are_too_large_together_are_refused(world: World) -> Non
         enrollmentGroup="g",
         devices=[{"registrationId": "a", "initialTwin": {"tags": tags}, "tags": others}],
     )
-    [failed] = world.registrations.failed
+    [failed] = world.failures.failed
     assert failed.reason == "devices[0].tags: with those of initialTwin, its size is 10030; at most 8192 is taken"
 
 
@@ -398,7 +417,7 @@ async def test_an_order_without_a_single_good_device_completes(world: World) -> 
     await world.post(**LIST)
     await world.deliver_all()
     assert await world.state() is OrderState.COMPLETED
-    assert len(world.registrations.failed) == 300
+    assert len(world.failures.failed) == 300
     [completed] = world.events("OrderCompleted")
     assert completed["data"]["progress"]["failed"] == 300
     assert 10 < len(completed["data"]["failed"]) <= 100
@@ -416,7 +435,7 @@ async def test_a_line_keeps_no_secret_of_a_device_that_is_refused(world: World) 
     kept = [row.values for row in world.lines.rows.values()]
     mark = "[a private key was here, and is not kept]"
     assert sorted(row["requestedId"] for row in kept) == [mark, mark, "a"]
-    assert len(world.registrations.failed) == 3
+    assert len(world.failures.failed) == 3
     assert secret[-16:] not in f"{kept} {world.queues.sent}"
 
 
@@ -440,7 +459,7 @@ async def test_a_list_that_does_not_come_is_read_later(world: World, monkeypatch
             ended.set()
         return b""
 
-    monkeypatch.setattr(device_orders, "_PART_TIME", 0.01)
+    monkeypatch.setattr(order_blobs, "_PART_TIME", 0.01)
     monkeypatch.setattr(world.blobs, "part", hanging)
     world.upload(csv_of(1))
     with pytest.raises(Deferred, match=r"'list\.csv' can't be read at the moment"):
@@ -450,9 +469,9 @@ async def test_a_list_that_does_not_come_is_read_later(world: World, monkeypatch
 
 async def test_one_large_list_is_read_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one waits in its queue, and a small one does not."""
-    monkeypatch.setattr(device_orders, "_LARGE", 20)
+    monkeypatch.setattr(order_blobs, "_LARGE", 20)
     world.upload(csv_of(3))
-    async with world.subject.checking:
+    async with world.lists.checking:
         with pytest.raises(Deferred, match="order 'o' waits: another large list is being read"):
             await world.post(**LIST)
         world.upload(csv_of(1))
@@ -461,17 +480,17 @@ async def test_one_large_list_is_read_at_a_time(world: World, monkeypatch: pytes
 
 async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """All lines of an order up to the limit, else a page; any order in pages of the size that is asked for."""
-    assert device_orders.SHOWN_LIMIT == 5000
-    monkeypatch.setattr(device_orders, "SHOWN_LIMIT", 250)
-    assert device_orders.PAGE_SIZE == 100
+    assert order_answers.SHOWN_LIMIT == 5000
+    monkeypatch.setattr(order_answers, "SHOWN_LIMIT", 250)
+    assert order_answers.PAGE_SIZE == 100
     world.upload(csv_of(250))
     await world.post(**LIST)
     await world.deliver_all()
-    assert len((await world.subject.describe("o"))["devices"]) == 250
-    monkeypatch.setattr(device_orders, "SHOWN_LIMIT", 249)
+    assert len((await world.answers.describe("o"))["devices"]) == 250
+    monkeypatch.setattr(order_answers, "SHOWN_LIMIT", 249)
     seen, token = [], None
     for size in (100, 100, 50):
-        page = await world.subject.describe("o", continuation=token)
+        page = await world.answers.describe("o", continuation=token)
         assert len(page["devices"]) == size
         assert page["progress"] == {"total": 250, "ordered": 250, "issued": 0, "registered": 0, "failed": 0}
         token = page.get("continuationToken")
@@ -479,11 +498,11 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
     assert token is None
     assert seen == [f"d{index}" for index in range(250)]
     for start, end in ((97, 104), (100, 200), (199, 200), (0, 1), (200, 250)):
-        page = await world.subject.describe("o", size=end - start, continuation=str(start))
+        page = await world.answers.describe("o", size=end - start, continuation=str(start))
         assert [each["registrationId"] for each in page["devices"]] == [f"d{index}" for index in range(start, end)]
     for wrong in ("x", "-1", "²", "9999", ""):
         with pytest.raises(Rejected, match="is not a continuation; give the one of the previous page, unchanged"):
-            await world.subject.describe("o", continuation=wrong)
+            await world.answers.describe("o", continuation=wrong)
 
 
 async def test_a_line_says_why_it_waits(world: World) -> None:
@@ -493,7 +512,7 @@ async def test_a_line_says_why_it_waits(world: World) -> None:
     known = await world.orders.get_line("o", 0)
     assert known is not None
     await world.orders.replace_line(known, known.record.changed(state=DeviceState.ISSUED, reasons=waiting))
-    shown = (await world.subject.describe("o"))["devices"]
+    shown = (await world.answers.describe("o"))["devices"]
     assert [each.get("reason") for each in shown] == ["tried again: no route", None]
 
 
@@ -502,7 +521,7 @@ async def test_a_refused_order_says_so_and_leaves_its_id_free(world: World) -> N
     await world.orders.refuse("o", Rejected.because("must be a number", field="validityDays").documented(), START)
     await world.orders.refuse("o", Rejected.because("is not a known field", field="colour").documented(), START)
     with pytest.raises(Refused) as refused:
-        await world.subject.describe("o")
+        await world.answers.describe("o")
     assert str(refused.value) == (
         "orderId: the order 'o' does not exist: what came under this id was refused; its reasons say why"
     )
@@ -513,9 +532,9 @@ async def test_a_refused_order_says_so_and_leaves_its_id_free(world: World) -> N
         "reasons": ({"field": "colour", "message": "is not a known field"},),
     }
     await world.post(**inline())
-    assert (await world.subject.describe("o"))["state"] == "processing"
+    assert (await world.answers.describe("o"))["state"] == "processing"
     await world.orders.refuse("o", Rejected.because("too late").documented(), START)
-    assert (await world.subject.describe("o"))["state"] == "processing"
+    assert (await world.answers.describe("o"))["state"] == "processing"
 
 
 async def test_another_order_of_the_same_id_is_refused(world: World) -> None:

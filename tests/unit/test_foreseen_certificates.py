@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,16 +16,17 @@ from tests.unit.groups import GroupScene
 async def foreseen(scene: GroupScene, **body: Any) -> str | None:
     """Give why a request would be refused."""
     nothing: Any = None
-    registrations: Any = SimpleNamespace(groups=scene.groups)
     worker = scene.worker()
     subject = CertificateRequests(
         requests=nothing,
         certificates=nothing,
+        devices=nothing,
+        groups=scene.groups,
         authorities=worker.authorities,
         creation=worker.creation,
         possession=worker.possession,
         device_certificates=nothing,
-        registrations=registrations,
+        failures=nothing,
         converger=nothing,
         outbox=nothing,
         settings=scene.settings,

@@ -62,7 +62,7 @@ async def test_the_second_of_two_writers_learns_that_the_first_was_there() -> No
 
 async def test_lines_of_a_broken_off_attempt_stay() -> None:
     """Recording an order's lines again leaves those that are there as they are."""
-    orders = Orders(FakeTable(), FakeTable())
+    orders = Orders(orders=FakeTable(), lines=FakeTable())
     await orders.insert_lines([line(index) for index in range(150)])
     known = await orders.get_line("o", 120)
     assert known is not None

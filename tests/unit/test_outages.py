@@ -146,7 +146,11 @@ class Host:
     """A worker on fakes, with one order line that waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.queues, self.table, self.orders = PoisonQueues(), BrokenTable(), Orders(FakeTable(), FakeTable())
+        self.queues, self.table, self.orders = (
+            PoisonQueues(),
+            BrokenTable(),
+            Orders(orders=FakeTable(), lines=FakeTable()),
+        )
         outbox: Any = Outbox(self.queues, lambda: NOW)
         self.rejected_messages = RejectedMessages(Rejections(self.table), self.orders, outbox, lambda: NOW)
         self.clients = self

@@ -155,7 +155,7 @@ async def test_a_line_without_an_id_is_told_under_its_order() -> None:
     scene = await DeviceScene().set_up()
     await scene.order()
     line = (await scene.line()).changed(registration_id=None, requested_id="", reasons=())
-    await scene.registrations.announce_failed(line)
+    await scene.failures.announce(line)
     told = scene.event("RequestRejected")
     assert (told["subject"], told["data"]["orderId"], told["data"]["registrationId"]) == ("order", "order", "")
 

@@ -32,7 +32,7 @@ async def kept(body: bytes) -> str:
     """Record a message, and read it as an operator does."""
     table, queues = FakeTable(), FakeQueues()
     outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
-    orders = Orders(FakeTable(), FakeTable())
+    orders = Orders(orders=FakeTable(), lines=FakeTable())
     subject = RejectedMessages(Rejections(table), orders, outbox, lambda: NOW)
     message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
     await subject.record(message, Rejected.because("no"))
@@ -49,7 +49,7 @@ async def test_a_message_is_kept_byte_for_byte() -> None:
 
 async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     """A line whose message was set aside stays open, and names the rejection and the trace of the cause."""
-    orders, queues = Orders(FakeTable(), FakeTable()), FakeQueues()
+    orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
     outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
     line = OrderLine(
         order_id="1",
@@ -79,7 +79,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
 @pytest.mark.parametrize("poison", [False, True])
 async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> None:  # noqa: FBT001
     """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""
-    orders, queues = Orders(FakeTable(), FakeTable()), FakeQueues()
+    orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
     outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
     subject = RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW)
     under_way = OrderRecord(order_id="there", state=OrderState.ACCEPTED, accepted_at=NOW, fingerprint="f")
@@ -130,7 +130,7 @@ async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
     """Neither the row nor the event has it, in the body or in a reason; ids that hold one are told with a mark."""
     table, queues = FakeTable(), FakeQueues()
     outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
-    subject = RejectedMessages(Rejections(table), Orders(FakeTable(), FakeTable()), outbox, lambda: NOW)
+    subject = RejectedMessages(Rejections(table), Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: NOW)
     body = json.dumps({"orderId": "1", "registrationId": KEY, **SECRETS})
     reasons = Rejected.because(f"it is {body!r}")
     await subject.record(ReceivedMessage(Queue.DEVICE_ORDERS, "m", body.encode(), NOW), reasons)
@@ -147,7 +147,7 @@ class Kept:
         self.table, self.queues, self.now = FakeTable(), FakeQueues(), NOW
         outbox: Any = Outbox(self.queues, lambda: self.now)  # type: ignore[arg-type]
         self.subject = RejectedMessages(
-            Rejections(self.table), Orders(FakeTable(), FakeTable()), outbox, lambda: self.now
+            Rejections(self.table), Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: self.now
         )
 
     async def record(self, body: bytes = b'{"orderId": "1"}') -> str:

@@ -208,7 +208,7 @@ async def test_a_device_with_a_key_of_its_own_is_waited_for() -> None:
     device = {"registrationId": DEVICE, "csr": csr_of("own")}
     world.ask("the order", Queue.DEVICE_ORDERS, {**ORDER, "devices": [device]})
     await world.drain()
-    shown = await world.services.device_orders.describe("order-1")
+    shown = await world.services.order_answers.describe("order-1")
     assert (shown["state"], shown["devices"][0]["state"]) == ("processing", "issued")
     await world.boot()
     await world_at_rest(world)

@@ -151,7 +151,7 @@ class World:
         self.devices = Devices(table("identities"), table("unsettled"))
         self.certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
         self.lists = services.Lists(self.conductor, self.certificates)
-        self.orders = Orders(table("orders"), table("orderlines"))
+        self.orders = Orders(orders=table("orders"), lines=table("orderlines"))
         self.groups = Groups(table("groups"))
         self.requests = Requests(table("requests"))
         self.hosts = [Host(self._build(), self.queues, self.conductor) for _ in range(2)]

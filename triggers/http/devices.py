@@ -23,7 +23,7 @@ from shared.contracts.orders import DeviceOrder, DeviceOrderSchema
 from shared.contracts.parsing import parse
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
-from shared.workflows.devices.orders import Refused
+from shared.workflows.devices.order_answers import Refused
 from triggers import outcomes
 from triggers.http.endpoints import (
     PAGING,
@@ -54,7 +54,7 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
     order = parse(DeviceOrder, body_of(request, way_out=way_out))
     if await services.device_orders.check_unchanged(order) is None:
-        await services.registrations.usable_group(order.enrollment_group)
+        await services.usable_groups.get(order.enrollment_group)
     await services.outbox.order(Queue.DEVICE_ORDERS, order)
     return accepted(order, f"/api/device-orders/{order.order_id}")
 
@@ -69,7 +69,7 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its devices; those of more than 5,000 come in pages."""
     try:
-        described = await services.device_orders.describe(
+        described = await services.order_answers.describe(
             path_value("orderId", request.route_params["orderId"]),
             size=page_size_of(request) if "pageSize" in request.params else None,
             continuation=continuation_of(request),

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from shared.domain.devices import CertificateSummary
 from shared.domain.expiry import DueNotice, Notice
+from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Gone, NotFound, Overtaken, Rejected
 from shared.pki import names
 from shared.pki.bundles import pack
+from shared.pki.public_keys import fingerprint, key_of
 from shared.pki.readable import load_certificates
 from shared.ports.blobs import StoredBlob
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.public_keys import PublicKeys
     from shared.pki.issuers import Issuer
     from shared.pki.signing_keys import PrivateKey
     from shared.ports.blobs import Blobs
@@ -123,6 +126,7 @@ class Bundles:
 
     blobs: Blobs
     expiry: ExpiryIndex
+    public_keys: PublicKeys
     settings: Settings
     clock: Clock
 
@@ -204,6 +208,7 @@ class Bundles:
             subject=names.common_name(bundle.certificate.subject),
             not_after=retrieval.until,
         )
+        await self._claim_key(bundle.certificate)
         await self.expiry.put(due)
         blob = StoredBlob(taken.to_bytes(), stored.metadata, stored.etag)
         if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
@@ -212,6 +217,16 @@ class Bundles:
         present = (await self.read(name)).retrieval
         if present is None or present.caller != caller:
             raise Gone.because("the bundle is being handed out to another caller at this moment")
+
+    async def _claim_key(self, certificate: x509.Certificate) -> None:
+        """Note whose a key is that was made here, before it is handed out: from then on others may come with it."""
+        await self.public_keys.claim(
+            PublicKeyRecord(
+                fingerprint=fingerprint(key_of(certificate)),
+                registration_id=names.common_name(certificate.subject),
+                recorded_at=self.clock(),
+            )
+        )
 
     async def confirm(self, name: str, *, caller: str) -> None:
         """Delete a bundle's key, since its caller has it. One without a key stays as it is.

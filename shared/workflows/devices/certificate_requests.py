@@ -17,7 +17,7 @@ from shared.pki import names
 from shared.rules.key_algorithms import DEFAULT
 from shared.rules.registration_ids import canonical_registration_id
 from shared.workflows.authorities.records import AuthorityDefinition, default_custody
-from shared.workflows.devices.issuing import Acts, Decision, DeviceCertificateRequest
+from shared.workflows.devices.wanted_certificates import Acts, Decision, DeviceCertificateRequest
 from shared.workflows.groups.issuers import usable_for_devices
 from shared.workflows.intake.requests import once
 
@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from shared.contracts.certificates import CertificateRequest
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import CertificateRecord
+    from shared.domain.issuance import Committed
     from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.settings import Settings
     from shared.workflows.authorities.creation import AuthorityCreation
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.issuing import DeviceCertificates
-    from shared.workflows.devices.registrations import Registrations
     from shared.workflows.intake.outbox import Clock, Outbox
 
 
@@ -43,11 +46,13 @@ class CertificateRequests:
 
     requests: Requests
     certificates: Certificates
+    devices: Devices
+    groups: Groups
     authorities: CertificateAuthorities
     creation: AuthorityCreation
     possession: Possession
     device_certificates: DeviceCertificates
-    registrations: Registrations
+    failures: Failures
     converger: DeviceConverger
     outbox: Outbox
     settings: Settings
@@ -86,9 +91,9 @@ class CertificateRequests:
                 await self.creation.check_definition(self._definition(request))
 
     async def _foresee_device(self, request: CertificateRequest) -> None:
-        authority = await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
+        authority = await usable_for_devices(self.authorities, self.groups, request.issuer or "")
         wanted = self._wanted(request, authority)
-        known = await self.registrations.devices.get(wanted.registration_id)
+        known = await self.devices.get(wanted.registration_id)
         device = known.record if known else None
         issuance.ordered(device, self._ordered(request, wanted), field="name")
         await self.device_certificates.foresee(wanted, device)
@@ -128,16 +133,19 @@ class CertificateRequests:
 
     async def _device(self, request: CertificateRequest) -> None:
         """Issue for a device that is registered by other means, or not with DPS at all."""
-        authority = await usable_for_devices(self.authorities, self.registrations.groups, request.issuer or "")
+        authority = await usable_for_devices(self.authorities, self.groups, request.issuer or "")
         wanted = self._wanted(request, authority)
         ordered = self._ordered(request, wanted)
         take = partial(issuance.ordered, wanted=ordered, field="name")
         try:
-            await self.device_certificates.issue(wanted, Acts(take=take, commit=self.registrations.commit_issued))
+            await self.device_certificates.issue(wanted, Acts(take=take, commit=self._commit))
         except Rejected as rejection:
-            await self.registrations.give_up(ordered, rejection)
+            await self.failures.give_up(ordered, rejection)
             raise
         await self.converger.converge(wanted.registration_id)
+
+    def _commit(self, record: DeviceRecord, made: Committed) -> DeviceRecord:
+        return issuance.issued(record, made, self.clock())
 
     def _wanted(self, request: CertificateRequest, authority: AuthorityRecord) -> DeviceCertificateRequest:
         decision = Decision(request.issuer or "")
@@ -150,7 +158,7 @@ class CertificateRequests:
             issuer=decided,
             purpose=Purpose.REQUEST,
             cause=request.request_id,
-            validity=self.registrations.validity(request.validity_days),
+            validity=self.device_certificates.validity(request.validity_days),
             csr=request.csr,
             key_algorithm=request.key_algorithm,
             enrollment_group=authority.enrollment_group,

@@ -9,7 +9,7 @@ leaves a serial number behind that is ``abandoned``, and takes its bundle away.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
@@ -32,13 +32,13 @@ from shared.pki.subjects import Subject
 from shared.ports.registrar import ClientCredentials
 from shared.workflows.devices.bundles import bundle_name, packed
 from shared.workflows.devices.changes import device_of, note
+from shared.workflows.devices.wanted_certificates import IssuedCertificate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from cryptography import x509
 
     from shared.domain.devices import DeviceRecord, Purpose
+    from shared.domain.public_keys import PublicKeyRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
@@ -50,75 +50,10 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.loading import CertificateAuthorities, LoadedAuthority
     from shared.workflows.devices.bundles import Bundle, Bundles
     from shared.workflows.devices.key_claims import KeyClaims
+    from shared.workflows.devices.wanted_certificates import Acts, Decision, DeviceCertificateRequest
     from shared.workflows.intake.outbox import Clock
 
 _ATTEMPTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Which CA signs.
-
-    Attributes:
-        issuer: its name.
-        decided_at: when it was looked up; ``None`` where that can't change.
-    """
-
-    issuer: str
-    decided_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCertificateRequest:
-    """What a device is to get.
-
-    Attributes:
-        registration_id: in canonical form; becomes the CN.
-        issuer: finds the name of the issuing CA, if one has to sign, and when it was looked up; ``None`` for a time
-            where the request itself names the CA.
-        purpose, cause: what it is issued for; with the registration id they are the idempotency key.
-        validity: its life.
-        csr: the device's own request in PEM; without it the service makes the key.
-        key_algorithm: of a service-made key.
-        field: path of the CSR in the request, for error messages.
-    """
-
-    registration_id: str
-    issuer: Callable[[], Awaitable[Decision]]
-    purpose: Purpose
-    cause: str
-    validity: timedelta
-    csr: str | None = None
-    key_algorithm: str | None = None
-    enrollment_group: str | None = None
-    predecessor: str | None = None
-    field: str = "csr"
-
-
-@dataclass(frozen=True, slots=True)
-class Acts:
-    """What an issuance does to its device.
-
-    Attributes:
-        take: claims the device, which is ``None`` if it is not known; raises why it can't be had.
-        commit: makes the certificate the device's.
-    """
-
-    take: Callable[[DeviceRecord | None], DeviceRecord]
-    commit: Callable[[DeviceRecord, Committed], DeviceRecord]
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedCertificate:
-    """What an issuance gave.
-
-    Attributes:
-        bundle: as stored.
-        credentials: what to register the device with; ``None`` if the device has its own key, or has its bundle.
-    """
-
-    bundle: Bundle
-    credentials: ClientCredentials | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +88,11 @@ class DeviceCertificates:
                 for as long as is wanted. Nothing was recorded then.
             Overtaken: somebody else has changed the device meanwhile.
         """
+        if request.expected_new and request.csr is None:  # a CSR's key is claimed for a device that can be had alone
+            try:
+                return await self._make(request, None, acts)
+            except Stale:
+                pass
         known = await self.devices.get(request.registration_id)
         taken = acts.take(known.record if known else None)
         done = taken.issuance(request.purpose, request.cause)
@@ -164,7 +104,14 @@ class DeviceCertificates:
             resumed = await self._resume(request, pending, acts)
             if resumed is not None:
                 return resumed
-        return await self._make(request, known, acts)
+        try:
+            return await self._make(request, known, acts)
+        except Stale:
+            raise Overtaken(f"{request.registration_id!r} is being changed by others") from None
+
+    def validity(self, days: int | None) -> timedelta:
+        """Give the life of a device's certificate: as it was ordered, or else the deployment's."""
+        return timedelta(days=days) if days else self.settings.device_validity
 
     async def foresee(self, request: DeviceCertificateRequest, device: DeviceRecord | None) -> None:
         """See whether a device's CSR could be used as things are.
@@ -197,6 +144,11 @@ class DeviceCertificates:
     async def _make(
         self, request: DeviceCertificateRequest, known: Versioned[DeviceRecord] | None, acts: Acts
     ) -> tuple[Versioned[DeviceRecord], IssuedCertificate]:
+        """Make a certificate for a device as it was read.
+
+        Raises:
+            Stale: the device has changed since, or is known. Nothing was signed.
+        """
         decision = await request.issuer()
         authority = await self.authorities.loaded(decision.issuer)
         issuer = authority.issuer
@@ -212,22 +164,7 @@ class DeviceCertificates:
             urls=self.authorities.distribution_points(authority),
         )
         reservation = self._reservation(request, decision, names.serial_text(serial), fingerprint(public_key))
-        taken = acts.take(known.record if known else None)
-        wanted = reserved(taken, reservation)
-        row = self._row(request, reservation)
-        claim = await self.keys.claim(reservation.public_key, taken, field=request.field)
-        # In the index first: so a rollover that waits before it looks sees every certificate that the old CA signs.
-        await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
-        try:
-            if known is None:
-                claimed = await self.devices.insert(wanted, reserved=row)
-            else:
-                await note(self.devices, known.record, wanted, at=self.clock())
-                claimed = await self.devices.replace(known, wanted, reserved=row)
-        except Stale:
-            raise Overtaken(f"{request.registration_id!r} is being changed by others") from None
-        if request.csr is not None:
-            await self.keys.confirm(claim)
+        claimed = await self._reserve(request, reservation, known, acts)
         self._check_still_decided(request, decision)
         certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
         self._check(request, certificate, authority)
@@ -240,6 +177,45 @@ class DeviceCertificates:
         await self.bundles.store(name, bundle)
         device = await self._commit(request, bundle, acts, claimed=claimed)
         return device, IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
+
+    async def _reserve(
+        self,
+        request: DeviceCertificateRequest,
+        reservation: HeldCertificate,
+        known: Versioned[DeviceRecord] | None,
+        acts: Acts,
+    ) -> Versioned[DeviceRecord]:
+        """Claim a device, and record the serial number of the certificate that is about to be signed for it.
+
+        Raises:
+            Stale: the device has changed since it was read.
+        """
+        taken = acts.take(known.record if known else None)
+        wanted = reserved(taken, reservation)
+        row = self._row(request, reservation)
+        claim = await self._claim(request, reservation, taken)
+        # In the index first: so a rollover that waits before it looks sees every certificate that the old CA signs.
+        await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
+        try:
+            if known is None:
+                claimed = await self.devices.insert(wanted, reserved=row)
+            else:
+                await note(self.devices, known.record, wanted, at=self.clock())
+                claimed = await self.devices.replace(known, wanted, reserved=row)
+        except Stale:
+            await self.certificates.leave_in_force(row.issuer, row.serial_number)  # it was not recorded
+            raise
+        if claim is not None:
+            await self.keys.confirm(claim)
+        return claimed
+
+    async def _claim(
+        self, request: DeviceCertificateRequest, reservation: HeldCertificate, device: DeviceRecord
+    ) -> Versioned[PublicKeyRecord] | None:
+        """See that a key is nobody else's. One that is made here can't be: it is claimed when it is handed out."""
+        if request.csr is None:
+            return None
+        return await self.keys.claim(reservation.public_key, device, field=request.field)
 
     def _reservation(
         self, request: DeviceCertificateRequest, decision: Decision, serial_number: str, public_key: str

@@ -16,7 +16,7 @@ from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
 from shared.workflows.devices.changes import change, device_of
-from shared.workflows.devices.issuing import Acts, DeviceCertificateRequest
+from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 from shared.workflows.intake.requests import once
 
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.requests import Requests
     from shared.ports.registrar import Assignment
+    from shared.workflows.devices.assignments import Assignments
     from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.devices.issuing import DeviceCertificates, IssuedCertificate
-    from shared.workflows.devices.registrations import Registrations
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.usable_groups import UsableGroups
+    from shared.workflows.devices.wanted_certificates import IssuedCertificate
     from shared.workflows.intake.outbox import Clock
 
 
@@ -38,7 +40,8 @@ class Renewals:
 
     requests: Requests
     devices: Devices
-    registrations: Registrations
+    groups: UsableGroups
+    assignments: Assignments
     device_certificates: DeviceCertificates
     converger: DeviceConverger
     clock: Clock
@@ -102,10 +105,10 @@ class Renewals:
     def _request(self, device: DeviceRecord, request: RenewalRequest) -> DeviceCertificateRequest:
         return DeviceCertificateRequest(
             registration_id=device.registration_id,
-            issuer=lambda: self.registrations.issuer_of(device.enrollment_group or ""),
+            issuer=partial(self.groups.decide, device.enrollment_group or ""),
             purpose=Purpose.RENEWAL,
             cause=request.request_id,
-            validity=self.registrations.validity(device.validity_days),
+            validity=self.device_certificates.validity(device.validity_days),
             csr=request.csr,
             enrollment_group=device.enrollment_group,
             predecessor=device.certificate.serial_number if device.certificate else None,
@@ -123,7 +126,7 @@ class Renewals:
     async def _complete(self, device: DeviceRecord, request: RenewalRequest, issued: IssuedCertificate) -> None:
         if device.state is not DeviceState.RENEWING:
             return
-        assignment = await self.registrations.assign(device, issued, since=device.updated_at, by_service=False)
+        assignment = await self.assignments.assign(device, issued, since=device.updated_at, by_service=False)
         renewed = partial(self._renewed, request, assignment)
         await change(self.devices, device.registration_id, renewed, at=self.clock())
         await self.converger.converge(device.registration_id)

@@ -16,6 +16,7 @@ from shared.domain.orders import OPEN_STATES
 from shared.domain.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
 from shared.domain.words import EventType
 from shared.errors import Conflict, NotFound, Rejected
+from shared.ledger.table import Stale
 from shared.reading.json_text import read_json
 from shared.reading.text import text_of
 from shared.redaction import without_secrets, without_secrets_in
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from shared.domain.orders import OrderLine
     from shared.ledger.orders import Orders
     from shared.ledger.rejections import Rejections
     from shared.ledger.table import Versioned
@@ -84,23 +86,26 @@ class RejectedMessages:
         return identifier
 
     async def show_waiting(self, message: ReceivedMessage, why: str | None) -> None:
-        """Say at an order's line why it waits, if a line waits for the message.
+        """Say at the lines of an order why they wait, if lines wait for the message.
 
         ``why`` begins with one of :data:`WAITS`; ``None`` takes such a reason back, and no other.
         """
         if message.queue is not Queue.DEVICE_REGISTRATIONS:
             return
         try:
-            line = parse(DeviceRegistration, read_message(text_of(message.body)).data)
+            waiting = parse(DeviceRegistration, read_message(text_of(message.body)).data)
         except Rejected:
             return
-        known = await self.orders.get_line(line.order_id, line.line)
         reasons = Rejected.because(why).documented() if why is not None else None
-        if known is None or known.record.state not in OPEN_STATES or known.record.reasons == reasons:
+        for known in await self.orders.get_lines(waiting.order_id, waiting.line, waiting.lines):
+            await self._show_reasons(known, reasons)
+
+    async def _show_reasons(self, known: Versioned[OrderLine], reasons: tuple[dict[str, str], ...] | None) -> None:
+        if known.record.state not in OPEN_STATES or known.record.reasons == reasons:
             return
         if reasons is not None or (known.record.reason or "").startswith(WAITS):
-            # Lost to another writer, it is not a loss: who wrote knows better how the line gets on.
-            await self.orders.replace_line(known, known.record.changed(reasons=reasons))
+            with suppress(Stale):  # who wrote meanwhile knows better how the line gets on
+                await self.orders.replace_line(known, known.record.changed(reasons=reasons))
 
     async def _record(self, message: ReceivedMessage, kind: RejectionKind, reasons: tuple[dict[str, str], ...]) -> str:
         identifier = rejection_id(message.received, message.queue, message.message_id)

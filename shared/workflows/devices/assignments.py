@@ -1,0 +1,90 @@
+"""Which hub DPS has put a device into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import Deferred
+from shared.ports.registrar import Assignment, AssignmentFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.domain.devices import DeviceRecord
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.ports.registrar import ClientCredentials, DeviceRegistrar
+    from shared.workflows.devices.wanted_certificates import IssuedCertificate
+    from shared.workflows.intake.outbox import Clock
+
+_FIRST_BOOT_POLL = timedelta(seconds=2)
+_FIRST_BOOT_POLL_LIMIT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignments:
+    """Registers devices with DPS, or finds that they registered themselves."""
+
+    registrar: DeviceRegistrar
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    clock: Clock
+
+    async def assign(
+        self, device: DeviceRecord, issued: IssuedCertificate, *, since: datetime, by_service: bool
+    ) -> Assignment:
+        """Register the device, or find that it registered itself.
+
+        Args:
+            device: the device.
+            issued: its certificate, with the key if the service has it.
+            since: when the wait for the device began; the older, the rarer it is asked for.
+            by_service: whether the service may register it.
+
+        Raises:
+            Deferred: it has not registered with this certificate yet.
+        """
+        registration_id = device.registration_id
+        if issued.credentials is not None and by_service:
+            return await self._register(registration_id, issued.credentials)
+        waiting = Deferred(
+            f"{registration_id!r} has not registered with its certificate yet",
+            retry_after=min(max(_FIRST_BOOT_POLL, (self.clock() - since) / 8), _FIRST_BOOT_POLL_LIMIT),
+        )
+        registration = await self.provisioning.get_registration(registration_id)
+        if registration is None or registration.get("status") != "assigned":
+            raise waiting
+        found = Assignment(assigned_hub=registration["assignedHub"], device_id=registration["deviceId"])
+        identity = await self.hubs.get(found.assigned_hub, found.device_id)
+        if identity is None:
+            raise waiting
+        if identity.thumbprints:
+            # DPS enters SHA-256, other tools SHA-1: what counts is whether it is this certificate.
+            if identity.thumbprints.isdisjoint(_thumbprints(issued)):
+                raise waiting
+        elif not _since(registration, device.updated_at):
+            raise waiting
+        return found
+
+    async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
+        try:
+            return await self.registrar.register(registration_id, credentials)
+        except AssignmentFailed as failed:
+            # The device is not told why; its record has it.
+            record = await self.provisioning.get_registration(registration_id) or {}
+            why = f"{record.get('errorCode', 'no error code')}, {record.get('errorMessage', 'no message')}"
+            raise AssignmentFailed(
+                f"{failed}: {why}; see to the group's allocation policy, its webhook and its hubs"
+            ) from failed
+
+
+def _thumbprints(issued: IssuedCertificate) -> set[str]:
+    return {issued.bundle.summary.thumbprint, issued.bundle.sha256_thumbprint}
+
+
+def _since(registration: Mapping[str, Any], at: datetime) -> bool:
+    """Tell whether a device has registered since a time; where the hub names no certificate, nothing else tells."""
+    updated = registration.get("lastUpdatedDateTimeUtc")
+    return not updated or datetime.fromisoformat(str(updated)) >= at

@@ -1,0 +1,78 @@
+"""Devices that can't be had: recorded, so that another order may take them, and told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.contracts.messages import Queue
+from shared.domain import issuance
+from shared.domain.rejections import RejectionKind
+from shared.domain.words import EventType
+from shared.errors import Conflict, Rejected
+from shared.ledger.table import Stale
+from shared.workflows.devices.changes import change
+
+if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.orders import OrderLine
+    from shared.ledger.devices import Devices
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Records what can't be carried out for a device."""
+
+    devices: Devices
+    converger: DeviceConverger
+    outbox: Outbox
+    clock: Clock
+
+    async def enter(self, ordered: DeviceRecord, rejection: Rejected) -> None:
+        """Record that a device can't be had by an order or request, so that another one may take it.
+
+        Args:
+            ordered: the device as it was ordered.
+            rejection: why it can't be had.
+        """
+        reason = str(rejection)[:2000]
+        rid, cause = ordered.registration_id, (ordered.purpose, ordered.order_id)
+        if await self.devices.get(rid) is None:
+            try:
+                await self.devices.insert(issuance.failed(ordered, *cause, reason, self.clock()))
+            except (Stale, Conflict):
+                pass  # somebody else has it
+            else:
+                return
+        if await self.devices.get(rid) is None:
+            return
+        at = self.clock()
+        fail = partial(issuance.failed, purpose=cause[0], order_id=cause[1], reason=reason, at=at)
+        device = await change(self.devices, rid, fail, at=at)
+        if (device.record.purpose, device.record.order_id) == cause:
+            await self.converger.converge(rid)
+
+    async def give_up(self, ordered: DeviceRecord, rejection: Rejected) -> None:
+        """Record why a device can't be had, if it was taken: what was refused before that takes no device."""
+        if await self.devices.get(ordered.registration_id) is not None:
+            await self.enter(ordered, rejection)
+
+    async def announce(self, line: OrderLine) -> None:
+        """Tell that a device of an order could not be made, and why."""
+        await self.outbox.publish(
+            EventType.REQUEST_REJECTED,
+            subject=line.registration_id or line.requested_id or line.order_id,
+            correlation_id=line.order_id,
+            data={
+                "queue": Queue.DEVICE_ORDERS,
+                "kind": RejectionKind.REJECTED,
+                "orderId": line.order_id,
+                "line": line.line,
+                "registrationId": line.requested_id,
+                "reasons": line.reasons,
+            },
+            occasion=str(line.line),
+        )

@@ -1,0 +1,250 @@
+"""One device of an order on its way: certificate, registration through DPS, identity in the hub.
+
+Each step finds what an earlier attempt left and goes on from there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.domain import issuance, upkeep
+from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
+from shared.domain.words import DeviceState, EventType, RegisterBy
+from shared.errors import Conflict, Deferred, Overtaken, Rejected
+from shared.ledger.table import Stale
+from shared.workflows.devices.changes import change
+from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.domain.issuance import Committed
+    from shared.domain.orders import OrderLine
+    from shared.ledger.devices import Devices
+    from shared.ledger.orders import Orders
+    from shared.ledger.table import Versioned
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.registrar import Assignment
+    from shared.workflows.devices.assignments import Assignments
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.failures import Failures
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.wanted_certificates import Decision, IssuedCertificate
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+    type Decide = Callable[[str], Awaitable[Decision]]
+
+_IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderedDevices:
+    """Brings devices into their hubs."""
+
+    orders: Orders
+    devices: Devices
+    device_certificates: DeviceCertificates
+    assignments: Assignments
+    failures: Failures
+    converger: DeviceConverger
+    hubs: IotHubRegistries
+    outbox: Outbox
+    clock: Clock
+
+    async def bring(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine:
+        """Do what is still to be done for a line, and give it as it is then: registered, or failed.
+
+        Args:
+            known: the line, which is open and names a device.
+            decide: finds the CA that signs for an enrollment group.
+
+        Raises:
+            Deferred: DPS is throttling, or the device has not registered itself yet.
+        """
+        line = known.record
+        try:
+            device = await self._provision(known, decide)
+        except Rejected as rejection:
+            return await self._fail(line, rejection)
+        return line.changed(
+            state=DeviceState.REGISTERED,
+            serial_number=device.certificate and device.certificate.serial_number,
+            device_id=device.device_id,
+            assigned_hub=device.assigned_hub,
+            finished_at=self.clock(),
+            reasons=None,
+        )
+
+    async def _provision(self, known: Versioned[OrderLine], decide: Decide) -> DeviceRecord:
+        line = known.record
+        device, issued = await self.device_certificates.issue(self._request(line, decide), self._acts(line))
+        if device.record.state in _IN_ITS_HUB:
+            await self._announce_registered(device.record)
+            return device.record
+        try:
+            device = await self._announced(device)
+            self._check_wanted(device.record)
+            assignment = await self._place(line, device.record, issued)
+        except Rejected:
+            raise
+        except Exception as error:
+            # Until the device's first boot, or until a service is back: meanwhile the order shows what there is.
+            await self._show_issued(known, issued, error)
+            raise
+        return await self._enter_registered(device, assignment)
+
+    async def _announced(self, device: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        """Tell of the certificate; and have the services follow, if the device has a past."""
+        if device.record.converged != device.record.generation:
+            return await self.converger.converge(device.record.registration_id)
+        await self.converger.tell(device.record)
+        return device
+
+    @staticmethod
+    def _check_wanted(device: DeviceRecord) -> None:
+        if device.on_hold:
+            raise on_hold(device)
+        if device.state not in OPEN_STATES:
+            raise Conflict.because(f"{device.registration_id!r} was {device.state} before its order was carried out")
+
+    async def _show_issued(self, known: Versioned[OrderLine], issued: IssuedCertificate, error: Exception) -> None:
+        """Show in the order that the certificate is there, and what the device waits for."""
+        waits = str(error) if isinstance(error, Deferred) else f"tried again: {str(error)[:500]}"
+        shown = known.record.changed(
+            state=DeviceState.ISSUED,
+            serial_number=issued.bundle.summary.serial_number,
+            reasons=Rejected.because(waits).documented(),
+        )
+        if shown != known.record:
+            with suppress(Stale):  # somebody else has changed the line: it shows what that one saw
+                await self.orders.replace_line(known, shown)
+
+    async def _place(self, line: OrderLine, device: DeviceRecord, issued: IssuedCertificate) -> Assignment:
+        """Have a device that has its certificate in its hub, with the twin that was ordered."""
+        by_service = line.register_by is RegisterBy.SERVICE
+        try:
+            assignment = await self.assignments.assign(device, issued, since=line.accepted_at, by_service=by_service)
+        except Deferred:
+            if device.announcements:  # they are told, and the wait may be long
+                tell = partial(upkeep.told, announcements=device.announcements)
+                await change(self.devices, device.registration_id, tell, at=self.clock())
+            raise
+        if line.tags or line.desired:
+            await self.hubs.merge_twin(
+                assignment.assigned_hub, assignment.device_id, tags=line.tags or {}, desired=line.desired or {}
+            )
+        return assignment
+
+    def _request(self, line: OrderLine, decide: Decide) -> DeviceCertificateRequest:
+        return DeviceCertificateRequest(
+            registration_id=_device(line),
+            issuer=partial(decide, line.enrollment_group),
+            purpose=Purpose.ORDER,
+            cause=line.order_id,
+            validity=self.device_certificates.validity(line.validity_days),
+            csr=line.csr,
+            key_algorithm=line.key_algorithm,
+            enrollment_group=line.enrollment_group,
+            field=f"{_place(line)}.csr",
+            expected_new=line.state is DeviceState.ORDERED,
+        )
+
+    def _acts(self, line: OrderLine) -> Acts:
+        def take(known: DeviceRecord | None) -> DeviceRecord:
+            wanted = self._ordered(line)
+            return issuance.ordered(known, wanted, field=f"{_place(line)}.registrationId")
+
+        return Acts(take=take, commit=self._commit)
+
+    def _commit(self, record: DeviceRecord, made: Committed) -> DeviceRecord:
+        return issuance.issued(record, made, self.clock())
+
+    def _ordered(self, line: OrderLine) -> DeviceRecord:
+        return DeviceRecord(
+            registration_id=_device(line),
+            state=DeviceState.ORDERED,
+            order_id=line.order_id,
+            updated_at=self.clock(),
+            enrollment_group=line.enrollment_group,
+            own_key=line.csr is not None,
+            registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
+            validity_days=line.validity_days,
+        ).entered(DeviceState.ORDERED, self.clock(), f"order {line.order_id}")
+
+    async def _enter_registered(self, device: Versioned[DeviceRecord], assignment: Assignment) -> DeviceRecord:
+        """Enter that a device is in its hub; if it was shut out meanwhile, see that it stays out.
+
+        Raises:
+            Conflict: it was revoked or deleted.
+        """
+        known: Versioned[DeviceRecord] | None = device
+        announced = device.record.announcements
+        while known is not None:
+            self._check_same_order(known.record, device.record)
+            if known.record.shut_out:
+                break
+            entered = issuance.registered(
+                upkeep.told(known.record, announced),
+                hub=assignment.assigned_hub,
+                device_id=assignment.device_id,
+                at=self.clock(),
+            )
+            try:
+                record = (await self.devices.replace(known, entered)).record
+            except Stale:
+                known = await self.devices.get(device.record.registration_id)
+                continue
+            await self._delete_key_of(record)
+            await self._announce_registered(record)
+            return record
+        await self._shut_again(device.record.registration_id, assignment)
+        raise Conflict.because(f"{device.record.registration_id!r} was shut out while it was registered")
+
+    @staticmethod
+    def _check_same_order(present: DeviceRecord, before: DeviceRecord) -> None:
+        if (present.purpose, present.order_id) != (before.purpose, before.order_id):
+            raise Overtaken(f"{present.registration_id!r} was ordered anew meanwhile")
+
+    async def _shut_again(self, registration_id: str, assignment: Assignment) -> None:
+        """Shut the hub that a device has reached while it was shut out; whoever shut it out could not know of it."""
+        at = self.clock()
+        reach = partial(upkeep.reached, hub=assignment.assigned_hub, device_id=assignment.device_id, at=at)
+        device = (await change(self.devices, registration_id, reach, at=at)).record
+        await self.converger.converge(registration_id)
+        if device.on_hold:
+            raise on_hold(device)
+
+    async def _delete_key_of(self, device: DeviceRecord) -> None:
+        """A device that registers by itself has its key: what is kept of it can go, if it was handed out."""
+        if device.registers_itself and not device.own_key and device.bundle:
+            await self.device_certificates.bundles.delete_key(device.bundle)
+
+    async def _announce_registered(self, device: DeviceRecord) -> None:
+        """Tell that a device is in its hub."""
+        await self.outbox.publish(
+            EventType.DEVICE_REGISTERED,
+            subject=device.registration_id,
+            correlation_id=device.order_id,
+            data=described(device),
+        )
+
+    async def _fail(self, line: OrderLine, rejection: Rejected) -> OrderLine:
+        """See that a line can't be carried out, and why: at the device and as an event."""
+        await self.failures.enter(self._ordered(line), rejection)
+        failed = line.changed(state=DeviceState.FAILED, reasons=rejection.documented(), finished_at=self.clock())
+        await self.failures.announce(failed)
+        return failed
+
+
+def _device(line: OrderLine) -> str:
+    if line.registration_id is None:
+        raise RuntimeError(f"line {line.line} of order {line.order_id!r} is open and names no device")
+    return line.registration_id
+
+
+def _place(line: OrderLine) -> str:
+    """Say where a line stands in its order, as its owner knows it."""
+    return line.place or f"devices[{line.line}]"
