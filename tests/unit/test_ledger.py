@@ -73,6 +73,28 @@ async def test_lines_of_a_broken_off_attempt_stay() -> None:
     assert again.record.state is DeviceState.REGISTERED
 
 
+async def test_lines_that_follow_each_other_are_found_across_partitions() -> None:
+    """As many as there are, in their order, each with the ETag that guards its replacement."""
+    orders = Orders(orders=FakeTable(), lines=FakeTable())
+    await orders.insert_lines([line(index) for index in range(103)])
+    found = await orders.get_lines("o", 97, 10)
+    assert [known.record.line for known in found] == [97, 98, 99, 100, 101, 102]
+    await orders.replace_line(found[2], found[2].record.changed(state=DeviceState.ISSUED))
+    with pytest.raises(Stale):
+        await orders.replace_line(found[2], found[2].record)
+    assert await orders.get_lines("o", 103, 1) == await orders.get_lines("o", 103, 2) == []
+
+
+async def test_a_line_that_somebody_else_has_closed_stays_as_it_is() -> None:
+    """Of lines that are closed together the others are closed all the same."""
+    orders = Orders(orders=FakeTable(), lines=FakeTable())
+    await orders.insert_lines([line(0), line(1)])
+    first, second = await orders.get_lines("o", 0, 2)
+    await orders.replace_line(first, first.record.changed(state=DeviceState.FAILED))
+    await orders.close_lines([(known, known.record.changed(state=DeviceState.REGISTERED)) for known in (first, second)])
+    assert [each.state async for each in orders.lines("o")] == [DeviceState.FAILED, DeviceState.REGISTERED]
+
+
 def test_a_history_is_kept_within_a_column() -> None:
     """However long a device lives, its history fits a column of 32 K characters."""
     record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)

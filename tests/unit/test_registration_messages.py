@@ -193,7 +193,7 @@ async def test_a_group_that_is_disabled_while_a_message_is_worked_on_takes_no_fu
 
 async def test_lines_of_a_message_end_each_in_its_way() -> None:
     """One is done, one refused, one waits for its device, one meets a fault: the last two part from the others."""
-    scene = await registered(device="lathe")
+    scene = await registered(order_id="before", device="lathe")
     await ordered(scene, "press", "lathe", "drill", "saw", drill={"csr": csr("drill")})
     register = scene.registrar.register
 

@@ -76,6 +76,34 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     )
 
 
+async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
+    """Of a message of three lines one was done: the other two name the rejection."""
+    orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
+    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    lines = [
+        OrderLine(
+            order_id="1",
+            line=index,
+            state=DeviceState.REGISTERED if index == 1 else DeviceState.ORDERED,
+            requested_id=f"press-{index}",
+            enrollment_group="line",
+            register_by=RegisterBy.SERVICE,
+            accepted_at=NOW,
+        )
+        for index in range(4)
+    ]
+    await orders.insert_lines(lines)
+    text = command(
+        Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0, lines=3), traceparent=None, at=NOW
+    )
+    message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", text.encode(), NOW)
+    identifier = await RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW).record_poison(message)
+    reasons = [
+        (line.reason or "").startswith(f"set aside as rejection {identifier}: ") async for line in orders.lines("1")
+    ]
+    assert reasons == [True, False, True, False]
+
+
 @pytest.mark.parametrize("poison", [False, True])
 async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> None:  # noqa: FBT001
     """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""
