@@ -19,7 +19,7 @@ from shared.ledger.orders import Orders
 from shared.ledger.table import Stale
 from tests.unit.fakes import FakeTable
 from tests.world.conductor import Conductor
-from tests.world.services import Table
+from tests.world.storage import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JSON = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=3)
