@@ -62,6 +62,7 @@ lint: setup ## formatting, linting, types, import rules, prose
 docs: setup ## write the pages of docs/ that are made from code
 	@$(PY) -m devstack.settings_page
 	@$(PY) -m devstack.telemetry_page
+	@$(PY) -m devstack.deploy_page
 	@$(PY) -m shared.domain.lifecycles >docs/lifecycles.md
 
 lock: setup ## pin all dependencies anew

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # it has no annotations
 
+from devstack.package import PACKAGE
 from tests.infra.bicep import INFRA
 
 if TYPE_CHECKING:
@@ -124,6 +125,13 @@ def test_a_job_waits_for_the_one_before() -> None:
         "preview": "test",
         "deploy": "preview",
     }
+
+
+@pytest.mark.parametrize("path", DEPLOYING, ids=lambda path: path.name)
+def test_a_pipeline_deploys_the_zip_that_make_package_writes(path: Path) -> None:
+    content = path.read_text(encoding="utf-8")
+    assert str(PACKAGE.relative_to(REPOSITORY)) in content
+    assert f"/package/{PACKAGE.name}" in content
 
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, AZURE_PIPELINE], ids=lambda path: path.name)
