@@ -1,12 +1,14 @@
-"""The Functions app: registers the triggers, nothing else."""
+"""The Functions app: registers the triggers of its trust zone, nothing else."""
 
 import azure.functions as func
 
-from triggers import http_api, queues, timers, worker
+from triggers import http_api, queues, timers, worker, zones
 
-worker.settings()
+settings = worker.settings()
 worker.set_up_logging()
 
 app = func.FunctionApp()
-for module in (http_api, queues, timers):
-    app.register_functions(module.blueprint)
+for blueprint in zones.blueprints_of(settings.zone):
+    app.register_functions(blueprint)
+
+__all__ = ["app", "http_api", "queues", "timers"]

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             throttling=options.throttling,
             variants=dict(options.variant),
             exchange_log=options.exchange_log,
+            roles=options.roles,
         )
         asyncio.run(_run(configuration))
     except (ConfigurationError, PortTaken, StoreInUse) as error:
@@ -167,6 +168,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="append what is asked and answered over HTTPS to FILE, a line of JSON each, without keys (none)",
+    )
+    parser.add_argument(
+        "--roles",
+        type=Path,
+        metavar="FILE",
+        help="what identities may do, in JSON; it is read again when it changes (none: everything)",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

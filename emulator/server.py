@@ -14,6 +14,7 @@ from emulator.platform import exchanges, faults
 from emulator.platform.configuration import ConfigurationError
 from emulator.platform.context import Context, utc_now
 from emulator.platform.identity import sas
+from emulator.platform.identity.roles import Roles
 from emulator.platform.identity.tokens import Tokens
 from emulator.platform.store import PRIVATE, Store
 from emulator.platform.throttling import Throttling
@@ -182,6 +183,7 @@ def _context(configuration: Configuration, clock: Callable[[], datetime], runnin
         faults=faults.Faults(),
         throttling=Throttling(enabled=configuration.throttling is not None, scale=configuration.throttling or 1.0),
         variants=Variants(configuration.variants),
+        roles=Roles(configuration.roles),
     )
 
 

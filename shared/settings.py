@@ -5,208 +5,25 @@ name or a number. The app does not start with a setting that looks like a creden
 module (``make docs``).
 """
 
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Self, get_type_hints
 
-from shared.reading.settings import (
-    COUNTRY,
-    DPS_RESOURCE,
-    FLAG,
-    HTTP_URL,
-    HTTPS_URL,
-    HUB_RESOURCES,
-    HUBS,
-    SECRET_NAME,
-    TEXT,
-    VAULT_NAMES,
-    AzureResource,
-    Setting,
-    number,
-    one_of,
-)
+from shared.reading.addresses import STORAGE_CONNECTION, Addresses
+from shared.reading.settings import COUNTRY, HTTP_URL, SECRET_NAME, TEXT, InvalidSettings, Setting, number, one_of
+from shared.rules.zones import Zone
 
-STORAGE_CONNECTION = "DeviceFactoryStorage"
-"""Name of the identity-based connection that triggers and core share."""
-
-
-class InvalidSettings(ValueError):
-    """One or more settings are missing or wrong; the message lists all of them."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        self.problems = problems
-        super().__init__("invalid settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
+__all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything that differs from one deployment to the next. What each means stands beside it."""
+class Settings(Addresses):
+    """Everything that differs from one deployment to the next. What each means stands beside it.
 
-    queue_service_url: Annotated[
-        str,
-        Setting(
-            f"{STORAGE_CONNECTION}__queueServiceUri",
-            HTTPS_URL,
-            "URL of the queue service of the app's storage account.",
-            example="https://<account>.queue.core.windows.net",
-        ),
-    ]
-    blob_service_url: Annotated[
-        str,
-        Setting(
-            f"{STORAGE_CONNECTION}__blobServiceUri",
-            HTTPS_URL,
-            "URL of the account's blob service.",
-            example="https://<account>.blob.core.windows.net",
-        ),
-    ]
-    table_service_url: Annotated[
-        str,
-        Setting(
-            f"{STORAGE_CONNECTION}__tableServiceUri",
-            HTTPS_URL,
-            "URL of the account's table service.",
-            example="https://<account>.table.core.windows.net",
-        ),
-    ]
-    managed_identity_client_id: Annotated[
-        str | None,
-        Setting(
-            f"{STORAGE_CONNECTION}__clientId",
-            TEXT,
-            "Client id of a user-assigned managed identity. The app uses it for every service.",
-            example="00000000-0000-0000-0000-000000000000",
-            default="",
-            otherwise="the system-assigned identity",
-        ),
-    ]
-    key_vault_url: Annotated[
-        str,
-        Setting(
-            "KEY_VAULT_URL",
-            HTTPS_URL,
-            "URL of the vault that holds CA keys and bundle passwords.",
-            example="https://<vault>.vault.azure.net",
-        ),
-    ]
-    key_vault_verify_challenge: Annotated[
-        bool,
-        Setting(
-            "KEY_VAULT_VERIFY_CHALLENGE",
-            FLAG,
-            "Whether the vault's authentication challenge must name a domain that the vault's host belongs "
-            "to (azure-keyvault: verify_challenge_resource). Turn it off for a vault behind a domain name of "
-            "your own.",
-            example="false",
-            default="true",
-        ),
-    ]
-    deployment_name: Annotated[
-        str,
-        Setting(
-            "DEPLOYMENT_NAME",
-            TEXT,
-            "Names this deployment in the tags of its keys and secrets.",
-            example="plant-1",
-            default="",
-            otherwise="the value of DPS_ID_SCOPE",
-        ),
-    ]
-    adopted_vault_names: Annotated[
-        AbstractSet[str],
-        Setting(
-            "KEY_VAULT_ADOPTED_NAMES",
-            VAULT_NAMES,
-            "Keys and secrets of the vault that were made elsewhere and that this deployment may use.",
-            example="old-root;old-root-2",
-            default="",
-            otherwise="none",
-        ),
-    ]
-    ca_keys_in_hsm: Annotated[
-        bool,
-        Setting(
-            "CA_KEYS_IN_HSM",
-            FLAG,
-            "Whether the vault makes the keys of CAs in its HSMs. This needs the Premium tier.",
-            example="true",
-            default="false",
-        ),
-    ]
-    dps_service_url: Annotated[
-        str,
-        Setting(
-            "DPS_SERVICE_URL",
-            HTTPS_URL,
-            "URL of the service API of DPS.",
-            example="https://<dps>.azure-devices-provisioning.net",
-        ),
-    ]
-    dps_device_host: Annotated[
-        str,
-        Setting(
-            "DPS_DEVICE_HOST",
-            TEXT,
-            "Host at which devices register.",
-            example="global.azure-devices-provisioning.net",
-            default="global.azure-devices-provisioning.net",
-        ),
-    ]
-    dps_id_scope: Annotated[
-        str,
-        Setting(
-            "DPS_ID_SCOPE",
-            TEXT,
-            "Id scope of DPS.",
-            example="0ne00000000",
-        ),
-    ]
-    dps_resource: Annotated[
-        AzureResource | None,
-        Setting(
-            "DPS_RESOURCE_ID",
-            DPS_RESOURCE,
-            "DPS as an Azure resource. With it the app uploads root CAs and verifies them by itself.",
-            example="/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.Devices/provisioningServices/<dps>",
-            default="",
-            otherwise="you upload roots and prove possession by hand",
-        ),
-    ]
-    hub_resources: Annotated[
-        Sequence[AzureResource],
-        Setting(
-            "IOT_HUB_RESOURCE_IDS",
-            HUB_RESOURCES,
-            "IoT hubs to which the app uploads root CAs as well, and in which it verifies them. Only devices "
-            "that others register there by CA need this. Set DPS_RESOURCE_ID too.",
-            example="/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.Devices/IotHubs/<hub>",
-            default="",
-            otherwise="none",
-        ),
-    ]
-    resource_manager_url: Annotated[
-        str,
-        Setting(
-            "ARM_URL",
-            HTTPS_URL,
-            "URL of Azure Resource Manager.",
-            example="https://management.azure.com",
-            default="https://management.azure.com",
-        ),
-    ]
-    iot_hub_service_urls: Annotated[
-        Mapping[str, str],
-        Setting(
-            "IOT_HUBS",
-            HUBS,
-            "Service URLs of linked hubs. A hub needs an entry only if its service API is not at https://<host name>.",
-            example="<hub>.azure-devices.net=https://<hub>.example.com",
-            default="",
-            otherwise="each hub is reached at its host name",
-        ),
-    ]
+    What a zone does not use is empty there.
+    """
+
     subject_organization: Annotated[
         str,
         Setting(
@@ -299,6 +116,7 @@ class Settings:
             example="webhook-key",
             default="",
             otherwise="the function key is enough",
+            zones=frozenset({Zone.ALL, Zone.REVOCATION}),
         ),
     ]
     bundle_retrieval: Annotated[
@@ -334,11 +152,15 @@ class Settings:
             InvalidSettings: with every problem found, not only the first.
         """
         problems, values = _credentials_in(environment), dict[str, Any]()
+        zone = Zone.ALL
         for attribute, setting in described_settings().items():
             try:
-                values[attribute] = setting.read(environment)
+                values[attribute] = setting.read(environment, zone)
             except ValueError as error:
                 problems.extend(error.args)
+            zone = values.get("zone", zone)
+        if zone in {Zone.ISSUING, Zone.STATUS} and values.get("status_vault_url", "wrong") is None:
+            problems.append(f"STATUS_VAULT_URL is not set, and the zone {zone.value!r} needs it")
         if values.get("hub_resources") and values.get("dps_resource", "wrong") is None:
             problems.append(
                 "IOT_HUB_RESOURCE_IDS is set and DPS_RESOURCE_ID is not: set it too, since a root is proved to the DPS "
@@ -359,9 +181,13 @@ def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Fill in what is not set and has no default of its own."""
     webhook_secret = values["webhook_secret_name"]
     adopted = values["adopted_vault_names"] or frozenset()
+    texts = ("queue_service_url", "blob_service_url", "key_vault_url", "dps_service_url", "dps_id_scope")
     return {
         **values,
-        "deployment_name": values["deployment_name"] or values["dps_id_scope"],
+        **{name: values[name] or "" for name in (*texts, "status_vault_url")},
+        "order_lists_url": values["order_lists_url"] or values["blob_service_url"] or "",
+        "password_vault_url": values["password_vault_url"] or values["key_vault_url"] or "",
+        "deployment_name": values["deployment_name"] or values["dps_id_scope"] or "",
         "adopted_vault_names": adopted | ({webhook_secret.lower()} if webhook_secret else set()),
         "hub_resources": values["hub_resources"] or (),
         "iot_hub_service_urls": values["iot_hub_service_urls"] or {},

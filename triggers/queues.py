@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import azure.functions as func
-
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import RenewalRequest, revocation_request
 from shared.contracts.groups import EnrollmentGroupRequest
@@ -14,13 +12,14 @@ from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderWatch
 from shared.contracts.parsing import parse
 from shared.settings import STORAGE_CONNECTION
 from triggers import outcomes
+from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from shared.services import Services
+    import azure.functions as func
 
-blueprint = func.Blueprint()
+    from shared.services import Services
 
 
 async def _certificate_request(services: Services, body: Any, _asked_at: datetime) -> None:
@@ -65,13 +64,16 @@ def _name(queue: str) -> str:
 
 
 def _listen(queue: Queue) -> None:
-    @blueprint.function_name(_name(queue.value))
-    @blueprint.queue_trigger(arg_name="message", queue_name=queue.value, connection=STORAGE_CONNECTION)
+    name, poison = _name(queue.value), _name(queue.poison)
+    home, poison_home = blueprint_of(name), blueprint_of(poison)
+
+    @home.function_name(name)
+    @home.queue_trigger(arg_name="message", queue_name=queue.value, connection=STORAGE_CONNECTION)
     async def carry_out(message: func.QueueMessage) -> None:
         await outcomes.settle(queue, message, _WORKFLOWS[queue])
 
-    @blueprint.function_name(_name(queue.poison))
-    @blueprint.queue_trigger(arg_name="message", queue_name=queue.poison, connection=STORAGE_CONNECTION)
+    @poison_home.function_name(poison)
+    @poison_home.queue_trigger(arg_name="message", queue_name=queue.poison, connection=STORAGE_CONNECTION)
     async def set_aside(message: func.QueueMessage) -> None:
         await outcomes.set_aside(queue, message)
 

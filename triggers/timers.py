@@ -3,60 +3,61 @@
 from __future__ import annotations
 
 from datetime import timedelta
-
-import azure.functions as func
+from typing import TYPE_CHECKING
 
 from triggers import outcomes
 from triggers.worker import log, services
+from triggers.zones import blueprint_of
 
-blueprint = func.Blueprint()
+if TYPE_CHECKING:
+    import azure.functions as func
 
 _LEFT_LYING = timedelta(minutes=1)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="0 10 3 * * *")
+@blueprint_of("expiry_sweep").timer_trigger(arg_name="timer", schedule="0 10 3 * * *")
 async def expiry_sweep(timer: func.TimerRequest) -> None:
     """Report what is about to expire and what has expired; daily at 03:10 UTC."""
     reported = await services().expiry_sweep.run()
     log.info("expiry sweep (late: %s): %s", timer.past_due, {notice.value: count for notice, count in reported.items()})
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="0 40 3 * * *")
+@blueprint_of("crl_publication").timer_trigger(arg_name="timer", schedule="0 40 3 * * *")
 async def crl_publication(timer: func.TimerRequest) -> None:
     """Publish a new CRL of every CA; daily at 03:40 UTC."""
     published = await services().revocation_lists.publish_all()
     log.info("CRL publication (late: %s): %d lists", timer.past_due, published)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="0 */10 * * * *")
+@blueprint_of("rollover_sweep").timer_trigger(arg_name="timer", schedule="0 */10 * * * *")
 async def rollover_sweep(timer: func.TimerRequest) -> None:
     """Carry on broken-off rollovers, and retire issuing CAs whose last certificate has ended; every ten minutes."""
     states = await services().rollovers.sweep()
     log.info("rollover sweep (late: %s): %s", timer.past_due, {state.value: count for state, count in states.items()})
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="30 */10 * * * *")
+@blueprint_of("authority_sweep").timer_trigger(arg_name="timer", schedule="30 */10 * * * *")
 async def authority_sweep(timer: func.TimerRequest) -> None:
     """Finish CAs that are signed and not open yet, such as those that the DPS had no place for; every ten minutes."""
     finished = await services().authority_converger.sweep()
     log.info("CA sweep (late: %s): %d CAs", timer.past_due, finished)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
+@blueprint_of("order_sweep").timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
 async def order_sweep(timer: func.TimerRequest) -> None:
     """Have orders seen to again whose message was lost; every twenty minutes."""
     revived = await services().device_orders.revive()
     log.info("order sweep (late: %s): %d orders", timer.past_due, revived)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="0 */5 * * * *")
+@blueprint_of("key_deletion").timer_trigger(arg_name="timer", schedule="0 */5 * * * *")
 async def key_deletion(timer: func.TimerRequest) -> None:
     """Delete the private keys in bundles that were handed out a while ago; every five minutes."""
     deleted = await services().expiry_sweep.delete_keys()
     log.info("key deletion (late: %s): %d keys", timer.past_due, deleted)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="30 * * * * *")
+@blueprint_of("convergence_sweep").timer_trigger(arg_name="timer", schedule="30 * * * * *")
 async def convergence_sweep(timer: func.TimerRequest) -> None:
     """Go on with devices and groups that the services do not follow since a minute; every minute."""
     devices = await services().converger.sweep(older_than=_LEFT_LYING)
@@ -64,15 +65,22 @@ async def convergence_sweep(timer: func.TimerRequest) -> None:
     log.info("convergence sweep (late: %s): %d devices, %d groups", timer.past_due, devices, groups)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")
+@blueprint_of("takeover_sweep").timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")
 async def takeover_sweep(timer: func.TimerRequest) -> None:
     """Give devices back that a group which others can sign for has registered; every fifteen minutes."""
     given_back = await services().takeovers.sweep()
     log.info("takeover sweep (late: %s): %d devices", timer.past_due, given_back)
 
 
-@blueprint.timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
+@blueprint_of("poison_sweep").timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
 async def poison_sweep(timer: func.TimerRequest) -> None:
     """Keep what the functions of the poison queues could not; every five minutes."""
     moved = await outcomes.sweep_poison()
     log.info("poison sweep (late: %s): %d messages", timer.past_due, moved)
+
+
+@blueprint_of("status_upkeep").timer_trigger(arg_name="timer", schedule="50 * * * * *")
+async def status_upkeep(timer: func.TimerRequest) -> None:
+    """Have ready what the public zone can't make: responders for OCSP, and the first CRL of a CA; every minute."""
+    made = await services().status_upkeep.run()
+    log.info("status upkeep (late: %s): %d made", timer.past_due, made)

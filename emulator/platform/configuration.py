@@ -74,6 +74,7 @@ class Configuration:
         throttling: the documented rates hold, times this; None for no rates.
         variants: which behaviour holds where public sources differ; what is left out is the default.
         exchange_log: file to which what is asked and answered over HTTPS is appended; None for none.
+        roles: file of what identities may do; None lets every identity do everything.
     """
 
     state_dir: Path
@@ -95,6 +96,7 @@ class Configuration:
     throttling: float | None = None
     variants: Mapping[str, str] = field(default_factory=dict)
     exchange_log: Path | None = None
+    roles: Path | None = None
 
     def __post_init__(self) -> None:
         addresses = self.addresses

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from emulator.platform.identity.roles import Roles
 from emulator.platform.throttling import Throttling
 from emulator.platform.variants import Variants
 
@@ -32,6 +33,7 @@ class Context:
         faults: what is planned to go wrong; the MQTT sessions ask it themselves.
         throttling: the rates that hold.
         variants: what holds where public sources differ.
+        roles: what identities may do.
     """
 
     configuration: Configuration
@@ -42,6 +44,7 @@ class Context:
     faults: Faults
     throttling: Throttling = field(default_factory=Throttling)
     variants: Variants = field(default_factory=Variants)
+    roles: Roles = field(default_factory=Roles)
 
     def throttled(self, *rates: str, subject: str = "") -> int | None:
         """Count a call; give the seconds to wait if it goes over a rate, else None."""

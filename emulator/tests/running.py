@@ -103,6 +103,7 @@ def emulator_in_thread(
     extra_hub_addresses: Sequence[str] = (),
     websocket_port: int | None = None,
     variants: Mapping[str, str] | None = None,
+    roles: Path | None = None,
 ) -> Iterator[RunningEmulator]:
     """Run an emulator on an address of its own until the end of the ``with`` block."""
     configuration = Configuration(
@@ -117,6 +118,7 @@ def emulator_in_thread(
         admin_port=0,
         extra_hub_addresses=tuple(extra_hub_addresses),
         websocket_port=websocket_port,
+        roles=roles,
         variants=variants or {},
     )
     loop = asyncio.new_event_loop()

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from shared.reading.numbers import digits
+from shared.rules.zones import Zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
+
+
+class InvalidSettings(ValueError):
+    """One or more settings are missing or wrong; the message lists all of them."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("invalid settings:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +164,14 @@ def number(unit: str, low: int, high: int) -> Kind[timedelta]:
     return Kind(f"a whole number of {unit} from {low} to {high}", read)
 
 
-def one_of(*values: str) -> Kind[str]:
+def one_of[T: str](*values: T) -> Kind[T]:
     """Take one of these words."""
 
-    def read(value: str) -> str:
-        if value not in values:
-            raise ValueError(f"is {value!r}; it must be {' or '.join(values)}")
-        return value
+    def read(value: str) -> T:
+        for each in values:
+            if value == each:
+                return each
+        raise ValueError(f"is {value!r}; it must be {' or '.join(values)}")
 
     return Kind(" or ".join(f"`{each}`" for each in values), read)
 
@@ -188,6 +199,7 @@ class Setting:
         example: a value that it takes.
         default: what counts when it is not set; ``None`` when it must be set.
         otherwise: what happens when it is not set and the default is empty.
+        zones: that use it; in the others it need not be set.
     """
 
     name: str
@@ -196,13 +208,16 @@ class Setting:
     example: str
     default: str | None = None
     otherwise: str = ""
+    zones: AbstractSet[Zone] = frozenset(Zone)
 
-    def read(self, environment: Mapping[str, str]) -> Any:
-        """Give the value, or ``None`` if it is not set and has no default.
+    def read(self, environment: Mapping[str, str], zone: Zone = Zone.ALL) -> Any:
+        """Give the value, or ``None`` if it is not set and has no default, or the zone does not use it.
 
         Raises:
             ValueError: with every problem, each beginning with the setting's name.
         """
+        if zone not in self.zones:
+            return None
         value = environment.get(self.name, "").strip() or self.default
         if value is None:
             raise ValueError(f"{self.name} is not set")

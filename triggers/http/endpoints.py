@@ -23,6 +23,7 @@ from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import is_repeated, submit
 from triggers import outcomes, preconditions
 from triggers.openapi import JSON, Answer, Operation, Parameter
+from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     type Handler = Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
 
-blueprint = func.Blueprint()
 published: list[Operation] = []
 _PAGE_LIMIT = 1000
 PAGING = (
@@ -88,6 +88,8 @@ def endpoint(
                 alone=alone,
             )
         )
+
+        blueprint = blueprint_of(name)
 
         @blueprint.function_name(name)
         @blueprint.route(route=route, methods=methods, auth_level=level)

@@ -45,6 +45,7 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
+    client_id: str
     audience: str
     not_before: datetime
     expires_on: datetime
@@ -92,12 +93,15 @@ class Tokens:
         }
         return IssuedToken(jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._key_id}), expires_on)
 
-    def verify(self, authorization_header: str | None, audience: str) -> None:
+    def verify(self, authorization_header: str | None, audience: str) -> str:
         """Check scheme, signature, issuer, times and audience of an ``Authorization`` header.
 
         Args:
             authorization_header: ``Bearer <token>``; None when the request has none.
             audience: the service's own; the token's may end with a slash.
+
+        Returns:
+            The client id of the identity that calls.
 
         Raises:
             Unauthenticated: any of these does not hold.
@@ -118,6 +122,7 @@ class Tokens:
             raise Unauthenticated(f"the token's audience is {verified.audience!r}; {audience!r} is expected")
         if audience in self._withheld:
             raise Forbidden("the identity has no role at this service")
+        return verified.client_id
 
     def withhold_roles(self, audiences: Collection[str]) -> None:
         """Act from now on as if the identities had no role at the services of ``audiences``, and one at all others."""
@@ -143,6 +148,7 @@ class Tokens:
         try:
             claims = jwt.decode(token, self._public_key, algorithms=[ALGORITHM], options=options, issuer=self._issuer)
             return _Verified(
+                client_id=str(claims.get("appid", "")),
                 audience=str(claims["aud"]),
                 not_before=datetime.fromtimestamp(int(claims["nbf"]), UTC),
                 expires_on=datetime.fromtimestamp(int(claims["exp"]), UTC),

@@ -15,7 +15,7 @@ from emulator.platform.identity.sas import verify_sas
 from emulator.platform.identity.tokens import DPS_AUDIENCE
 from emulator.platform.query_language import QueryRefused
 from emulator.protocols.wire import json_body
-from emulator.services.dps import errors
+from emulator.services.dps import errors, permissions
 from emulator.services.dps.entries import ENROLLMENTS, GROUPS, Collection
 from emulator.services.dps.errors import ProvisioningError
 
@@ -79,7 +79,8 @@ def _authenticate(context: Context, request: web.Request) -> None:
     if header is not None and header.startswith("SharedAccessSignature "):
         verify_sas(header, resource=request.host, keys=context.sas_keys.dps, now=context.clock())
     else:
-        context.tokens.verify(header, DPS_AUDIENCE)
+        caller = context.tokens.verify(header, DPS_AUDIENCE)
+        context.roles.check(caller, permissions.needed(request.method, request.path))
 
 
 class _ServiceApi:

@@ -9,10 +9,13 @@ from emulator.platform.identity.tokens import IOT_HUB_AUDIENCE
 
 if TYPE_CHECKING:
     from emulator.platform.context import Context
+    from emulator.platform.identity.roles import Needed
     from emulator.services.iot_hub.state import IotHub
 
 
-def verify_caller(context: Context, hub: IotHub, header: str | None, *, host: str) -> None:
+def verify_caller(
+    context: Context, hub: IotHub, header: str | None, *, host: str, needed: Needed | None = None
+) -> None:
     """Check a caller's signature or token.
 
     Args:
@@ -20,6 +23,7 @@ def verify_caller(context: Context, hub: IotHub, header: str | None, *, host: st
         hub: the one that is called.
         header: as in ``Authorization``; None when there is none.
         host: what the caller calls the hub, as ``host[:port]``.
+        needed: what an identity needs for it; None for no more than a token.
 
     Raises:
         Unauthenticated: it does not hold.
@@ -28,4 +32,6 @@ def verify_caller(context: Context, hub: IotHub, header: str | None, *, host: st
     if header is not None and header.startswith(f"{SCHEME} "):
         verify_sas(header, resource=host, keys=context.sas_keys.hubs[hub.host_name], now=context.clock())
     else:
-        context.tokens.verify(header, IOT_HUB_AUDIENCE)
+        caller = context.tokens.verify(header, IOT_HUB_AUDIENCE)
+        if needed is not None:
+            context.roles.check(caller, needed)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from emulator.platform.identity.errors import Forbidden, Unauthenticated
 from emulator.protocols.wire import json_body
-from emulator.services.iot_hub import bulk, errors
+from emulator.services.iot_hub import bulk, errors, permissions
 from emulator.services.iot_hub.callers import verify_caller
 from emulator.services.iot_hub.errors import HubError
 
@@ -78,7 +78,13 @@ def _guarded(
     async def handle(request: web.Request) -> web.Response:
         hub = hubs.called(request.host)
         try:
-            verify_caller(context, hub, request.headers.get("Authorization"), host=request.host)
+            verify_caller(
+                context,
+                hub,
+                request.headers.get("Authorization"),
+                host=request.host,
+                needed=permissions.needed(request.method, request.path),
+            )
             errors.check_version(request.query.get("api-version"))
             if (wait := context.throttled(rate, subject=hub.host_name)) is not None:
                 raise errors.throttled(wait)

@@ -15,7 +15,7 @@ from aiohttp import web
 from emulator.platform.identity.errors import Forbidden, Unauthenticated
 from emulator.platform.identity.tokens import KEY_VAULT_AUDIENCE
 from emulator.protocols.wire import json_body, not_implemented
-from emulator.services.key_vault import algorithms, errors
+from emulator.services.key_vault import algorithms, errors, permissions
 from emulator.services.key_vault.objects import RECOVERY_LEVEL, RETENTION_DAYS
 from emulator.services.key_vault.state import Keys, Secrets
 
@@ -62,7 +62,8 @@ def _guarded(context: Context, operation: Operation) -> Callable[[web.Request], 
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            context.tokens.verify(request.headers.get("Authorization"), KEY_VAULT_AUDIENCE)
+            caller = context.tokens.verify(request.headers.get("Authorization"), KEY_VAULT_AUDIENCE)
+            context.roles.check(caller, permissions.needed(request.method, request.path))
         except Unauthenticated as refusal:
             raise errors.unauthorized(refusal.reason, context.configuration.tenant_id) from None
         except Forbidden as refusal:

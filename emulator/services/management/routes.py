@@ -16,10 +16,10 @@ from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from emulator.platform.certificates import read_certificate, sha1_thumbprint
-from emulator.platform.identity.errors import Refusal
+from emulator.platform.identity.errors import Forbidden, Refusal
 from emulator.platform.identity.tokens import MANAGEMENT_AUDIENCE
 from emulator.protocols.wire import json_body, not_implemented
-from emulator.services.management import errors, versions
+from emulator.services.management import errors, permissions, versions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -114,7 +114,10 @@ def _missing(context: Context, what: str) -> Callable[[web.Request], Awaitable[w
 
 def _authenticate(context: Context, request: web.Request) -> None:
     try:
-        context.tokens.verify(request.headers.get("Authorization"), MANAGEMENT_AUDIENCE)
+        caller = context.tokens.verify(request.headers.get("Authorization"), MANAGEMENT_AUDIENCE)
+        context.roles.check(caller, permissions.needed(request.method, request.path))
+    except Forbidden as refusal:
+        raise errors.refusal(403, "AuthorizationFailed", refusal.reason) from None
     except Refusal as refusal:
         raise errors.refusal(401, "AuthenticationFailed", refusal.reason) from None
 
