@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.adapters.blobs import Blobs
-from shared.adapters.dps_device import DeviceRegistrar
-from shared.adapters.dps_management import ProvisioningServiceAuthorities
-from shared.adapters.dps_service import ProvisioningService
-from shared.adapters.identity import Identity
-from shared.adapters.iot_hub import IotHubRegistries
-from shared.adapters.iot_hub_management import IotHubAuthorities
-from shared.adapters.queues import Queues
-from shared.adapters.tables import Tables
-from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
+from shared.clients import Clients
+from shared.contracts.messages import Queue
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
@@ -28,17 +19,19 @@ from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
 from shared.ledger.requests import Requests
+from shared.ledger.responders import ResponderRows
+from shared.rules.zones import SIGNING, Zone
 from shared.threads import ThreadPool
 from shared.workflows.authorities.convergence import AuthorityConverger
 from shared.workflows.authorities.creation import AuthorityCreation
 from shared.workflows.authorities.installation import AuthorityInstallation
 from shared.workflows.authorities.issuance import Issuance
-from shared.workflows.authorities.keys import AuthorityKeys
+from shared.workflows.authorities.keys import AuthorityKeys, WithheldKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
 from shared.workflows.devices.assignments import Assignments
-from shared.workflows.devices.bundles import Bundles
+from shared.workflows.devices.bundles import BUNDLES, Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
@@ -49,7 +42,7 @@ from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.order_answers import OrderAnswers
-from shared.workflows.devices.order_blobs import OrderBlobs
+from shared.workflows.devices.order_blobs import ORDERS, OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
@@ -70,86 +63,14 @@ from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.webhooks import Webhooks
 from shared.workflows.status.answers import StatusAnswers
-from shared.workflows.status.revocation_lists import RevocationLists
+from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
+from shared.workflows.status.revocation_lists import CRLS, RevocationLists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from shared.ports.ca_certificates import CaCertificates
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
-
-
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """The clients of all services, each opened once."""
-
-    identity: Identity
-    queues: Queues
-    tables: Tables
-    blobs: Blobs
-    keys: VaultKeys
-    secrets: VaultSecrets
-    provisioning: ProvisioningService
-    dps_authorities: ProvisioningServiceAuthorities | None
-    hub_authorities: tuple[IotHubAuthorities, ...]
-    registrar: DeviceRegistrar
-    hubs: IotHubRegistries
-
-    @classmethod
-    def open(cls, settings: Settings) -> Clients:
-        """Open all clients; none connects before its first call."""
-        identity = Identity.managed(settings.managed_identity_client_id)
-        verify = settings.key_vault_verify_challenge
-        ownership = Ownership(settings.deployment_name, settings.adopted_vault_names)
-        return cls(
-            identity=identity,
-            queues=Queues(settings.queue_service_url, identity.asynchronous),
-            tables=Tables(settings.table_service_url, identity.asynchronous),
-            blobs=Blobs(settings.blob_service_url, identity.asynchronous),
-            keys=VaultKeys(
-                settings.key_vault_url,
-                identity.synchronous,
-                ownership,
-                verify_challenge=verify,
-                in_hsm=settings.ca_keys_in_hsm,
-            ),
-            secrets=VaultSecrets(settings.key_vault_url, identity.asynchronous, ownership, verify_challenge=verify),
-            provisioning=ProvisioningService(settings.dps_service_url, identity.asynchronous),
-            dps_authorities=ProvisioningServiceAuthorities(
-                settings.dps_resource, identity.asynchronous, settings.resource_manager_url
-            )
-            if settings.dps_resource
-            else None,
-            hub_authorities=tuple(
-                IotHubAuthorities(resource, identity.asynchronous, settings.resource_manager_url)
-                for resource in settings.hub_resources
-            ),
-            registrar=DeviceRegistrar(
-                settings.dps_device_host, settings.dps_id_scope, timeout=settings.registration_timeout
-            ),
-            hubs=IotHubRegistries(settings.iot_hub_service_urls, identity.synchronous),
-        )
-
-    @property
-    def ca_certificates(self) -> tuple[CaCertificates, ...]:
-        """Where possession of a root is proved by the app; nowhere when that is done by hand."""
-        return (self.dps_authorities, *self.hub_authorities) if self.dps_authorities else ()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await asyncio.gather(
-            self.queues.close(),
-            self.tables.close(),
-            self.blobs.close(),
-            self.secrets.close(),
-            self.provisioning.close(),
-            *([self.dps_authorities.close()] if self.dps_authorities else []),
-            *(hub.close() for hub in self.hub_authorities),
-        )
-        await self.keys.close()
-        self.hubs.close()
-        await self.identity.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +105,7 @@ class Services:
     revocations: Revocations
     revocation_lists: RevocationLists
     status_answers: StatusAnswers
+    responder_upkeep: ResponderUpkeep
     devices: DeviceDirectory
     expiry_sweep: ExpirySweep
     rejected_messages: RejectedMessages
@@ -229,7 +151,8 @@ def build(
     orders = Orders(orders=table("orders"), lines=table("orderlines"))
     outbox = Outbox(clients.queues, clock)
     computing = threads("computing", os.process_cpu_count() or 1)
-    keys = AuthorityKeys(vault=clients.keys, computing=computing)
+    reaches_keys = settings.zone in SIGNING
+    keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)
     authorities = authorities or CertificateAuthorities(records=records, keys=keys, settings=settings, clock=clock)
     issuance = Issuance(certificates=certificates, keys=keys, clock=clock)
     possession = Possession(authorities=authorities, issuance=issuance, services=clients.ca_certificates)
@@ -240,7 +163,10 @@ def build(
         blobs=clients.blobs,
         settings=settings,
         clock=clock,
+        reads_only=not reaches_keys,
     )
+    responder_rows = ResponderRows(table("responders"))
+    kept_responders = KeptResponders(rows=responder_rows, vault=clients.responder_keys, clock=clock)
     authority_converger = AuthorityConverger(
         records=records,
         certificates=certificates,
@@ -310,7 +236,7 @@ def build(
         clock=clock,
     )
     lists = threads("lists", 4)
-    order_lists = OrderBlobs(blobs=clients.blobs, settings=settings, threads=lists)
+    order_lists = OrderBlobs(blobs=clients.order_lists, settings=settings, threads=lists)
     dispatch = OrderDispatch(
         orders=orders, lists=order_lists, failures=failures, outbox=outbox, clock=clock, threads=lists
     )
@@ -435,7 +361,17 @@ def build(
         revocations=revocations,
         revocation_lists=revocation_lists,
         status_answers=StatusAnswers(
-            authorities=authorities, issuance=issuance, certificates=certificates, clock=clock
+            authorities=authorities,
+            certificates=certificates,
+            responders=kept_responders if settings.zone is Zone.STATUS else OwnResponders(issuance),
+            clock=clock,
+        ),
+        responder_upkeep=ResponderUpkeep(
+            authorities=authorities,
+            issuance=issuance,
+            rows=responder_rows,
+            vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
+            clock=clock,
         ),
         devices=DeviceDirectory(devices, bundles, settings, clock),
         expiry_sweep=ExpirySweep(
@@ -449,16 +385,49 @@ def build(
         rejected_messages=RejectedMessages(Rejections(table("rejections")), orders, outbox, clock),
         requests=requests,
         webhooks=webhooks,
-        readiness=Readiness(
-            {
-                "queues": clients.queues.check,
-                "tables": clients.tables.check,
-                "blobs": clients.blobs.check,
-                "keyVault": clients.keys.check,
-                "certificateAuthorities": authorities.check,
-                "provisioningService": clients.provisioning.check,
-                **({"webhookSecret": webhooks.check} if settings.webhook_secret_name else {}),
-                **{f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls},
-            }
-        ),
+        readiness=Readiness(_checks(settings, clients, authorities, webhooks, kept_responders)),
     )
+
+
+_QUEUES: Mapping[Zone, Sequence[Queue]] = {
+    Zone.ALL: tuple(Queue),
+    Zone.INTAKE: (Queue.CERTIFICATE_REQUESTS, Queue.DEVICE_ORDERS, Queue.RENEWAL_REQUESTS),
+    Zone.ISSUING: tuple(Queue),
+    Zone.REVOCATION: (Queue.REVOCATION_REQUESTS, Queue.PROVISIONING_EVENTS),
+    Zone.STATUS: (),
+}
+_CONTAINERS: Mapping[Zone, Sequence[str]] = {
+    Zone.ALL: (BUNDLES, CRLS),
+    Zone.INTAKE: (),
+    Zone.ISSUING: (BUNDLES, CRLS),
+    Zone.REVOCATION: (CRLS,),
+    Zone.STATUS: (CRLS,),
+}
+
+
+def _checks(
+    settings: Settings,
+    clients: Clients,
+    authorities: CertificateAuthorities,
+    webhooks: Webhooks,
+    responders: KeptResponders,
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Give what readiness asks: the services that the zone uses, and no others."""
+    zone = settings.zone
+    checks: dict[str, Callable[[], Awaitable[None]]] = {"tables": partial(clients.tables.check, "issuers")}
+    if _QUEUES[zone]:
+        checks["queues"] = partial(clients.queues.check, *_QUEUES[zone])
+    if _CONTAINERS[zone]:
+        checks["blobs"] = partial(clients.blobs.check, *_CONTAINERS[zone])
+    if zone in {Zone.ALL, Zone.ISSUING}:
+        checks["orderLists"] = partial(clients.order_lists.check, ORDERS)
+    if zone in SIGNING:
+        checks["keyVault"] = clients.keys.check
+        checks["certificateAuthorities"] = authorities.check
+        checks["provisioningService"] = clients.provisioning.check
+        checks |= {f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls}
+    if settings.webhook_secret_name:
+        checks["webhookSecret"] = webhooks.check
+    if zone is Zone.STATUS:
+        checks["responders"] = partial(responders.check, authorities)
+    return checks

@@ -37,6 +37,7 @@ TABLES: Sequence[str] = (
     "publickeys",
     "rejections",
     "requests",
+    "responders",
     "revocations",
     "unsettled",
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import azure.functions as func  # noqa: TC002 - the worker reads the annotations
+
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import RenewalRequest, revocation_request
 from shared.contracts.groups import EnrollmentGroupRequest
@@ -16,8 +18,6 @@ from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    import azure.functions as func
 
     from shared.services import Services
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+
+import azure.functions as func  # noqa: TC002 - the worker reads the annotations
 
 from triggers import outcomes
 from triggers.worker import log, services
 from triggers.zones import blueprint_of
-
-if TYPE_CHECKING:
-    import azure.functions as func
 
 _LEFT_LYING = timedelta(minutes=1)
 
@@ -59,10 +57,16 @@ async def key_deletion(timer: func.TimerRequest) -> None:
 
 @blueprint_of("convergence_sweep").timer_trigger(arg_name="timer", schedule="30 * * * * *")
 async def convergence_sweep(timer: func.TimerRequest) -> None:
-    """Go on with devices and groups that the services do not follow since a minute; every minute."""
+    """Go on with devices that the services do not follow since a minute; every minute."""
     devices = await services().converger.sweep(older_than=_LEFT_LYING)
+    log.info("convergence sweep (late: %s): %d devices", timer.past_due, devices)
+
+
+@blueprint_of("group_sweep").timer_trigger(arg_name="timer", schedule="40 * * * * *")
+async def group_sweep(timer: func.TimerRequest) -> None:
+    """Go on with groups that DPS does not follow since a minute; every minute."""
     groups = await services().group_converger.sweep(older_than=_LEFT_LYING)
-    log.info("convergence sweep (late: %s): %d devices, %d groups", timer.past_due, devices, groups)
+    log.info("group sweep (late: %s): %d groups", timer.past_due, groups)
 
 
 @blueprint_of("takeover_sweep").timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")
@@ -79,8 +83,8 @@ async def poison_sweep(timer: func.TimerRequest) -> None:
     log.info("poison sweep (late: %s): %d messages", timer.past_due, moved)
 
 
-@blueprint_of("status_upkeep").timer_trigger(arg_name="timer", schedule="50 * * * * *")
-async def status_upkeep(timer: func.TimerRequest) -> None:
-    """Have ready what the public zone can't make: responders for OCSP, and the first CRL of a CA; every minute."""
-    made = await services().status_upkeep.run()
-    log.info("status upkeep (late: %s): %d made", timer.past_due, made)
+@blueprint_of("responder_upkeep").timer_trigger(arg_name="timer", schedule="50 * * * * *")
+async def responder_upkeep(timer: func.TimerRequest) -> None:
+    """Have OCSP responders ready for the public zone, which can't make them; every minute."""
+    made = await services().responder_upkeep.run()
+    log.info("responder upkeep (late: %s): %d made", timer.past_due, made)

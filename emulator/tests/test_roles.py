@@ -158,9 +158,7 @@ def test_each_decision_is_told_once_with_the_assignment_that_made_it(tmp_path: P
         (management.needed, "POST", f"{DPS}/listkeys", "Microsoft.Devices/provisioningServices/listkeys/action"),
     ],
 )
-def test_each_operation_needs_the_action_that_microsoft_names(
-    needed: Any, method: str, path: str, action: str
-) -> None:
+def test_each_operation_needs_the_action_that_microsoft_names(needed: Any, method: str, path: str, action: str) -> None:
     """The tables of "Azure permissions" and of the services' pages on access with Microsoft Entra ID."""
     assert needed(method, path).ways == (frozenset({action}),)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from azure.core import MatchConditions
@@ -109,10 +110,9 @@ class Blobs:
         except ResourceExistsError:
             return
 
-    async def check(self) -> None:
-        """Raise unless the service answers and lets this identity in."""
-        async for _ in self._service.list_containers(results_per_page=1):
-            return
+    async def check(self, *names: str) -> None:
+        """Raise unless the service answers, has these containers, and lets this identity see them."""
+        await asyncio.gather(*(self._service.get_container_client(name).get_container_properties() for name in names))
 
     async def close(self) -> None:
         """Close all connections."""

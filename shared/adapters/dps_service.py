@@ -147,7 +147,7 @@ class ProvisioningService:
 
     async def check(self) -> None:
         """Raise unless the service answers and lets this identity in."""
-        await self.get_group("readiness-check")
+        await self.get_enrollment("readiness-check")
 
     async def close(self) -> None:
         """Close all connections."""

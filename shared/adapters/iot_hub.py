@@ -141,7 +141,7 @@ class IotHubRegistries:
 
     async def check(self, hub: str) -> None:
         """Raise unless the hub answers and lets this identity in."""
-        await self._threads.run(lambda: self._registry(hub).get_service_statistics())
+        await self.get(hub, "readiness-check")  # the hub's statistics would need a right of their own
 
     def close(self) -> None:
         """Take no further calls."""

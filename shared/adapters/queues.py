@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -58,10 +59,9 @@ class Queues:
         except ResourceExistsError:
             return
 
-    async def check(self) -> None:
-        """Raise unless the service answers and lets this identity in."""
-        async for _ in self._service.list_queues(results_per_page=1):
-            return
+    async def check(self, *names: str) -> None:
+        """Raise unless the service answers, has these queues, and lets this identity see them."""
+        await asyncio.gather(*(self._service.get_queue_client(name).get_queue_properties() for name in names))
 
     async def close(self) -> None:
         """Close all connections."""

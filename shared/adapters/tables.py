@@ -6,6 +6,7 @@ create-if-absent or guarded by an ETag.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -194,9 +195,12 @@ class Tables:
         """Create a table unless it exists."""
         await self._service.create_table_if_not_exists(name)
 
-    async def check(self) -> None:
-        """Raise unless the service answers and lets this identity in."""
-        async for _ in self._service.list_tables(results_per_page=1):
+    async def check(self, *names: str) -> None:
+        """Raise unless the service answers, has these tables, and lets this identity read them."""
+        await asyncio.gather(*(self._check(name) for name in names))
+
+    async def _check(self, name: str) -> None:
+        async for _ in self.table(name).query("PartitionKey eq @none", {"none": "readiness-check"}):
             return
 
     async def close(self) -> None:

@@ -114,9 +114,9 @@ def verification_profile() -> Profile:
     return Profile(Kind.VERIFICATION, timedelta(days=1))
 
 
-def ocsp_responder_profile() -> Profile:
-    """Give the profile of an OCSP responder: two weeks, since nothing tells whether it is revoked itself.
+def ocsp_responder_profile(validity: timedelta = timedelta(days=14)) -> Profile:
+    """Give the profile of an OCSP responder: it lives for days, since nothing tells whether it is revoked itself.
 
     In the last days of its CA it is shorter: answers are wanted until the end.
     """
-    return Profile(Kind.OCSP_RESPONDER, timedelta(days=14), least_share=0)
+    return Profile(Kind.OCSP_RESPONDER, validity, least_share=0)

@@ -74,6 +74,7 @@ def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
         "queues",
         "tables",
         "blobs",
+        "orderLists",
         "keyVault",
         "certificateAuthorities",
         "provisioningService",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.settings import InvalidSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STORAGE = "https://acc.{}.core.windows.net"
 GOOD = {
@@ -20,10 +24,15 @@ GOOD = {
 }
 
 
-def problems(**changes: str) -> list[str]:
+def problems_of(environment: Mapping[str, str]) -> list[str]:
+    """Give what is wrong with an environment."""
     with pytest.raises(InvalidSettings) as caught:
-        Settings.from_environment({**GOOD, **changes})
+        Settings.from_environment(environment)
     return list(caught.value.problems)
+
+
+def problems(**changes: str) -> list[str]:
+    return problems_of({**GOOD, **changes})
 
 
 def test_the_least_settings_are_enough() -> None:

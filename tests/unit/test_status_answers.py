@@ -17,6 +17,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 from shared.domain.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.workflows.status.answers import StatusAnswers, is_successful
+from shared.workflows.status.responders import OwnResponders
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.hierarchy import NOW
 
@@ -37,7 +38,10 @@ async def scene_with_two_cas() -> AuthorityScene:
 def answers(scene: AuthorityScene) -> StatusAnswers:
     worker = scene.worker()
     return StatusAnswers(
-        authorities=worker.authorities, issuance=worker.issuance, certificates=scene.certificates, clock=scene.clock
+        authorities=worker.authorities,
+        certificates=scene.certificates,
+        responders=OwnResponders(worker.issuance),
+        clock=scene.clock,
     )
 
 

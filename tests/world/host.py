@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import azure.functions as func
 from azure.core.exceptions import AzureError
 from azure.functions.meta import Datum
 from azure.functions.queue import QueueMessageInConverter
@@ -24,7 +23,8 @@ from azure.functions.timer import TimerRequest
 
 from shared.adapters.sdk_errors import is_outage
 from shared.contracts.messages import INBOUND_QUEUES
-from triggers import queues, timers
+from shared.rules.zones import Zone
+from triggers.registration import app_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,11 +46,8 @@ POISON = "-poison"
 @cache
 def functions() -> Mapping[str, Callable[..., Any]]:
     """Index the app's functions: by their queue, or by their name if a timer starts them."""
-    app = func.FunctionApp()
     found: dict[str, Callable[..., Any]] = {}
-    for module in (queues, timers):
-        app.register_functions(module.blueprint)
-    for each in app.get_functions():
+    for each in app_of(Zone.ALL).get_functions():
         trigger: Any = each.get_trigger()
         found[str(getattr(trigger, "queue_name", None) or each.get_function_name())] = each.get_user_function()
     return found
@@ -63,6 +60,7 @@ TIMERS = (
     "order_sweep",
     "rollover_sweep",
     "authority_sweep",
+    "group_sweep",
     "takeover_sweep",
     "convergence_sweep",
     "poison_sweep",

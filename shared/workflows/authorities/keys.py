@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.words import KeyCustody
+from shared.errors import Misconfigured
+from shared.pki.readable import load_certificates
 from shared.pki.signing_keys import (
     KeyAlgorithm,
     RemoteEllipticCurveKey,
@@ -112,3 +114,21 @@ class AuthorityKeys:
         if isinstance(key, RemoteEllipticCurveKey | RemoteRsaKey):
             return await self.vault.threads.run(call, *args, **kwargs)
         return await self.computing.run(call, *args, **kwargs)
+
+
+class WithheldKeys(AuthorityKeys):
+    """Stands for the keys of CAs in a trust zone that reaches none: chains are read, nothing is signed."""
+
+    __slots__ = ()
+
+    async def check_free(self, name: str, algorithm: str, custody: KeyCustody) -> None:
+        """Leave it to the zone that makes the key: it asks before it makes anything."""
+
+    async def open(self, record: AuthorityRecord) -> PrivateKey:
+        """Give what shows a CA's public key, as its certificate has it, and refuses to sign."""
+        certificate, *_ = load_certificates((record.certificate or "").encode())
+        return remote_key(certificate.public_key(), _refuse_to_sign)
+
+
+def _refuse_to_sign(_algorithm: str, _digest: bytes) -> bytes:
+    raise Misconfigured("this trust zone reaches no key of a CA, and was asked to sign with one")

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography.x509.ocsp import OCSPResponseStatus, load_der_ocsp_response
 
-from shared.domain.certificates import CertificateState, InternalKind
-from shared.errors import Rejected
+from shared.domain.certificates import CertificateState
+from shared.errors import Deferred, Rejected
 from shared.pki import names, ocsp
-from shared.pki.ocsp import Responder, Revoked, Status, UnreadableRequest
-from shared.pki.profiles import ocsp_responder_profile
-from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.pki.subjects import Subject
-from shared.workflows.authorities.issuance import Signer, Wanted
-from shared.workflows.turns import Turns
+from shared.pki.ocsp import Revoked, Status, UnreadableRequest
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from shared.ledger.certificates import Certificates
-    from shared.pki.issuers import Issuer
-    from shared.workflows.authorities.issuance import Issuance
     from shared.workflows.authorities.loading import CertificateAuthorities, LoadedAuthority
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.status.responders import Responders
 
 CONTENT_TYPE = "application/ocsp-response"
 """RFC 6960 appendix A.2."""
@@ -33,7 +25,6 @@ CONTENT_TYPE = "application/ocsp-response"
 ANSWER_LIFE = timedelta(hours=1)
 """From thisUpdate to nextUpdate: so late may a client that keeps answers see a revocation."""
 
-_NAME_LIMIT = 64
 _MADE = frozenset(
     {CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.EXPIRED, CertificateState.REVOKED}
 )
@@ -41,14 +32,12 @@ _MADE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusAnswers:
-    """Answers OCSP requests. Each worker has a responder of its own for each CA that it is asked about."""
+    """Answers OCSP requests, whoever makes the responders."""
 
     authorities: CertificateAuthorities
-    issuance: Issuance
     certificates: Certificates
+    responders: Responders
     clock: Clock
-    _responders: dict[str, Responder] = field(default_factory=dict)
-    _making: Turns = field(default_factory=Turns)
 
     async def answer(self, name: str, request: bytes) -> bytes:
         """Answer a request about a certificate of a CA.
@@ -71,7 +60,9 @@ class StatusAnswers:
         status = await self._status(authority, asked.serial_number)
         now = self.clock()
         try:
-            responder = await self._responder(authority, now)
+            responder = await self.responders.of(authority, now)
+        except Deferred:
+            return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.TRY_LATER))
         except Rejected:  # the CA has expired, or may not have a responder: nothing here may speak for it
             return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.UNAUTHORIZED))
         return ocsp.answer(asked, status, responder=responder, now=now, next_update=now + ANSWER_LIFE)
@@ -85,32 +76,7 @@ class StatusAnswers:
             return ocsp.GOOD
         return Revoked(record.revoked_at, record.revocation_reason.value)
 
-    async def _responder(self, authority: LoadedAuthority, now: datetime) -> Responder:
-        async with self._making.of(authority.name):  # of a burst one makes it, and the others wait
-            present = self._responders.get(authority.name)
-            if present is not None and now < _used_until(present, authority.issuer):
-                return present
-            made = self._responders[authority.name] = await self._make_responder(authority)
-            return made
-
-    async def _make_responder(self, authority: LoadedAuthority) -> Responder:
-        key = generate_key(KeyAlgorithm.EC_P256)
-        wanted = Wanted(
-            kind=InternalKind.OCSP_RESPONDER,
-            profile=ocsp_responder_profile(),
-            subject=Subject(f"OCSP {authority.name}"[:_NAME_LIMIT]),
-            public_key=key.public_key(),
-            cause="ocsp",
-        )
-        return Responder(await self.issuance.issue(wanted, Signer(authority.name, authority.issuer)), key)
-
 
 def is_successful(answer: bytes) -> bool:
     """Tell whether an OCSPResponse says how a certificate is, and not that it can't be said (RFC 6960 section 2.3)."""
     return load_der_ocsp_response(answer).response_status is OCSPResponseStatus.SUCCESSFUL
-
-
-def _used_until(responder: Responder, issuer: Issuer) -> datetime:
-    """Use a responder for half its life; or for all of it, where another one would not live longer."""
-    begin, end = responder.certificate.not_valid_before_utc, responder.certificate.not_valid_after_utc
-    return end if end == issuer.ends_first.not_valid_after_utc else begin + (end - begin) / 2

@@ -45,6 +45,7 @@ CONTENT_TYPE = "application/pkix-crl"
 _ATTEMPTS = 30
 _READINGS = 3
 _PAUSE = 0.25
+_MADE_ELSEWHERE = timedelta(minutes=1)
 _TURN = timedelta(minutes=1)
 """So long a worker has for making a list; then others take it for gone. One that was slow only loses."""
 
@@ -75,6 +76,7 @@ class RevocationLists:
 
     Attributes:
         pause: waits for so many seconds while another worker makes a list.
+        reads_only: whether the lists are made elsewhere, because this worker reaches no CA key.
     """
 
     records: Authorities
@@ -84,6 +86,7 @@ class RevocationLists:
     settings: Settings
     clock: Clock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    reads_only: bool = False
     _turns: Turns = field(default_factory=Turns)
 
     async def publish_all(self) -> int:
@@ -127,6 +130,8 @@ class RevocationLists:
         issuer = await self.authorities.load(name)
         if not issuer.may_sign_crls:
             return False  # an imported CA; its revocations are in the ledger, and OCSP tells of them
+        if self.reads_only:
+            raise Deferred(f"the CRL of {name!r} is about to be published", retry_after=_MADE_ELSEWHERE)
         async with self._turns.of(name):
             for _ in range(_ATTEMPTS):
                 known = await self._known(name)

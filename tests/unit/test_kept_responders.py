@@ -1,0 +1,203 @@
+"""OCSP where the public zone is apart: the issuing zone makes responders, and the public one unwraps their keys."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
+
+from shared.domain.certificates import CertificateState
+from shared.errors import Deferred, Misconfigured
+from shared.ledger.authorities import Authorities
+from shared.ledger.certificates import Certificates
+from shared.ledger.responders import ResponderRows
+from shared.pki.wrapped_keys import WrappedKeyError
+from shared.workflows.authorities.keys import WithheldKeys
+from shared.workflows.authorities.loading import CertificateAuthorities
+from shared.workflows.status.answers import StatusAnswers
+from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
+from shared.workflows.status.revocation_lists import RevocationLists
+from tests.unit.fakes import FakeTable, FakeVault
+from tests.unit.test_status_answers import CA, asked, enter, scene_with_two_cas
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from tests.unit.authorities import AuthorityScene
+
+
+class NoService:
+    """A service that the public zone has no right to: whatever is asked of it is a failure."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the public zone asked for {name}")
+
+
+class Zones:
+    """An issuing zone and a public one over the same ledger."""
+
+    def __init__(self, scene: AuthorityScene) -> None:
+        self.scene = scene
+        vault: Any = FakeVault()
+        self.status_vault = vault
+        self.rows = ResponderRows(FakeTable())
+        worker = scene.worker()
+        self.upkeep = ResponderUpkeep(
+            authorities=worker.authorities,
+            issuance=worker.issuance,
+            rows=self.rows,
+            vault=vault,
+            clock=scene.clock,
+        )
+
+    def public_authorities(self) -> CertificateAuthorities:
+        nothing: Any = NoService()
+        scene = self.scene
+        return CertificateAuthorities(
+            records=Authorities(scene.table),
+            keys=WithheldKeys(vault=nothing, computing=scene.computing),
+            settings=scene.settings,
+            clock=scene.clock,
+        )
+
+    def answers(self) -> StatusAnswers:
+        """What a new worker of the public zone holds."""
+        nothing: Any = NoService()
+        certificates = Certificates(self.scene.certificate_rows, nothing, nothing)
+        responders = KeptResponders(rows=self.rows, vault=self.status_vault, clock=self.scene.clock)
+        return StatusAnswers(
+            authorities=self.public_authorities(),
+            certificates=certificates,
+            responders=responders,
+            clock=self.scene.clock,
+        )
+
+
+async def zones() -> Zones:
+    scene = await scene_with_two_cas()
+    await enter(scene, 7, CertificateState.ACTIVE)
+    return Zones(scene)
+
+
+async def test_the_public_zone_answers_with_a_responder_of_the_issuing_zone() -> None:
+    """Its answers are signed by a certificate of the CA, and it has not signed or written anything itself."""
+    both = await zones()
+    assert await both.upkeep.run() == 3
+    signatures, written = both.scene.vault.signatures, len(both.scene.certificate_rows.rows)
+    response = await asked(both.answers(), both.scene, 7)
+    assert response.certificate_status is OCSPCertStatus.GOOD
+    [responder] = response.certificates
+    issuer = (await both.scene.worker().authorities.load(CA)).certificate
+    responder.verify_directly_issued_by(issuer)
+    assert (both.scene.vault.signatures, len(both.scene.certificate_rows.rows)) == (signatures, written)
+
+
+async def test_without_a_responder_clients_are_told_to_try_later() -> None:
+    """RFC 6960 section 2.3: the responder is operational and can't answer now."""
+    both = await zones()
+    response = await asked(both.answers(), both.scene, 7)
+    assert response.response_status is OCSPResponseStatus.TRY_LATER
+
+
+async def test_a_responder_is_renewed_after_half_its_life_and_the_public_zone_takes_the_new_one() -> None:
+    """It lives four days; for two, a zone that issues nothing holds nothing up."""
+    both = await zones()
+    subject = both.answers()
+
+    async def end() -> datetime:
+        return (await asked(subject, both.scene, 7)).certificates[0].not_valid_after_utc
+
+    await both.upkeep.run()
+    first, begun = await end(), both.scene.now
+    assert first == begun + timedelta(days=4, seconds=-1)
+    both.scene.now = begun + timedelta(days=1, hours=23)
+    await both.upkeep.run()
+    assert await end() == first
+    both.scene.now = begun + timedelta(days=2)
+    assert await end() == first  # a late upkeep: the present one is still good
+    await both.upkeep.run()
+    both.scene.now += timedelta(minutes=1)
+    assert await end() > first
+
+
+async def test_a_responder_that_was_not_renewed_signs_nothing_after_its_end() -> None:
+    """An answer that nobody would accept is not given."""
+    both = await zones()
+    await both.upkeep.run()
+    subject = both.answers()
+    both.scene.now += timedelta(days=4)
+    assert (await asked(subject, both.scene, 7)).response_status is OCSPResponseStatus.TRY_LATER
+
+
+async def test_a_burst_on_a_cold_worker_unwraps_each_key_once() -> None:
+    """The vault of responders' keys takes one call for each CA and worker."""
+    both = await zones()
+    await both.upkeep.run()
+    unwrapped = list[str]()
+    unwrap = both.status_vault.unwrap
+
+    def counted(key_id: str, content: bytes) -> bytes:
+        unwrapped.append(key_id)
+        return bytes(unwrap(key_id, content))
+
+    both.status_vault.unwrap = counted
+    subject = both.answers()
+    await asyncio.gather(*(asked(subject, both.scene, 7) for _ in range(12)))
+    assert unwrapped == ["ocsp-key-wrapping"]
+
+
+async def test_a_key_that_was_put_in_anothers_place_does_not_open() -> None:
+    """A responder's key is bound to its CA, and to being a responder's."""
+    both = await zones()
+    await both.upkeep.run()
+    other = await both.rows.get("line-ca2")
+    assert other is not None
+    await both.rows.put(other.record.changed(issuer=CA))
+    with pytest.raises(WrappedKeyError):
+        await asked(both.answers(), both.scene, 7)
+
+
+async def test_upkeep_makes_what_is_missing_and_no_more() -> None:
+    """Each CA gets one responder, and one that has ended gets none."""
+    both = await zones()
+    assert [await both.upkeep.run(), await both.upkeep.run()] == [3, 0]
+    both.scene.now += timedelta(days=500)
+    assert await both.upkeep.run() == 2
+
+
+async def test_the_public_zone_publishes_no_list_and_says_when_there_will_be_one() -> None:
+    """A list that is missing is the signing zones' to make."""
+    both = await zones()
+
+    class NoBlobs:
+        async def get(self, _container: str, _name: str) -> None:
+            return None
+
+    nothing: Any = NoService()
+    blobs: Any = NoBlobs()
+    lists = RevocationLists(
+        records=Authorities(both.scene.table),
+        certificates=nothing,
+        authorities=both.public_authorities(),
+        blobs=blobs,
+        settings=both.scene.settings,
+        clock=both.scene.clock,
+        reads_only=True,
+    )
+    with pytest.raises(Deferred, match=f"^the CRL of '{CA}' is about to be published"):
+        await lists.read(CA)
+
+
+async def test_a_zone_without_keys_reads_chains_and_signs_nothing() -> None:
+    """The public half comes from the certificate; a signature is refused by name."""
+    both = await zones()
+    authorities = both.public_authorities()
+    issuer = await authorities.load(CA)
+    assert issuer.certificate.public_key() == issuer.signing_key.public_key()
+    with pytest.raises(Misconfigured, match=r"^this trust zone reaches no key of a CA"):
+        issuer.signing_key.sign(b"", ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg, arg-type]

@@ -1,0 +1,13 @@
+"""The pages that show roles: made from the file by which they are assigned."""
+
+from __future__ import annotations
+
+from devstack.zones_page import PAGE, README, read_zones, readme_with_roles, zones_page
+
+
+def test_the_page_and_the_readme_show_the_roles_that_are_assigned() -> None:
+    """``make docs`` makes them anew."""
+    assert PAGE.read_text(encoding="utf-8") == zones_page(read_zones())
+    readme = README.read_text(encoding="utf-8")
+    assert readme == readme_with_roles(readme, read_zones())
+    assert "| Key Vault of passwords | Device Factory Password Keeper, Key Vault Secrets User |" in readme
