@@ -448,7 +448,10 @@ var settings = {
   DeviceFactoryStorage__queueServiceUri: intakeStorage.outputs.queueUrl
   DeviceFactoryStorage__blobServiceUri: ledgerStorage.outputs.blobUrl
   DeviceFactoryStorage__tableServiceUri: ledgerStorage.outputs.tableUrl
+  ORDER_LISTS_URL: intakeStorage.outputs.blobUrl
   KEY_VAULT_URL: caVault.outputs.url
+  PASSWORD_VAULT_URL: passwordVault.outputs.url
+  STATUS_VAULT_URL: statusVault.outputs.url
   KEY_VAULT_VERIFY_CHALLENGE: ''
   DEPLOYMENT_NAME: environmentName
   KEY_VAULT_ADOPTED_NAMES: ''
@@ -489,6 +492,7 @@ module apps 'modules/app.bicep' = [
       identityId: identities[i].outputs.id
       packageUrl: '${hostStorage[i].outputs.blobUrl}packages'
       settings: union(settings, appSettings, {
+        ZONE: zones == 'single' ? 'all' : app.name
         // What the Functions host reads.
         AzureWebJobsStorage__blobServiceUri: hostStorage[i].outputs.blobUrl
         AzureWebJobsStorage__queueServiceUri: hostStorage[i].outputs.queueUrl
