@@ -70,8 +70,32 @@ def test_a_healthy_device_has_no_fault() -> None:
             observed(CertificateState.REVOKED, entry=frozenset(), identity=False),
             f"revoked are ['{SERIAL}'], and listed []",
         ),
+        (
+            device(CertificateState.REVOKED, **REVOKED),
+            observed(entry=frozenset(), identity=False),
+            [
+                f"in force are ['{SERIAL}'], and the device, revoked, uses []",
+                f"{SERIAL} is active, and revoked for its device",
+            ],
+        ),
+        (
+            device(CertificateState.REVOKED, **REVOKED),
+            Observed({}, {}, entry=None, identity=False),
+            f"{SERIAL} is held, and not recorded",
+        ),
+        (
+            device(CertificateState.REVOKED, **{**REVOKED, "state": DeviceState.DELETED}),
+            observed(CertificateState.REVOKED, entry=frozenset(), identity=False, listed=frozenset({SERIAL})),
+            "the device is deleted, and its identity is there",
+        ),
     ],
 )
-def test_each_fault_is_named(record: DeviceRecord, seen: Observed, fault: str) -> None:
-    """One thing does not agree: it is said, and nothing else."""
-    assert list(faults(record, seen, NOW)) == [fault]
+def test_each_fault_is_named(record: DeviceRecord, seen: Observed, fault: str | list[str]) -> None:
+    """What does not agree is said, and nothing else."""
+    assert list(faults(record, seen, NOW)) == ([fault] if isinstance(fault, str) else fault)
+
+
+def test_a_certificate_that_has_ended_is_let_in_by_nobody() -> None:
+    """It leaves its list, and DPS need not refuse it: its chain is refused by its time."""
+    ended = replace(observed(CertificateState.REVOKED, identity=None), entry=None)
+    assert list(faults(device(CertificateState.REVOKED, **REVOKED), ended, END + timedelta(days=1))) == []

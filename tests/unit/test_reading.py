@@ -233,6 +233,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "text": openssl("x509", "-in", str(certificate), "-text"),
         "trusted": openssl("x509", "-in", str(certificate), "-trustout", "-addtrust", "clientAuth"),
         "pkcs7": openssl("crl2pkcs7", "-nocrl", "-certfile", str(certificate)),
+        "pkcs7 der": openssl("crl2pkcs7", "-nocrl", "-certfile", str(certificate), "-outform", "DER"),
         "der": openssl("x509", "-in", str(certificate), "-outform", "DER"),
         "public": openssl("pkey", "-in", str(key), "-pubout"),
     }
@@ -301,6 +302,14 @@ def test_a_certificate_is_read_however_it_was_pasted(
             lambda made: b64encode(made["der"]),
             "it is DER in base64, and not PEM: a certificate in PEM begins with '-----BEGIN CERTIFICATE-----', and ends "
             "with '-----END CERTIFICATE-----'",
+        ),
+        (
+            lambda made: b64encode(made["pkcs7 der"]),
+            "it is PKCS#7 in base64, and not PEM: PKCS#7; make PEM certificates of it: openssl pkcs7",
+        ),
+        (
+            lambda made: made["certificate"].replace(b"CERTIFICATE", b"OPENSSH THING"),
+            "block 1 of the PEM is OPENSSH THING; a certificate begins with '-----BEGIN CERTIFICATE-----'",
         ),
         (lambda _: b"", "it holds no certificates in PEM: a certificate in PEM begins with '-----BEGIN CERTIFICATE-----'"),
         (lambda made: one_line(made["key"])[27:-25], "it holds a private key, and no certificates in PEM"),

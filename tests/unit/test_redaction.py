@@ -212,6 +212,23 @@ def test_data_in_base64_is_looked_into() -> None:
     assert json.loads(without_secrets(json.dumps(event))) == {**event, "data_base64": expected}
 
 
+def test_data_in_base64_that_is_none_stays_as_it_is() -> None:
+    """What its sender got wrong is refused elsewhere, with its own value."""
+    event = {"specversion": "1.0", "data_base64": {"password": 1}}
+    assert json.loads(without_secrets(json.dumps(event))) == event
+
+
+def test_a_key_of_putty_is_found() -> None:
+    """PuTTY has a form of its own: a header, and the private half in lines of base64 at its end."""
+    text = (
+        "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: press\nPublic-Lines: 1\n"
+        "AAAAC3NzaC1lZDI1NTE5AAAAIAkX\nPrivate-Lines: 1\nAAAAIE4X7kqf0wTqVgR1c2VjcmV0c2VjcmV0\nPrivate-MAC: 6a2b\n"
+    )
+    left = without_secrets(f"before {text}")
+    assert KEY in left
+    assert "c2VjcmV0" not in left
+
+
 @pytest.mark.parametrize(
     "part",
     ["BEGIN ", "-----BEGIN PRIVATE KEY-----A", "M", "MIIB", "LS0tLS1CRUdJTi", "a", "eyJ", '"a":"', "://a:", "END ", "[", "{", "'",

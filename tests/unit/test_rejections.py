@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,9 @@ from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import ReceivedMessage, RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable, Killed
 from tests.unit.pki.hierarchy import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SECRET = "MHcCAQEEIO3"
 KEY = f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}\n-----END EC PRIVATE KEY-----\n"
@@ -171,8 +174,8 @@ async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
 class Kept:
     """A rejection that can be replayed, and what the queues got."""
 
-    def __init__(self) -> None:
-        self.table, self.queues, self.now = FakeTable(), FakeQueues(), NOW
+    def __init__(self, table: FakeTable | None = None) -> None:
+        self.table, self.queues, self.now = table or FakeTable(), FakeQueues(), NOW
         outbox: Any = Outbox(self.queues, lambda: self.now)  # type: ignore[arg-type]
         self.subject = RejectedMessages(
             Rejections(self.table), Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: self.now
@@ -201,6 +204,23 @@ async def test_a_replay_is_done_once_and_shown() -> None:
     assert kept.queues.sent == [(Queue.DEVICE_ORDERS, {"orderId": "1"}, None)]
     assert (await kept.ids(replayed=False), await kept.ids(replayed=True)) == ([], [identifier])
     assert await kept.ids(replayed=None) == [identifier]
+
+
+async def test_of_two_replays_at_once_one_is_told_that_the_other_is_under_way() -> None:
+    """Both have read the rejection as open; the later one sends nothing."""
+    kept = Kept()
+    identifier = await kept.record()
+
+    class Late(FakeTable):
+        async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+            if not kept.queues.sent:
+                await kept.subject.replay(identifier)
+            return await kept.table.replace(values, etag)
+
+    late = Kept(Late(kept.table.rows))
+    with pytest.raises(Conflict, match=f"'{identifier}' is being replayed at this moment"):
+        await late.subject.replay(identifier)
+    assert (len(kept.queues.sent), late.queues.sent) == (1, [])
 
 
 async def test_a_replayed_message_may_wait_as_long_as_a_new_one() -> None:

@@ -87,6 +87,22 @@ def test_every_missing_setting_is_named() -> None:
             "https://pki.example.com",
             "PUBLIC_BASE_URL is 'https://pki.example.com'; it must be an http:// URL: RFC 5280 section 8 warns of https",
         ),
+        (
+            "IOT_HUBS",
+            "a.azure-devices.net=http://localhost:8443",
+            "IOT_HUBS has 'a.azure-devices.net=http://localhost:8443'; an entry is hostName or "
+            "hostName=https://serviceUrl",
+        ),
+        (
+            "KEY_VAULT_ADOPTED_NAMES",
+            "old root",
+            "KEY_VAULT_ADOPTED_NAMES has 'old root'; names in a vault have letters, digits and dashes, 127 at most",
+        ),
+        (
+            "ISSUING_CA_CUSTODY",
+            "disk",
+            "ISSUING_CA_CUSTODY is 'disk'; it must be vault or wrapped",
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_told_with_its_rule(name: str, value: str, problem: str) -> None:

@@ -1,0 +1,78 @@
+"""The mutation run holds what it finds against the list of survivors that have a reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutants import (
+    SURVIVORS,
+    Judgement,
+    Survivor,
+    change_of,
+    function_of,
+    judge,
+    read_survivors,
+    written,
+)
+
+NEGATED = Survivor("shared.workflows.a.B.c", ("- if x:", "+ if not x:"))
+EMPTIED = Survivor("shared.workflows.a.d", ('- return "x"', '+ return "XXxXX"'))
+
+DIFF = """\
+--- shared/workflows/a.py
++++ shared/workflows/a.py
+@@ -1,4 +1,4 @@
+ def c(self):
+-    if x:
++    if not x:
+         return 1"""
+
+
+def test_every_listed_survivor_has_a_reason() -> None:
+    """The list in the repository can be read."""
+    assert all(reason for reason in read_survivors(SURVIVORS.read_text()).values())
+
+
+def test_a_survivor_without_a_reason_is_refused() -> None:
+    """What the run prints is filled in before it counts."""
+    with pytest.raises(ValueError, match=r"^the survivor in shared\.workflows\.a\.B\.c has no reason; say why no test"):
+        read_survivors(written(NEGATED))
+
+
+def test_what_is_written_is_read_again() -> None:
+    """With a reason filled in, quotation marks and all."""
+    text = "".join(written(each).replace('reason = ""', 'reason = "why"') for each in (NEGATED, EMPTIED))
+    assert read_survivors(text) == {NEGATED: "why", EMPTIED: "why"}
+
+
+def test_a_mutant_is_known_by_its_function_and_its_lines() -> None:
+    """Not by its number, which changes with every line above it."""
+    assert function_of("shared.workflows.a.xǁBǁc__mutmut_12") == "shared.workflows.a.B.c"
+    assert function_of("shared.workflows.a.x_d__mutmut_1") == "shared.workflows.a.d"
+    assert function_of("shared.workflows.a.x__d__mutmut_1") == "shared.workflows.a._d"
+    assert change_of(DIFF) == NEGATED.change
+
+
+@pytest.mark.parametrize(
+    ("killed", "survivors", "listed", "well"),
+    [
+        (10, [], [], True),
+        (85, [NEGATED] * 15, [NEGATED], True),
+        (84, [NEGATED] * 16, [NEGATED], False),
+        (99, [NEGATED], [], False),
+        (99, [EMPTIED], [NEGATED], False),
+    ],
+    ids=["all killed", "the floor", "below the floor", "without a reason", "with another's reason"],
+)
+def test_a_run_is_well_if_enough_is_killed_and_the_rest_has_reasons(
+    killed: int, survivors: list[Survivor], listed: list[Survivor], *, well: bool
+) -> None:
+    """The floor is 85 % of the mutants that were judged."""
+    assert judge(killed, [], survivors, listed).is_well is well
+
+
+def test_a_reason_that_is_needed_no_more_fails_the_run() -> None:
+    """Unless another mutant that reads alike survives."""
+    assert judge(9, [NEGATED], [], [NEGATED]) == Judgement(9, 0, unlisted=(), needless=(NEGATED,))
+    assert not judge(9, [NEGATED], [], [NEGATED]).is_well
+    assert judge(9, [NEGATED], [NEGATED], [NEGATED]).is_well
