@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test prove coverage run stack bench bench-engine bench-emulator bench-lists fuzz package lint docs lock clean
+.PHONY: help setup demo check test prove coverage mutants run stack bench bench-engine bench-emulator bench-lists fuzz package lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -26,6 +26,9 @@ prove: setup ## every interleaving of acts on devices, deeper than the tests go;
 
 coverage: setup ## lint, and all tests; then the branches of the app that they took, above a floor
 	@$(PY) -m tests.side_by_side coverage
+
+mutants: setup ## change the workflows in small ways, and see whether the unit tests notice; hours, or ARGS="--sample 100"
+	@$(PY) -m tests.mutants $(ARGS)
 
 run: setup ## start the local stack and keep it running, until Ctrl-C
 	@exec $(PY) -m devstack run $(ARGS)

@@ -61,8 +61,8 @@ def identities(emulator: RunningEmulator, count: int) -> list[str]:
     return ids
 
 
-def throttle(emulator: RunningEmulator, operation: str) -> None:
-    rule = {"service": "iot_hub", "operation": operation, "status": 429, "retryAfterSeconds": 7}
+def refuse(emulator: RunningEmulator, operation: str, status: int) -> None:
+    rule = {"service": "iot_hub", "operation": operation, "status": status, "retryAfterSeconds": 7}
     requests.put(f"{emulator.admin_url}/faults", json={"seed": 0, "rules": [rule]}, timeout=5).raise_for_status()
 
 
@@ -116,10 +116,20 @@ async def test_a_hub_that_throttles_is_asked_again_later(emulator: RunningEmulat
     """429 to a bulk change is told as a matter of waiting."""
     hub = emulator.endpoints["iotHubs"][0]["hostName"]
     ids = identities(emulator, 2)
-    throttle(emulator, "POST /devices")
+    refuse(emulator, "POST /devices", 429)
     with pytest.raises(Deferred) as deferred:
         await hubs.disable_many(hub, ids, reason=REASON)
     assert deferred.value.retry_after == timedelta(seconds=7)
+
+
+async def test_a_device_that_others_keep_changing_is_shut_out_later(
+    emulator: RunningEmulator, hubs: IotHubRegistries
+) -> None:
+    """After a few tries the message is put back; the device is not taken for shut out."""
+    hub, [device_id] = emulator.endpoints["iotHubs"][0]["hostName"], identities(emulator, 1)
+    refuse(emulator, "PUT /devices/*", 412)
+    with pytest.raises(Deferred, match=f"^device '{device_id}' in {hub} is being changed by others$"):
+        await hubs.shut_out(hub, device_id, reason=REASON)
 
 
 async def test_a_device_is_disabled_though_the_first_answer_gets_lost(

@@ -98,6 +98,16 @@ async def test_every_key_that_is_made_has_the_deployments_tag(emulator: RunningE
         await keys.close()
 
 
+async def test_a_key_is_imported_once(emulator: RunningEmulator) -> None:
+    """Delivered again, an import finds its key and makes no second version; another key becomes the newest one."""
+    with clients(emulator) as (keys, _):
+        key = ec.generate_private_key(ec.SECP256R1())
+        first = await keys.import_key("imported-once", key)
+        assert await keys.import_key("imported-once", key) == first
+        assert await keys.import_key("imported-once", ec.generate_private_key(ec.SECP256R1())) != first
+        await keys.close()
+
+
 async def test_a_secret_of_others_is_neither_read_nor_overlaid(
     emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
