@@ -1,4 +1,4 @@
-"""What must be true of a device at rest, whatever was asked for and whatever broke.
+"""What must be true of a device, and of a group, at rest, whatever was asked for and whatever broke.
 
 Pure: it compares the record with what was read of the services. The in-memory world of the tests uses it after each of
 its runs, and ``python -m devstack audit`` on real storage, DPS and hubs.
@@ -9,15 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared.domain.attestations import references, signers
 from shared.domain.certificates import CertificateState
+from shared.domain.groups import STATUS, GroupState
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+    from shared.domain.attestations import Entry
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
+    from shared.domain.groups import GroupRecord
 
 _USING = frozenset({DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING})
 
@@ -97,3 +101,33 @@ def _hub(record: DeviceRecord, observed: Observed) -> Iterator[str]:
         yield f"the hub lets in a device that is {record.state}, disabled: {record.disabled}"
     if not observed.identity and record.state in _USING and not record.disabled:
         yield f"the hub does not let in a device that is {record.state}"
+
+
+def group_faults(record: GroupRecord, entry: Entry | None, thumbprints: Mapping[str, str]) -> Iterator[str]:
+    """Give everything that is wrong with a group; nothing if all is well.
+
+    Args:
+        record: as the ledger has it.
+        entry: as DPS has it; ``None`` if it does not.
+        thumbprints: SHA-256 of the group's CAs, by their names.
+    """
+    if not record.settled:
+        yield f"DPS does not follow the group {record.enrollment_group!r}: {record.change or record.rollover}"
+    if record.state is GroupState.DELETED:
+        if entry is not None:
+            yield f"the group {record.enrollment_group!r} is deleted, and DPS has it"
+        return
+    if entry is None:
+        yield f"the group {record.enrollment_group!r} is {record.state}, and DPS does not have it"
+        return
+    if entry.get(STATUS) != record.state:
+        yield f"the group {record.enrollment_group!r} is {record.state}, and {entry.get(STATUS)} in DPS"
+    if record.ca_references is not None:
+        expected = record.ca_references.model_dump(exclude_none=True)
+        if references(entry) != expected:
+            yield f"the group {record.enrollment_group!r} refers to {expected}, and in DPS to {references(entry)}"
+        return
+    wanted = tuple(thumbprints.get(each, each) for each in (record.previous_issuer, record.issuer) if each)
+    held = tuple(each for each in signers(entry) if each)
+    if held != wanted:
+        yield f"the group {record.enrollment_group!r} has CAs {wanted}, and in DPS {held}"

@@ -37,8 +37,8 @@ CREATED, EXISTENCE, STATUS = "created", "existence", "provisioningStatus"
 """What is asked for of a group beside its settings, as :attr:`GroupRecord.asked` has it."""
 
 
-RETIRE = "retire"
-"""What the app itself does to a group: its former issuing CA is taken out."""
+ROLL, RETIRE = "roll", "retire"
+"""What becomes of a group's issuing CA: the next one signs, and at last the former one is taken out."""
 
 _ACTS = 40
 
@@ -63,7 +63,6 @@ class Rollover(Part):
         parent: name of the CA that the target is made under; ``None`` if it was there.
         custody: where the target's key is to be, likewise.
         rolling_since: when the target took over.
-        told_state: the group's state when it was asked for, as its event tells it.
         problem: why the last attempt to go on did not succeed.
     """
 
@@ -77,7 +76,6 @@ class Rollover(Part):
     parent: str | None = None
     custody: KeyCustody | None = None
     rolling_since: datetime | None = None
-    told_state: GroupState | None = None
     retired_at: datetime | None = None
     problem: str | None = None
 
@@ -121,6 +119,11 @@ class Change(Part):
     parent: str | None = None
     custody: KeyCustody | None = None
     overtaken: bool = False
+
+    @property
+    def only_told(self) -> bool:
+        """Whether there is nothing to do for it, but to tell it."""
+        return self.overtaken or self.action == ROLL
 
 
 class GroupRecord(Record):
@@ -217,7 +220,7 @@ class GroupRecord(Record):
         return self.changed(change=None, state=state)
 
     def taken_over(self, at: datetime) -> Self:
-        """Give the record when the next CA signs."""
+        """Give the record when the next CA signs, which is still to be told."""
         rollover = self.rollover
         if rollover is None:
             return self
@@ -225,6 +228,8 @@ class GroupRecord(Record):
             issuer=rollover.target,
             previous_issuer=rollover.source,
             rollover=rollover.changed(state=RolloverState.ROLLING, rolling_since=at),
-            acts=(*self.acts, rollover.request)[-_ACTS:],
+            change=Change(
+                request=rollover.request, action=ROLL, state=self.state, issuer=rollover.target, decided_at=at
+            ),
             updated_at=at,
         )

@@ -257,7 +257,7 @@ async def test_a_roll_that_is_killed_after_any_step_is_carried_on_by_its_message
         assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca2")]
         assert scene.authorities.made == {"g-ca1", "shared-ca", "g-ca2"}
         assert set(scene.events()) == {("EnrollmentGroupChanged/g/roll", "roll")}
-    assert after == 6, "intent, CA, entry in DPS, take-over, event: five steps, and then none is left"
+    assert after == 7, "intent, CA, entry in DPS, take-over, event, ledger: six steps, and then none is left"
 
 
 async def test_a_roll_whose_message_is_lost_is_carried_on_by_the_sweep() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -132,6 +132,9 @@ class World:
         reopened: doors that were opened though it had been told that the device is revoked for good.
     """
 
+    provisioning_kind: ClassVar[type[services.Provisioning]] = services.Provisioning
+    authorities_kind: ClassVar[type[Authorities]] = Authorities
+
     conductor: Conductor = field(default_factory=Conductor)
     now: datetime = NOW
     asked: dict[str, Asked] = field(default_factory=dict)
@@ -141,12 +144,12 @@ class World:
         self.blobs = Blobs(self.conductor)
         self.queues = Queues(self.conductor, self.clock)
         self.secrets = services.Secrets(self.conductor)
-        self.provisioning = services.Provisioning(self.conductor)
+        self.provisioning = self.provisioning_kind(self.conductor)
         self.hubs = services.Hubs(self.conductor)
         self.reopened: list[str] = []
         self.provisioning.opened = self.hubs.opened = self._opened
         self.registrar = services.Registrar(self.conductor, self.provisioning, self.hubs)
-        self.authorities = Authorities(self.conductor)
+        self.authorities = self.authorities_kind(self.conductor)
         table = self.storage.table
         self.devices = Devices(table("identities"), table("unsettled"))
         self.certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
@@ -197,9 +200,9 @@ class World:
             revocation_lists=lists,
         )
 
-    def copy(self) -> World:
+    def copy(self) -> Self:
         """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place."""
-        twin = World(now=self.now, asked=dict(self.asked))
+        twin = type(self)(now=self.now, asked=dict(self.asked))
         for name, table in self.storage.tables.items():
             made = twin.storage.table(name)
             made.rows, made.writes, made.careless = dict(table.rows), table.writes, table.careless
@@ -207,6 +210,7 @@ class World:
         twin.queues.queues = {name: list(lying) for name, lying in self.queues.queues.items()}
         twin.queues.count = self.queues.count
         twin.secrets.secrets = dict(self.secrets.secrets)
+        twin.provisioning.groups = dict(self.provisioning.groups)
         twin.provisioning.enrollments = dict(self.provisioning.enrollments)
         twin.provisioning.registrations = dict(self.provisioning.registrations)
         twin.provisioning.careless = self.provisioning.careless
@@ -216,6 +220,11 @@ class World:
         twin.authorities.signed = Counter(self.authorities.signed)
         twin.conductor.down = set(self.conductor.down)
         return twin
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the services do not follow something yet."""
+        return bool(self.storage.table("unsettled").rows)
 
     # --- messages ---
 
@@ -264,7 +273,7 @@ class World:
             for queue in QUEUES:
                 for message in list(self.queues.queues.get(queue, ())):
                     await self._deliver_when_visible(queue, message)
-            if self.storage.table("unsettled").rows:
+            if self.unsettled:
                 self.now += _SWEEP
             for timer in self._due():
                 await self.hosts[0].tick(timer)
@@ -284,7 +293,7 @@ class World:
     def _due(self) -> Iterator[str]:
         """Give the timers that find something to do; the others change nothing."""
         yield from ("expiry_sweep", "key_deletion")
-        if self.storage.table("unsettled").rows:
+        if self.unsettled:
             yield "convergence_sweep"
         if self.storage.table("orders").rows:
             yield "order_sweep"

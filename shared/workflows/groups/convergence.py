@@ -96,7 +96,7 @@ class GroupConverger:
         """Have the next CA of a rollover made and accepted by DPS; only then does it sign.
 
         Returns:
-            The record, without a rollover that is being prepared.
+            The record, without a rollover that is being prepared. That the next CA signs is a change, to be settled.
 
         Raises:
             NotFound: the group does not exist.
@@ -106,10 +106,11 @@ class GroupConverger:
         for _ in range(_ROUNDS):
             entry = await self.provisioning.get_group(group_id)
             known = await self._known(group_id)
-            if known.record.state is GroupState.DELETED:
-                raise unknown(group_id)
             if known.record.preparing is None:
                 return known.record
+            if known.record.change is not None:
+                await self.settle(group_id)
+                continue
             await self._round(known, entry, self._roll, _without_rollover)
         raise busy(group_id)
 
@@ -133,6 +134,7 @@ class GroupConverger:
                 with suppress(Rejected):
                     await self.settle(each.enrollment_group)
                     await self.prepare(each.enrollment_group)
+                    await self.settle(each.enrollment_group)
                 done += 1
             except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
                 failures.append(error)
@@ -174,7 +176,7 @@ class GroupConverger:
     async def _made(self, record: GroupRecord, entry: Entry | None) -> str | None:
         """Make the entry of a group, if its change wants one that DPS does not have."""
         change = record.change
-        if entry is not None or change is None or change.overtaken:
+        if entry is not None or change is None or change.only_told:
             return None
         if not change.restores and change.action != GroupAction.CREATE:
             return None
@@ -202,16 +204,9 @@ class GroupConverger:
     async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
         change = record.change
         if change is not None:
-            if not change.overtaken:
+            if not change.only_told:
                 await self._enter(record, change, entry)
-            await self._tell(
-                record,
-                change.action,
-                change.state,
-                change.issuer,
-                correlation=change.request,
-                overtaken=change.overtaken,
-            )
+            await self._tell(record.enrollment_group, change)
         return record.followed(self.clock())
 
     async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
@@ -258,13 +253,6 @@ class GroupConverger:
         if entry is None:
             raise gone(record.enrollment_group)
         await self._write(entry, with_next(entry, *await self._certificates(rollover)))
-        await self._tell(
-            record,
-            GroupAction.ROLL,
-            rollover.told_state or record.state,
-            rollover.target,
-            correlation=rollover.request,
-        )
         return record.taken_over(self.clock())
 
     async def _make_authority(
@@ -283,28 +271,20 @@ class GroupConverger:
 
     # --- events ---
 
-    async def _tell(
-        self,
-        record: GroupRecord,
-        action: str,
-        state: GroupState,
-        issuer: str,
-        *,
-        correlation: str,
-        overtaken: bool = False,
-    ) -> None:
+    async def _tell(self, group_id: str, change: Change) -> None:
+        """Publish what has become true: the same event however often it is sent, since the change does not change."""
         await self.outbox.publish(
             EventType.ENROLLMENT_GROUP_CHANGED,
-            subject=record.enrollment_group,
-            correlation_id=correlation,
+            subject=group_id,
+            correlation_id=change.request,
             data={
-                "enrollmentGroup": record.enrollment_group,
-                "action": action,
-                "state": state,
-                "issuer": issuer,
-                **({"overtaken": True} if overtaken else {}),
+                "enrollmentGroup": group_id,
+                "action": change.action,
+                "state": change.state,
+                "issuer": change.issuer,
+                **({"overtaken": True} if change.overtaken else {}),
             },
-            occasion="retired" if action == RETIRE else "",
+            occasion="retired" if change.action == RETIRE else "",
         )
 
 

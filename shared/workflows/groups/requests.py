@@ -109,10 +109,14 @@ class EnrollmentGroups:
                 await (self.groups.replace(known, wanted) if known else self.groups.insert(wanted))
             except Stale:
                 return
+            except Rejected:
+                present = await self.groups.get(group_id)
+                if (present and present.etag) != (known and known.etag):
+                    return  # it was judged by what has changed since
+                raise
         if asked.request.action is GroupAction.ROLL:
             await self.converger.prepare(group_id)
-        else:
-            await self.converger.settle(group_id)
+        await self.converger.settle(group_id)
 
     # --- what is wanted ---
 
@@ -227,7 +231,6 @@ class EnrollmentGroups:
             started_at=now,
             parent=definition.parent if definition else None,
             custody=definition.custody if definition else None,
-            told_state=record.state,
         )
         return record.changed(
             rollover=rollover, generation=record.generation + 1, updated_at=now, last_request=request.request_id

@@ -78,6 +78,7 @@ class Rollovers:
         try:
             await self.converger.settle(group_id)
             await self.converger.prepare(group_id)
+            await self.converger.settle(group_id)
             await self._retire(group_id)
         except Rejected as rejection:
             await self._note(group_id, str(rejection))

@@ -1,0 +1,172 @@
+"""The world of groups: several issuing CAs, and a DPS that finds a device's group by them."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts.messages import Queue
+from shared.domain.groups import GroupRecord, RolloverState
+from shared.domain.words import CertificateKind, KeyCustody
+from shared.pki import names
+from shared.pki.profiles import issuing_profile
+from shared.pki.signing_keys import KeyAlgorithm
+from shared.workflows.authorities.loading import LoadedAuthority
+from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.convergence import GroupConverger
+from shared.workflows.groups.issuers import GroupIssuers
+from shared.workflows.groups.requests import EnrollmentGroups
+from shared.workflows.groups.rollovers import Rollovers
+from tests.unit.pki.hierarchy import certificate_authority, hierarchy
+from tests.world import services
+from tests.world.world import GROUP, SETTINGS, Authorities, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography import x509
+
+    from shared.pki.issuers import Issuer
+    from shared.services import Services
+    from shared.workflows.authorities.records import AuthorityDefinition
+    from tests.world.conductor import Conductor
+
+
+@cache
+def authority(name: str) -> Issuer:
+    return certificate_authority(name, hierarchy().root, KeyAlgorithm.EC_P256, issuing_profile())
+
+
+@cache
+def thumbprint(name: str) -> str:
+    return names.sha256_thumbprint(authority(name).certificate)
+
+
+class IssuingAuthorities(Authorities):
+    """Issuing CAs under one root. Making one is a step, and so is each signature.
+
+    Attributes:
+        made: names of those that are there.
+    """
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__(conductor)
+        self._steps = conductor
+        self.made: set[str] = set()
+
+    async def ensure(self, definition: AuthorityDefinition, *, cause: str) -> None:
+        del cause
+        async with self._steps.step("make a CA", "vault"):
+            self.made.add(definition.name)
+
+    async def get(self, name: str) -> Any:
+        kind = CertificateKind.INTERMEDIATE
+        return SimpleNamespace(name=name, kind=kind, path_length=0, custody=KeyCustody.VAULT, certificate="")
+
+    async def load(self, name: str) -> Issuer:
+        assert name in self.made, f"{name} is used before it is made"
+        return authority(name)
+
+    async def loaded(self, name: str) -> LoadedAuthority:
+        return LoadedAuthority(name, await self.load(name), hierarchy().root.certificate, "dpsCa")
+
+    async def above(self, _name: str) -> str:
+        return "dpsCa"
+
+    async def check_definition(self, _definition: AuthorityDefinition) -> None:
+        pass
+
+    async def check_proved(self, _name: str) -> None:
+        pass
+
+
+class ProvisioningByGroups(services.Provisioning):
+    """A DPS that takes the certificates of those CAs that an enabled group holds."""
+
+    def admits(self, registration_id: str, certificate: x509.Certificate) -> bool:
+        let_in = self.let_in_by_entry(registration_id)
+        if let_in is not None:
+            return names.sha256_thumbprint(certificate) in let_in
+        return any(
+            names.sha256_thumbprint(authority(name).certificate) == held["info"]["sha256Thumbprint"]
+            for group in self.groups.values()
+            if group["provisioningStatus"] == "enabled"
+            for held in group["attestation"]["x509"]["signingCertificates"].values()
+            for name in [names.common_name(certificate.issuer)]
+        )
+
+
+class GroupWorld(World):
+    """One group with CAs of its own."""
+
+    provisioning_kind = ProvisioningByGroups
+    authorities_kind = IssuingAuthorities
+    authorities: IssuingAuthorities
+
+    def _build(self) -> Services:
+        """Wire the app's groups, on CAs whose making is one step."""
+        built, authorities = super()._build(), self.authorities
+        creation: Any = authorities
+        cas: Any = authorities
+        dps: Any = self.provisioning
+        issuers = GroupIssuers(
+            groups=self.groups, authorities=cas, creation=creation, possession=cas, resource=None, settings=SETTINGS
+        )
+        checks = GroupChecks(groups=self.groups, authorities=cas, issuers=issuers, provisioning=dps, resource=None)
+        converger = GroupConverger(
+            groups=self.groups,
+            authorities=cas,
+            creation=creation,
+            provisioning=dps,
+            outbox=built.outbox,
+            clock=self.clock,
+        )
+        return dataclasses.replace(
+            built,
+            enrollment_groups=EnrollmentGroups(
+                groups=self.groups, requests=self.requests, checks=checks, converger=converger, clock=self.clock
+            ),
+            group_checks=checks,
+            group_converger=converger,
+            rollovers=Rollovers(
+                groups=self.groups,
+                certificates=self.certificates,
+                authorities=cas,
+                provisioning=dps,
+                converger=converger,
+                clock=self.clock,
+            ),
+        )
+
+    def copy(self) -> GroupWorld:
+        twin = super().copy()
+        twin.authorities.made = set(self.authorities.made)
+        return twin
+
+    def group(self) -> GroupRecord | None:
+        """Give the group as the ledger has it."""
+        row = self.storage.table("groups").rows.get(("group", GROUP))
+        return GroupRecord.from_columns(row.values) if row else None
+
+    @property
+    def unsettled(self) -> bool:
+        record = self.group()
+        return super().unsettled or (record is not None and not record.settled)
+
+    def _due(self) -> Iterator[str]:
+        yield from super()._due()
+        record = self.group()
+        if record is not None and record.rollover is not None and record.rollover.state is RolloverState.ROLLING:
+            yield "rollover_sweep"
+
+    async def done(self) -> GroupWorld:
+        """Have everything carried out, and forget what was asked for; events stay."""
+        await self.drain()
+        if self.bugs or self.rejections():
+            raise AssertionError(f"not carried out: {self.bugs}, {self.rejections()}")
+        for name, lying in self.queues.queues.items():
+            lying[:] = lying if name == Queue.PROVISIONING_EVENTS else []
+        self.asked.clear()
+        return self
