@@ -6,6 +6,7 @@ delivery, the next request about the group, or a timer.
 
 **Everything is written under the ETag of an entry that was read before the record was**, and then the record is
 replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
+What need not be written is read once more after the record was.
 An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
 meanwhile, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it.
 """
@@ -212,9 +213,7 @@ class GroupConverger:
     async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
         """Have DPS follow a change of a group whose entry it has."""
         if change.action == GroupAction.DELETE:
-            if entry is not None:
-                check_conditions(named(record.enrollment_group), entry["etag"], change.if_match)
-                await self.provisioning.delete_group(record.enrollment_group, etag=entry["etag"])
+            await self._delete(record.enrollment_group, change, entry)
             return
         if entry is None:
             raise gone(record.enrollment_group)
@@ -227,12 +226,29 @@ class GroupConverger:
             wanted = with_change(entry, change)
         await self._write(entry, wanted, if_match=change.if_match)
 
+    async def _delete(self, group_id: str, change: Change, entry: Entry | None) -> None:
+        if entry is None:
+            await self._check_unchanged(group_id, entry)
+            return
+        check_conditions(named(group_id), entry["etag"], change.if_match)
+        await self.provisioning.delete_group(group_id, etag=entry["etag"])
+
     async def _write(self, entry: Entry, wanted: Entry, *, if_match: str | None = None) -> None:
         """Write an entry as it was read. If nothing of it changes it is not written, so that its ETag stays."""
-        if wanted == entry:
-            return  # also what an earlier attempt did, which has changed the ETag
+        if wanted == entry:  # also what an earlier attempt did, which has changed the ETag
+            await self._check_unchanged(entry["enrollmentGroupId"], entry)
+            return
         check_etag(named(entry["enrollmentGroupId"]), entry["etag"], if_match)
         await self.provisioning.put_group(wanted, etag=entry["etag"])
+
+    async def _check_unchanged(self, group_id: str, entry: Entry | None) -> None:
+        """See that an entry is as it is wanted at present, too: no ETag guards what is not written.
+
+        Raises:
+            Stale: it is not as it was before the record was read.
+        """
+        if await self.provisioning.get_group(group_id) != entry:
+            raise Stale(group_id)
 
     async def _take_back(self, group_id: str, etag: str) -> None:
         """Delete the entry of a group that was deleted while this worker was about to make it."""
