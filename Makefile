@@ -66,6 +66,7 @@ docs: setup ## write the pages of docs/ that are made from code
 	@$(PY) -m devstack.settings_page
 	@$(PY) -m devstack.telemetry_page
 	@$(PY) -m devstack.deploy_page
+	@$(PY) -m devstack.cost_page
 	@$(PY) -m shared.domain.lifecycles >docs/lifecycles.md
 	@$(PY) -m devstack.zones_page
 

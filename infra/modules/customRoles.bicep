@@ -8,7 +8,7 @@ param otherGroupIds string[]
 var source = any(loadJsonContent('../zones.json'))
 
 resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [
-  for role in filter(items(source.roles), role => contains(role.value, 'custom')): {
+  for role in filter(items(source.roles), each => contains(each.value, 'custom')): {
     name: guid(resourceGroup().id, role.key)
     properties: {
       roleName: '${role.value.name} (${token})'

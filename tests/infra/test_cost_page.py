@@ -1,0 +1,80 @@
+"""docs/cost.md has what the prices, the figures and the timers make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devstack.cost_page import FIGURES, PAGE, PRICES, Measured, costs, measured, read, with_tables
+from tests.infra.bicep import INFRA, source, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OF = Measured(ticks=80_000, tables=10, queues=4.5, blobs=1, per_second=10)
+
+
+def of_a_year(devices: int) -> Mapping[str, float]:
+    return dict(costs(devices, OF))
+
+
+def test_the_page_is_the_one_that_figures_and_prices_make() -> None:
+    """Who changes a price, a figure or a timer runs `make docs`."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_tables(page, read()) == page
+
+
+@pytest.mark.parametrize(
+    ("what", "dollars"),
+    [
+        ("DPS: a registration and a look at it", 246.0),  # 2,000,000 operations, 0.123 for a thousand
+        ("Key Vault: a signature, a password set and read", 21.0),  # 100 times (0.15 + 2 * 0.03)
+        ("tables", 0.36),  # 1,000 times 0.00036
+        ("queues", 2.25),  # 450 times 0.005
+        ("alerts: 8 rules", 144.0),  # 96 times 1.50
+        ("IoT hub: one unit S1", 300.0),
+        # (80,000 seconds of timers + 1,000,000 / 10 * 5 / 12 seconds of work) * 2 GB - 100,000, times 12 * 0.000026
+        ("apps: timers, and the work on devices", 44.72),
+    ],
+)
+def test_a_year_of_a_million_devices_costs(what: str, dollars: float) -> None:
+    assert of_a_year(1_000_000)[what] == pytest.approx(dollars)
+
+
+def test_what_is_free_is_not_counted() -> None:
+    assert of_a_year(0)["apps: executions"] == 0
+    assert of_a_year(10_000)["logs: 1 GB a month, and 5 kB a device"] == 0
+
+
+def test_figures_and_schedules_are_read_as_they_stand() -> None:
+    figures = (
+        "| devices registered per second, end to end | 14.3 | 13.3 to 16.3 |\n"
+        "| table write | 3 | x |\n| table read | 2.5 | x |\n| queue put | 3 | x |\n| queue delete, get | 1.5 | x |\n"
+        "| blob put | 1 | x |\n"
+    )
+    timers = (
+        'schedule="0 10 3 * * *" schedule="30 */10 * * * *" schedule="15 2,17,32,47 * * * *" schedule="30 * * * * *"'
+    )
+    found = measured(figures, timers)
+    assert (found.tables, found.queues, found.blobs, found.per_second) == (5.5, 4.5, 1, 14.3)
+    assert found.ticks == pytest.approx((1 + 144 + 96 + 1440) * 365 / 12)
+    with pytest.raises(ValueError, match=r"docs/figures\.md does not have"):
+        measured("", timers)
+    assert FIGURES.exists()
+
+
+def test_every_price_names_the_page_that_lists_it() -> None:
+    assert len(PRICES) == 15
+    for price in PRICES:
+        assert price.page
+        assert price.dollars > 0
+
+
+def test_as_many_endpoints_are_counted_as_a_private_network_has() -> None:
+    """Three for each storage account (four hosts, intake, ledger), one for each of three vaults, the DPS and a hub."""
+    accounts, vaults = 6, 3
+    endpoints = 3 * accounts + vaults + 2
+    assert f"{endpoints} private endpoints" in PAGE.read_text(encoding="utf-8")
+    assert f"| {endpoints * 8760 / 100:,.0f} |" in PAGE.read_text(encoding="utf-8")
+    assert "['blob', 'queue', 'table']" in text(source(INFRA / "main.bicep").variables["endpoints"])
