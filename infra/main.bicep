@@ -476,6 +476,24 @@ var settings = {
   REGISTRATION_TIMEOUT_SECONDS: ''
 }
 
+// The zones that a setting is for, where these are not all: Setting.zones in shared/settings.py.
+var zonesOfSettings = {
+  DeviceFactoryStorage__queueServiceUri: ['intake', 'issuing', 'revocation']
+  DeviceFactoryStorage__blobServiceUri: ['issuing', 'revocation', 'status']
+  ORDER_LISTS_URL: ['issuing']
+  KEY_VAULT_URL: ['issuing', 'revocation']
+  PASSWORD_VAULT_URL: ['issuing', 'revocation']
+  STATUS_VAULT_URL: ['issuing', 'status']
+  KEY_VAULT_ADOPTED_NAMES: ['issuing', 'revocation']
+  CA_KEYS_IN_HSM: ['issuing', 'revocation']
+  DPS_SERVICE_URL: ['issuing', 'revocation']
+  DPS_ID_SCOPE: ['issuing']
+  DPS_RESOURCE_ID: ['issuing']
+  IOT_HUB_RESOURCE_IDS: ['issuing']
+  IOT_HUBS: ['issuing', 'revocation']
+  WEBHOOK_SECRET_NAME: ['revocation']
+}
+
 module apps 'modules/app.bicep' = [
   for (app, i) in appsWanted: {
     scope: group
@@ -491,6 +509,8 @@ module apps 'modules/app.bicep' = [
       planName: 'plan-${app.name}-${token}'
       identityId: identities[i].outputs.id
       packageUrl: '${hostStorage[i].outputs.blobUrl}packages'
+      zone: zones == 'single' ? 'all' : app.name
+      zonesOfSettings: zonesOfSettings
       settings: union(settings, appSettings, {
         ZONE: zones == 'single' ? 'all' : app.name
         // What the Functions host reads.

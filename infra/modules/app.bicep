@@ -16,8 +16,14 @@ param identityId string
 @description('Blob container of the deployed package, as a URL.')
 param packageUrl string
 
+@description('The trust zone that the app is, or all.')
+param zone string
+
 @description('App settings by name.')
 param settings object
+
+@description('The zones that a setting is for, by its name; a setting that is not here is for all.')
+param zonesOfSettings object
 
 @allowed([
   512
@@ -40,6 +46,12 @@ param subnetId string = ''
 
 @description('The Front Door that alone may call the app; empty lets everyone call it.')
 param frontDoorId string = ''
+
+var ownSettings = filter(
+  items(settings),
+  setting =>
+    zone == 'all' || !contains(zonesOfSettings, setting.key) || contains(zonesOfSettings[setting.key], zone)
+)
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: planName
@@ -103,7 +115,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       minTlsVersion: '1.2'
       http20Enabled: true
       appSettings: [
-        for setting in items(settings): {
+        for setting in ownSettings: {
           name: setting.key
           value: setting.value
         }

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from shared.rules.zones import APART, Zone
 from shared.settings import STORAGE_CONNECTION, described_settings
-from tests.infra.bicep import INFRA, field, fields, literal, source, text, walk
+from tests.infra.bicep import INFRA, field, fields, literal, module, source, text, walk
 
 MAIN = source(INFRA / "main.bicep")
 READ = {each.name: each for each in described_settings().values()}
@@ -63,6 +64,19 @@ def given() -> dict[str, str]:
 
 def test_an_app_gets_what_the_app_reads_and_what_its_host_reads() -> None:
     assert set(given()) == set(READ) | HOST
+
+
+@pytest.mark.parametrize("zone", sorted(APART))
+def test_the_app_of_a_zone_gets_what_the_zone_reads(zone: Zone) -> None:
+    """And nothing else: an address that it can't use would only tell whoever takes the app over where to look."""
+    only = {
+        name: [literal(each) for each in value.named_children]
+        for name, value in fields(MAIN.variables["zonesOfSettings"])
+    }
+    got = {name for name in given() if zone.value in only.get(name, [zone.value])}
+    assert got == {name for name, setting in READ.items() if zone in setting.zones} | HOST
+    assert set(only) == {name for name, setting in READ.items() if setting.zones != frozenset(Zone)}
+    assert "contains(zonesOfSettings[setting.key], zone)" in text(module("app").variables["ownSettings"])
 
 
 def test_an_owner_may_change_every_setting_but_those_that_follow_from_what_is_deployed() -> None:
