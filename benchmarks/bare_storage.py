@@ -1,7 +1,7 @@
 """Storage alone: the operations of the main job, sent straight to Azurite.
 
-``python -m benchmarks.bare_storage DEVICES '{"GET table": 4, ...}'`` prints the seconds it took. A program of its own,
-because trust in the local CA comes from the environment, at start.
+``python -m benchmarks.bare_storage DEVICES '{"GET table": 400, ...}'`` prints the seconds it took. A program of its
+own, because trust in the local CA comes from the environment, at start.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CLIENTS = 24
 
 
 async def bare_storage(settings: Settings, mix: Mapping[str, int], devices: int) -> float:
-    """Send the operations of one device for each of the devices, and give the seconds it took.
+    """Send the operations of all devices, spread evenly over them, and give the seconds it took.
 
     Args:
         settings: name the storage account.
-        mix: how many operations of each kind a device takes.
+        mix: how many operations there are of each kind.
         devices: how many devices.
     """
     identity = Identity.managed(None)
@@ -50,6 +50,11 @@ async def bare_storage(settings: Settings, mix: Mapping[str, int], devices: int)
         name = uuid.uuid4().hex
         return await table.insert({"PartitionKey": name[:2], "RowKey": name, "value": value})
 
+    async def transaction() -> object:
+        name = uuid.uuid4().hex
+        rows = [{"PartitionKey": name[:2], "RowKey": f"{name}-{each}", "value": value} for each in range(2)]
+        return await table.insert_together(rows)
+
     async def queue_write() -> None:
         await queues.send("bare", value)
 
@@ -61,14 +66,20 @@ async def bare_storage(settings: Settings, mix: Mapping[str, int], devices: int)
         "GET table": table_read,
         "POST table": table_write,
         "PUT table": table_write,
+        "POST transaction": transaction,
         "POST queue": queue_write,
         "DELETE queue": queue_write,
         "GET queue": queue_write,
         "PUT blob": blob_write,
     }
-    each: list[Callable[[], Awaitable[object]]] = [
-        call for kind, call in kinds.items() for _ in range(mix.get(kind, 0))
-    ]
+
+    def calls_of(device: int) -> list[Callable[[], Awaitable[object]]]:
+        """Give the calls of one device; where a kind has fewer than one for each, those of some devices."""
+        number = {
+            kind: mix.get(kind, 0) * (device + 1) // devices - mix.get(kind, 0) * device // devices for kind in kinds
+        }
+        return [call for kind, call in kinds.items() for _ in range(number[kind])]
+
     gate = asyncio.Semaphore(CLIENTS)
 
     async def one_device(calls: list[Callable[[], Awaitable[object]]]) -> None:
@@ -77,7 +88,7 @@ async def bare_storage(settings: Settings, mix: Mapping[str, int], devices: int)
                 await call()
 
     began = time.perf_counter()
-    await asyncio.gather(*(one_device(each) for _ in range(devices)))
+    await asyncio.gather(*(one_device(calls_of(device)) for device in range(devices)))
     seconds = time.perf_counter() - began
     await asyncio.gather(queues.close(), tables.close(), blobs.close(), identity.close())
     return seconds

@@ -23,6 +23,7 @@ from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
+from shared.workflows.devices import registrations
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.orders import DeviceOrders
@@ -169,8 +170,11 @@ async def test_several_lines_go_by_one_look_at_their_group_for_five_seconds() ->
         await decide("line")
 
 
-async def test_a_group_that_is_disabled_while_a_message_is_worked_on_takes_no_further_devices() -> None:
+async def test_a_group_that_is_disabled_while_a_message_is_worked_on_takes_no_further_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Five lines are at work when it is disabled; the sixth comes to its turn later than a look at the group holds."""
+    monkeypatch.setattr(registrations, "_AT_ONCE", 5)
     scene = await DeviceScene().set_up()
     devices = [f"d{n}" for n in range(6)]
     await ordered(scene, *devices)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.contracts.messages import Queue
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 5
-"""Lines of a message that are worked on at the same time; a worker has many messages."""
+_AT_ONCE = 48
+"""Lines that a worker works on at the same time, of all its messages.
+
+A registration takes 2 seconds and more (azure-iot-device looks every 2 seconds), and DPS takes 17 a second.
+"""
 
 _CLOSING = 2.0
 """Seconds that lines which are done wait for others of their message, to be written with them."""
@@ -42,6 +45,8 @@ class Registrations:
     groups: UsableGroups
     ordered_devices: OrderedDevices
     outbox: Outbox
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    """Lets in as many lines as are worked on at once."""
 
     async def register(self, message: DeviceRegistration) -> None:
         """Do what is still to be done for the lines of a message.
@@ -69,10 +74,10 @@ class Registrations:
 
     async def _bring(self, lines: Sequence[Versioned[OrderLine]]) -> dict[int, Exception]:
         """Work on lines side by side, and write those that are done; give what was raised, by the others' numbers."""
-        gate, decide = asyncio.Semaphore(_AT_ONCE), self.groups.shared()
+        decide = self.groups.shared()
         known = {each.record.line: each for each in lines}
         left: dict[int, Exception] = {}
-        at_work = {asyncio.create_task(self._outcome(each, decide, gate)) for each in lines}
+        at_work = {asyncio.create_task(self._outcome(each, decide)) for each in lines}
         try:
             while at_work:
                 done, at_work = await asyncio.wait(at_work, timeout=_CLOSING)
@@ -86,10 +91,8 @@ class Registrations:
             await asyncio.gather(*at_work, return_exceptions=True)
         return dict(sorted(left.items()))
 
-    async def _outcome(
-        self, known: Versioned[OrderLine], decide: Decide, gate: asyncio.Semaphore
-    ) -> OrderLine | tuple[int, Exception]:
-        async with gate:
+    async def _outcome(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine | tuple[int, Exception]:
+        async with self.gate:
             try:
                 return await self.ordered_devices.bring(known, decide)
             except Exception as error:  # noqa: BLE001 - one line's failure ends no other's work
