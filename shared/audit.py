@@ -103,7 +103,7 @@ async def audit(settings: Settings) -> list[str]:
     services = build(settings)
     table = services.clients.tables.table
     try:
-        auditor = Auditor(services, Devices(table("identities"), table("unsettled")), {})
+        auditor = Auditor(services, Devices(identities=table("identities"), unsettled=table("unsettled")), {})
         return [fault async for fault in auditor.run()]
     finally:
         await services.close()

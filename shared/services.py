@@ -144,10 +144,12 @@ def build(
     """
     clients = clients or Clients.open(settings)
     table = clients.tables.table
-    certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
+    certificates = Certificates(
+        certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
+    )
     records, groups, requests = Authorities(table("issuers")), Groups(table("groups")), Requests(table("requests"))
-    devices, expiry = Devices(table("identities"), table("unsettled")), ExpiryIndex(table("expiry"))
-    public_keys = PublicKeys(table("publickeys"))
+    devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
+    expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders = Orders(orders=table("orders"), lines=table("orderlines"))
     outbox = Outbox(clients.queues, clock)
     computing = threads("computing", os.process_cpu_count() or 1)

@@ -18,12 +18,14 @@ from shared.domain.certificates import (
     RevocationChange,
     RevocationRecord,
 )
-from shared.ledger.table import Stale, Versioned, keyed, versioned
+from shared.ledger.rows import Rows
+from shared.ledger.table import Stale, keyed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from datetime import datetime
 
+    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 
@@ -34,10 +36,14 @@ class Certificates:
     a row that says what has changed, so that a list is made from the entries kept and the changes alone.
     """
 
-    def __init__(self, certificates: Table, revocations: Table, in_force: Table) -> None:
-        self._certificates = certificates
-        self._revocations = revocations
+    def __init__(self, *, certificates: Table, revocations: Table, in_force: Table) -> None:
+        self._certificates = Rows(certificates, CertificateRecord, key=lambda record: _key(record.serial_number))
+        self._revocations = Rows(
+            revocations, RevocationRecord, key=lambda record: (record.issuer, record.serial_number)
+        )
+        self._changes = revocations
         self._in_force = in_force
+        self._table = certificates
 
     async def reserve(self, record: CertificateRecord) -> Versioned[CertificateRecord]:
         """Record the serial number of a certificate that is not a device's before it is signed.
@@ -45,32 +51,34 @@ class Certificates:
         Raises:
             RuntimeError: the serial number was drawn before: the random source is broken.
         """
-        reserved = versioned(record, await self._certificates.insert(certificate_row(record)))
+        reserved = await self._certificates.try_insert(record)
         if reserved is None:
             raise RuntimeError(f"serial number {record.serial_number} was drawn twice; the random source is broken")
         return reserved
 
-    async def add(self, record: CertificateRecord) -> Versioned[CertificateRecord] | None:
+    async def try_add(self, record: CertificateRecord) -> Versioned[CertificateRecord] | None:
         """Record a certificate that was signed elsewhere; ``None`` if its serial number is another's, or known."""
-        return versioned(record, await self._certificates.insert(certificate_row(record)))
+        return await self._certificates.try_insert(record)
 
     async def get(self, serial_number: str) -> Versioned[CertificateRecord] | None:
         """Find a certificate by its serial number."""
-        row = await self._certificates.get(*_key(serial_number))
-        return Versioned(CertificateRecord.from_columns(row.values), row.etag) if row else None
+        return await self._certificates.get(*_key(serial_number))
 
     async def put(self, record: CertificateRecord) -> None:
         """Write a state that follows from what was committed elsewhere, so that each writer writes the same.
 
         Not for certificates of devices: those change with their device alone.
         """
-        await self._certificates.put(certificate_row(record))
+        await self._table.put(certificate_row(record))
 
-    async def replace(
+    async def try_replace(
         self, known: Versioned[CertificateRecord], record: CertificateRecord
     ) -> Versioned[CertificateRecord] | None:
-        """Replace a row as it was read; ``None`` if it has changed since. Not for certificates of devices."""
-        return versioned(record, await self._certificates.replace(certificate_row(record), known.etag))
+        """Replace a record as it was read; ``None`` if it has changed since, where what others made of it counts.
+
+        Not for certificates of devices.
+        """
+        return await self._certificates.try_replace(known, record)
 
     # --- what is in force ---
 
@@ -124,43 +132,42 @@ class Certificates:
             Stale: others kept changing it.
         """
         for _ in range(_ATTEMPTS):
-            row = await self._revocations.get(record.issuer, record.serial_number)
-            present = RevocationRecord.from_columns(row.values) if row else None
-            if present is not None and present.generation > record.generation:
+            present = await self._revocations.get(record.issuer, record.serial_number)
+            if present is not None and present.record.generation > record.generation:
                 return
-            columns = keyed(record.issuer, record.serial_number, record)
-            written = await (self._revocations.replace(columns, row.etag) if row else self._revocations.insert(columns))
+            written = (
+                await self._revocations.try_replace(present, record)
+                if present
+                else await self._revocations.try_insert(record)
+            )
             if written is not None:
                 # The note says that something has changed; what it is now stands in the row above.
                 row_key = f"{record.serial_number}-{record.generation:08d}"
-                note = {"PartitionKey": _changes_of(record.issuer), "RowKey": row_key}
-                await self._revocations.put(note)
+                await self._changes.put({"PartitionKey": _changes_of(record.issuer), "RowKey": row_key})
                 return
         raise Stale(record.serial_number)
 
     async def changes(self, issuer: str) -> list[RevocationChange]:
         """Give what has changed since the issuer's entries were kept, each certificate once, as it is now."""
         noted: dict[str, list[str]] = defaultdict(list)
-        async for row in self._revocations.query("PartitionKey eq @changes", {"changes": _changes_of(issuer)}):
+        async for row in self._changes.query("PartitionKey eq @changes", {"changes": _changes_of(issuer)}):
             noted[str(row.values["RowKey"]).partition("-")[0]].append(str(row.values["RowKey"]))
         found = []
         for serial_number, notes in noted.items():
             present = await self._revocations.get(issuer, serial_number)
             if present is not None:
-                record = RevocationRecord.from_columns(present.values)
-                found.append(RevocationChange(notes=tuple(notes), revocation=record))
+                found.append(RevocationChange(notes=tuple(notes), revocation=present.record))
         return found
 
     async def forget(self, changes: Iterable[RevocationChange]) -> None:
         """Delete the notes of changes that are in the entries kept."""
         for change in changes:
             for note in change.notes:
-                await self._revocations.delete(_changes_of(change.revocation.issuer), note)
+                await self._changes.delete(_changes_of(change.revocation.issuer), note)
 
     async def revoked_by(self, issuer: str) -> AsyncIterator[RevocationRecord]:
         """List the revocations of an issuer's certificates."""
-        async for row in self._revocations.query("PartitionKey eq @issuer", {"issuer": issuer}):
-            record = RevocationRecord.from_columns(row.values)
+        async for record in self._revocations.list("PartitionKey eq @issuer", {"issuer": issuer}):
             if not record.ended:
                 yield record
 

@@ -68,8 +68,8 @@ class UnsettledRecord(Record):
 class Devices:
     """The table of devices and certificates, and the index of devices that the services do not follow yet."""
 
-    def __init__(self, table: Table, unsettled: Table) -> None:
-        self._table = table
+    def __init__(self, *, identities: Table, unsettled: Table) -> None:
+        self._table = identities
         self._unsettled = unsettled
 
     async def get(self, registration_id: str) -> Versioned[DeviceRecord] | None:

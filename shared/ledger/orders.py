@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.orders import OPEN_STATES, OrderLine, OrderRecord, OrderState
 from shared.domain.words import DeviceState
+from shared.ledger.rows import Rows
 from shared.ledger.table import (
     TEXT_LIMIT,
     TRANSACTION_BYTES,
@@ -20,7 +20,6 @@ from shared.ledger.table import (
     Versioned,
     keyed,
     spread,
-    versioned,
 )
 from shared.ports.rows import Replace
 
@@ -41,17 +40,20 @@ class Orders:
     """The orders' and lines' tables."""
 
     def __init__(self, *, orders: Table, lines: Table) -> None:
-        self._orders = orders
+        self._orders = Rows(orders, OrderRecord, key=lambda record: (spread(record.order_id), record.order_id))
         self._lines = lines
 
     async def get(self, order_id: str) -> Versioned[OrderRecord] | None:
         """Find an order by its id."""
-        row = await self._orders.get(spread(order_id), order_id)
-        return Versioned(OrderRecord.from_columns(row.values), row.etag) if row else None
+        return await self._orders.get(spread(order_id), order_id)
 
-    async def insert(self, record: OrderRecord) -> Versioned[OrderRecord] | None:
-        """Record an order; ``None`` if its id is known."""
-        return versioned(record, await self._orders.insert(keyed(spread(record.order_id), record.order_id, record)))
+    async def insert(self, record: OrderRecord) -> Versioned[OrderRecord]:
+        """Record an order.
+
+        Raises:
+            Stale: its id is known.
+        """
+        return await self._orders.insert(record)
 
     async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord]:
         """Replace an order as it was read.
@@ -59,10 +61,7 @@ class Orders:
         Raises:
             Stale: it has changed since.
         """
-        etag = await self._orders.replace(keyed(spread(record.order_id), record.order_id, record), known.etag)
-        if etag is None:
-            raise Stale(record.order_id)
-        return Versioned(record, etag)
+        return await self._orders.replace(known, record)
 
     async def change(
         self, known: Versioned[OrderRecord], change: Callable[[OrderRecord], OrderRecord]
@@ -72,10 +71,10 @@ class Orders:
             changed = change(known.record)
             if changed == known.record:
                 return known
-            try:
-                return await self.replace(known, changed)
-            except Stale:
-                present = await self.get(known.record.order_id)
+            written = await self._orders.try_replace(known, changed)
+            if written is not None:
+                return written
+            present = await self.get(known.record.order_id)
             if present is None:
                 raise RuntimeError(f"order {known.record.order_id!r} was there a moment ago and is gone")
             known = present
@@ -83,16 +82,15 @@ class Orders:
     async def refuse(self, order_id: str, reasons: tuple[dict[str, str], ...], at: datetime) -> None:
         """Record why an order was refused, unless there is an order of this id that was not."""
         refused = OrderRecord(order_id=order_id, state=OrderState.REJECTED, accepted_at=at, reasons=reasons)
-        if await self.insert(refused) is None:
+        if await self._orders.try_insert(refused) is None:
             known = await self.get(order_id)
             if known is not None and known.record.state is OrderState.REJECTED:
-                with suppress(Stale):  # of two refusals at once either is true
-                    await self.replace(known, refused)
+                await self._orders.try_replace(known, refused)  # of two refusals at once either is true
 
     async def unwatched(self, since: datetime) -> AsyncIterator[OrderRecord]:
         """List the open orders whose message has been due since a point in time."""
-        async for row in self._orders.query("watchDue le @since", {"since": since}):
-            yield OrderRecord.from_columns(row.values)
+        async for order in self._orders.list("watchDue le @since", {"since": since}):
+            yield order
 
     async def insert_lines(self, lines: Sequence[OrderLine]) -> None:
         """Record lines of an order; those of an earlier, broken-off attempt stay as they are."""

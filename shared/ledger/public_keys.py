@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.public_keys import PublicKeyRecord
-from shared.ledger.table import Stale, Versioned, keyed, versioned
+from shared.ledger.rows import Rows
+from shared.ledger.table import Stale
 
 if TYPE_CHECKING:
+    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 _ATTEMPTS = 5
@@ -17,7 +19,7 @@ class PublicKeys:
     """The table of public keys."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self._rows = Rows(table, PublicKeyRecord, key=lambda record: _key(record.fingerprint))
 
     async def claim(self, record: PublicKeyRecord) -> Versioned[PublicKeyRecord]:
         """Give a key to a device, if nobody has it; otherwise tell who has it.
@@ -25,15 +27,14 @@ class PublicKeys:
         Raises:
             Stale: somebody else has deleted its row at this moment.
         """
-        present = versioned(record, await self._table.insert(_row(record))) or await self.get(record.fingerprint)
+        present = await self._rows.try_insert(record) or await self.get(record.fingerprint)
         if present is None:
             raise Stale(record.fingerprint)
         return present
 
     async def get(self, fingerprint: str) -> Versioned[PublicKeyRecord] | None:
         """Find a key."""
-        row = await self._table.get(*_key(fingerprint))
-        return Versioned(PublicKeyRecord.from_columns(row.values), row.etag) if row else None
+        return await self._rows.get(*_key(fingerprint))
 
     async def replace(self, known: Versioned[PublicKeyRecord], record: PublicKeyRecord) -> Versioned[PublicKeyRecord]:
         """Replace a key's record as it was read.
@@ -41,10 +42,7 @@ class PublicKeys:
         Raises:
             Stale: it has changed since.
         """
-        replaced = versioned(record, await self._table.replace(_row(record), known.etag))
-        if replaced is None:
-            raise Stale(record.fingerprint)
-        return replaced
+        return await self._rows.replace(known, record)
 
     async def condemn(self, record: PublicKeyRecord) -> None:
         """Enter that a key is compromised, whoever has it.
@@ -57,17 +55,10 @@ class PublicKeys:
             known = await self.claim(condemned)
             if known.record.compromised:
                 return
-            try:
-                await self.replace(known, known.record.changed(compromised=True))
-            except Stale:
-                continue
-            return
+            if await self._rows.try_replace(known, known.record.changed(compromised=True)) is not None:
+                return
         raise Stale(record.fingerprint)
 
 
 def _key(fingerprint: str) -> tuple[str, str]:
     return fingerprint[:4], fingerprint
-
-
-def _row(record: PublicKeyRecord) -> dict[str, object]:
-    return keyed(*_key(record.fingerprint), record)

@@ -106,7 +106,9 @@ class AuthorityScene:
     def __post_init__(self) -> None:
         self.records = Authorities(self.table)
         self.certificate_rows, self.revocation_rows = FakeTable(), FakeTable()
-        self.certificates = Certificates(self.certificate_rows, self.revocation_rows, FakeTable())
+        self.certificates = Certificates(
+            certificates=self.certificate_rows, revocations=self.revocation_rows, in_force=FakeTable()
+        )
         self.settings: Any = SimpleNamespace(
             public_base_url=None,
             subject_organization="Example",
@@ -130,7 +132,10 @@ class AuthorityScene:
             table: Any = Gated(self.table, gate)
             vault, queues, verifiers = Gated(vault, gate), Gated(queues, gate), [Gated(x, gate) for x in verifiers]
             lists = Gated(lists, gate)
-            records, certificates = Authorities(table), Certificates(rows, FakeTable(), FakeTable())
+            records, certificates = (
+                Authorities(table),
+                Certificates(certificates=rows, revocations=FakeTable(), in_force=FakeTable()),
+            )
         return Worker(
             records=records,
             certificates=certificates,

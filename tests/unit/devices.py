@@ -132,8 +132,10 @@ class DeviceScene:
 
     def __post_init__(self) -> None:
         self.registrar = FakeRegistrar(self.provisioning, self.hubs)
-        self.certificates = Certificates(self.rows, self.revocation_rows, self.in_force)
-        self.devices = Devices(self.rows, self.unsettled_rows)
+        self.certificates = Certificates(
+            certificates=self.rows, revocations=self.revocation_rows, in_force=self.in_force
+        )
+        self.devices = Devices(identities=self.rows, unsettled=self.unsettled_rows)
         self.public_keys = PublicKeys(FakeTable())
         self.orders, self.groups = Orders(orders=FakeTable(), lines=FakeTable()), Groups(FakeTable())
         self.requests, self.expiry = Requests(FakeTable()), ExpiryIndex(FakeTable())

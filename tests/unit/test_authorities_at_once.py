@@ -160,7 +160,7 @@ async def test_what_became_of_a_cas_certificate_is_not_undone_by_a_late_worker()
     record = await scene.worker().creation.ensure(LINE, cause="r1")
     known = await scene.certificates.get(record.serial_number or "")
     assert known is not None
-    await scene.certificates.replace(known, known.record.changed(state="revoked"))
+    await scene.certificates.try_replace(known, known.record.changed(state="revoked"))
     present = await scene.records.get("line")
     assert present is not None
     await scene.records.replace(present, present.record.model_copy(update={"state": AuthorityState.SIGNED}))
@@ -287,7 +287,9 @@ async def test_a_lost_answer_is_told_from_anothers_write() -> None:
 
     scene = AuthorityScene(table=Losing(), verifiers=[CodingService()])
     scene.certificate_rows = Losing()
-    scene.certificates = Certificates(scene.certificate_rows, scene.revocation_rows, FakeTable())
+    scene.certificates = Certificates(
+        certificates=scene.certificate_rows, revocations=scene.revocation_rows, in_force=FakeTable()
+    )
     await scene.worker().creation.ensure(ROOT, cause="r1")
     await check_one_certificate(scene, "root")
     assert states(scene, "root") == {"active": 1}

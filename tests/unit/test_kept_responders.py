@@ -68,7 +68,7 @@ class Zones:
     def answers(self) -> StatusAnswers:
         """What a new worker of the public zone holds."""
         nothing: Any = NoService()
-        certificates = Certificates(self.scene.certificate_rows, nothing, nothing)
+        certificates = Certificates(certificates=self.scene.certificate_rows, revocations=nothing, in_force=nothing)
         responders = KeptResponders(rows=self.rows, vault=self.status_vault, clock=self.scene.clock)
         return StatusAnswers(
             authorities=self.public_authorities(),

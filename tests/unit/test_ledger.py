@@ -47,7 +47,7 @@ def test_a_record_survives_its_columns(tags: dict[str, object], desired: dict[st
 
 async def test_the_second_of_two_writers_learns_that_the_first_was_there() -> None:
     """A replacement with an old ETag does not take place."""
-    devices = Devices(FakeTable(), FakeTable())
+    devices = Devices(identities=FakeTable(), unsettled=FakeTable())
     record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
     first = await devices.insert(record)
     with pytest.raises(Stale):
@@ -121,7 +121,7 @@ def test_a_rejection_has_the_same_id_on_every_delivery() -> None:
 async def test_a_device_is_found_by_the_state_that_it_shows() -> None:
     """One that is to be revoked is listed as registered until the services have followed."""
     table: Any = Table("identities", Conductor())
-    devices = Devices(table, FakeTable())
+    devices = Devices(identities=table, unsettled=FakeTable())
     known = await devices.insert(
         DeviceRecord(registration_id="a", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW)
     )

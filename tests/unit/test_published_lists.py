@@ -43,7 +43,7 @@ def lists(
         table: Any = Gated(scene.table, gate)
         revocations: Any = Gated(scene.revocation_rows, gate)
         stored, issuers = Gated(blobs, gate), Authorities(table)
-        certificates = Certificates(scene.certificate_rows, revocations, FakeTable())
+        certificates = Certificates(certificates=scene.certificate_rows, revocations=revocations, in_force=FakeTable())
     return RevocationLists(
         records=issuers,
         certificates=certificates,

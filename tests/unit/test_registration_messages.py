@@ -97,8 +97,10 @@ def counted_scene(counts: Counter[str]) -> DeviceScene:
     scene = DeviceScene()
     identities, queues, blobs = table("identities"), scene.queues, scene.blobs
     scene.queues, scene.blobs = Counted(queues, counts, "queues"), Counted(blobs, counts, "blobs")  # type: ignore[assignment]
-    scene.devices = Devices(identities, table("unsettled"))
-    scene.certificates = Certificates(identities, table("revocations"), table("inforce"))
+    scene.devices = Devices(identities=identities, unsettled=table("unsettled"))
+    scene.certificates = Certificates(
+        certificates=identities, revocations=table("revocations"), in_force=table("inforce")
+    )
     scene.orders = Orders(orders=table("orders"), lines=table("orderlines"))
     scene.groups, scene.expiry = Groups(table("groups")), ExpiryIndex(table("expiry"))
     scene.public_keys = PublicKeys(table("publickeys"))

@@ -46,7 +46,7 @@ class Scene:
 
     @property
     def ledger(self) -> Certificates:
-        return Certificates(FakeTable(), self.rows, FakeTable())
+        return Certificates(certificates=FakeTable(), revocations=self.rows, in_force=FakeTable())
 
     @property
     def subject(self) -> RevokedEntries:

@@ -95,7 +95,7 @@ class Scene:
         for each in (self.table, self.queues, self.provisioning, self.authorities):
             each.step = self.step
         self.requests = Requests(FakeTable())
-        self.certificates = Certificates(FakeTable(), FakeTable(), self.in_force)
+        self.certificates = Certificates(certificates=FakeTable(), revocations=FakeTable(), in_force=self.in_force)
         self.groups = Groups(self.table)
 
     def step(self) -> None:
@@ -156,7 +156,7 @@ class Scene:
             not_after=NOW + timedelta(days=365),
         ).changed(**fields)
         await self.certificates.enter_in_force(record, until=NOW + timedelta(days=366))
-        await self.certificates.add(record)
+        await self.certificates.try_add(record)
         return record
 
     async def sweep(self) -> dict[str, int]:

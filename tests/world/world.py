@@ -151,8 +151,10 @@ class World:
         self.registrar = services.Registrar(self.conductor, self.provisioning, self.hubs)
         self.authorities = self.authorities_kind(self.conductor)
         table = self.storage.table
-        self.devices = Devices(table("identities"), table("unsettled"))
-        self.certificates = Certificates(table("identities"), table("revocations"), table("inforce"))
+        self.devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
+        self.certificates = Certificates(
+            certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
+        )
         self.lists = services.Lists(self.conductor, self.certificates)
         self.orders = Orders(orders=table("orders"), lines=table("orderlines"))
         self.groups = Groups(table("groups"))

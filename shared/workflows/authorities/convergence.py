@@ -184,11 +184,11 @@ class AuthorityConverger:
         for _ in range(_ATTEMPTS):
             known = await self.certificates.get(entry.serial_number)
             if known is None:
-                if await self.certificates.add(entry):
+                if await self.certificates.try_add(entry):
                     return
                 continue
             awaited = known.record.state is CertificateState.RESERVED and known.record.subject == entry.subject
-            if not awaited or await self.certificates.replace(known, entry):
+            if not awaited or await self.certificates.try_replace(known, entry):
                 return
         raise Overtaken(f"the certificate of {entry.subject!r} is being changed by others")
 

@@ -130,7 +130,7 @@ class Issuance:
         """
         row, certificate = await self.sign(wanted, signer)
         entry = made(row.record, certificate)
-        if await self.certificates.replace(row, entry) is None:
+        if await self.certificates.try_replace(row, entry) is None:
             present = await self.certificates.get(entry.serial_number)
             if present is None or present.record != entry:  # else it was the answer that was lost
                 raise RuntimeError(f"the row of serial number {entry.serial_number} was changed by others")
@@ -141,7 +141,7 @@ class Issuance:
         known = await self.certificates.get(serial_number)
         if known is not None and known.record.state is CertificateState.RESERVED:
             # A row that has changed was abandoned by another worker: nothing else is done to it.
-            await self.certificates.replace(known, known.record.changed(state=CertificateState.ABANDONED))
+            await self.certificates.try_replace(known, known.record.changed(state=CertificateState.ABANDONED))
 
 
 def made(reserved: CertificateRecord, certificate: x509.Certificate) -> CertificateRecord:

@@ -126,7 +126,7 @@ class ExpirySweep:
             if current is None or current.record.state is not CertificateState.ACTIVE:
                 return
             expired = current.record.changed(state=CertificateState.EXPIRED)
-            if await self.certificates.replace(current, expired) is not None:
+            if await self.certificates.try_replace(current, expired) is not None:
                 return
             current = await self.certificates.get(known.record.serial_number)
         raise Overtaken(f"certificate {known.record.serial_number} is being changed by others")

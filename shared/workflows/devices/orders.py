@@ -111,9 +111,9 @@ class DeviceOrders:
     async def _enter(self, record: OrderRecord) -> Versioned[OrderRecord] | None:
         """Record an order, also where one of its id was refused; ``None`` if somebody else has recorded one."""
         refused = await self.orders.get(record.order_id)
-        if refused is None or refused.record.state is not OrderState.REJECTED:
-            return await self.orders.insert(record)
         try:
+            if refused is None or refused.record.state is not OrderState.REJECTED:
+                return await self.orders.insert(record)
             return await self.orders.replace(refused, record)
         except Stale:
             return None
