@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from shared.contracts.base import SOURCE, Contract, timestamp
-from shared.contracts.parsing import decoded, kind_of, reason_of
+from shared.contracts.parsing import OfLaterVersion, decoded, kind_of, reason_of
 from shared.errors import Rejected
 from shared.reading.base64_text import octets
 from shared.reading.json_text import read_json
@@ -55,9 +55,17 @@ class CloudEvent(BaseModel):
     datacontenttype: str | None = None
     traceparent: str | None = None
     correlationid: str | None = None
+    schemaversion: int = 1
     data: Any = None
     data_base64: str | None = None
 
+
+SCHEMA_VERSION = 1
+"""Goes up with each new field of the messages that the app sends itself (CloudEvents extension ``schemaversion``).
+
+Two versions of the app work on the same queues while it is upgraded, and after it is rolled back: each reads what the
+next one sends, and leaves out what it does not know.
+"""
 
 NEVER_SET = datetime(2000, 1, 1, tzinfo=UTC)
 """A time before is that of a clock that was never set: year 1 of .NET and Go, 1601 of Windows, 1970 of Unix."""
@@ -115,7 +123,8 @@ def read_message(text: str) -> Message:
 def _data_of(event: CloudEvent) -> Any:
     """Give an event's data, which may stand in base64 (CloudEvents 1.0, JSON event format, section 3.1)."""
     if event.data_base64 is None:
-        return event.data
+        is_later = event.source == SOURCE and event.schemaversion > SCHEMA_VERSION and isinstance(event.data, dict)
+        return OfLaterVersion(event.data) if is_later else event.data
     if event.data is not None:
         raise Rejected.because("data and data_base64 can't be given together; give one of them", field="data_base64")
     return decoded(octets("data_base64", event.data_base64), "what it holds", field="data_base64")
@@ -182,6 +191,7 @@ def command(queue: Queue, body: Contract, *, at: datetime, traceparent: str | No
         "source": SOURCE,
         "type": f"DeviceProvisioning.Command.{queue.value}",
         "time": timestamp(at),
+        "schemaversion": SCHEMA_VERSION,
         "data": body.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     if traceparent:

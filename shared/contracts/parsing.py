@@ -26,6 +26,10 @@ _TEXTS: Mapping[str, str] = {
 }
 
 
+class OfLaterVersion(dict[str, Any]):
+    """A body that a later version of this app wrote: what this one does not know in it is left out."""
+
+
 def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
     """Check a decoded body against its contract.
 
@@ -43,7 +47,9 @@ def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
     if not _secrets(contract):
         refuse_private_keys({name: each for name, each in body.items() if name not in contract.read_later}, field=field)
     try:
-        return contract.model_validate(body, by_name=False, by_alias=True)
+        return contract.model_validate(
+            body, by_name=False, by_alias=True, extra="ignore" if isinstance(body, OfLaterVersion) else None
+        )
     except ValidationError as error:
         raise Rejected(*(reason_of(contract, problem, field) for problem in error.errors())) from None
 

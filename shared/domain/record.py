@@ -1,23 +1,39 @@
-"""The base of everything that the ledger keeps."""
+"""The base of everything that the ledger keeps.
+
+Two versions of the app work on the same rows, while it is upgraded and after it is rolled back. So a row says by which
+version of its schema it was written. The version before reads it, keeps what it does not know, and writes it back. A
+row that is two versions ahead waits for an app that knows it. A field or a state that is new is read one version before
+it is first written.
+"""
 
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from shared.domain.lifecycles import Lifecycle
+from shared.errors import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Part(BaseModel):
-    """A part of a record that has fields of its own, kept in one column as JSON."""
+VERSION = "schemaVersion"
+"""Column that says by which version of its schema a row was written; rows without it are of the first."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+_UPGRADE_TAKES = timedelta(minutes=5)
+
+
+class Part(BaseModel):
+    """A part of a record that has fields of its own, kept in one column as JSON. Fields of a later version stay."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True, extra="allow"
+    )
 
     lifecycle: ClassVar[Lifecycle | None] = None
     """What may follow its states, if it has any."""
@@ -32,7 +48,10 @@ class Part(BaseModel):
 
         Raises:
             IllegalStep: its state does not follow the present one.
+            TypeError: it has no such field.
         """
+        if unknown := changes.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         after = type(self).model_validate({**dict(self), **changes})
         if self.lifecycle is not None:
             self.lifecycle.check(self.phase, after.phase)
@@ -43,8 +62,12 @@ class Record(Part):
     """Base of all records. A record is frozen: a change makes a new one.
 
     Columns are the fields in camelCase; those named in ``documents`` hold JSON.
+
+    Attributes:
+        schema_version: goes up by one with each change of the columns.
     """
 
+    schema_version: ClassVar[int] = 1
     documents: ClassVar[frozenset[str]] = frozenset()
 
     def columns(self) -> dict[str, Any]:
@@ -53,15 +76,41 @@ class Record(Part):
         as_json = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(self.documents))
         # A column is measured in characters, so that an umlaut should not take six.
         return {
+            VERSION: self.schema_version,
             **values,
             **{name: json.dumps(value, separators=(",", ":"), ensure_ascii=False) for name, value in as_json.items()},
         }
 
     @classmethod
     def from_columns(cls, values: Mapping[str, Any]) -> Self:
-        """Read a record out of a row."""
+        """Read a record out of a row.
+
+        Raises:
+            Deferred: the row is of a version that this app can't read.
+        """
         documents = {to_camel(name) for name in cls.documents}
-        known = {field.alias for field in cls.model_fields.values()}
-        return cls.model_validate(
-            {name: json.loads(value) if name in documents else value for name, value in values.items() if name in known}
-        )
+        known = {to_camel(name) for name in cls.model_fields}
+        version = int(values.get(VERSION, 1))
+        is_newer = version > cls.schema_version
+        kept = (values.keys() - _KEYS) if is_newer else (known & values.keys())
+        if version > cls.schema_version + 1:
+            raise _unreadable(cls, version)
+        try:
+            return cls.model_validate(
+                {name: json.loads(values[name]) if name in documents else values[name] for name in kept}
+            )
+        except ValidationError:
+            if is_newer:
+                raise _unreadable(cls, version) from None
+            raise
+
+
+_KEYS = frozenset({"PartitionKey", "RowKey"})
+
+
+def _unreadable(kind: type[Record], version: int) -> Deferred:
+    return Deferred(
+        f"a {kind.__name__} was written by version {version} of its schema, and this app knows version "
+        f"{kind.schema_version}: it waits for an app of that version",
+        retry_after=_UPGRADE_TAKES,
+    )
