@@ -26,7 +26,7 @@ from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shared.ports.lists import Lists
     from shared.workflows.intake.outbox import Clock
@@ -41,7 +41,7 @@ class Worker:
     expiry: ExpiryIndex
     keys: AuthorityKeys
     services: Sequence[Any]
-    lists: Lists
+    lists_of: Callable[[CertificateAuthorities], Lists]
     outbox: Outbox
     settings: Any
     clock: Clock
@@ -50,6 +50,7 @@ class Worker:
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
         self.authorities = CertificateAuthorities(keys=self.keys, **kept)
+        self.lists = self.lists_of(self.authorities)
         self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock)
         self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
         self.making = AuthorityMaking(
@@ -142,7 +143,7 @@ class AuthorityScene:
             expiry=ExpiryIndex(FakeTable()),
             keys=AuthorityKeys(vault=vault, computing=self.computing),
             services=verifiers,
-            lists=lists,
+            lists_of=lambda _: lists,
             outbox=Outbox(queues, self.clock),
             settings=self.settings,
             clock=self.clock,

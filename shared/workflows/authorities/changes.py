@@ -37,7 +37,7 @@ async def change(
     Args:
         records: of all CAs.
         name: of the CA.
-        decide: gives the record as it is wanted, the same one if nothing is to change, or raises why not. It is asked
+        decide: gives the record as it is wanted, an equal one if nothing is to change, or raises why not. It is asked
             again if somebody else changed the CA meanwhile.
 
     Returns:
@@ -50,7 +50,7 @@ async def change(
     for _ in range(_ATTEMPTS):
         known = await authority_of(records, name)
         wanted = decide(known.record)
-        if wanted is known.record:
+        if wanted == known.record:
             return wanted
         try:
             return (await records.replace(known, wanted)).record

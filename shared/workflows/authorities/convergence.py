@@ -122,6 +122,8 @@ class AuthorityConverger:
         """Give the name back that an import which broke off has taken; if its key is here, it keeps the name."""
         known = await authority_of(self.records, name)
         record = known.record
+        if record.problem is not None:
+            return  # its owner was told
         if record.state is not AuthorityState.REQUESTED or self.clock() - record.requested_at <= _IMPORT_ENDS:
             return
         if await self.keys.holds(name, record.custody):

@@ -67,6 +67,19 @@ class ListDescription:
     next_update: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The turn of making a CA's list.
+
+    Attributes:
+        begun: the CA's row, which says who has the turn.
+        before: the list as it was before the turn was taken; ``None`` before the first.
+    """
+
+    begun: Versioned[AuthorityRecord]
+    before: StoredBlob | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationLists:
     """Builds, publishes and reads CRLs.
@@ -137,10 +150,10 @@ class RevocationLists:
                 known = await self._known(name)
                 if await done(known.record):
                     return True
-                begun = await self._begin(known)
-                if begun is None:
+                turn = await self._begin(known)
+                if turn is None:
                     await self.pause(_PAUSE)
-                elif await self._make(begun, issuer):
+                elif await self._make(turn, issuer):
                     return True
         raise Deferred(f"the CRL of {name!r} is being published by others", retry_after=timedelta(seconds=2))
 
@@ -149,22 +162,28 @@ class RevocationLists:
 
     # --- one worker at a time ---
 
-    async def _begin(self, known: Versioned[AuthorityRecord]) -> Versioned[AuthorityRecord] | None:
-        """Take the turn, and the number of the list; ``None`` if others have it, or the row has changed."""
+    async def _begin(self, known: Versioned[AuthorityRecord]) -> _Turn | None:
+        """Take the turn, and the number of the list; ``None`` if others have it, or the row has changed.
+
+        The list that is to be replaced is read before the turn is taken. So whoever is slow, and has lost the turn,
+        meets another list than it has read, and can't replace a newer one by its own.
+        """
         record, now = known.record, self.clock()
         if record.list_making is not None and record.list_making.until > now:
             return None
         number = record.crl_number + 1
         making = ListMaking(number=number, token=token_hex(8), until=now + _TURN)
+        before = await self.blobs.get(CRLS, _blob(record.name))
         # Whoever has changed the row may have the turn: then there is nothing to do but to wait for it.
-        return await self.records.try_replace(known, record.changed(crl_number=number, list_making=making))
+        begun = await self.records.try_replace(known, record.changed(crl_number=number, list_making=making))
+        return _Turn(begun, before) if begun else None
 
-    async def _make(self, begun: Versioned[AuthorityRecord], issuer: Issuer) -> bool:
+    async def _make(self, turn: _Turn, issuer: Issuer) -> bool:
         """Make a list and end the turn; ``False`` if others have taken over."""
         try:
-            return await self._published(begun, issuer)
+            return await self._published(turn, issuer)
         except Exception:
-            await self._end(begun)
+            await self._end(turn.begun)
             raise
 
     async def _end(self, begun: Versioned[AuthorityRecord], **changes: object) -> bool:
@@ -181,14 +200,15 @@ class RevocationLists:
                 return True
         return False
 
-    async def _published(self, begun: Versioned[AuthorityRecord], issuer: Issuer) -> bool:
+    async def _published(self, turn: _Turn, issuer: Issuer) -> bool:
         """Bring the entries up to date, sign, look at what was made, and put it in the place of the list before.
 
-        Numbers grow with each turn, and the blob is replaced as it was read: an older list never replaces a newer one.
+        Numbers grow with each turn, and the blob is replaced as it was before the turn: an older list never replaces a
+        newer one.
         """
+        begun, present = turn.begun, turn.before
         record, name = begun.record, begun.record.name
         entries = RevokedEntries(certificates=self.certificates, blobs=self.blobs, container=CRLS)
-        present = await self.blobs.get(CRLS, _blob(name))
         current = await entries.current(
             name, record.list_entries, record.published.made_at if record.published else None
         )

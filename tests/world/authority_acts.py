@@ -1,0 +1,151 @@
+"""What can be asked for of CAs, and the states that it can be asked for in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.world.authority_world import (
+    ELSEWHERE,
+    GROUPS,
+    LINE,
+    OTHERWISE,
+    ROOT,
+    WRAPPED,
+    AuthorityWorld,
+    answer,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    type Act = Callable[[AuthorityWorld], Coroutine[None, None, None]]
+
+MESSAGES: dict[str, Act] = {
+    "create root": lambda world: world.create(ROOT, "r0"),
+    "create": lambda world: world.create(LINE, "r1"),
+    "create again": lambda world: world.create(LINE, "r2"),
+    "create otherwise": lambda world: world.create(OTHERWISE, "r3"),
+    "create for a group": lambda world: world.create(GROUPS, "g1"),
+    "roll to it": lambda world: world.create(GROUPS, "g2"),
+    "create wrapped": lambda world: world.create(WRAPPED, "r4"),
+    "create elsewhere": lambda world: world.create(ELSEWHERE, "r5"),
+    "revoke": lambda world: world.revoke("root", 11),
+    "revoke another": lambda world: world.revoke("root", 12),
+}
+"""Acts that come by a queue: they are delivered until they are done."""
+
+
+async def _install_other(world: AuthorityWorld) -> None:
+    """Install another answer to the same request."""
+    with world.conductor.at_once():
+        known = await world.records.get(ELSEWHERE.name)
+    request = known.record.signing_request if known else None
+    await world.install(answer(request, days=3000) if request else None)
+
+
+CALLS: dict[str, Act] = {
+    "install": lambda world: world.install(None),
+    "install another": _install_other,
+    "import": lambda world: world.bring("corporate", "i1"),
+    "import again": lambda world: world.bring("corporate", "i2"),
+    "import as another": lambda world: world.bring("other", "i3"),
+    "publish all": AuthorityWorld.publish_all,
+    "read the list": lambda world: world.read("root"),
+}
+"""Acts that somebody waits for: if they are broken off, nobody repeats them."""
+
+ACTS = {**MESSAGES, **CALLS}
+
+
+async def _after(world: AuthorityWorld, *names: str) -> AuthorityWorld:
+    for name in names:
+        await ACTS[name](world)
+    return world
+
+
+async def empty() -> AuthorityWorld:
+    return AuthorityWorld()
+
+
+async def rooted() -> AuthorityWorld:
+    return await _after(AuthorityWorld(), "create root")
+
+
+async def awaiting() -> AuthorityWorld:
+    return await _after(await rooted(), "create elsewhere")
+
+
+async def imported() -> AuthorityWorld:
+    return await _after(AuthorityWorld(), "import")
+
+
+async def one_place() -> AuthorityWorld:
+    """One place is left at the DPS, and two CAs want it."""
+    world = AuthorityWorld()
+    dps = world.services[0]
+    dps.limit = 1
+    return world
+
+
+async def listing() -> AuthorityWorld:
+    return await _after(await rooted(), "revoke")
+
+
+SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
+    "empty": empty,
+    "rooted": rooted,
+    "awaiting": awaiting,
+    "imported": imported,
+    "one place": one_place,
+    "listing": listing,
+}
+
+MEANT: dict[str, tuple[str, ...]] = {
+    "empty": ("create root", "create elsewhere", "import", "import again", "import as another"),
+    "rooted": (
+        "create",
+        "create again",
+        "create otherwise",
+        "create for a group",
+        "roll to it",
+        "create wrapped",
+        "revoke",
+        "read the list",
+        "publish all",
+    ),
+    "awaiting": ("create elsewhere", "install", "install another"),
+    "imported": ("import again", "import as another"),
+    "one place": ("create root", "import"),
+    "listing": ("revoke", "revoke another", "publish all", "read the list"),
+}
+"""The acts that a scene is for."""
+
+ALIKE = frozenset({"create again", "roll to it", "import again", "create for a group"})
+"""Acts that differ from another one by their id alone, or by their group: ``make prove`` breaks them off as well."""
+
+OFTEN = (
+    ("empty", "create root", "create root"),
+    ("empty", "import", "import again"),
+    ("empty", "import", "import as another"),
+    ("rooted", "create", "create"),
+    ("rooted", "create", "create otherwise"),
+    ("rooted", "create wrapped", "create wrapped"),
+    ("rooted", "create for a group", "roll to it"),
+    ("awaiting", "install", "install another"),
+    ("one place", "create root", "import"),
+    ("listing", "revoke another", "publish all"),
+    ("listing", "publish all", "revoke another"),
+    ("listing", "revoke another", "read the list"),
+)
+"""Pairs that ``make test`` tries."""
+
+TWICE = (
+    ("rooted", "create", "create"),
+    ("rooted", "create", "create again"),
+    ("rooted", "create wrapped", "create wrapped"),
+    ("empty", "import", "import as another"),
+    ("empty", "import", "import again"),
+    ("awaiting", "install", "install another"),
+    ("listing", "revoke another", "publish all"),
+)
+"""Pairs of which both pause, and those of which one is taken for gone."""

@@ -1,0 +1,174 @@
+"""Checks at rest: what must be true of CAs, whatever was asked for and whatever broke."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from shared.domain.authorities import AuthorityState
+from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, authority_faults
+from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
+from shared.domain.words import CertificateKind, KeyCustody
+from shared.pki import names
+from tests.world.authority_world import ELSEWHERE, GROUPS, LINE, ROOT, WRAPPED
+
+if TYPE_CHECKING:
+    from shared.domain.authorities import AuthorityRecord
+    from tests.world.authority_world import AuthorityWorld
+
+_OF_CAS = frozenset({CertificateKind.ROOT, CertificateKind.INTERMEDIATE})
+_MADE_BY = {
+    "create root": ROOT, "create": LINE, "create again": LINE, "create for a group": GROUPS, "roll to it": GROUPS,
+    "create wrapped": WRAPPED, "create elsewhere": ELSEWHERE,
+}  # fmt: skip
+
+
+async def audit(world: AuthorityWorld) -> list[str]:
+    """Give everything that is wrong; nothing if all is well."""
+    rows, known = world.rows(), {record.name: record for record in world.known()}
+    found = []
+    for record in known.values():
+        observed = await _observed(world, record, rows)
+        found += [f"{record.name}: {fault}" for fault in authority_faults(record, observed)]
+        found += _one_certificate(record, rows)
+    found += _keys(world, known)
+    found += _signatures(world, rows)
+    found += _events(world, known)
+    found += _lists(world)
+    found += _messages(world, known)
+    return found
+
+
+async def _observed(
+    world: AuthorityWorld, record: AuthorityRecord, rows: dict[str, CertificateRecord]
+) -> ObservedAuthority:
+    in_vault = world.vault.keys.get(record.name.lower())
+    has_key = record.wrapped_key is not None if record.custody is KeyCustody.WRAPPED else in_vault is not None
+    certificate = _certificate(record)
+    fits = certificate is None or (await _public_key(world, record)) == certificate.public_key()
+    return ObservedAuthority(
+        certificate=rows.get(record.serial_number or ""),
+        uploads={service.holder: service.shown(record.name) for service in world.services},
+        has_key=has_key,
+        key_fits=fits,
+        published=_published(world, record.name),
+        signs_lists=certificate is not None and names.common_name(certificate.subject) != ELSEWHERE.name,
+    )
+
+
+async def _public_key(world: AuthorityWorld, record: AuthorityRecord) -> object:
+    return (await world.worker().keys.open(record)).public_key()
+
+
+def _certificate(record: AuthorityRecord) -> x509.Certificate | None:
+    return x509.load_pem_x509_certificate(record.certificate.encode()) if record.certificate else None
+
+
+def _published(world: AuthorityWorld, name: str) -> PublishedNumber | None:
+    stored = world.blobs.newest(name)
+    if stored is None:
+        return None
+    revoked = [
+        RevocationRecord.from_columns(row.values)
+        for (partition, _), row in world.tables["revocations"].rows.items()
+        if partition == name
+    ]
+    return PublishedNumber(
+        number=_number(stored.content),
+        listed=_listed(stored.content),
+        revoked=frozenset(each.serial_number for each in revoked if not each.ended),
+    )
+
+
+def _number(content: bytes) -> int:
+    crl = x509.load_der_x509_crl(content)
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def _listed(content: bytes) -> frozenset[str]:
+    return frozenset(f"{each.serial_number:040x}" for each in x509.load_der_x509_crl(content))
+
+
+def _one_certificate(record: AuthorityRecord, rows: dict[str, CertificateRecord]) -> list[str]:
+    """A CA has one certificate; besides, those that its owner has given it, which were signed elsewhere."""
+    own = [each for each in rows.values() if each.subject == record.name and each.kind in _OF_CAS]
+    in_force = {each.serial_number for each in own if each.state is CertificateState.ACTIVE}
+    further = (
+        x509.load_pem_x509_certificates((record.further_certificates or "").encode())
+        if record.further_certificates
+        else []
+    )
+    expected = {record.serial_number, *(names.serial_text(each.serial_number) for each in further)}
+    if record.state is AuthorityState.ACTIVE and in_force != expected:
+        return [f"{record.name}: in force are {sorted(in_force)}, and its row has {sorted(map(str, expected))}"]
+    return []
+
+
+def _keys(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
+    lower = {name.lower() for name in known}
+    return [
+        f"the vault has a key {name!r}, and there is no CA of that name" for name in world.vault.keys.keys() - lower
+    ]
+
+
+def _signatures(world: AuthorityWorld, rows: dict[str, CertificateRecord]) -> list[str]:
+    found = [f"{serial} was signed {count} times" for serial, count in world.signed.items() if count > 1]
+    found += [f"{serial} was signed and is not recorded" for serial in world.signed.keys() - rows.keys()]
+    return found
+
+
+def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
+    """An event id says one thing; a CA's certificate is told of once in meaning, and by what the ledger has."""
+    said: dict[str, str] = {}
+    told: dict[str, set[str]] = defaultdict(set)
+    found = []
+    for event in world.events():
+        meaning = json.dumps(event["data"], sort_keys=True)
+        if said.setdefault(event["id"], meaning) != meaning:
+            found.append(f"event {event['id']} says two things")
+        told[event["subject"]].add(f"{event['id']} {event['data']['serialNumber']}")
+    for name, record in known.items():
+        expected = 1 if record.state is AuthorityState.ACTIVE else 0
+        if len(told[name]) != expected or not all(each.endswith(f" {record.serial_number}") for each in told[name]):
+            found.append(f"{name} is {record.state} with {record.serial_number}, and told was {sorted(told[name])}")
+    return found + [f"told of {name}, which does not exist" for name in told.keys() - known.keys()]
+
+
+def _lists(world: AuthorityWorld) -> list[str]:
+    """Numbers of lists grow (RFC 5280 section 5.2.3), and what was on a list stays on it."""
+    before: dict[str, tuple[int, frozenset[str]]] = {}
+    found = []
+    for name, content in world.blobs.lists:
+        number, listed = _number(content), _listed(content)
+        last, last_listed = before.get(name, (0, frozenset()))
+        if number <= last:
+            found.append(f"{name} of number {number} follows {last}")
+        if not last_listed <= listed:
+            found.append(f"{name} of number {number} lacks {sorted(last_listed - listed)}")
+        before[name] = number, listed
+    return found
+
+
+def _messages(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
+    """No message is lost, and a CA that was asked for and not refused is there."""
+    found = []
+    for message in world.messages.values():
+        if not message.done:
+            found.append(f"{message.name} was not carried out: {message.deferred}")
+        made = _MADE_BY.get(message.name)
+        if made is None or message.rejected or not message.done:
+            continue
+        record = known.get(made.name)
+        wanted = (
+            {AuthorityState.ACTIVE, AuthorityState.AWAITING_CERTIFICATE}
+            if made is ELSEWHERE
+            else {AuthorityState.ACTIVE}
+        )
+        if record is None or record.fingerprint != made.fingerprint or record.state not in wanted:
+            found.append(
+                f"{message.name} was carried out, and {made.name} is {record.state if record else 'not there'}"
+            )
+    return found

@@ -1,0 +1,203 @@
+"""A vault, and services that want possession of CAs' keys proved, in memory; each call is a step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from shared.domain.authority_audit import UploadedCertificate
+from shared.errors import PreconditionFailed, Rejected
+from shared.pki import names
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.ports.ca_certificates import UploadedAuthority
+from tests.unit.pki.hierarchy import vault_of
+from tests.world.services import Blobs, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
+    from shared.ports.blobs import StoredBlob
+    from tests.world.conductor import Conductor
+
+
+@dataclass
+class Threads:
+    """Runs what signs with a key of the vault: one step; notes the certificates that were signed."""
+
+    conductor: Conductor
+    signed: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        async with self.conductor.step("vault.sign"):
+            made = call(*args, **named)
+            if isinstance(made, x509.Certificate):
+                self.signed[names.serial_text(made.serial_number)] += 1
+            return made
+
+
+@dataclass
+class Computing:
+    """Runs what computes: nobody outside sees it, so it is not a step."""
+
+    signed: Counter[str]
+
+    async def run(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        made = call(*args, **named)
+        if isinstance(made, x509.Certificate):
+            self.signed[names.serial_text(made.serial_number)] += 1
+        return made
+
+
+@dataclass
+class Vault:
+    """A vault: a key is made once under its name, whatever its case; it wraps by adding a word."""
+
+    conductor: Conductor
+    keys: dict[str, PrivateKey] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.threads: Any = Threads(self.conductor)
+
+    async def check_free(self, name: str, algorithm: str | None = None) -> None:
+        del name, algorithm
+        async with self.conductor.step("vault.check_free"):
+            pass
+
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+        async with self.conductor.step("vault.get_or_create"):
+            key = self.keys.setdefault(name.lower(), generate_key(KeyAlgorithm(algorithm)))
+            return name, key.public_key()
+
+    async def holds(self, name: str) -> bool:
+        async with self.conductor.step("vault.holds"):
+            return name.lower() in self.keys
+
+    async def public_key(self, key_id: str) -> PublicKey:
+        async with self.conductor.step("vault.public_key"):
+            return self.keys[key_id.lower()].public_key()
+
+    async def import_key(self, name: str, key: PrivateKey) -> str:
+        async with self.conductor.step("vault.import_key"):
+            self.keys[name.lower()] = key
+            return name
+
+    async def wrapping_key(self, name: str) -> str:
+        async with self.conductor.step("vault.wrapping_key"):
+            return name
+
+    def wrap(self, _key_id: str, content: bytes) -> bytes:
+        return b"wrapped " + content
+
+    def unwrap(self, _key_id: str, content: bytes) -> bytes:
+        return content.removeprefix(b"wrapped ")
+
+    def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
+        return vault_of(self.keys[key_id.lower()])(algorithm, digest)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One CA certificate as a service has it; a new code makes the one before void."""
+
+    certificate: x509.Certificate
+    etag: str
+    code: str = ""
+    verified: bool = False
+
+
+@dataclass
+class CaPlaces:
+    """The CA certificates of a DPS or a hub, under ETags.
+
+    Microsoft: Azure IoT Hub Device Provisioning Service REST API, DPS Certificate: an ETag is required to update a
+    certificate that is there.
+    """
+
+    conductor: Conductor
+    holder: str
+    places: dict[str, Place] = field(default_factory=dict)
+    limit: int = 25
+    writes: int = 0
+
+    def _next(self) -> str:
+        self.writes += 1
+        return f"c{self.writes}"
+
+    def _shown(self, name: str) -> UploadedAuthority:
+        place = self.places[name]
+        return UploadedAuthority(
+            verified=place.verified, etag=place.etag, thumbprint=names.thumbprint(place.certificate)
+        )
+
+    async def get(self, name: str) -> UploadedAuthority | None:
+        async with self.conductor.step(f"{self.holder}.get"):
+            return self._shown(name) if name in self.places else None
+
+    async def held(self) -> Mapping[str, UploadedAuthority]:
+        async with self.conductor.step(f"{self.holder}.held"):
+            return {name: self._shown(name) for name in self.places}
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        async with self.conductor.step(f"{self.holder}.upload"):
+            if name in self.places:
+                raise PreconditionFailed.because(f"{name!r} is there; an update wants its ETag")
+            if name not in self.places and len(self.places) >= self.limit:
+                raise Rejected.because(f"{self.holder} has no place left for {name!r}")
+            self.places[name] = Place(certificate, self._next())
+            return self._shown(name)
+
+    def _check(self, name: str, etag: str) -> Place:
+        place = self.places.get(name)
+        if place is None or place.etag != etag:
+            raise PreconditionFailed.because(f"{name!r} has another ETag")
+        return place
+
+    async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
+        async with self.conductor.step(f"{self.holder}.verification_code"):
+            place, new = self._check(name, etag), self._next()
+            self.places[name] = replace(place, etag=new, code=f"CODE-{new}", verified=False)
+            return f"CODE-{new}", new
+
+    async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
+        async with self.conductor.step(f"{self.holder}.verify"):
+            place = self._check(name, etag)
+            if names.common_name(certificate.subject) != place.code:
+                raise Rejected.because("the certificate's CN is not the code")
+            certificate.verify_directly_issued_by(place.certificate)
+            self.places[name] = replace(place, etag=self._next(), verified=True)
+            return self._shown(name)
+
+    def shown(self, name: str) -> UploadedCertificate | None:
+        """Give what is held under a name, for the audit."""
+        place = self.places.get(name)
+        return UploadedCertificate(names.thumbprint(place.certificate), place.verified) if place else None
+
+
+class CarelessTable(Table):
+    """A table that takes no notice of ETags, as no table does: to see that the auditor sees it."""
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        present = self.rows.get((values["PartitionKey"], values["RowKey"]))
+        return await super().replace(values, present.etag if present else etag)
+
+
+@dataclass
+class PublishedBlobs(Blobs):
+    """Blobs that remember every list that was ever there."""
+
+    lists: tuple[tuple[str, bytes], ...] = ()
+
+    def _store(self, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
+        super()._store(name, content, metadata)
+        if name.endswith(".crl"):
+            self.lists = (*self.lists, (name, content))
+
+    def copied(self, twin: PublishedBlobs) -> None:
+        twin.blobs, twin.writes, twin.lists = dict(self.blobs), self.writes, self.lists
+
+    def newest(self, name: str) -> StoredBlob | None:
+        return self.blobs.get(f"{name}.crl")

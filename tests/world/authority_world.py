@@ -1,0 +1,271 @@
+"""CAs, a vault, a DPS and a hub that want possession proved, and the app's workflows over them.
+
+Each act is done by a worker of its own, which has nothing loaded: what one worker knows is no help to another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import SecretStr
+
+from shared.contracts.certificates import AuthorityImport
+from shared.contracts.messages import Queue
+from shared.domain.authorities import AuthorityRecord
+from shared.domain.certificates import CertificateRecord, RevocationRecord
+from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
+from shared.errors import Deferred, Rejected
+from shared.ledger.authorities import Authorities
+from shared.ledger.certificates import Certificates
+from shared.ledger.expiry import ExpiryIndex
+from shared.pki.issuers import Issuer
+from shared.workflows.authorities.keys import AuthorityKeys
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.status.revocation_lists import RevocationLists
+from tests.unit.authorities import Worker
+from tests.unit.pki.foreign import KEY, authority
+from tests.unit.pki.hierarchy import NOW
+from tests.world.authority_services import CaPlaces, CarelessTable, Computing, PublishedBlobs, Vault
+from tests.world.conductor import Conductor
+from tests.world.services import Queues, Table
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Awaitable, Callable
+
+    from shared.workflows.authorities.loading import CertificateAuthorities
+
+TABLES = ("issuers", "identities", "revocations", "inforce", "expiry")
+
+ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
+LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0)
+GROUPS = AuthorityDefinition("group-ca1", CertificateKind.INTERMEDIATE, "root", enrollment_group="group")
+WRAPPED = AuthorityDefinition(
+    "wrapped", CertificateKind.INTERMEDIATE, "root", path_length=0, custody=KeyCustody.WRAPPED
+)
+OTHERWISE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", key_algorithm="EC-P384")
+ELSEWHERE = AuthorityDefinition("elsewhere", CertificateKind.INTERMEDIATE, externally_signed=True)
+
+_PEM = Encoding.PEM
+TOP_KEY = ec.derive_private_key(7, ec.SECP256R1())
+TOP = authority("top", key=TOP_KEY, signed_by=TOP_KEY)
+CORPORATE = authority("corporate")
+
+
+@dataclass
+class Message:
+    """A message of a queue, delivered until it is done."""
+
+    name: str
+    deliver: Callable[[], Awaitable[None]]
+    done: bool = False
+    rejected: str | None = None
+    deferred: str | None = None
+
+
+class _Opening:
+    """Opens owners' files: what is in one, the world knows."""
+
+    async def run(self, _read: Any, wanted: AuthorityImport, _now: datetime) -> Issuer:
+        assert wanted.pem is not None
+        return Issuer(CORPORATE, KEY, (CORPORATE,))
+
+
+@dataclass
+class AuthorityWorld:
+    """Everything, with the messages that are on their way."""
+
+    conductor: Conductor = field(default_factory=Conductor)
+    now: datetime = NOW
+    messages: dict[str, Message] = field(default_factory=dict)
+    careless: bool = False
+    """Whether the CAs' rows are written whatever their version, as no table does it."""
+
+    def __post_init__(self) -> None:
+        self.tables = {name: Table(name, self.conductor) for name in TABLES}
+        if self.careless:
+            self.tables["issuers"] = CarelessTable("issuers", self.conductor)
+        self.vault = Vault(self.conductor)
+        self.services = [CaPlaces(self.conductor, "the DPS"), CaPlaces(self.conductor, "the hub")]
+        self.blobs = PublishedBlobs(self.conductor)
+        self.queues = Queues(self.conductor)
+        self.records = Authorities(self.tables["issuers"])
+        self.certificates = Certificates(self.tables["identities"], self.tables["revocations"], self.tables["inforce"])
+        self.settings: Any = SimpleNamespace(
+            public_base_url=None,
+            subject_organization="Example",
+            subject_country=None,
+            expiry_warning=timedelta(days=30),
+            crl_validity=timedelta(days=7),
+            issuing_custody="vault",
+        )
+
+    def clock(self) -> datetime:
+        return self.now
+
+    @property
+    def signed(self) -> Counter[str]:
+        """How often each serial number was signed."""
+        counted: Counter[str] = self.vault.threads.signed
+        return counted
+
+    def worker(self) -> Worker:
+        """Give a worker that has nothing loaded."""
+        queues: Any = self.queues
+        vault: Any = self.vault
+        computing: Any = Computing(self.signed)
+        opening: Any = _Opening()
+        return Worker(
+            records=self.records,
+            certificates=self.certificates,
+            expiry=ExpiryIndex(self.tables["expiry"]),
+            keys=AuthorityKeys(vault=vault, computing=computing),
+            services=self.services,
+            lists_of=self.lists,
+            outbox=Outbox(queues, self.clock),
+            settings=self.settings,
+            clock=self.clock,
+            opening=opening,
+        )
+
+    def lists(self, authorities: CertificateAuthorities) -> RevocationLists:
+        """Give what makes lists."""
+        blobs: Any = self.blobs
+        return RevocationLists(
+            records=self.records,
+            certificates=self.certificates,
+            authorities=authorities,
+            blobs=blobs,
+            settings=self.settings,
+            clock=self.clock,
+            pause=self._pause,
+        )
+
+    async def _pause(self, _seconds: float) -> None:
+        async with self.conductor.step("pause"):
+            pass
+
+    def copy(self) -> AuthorityWorld:
+        """Give a world of its own, in the same state; rows and places are not changed in place."""
+        twin = AuthorityWorld(now=self.now, careless=self.careless)
+        for name, table in self.tables.items():
+            twin.tables[name].rows, twin.tables[name].writes = dict(table.rows), table.writes
+        twin.vault.keys = dict(self.vault.keys)
+        twin.signed.update(self.signed)
+        for before, after in zip(self.services, twin.services, strict=True):
+            after.places, after.writes, after.limit = dict(before.places), before.writes, before.limit
+        self.blobs.copied(twin.blobs)
+        twin.queues.sent = list(self.queues.sent)
+        return twin
+
+    # --- messages ---
+
+    def post(self, name: str, deliver: Callable[[], Awaitable[None]]) -> Message:
+        """Put a message into a queue."""
+        return self.messages.setdefault(name, Message(name, deliver))
+
+    async def attempt(self, message: Message) -> None:
+        """Deliver a message once, as the trigger does. What else it raises, the host sees: it comes again."""
+        try:
+            await message.deliver()
+        except Deferred as deferred:
+            message.deferred = str(deferred)
+        except Rejected as rejected:
+            message.done, message.rejected = True, str(rejected)
+        else:
+            message.done = True
+
+    async def drain(self) -> None:
+        """Deliver what is on its way, with the sweep, until nothing changes any more; at least a quarter of an hour."""
+        begun = self.now
+        for _ in range(30):
+            self.now += timedelta(minutes=3)
+            before = self._writes()
+            for message in [each for each in self.messages.values() if not each.done]:
+                await self.attempt(message)
+            await self.worker().converger.sweep()
+            if self._writes() == before and self.now - begun > timedelta(minutes=14):
+                return
+        raise AssertionError("it does not come to rest")
+
+    def _writes(self) -> tuple[int, ...]:
+        written = (sum(each.writes for each in group) for group in (self.tables.values(), self.services))
+        rows = sum(len(table.rows) for table in self.tables.values())
+        return (*written, rows, self.blobs.writes, len(self.queues.sent), len(self.vault.keys))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Give what was published."""
+        return [body for queue, body in self.queues.sent if queue == Queue.PROVISIONING_EVENTS]
+
+    def known(self) -> list[AuthorityRecord]:
+        """Give the records of all CAs."""
+        rows = self.tables["issuers"].rows.items()
+        return [AuthorityRecord.from_columns(row.values) for (part, _), row in rows if part == "issuer"]
+
+    def rows(self) -> dict[str, CertificateRecord]:
+        """Give every certificate of the ledger, by serial number."""
+        rows = self.tables["identities"].rows
+        found = [CertificateRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("c:")]
+        return {each.serial_number: each for each in found}
+
+    # --- what can be asked for ---
+
+    async def create(self, definition: AuthorityDefinition, cause: str) -> None:
+        await self.worker().creation.ensure(definition, cause=cause)
+
+    async def install(self, certificate: x509.Certificate | None) -> None:
+        """Have the request of the CA that is signed elsewhere answered, and install the answer."""
+        with self.conductor.at_once():
+            known = await self.records.get(ELSEWHERE.name)
+        if known is None or known.record.signing_request is None:
+            raise Deferred("there is no request to answer", retry_after=timedelta(minutes=1))
+        given = certificate or answer(known.record.signing_request)
+        pem = b"".join(each.public_bytes(_PEM) for each in (given, TOP))
+        await self.worker().installation.install(ELSEWHERE.name, pem)
+
+    async def bring(self, name: str, cause: str) -> None:
+        wanted = AuthorityImport(pem=SecretStr("what is in the file is in the world"))
+        await self.worker().installation.take_over(name, wanted, cause=cause)
+
+    async def revoke(self, issuer: str, serial: int) -> None:
+        """Revoke a device's certificate, as the converger of devices does."""
+        await self.enter(issuer, serial)
+        await self.publish(issuer)
+
+    async def enter(self, issuer: str, serial: int) -> None:
+        await self.certificates.enter_revocation(
+            RevocationRecord(
+                serial_number=f"{serial:040x}",
+                issuer=issuer,
+                revoked_at=NOW,
+                reason=RevocationReason.KEY_COMPROMISE,
+                not_after=NOW + timedelta(days=365),
+                generation=1,
+            )
+        )
+
+    async def publish(self, issuer: str) -> None:
+        worker = self.worker()
+        await worker.lists.publish(issuer)
+
+    async def publish_all(self) -> None:
+        worker = self.worker()
+        await self.lists(worker.authorities).publish_all()
+
+    async def read(self, issuer: str) -> None:
+        worker = self.worker()
+        await self.lists(worker.authorities).read(issuer)
+
+
+def answer(request: str, *, days: int = 4000) -> x509.Certificate:
+    """Sign a CA's request, as its owner's CA does."""
+    asked = x509.load_pem_x509_csr(request.encode())
+    public: Any = SimpleNamespace(public_key=asked.public_key)
+    return authority(asked.subject, parent=TOP, key=public, signed_by=TOP_KEY, length=0, days=(-1, days))
