@@ -120,7 +120,9 @@ MEANT: dict[str, tuple[str, ...]] = {
 }
 """The acts that a scene is for."""
 
-ALIKE = frozenset({"create again", "roll to it", "import again", "create for a group"})
+ALIKE = frozenset(
+    {"create again", "roll to it", "import again", "import as another", "create for a group", "install another"}
+)
 """Acts that differ from another one by their id alone, or by their group: ``make prove`` breaks them off as well."""
 
 OFTEN = (

@@ -102,7 +102,7 @@ def _one_certificate(record: AuthorityRecord, rows: dict[str, CertificateRecord]
         else []
     )
     expected = {record.serial_number, *(names.serial_text(each.serial_number) for each in further)}
-    if record.state is AuthorityState.ACTIVE and in_force != expected:
+    if in_force - expected or (record.state is AuthorityState.ACTIVE and in_force != expected):
         return [f"{record.name}: in force are {sorted(in_force)}, and its row has {sorted(map(str, expected))}"]
     return []
 

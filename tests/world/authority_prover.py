@@ -9,6 +9,7 @@ from shared.errors import Deferred, Rejected
 from tests.world.authority_acts import ACTS, CALLS
 from tests.world.authority_auditor import audit
 from tests.world.conductor import Go
+from tests.world.prover import RUNS
 
 if TYPE_CHECKING:
     from tests.world.authority_world import AuthorityWorld
@@ -23,9 +24,10 @@ class AuthorityProof:
     runs: int = 0
     faults: list[str] = field(default_factory=list)
 
-    async def _close(self, world: AuthorityWorld, what: str) -> None:
+    async def _close(self, world: AuthorityWorld, kind: str, what: str) -> None:
         await world.drain()
         self.runs += 1
+        RUNS[kind] += 1
         self.faults += [f"{what}: {fault}" for fault in await audit(world)]
 
     def _begin(self, world: AuthorityWorld, actor: str, name: str) -> None:
@@ -55,20 +57,21 @@ class AuthorityProof:
             self._begin(world, "a", name)
             await world.conductor.advance("a", step)
             await world.conductor.kill("a")
-            await self._close(world, what)
+            await self._close(world, "broken off", what)
             world, what = scene.copy(), f"{name} without the answer to step {step + 1}"
             self._begin(world, "a", name)
             await world.conductor.advance("a", step)
             await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
             await world.conductor.advance("a")
             self._check_outcome(world, "a", what)
-            await self._close(world, what)
+            await self._close(world, "answers lost", what)
 
     async def interleave(self, scene: AuthorityWorld, first: str, second: str) -> None:
         """Pause one act before each of its steps while the other, or its second delivery, runs to its end."""
         for step in range(await self.length(scene, first) + 1):
             world, what = scene.copy(), f"{first} paused after {step} steps for {second}"
-            await self._run(world, what, first, second, (("a", step), ("b", None), ("a", None)))
+            plan = (("a", step), ("b", None), ("a", None))
+            await self._run(world, "interleaved", what, (first, second), plan)
 
     async def interleave_later(self, scene: AuthorityWorld, first: str, second: str) -> None:
         """As :meth:`interleave`, and the first one is taken for gone: a quarter of an hour goes by, with the sweeps."""
@@ -81,7 +84,7 @@ class AuthorityProof:
             await world.drain()
             await world.conductor.advance("a")
             self._check_outcome(world, "a", what)
-            await self._close(world, what)
+            await self._close(world, "taken for gone", what)
 
     async def interleave_twice(self, scene: AuthorityWorld, first: str, second: str) -> None:
         """Pause the one before each of its steps, and the other before each of its own."""
@@ -89,11 +92,18 @@ class AuthorityProof:
         for step in range(1, lengths[0] + 1):
             for other in range(1, lengths[1] + 1):
                 world, what = scene.copy(), f"{first} paused after {step} steps for {other} of {second}"
-                await self._run(world, what, first, second, (("a", step), ("b", other), ("a", None), ("b", None)))
+                plan = (("a", step), ("b", other), ("a", None), ("b", None))
+                await self._run(world, "interleaved twice", what, (first, second), plan)
 
     async def _run(
-        self, world: AuthorityWorld, what: str, first: str, second: str, plan: tuple[tuple[str, int | None], ...]
+        self,
+        world: AuthorityWorld,
+        kind: str,
+        what: str,
+        acts: tuple[str, str],
+        plan: tuple[tuple[str, int | None], ...],
     ) -> None:
+        first, second = acts
         self._begin(world, "a", first)
         if first == second and first not in CALLS:
             world.conductor.start("b", world.attempt(world.messages[first]))  # delivered twice
@@ -103,4 +113,4 @@ class AuthorityProof:
             await world.conductor.advance(actor, count)
         for actor in ("a", "b"):
             self._check_outcome(world, actor, what)
-        await self._close(world, what)
+        await self._close(world, kind, what)

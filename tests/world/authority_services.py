@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ from shared.errors import PreconditionFailed, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.ca_certificates import UploadedAuthority
+from shared.workflows.status.revocation_lists import CRLS
 from tests.unit.pki.hierarchy import vault_of
-from tests.world.services import Blobs, Table
+from tests.world.storage import Blobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,6 +101,19 @@ class Vault:
         return vault_of(self.keys[key_id.lower()])(algorithm, digest)
 
 
+@dataclass
+class Sent:
+    """Queues that remember what was sent."""
+
+    conductor: Conductor
+    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    async def send(self, queue: str, text: str, *, delay: Any = None) -> None:
+        del delay
+        async with self.conductor.step(f"send {queue}"):
+            self.sent.append((queue, json.loads(text)))
+
+
 @dataclass(frozen=True)
 class Place:
     """One CA certificate as a service has it; a new code makes the one before void."""
@@ -177,22 +192,14 @@ class CaPlaces:
         return UploadedCertificate(names.thumbprint(place.certificate), place.verified) if place else None
 
 
-class CarelessTable(Table):
-    """A table that takes no notice of ETags, as no table does: to see that the auditor sees it."""
-
-    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
-        present = self.rows.get((values["PartitionKey"], values["RowKey"]))
-        return await super().replace(values, present.etag if present else etag)
-
-
 @dataclass
 class PublishedBlobs(Blobs):
     """Blobs that remember every list that was ever there."""
 
     lists: tuple[tuple[str, bytes], ...] = ()
 
-    def _store(self, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
-        super()._store(name, content, metadata)
+    def _store(self, container: str, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
+        super()._store(container, name, content, metadata)
         if name.endswith(".crl"):
             self.lists = (*self.lists, (name, content))
 
@@ -200,4 +207,4 @@ class PublishedBlobs(Blobs):
         twin.blobs, twin.writes, twin.lists = dict(self.blobs), self.writes, self.lists
 
     def newest(self, name: str) -> StoredBlob | None:
-        return self.blobs.get(f"{name}.crl")
+        return self.blobs.get((CRLS, f"{name}.crl"))

@@ -32,9 +32,9 @@ from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import Worker
 from tests.unit.pki.foreign import KEY, authority
 from tests.unit.pki.hierarchy import NOW
-from tests.world.authority_services import CaPlaces, CarelessTable, Computing, PublishedBlobs, Vault
+from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent, Vault
 from tests.world.conductor import Conductor
-from tests.world.services import Queues, Table
+from tests.world.storage import Table
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -90,12 +90,11 @@ class AuthorityWorld:
 
     def __post_init__(self) -> None:
         self.tables = {name: Table(name, self.conductor) for name in TABLES}
-        if self.careless:
-            self.tables["issuers"] = CarelessTable("issuers", self.conductor)
+        self.tables["issuers"].careless = self.careless
         self.vault = Vault(self.conductor)
         self.services = [CaPlaces(self.conductor, "the DPS"), CaPlaces(self.conductor, "the hub")]
         self.blobs = PublishedBlobs(self.conductor)
-        self.queues = Queues(self.conductor)
+        self.queues = Sent(self.conductor)
         self.records = Authorities(self.tables["issuers"])
         self.certificates = Certificates(self.tables["identities"], self.tables["revocations"], self.tables["inforce"])
         self.settings: Any = SimpleNamespace(

@@ -69,7 +69,8 @@ class Table:
     async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
         async with self.conductor.step(f"{self.name}.replace", "tables"):
             present = self.rows.get(_key(values))
-            return self._store(values) if present is not None and present.etag == etag else None
+            fits = present is not None and (self.careless or present.etag == etag)
+            return self._store(values) if fits else None
 
     async def put(self, values: Mapping[str, Any]) -> None:
         async with self.conductor.step(f"{self.name}.put", "tables"):

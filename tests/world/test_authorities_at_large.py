@@ -33,8 +33,8 @@ class Scattered(Conductor):
         self._random = random
 
     @asynccontextmanager
-    async def step(self, label: str) -> AsyncIterator[None]:
-        del label
+    async def step(self, label: str, service: str = "") -> AsyncIterator[None]:
+        del label, service
         await self._while()
         yield
         await self._while()

@@ -67,17 +67,12 @@ async def test_two_acts_on_cas_that_pause_in_turn_end_as_if_one_had_come_after_t
     check(proof)
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "seen"),
-    [("create root", "create root", "in force are"), ("create root", "create root", "holds another certificate")],
-)
-async def test_the_auditor_sees_a_ca_that_is_signed_twice_by_a_row_that_the_last_writer_wins(
-    first: str, second: str, seen: str
-) -> None:
+async def test_the_auditor_sees_a_ca_that_is_signed_twice_by_a_row_that_the_last_writer_wins() -> None:
     """A table that takes no notice of ETags lets two workers sign, and a DPS keep the other one's certificate."""
     proof = AuthorityProof()
-    await proof.interleave(AuthorityWorld(careless=True), first, second)
-    assert any(seen in fault for fault in proof.faults)
+    await proof.interleave(AuthorityWorld(careless=True), "create root", "create root")
+    for seen in ("in force are", "the DPS holds another certificate", "told was"):
+        assert any(seen in fault for fault in proof.faults), seen
 
 
 async def test_the_auditor_sees_a_revocation_that_is_lost() -> None:
