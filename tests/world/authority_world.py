@@ -96,7 +96,11 @@ class AuthorityWorld:
         self.blobs = PublishedBlobs(self.conductor)
         self.queues = Sent(self.conductor)
         self.records = Authorities(self.tables["issuers"])
-        self.certificates = Certificates(self.tables["identities"], self.tables["revocations"], self.tables["inforce"])
+        self.certificates = Certificates(
+            certificates=self.tables["identities"],
+            revocations=self.tables["revocations"],
+            in_force=self.tables["inforce"],
+        )
         self.settings: Any = SimpleNamespace(
             public_base_url=None,
             subject_organization="Example",
