@@ -5,5 +5,6 @@ from triggers.registration import app_of
 
 settings = worker.settings()
 worker.set_up_logging()
+worker.set_up_telemetry()
 
 app = app_of(settings.zone)

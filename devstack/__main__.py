@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devstack import auditing
+from devstack import auditing, traces
 from devstack.azurite import AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 from emulator import controls
@@ -30,7 +30,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m devstack",
         description=__doc__,
         epilog=f"Controls of a running stack: {', '.join(controls.COMMANDS)}; each has its own --help. "
-        "audit [STATE_DIR]: see whether ledger, DPS, hubs and lists of a running stack agree.",
+        "audit [STATE_DIR]: see whether ledger, DPS, hubs and lists of a running stack agree. "
+        "trace: carry out one order on a stack of its own, and print its trace.",
     )
     parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
     parser.add_argument("--state-dir", type=Path, default=default.state_dir)
@@ -57,6 +58,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=default.amqp_port,
         type=_port_or_none,
         help="of the hubs' service side; none: leave it out",
+    )
+    parser.add_argument(
+        "--otlp-endpoint",
+        default="",
+        metavar="URL",
+        help="send telemetry there by OTLP over HTTP, as in http://127.0.0.1:4318",
     )
     parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
     parser.add_argument(
@@ -92,6 +99,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         amqp_port=arguments.amqp_port,
         extra_hubs=tuple(arguments.extra_hub),
         variants=dict(arguments.variant),
+        settings={"OTEL_EXPORTER_OTLP_ENDPOINT": arguments.otlp_endpoint} if arguments.otlp_endpoint else {},
     )
 
 
@@ -128,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return controls.main(given, prog="python -m devstack", endpoints=Options().state_dir / "endpoints.json")
     if given and given[0] == "audit":
         return auditing.main(list(given[1:]))
+    if given and given[0] == "trace":
+        return traces.main(given[1:])
     arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

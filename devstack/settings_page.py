@@ -15,6 +15,10 @@ HOST_SETTINGS = {
     "AzureWebJobsStorage__credential": "`managedidentity`",
     "AzureWebJobsStorage__clientId": "client id of the user-assigned identity that the host uses",
     f"{STORAGE_CONNECTION}__credential": "`managedidentity`, for the queue triggers",
+    "PYTHON_ENABLE_OPENTELEMETRY": "`true` if telemetry is sent: the worker then takes over the host's trace "
+    "context, and the host does not send the app's log a second time",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "`Authorization=AAD`, and `;ClientId=<client id>` for a user-assigned "
+    "identity: the host's own telemetry uses the managed identity, too",
 }
 """What the Functions host reads and the app does not, by name."""
 

@@ -472,6 +472,7 @@ var settings = {
   EXPIRY_WARNING_DAYS: ''
   CRL_VALIDITY_DAYS: ''
   WEBHOOK_SECRET_NAME: ''
+  OTEL_EXPORTER_OTLP_ENDPOINT: ''
   BUNDLE_RETRIEVAL_MINUTES: ''
   REGISTRATION_TIMEOUT_SECONDS: ''
 }
@@ -523,7 +524,7 @@ module apps 'modules/app.bicep' = [
         DeviceFactoryStorage__clientId: identities[i].outputs.clientId
         APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.insightsConnectionString
         APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identities[i].outputs.clientId};Authorization=AAD'
-        PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
+        PYTHON_ENABLE_OPENTELEMETRY: 'true'
       })
       instanceMemory: instanceMemory
       instances: instancesAtMost[app.name]

@@ -9,6 +9,7 @@
     │   ├── LengthRequired    ... because its body did not arrive (HTTP 411)
     │   └── Gone              ... because it was handed out before (HTTP 410)
     ├── Deferred              not yet: put it back for later, without using up a delivery
+    │   ├── AwaitsDevice      ... because a device has to register by itself first, which may take it weeks
     │   └── Overtaken         ... because somebody else has changed what it is about: the next look tells
     └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
 
@@ -130,6 +131,10 @@ class Deferred(DeviceFactoryError):
     def __init__(self, message: str, *, retry_after: timedelta) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class AwaitsDevice(Deferred):
+    """A device has to do something first."""
 
 
 class Overtaken(Deferred):

@@ -63,6 +63,7 @@ from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.webhooks import Webhooks
 from shared.workflows.status.answers import StatusAnswers
+from shared.workflows.status.measurements import Measurements
 from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
 from shared.workflows.status.revocation_lists import CRLS, RevocationLists
 
@@ -112,6 +113,7 @@ class Services:
     requests: Requests
     webhooks: Webhooks
     readiness: Readiness
+    measurements: Measurements
 
     async def close(self) -> None:
         """Close all connections."""
@@ -387,6 +389,7 @@ def build(
         rejected_messages=RejectedMessages(Rejections(table("rejections")), orders, outbox, clock),
         requests=requests,
         webhooks=webhooks,
+        measurements=Measurements(records, groups, clients.queues, clock),
         readiness=Readiness(_checks(settings, clients, authorities, webhooks, kept_responders)),
     )
 

@@ -11,7 +11,17 @@ from datetime import timedelta
 from typing import Annotated, Any, Self, get_type_hints
 
 from shared.reading.addresses import STORAGE_CONNECTION, Addresses
-from shared.reading.settings import COUNTRY, HTTP_URL, SECRET_NAME, TEXT, InvalidSettings, Setting, number, one_of
+from shared.reading.settings import (
+    COUNTRY,
+    HTTP_URL,
+    SECRET_NAME,
+    TEXT,
+    WEB_URL,
+    InvalidSettings,
+    Setting,
+    number,
+    one_of,
+)
 from shared.rules.zones import Zone
 
 __all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_settings"]
@@ -140,6 +150,31 @@ class Settings(Addresses):
             default="60",
         ),
     ]
+    application_insights: Annotated[
+        str | None,
+        Setting(
+            "APPLICATIONINSIGHTS_CONNECTION_STRING",
+            TEXT,
+            "Connection string of Application Insights, to which spans, metrics and the log go. The app uses its "
+            "managed identity there, so the connection string lets nobody in.",
+            example="InstrumentationKey=00000000-0000-0000-0000-000000000000;"
+            "IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/",
+            default="",
+            otherwise="nothing is sent to Application Insights",
+        ),
+    ]
+    otlp_endpoint: Annotated[
+        str | None,
+        Setting(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            WEB_URL,
+            "URL of a receiver of OpenTelemetry's protocol (OTLP over HTTP) to which spans, metrics and the log go. "
+            "OpenTelemetry's other variables (OTEL_EXPORTER_OTLP_HEADERS and so on) count as well.",
+            example="http://127.0.0.1:4318",
+            default="",
+            otherwise="nothing is sent by OTLP",
+        ),
+    ]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -151,7 +186,7 @@ class Settings(Addresses):
         Raises:
             InvalidSettings: with every problem found, not only the first.
         """
-        problems, values = _credentials_in(environment), dict[str, Any]()
+        problems, values = [*_credentials_in(environment), *_twice_told(environment)], dict[str, Any]()
         zone = Zone.ALL
         for attribute, setting in described_settings().items():
             try:
@@ -201,3 +236,11 @@ def _credentials_in(environment: Mapping[str, str]) -> list[str]:
         for name in (STORAGE_CONNECTION, f"{STORAGE_CONNECTION}__accountKey")
         if environment.get(name)
     ]
+
+
+def _twice_told(environment: Mapping[str, str]) -> list[str]:
+    """Refuse what would have the worker export as well as the app (azure_functions_runtime 1.3.0, otel.py)."""
+    name = "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"
+    if environment.get(name, "").strip().lower() not in {"1", "true", "t", "yes", "y"}:
+        return []
+    return [f"{name} is set: the worker would send everything a second time; set PYTHON_ENABLE_OPENTELEMETRY instead"]

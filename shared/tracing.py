@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from contextlib import contextmanager
@@ -31,16 +30,3 @@ def continued(traceparent: str | None) -> Iterator[str]:
         yield value
     finally:
         _current.reset(token)
-
-
-class TraceFilter(logging.Filter):
-    """Puts the traceparent at the end of each line that a handler or logger lets through."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Add the traceparent; never drop a record."""
-        traceparent = _current.get()
-        if traceparent and not hasattr(record, "traceparent"):
-            record.traceparent = traceparent
-            record.msg = f"{record.getMessage()} traceparent={traceparent}"
-            record.args = None
-        return True

@@ -48,7 +48,9 @@ from shared.errors import (
     Rejected,
 )
 from shared.reading.text import text_of
+from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
+from triggers.observed import Outcome, Try, answering, processing
 from triggers.openapi import PROBLEM
 from triggers.worker import log, services
 
@@ -87,18 +89,19 @@ async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) 
         except Rejected as rejection:
             await _reject(received, rejection)
             return
-        with tracing.continued(said.traceparent or tracing.current()):
-            await _attempt(queue, text, received, carry_out, said)
+        with tracing.continued(said.traceparent or tracing.current()), processing(received, said.data) as trying:
+            await _attempt(text, received, carry_out, said, trying)
 
 
 async def _attempt(
-    queue: Queue,
     text: str,
     received: ReceivedMessage,
     carry_out: Workflow,
     said: Message,
+    trying: Try,
 ) -> None:
-    asked, attempts = asked_at(said, received), attempts_of(text)
+    queue, asked, attempts = received.queue, asked_at(said, received), attempts_of(text)
+    trying.outcome = Outcome.DONE
 
     async def wait(delay: timedelta, attempts: int) -> None:
         again = put_back(text, queue, asked_at=asked, attempt=attempts, traceparent=tracing.current())
@@ -110,16 +113,21 @@ async def _attempt(
         try:
             await carry_out(services(), said.data, asked)
         except Rejected as rejection:
+            trying.outcome = Outcome.REJECTED
             await _reject(received, rejection)
     except Deferred as deferred:
+        trying.waits(Outcome.DEFERRED, deferred)
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
         await wait(deferred.retry_after, 0)
         if attempts:
             await _show_waiting(received, None)
     except Exception as error:
         if not is_outage(error) or attempts >= ATTEMPTS_LIMIT:
+            trying.outcome = Outcome.FAILED
             log.error("%s: a try failed: %s: %s", queue, type(error).__name__, error)
             raise
+        missing = Outcome.ROLE_MISSING if role_missing(error) else Outcome.OUTAGE
+        trying.waits(missing, error)
         delay = outage_delay(attempts)
         cause = "a role is missing for this app's identity" if role_missing(error) else "a service fails"
         level = logging.CRITICAL if role_missing(error) else logging.WARNING
@@ -233,26 +241,36 @@ def _trace_of(body: bytes) -> str:
 
 
 async def answer(
+    request: func.HttpRequest,
+    handler: Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]],
+    route: str = "",
+) -> func.HttpResponse:
+    """Answer an HTTP request, whatever comes of it; ``route`` is that of its function, for the trace."""
+    with tracing.continued(request.headers.get("traceparent")), answering(request, route) as running:
+        response = await _answer(request, handler)
+        running.set(STATUS, response.status_code)
+        return response
+
+
+async def _answer(
     request: func.HttpRequest, handler: Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
 ) -> func.HttpResponse:
-    """Answer an HTTP request, whatever comes of it."""
-    with tracing.continued(request.headers.get("traceparent")):
-        try:
-            _check_arrived(request)
-            return await handler(services(), request)
-        except Deferred as deferred:
-            wait = str(max(1, int(deferred.retry_after.total_seconds())))
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(deferred), headers={"Retry-After": wait})
-        except Rejected as rejection:
-            return _problem_of(rejection)
-        except Misconfigured as error:
-            log.critical("%s %s: %s", request.method, request.url.split("?")[0], error)
-            return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
-        except DeviceFactoryError as error:
-            return problem(HTTPStatus.BAD_REQUEST, str(error))
-        except Exception as error:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
-            log.exception("%s %s failed", request.method, request.url.split("?")[0])
-            return _problem_of_failure(error)
+    try:
+        _check_arrived(request)
+        return await handler(services(), request)
+    except Deferred as deferred:
+        wait = str(max(1, int(deferred.retry_after.total_seconds())))
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(deferred), headers={"Retry-After": wait})
+    except Rejected as rejection:
+        return _problem_of(rejection)
+    except Misconfigured as error:
+        log.critical("%s %s: %s", request.method, request.url.split("?")[0], error)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+    except DeviceFactoryError as error:
+        return problem(HTTPStatus.BAD_REQUEST, str(error))
+    except Exception as error:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
+        log.exception("%s %s failed", request.method, request.url.split("?")[0])
+        return _problem_of_failure(error)
 
 
 def _problem_of_failure(error: Exception) -> func.HttpResponse:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import azure.functions as func  # noqa: TC002 - the worker reads the annotations
 
+from shared.contracts.messages import INBOUND_QUEUES, Queue
 from triggers import outcomes
+from triggers.observed import measured, sweep
 from triggers.worker import log, services
 from triggers.zones import blueprint_of
 
 _LEFT_LYING = timedelta(minutes=1)
+_NOT_OF_REVOCATION = tuple(queue for queue in INBOUND_QUEUES if queue is not Queue.REVOCATION_REQUESTS)
+"""Queues that the zone of the poison sweep may look into; the zone of revocation looks into its own."""
 
 
 @blueprint_of("expiry_sweep").timer_trigger(arg_name="timer", schedule="0 10 3 * * *")
+@sweep
 async def expiry_sweep(timer: func.TimerRequest) -> None:
     """Report what is about to expire and what has expired; daily at 03:10 UTC."""
     reported = await services().expiry_sweep.run()
@@ -21,6 +27,7 @@ async def expiry_sweep(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("crl_publication").timer_trigger(arg_name="timer", schedule="0 40 3 * * *")
+@sweep
 async def crl_publication(timer: func.TimerRequest) -> None:
     """Publish a new CRL of every CA; daily at 03:40 UTC."""
     published = await services().revocation_lists.publish_all()
@@ -28,6 +35,7 @@ async def crl_publication(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("rollover_sweep").timer_trigger(arg_name="timer", schedule="0 */10 * * * *")
+@sweep
 async def rollover_sweep(timer: func.TimerRequest) -> None:
     """Carry on broken-off rollovers, and retire issuing CAs whose last certificate has ended; every ten minutes."""
     states = await services().rollovers.sweep()
@@ -35,13 +43,16 @@ async def rollover_sweep(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("authority_sweep").timer_trigger(arg_name="timer", schedule="30 */10 * * * *")
+@sweep
 async def authority_sweep(timer: func.TimerRequest) -> None:
     """Finish CAs that are signed and not open yet, such as those that the DPS had no place for; every ten minutes."""
+    await measured(services().measurements.authorities)
     finished = await services().authority_converger.sweep()
     log.info("CA sweep (late: %s): %d CAs", timer.past_due, finished)
 
 
 @blueprint_of("order_sweep").timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
+@sweep
 async def order_sweep(timer: func.TimerRequest) -> None:
     """Have orders seen to again whose message was lost; every twenty minutes."""
     revived = await services().device_orders.revive()
@@ -49,6 +60,7 @@ async def order_sweep(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("key_deletion").timer_trigger(arg_name="timer", schedule="0 */5 * * * *")
+@sweep
 async def key_deletion(timer: func.TimerRequest) -> None:
     """Delete the private keys in bundles that were handed out a while ago; every five minutes."""
     deleted = await services().expiry_sweep.delete_keys()
@@ -56,13 +68,16 @@ async def key_deletion(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("convergence_sweep").timer_trigger(arg_name="timer", schedule="30 * * * * *")
+@sweep
 async def convergence_sweep(timer: func.TimerRequest) -> None:
     """Go on with devices that the services do not follow since a minute; every minute."""
+    await measured(partial(services().measurements.waiting, [Queue.REVOCATION_REQUESTS]))
     devices = await services().converger.sweep(older_than=_LEFT_LYING)
     log.info("convergence sweep (late: %s): %d devices", timer.past_due, devices)
 
 
 @blueprint_of("group_sweep").timer_trigger(arg_name="timer", schedule="40 * * * * *")
+@sweep
 async def group_sweep(timer: func.TimerRequest) -> None:
     """Go on with groups that DPS does not follow since a minute; every minute."""
     groups = await services().group_converger.sweep(older_than=_LEFT_LYING)
@@ -70,6 +85,7 @@ async def group_sweep(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("takeover_sweep").timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")
+@sweep
 async def takeover_sweep(timer: func.TimerRequest) -> None:
     """Give devices back that a group which others can sign for has registered; every fifteen minutes."""
     given_back = await services().takeovers.sweep()
@@ -77,13 +93,16 @@ async def takeover_sweep(timer: func.TimerRequest) -> None:
 
 
 @blueprint_of("poison_sweep").timer_trigger(arg_name="timer", schedule="30 */5 * * * *")
+@sweep
 async def poison_sweep(timer: func.TimerRequest) -> None:
     """Keep what the functions of the poison queues could not; every five minutes."""
+    await measured(partial(services().measurements.waiting, _NOT_OF_REVOCATION))
     moved = await outcomes.sweep_poison()
     log.info("poison sweep (late: %s): %d messages", timer.past_due, moved)
 
 
 @blueprint_of("responder_upkeep").timer_trigger(arg_name="timer", schedule="50 * * * * *")
+@sweep
 async def responder_upkeep(timer: func.TimerRequest) -> None:
     """Have OCSP responders ready for the public zone, which can't make them; every minute."""
     made = await services().responder_upkeep.run()

@@ -13,6 +13,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
+from shared.adapters.observed import storage_transport
 from shared.ports.blobs import BlobDescription, StoredBlob
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Blobs:
     """The account's block blobs."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = BlobServiceClient(url, credential=credential)
+        self._service = BlobServiceClient(url, credential=credential, transport=storage_transport("blobs"))
 
     async def create(
         self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]

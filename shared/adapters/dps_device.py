@@ -17,12 +17,15 @@ from azure.iot.device.exceptions import ClientError, ServiceError
 from shared.adapters.held_files import held
 from shared.errors import Deferred, Rejected
 from shared.ports.registrar import Assignment, AssignmentFailed
+from shared.telemetry import metrics
+from shared.telemetry.spans import SpanKind, span
 
 if TYPE_CHECKING:
     from azure.iot.device import RegistrationResult
 
     from shared.ports.registrar import ClientCredentials
 
+_SERVICE = "dps_device"
 _log = logging.getLogger(__name__)
 _STATUS = re.compile(r"status code (?:of )?(\d{3})")
 _NO_HUB = "failed registration status"  # azure-iot-device 2.14 has no other sign of it, and no reason
@@ -64,7 +67,13 @@ class DeviceRegistrar:
                 id_scope=self._id_scope,
                 x509=X509(path, path, credentials.password),
             )
-            return await self._registered(registration_id, client)
+            metrics.DPS_OPERATIONS.record(1, {metrics.WHAT: "registration"})
+            with span(
+                "register dps",
+                SpanKind.CLIENT,
+                {metrics.SERVICE: _SERVICE, metrics.SERVER: self._host, "network.protocol.name": "mqtt"},
+            ):
+                return await self._registered(registration_id, client)
 
     async def _registered(self, registration_id: str, client: ProvisioningDeviceClient) -> Assignment:
         result: RegistrationResult | None = None
@@ -98,6 +107,7 @@ def _translated(registration_id: str, error: Exception) -> Exception:
     found = _STATUS.search(said)
     status = int(found[1]) if found else 0
     if status == HTTPStatus.TOO_MANY_REQUESTS:
+        metrics.THROTTLED.record(1, {metrics.SERVICE: _SERVICE})
         return Deferred(f"DPS is throttling the registration of {registration_id!r}", retry_after=timedelta(seconds=30))
     if status in _OVERTAKEN:
         # Two deliveries of one message may register it at once: DPS keeps the later operation, and that one succeeds.

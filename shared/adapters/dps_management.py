@@ -14,6 +14,7 @@ from azure.mgmt.iothubprovisioningservices.models import (
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.ca_certificates import uploaded
+from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
 from shared.ports.ca_certificates import VerifiedAuthority
@@ -36,6 +37,7 @@ class ProvisioningServiceAuthorities:
             resource.subscription_id,
             base_url=resource_manager_url,
             credential_scopes=["https://management.azure.com/.default"],
+            transport=ObservedTransport("resource_manager"),
         )
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 
+from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.domain.attestations import admits_only, individual_enrollment
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
@@ -23,7 +24,7 @@ class ProvisioningService:
     """A DPS, as its operator sees it. Bodies are the service's own JSON."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._client = DeviceProvisioningClient(url, credential)
+        self._client = DeviceProvisioningClient(url, credential, transport=ObservedTransport("dps"))
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
         """Read an enrollment group, ``None`` if it does not exist."""

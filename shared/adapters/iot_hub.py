@@ -19,6 +19,7 @@ from azure.iot.hub.models import (
     TwinProperties,
 )
 
+from shared.adapters.observed import telling
 from shared.adapters.sdk_errors import translated
 from shared.errors import Deferred, NotFound, PreconditionFailed
 from shared.ports.hubs import HubIdentity
@@ -58,6 +59,7 @@ class IotHubRegistries:
             if registry is None:
                 host = self._service_urls.get(hub.lower(), f"https://{hub}").removeprefix("https://")
                 registry = IoTHubRegistryManager.from_token_credential(host, self._credential)
+                registry.protocol.config.hooks.append(telling("iot_hub"))
                 self._registries[hub] = registry
             return registry
 

@@ -17,6 +17,7 @@ from azure.mgmt.iothub.v2023_06_30.models import (
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.adapters.ca_certificates import uploaded
+from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
 
@@ -38,6 +39,7 @@ class IotHubAuthorities:
             resource.subscription_id,
             base_url=resource_manager_url,
             credential_scopes=["https://management.azure.com/.default"],
+            transport=ObservedTransport("resource_manager"),
         )
 
     @property

@@ -10,6 +10,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
+from shared.adapters.observed import storage_transport
 from shared.ports.queues import TakenMessage
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Queues:
     """The account's queues; messages are base64 text, as host.json says."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = QueueServiceClient(url, credential=credential)
+        self._service = QueueServiceClient(url, credential=credential, transport=storage_transport("queues"))
         self._clients: dict[str, QueueClient] = {}
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
@@ -44,6 +45,12 @@ class Queues:
         async for message in client.receive_messages(visibility_timeout=int(lease.total_seconds())):
             inserted = message.inserted_on or datetime.now(UTC)
             yield TakenMessage(message.id, str(message.content).encode(), inserted, message.pop_receipt or "")
+
+    async def waiting_since(self, queue: str) -> datetime | None:
+        """Tell when the message was put there that is at the front of what is visible; ``None`` if nothing is."""
+        for message in await self._service.get_queue_client(queue).peek_messages(max_messages=1):
+            return message.inserted_on
+        return None
 
     async def delete(self, queue: str, message: TakenMessage) -> None:
         """Delete a message that was taken, unless it is gone."""

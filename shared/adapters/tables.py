@@ -16,6 +16,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from azure.data.tables import TableEntity, TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
+from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
 from shared.ports.rows import Insert, Merge, Replace
@@ -185,7 +186,7 @@ class Tables:
     """The account's tables."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = TableServiceClient(url, credential=credential)
+        self._service = TableServiceClient(url, credential=credential, transport=ObservedTransport("tables"))
 
     def table(self, name: str) -> Table:
         """Give access to one table."""

@@ -16,6 +16,7 @@ from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, Sig
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.adapters.observed import ObservedRequests, ObservedTransport
 from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
 from shared.rules.key_algorithms import KeyAlgorithm
@@ -107,7 +108,10 @@ class VaultKeys:
         self._credential = credential
         self._verify_challenge = verify_challenge
         self._client = KeyClient(
-            url, credential, verify_challenge_resource=verify_challenge, read_timeout=_READ_SECONDS
+            url,
+            credential,
+            verify_challenge_resource=verify_challenge,
+            transport=ObservedRequests("key_vault", read_timeout=_READ_SECONDS),
         )
         self.threads = ThreadPool("key-vault", _CALLS_AT_ONCE)
         self._signers: dict[str, CryptographyClient] = {}
@@ -270,7 +274,7 @@ class VaultKeys:
                     f"{self._url}/keys/{named.name}/{named.version}",
                     self._credential,
                     verify_challenge_resource=self._verify_challenge,
-                    read_timeout=_READ_SECONDS,
+                    transport=ObservedRequests("key_vault", read_timeout=_READ_SECONDS),
                 )
                 self._signers[key_id] = signer
             return signer
@@ -336,7 +340,9 @@ class VaultSecrets:
         self, url: str, credential: AsyncTokenCredential, ownership: Ownership, *, verify_challenge: bool
     ) -> None:
         self._ownership = ownership
-        self._client = SecretClient(url, credential, verify_challenge_resource=verify_challenge)
+        self._client = SecretClient(
+            url, credential, verify_challenge_resource=verify_challenge, transport=ObservedTransport("key_vault")
+        )
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
         """Store a secret, as a new version if the name exists.

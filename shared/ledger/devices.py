@@ -20,6 +20,7 @@ from shared.errors import Conflict
 from shared.ledger.certificates import certificate_row
 from shared.ledger.table import Stale, Versioned, keyed, spread
 from shared.ports.rows import Insert, Merge, Replace, Table
+from shared.telemetry.metrics import DEVICES, STATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -97,7 +98,8 @@ class Devices:
             steps.append(Insert(certificate_row(reserved)))
         claim = DeviceIdClaim(device_id=own, registration_id=own)
         try:
-            return await self._write(stamped, [*steps, Insert(keyed(partition_of(own), _claim_row(own), claim))])
+            steps_and_claim = [*steps, Insert(keyed(partition_of(own), _claim_row(own), claim))]
+            return _counted(None, await self._write(stamped, steps_and_claim))
         except Stale:
             owner = await self.owner_of(own)
             if owner is None or await self.get(own) is not None:
@@ -108,7 +110,7 @@ class Devices:
                 "device id unless a device has registered with it, or order under another registration id",
                 field="registrationId",
             )
-        return await self._write(stamped, steps)
+        return _counted(None, await self._write(stamped, steps))
 
     async def replace(
         self,
@@ -145,7 +147,7 @@ class Devices:
             for each in _changed(known.record, stamped)
             if each.serial_number not in elsewhere
         ]
-        return await self._write(stamped, steps)
+        return _counted(before, await self._write(stamped, steps))
 
     async def _write(self, stamped: DeviceRecord, steps: Sequence[Step]) -> Versioned[DeviceRecord]:
         etags = await self._table.write_together(steps)
@@ -219,6 +221,14 @@ class Devices:
         row = await self._table.get(partition, key)
         if row is not None and DeviceIdClaim.from_columns(row.values).registration_id == registration_id:
             await self._table.delete_unchanged(partition, key, row.etag)
+
+
+def _counted(before: DeviceRecord | None, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+    """Count a device that shows another state than before."""
+    shown = known.record.shown_state
+    if before is None or before.shown_state is not shown:
+        DEVICES.record(1, {STATE: shown.value})
+    return known
 
 
 def _row(record: DeviceRecord) -> dict[str, object]:

@@ -22,6 +22,7 @@ from shared.ledger.table import (
     spread,
 )
 from shared.ports.rows import Replace
+from shared.telemetry.metrics import ORDERS, REGISTRATION_DURATION, STATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -53,7 +54,9 @@ class Orders:
         Raises:
             Stale: its id is known.
         """
-        return await self._orders.insert(record)
+        made = await self._orders.insert(record)
+        ORDERS.record(1, {STATE: record.state.value})
+        return made
 
     async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord]:
         """Replace an order as it was read.
@@ -61,7 +64,10 @@ class Orders:
         Raises:
             Stale: it has changed since.
         """
-        return await self._orders.replace(known, record)
+        replaced = await self._orders.replace(known, record)
+        if record.state is not known.record.state:
+            ORDERS.record(1, {STATE: record.state.value})
+        return replaced
 
     async def change(
         self, known: Versioned[OrderRecord], change: Callable[[OrderRecord], OrderRecord]
@@ -142,9 +148,12 @@ class Orders:
             by_partition[_line_partition(line.order_id, line.line)].append((known, line))
         for together in by_partition.values():
             steps = [Replace(self._row(line), known.etag) for known, line in together]
-            if len(together) == 1 or await self._lines.write_together(steps) is None:
-                for known, line in together:
-                    await self._close_line(known, line)
+            if len(together) > 1 and await self._lines.write_together(steps) is not None:
+                for _, line in together:
+                    _tell(line)
+                continue
+            for known, line in together:
+                await self._close_line(known, line)
 
     async def _close_line(self, known: Versioned[OrderLine], line: OrderLine) -> None:
         present: Versioned[OrderLine] | None = known
@@ -154,6 +163,7 @@ class Orders:
             except Stale:
                 present = await self.get_line(line.order_id, line.line)
             else:
+                _tell(line)
                 return
 
     async def lines(self, order_id: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[OrderLine]:
@@ -179,6 +189,13 @@ class Orders:
     @staticmethod
     def _row(line: OrderLine) -> dict[str, object]:
         return keyed(_line_partition(line.order_id, line.line), _line_row(line.line), line)
+
+
+def _tell(line: OrderLine) -> None:
+    """Tell how long a device took that is registered."""
+    if line.state is DeviceState.REGISTERED and line.finished_at is not None:
+        took = (line.finished_at - line.accepted_at).total_seconds()
+        REGISTRATION_DURATION.record(took, {"device_factory.register_by": line.register_by.value})
 
 
 def _line_partition(order_id: str, line: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.rejections import RejectionRecord, RejectionState
 from shared.ledger.rows import Rows
+from shared.telemetry.metrics import QUEUE, REJECTIONS, WHAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,10 @@ class Rejections:
 
     async def try_insert(self, record: RejectionRecord) -> Versioned[RejectionRecord] | None:
         """Record a refused message; ``None`` if it is recorded already, which is as good."""
-        return await self._rows.try_insert(record)
+        recorded = await self._rows.try_insert(record)
+        if recorded is not None:
+            REJECTIONS.record(1, {QUEUE: record.queue, WHAT: record.kind.value})
+        return recorded
 
     async def get(self, identifier: str) -> Versioned[RejectionRecord] | None:
         """Find a refused message."""

@@ -38,6 +38,10 @@ class Queues(Protocol):
         """Take what is visible in a queue, message by message; what is not deleted comes back after the lease."""
         ...
 
+    async def waiting_since(self, queue: str) -> datetime | None:
+        """Tell when the message was put there that is at the front of what is visible; ``None`` if nothing is."""
+        ...
+
     async def delete(self, queue: str, message: TakenMessage) -> None:
         """Delete a message that was taken, unless it is gone."""
         ...

@@ -71,6 +71,15 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"is {value!r}; it must be an http:// or https:// URL")
+    if parts.query or "@" in parts.netloc:
+        raise ValueError("must be a bare URL without credentials or a query")
+    return value.rstrip("/")
+
+
 _NAME_IN_VAULT = re.compile(r"[0-9a-z-]{1,127}")
 
 
@@ -179,6 +188,7 @@ def one_of[T: str](*values: T) -> Kind[T]:
 TEXT = Kind("text", str)
 HTTPS_URL = Kind("an `https://` URL without a query", _https_url)
 HTTP_URL = Kind("an `http://` URL without a query", _http_url)
+WEB_URL = Kind("an `http://` or `https://` URL without a query", _web_url)
 SECRET_NAME = Kind("1 to 127 letters, digits and dashes", _secret_name)
 VAULT_NAMES = Kind("names separated by `;`, each of 1 to 127 letters, digits and dashes", _vault_names)
 FLAG = Kind("`true` or `false`", _flag)

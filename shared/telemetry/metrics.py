@@ -77,6 +77,11 @@ def send_to(receiver: Receiver | None) -> Receiver | None:
     return before
 
 
+def wanted() -> bool:
+    """Tell whether anybody receives what is recorded, for what takes effort to measure."""
+    return _receiver is not None
+
+
 @contextmanager
 def received(receiver: Receiver) -> Iterator[None]:
     """Have a receiver take what is recorded inside."""
@@ -87,8 +92,12 @@ def received(receiver: Receiver) -> Iterator[None]:
         send_to(before)
 
 
+SYSTEM = "azure_storage_queue"
+"""Value of ``messaging.system``; the semantic conventions have none for Azure Storage."""
+
 QUEUE = "messaging.destination.name"
 SERVER = "server.address"
+SERVICE = "device_factory.service"
 STATUS = "http.response.status_code"
 CAUSE = "device_factory.cause"
 STATE = "device_factory.state"
@@ -152,7 +161,7 @@ SIGNATURES = Metric(
     "device_factory.signatures",
     Kind.COUNTER,
     "{signature}",
-    "What a CA has signed: certificates, CRLs and certificates of OCSP responders.",
+    "What a CA has signed: certificates, those of OCSP responders among them, and CRLs.",
     (CA, WHAT),
 )
 CA_REMAINING = Metric(
@@ -188,20 +197,13 @@ ROLE_DENIALS = Metric(
     Kind.COUNTER,
     "{denial}",
     "Times that a service did not let the app's identity in. Each is a role that is missing, or taken away.",
-    (SERVER,),
+    (SERVICE, SERVER),
 )
 QUEUE_AGE = Metric(
     "device_factory.queue.age",
     Kind.GAUGE,
     "s",
-    "Age of the oldest message that a function could take now; 0 if there is none.",
-    (QUEUE,),
-)
-QUEUE_LENGTH = Metric(
-    "device_factory.queue.length",
-    Kind.GAUGE,
-    "{message}",
-    "Messages in a queue, as the service counts them: about.",
+    "Age of a message that a function could take now, at the front of the queue; 0 if there is none.",
     (QUEUE,),
 )
 THROTTLED = Metric(
@@ -209,21 +211,21 @@ THROTTLED = Metric(
     Kind.COUNTER,
     "{response}",
     "Answers of a service that say it has had too many requests (429).",
-    (SERVER,),
+    (SERVICE, SERVER),
 )
 THROTTLE_WAIT = Metric(
     "device_factory.throttle.wait",
     Kind.HISTOGRAM,
     "s",
     "Time that a service asks to wait (Retry-After) when it has had too many requests.",
-    (SERVER,),
+    (SERVICE,),
     _LONG,
 )
 DPS_OPERATIONS = Metric(
     "device_factory.dps.operations",
     Kind.COUNTER,
     "{operation}",
-    "Operations of the DPS that count against its quotas of 1,000 a minute: registration, or service operation.",
+    "Operations of the DPS that count against its quotas of 1,000 a minute: registration, or service (its API).",
     (WHAT,),
 )
 SWEEP_DURATION = Metric(
@@ -254,7 +256,7 @@ CALL_DURATION = Metric(
     Kind.HISTOGRAM,
     "s",
     "Duration of one request to a service, each repetition by itself.",
-    ("http.request.method", SERVER, STATUS, ERROR),
+    ("http.request.method", SERVICE, SERVER, STATUS, ERROR),
     _SHORT,
 )
 

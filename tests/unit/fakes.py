@@ -26,7 +26,7 @@ from tests.unit.pki.hierarchy import vault_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
     from shared.ports.registrar import ClientCredentials
@@ -187,6 +187,12 @@ class FakeQueues:
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
         self.sent.append((queue, json.loads(text), delay))
         self.step()
+
+    since: dict[str, datetime] = field(default_factory=dict)
+    """When the message at the front of a queue was put there."""
+
+    async def waiting_since(self, queue: str) -> datetime | None:
+        return self.since.get(queue)
 
 
 @dataclass

@@ -94,7 +94,7 @@ def endpoint(
         @blueprint.function_name(name)
         @blueprint.route(route=route, methods=methods, auth_level=level)
         async def entry(req: func.HttpRequest) -> func.HttpResponse:
-            return await outcomes.answer(req, handler)
+            return await outcomes.answer(req, handler, route)
 
         return handler
 

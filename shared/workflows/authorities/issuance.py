@@ -12,6 +12,7 @@ from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuance import issue, new_serial_number, prepare
+from shared.workflows.authorities.keys import told
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -119,7 +120,7 @@ class Issuance:
                 enrollment_group=wanted.enrollment_group,
             )
         )
-        return row, await self.keys.signing(signer.key, issue, prepared, signer.issuer)
+        return row, await told(signer.name, self.keys.signing(signer.key, issue, prepared, signer.issuer))
 
     async def issue(self, wanted: Wanted, signer: Signer) -> x509.Certificate:
         """Sign a certificate and record it.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+
 from shared.domain.words import KeyCustody
 from shared.errors import Misconfigured
 from shared.pki.readable import load_certificates
@@ -17,9 +19,11 @@ from shared.pki.signing_keys import (
     remote_key,
 )
 from shared.pki.wrapped_keys import WrappedKey, unwrap_key, wrap_key
+from shared.telemetry.metrics import CA, SIGNATURES, WHAT
+from shared.telemetry.spans import span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from shared.domain.authorities import AuthorityRecord
     from shared.pki.signing_keys import PrivateKey, PublicKey
@@ -132,3 +136,11 @@ class WithheldKeys(AuthorityKeys):
 
 def _refuse_to_sign(_algorithm: str, _digest: bytes) -> bytes:
     raise Misconfigured("this trust zone reaches no key of a CA, and was asked to sign with one")
+
+
+async def told[T](ca: str, signing: Awaitable[T]) -> T:
+    """Make a signature of a CA a span, and count it."""
+    with span("sign", attributes={CA: ca}):
+        made = await signing
+    SIGNATURES.record(1, {CA: ca, WHAT: "certificate" if isinstance(made, x509.Certificate) else "crl"})
+    return made

@@ -12,6 +12,7 @@ from shared.errors import Deferred
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuers import Issuer
 from shared.workflows.authorities.changes import authority_of
+from shared.workflows.authorities.keys import told
 from shared.workflows.authorities.records import all_certificates, certificates_of, signer_of
 from shared.workflows.turns import Turns
 
@@ -125,7 +126,7 @@ class CertificateAuthorities:
 
     async def signing[**P, T](self, issuer: Issuer, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what signs with a CA's key, where it holds up nothing."""
-        return await self.keys.signing(issuer.signing_key, call, *args, **kwargs)
+        return await told(issuer.name, self.keys.signing(issuer.signing_key, call, *args, **kwargs))
 
     async def computing[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what computes long, where it holds up nothing."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import Deferred
+from shared.errors import AwaitsDevice
 from shared.ports.registrar import Assignment, AssignmentFailed
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class Assignments:
             by_service: whether the service may register it.
 
         Raises:
-            Deferred: it has not registered with this certificate yet.
+            AwaitsDevice: it has not registered with this certificate yet.
         """
         registration_id = device.registration_id
         if issued.credentials is not None and by_service:
             return await self._register(registration_id, issued.credentials)
-        waiting = Deferred(
+        waiting = AwaitsDevice(
             f"{registration_id!r} has not registered with its certificate yet",
             retry_after=min(max(_FIRST_BOOT_POLL, (self.clock() - since) / 8), _FIRST_BOOT_POLL_LIMIT),
         )

@@ -26,10 +26,13 @@ from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
+from shared.telemetry import metrics
+from shared.telemetry.spans import span
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
+    from datetime import datetime
 
     from cryptography import x509
 
@@ -79,6 +82,10 @@ class DeviceConverger:
             NotFound: the device does not exist.
             Deferred: a service is throttling, or others keep changing the device.
         """
+        with span("converge device", attributes={"device_factory.registration_id": registration_id}):
+            return await self._converge(registration_id)
+
+    async def _converge(self, registration_id: str) -> Versioned[DeviceRecord]:
         late, first = False, 0
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)
@@ -119,9 +126,13 @@ class DeviceConverger:
         record = known.record
         followed = record.converged != record.generation
         doors = wanted(record, self.clock()).doors if followed else None
-        return await self.devices.replace(
+        settled = await self.devices.replace(
             known, told(converged(record, record.generation, doors), record.announcements)
         )
+        if followed and record.shut_out and record.history:
+            since = record.history[-1].at
+            metrics.REVOCATION_DURATION.record((self.clock() - since).total_seconds())
+        return settled
 
     async def sweep(self, *, older_than: timedelta) -> int:
         """Go on with what was left lying: its worker was killed, or a service was down.
@@ -135,7 +146,9 @@ class DeviceConverger:
         Raises:
             ExceptionGroup: some can't be brought about yet; each one was tried.
         """
-        due = [each async for each in self.devices.unsettled() if each.since <= self.clock() - older_than]
+        noted = [each async for each in self.devices.unsettled()]
+        _tell(noted, self.clock())
+        due = [each for each in noted if each.since <= self.clock() - older_than]
         failures, done = list[Exception](), 0
         for each in due:
             try:
@@ -312,6 +325,12 @@ class DeviceConverger:
         if known is None or known.record.pem is None:
             raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
         return load_certificates(known.record.pem.encode())[0]
+
+
+def _tell(noted: Sequence[UnsettledRecord], now: datetime) -> None:
+    oldest = min((each.since for each in noted), default=now)
+    metrics.UNSETTLED_AGE.record(max(0, (now - oldest).total_seconds()))
+    metrics.UNSETTLED_DEVICES.record(len(noted))
 
 
 def _whereabouts(record: DeviceRecord) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ Each step finds what an earlier attempt left and goes on from there.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
 from shared.domain.words import DeviceState, EventType, RegisterBy
-from shared.errors import Conflict, Deferred, Overtaken, Rejected
+from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Rejected
 from shared.ledger.table import Stale
+from shared.log_lines import about
+from shared.telemetry.metrics import REGISTRATION_WAIT
+from shared.telemetry.spans import span
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from shared.domain.issuance import Committed
     from shared.domain.orders import OrderLine
@@ -64,6 +67,10 @@ class OrderedDevices:
         Raises:
             Deferred: DPS is throttling, or the device has not registered itself yet.
         """
+        with _told(known.record, self.clock):
+            return await self._bring(known, decide)
+
+    async def _bring(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine:
         line = known.record
         try:
             device = await self._provision(known, decide)
@@ -248,3 +255,17 @@ def _device(line: OrderLine) -> str:
 def _place(line: OrderLine) -> str:
     """Say where a line stands in its order, as its owner knows it."""
     return line.place or f"devices[{line.line}]"
+
+
+@contextmanager
+def _told(line: OrderLine, clock: Clock) -> Iterator[None]:
+    """Make the work on a line a span, and tell how old one is that stays open though its device has nothing to do."""
+    name = line.registration_id or ""
+    with about({"registrationId": name}), span("bring device", attributes={"device_factory.registration_id": name}):
+        try:
+            yield
+        except AwaitsDevice:
+            raise
+        except Exception:
+            REGISTRATION_WAIT.record((clock() - line.accepted_at).total_seconds())
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,12 @@ from shared.contracts.events import event
 from shared.contracts.messages import MESSAGE_LIMIT, Queue, command
 from shared.contracts.parsing import refuse_private_keys
 from shared.errors import Rejected
+from shared.telemetry import metrics
+from shared.telemetry.metrics import SYSTEM
+from shared.telemetry.spans import SpanKind, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime, timedelta
 
     from shared.contracts.base import Contract
@@ -38,18 +42,19 @@ class Outbox:
         Raises:
             pydantic.ValidationError: the data is not as the contract has it for this type, which is a bug.
         """
-        await self.queues.send(
-            Queue.PROVISIONING_EVENTS,
-            event(
-                kind,
-                subject=subject,
-                correlation_id=correlation_id,
-                at=self.clock(),
-                traceparent=tracing.current(),
-                data=data,
-                occasion=occasion,
-            ),
-        )
+        with _sending(Queue.PROVISIONING_EVENTS, {"cloudevents.event_type": kind.value}):
+            await self.queues.send(
+                Queue.PROVISIONING_EVENTS,
+                event(
+                    kind,
+                    subject=subject,
+                    correlation_id=correlation_id,
+                    at=self.clock(),
+                    traceparent=tracing.current(),
+                    data=data,
+                    occasion=occasion,
+                ),
+            )
 
     async def order(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
         """Send a command to one of the app's own queues.
@@ -59,10 +64,23 @@ class Outbox:
                 characters may take six bytes.
         """
         refuse_private_keys(body.model_dump(mode="json", by_alias=True, exclude_none=True))
-        text = command(queue, body, at=self.clock(), traceparent=tracing.current())
-        if len(text) > MESSAGE_LIMIT:
-            way_out = ": put the devices into a blob and name it in devicesUrl" if queue is Queue.DEVICE_ORDERS else ""
-            raise Rejected.because(
-                f"as a message it has {len(text)} bytes; at most {MESSAGE_LIMIT} fit a queue{way_out}"
-            )
-        await self.queues.send(queue, text, delay=delay)
+        with _sending(queue):
+            text = command(queue, body, at=self.clock(), traceparent=tracing.current())
+            if len(text) > MESSAGE_LIMIT:
+                way_out = (
+                    ": put the devices into a blob and name it in devicesUrl" if queue is Queue.DEVICE_ORDERS else ""
+                )
+                raise Rejected.because(
+                    f"as a message it has {len(text)} bytes; at most {MESSAGE_LIMIT} fit a queue{way_out}"
+                )
+            await self.queues.send(queue, text, delay=delay)
+
+
+@contextmanager
+def _sending(queue: Queue, further: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Make what is sent inside a step of the trace, which the message carries on (semantic conventions: send)."""
+    attributes = {"messaging.system": SYSTEM, "messaging.operation.name": "send", metrics.QUEUE: queue.value}
+    kind = {"messaging.operation.type": "send"}
+    with span(f"send {queue.value}", SpanKind.PRODUCER, {**attributes, **kind, **(further or {})}):
+        yield
+    metrics.SENT_MESSAGES.record(1, attributes)

@@ -15,12 +15,12 @@ from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncCredential
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.secrets import SecretClient
-from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from emulator.tests.iot_hub_clients import PATIENCE
 from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters import vault
+from shared.adapters.observed import ObservedTransport
 from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
 from shared.errors import Conflict, Deferred
 
@@ -113,8 +113,8 @@ async def test_a_secret_of_others_is_neither_read_nor_overlaid(
 ) -> None:
     """One of this deployment gets new versions; what the settings name is read whoever made it."""
     url = emulator.endpoints["keyVaultUrl"]
-    trusting = partial(AsyncSecretClient, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
-    monkeypatch.setattr(vault, "SecretClient", trusting)
+    trusting = partial(ObservedTransport, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
+    monkeypatch.setattr(vault, "ObservedTransport", trusting)
     with (
         ManagedIdentityCredential() as credential,
         SecretClient(url, credential, verify_challenge_resource=False) as others,
