@@ -44,12 +44,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_package_has_the_app_and_nothing_else(built: Path) -> None:
-    """No tests, no local cloud, no settings and no infrastructure."""
+    """No tests, no local cloud, no settings, and of the infrastructure the table of zones alone."""
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
-        *(".funcignore", "LICENSE", "function_app.py", "host.json", "requirements.txt", "shared", "triggers"),
+        *(".funcignore", "LICENSE", "function_app.py", "host.json", "infra", "requirements.txt", "shared", "triggers"),
     }
+    assert [name for name in names if name.startswith("infra/")] == ["infra/zones.json"]
     assert [name for name in names if not name.endswith((".py", ".json", ".txt"))] == [".funcignore", "LICENSE"]
 
 
