@@ -54,9 +54,7 @@ class Orders:
         Raises:
             Stale: its id is known.
         """
-        made = await self._orders.insert(record)
-        ORDERS.record(1, {STATE: record.state.value})
-        return made
+        return _counted(None, await self._orders.insert(record))
 
     async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord]:
         """Replace an order as it was read.
@@ -64,10 +62,7 @@ class Orders:
         Raises:
             Stale: it has changed since.
         """
-        replaced = await self._orders.replace(known, record)
-        if record.state is not known.record.state:
-            ORDERS.record(1, {STATE: record.state.value})
-        return replaced
+        return _counted(known.record, await self._orders.replace(known, record))
 
     async def change(
         self, known: Versioned[OrderRecord], change: Callable[[OrderRecord], OrderRecord]
@@ -79,7 +74,7 @@ class Orders:
                 return known
             written = await self._orders.try_replace(known, changed)
             if written is not None:
-                return written
+                return _counted(known.record, written)
             present = await self.get(known.record.order_id)
             if present is None:
                 raise RuntimeError(f"order {known.record.order_id!r} was there a moment ago and is gone")
@@ -88,7 +83,10 @@ class Orders:
     async def refuse(self, order_id: str, reasons: tuple[dict[str, str], ...], at: datetime) -> None:
         """Record why an order was refused, unless there is an order of this id that was not."""
         refused = OrderRecord(order_id=order_id, state=OrderState.REJECTED, accepted_at=at, reasons=reasons)
-        if await self._orders.try_insert(refused) is None:
+        made = await self._orders.try_insert(refused)
+        if made is not None:
+            _counted(None, made)
+        else:
             known = await self.get(order_id)
             if known is not None and known.record.state is OrderState.REJECTED:
                 await self._orders.try_replace(known, refused)  # of two refusals at once either is true
@@ -189,6 +187,13 @@ class Orders:
     @staticmethod
     def _row(line: OrderLine) -> dict[str, object]:
         return keyed(_line_partition(line.order_id, line.line), _line_row(line.line), line)
+
+
+def _counted(before: OrderRecord | None, known: Versioned[OrderRecord]) -> Versioned[OrderRecord]:
+    """Count an order that has come into another state."""
+    if before is None or before.state is not known.record.state:
+        ORDERS.record(1, {STATE: known.record.state.value})
+    return known
 
 
 def _tell(line: OrderLine) -> None:

@@ -218,7 +218,7 @@ THROTTLE_WAIT = Metric(
     Kind.HISTOGRAM,
     "s",
     "Time that a service asks to wait (Retry-After) when it has had too many requests.",
-    (SERVICE,),
+    (SERVICE, SERVER),
     _LONG,
 )
 DPS_OPERATIONS = Metric(

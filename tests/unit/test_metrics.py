@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devstack.telemetry_page import PAGE, with_table
-from shared.telemetry.metrics import METRICS, QUEUE_AGE, Kind, Metric, Value, received
+from shared.telemetry.metrics import METRICS, QUEUE_AGE, Kind, Metric, received
+from tests.measured import ALERTS, Kept
 
-REPOSITORY = Path(__file__).parents[2]
-ALERTS: list[dict[str, Any]] = json.loads((REPOSITORY / "infra" / "alerts.json").read_text(encoding="utf-8"))
 BY_NAME = {each.name: each for each in METRICS}
 UCUM = {"s", "d"}
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.values: list[tuple[str, float, dict[str, Value]]] = []
-
-    def record(self, metric: Metric, value: float, attributes: Any) -> None:
-        self.values.append((metric.name, value, dict(attributes)))
 
 
 def test_a_value_reaches_the_receiver_while_there_is_one_and_nobody_afterwards() -> None:
@@ -64,7 +53,7 @@ def test_no_metric_is_divided_by_what_has_many_values(metric: Metric) -> None:
         assert not re.search(r"device.?id|registration.?id|order.?id|request.?id|serial|thumbprint|\bpath\b|url", name)
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["name"])
+@pytest.mark.parametrize("alert", ALERTS.values(), ids=ALERTS.keys())
 def test_an_alert_uses_a_metric_and_attributes_that_the_app_has(alert: dict[str, Any]) -> None:
     metric = BY_NAME[alert["metric"]]
     assert {*alert["splitBy"], *alert.get("dimensions", {})} <= set(metric.attributes)
@@ -76,7 +65,7 @@ def test_an_alert_uses_a_metric_and_attributes_that_the_app_has(alert: dict[str,
 
 
 def test_there_is_an_alert_for_each_condition_that_an_operator_must_know() -> None:
-    assert {alert["name"] for alert in ALERTS} == {
+    assert set(ALERTS) == {
         "ca-near-its-end",
         "crl-older-than-planned",
         "poison-messages",

@@ -322,6 +322,11 @@ class Queues:
         """Take a message, outside of all steps."""
         return self._change(queue, message, visible=self.clock() + lease, taken=message.taken + 1)
 
+    async def waiting_since(self, queue: str) -> datetime | None:
+        async with self.conductor.step(f"look into {queue}", "queues"):
+            now = self.clock()
+            return next((each.inserted for each in self.queues.get(queue, []) if each.visible <= now), None)
+
     async def delete(self, queue: str, message: TakenMessage) -> None:
         async with self.conductor.step(f"delete in {queue}", "queues"):
             self.remove(queue, message.message_id, message.receipt)
