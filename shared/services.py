@@ -153,7 +153,7 @@ def build(
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders = Orders(orders=table("orders"), lines=table("orderlines"))
-    outbox = Outbox(clients.queues, clock)
+    outbox = Outbox(queues=clients.queues, clock=clock)
     computing = threads("computing", os.process_cpu_count() or 1)
     reaches_keys = settings.zone in SIGNING
     keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)
@@ -255,7 +255,7 @@ def build(
         outbox=outbox,
         clock=clock,
     )
-    webhooks = Webhooks(clients.secrets, settings.webhook_secret_name, clock)
+    webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
     group_converger = GroupConverger(
         groups=groups,
         authorities=authorities,
@@ -326,7 +326,12 @@ def build(
         group_directory=GroupDirectory(groups=groups, rollovers=rollovers, provisioning=clients.provisioning),
         rollovers=rollovers,
         individual_enrollments=IndividualEnrollments(
-            devices, certificates, public_keys, clients.provisioning, clients.dps_authorities, clock
+            devices=devices,
+            certificates=certificates,
+            public_keys=public_keys,
+            provisioning=clients.provisioning,
+            resource=clients.dps_authorities,
+            clock=clock,
         ),
         identities=identities,
         converger=converger,
@@ -377,7 +382,7 @@ def build(
             vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
             clock=clock,
         ),
-        devices=DeviceDirectory(devices, bundles, settings, clock),
+        devices=DeviceDirectory(devices=devices, bundles=bundles, settings=settings, clock=clock),
         expiry_sweep=ExpirySweep(
             expiry=expiry,
             certificates=certificates,
@@ -386,7 +391,9 @@ def build(
             outbox=outbox,
             clock=clock,
         ),
-        rejected_messages=RejectedMessages(Rejections(table("rejections")), orders, outbox, clock),
+        rejected_messages=RejectedMessages(
+            rejections=Rejections(table("rejections")), orders=orders, outbox=outbox, clock=clock
+        ),
         requests=requests,
         webhooks=webhooks,
         measurements=Measurements(records, groups, clients.queues, clock),

@@ -144,7 +144,7 @@ class AuthorityScene:
             keys=AuthorityKeys(vault=vault, computing=self.computing),
             services=verifiers,
             lists_of=lambda _: lists,
-            outbox=Outbox(queues, self.clock),
+            outbox=Outbox(queues=queues, clock=self.clock),
             settings=self.settings,
             clock=self.clock,
             opening=self.opening,

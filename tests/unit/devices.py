@@ -164,7 +164,7 @@ class DeviceScene:
     @property
     def outbox(self) -> Outbox:
         queues: Any = self.queues
-        return Outbox(queues, self.clock)
+        return Outbox(queues=queues, clock=self.clock)
 
     @property
     def converger(self) -> DeviceConverger:
@@ -273,12 +273,17 @@ class DeviceScene:
     @property
     def enrollments(self) -> IndividualEnrollments:
         return IndividualEnrollments(
-            self.devices, self.certificates, self.public_keys, self.provisioning, None, self.clock
+            devices=self.devices,
+            certificates=self.certificates,
+            public_keys=self.public_keys,
+            provisioning=self.provisioning,
+            resource=None,
+            clock=self.clock,
         )
 
     @property
     def directory(self) -> DeviceDirectory:
-        return DeviceDirectory(self.devices, self.bundles, self.settings, self.clock)
+        return DeviceDirectory(devices=self.devices, bundles=self.bundles, settings=self.settings, clock=self.clock)
 
     @property
     def sweep(self) -> ExpirySweep:

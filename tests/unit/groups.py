@@ -51,7 +51,7 @@ class GroupScene(AuthorityScene):
             authorities=worker.authorities,
             creation=worker.creation,
             provisioning=provisioning,
-            outbox=Outbox(queues, self.clock),
+            outbox=Outbox(queues=queues, clock=self.clock),
             clock=self.clock,
         )
 

@@ -33,7 +33,7 @@ class Scene:
     def __post_init__(self) -> None:
         self.requests = Requests(self.rows)
         queues: Any = self.queues
-        self.outbox = Outbox(queues, lambda: NOW)
+        self.outbox = Outbox(queues=queues, clock=lambda: NOW)
 
     async def submit(self, request: Any, kind: Queue = REVOCATIONS) -> None:
         await submit(self.requests, self.outbox, kind, request, lambda: NOW)

@@ -105,7 +105,7 @@ class World:
             return self.now
 
         self.orders = Orders(orders=self.rows, lines=self.lines)
-        outbox = Outbox(queues, clock)
+        outbox = Outbox(queues=queues, clock=clock)
         self.lists = OrderBlobs(blobs=blobs, settings=anything, threads=self.threads)
         dispatch = OrderDispatch(
             orders=self.orders, lists=self.lists, failures=failures, outbox=outbox, clock=clock, threads=self.threads

@@ -85,7 +85,7 @@ class Scene:
             authorities=fakes.authorities,
             creation=fakes.authorities,
             provisioning=provisioning,
-            outbox=Outbox(fakes.queues, lambda: NOW),
+            outbox=Outbox(queues=fakes.queues, clock=lambda: NOW),
             clock=lambda: NOW,
         )
         checks = GroupChecks(

@@ -70,9 +70,9 @@ def test_a_twin_as_deep_as_is_read_can_be_written_again() -> None:
 
 async def test_a_poison_message_that_is_too_deep_is_recorded() -> None:
     """It is kept whole, under its own id, since nothing can be read out of it."""
-    outbox: Any = Outbox(FakeQueues(), lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=FakeQueues(), clock=lambda: NOW)  # type: ignore[arg-type]
     orders = Orders(orders=FakeTable(), lines=FakeTable())
-    subject = RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW)
+    subject = RejectedMessages(rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW)
     body = nested(20_000).encode()
     await subject.record_poison(ReceivedMessage(Queue.DEVICE_ORDERS, "m1", body, NOW))
     items, _ = await subject.page(size=1, continuation=None)

@@ -151,8 +151,10 @@ class Host:
             BrokenTable(),
             Orders(orders=FakeTable(), lines=FakeTable()),
         )
-        outbox: Any = Outbox(self.queues, lambda: NOW)
-        self.rejected_messages = RejectedMessages(Rejections(self.table), self.orders, outbox, lambda: NOW)
+        outbox: Any = Outbox(queues=self.queues, clock=lambda: NOW)
+        self.rejected_messages = RejectedMessages(
+            rejections=Rejections(self.table), orders=self.orders, outbox=outbox, clock=lambda: NOW
+        )
         self.clients = self
         self.fault: Exception | None = None
         self.asked: list[datetime] = []

@@ -35,7 +35,7 @@ async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract
     """A body within the limit may be a message beyond it, since JSON can spell a character in six bytes."""
     queues = FakeQueues()
     with pytest.raises(Rejected) as refused:
-        await Outbox(queues, lambda: NOW).order(queue, body)  # type: ignore[arg-type]
+        await Outbox(queues=queues, clock=lambda: NOW).order(queue, body)  # type: ignore[arg-type]
     assert str(refused.value).startswith("as a message it has ")
     assert str(refused.value).endswith(f" bytes; at most 49152 fit a queue{way_out}")
     assert queues.sent == []

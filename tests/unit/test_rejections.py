@@ -34,9 +34,9 @@ REMOVED = "[a private key was here, and is not kept]"
 async def kept(body: bytes) -> str:
     """Record a message, and read it as an operator does."""
     table, queues = FakeTable(), FakeQueues()
-    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
     orders = Orders(orders=FakeTable(), lines=FakeTable())
-    subject = RejectedMessages(Rejections(table), orders, outbox, lambda: NOW)
+    subject = RejectedMessages(rejections=Rejections(table), orders=orders, outbox=outbox, clock=lambda: NOW)
     message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
     await subject.record(message, Rejected.because("no"))
     [item], _ = await subject.page(size=10, continuation=None)
@@ -53,7 +53,7 @@ async def test_a_message_is_kept_byte_for_byte() -> None:
 async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     """A line whose message was set aside stays open, and names the rejection and the trace of the cause."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
-    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
     line = OrderLine(
         order_id="1",
         line=0,
@@ -69,7 +69,9 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     ).encode()
     message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", body, NOW)
     with tracing.continued("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
-        identifier = await RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW).record_poison(message)
+        identifier = await RejectedMessages(
+            rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW
+        ).record_poison(message)
     known = await orders.get_line("1", 0)
     assert known is not None
     assert known.record.state is DeviceState.ORDERED
@@ -82,7 +84,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
 async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
     """Of a message of three lines one was done: the other two name the rejection."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
-    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
     lines = [
         OrderLine(
             order_id="1",
@@ -100,7 +102,9 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
         Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0, lines=3), traceparent=None, at=NOW
     )
     message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", text.encode(), NOW)
-    identifier = await RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW).record_poison(message)
+    identifier = await RejectedMessages(
+        rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW
+    ).record_poison(message)
     reasons = [
         (line.reason or "").startswith(f"set aside as rejection {identifier}: ") async for line in orders.lines("1")
     ]
@@ -111,8 +115,8 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
 async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> None:  # noqa: FBT001
     """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
-    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
-    subject = RejectedMessages(Rejections(FakeTable()), orders, outbox, lambda: NOW)
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    subject = RejectedMessages(rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW)
     under_way = OrderRecord(order_id="there", state=OrderState.ACCEPTED, accepted_at=NOW, fingerprint="f")
     await orders.insert(under_way)
     bodies: tuple[Any, ...] = ({"orderId": "1", "x": 1}, {"orderId": "there"}, {"orderId": "no/id"}, {"devices": []})
@@ -160,8 +164,13 @@ SECRETS = {
 async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
     """Neither the row nor the event has it, in the body or in a reason; ids that hold one are told with a mark."""
     table, queues = FakeTable(), FakeQueues()
-    outbox: Any = Outbox(queues, lambda: NOW)  # type: ignore[arg-type]
-    subject = RejectedMessages(Rejections(table), Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: NOW)
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    subject = RejectedMessages(
+        rejections=Rejections(table),
+        orders=Orders(orders=FakeTable(), lines=FakeTable()),
+        outbox=outbox,
+        clock=lambda: NOW,
+    )
     body = json.dumps({"orderId": "1", "registrationId": KEY, **SECRETS})
     reasons = Rejected.because(f"it is {body!r}")
     await subject.record(ReceivedMessage(Queue.DEVICE_ORDERS, "m", body.encode(), NOW), reasons)
@@ -176,9 +185,12 @@ class Kept:
 
     def __init__(self, table: FakeTable | None = None) -> None:
         self.table, self.queues, self.now = table or FakeTable(), FakeQueues(), NOW
-        outbox: Any = Outbox(self.queues, lambda: self.now)  # type: ignore[arg-type]
+        outbox: Any = Outbox(queues=self.queues, clock=lambda: self.now)  # type: ignore[arg-type]
         self.subject = RejectedMessages(
-            Rejections(self.table), Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: self.now
+            rejections=Rejections(self.table),
+            orders=Orders(orders=FakeTable(), lines=FakeTable()),
+            outbox=outbox,
+            clock=lambda: self.now,
         )
 
     async def record(self, body: bytes = b'{"orderId": "1"}') -> str:

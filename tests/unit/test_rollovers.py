@@ -115,7 +115,7 @@ class Scene:
             authorities=authorities,
             creation=authorities,
             provisioning=provisioning,
-            outbox=Outbox(queues, self.clock),
+            outbox=Outbox(queues=queues, clock=self.clock),
             clock=self.clock,
         )
 

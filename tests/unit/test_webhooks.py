@@ -80,7 +80,7 @@ class Vault:
 
 async def test_without_a_secret_s_name_the_function_key_is_enough() -> None:
     """Nothing is asked of the headers, and the caller has no id of its own."""
-    door = Webhooks(Vault(None), None, lambda: NOW)
+    door = Webhooks(secrets=Vault(None), secret_name=None, clock=lambda: NOW)
     await door.check()
     assert await door.authenticate({}, b"") is None
 
@@ -89,7 +89,10 @@ async def test_without_a_secret_s_name_the_function_key_is_enough() -> None:
 async def test_white_space_around_a_secret_does_not_count(secret: str) -> None:
     """A secret that was stored out of a file ends with a line end."""
     given = {name.title(): value for name, value in headers().items()}
-    assert await Webhooks(Vault(secret), "hook", lambda: NOW).authenticate(given, BODY) == IDENTIFIER
+    assert (
+        await Webhooks(secrets=Vault(secret), secret_name="hook", clock=lambda: NOW).authenticate(given, BODY)
+        == IDENTIFIER
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ async def test_white_space_around_a_secret_does_not_count(secret: str) -> None:
 )
 async def test_a_secret_that_keeps_nobody_out_is_refused(secret: str | None, message: str) -> None:
     """An empty one would let everybody sign; the door stays shut, and readiness says why."""
-    door = Webhooks(Vault(secret), "hook", lambda: NOW)
+    door = Webhooks(secrets=Vault(secret), secret_name="hook", clock=lambda: NOW)
     with pytest.raises(Misconfigured) as caught:
         await door.authenticate(headers(), BODY)
     assert str(caught.value).endswith(message)

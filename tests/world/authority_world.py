@@ -132,7 +132,7 @@ class AuthorityWorld:
             keys=AuthorityKeys(vault=vault, computing=computing),
             services=self.services,
             lists_of=self.lists,
-            outbox=Outbox(queues, self.clock),
+            outbox=Outbox(queues=queues, clock=self.clock),
             settings=self.settings,
             clock=self.clock,
             opening=opening,

@@ -59,7 +59,7 @@ class _Seen:
     identity: HubIdentity | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceConverger:
     """Makes what a device's record wants true at the services."""
 

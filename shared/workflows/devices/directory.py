@@ -36,7 +36,7 @@ class HandedOut:
     password_secret: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceDirectory:
     """What can be asked about devices."""
 

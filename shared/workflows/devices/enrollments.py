@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndividualEnrollments:
     """Reads and changes individual enrollments, and keeps those that shut out revoked devices."""
 

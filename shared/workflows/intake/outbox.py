@@ -27,7 +27,7 @@ type Clock = Callable[[], datetime]
 """Gives the present time, in UTC."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
     """Sends messages, each with the trace of the work under way."""
 

@@ -58,7 +58,7 @@ class ReceivedMessage:
     received: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedMessages:
     """Keeps refused messages."""
 
