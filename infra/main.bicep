@@ -353,7 +353,7 @@ var vaultNames = ['kv-ca-${token}', 'kv-pw-${token}', 'kv-st-${token}']
 var dnsOfStorage = toObject(
   ['blob', 'queue', 'table'],
   part => part,
-  part => 'privatelink.${part}.${environment().suffixes.storage}'
+  part => ['privatelink.${part}.${environment().suffixes.storage}']
 )
 var dnsOfVaults = 'privatelink.vaultcore.azure.net'
 var dnsOfProvisioning = 'privatelink.azure-devices-provisioning.net'
@@ -366,7 +366,7 @@ var endpoints = concat(
     name: 'pe-${name}-${part}'
     id: resourceId(subscription().subscriptionId, groupName, 'Microsoft.Storage/storageAccounts', name)
     part: part
-    dns: [dnsOfStorage[part]]
+    dns: dnsOfStorage[part]
   }))),
   map(vaultNames, name => {
     name: 'pe-${name}'
@@ -400,7 +400,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     addressSpace: networkAddressSpace
     zoneNames: map(appsWanted, app => app.name)
     dnsZones: concat(
-      map(items(dnsOfStorage), part => part.value),
+      flatten(map(items(dnsOfStorage), part => part.value)),
       [dnsOfVaults, dnsOfProvisioning],
       dnsOfHubs
     )

@@ -5,6 +5,7 @@ param token string
 @description('Ids of resource groups in which the roles can be assigned, beside this one: those of hubs that were there.')
 param otherGroupIds string[]
 
+var here = resourceGroup().id
 var source = any(loadJsonContent('../zones.json'))
 
 resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [
@@ -22,7 +23,7 @@ resource definitions 'Microsoft.Authorization/roleDefinitions@2022-04-01' = [
           notDataActions: []
         }
       ]
-      assignableScopes: concat([resourceGroup().id], otherGroupIds)
+      assignableScopes: concat([here], otherGroupIds)
     }
   }
 ]

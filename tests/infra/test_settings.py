@@ -9,7 +9,7 @@ import pytest
 
 from shared.rules.zones import APART, Zone
 from shared.settings import STORAGE_CONNECTION, described_settings
-from tests.infra.bicep import INFRA, field, fields, literal, module, source, text, walk
+from tests.infra.bicep import INFRA, field, fields, literal, source, text, walk
 
 MAIN = source(INFRA / "main.bicep")
 READ = {each.name: each for each in described_settings().values()}
@@ -65,24 +65,16 @@ def test_an_app_gets_what_the_app_reads_and_what_its_host_reads() -> None:
     assert set(given()) == set(READ) | HOST
 
 
-@pytest.mark.parametrize("zone", sorted(APART))
-def test_the_app_of_a_zone_gets_what_the_zone_reads(zone: Zone) -> None:
-    """And nothing else: an address that it can't use would only tell whoever takes the app over where to look."""
+def test_the_zones_of_a_setting_are_those_that_read_it() -> None:
     only = {
-        name: [literal(each) for each in value.named_children]
+        name: {literal(each) for each in value.named_children}
         for name, value in fields(MAIN.variables["zonesOfSettings"])
     }
-    got = {name for name in given() if zone.value in only.get(name, [zone.value])}
-    assert got == {name for name, setting in READ.items() if zone in setting.zones} | HOST
-    assert set(only) == {name for name, setting in READ.items() if setting.zones != frozenset(Zone)}
-    assert "contains(zonesOfSettings[setting.key], zone)" in text(module("app").variables["ownSettings"])
-
-
-def test_an_owner_may_change_every_setting_but_those_that_follow_from_what_is_deployed() -> None:
-    """`appSettings` stands between the two: it wins over the first, and loses to the second."""
-    apps = next(each for each in MAIN.modules if each.symbol == "apps")
-    merged = field(apps.bodies[0], "params", "settings")
-    assert [text(each) for each in merged.named_children[1].named_children][:2] == ["settings", "appSettings"]
+    assert only == {
+        name: {zone.value for zone in setting.zones & APART}
+        for name, setting in READ.items()
+        if setting.zones != set(Zone)
+    }
 
 
 @pytest.mark.parametrize("name", sorted(READ))

@@ -1,0 +1,370 @@
+"""Computes what infra/ deploys for given parameters, so that tests can look at it: a what-if without Azure.
+
+It knows the part of Bicep that infra/ uses. What only Azure knows, such as an address, is a text in angle brackets.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.infra.bicep import INFRA, Source, fields, parse, source, text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tree_sitter import Node
+
+type Env = dict[str | int, Any]
+"""What loops and lambdas bring, by name; and the ids of lambdas that are being computed."""
+
+SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000000"
+_LAMBDA_FIRST = {"member_expression", "subscript_expression", "binary_expression", "ternary_expression"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource that is deployed, or only referred to.
+
+    Attributes:
+        kind: its type, without the version.
+        name: as it is said; without its parent's where a parent is named.
+        path: the same with those of its parents.
+        group: id of what it is deployed in: a resource group, or the subscription.
+        body: what it is deployed with; empty if it was there.
+        on: the resource that it extends, such as what a role is assigned on.
+    """
+
+    kind: str
+    name: str
+    path: str
+    group: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    on: Resource | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id, as Azure makes it."""
+        if self.kind == "Microsoft.Resources/resourceGroups":
+            return f"{self.group}/resourceGroups/{self.name}"
+        provider, *types = self.kind.split("/")
+        parts = [part for pair in zip(types, self.path.split("/"), strict=True) for part in pair]
+        return "/".join((self.on.id if self.on else self.group, "providers", provider, *parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A deployed module: its outputs."""
+
+    outputs: Mapping[str, Any]
+
+
+def compute(expression: str, **known: Any) -> Any:
+    """Give the value of an expression in Bicep."""
+    file = Source(INFRA / "nowhere.bicep", parse(f"var it = {expression}\n".encode()))
+    return _File(file, f"{SUBSCRIPTION}/resourceGroups/here", known, []).value(file.variables["it"], {})
+
+
+def deploy(**parameters: Any) -> tuple[list[Resource], Mapping[str, Any]]:
+    """Give all that main.bicep deploys with some parameters, and its outputs."""
+    deployed: list[Resource] = []
+    outputs = _File(source(INFRA / "main.bicep"), SUBSCRIPTION, parameters, deployed).deploy()
+    return deployed, outputs
+
+
+class _File:
+    """One file, deployed once."""
+
+    def __init__(self, file: Source, group: str, parameters: Mapping[str, Any], deployed: list[Resource]) -> None:
+        self._file, self._group, self._deployed = file, group, deployed
+        self._known: dict[str, Any] = dict(parameters)
+        self._lazy = dict(file.variables)
+        for name, node in file.parameters.items():
+            if name not in self._known:
+                self._lazy[name] = node.named_children[-1]
+
+        declared = {"resource_declaration", "module_declaration"}
+        self._waiting = {
+            text(each.named_children[0]): each for each in file.root.named_children if each.type in declared
+        }
+
+    def deploy(self) -> Mapping[str, Any]:
+        while self._waiting:
+            self._declare(next(iter(self._waiting)))
+        return {name: self.value(node, {}) for name, node in self._file.outputs.items()}
+
+    def _declare(self, symbol: str) -> None:
+        node = self._waiting.pop(symbol)
+        what = text(node.named_children[1])[1:-1]
+        if node.type == "module_declaration":
+
+            def make(body: Node, env: Env) -> Any:
+                return self._module(what, body, env)
+
+        else:
+            existing = "existing" in [text(each) for each in node.children]
+
+            def make(body: Node, env: Env) -> Any:
+                return self._resource(what.split("@")[0], body, env, existing=existing)
+
+        self._known[symbol] = self._turns(node.named_children[-1], {}, make)
+
+    def _turns(self, node: Node, env: Env, make: Callable[[Node, Env], Any]) -> Any:
+        """Do something with a body: once, for each turn of a loop, or not at all if a condition does not hold."""
+        if node.type == "for_statement":
+            return [self._turns(_body(node), env | turn, make) for turn in self._loop(node, env)]
+        if node.type == "if_statement":
+            return make(node.named_children[-1], env) if self.value(node.named_children[0], env) else None
+        return make(node, env)
+
+    def _loop(self, node: Node, env: Env) -> list[Env]:
+        names = [text(each) for each in node.named_children[0].named_children] or [text(node.named_children[0])]
+        return [
+            dict(zip(names, (item, i), strict=False)) for i, item in enumerate(self.value(node.named_children[1], env))
+        ]
+
+    def _resource(self, kind: str, body: Node, env: Env, *, existing: bool) -> Resource:
+        said = {key: self.value(value, env) for key, value in fields(body) if key != "dependsOn"}
+        parent, scope = said.pop("parent", None), said.pop("scope", None)
+        path = f"{parent.path}/{said['name']}" if parent else said["name"]
+        on = scope if isinstance(scope, Resource) and not existing else None
+        group = scope.id if isinstance(scope, Resource) and existing else self._group
+        made = Resource(kind, said["name"], path, group, {} if existing else said, on)
+        if not existing:
+            self._deployed.append(made)
+        return made
+
+    def _module(self, path: str, body: Node, env: Env) -> Module:
+        said = dict(fields(body))
+        scope = self.value(said["scope"], env)
+        given = {key: self.value(value, env) for key, value in fields(said["params"])}
+        inner = _File(source(self._file.path.parent / path), scope.id, given, self._deployed)
+        return Module(inner.deploy())
+
+    # Expressions
+
+    def value(self, node: Node, env: Env) -> Any:
+        """Compute an expression."""
+        first = _first(node)
+        if first.type == "lambda_expression" and first.id not in env:
+            return self._lambda(node, first, env)
+        method: Callable[[Node, Env], Any] = getattr(self, f"_{node.type}")
+        return method(node, env)
+
+    def _lambda(self, whole: Node, node: Node, env: Env) -> Callable[..., Any]:
+        """Make a function. The grammar ends a lambda too early, so its body is the whole in which it comes first."""
+        names = [text(each) for each in node.named_children[:-1]]
+        return lambda *given: self.value(whole, {**env, **dict(zip(names, given, strict=False)), node.id: True})
+
+    def _lambda_expression(self, node: Node, env: Env) -> Any:
+        return self.value(node.named_children[-1], env)
+
+    def _identifier(self, node: Node, env: Env) -> Any:
+        name = text(node)
+        if name in env:
+            return env[name]
+        if name in self._waiting:
+            self._declare(name)
+        if name not in self._known:
+            self._known[name] = self.value(self._lazy[name], {})
+        return self._known[name]
+
+    def _string(self, node: Node, env: Env) -> str:
+        """Put a text together. The grammar drops spaces at its ends, so what is said is taken from the source."""
+        raw, at, parts = node.text or b"", 1, list[str]()
+        for each in node.named_children:
+            if each.type == "interpolation":
+                start, end = each.children[0].end_byte - 2 - node.start_byte, each.end_byte - node.start_byte
+                parts += [_said(raw[at:start]), str(self.value(each.named_children[0], env))]
+                at = end
+        return "".join([*parts, _said(raw[at:-1])])
+
+    def _number(self, node: Node, _env: Env) -> int:
+        return int(text(node))
+
+    def _boolean(self, node: Node, _env: Env) -> bool:
+        return text(node) == "true"
+
+    def _null(self, _node: Node, _env: Env) -> None:
+        return None
+
+    def _array(self, node: Node, env: Env) -> list[Any]:
+        return [self.value(each, env) for each in node.named_children if each.type != "comment"]
+
+    def _object(self, node: Node, env: Env) -> dict[str, Any]:
+        computed = (each.named_children[0] for each in node.named_children if each.type == "object_property")
+        keys = [self.value(key, env) if key.type == "string" else text(key) for key in computed]
+        return dict(zip(keys, (self.value(value, env) for _, value in fields(node)), strict=True))
+
+    def _for_statement(self, node: Node, env: Env) -> Any:
+        return self._turns(node, env, self.value)
+
+    def _parenthesized_expression(self, node: Node, env: Env) -> Any:
+        return self.value(node.named_children[0], env)
+
+    def _ternary_expression(self, node: Node, env: Env) -> Any:
+        condition, yes, no = node.named_children
+        return self.value(yes if self.value(condition, env) else no, env)
+
+    def _unary_expression(self, node: Node, env: Env) -> Any:
+        value = self.value(node.named_children[0], env)
+        return not value if text(node.children[0]) == "!" else -value
+
+    def _binary_expression(self, node: Node, env: Env, then: Callable[[Any], Any] = lambda value: value) -> Any:
+        left = self.value(node.named_children[0], env)
+
+        def right() -> Any:
+            return self._last(node.named_children[-1], env, then)
+
+        decide: dict[str, Callable[[], Any]] = {
+            "==": lambda: left == right(),
+            "!=": lambda: left != right(),
+            "&&": lambda: left and right(),
+            "||": lambda: left or right(),
+            "??": lambda: right() if left is None else left,
+            ">": lambda: left > right(),
+            "+": lambda: left + right(),
+        }
+        return decide[text(node.children[1])]()
+
+    def _member_expression(self, node: Node, env: Env) -> Any:
+        """Take a part of a value. To the grammar ``a ? b : c.d`` is ``(a ? b : c).d``, so parts are taken of what is last."""
+        parts = []
+        while node.type in {"member_expression", "subscript_expression"}:
+            parts.append(node)
+            node = node.named_children[0]
+
+        def part(of: Any) -> Any:
+            return functools.reduce(lambda value, each: self._part(each, value, env), reversed(parts), of)
+
+        return self._last(node, env, part)
+
+    _subscript_expression = _member_expression
+
+    def _last(self, node: Node, env: Env, then: Callable[[Any], Any]) -> Any:
+        if node.type == "ternary_expression":
+            condition, yes, no = node.named_children
+            return self.value(yes, env) if self.value(condition, env) else self._last(no, env, then)
+        if node.type == "binary_expression":
+            return self._binary_expression(node, env, then)
+        if node.type == "lambda_expression":
+            return self._last(node.named_children[-1], env, then)
+        return then(self.value(node, env))
+
+    def _part(self, node: Node, of: Any, env: Env) -> Any:
+        if node.type == "subscript_expression":
+            index = self.value(node.named_children[1], env)
+            return f"{of.removesuffix('>')}[{index}]>" if isinstance(of, str) else of[index]
+        name = text(node.named_children[-1])
+        if isinstance(of, Mapping):
+            return of.get(name) if f".?{name}" in text(node) else of[name]
+        if isinstance(of, (Module, Resource)) and hasattr(of, name):
+            return getattr(of, name)
+        return f"<{of.name}.{name}>" if isinstance(of, Resource) else f"{of.removesuffix('>')}.{name}>"
+
+    def _call_expression(self, node: Node, env: Env) -> Any:
+        called, arguments = node.named_children
+        given = [self.value(each, env) for each in arguments.named_children]
+        if called.type == "member_expression":
+            of = self.value(called.named_children[0], env)
+            return f"<{of.name}.{text(called.named_children[1])}()>"
+        name = text(called)
+        if name in {"loadJsonContent", "loadTextContent"}:
+            return _load(self._file.path.parent / given[0], as_json=name == "loadJsonContent")
+        here = self._group.split("/")[2::2]
+        if name == "resourceGroup":
+            return _group(given or here)
+        if name == "resourceId" and len(given) == 2:
+            return _resource_id(*here, *given)
+        return _FUNCTIONS[name](*given)
+
+
+def _said(raw: bytes) -> str:
+    return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), raw.decode())
+
+
+def _body(loop: Node) -> Node:
+    return loop.child_by_field_name("body") or loop.named_children[-1]
+
+
+def _first(node: Node) -> Node:
+    while node.type in _LAMBDA_FIRST:
+        node = node.named_children[0]
+    return node
+
+
+def _load(path: Path, *, as_json: bool) -> Any:
+    content = path.read_text(encoding="utf-8")
+    return json.loads(content) if as_json else content
+
+
+def _group(named: Sequence[str]) -> Resource:
+    return Resource("Microsoft.Resources/resourceGroups", named[1], named[1], f"/subscriptions/{named[0]}")
+
+
+def _unique(*of: Any) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:13].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+def _guid(*of: Any) -> str:
+    found = hashlib.sha256(repr(of).encode()).hexdigest()
+    return "-".join((found[:8], found[8:12], found[12:16], found[16:20], found[20:32]))
+
+
+def _union(*of: Any) -> Any:
+    if isinstance(of[0], Mapping):
+        return {key: value for each in of for key, value in each.items()}
+    found: list[Any] = []
+    for item in (item for each in of for item in each):
+        if item not in found:
+            found.append(item)
+    return found
+
+
+def _resource_id(subscription: str, group: str, kind: str, name: str) -> str:
+    return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/{kind}/{name}"
+
+
+def _subnet(space: str, bits: int, index: int) -> str:
+    return str(list(ipaddress.ip_network(space).subnets(new_prefix=bits))[index])
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "any": lambda of: of,
+    "cidrSubnet": _subnet,
+    "concat": lambda *of: [item for each in of for item in each],
+    "contains": lambda of, what: what in of,
+    "empty": lambda of: not of,
+    "environment": lambda: {
+        "suffixes": {"storage": "core.windows.net"},
+        "resourceManager": "https://management.azure.com/",
+    },
+    "filter": lambda of, fits: [item for item in of if fits(item)],
+    "flatten": lambda of: [item for each in of for item in each],
+    "guid": _guid,
+    "indexOf": lambda of, what: of.index(what),
+    "intersection": lambda one, other: [item for item in one if item in other],
+    "items": lambda of: [{"key": key, "value": of[key]} for key in sorted(of)],
+    "join": lambda of, between: between.join(of),
+    "last": lambda of: of[-1],
+    "length": len,
+    "map": lambda of, made: [made(item) for item in of],
+    "range": lambda start, count: list(range(start, start + count)),
+    "replace": lambda of, old, new: of.replace(old, new),
+    "resourceId": _resource_id,
+    "split": lambda of, at: of.split(at),
+    "subscription": lambda: {"id": SUBSCRIPTION, "subscriptionId": SUBSCRIPTION.rsplit("/", 1)[1]},
+    "subscriptionResourceId": lambda kind, name: f"{SUBSCRIPTION}/providers/{kind}/{name}",
+    "take": lambda of, count: of[:count],
+    "tenant": lambda: {"tenantId": "11111111-1111-1111-1111-111111111111"},
+    "toLower": lambda of: of.lower(),
+    "toObject": lambda of, key, value: {key(item): value(item) for item in of},
+    "union": _union,
+    "uniqueString": _unique,
+}

@@ -1,0 +1,413 @@
+"""What main.bicep deploys for given parameters, computed: apps with their settings, roles, names, endpoints, alerts."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.rules.zones import APART, Zone
+from shared.settings import described_settings
+from tests.infra.bicep import INFRA
+from tests.infra.deployment import SUBSCRIPTION, Resource, compute, deploy
+from tests.infra.test_settings import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TABLE: dict[str, Any] = json.loads((INFRA / "zones.json").read_text(encoding="utf-8"))
+ALERTS: list[dict[str, Any]] = json.loads((INFRA / "alerts.json").read_text(encoding="utf-8"))
+READ = {each.name: each for each in described_settings().values()}
+OTHER_HUB = f"{SUBSCRIPTION}/resourceGroups/rg-of-others/providers/Microsoft.Devices/IotHubs/old-hub"
+GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-plant-1"
+
+
+@functools.cache
+def deployed(**parameters: Any) -> tuple[Resource, ...]:
+    said = {
+        key: json.loads(value) if key in {"existingHubIds", "appSettings"} else value
+        for key, value in parameters.items()
+    }
+    return tuple(deploy(environmentName="plant-1", location="westeurope", **said)[0])
+
+
+def of(kind: str, resources: tuple[Resource, ...]) -> list[Resource]:
+    return [each for each in resources if each.kind == kind]
+
+
+def app(name: str, resources: tuple[Resource, ...]) -> Mapping[str, Any]:
+    (found,) = [each for each in of("Microsoft.Web/sites", resources) if each.name.startswith(f"func-{name}-")]
+    return found.body
+
+
+def settings(name: str, resources: tuple[Resource, ...]) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in app(name, resources)["properties"]["siteConfig"]["appSettings"]}
+
+
+# Apps
+
+
+@pytest.mark.parametrize("zone", sorted(APART))
+def test_a_zone_gets_an_app_with_the_settings_that_it_reads(zone: Zone) -> None:
+    given = settings(zone.value, deployed())
+    assert set(given) == {name for name, setting in READ.items() if zone in setting.zones} | HOST
+    assert given["ZONE"] == zone.value
+    assert {
+        name for name, setting in READ.items() if setting.default is None and not given.get(name, "not its own")
+    } == set()
+
+
+def test_one_app_for_everything_gets_all_settings() -> None:
+    resources = deployed(zones="single")
+    assert [each.name.split("-")[1] for each in of("Microsoft.Web/sites", resources)] == ["factory"]
+    assert set(settings("factory", resources)) == set(READ) | HOST
+    assert settings("factory", resources)["ZONE"] == "all"
+
+
+def test_an_owners_setting_wins_over_the_default_and_loses_to_what_the_deployment_needs() -> None:
+    resources = deployed(appSettings='{"CA_ORGANIZATION": "Example", "AzureWebJobsStorage__credential": "none"}')
+    given = settings("issuing", resources)
+    assert given["CA_ORGANIZATION"] == "Example"
+    assert given["AzureWebJobsStorage__credential"] == "managedidentity"
+
+
+def test_each_app_runs_as_its_own_identity_on_its_own_plan_with_its_own_host_account() -> None:
+    resources = deployed()
+    for zone in APART:
+        body, given = app(zone.value, resources), settings(zone.value, resources)
+        (identity,) = body["identity"]["userAssignedIdentities"]
+        assert f"/userAssignedIdentities/id-{zone.value}-" in identity
+        assert f"/serverfarms/plan-{zone.value}-" in body["properties"]["serverFarmId"]
+        assert given["AzureWebJobsStorage__blobServiceUri"].startswith(f"<sth{zone.value[:8]}")
+        assert body["properties"]["functionAppConfig"]["deployment"]["storage"]["value"].startswith(
+            f"<sth{zone.value[:8]}"
+        )
+        assert given["DeviceFactoryStorage__clientId"].startswith(f"<id-{zone.value}-")
+        assert body["tags"]["azd-service-name"] == zone.value
+
+
+def test_hsm_keys_are_asked_for_where_the_vault_has_them() -> None:
+    assert settings("issuing", deployed())["CA_KEYS_IN_HSM"] == "false"
+    resources = deployed(caVaultSku="premium")
+    assert settings("issuing", resources)["CA_KEYS_IN_HSM"] == "true"
+    skus = {
+        each.name[:5]: each.body["properties"]["sku"]["name"] for each in of("Microsoft.KeyVault/vaults", resources)
+    }
+    assert skus == {"kv-ca": "premium", "kv-pw": "standard", "kv-st": "standard"}
+
+
+# Roles
+
+
+def scopes_of(grant: Mapping[str, str], name: str, resources: tuple[Resource, ...], hubs: list[str]) -> Iterator[str]:
+    """Give the ids of what a grant of zones.json is on, told here once more and in another way than in Bicep."""
+    token = of("Microsoft.Devices/provisioningServices", resources)[0].name.removeprefix("dps-")
+    scope = TABLE["scopes"][grant["scope"]]
+    storage = f"{GROUP}/providers/Microsoft.Storage/storageAccounts"
+    whole = {
+        "hostStorage": f"{storage}/sth{name[:8]}{token}",
+        "intakeStorage": f"{storage}/stintake{token}",
+        "ledgerStorage": f"{storage}/stledger{token}",
+        "caVault": f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-ca-{token}",
+        "passwordVault": f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-pw-{token}",
+        "statusVault": f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-st-{token}",
+        "applicationInsights": f"{GROUP}/providers/Microsoft.Insights/components/appi-{token}",
+        "dps": f"{GROUP}/providers/Microsoft.Devices/provisioningServices/dps-{token}",
+    }
+    if scope["resource"] == "hubs":
+        yield from hubs or [f"{GROUP}/providers/Microsoft.Devices/IotHubs/iot-1-{token}"]
+        return
+    services = {"tables": "tableServices", "queues": "queueServices", "containers": "blobServices"}
+    parts = [(kind, part) for kind in services for part in scope.get(kind, ())]
+    for kind, part in parts:
+        yield f"{whole[scope['resource']]}/{services[kind]}/default/{kind}/{part}"
+    if not parts:
+        yield whole[scope["resource"]]
+
+
+def assigned(name: str, resources: tuple[Resource, ...]) -> set[tuple[str, str]]:
+    """Give what the identity of an app was assigned: names of roles, and on what."""
+    names = {
+        each.name: each.body["properties"]["roleName"].split(" (")[0]
+        for each in of("Microsoft.Authorization/roleDefinitions", resources)
+    }
+    names |= {role["id"]: role["name"] for role in TABLE["roles"].values() if "id" in role}
+    found = [
+        (names[each.body["properties"]["roleDefinitionId"].rsplit("/", 1)[1]], each.on.id)
+        for each in of("Microsoft.Authorization/roleAssignments", resources)
+        if each.on and each.body["properties"]["principalId"].startswith(f"<id-{name}-")
+    ]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def wanted(
+    zones: list[str], name: str, resources: tuple[Resource, ...], *, only: set[str], hubs: list[str]
+) -> set[tuple[str, str]]:
+    grants = [*TABLE["everyZone"]["hostRoles"], *(grant for zone in zones for grant in TABLE["zones"][zone]["roles"])]
+    return {
+        (TABLE["roles"][grant["role"]]["name"], on)
+        for grant in grants
+        if grant.get("onlyWith", "DPS_RESOURCE_ID") in only
+        for on in scopes_of(grant, name, resources, hubs)
+    }
+
+
+@pytest.mark.parametrize("zone", TABLE["zones"])
+def test_a_zone_has_the_roles_of_zones_json_and_no_others(zone: str) -> None:
+    resources = deployed()
+    assert assigned(zone, resources) == wanted([zone], zone, resources, only={"DPS_RESOURCE_ID"}, hubs=[])
+
+
+def test_one_app_for_everything_has_the_roles_of_all_zones_each_once() -> None:
+    resources = deployed(zones="single")
+    assert assigned("factory", resources) == wanted(
+        [*TABLE["zones"]], "factory", resources, only={"DPS_RESOURCE_ID"}, hubs=[]
+    )
+
+
+def test_a_role_that_a_setting_needs_comes_with_the_setting() -> None:
+    resources = deployed(uploadRootsToHubs=True, appSettings='{"WEBHOOK_SECRET_NAME": "webhook"}')
+    only = {"DPS_RESOURCE_ID", "IOT_HUB_RESOURCE_IDS", "WEBHOOK_SECRET_NAME"}
+    for zone in TABLE["zones"]:
+        assert assigned(zone, resources) == wanted([zone], zone, resources, only=only, hubs=[])
+    assert any(role == "Device Factory Hub CA Uploader" for role, _ in assigned("issuing", resources))
+    assert any(role == "Key Vault Secrets User" for role, _ in assigned("revocation", resources))
+    assert settings("issuing", resources)["IOT_HUB_RESOURCE_IDS"].startswith(
+        f"{GROUP}/providers/Microsoft.Devices/IotHubs/"
+    )
+
+
+def test_hubs_that_were_there_are_linked_and_get_roles_where_they_are() -> None:
+    resources = deployed(existingHubIds=json.dumps([OTHER_HUB]))
+    assert of("Microsoft.Devices/IotHubs", resources) == []
+    assert assigned("revocation", resources) == wanted(
+        ["revocation"], "revocation", resources, only={"DPS_RESOURCE_ID"}, hubs=[OTHER_HUB]
+    )
+    (service,) = of("Microsoft.Devices/provisioningServices", resources)
+    (hub,) = service.body["properties"]["iotHubs"]
+    assert hub["connectionString"].startswith("HostName=<old-hub.properties.hostName>;")
+    for role in of("Microsoft.Authorization/roleDefinitions", resources):
+        assert role.body["properties"]["assignableScopes"] == [GROUP, f"{SUBSCRIPTION}/resourceGroups/rg-of-others"]
+
+
+def test_nobody_else_gets_a_role_unless_who_deploys_is_named() -> None:
+    """And then no role on the ledger, on a vault, on the DPS or on a hub."""
+    assert {
+        each.body["properties"]["principalType"] for each in of("Microsoft.Authorization/roleAssignments", deployed())
+    } == {"ServicePrincipal"}
+    added = [
+        each
+        for each in of("Microsoft.Authorization/roleAssignments", deployed(principalId="me"))
+        if each.body["properties"]["principalId"] == "me"
+    ]
+    where = Counter(
+        re.sub(r"stintake\w+", "stintake", each.on.id.split("/storageAccounts/")[1]) for each in added if each.on
+    )
+    assert where == {
+        "stintake/queueServices/default/queues/certificate-requests": 1,
+        "stintake/queueServices/default/queues/enrollment-group-requests": 1,
+        "stintake/queueServices/default/queues/device-orders": 1,
+        "stintake/queueServices/default/queues/revocation-requests": 1,
+        "stintake/queueServices/default/queues/provisioning-events": 2,
+        "stintake/blobServices/default/containers/orders": 1,
+    }
+
+
+# Names
+
+NAMES_TAKEN = {
+    "Microsoft.Resources/resourceGroups": r"[\w().-]{1,89}[\w()-]",
+    "Microsoft.Storage/storageAccounts": r"[a-z0-9]{3,24}",
+    "Microsoft.Storage/storageAccounts/queueServices/queues": r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]",
+    "Microsoft.Storage/storageAccounts/tableServices/tables": r"[A-Za-z][A-Za-z0-9]{2,62}",
+    "Microsoft.Storage/storageAccounts/blobServices/containers": r"[a-z0-9](?!.*--)[a-z0-9-]{1,61}[a-z0-9]",
+    "Microsoft.KeyVault/vaults": r"[a-zA-Z](?!.*--)[a-zA-Z0-9-]{1,22}[a-zA-Z0-9]",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,127}",
+    "Microsoft.Devices/IotHubs": r"[a-zA-Z0-9][a-zA-Z0-9-]{1,48}[a-zA-Z0-9]",
+    "Microsoft.Devices/provisioningServices": r"[a-zA-Z0-9][a-zA-Z0-9-]{1,62}[a-zA-Z0-9]",
+    "Microsoft.Web/serverfarms": r"[a-zA-Z0-9-]{1,60}",
+    "Microsoft.Web/sites": r"[a-zA-Z0-9][a-zA-Z0-9-]{0,30}[a-zA-Z0-9]",
+    "Microsoft.OperationalInsights/workspaces": r"[a-zA-Z0-9][a-zA-Z0-9-]{2,61}[a-zA-Z0-9]",
+    "Microsoft.Insights/components": r"[^%&\\?/]{0,259}[^%&\\?/. ]",
+    "Microsoft.Insights/actionGroups": r"[^:<>+/&%\\?|]{0,259}[^:<>+/&%\\?|. ]",
+    "Microsoft.Insights/scheduledQueryRules": r"[^*<>%{}&:\\?/#|@]{0,259}[^*<>%{}&:\\?/#|@. ]",
+    "Microsoft.Network/virtualNetworks": r"[a-zA-Z0-9][\w.-]{0,62}\w",
+    "Microsoft.Network/networkSecurityGroups": r"[a-zA-Z0-9][\w.-]{0,78}\w",
+    "Microsoft.Network/privateEndpoints": r"[a-zA-Z0-9][\w.-]{0,62}\w",
+    "Microsoft.Cdn/profiles": r"[a-zA-Z0-9][a-zA-Z0-9-]{0,258}[a-zA-Z0-9]",
+}
+"""Source: Microsoft's "Naming rules and restrictions for Azure resources". An app has 32 characters at most, since hosts
+that share a storage account are told apart by these (azure/azure-functions/storage-considerations, "Host ID").
+"""
+
+EVERYTHING = {
+    "privateNetwork": True,
+    "frontDoor": True,
+    "publicHostName": "pki.example.com",
+    "principalId": "me",
+    "hubCount": 20,
+}
+
+
+@pytest.mark.parametrize("kind", NAMES_TAKEN)
+@pytest.mark.parametrize("zones", ["separate", "single"])
+def test_a_name_is_one_that_azure_takes(kind: str, zones: str) -> None:
+    found = of(kind, deployed(**EVERYTHING, zones=zones))
+    assert found
+    assert [each.name for each in found if not re.fullmatch(NAMES_TAKEN[kind], each.name)] == []
+
+
+@pytest.mark.parametrize("zones", ["separate", "single"])
+def test_no_two_resources_have_the_same_id(zones: str) -> None:
+    """Compared as Azure does, without case."""
+    ids = Counter(each.id.lower() for each in deployed(**EVERYTHING, zones=zones))
+    assert [each for each, count in ids.items() if count > 1] == []
+
+
+# Networks
+
+
+def test_without_a_network_nothing_of_one_is_there() -> None:
+    assert [each.kind for each in deployed() if each.kind.startswith("Microsoft.Network/")] == []
+
+
+def test_a_private_network_has_an_endpoint_for_each_service_of_each_account() -> None:
+    """Three for each storage account (four hosts, intake, ledger), one for each of three vaults, the DPS and the hub."""
+    resources = deployed(privateNetwork=True)
+    endpoints = of("Microsoft.Network/privateEndpoints", resources)
+    parts = Counter(
+        each.body["properties"]["privateLinkServiceConnections"][0]["properties"]["groupIds"][0] for each in endpoints
+    )
+    assert parts == {"blob": 6, "queue": 6, "table": 6, "vault": 3, "iotDps": 1, "iotHub": 1}
+    reached = {
+        each.body["properties"]["privateLinkServiceConnections"][0]["properties"]["privateLinkServiceId"]
+        for each in endpoints
+    }
+    there = {
+        each.id
+        for kind in ("Storage/storageAccounts", "KeyVault/vaults", "Devices/provisioningServices", "Devices/IotHubs")
+        for each in of(f"Microsoft.{kind}", resources)
+    }
+    assert reached == there
+    zones = {each.name for each in of("Microsoft.Network/privateDnsZones", resources)}
+    for each in of("Microsoft.Network/privateEndpoints/privateDnsZoneGroups", resources):
+        for config in each.body["properties"]["privateDnsZoneConfigs"]:
+            assert config["properties"]["privateDnsZoneId"].rsplit("/", 1)[1] in zones
+
+
+def test_in_a_private_network_storage_and_vaults_are_reached_from_inside_alone() -> None:
+    resources = deployed(privateNetwork=True)
+    for each in (*of("Microsoft.Storage/storageAccounts", resources), *of("Microsoft.KeyVault/vaults", resources)):
+        assert each.body["properties"]["publicNetworkAccess"] == "Disabled"
+        assert each.body["properties"]["networkAcls"]["defaultAction"] == "Deny"
+    for each in (*of("Microsoft.Devices/IotHubs", resources), *of("Microsoft.Devices/provisioningServices", resources)):
+        assert each.body["properties"]["publicNetworkAccess"] == "Enabled"
+
+
+def test_each_app_has_a_subnet_of_its_own_delegated_to_it() -> None:
+    resources = deployed(privateNetwork=True)
+    (network,) = of("Microsoft.Network/virtualNetworks", resources)
+    subnets = network.body["properties"]["subnets"]
+    ranges = [ipaddress.ip_network(each["properties"]["addressPrefix"]) for each in subnets]
+    assert not any(one.overlaps(other) for i, one in enumerate(ranges) for other in ranges[i + 1 :])
+    delegated = [each["name"] for each in subnets if each["properties"].get("delegations")]
+    assert delegated == [f"app-{zone}" for zone in ("intake", "issuing", "revocation", "status")]
+    for zone in APART:
+        assert app(zone.value, resources)["properties"]["virtualNetworkSubnetId"].endswith(f"/subnets/app-{zone.value}")
+    assert app("status", deployed())["properties"]["virtualNetworkSubnetId"] is None
+
+
+# Front Door
+
+
+def test_with_front_door_the_public_zone_is_called_by_it_alone_and_the_others_by_their_callers() -> None:
+    resources = deployed(frontDoor=True, publicHostName="pki.example.com")
+    for zone in APART:
+        config = app(zone.value, resources)["properties"]["siteConfig"]
+        assert config["ipSecurityRestrictionsDefaultAction"] == ("Deny" if zone is Zone.STATUS else "Allow")
+    (allowed,) = app("status", resources)["properties"]["siteConfig"]["ipSecurityRestrictions"]
+    assert allowed["headers"]["x-azure-fdid"][0].startswith("<afd-")
+    assert settings("issuing", resources)["PUBLIC_BASE_URL"] == "http://pki.example.com"
+    (origin,) = of("Microsoft.Cdn/profiles/originGroups/origins", resources)
+    assert origin.body["properties"]["hostName"].startswith("<func-status-")
+    for route in of("Microsoft.Cdn/profiles/afdEndpoints/routes", resources):
+        assert route.body["properties"]["customDomains"][0]["id"].endswith("/customDomains/pki-example-com")
+
+
+def test_with_front_door_one_app_for_everything_is_still_called_by_others() -> None:
+    config = app("factory", deployed(frontDoor=True, publicHostName="pki.example.com", zones="single"))["properties"][
+        "siteConfig"
+    ]
+    assert config["ipSecurityRestrictionsDefaultAction"] == "Allow"
+
+
+# Alerts
+
+
+def criterion(name: str) -> Mapping[str, Any]:
+    (rule,) = [
+        each
+        for each in of("Microsoft.Insights/scheduledQueryRules", deployed())
+        if each.body["properties"]["displayName"] == name
+    ]
+    found: Mapping[str, Any] = rule.body["properties"]["criteria"]["allOf"][0]
+    return found
+
+
+def test_the_query_of_an_alert_asks_for_its_metric_its_dimensions_and_what_it_is_split_by() -> None:
+    assert criterion("poison-messages")["query"].split("\n") == [
+        "AppMetrics",
+        "| where Name == 'device_factory.rejections'",
+        "| where tostring(Properties['device_factory.kind']) in ('poison')",
+        "| extend messaging_destination_name = tostring(Properties['messaging.destination.name'])",
+        "| summarize measured = sum(Sum) by bin(TimeGenerated, 1m), messaging_destination_name",
+    ]
+    assert criterion("revocation-not-closed")["query"].split("\n") == [
+        "AppMetrics",
+        "| where Name == 'device_factory.unsettled.age'",
+        "| summarize measured = max(coalesce(Max, Sum)) by bin(TimeGenerated, 1m)",
+    ]
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["name"])
+def test_each_alert_becomes_a_rule_with_its_threshold(alert: dict[str, Any]) -> None:
+    found = criterion(alert["name"])
+    assert f"Name == '{alert['metric']}'" in found["query"]
+    assert (found["operator"], found["threshold"]) == (alert["operator"], alert["threshold"])
+    assert [each["name"] for each in found["dimensions"]] == [name.replace(".", "_") for name in alert["splitBy"]]
+    for each in found["dimensions"]:
+        assert f"extend {each['name']} = " in found["query"]
+
+
+# How it is computed
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("'a ${b.c} \\'d\\' '", "a 1 'd' "),
+        ("yes ? 'x' : b.c", "x"),
+        ("no ? 'x' : b.c", 1),
+        ("no || b.c == 1", True),
+        ("map([1, 2], x => {\n  y: x\n})", [{"y": 1}, {"y": 2}]),
+        ("map(['c'], x => b[x])", [1]),
+        ("filter(['c', 'd'], x => x == 'd' || no)", ["d"]),
+        ("toObject(['k'], x => x, x => '${x}!')", {"k": "k!"}),
+        ("[for (x, i) in ['p', 'q']: '${x}${i}']", ["p0", "q1"]),
+        ("union(['a', 'b'], ['b', 'c'])", ["a", "b", "c"]),
+        ("union({ a: 1, b: 1 }, { b: 2 })", {"a": 1, "b": 2}),
+        ("b.?d ?? 'none'", "none"),
+        ("cidrSubnet('10.60.0.0/16', 24, 2)", "10.60.2.0/24"),
+        ("items({ z: 1, a: 2 })", [{"key": "a", "value": 2}, {"key": "z", "value": 1}]),
+        ("resourceId('A.B/c', 'n')", f"{SUBSCRIPTION}/resourceGroups/here/providers/A.B/c/n"),
+        ("take('revocation', 8)", "revocati"),
+    ],
+)
+def test_an_expression_has_the_value_that_bicep_gives_it(expression: str, value: Any) -> None:
+    assert compute(expression, yes=True, no=False, b={"c": 1}) == value
