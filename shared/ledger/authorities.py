@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import AuthorityRecord
-from shared.ledger.table import Stale, Versioned, keyed, versioned
+from shared.ledger.rows import Rows
+from shared.ledger.table import Stale
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 _PARTITION = "issuer"  # some hundred rows at most: DPS takes 100 groups and 25 CAs
@@ -21,6 +23,7 @@ class Authorities:
     """The CAs' table. Two names that differ by case alone can't both be there: they name the same vault key."""
 
     def __init__(self, table: Table) -> None:
+        self._rows = Rows(table, AuthorityRecord, key=lambda record: (_PARTITION, record.name.lower()))
         self._table = table
 
     async def get(self, name: str) -> Versioned[AuthorityRecord] | None:
@@ -30,12 +33,11 @@ class Authorities:
 
     async def holder(self, name: str) -> Versioned[AuthorityRecord] | None:
         """Find the CA that has taken a name, in upper or lower case."""
-        row = await self._table.get(_PARTITION, name.lower())
-        return Versioned(AuthorityRecord.from_columns(row.values), row.etag) if row else None
+        return await self._rows.get(_PARTITION, name.lower())
 
-    async def insert(self, record: AuthorityRecord) -> Versioned[AuthorityRecord] | None:
-        """Record a CA; ``None`` if the name is taken."""
-        return versioned(record, await self._table.insert(keyed(_PARTITION, record.name.lower(), record)))
+    async def try_insert(self, record: AuthorityRecord) -> Versioned[AuthorityRecord] | None:
+        """Record a CA; ``None`` if the name is taken, where it counts for which CA."""
+        return await self._rows.try_insert(record)
 
     async def replace(self, known: Versioned[AuthorityRecord], record: AuthorityRecord) -> Versioned[AuthorityRecord]:
         """Replace a row as it was read.
@@ -45,9 +47,9 @@ class Authorities:
         Raises:
             Stale: others have changed it since.
         """
-        etag = await self._table.replace(keyed(_PARTITION, record.name.lower(), record), known.etag)
-        if etag is not None:
-            return Versioned(record, etag)
+        written = await self._rows.try_replace(known, record)
+        if written is not None:
+            return written
         present = await self.get(record.name)
         if present is None or present.record != record:
             raise Stale(record.name)
@@ -102,5 +104,5 @@ class Authorities:
 
     async def list(self) -> AsyncIterator[AuthorityRecord]:
         """List all CAs by name."""
-        async for row in self._table.query("PartitionKey eq @partition", {"partition": _PARTITION}):
-            yield AuthorityRecord.from_columns(row.values)
+        async for record in self._rows.list("PartitionKey eq @partition", {"partition": _PARTITION}):
+            yield record

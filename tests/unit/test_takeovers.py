@@ -26,7 +26,7 @@ async def scene_with(group: dict[str, Any], registrations: list[str]) -> tuple[D
     )
     issuers = Authorities(FakeTable())
     for name, wanted in ((ISSUER, {"validity": None}), ("brought-along", None)):
-        await issuers.insert(
+        await issuers.try_insert(
             AuthorityRecord(
                 name=name, kind=CertificateKind.INTERMEDIATE, state=AuthorityState.REQUESTED, key_algorithm="ec-p256",
                 fingerprint="f", cause="r", requested_at=NOW, wanted=wanted,

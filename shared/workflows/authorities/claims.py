@@ -56,7 +56,7 @@ async def claim_name(records: Authorities, record: AuthorityRecord) -> Versioned
         Deferred: it was given back at this moment.
     """
     check_name(record.name)
-    made = await records.insert(record)
+    made = await records.try_insert(record)
     if made is not None:
         return made
     holder = await records.holder(record.name)
