@@ -1,4 +1,4 @@
-"""Checks that ledger, DPS, hubs and lists agree about every device, and changes none of them.
+"""Checks that ledger, DPS, hubs and lists agree about every CA and every device, and changes none of them.
 
 Run ``python -m shared.audit`` with the app's settings in its environment and an identity that may read what the app
 reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. What is on its way
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from shared.domain.attestations import held_certificates
 from shared.domain.audit import Observed, faults
+from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
 from shared.domain.certificates import CertificateState
+from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
-from shared.pki.list_checks import listed_serial_numbers
+from shared.pki.list_checks import listed_serial_numbers, read_list
 from shared.pki.names import serial_text, sha256_thumbprint
 from shared.pki.readable import load_certificates
 from shared.services import build
@@ -26,8 +28,11 @@ from shared.settings import InvalidSettings, Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
+    from shared.pki.issuers import Issuer
+    from shared.ports.ca_certificates import UploadedAuthority
     from shared.services import Services
 
 _PAGE = 500
@@ -35,14 +40,18 @@ _PAGE = 500
 
 @dataclass(slots=True)
 class Auditor:
-    """Reads every device, and what the services have of it."""
+    """Reads every CA and every device, and what the services have of it."""
 
     services: Services
+    certificates: Certificates
     devices: Devices
     lists: dict[str, frozenset[str]]
 
     async def run(self) -> AsyncIterator[str]:
-        """Give everything that is wrong, device by device."""
+        """Give everything that is wrong, CA by CA and device by device."""
+        for authority in [each async for each in self.services.authorities.list()]:
+            for fault in await self._faults_of(authority):
+                yield f"{authority.name}: {fault}"
         continuation: str | None = None
         while True:
             page, continuation = await self.devices.page(
@@ -53,6 +62,36 @@ class Auditor:
                     yield f"{record.registration_id}: {fault}"
             if continuation is None:
                 return
+
+    async def _faults_of(self, record: AuthorityRecord) -> list[str]:
+        """Give what is wrong with a CA. One that can't be loaded can't sign: its key is gone, or is another one."""
+        if record.certificate is None:
+            return list(authority_faults(record, ObservedAuthority(None)))
+        try:
+            issuer = await self.services.authorities.load(record.name)
+        except Exception as error:  # noqa: BLE001 - whatever its vault says is what is wrong
+            return [f"it can't sign: {error}"]
+        row = await self.certificates.get(record.serial_number or "")
+        observed = ObservedAuthority(
+            certificate=row.record if row else None,
+            uploads={
+                each.holder: _shown(await each.get(record.name)) for each in self.services.clients.ca_certificates
+            },
+            published=await self._published(record, issuer) if issuer.may_sign_crls else None,
+            signs_lists=issuer.may_sign_crls,
+        )
+        return list(authority_faults(record, observed))
+
+    async def _published(self, record: AuthorityRecord, issuer: Issuer) -> PublishedNumber:
+        _, content = await self.services.revocation_lists.read(record.name)
+        revoked = [each async for each in self.certificates.revoked_by(record.name)]
+        now = self.services.clock()
+        over = {each.serial_number for each in revoked if each.not_after < now}  # RFC 5280 section 3.3
+        return PublishedNumber(
+            number=read_list(content, issuer).number,
+            listed=frozenset(map(serial_text, listed_serial_numbers(content, issuer))) - over,
+            revoked=frozenset(each.serial_number for each in revoked) - over,
+        )
 
     async def _observe(self, record: DeviceRecord) -> Observed:
         found = await self.devices.certificates_of(record.registration_id)
@@ -94,6 +133,10 @@ class Auditor:
         return self.lists[name]
 
 
+def _shown(uploaded: UploadedAuthority | None) -> UploadedCertificate | None:
+    return UploadedCertificate(uploaded.thumbprint, uploaded.verified) if uploaded else None
+
+
 async def audit(settings: Settings) -> list[str]:
     """Audit the deployment that the settings name.
 
@@ -103,7 +146,12 @@ async def audit(settings: Settings) -> list[str]:
     services = build(settings)
     table = services.clients.tables.table
     try:
-        auditor = Auditor(services, Devices(identities=table("identities"), unsettled=table("unsettled")), {})
+        auditor = Auditor(
+            services,
+            Certificates(certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")),
+            Devices(identities=table("identities"), unsettled=table("unsettled")),
+            {},
+        )
         return [fault async for fault in auditor.run()]
     finally:
         await services.close()
