@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.contracts.groups import GroupAction
 from tests.world.authority_world import (
     ELSEWHERE,
     GROUPS,
@@ -29,6 +30,9 @@ MESSAGES: dict[str, Act] = {
     "roll to it": lambda world: world.create(GROUPS, "g2"),
     "create wrapped": lambda world: world.create(WRAPPED, "r4"),
     "create elsewhere": lambda world: world.create(ELSEWHERE, "r5"),
+    "create the group": lambda world: world.group(GroupAction.CREATE, "gc"),
+    "create it again": lambda world: world.group(GroupAction.CREATE, "gd"),
+    "delete the group": lambda world: world.group(GroupAction.DELETE, "gx"),
     "revoke": lambda world: world.revoke("root", 11),
     "revoke another": lambda world: world.revoke("root", 12),
 }
@@ -96,6 +100,7 @@ SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "rooted": rooted,
     "awaiting": awaiting,
     "imported": imported,
+    "grouped": rooted,
     "one place": one_place,
     "listing": listing,
 }
@@ -115,13 +120,22 @@ MEANT: dict[str, tuple[str, ...]] = {
     ),
     "awaiting": ("create elsewhere", "install", "install another"),
     "imported": ("import again", "import as another"),
+    "grouped": ("create the group", "create it again", "delete the group", "create for a group"),
     "one place": ("create root", "import"),
     "listing": ("revoke", "revoke another", "publish all", "read the list"),
 }
 """The acts that a scene is for."""
 
 ALIKE = frozenset(
-    {"create again", "roll to it", "import again", "import as another", "create for a group", "install another"}
+    {
+        "create again",
+        "roll to it",
+        "import again",
+        "import as another",
+        "create for a group",
+        "install another",
+        "create it again",
+    }
 )
 """Acts that differ from another one by their id alone, or by their group: ``make prove`` breaks them off as well."""
 
@@ -133,6 +147,8 @@ OFTEN = (
     ("rooted", "create", "create otherwise"),
     ("rooted", "create wrapped", "create wrapped"),
     ("rooted", "create for a group", "roll to it"),
+    ("grouped", "create the group", "create the group"),
+    ("grouped", "create the group", "create for a group"),
     ("awaiting", "install", "install another"),
     ("one place", "create root", "import"),
     ("listing", "revoke another", "publish all"),

@@ -11,6 +11,7 @@ from cryptography import x509
 from shared.domain.authorities import AuthorityState
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, authority_faults
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
+from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.pki import names
 from tests.world.authority_world import ELSEWHERE, GROUPS, LINE, ROOT, WRAPPED
@@ -39,6 +40,7 @@ async def audit(world: AuthorityWorld) -> list[str]:
     found += _events(world, known)
     found += _lists(world)
     found += _messages(world, known)
+    found += _groups(world, known)
     return found
 
 
@@ -126,6 +128,8 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
     told: dict[str, set[str]] = defaultdict(set)
     found = []
     for event in world.events():
+        if not event["type"].endswith(".CertificateIssued"):
+            continue
         meaning = json.dumps(event["data"], sort_keys=True)
         if said.setdefault(event["id"], meaning) != meaning:
             found.append(f"event {event['id']} says two things")
@@ -135,6 +139,28 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
         if len(told[name]) != expected or not all(each.endswith(f" {record.serial_number}") for each in told[name]):
             found.append(f"{name} is {record.state} with {record.serial_number}, and told was {sorted(told[name])}")
     return found + [f"told of {name}, which does not exist" for name in told.keys() - known.keys()]
+
+
+def _groups(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
+    """A group signs with a CA that is open, and DPS takes the certificate that the CA has."""
+    found = []
+    for row in world.tables["groups"].rows.values():
+        record = GroupRecord.from_columns(row.values)
+        entry = world.provisioning.groups.get(record.enrollment_group)
+        if record.state is GroupState.DELETED:
+            found += [f"the group {record.enrollment_group} is deleted, and DPS has it"] if entry else []
+            continue
+        held = entry["attestation"]["x509"]["signingCertificates"].values() if entry else ()
+        taken = [each["info"]["sha256Thumbprint"] for each in held]
+        authority = known.get(record.issuer)
+        certificate = _certificate(authority) if authority else None
+        if record.state is not GroupState.ENABLED or authority is None or authority.state is not AuthorityState.ACTIVE:
+            found.append(
+                f"the group {record.enrollment_group} is {record.state}, and its CA {record.issuer!r} is not open"
+            )
+        elif certificate is None or taken != [names.sha256_thumbprint(certificate)]:
+            found.append(f"DPS takes {taken} for {record.enrollment_group}, and its CA is {record.issuer}")
+    return found
 
 
 def _lists(world: AuthorityWorld) -> list[str]:

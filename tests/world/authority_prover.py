@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import Deferred, Rejected
@@ -14,6 +15,7 @@ from tests.world.prover import RUNS
 if TYPE_CHECKING:
     from tests.world.authority_world import AuthorityWorld
 
+_GONE = timedelta(minutes=15)
 _EXPECTED = (Deferred, Rejected, ConnectionError, ExceptionGroup)
 
 
@@ -79,9 +81,13 @@ class AuthorityProof:
             world, what = scene.copy(), f"{first} gone for long after {step} steps for {second}"
             self._begin(world, "a", first)
             await world.conductor.advance("a", step)
-            if second not in world.messages and second not in CALLS:
+            if second in CALLS:
+                self._begin(world, "b", second)
+                await world.conductor.advance("b")
+                self._check_outcome(world, "b", what)
+            elif second != first:
                 world.post(second, lambda: ACTS[second](world))  # noqa: B023 - delivered before the next round
-            await world.drain()
+            await world.drain(_GONE)
             await world.conductor.advance("a")
             self._check_outcome(world, "a", what)
             await self._close(world, "taken for gone", what)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import SecretStr
 
 from shared.contracts.certificates import AuthorityImport
+from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityRecord
 from shared.domain.certificates import CertificateRecord, RevocationRecord
@@ -24,9 +25,16 @@ from shared.errors import Deferred, Rejected
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.expiry import ExpiryIndex
+from shared.ledger.groups import Groups
+from shared.ledger.requests import Requests
 from shared.pki.issuers import Issuer
+from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.convergence import GroupConverger
+from shared.workflows.groups.issuers import GroupIssuers
+from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import Worker
@@ -34,19 +42,22 @@ from tests.unit.pki.foreign import KEY, authority
 from tests.unit.pki.hierarchy import NOW
 from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent, Vault
 from tests.world.conductor import Conductor
+from tests.world.services import Provisioning
 from tests.world.storage import Table
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Awaitable, Callable
 
+    from shared.contracts.groups import GroupAction
     from shared.workflows.authorities.loading import CertificateAuthorities
 
-TABLES = ("issuers", "identities", "revocations", "inforce", "expiry")
+TABLES = ("issuers", "identities", "revocations", "inforce", "expiry", "groups", "requests")
 
 ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
 LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0)
-GROUPS = AuthorityDefinition("group-ca1", CertificateKind.INTERMEDIATE, "root", enrollment_group="group")
+GROUP = "group"
+GROUPS = AuthorityDefinition("group-ca1", CertificateKind.INTERMEDIATE, "root", enrollment_group=GROUP)
 WRAPPED = AuthorityDefinition(
     "wrapped", CertificateKind.INTERMEDIATE, "root", path_length=0, custody=KeyCustody.WRAPPED
 )
@@ -108,7 +119,10 @@ class AuthorityWorld:
             expiry_warning=timedelta(days=30),
             crl_validity=timedelta(days=7),
             issuing_custody="vault",
+            root_authority="root",
         )
+        self.provisioning = Provisioning(self.conductor)
+        self.groups, self.requests = Groups(self.tables["groups"]), Requests(self.tables["requests"])
 
     def clock(self) -> datetime:
         return self.now
@@ -138,6 +152,33 @@ class AuthorityWorld:
             opening=opening,
         )
 
+    def group_workflows(self) -> tuple[EnrollmentGroups, GroupConverger]:
+        """Give the workflows of groups, on a worker that has nothing loaded."""
+        worker, dps = self.worker(), self.provisioning
+        issuers = GroupIssuers(
+            groups=self.groups,
+            authorities=worker.authorities,
+            creation=worker.creation,
+            possession=worker.possession,
+            resource=None,
+            settings=self.settings,
+        )
+        converger = GroupConverger(
+            groups=self.groups,
+            authorities=worker.authorities,
+            creation=worker.creation,
+            provisioning=dps,
+            outbox=worker.outbox,
+            clock=self.clock,
+        )
+        checks = GroupChecks(
+            groups=self.groups, authorities=worker.authorities, issuers=issuers, provisioning=dps, resource=None
+        )
+        requests = EnrollmentGroups(
+            groups=self.groups, requests=self.requests, checks=checks, converger=converger, clock=self.clock
+        )
+        return requests, converger
+
     def lists(self, authorities: CertificateAuthorities) -> RevocationLists:
         """Give what makes lists."""
         blobs: Any = self.blobs
@@ -165,6 +206,7 @@ class AuthorityWorld:
         for before, after in zip(self.services, twin.services, strict=True):
             after.places, after.writes, after.limit = dict(before.places), before.writes, before.limit
         self.blobs.copied(twin.blobs)
+        twin.provisioning.groups, twin.provisioning.writes = dict(self.provisioning.groups), self.provisioning.writes
         twin.queues.sent = list(self.queues.sent)
         return twin
 
@@ -185,23 +227,33 @@ class AuthorityWorld:
         else:
             message.done = True
 
-    async def drain(self) -> None:
-        """Deliver what is on its way, with the sweep, until nothing changes any more; at least a quarter of an hour."""
-        begun = self.now
+    async def drain(self, at_least: timedelta = IMPORT_ENDS + timedelta(minutes=5)) -> None:
+        """Deliver what is on its way, with the sweeps, until nothing changes any more, and so much time has gone by."""
+        end = self.now + at_least
         for _ in range(30):
             self.now += timedelta(minutes=3)
             before = self._writes()
             for message in [each for each in self.messages.values() if not each.done]:
                 await self.attempt(message)
             await self.worker().converger.sweep()
-            if self._writes() == before and self.now - begun > timedelta(minutes=14):
-                return
+            await self.group_workflows()[1].sweep(older_than=timedelta(minutes=1))
+            if self._writes() == before:
+                if self.now >= end:
+                    return
+                self.now = max(self.now, end - timedelta(minutes=3))
         raise AssertionError("it does not come to rest")
 
     def _writes(self) -> tuple[int, ...]:
         written = (sum(each.writes for each in group) for group in (self.tables.values(), self.services))
         rows = sum(len(table.rows) for table in self.tables.values())
-        return (*written, rows, self.blobs.writes, len(self.queues.sent), len(self.vault.keys))
+        return (
+            *written,
+            rows,
+            self.blobs.writes,
+            self.provisioning.writes,
+            len(self.queues.sent),
+            len(self.vault.keys),
+        )
 
     def events(self) -> list[dict[str, Any]]:
         """Give what was published."""
@@ -222,6 +274,13 @@ class AuthorityWorld:
 
     async def create(self, definition: AuthorityDefinition, cause: str) -> None:
         await self.worker().creation.ensure(definition, cause=cause)
+
+    async def group(self, action: GroupAction, request_id: str) -> None:
+        """Carry out a request about the group."""
+        requests, _ = self.group_workflows()
+        await requests.carry_out(
+            EnrollmentGroupRequest(request_id=request_id, enrollment_group=GROUP, action=action), asked_at=self.now
+        )
 
     async def install(self, certificate: x509.Certificate | None) -> None:
         """Have the request of the CA that is signed elsewhere answered, and install the answer."""

@@ -39,8 +39,8 @@ _PROBLEM_LIMIT = 1000
 _LEFT_LYING = timedelta(minutes=1)
 """What is younger is somebody's work."""
 
-_IMPORT_ENDS = timedelta(minutes=10)
-"""An import is a call that has been answered, or has ended, by then (Azure Functions: after 230 seconds)."""
+IMPORT_ENDS = timedelta(minutes=30)
+"""An import has ended by then, whatever became of it: the host ends the process of a call after ``functionTimeout``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class AuthorityConverger:
         record = known.record
         if record.problem is not None:
             return  # its owner was told
-        if record.state is not AuthorityState.REQUESTED or self.clock() - record.requested_at <= _IMPORT_ENDS:
+        if record.state is not AuthorityState.REQUESTED or self.clock() - record.requested_at <= IMPORT_ENDS:
             return
         if await self.keys.holds(name, record.custody):
             problem = "its import broke off when its key was in the vault; import it again as before"
