@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -61,9 +62,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--otlp-endpoint",
-        default="",
+        default=os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         metavar="URL",
-        help="send telemetry there by OTLP over HTTP, as in http://127.0.0.1:4318",
+        help="send telemetry there by OTLP over HTTP, as in http://127.0.0.1:4318 (OTEL_EXPORTER_OTLP_ENDPOINT)",
     )
     parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
     parser.add_argument(

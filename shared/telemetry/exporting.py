@@ -20,6 +20,8 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from azure.core.credentials import TokenCredential
-    from opentelemetry.metrics import Meter
+    from opentelemetry.metrics import CallbackOptions, Meter
 
     from shared.telemetry.metrics import Metric, Value
 
@@ -47,6 +49,9 @@ SCOPE = "device_identity_factory"
 """Name of the instrumentation scope."""
 
 _ERROR_LIMIT = 300
+_FRESH_SECONDS = 90
+"""So long a gauge's value is sent: once or twice, at a minute between what is sent."""
+
 _NANO = 1_000_000_000
 _KINDS = {
     SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -163,8 +168,13 @@ def _with_azure(resource: Resource, **options: Any) -> Exporting:
     return Exporting(traces, meters, logs, handler)
 
 
-def _harmless(record: logging.LogRecord) -> logging.LogRecord:
-    """Give a record to be sent, whose exception has no secret in it: the handler would take it from ``exc_info``."""
+def _harmless(record: logging.LogRecord) -> logging.LogRecord | bool:
+    """Give a record to be sent, whose exception has no secret in it: the handler would take it from ``exc_info``.
+
+    What is logged while something is being sent is not sent itself, since that would never end.
+    """
+    if not is_instrumentation_enabled():
+        return False
     if not record.exc_info or record.exc_info[1] is None:
         return record
     sent, error = copy.copy(record), record.exc_info[1]
@@ -255,6 +265,25 @@ def _parent(traceparent: str | None) -> tuple[Any, Sequence[Link]]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest values of a gauge, for as long as they say something.
+
+    OpenTelemetry's own gauge would go on sending the last value for as long as its worker lives, though another
+    worker's timer has found another value since. An alert would never end.
+    """
+
+    _values: dict[tuple[tuple[str, Value], ...], tuple[float, float]] = field(default_factory=dict)
+
+    def take(self, value: float, attributes: Mapping[str, Value]) -> None:
+        self._values[tuple(sorted(attributes.items()))] = (value, time.monotonic())
+
+    def observed(self, _options: CallbackOptions) -> Iterator[Observation]:
+        for attributes, (value, taken) in list(self._values.items()):
+            if time.monotonic() - taken < _FRESH_SECONDS:
+                yield Observation(value, dict(attributes))
+
+
+@dataclass(frozen=True, slots=True)
 class _Metrics:
     """Records into OpenTelemetry's instruments; an attribute that a metric does not declare stays here."""
 
@@ -273,7 +302,9 @@ class _Metrics:
             case Kind.COUNTER:
                 return self.meter.create_counter(metric.name, **described).add
             case Kind.GAUGE:
-                return self.meter.create_gauge(metric.name, **described).set
+                newest = _Newest()
+                self.meter.create_observable_gauge(metric.name, [newest.observed], **described)
+                return newest.take
             case Kind.HISTOGRAM:
                 return self.meter.create_histogram(
                     metric.name, **described, explicit_bucket_boundaries_advisory=metric.bounds

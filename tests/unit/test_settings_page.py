@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = {each.name: each for each in described_settings().values()}
-NOT_SETTINGS = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
+NOT_SETTINGS = {
+    *("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_TRACES_SAMPLER"),  # OpenTelemetry reads them
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY",  # with it the app does not start
+}
 AZD = set(
     re.findall(
         r"\b(?:AZURE|FACTORY|DEPLOY|PUBLIC_NAME)_[A-Z_]+\b",

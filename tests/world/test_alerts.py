@@ -57,7 +57,7 @@ async def measured_authorities(now: datetime) -> None:
     """Measure a root, the CA of a group below it, and one that was replaced, at a point in time."""
     records, groups = Authorities(Table("issuers")), Groups(Table("groups"))
     for name, parent, end in (("root", None, 3650), ("line-ca2", "root", 1825), ("line-ca1", "root", 450)):
-        await records.insert(
+        await records.try_insert(
             AuthorityRecord(
                 name=name,
                 kind=CertificateKind.INTERMEDIATE if parent else CertificateKind.ROOT,
