@@ -1,4 +1,4 @@
-"""Checks that ledger, DPS, hubs and lists agree about every CA and every device, and changes none of them.
+"""Checks that ledger, DPS, hubs and lists agree about every CA, group and device, and changes none of them.
 
 Run ``python -m shared.audit`` with the app's settings in its environment and an identity that may read what the app
 reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. What is on its way
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.attestations import held_certificates
-from shared.domain.audit import Observed, faults
+from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
 from shared.domain.certificates import CertificateState
+from shared.domain.groups import GroupState
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
+from shared.ledger.groups import Groups
 from shared.pki.list_checks import listed_serial_numbers, read_list
 from shared.pki.names import serial_text, sha256_thumbprint
 from shared.pki.readable import load_certificates
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
+    from shared.domain.groups import GroupRecord
     from shared.pki.issuers import Issuer
     from shared.ports.ca_certificates import UploadedAuthority
     from shared.services import Services
@@ -40,18 +43,23 @@ _PAGE = 500
 
 @dataclass(slots=True)
 class Auditor:
-    """Reads every CA and every device, and what the services have of it."""
+    """Reads every CA, group and device, and what the services have of it."""
 
     services: Services
     certificates: Certificates
     devices: Devices
+    groups: Groups
     lists: dict[str, frozenset[str]]
 
     async def run(self) -> AsyncIterator[str]:
-        """Give everything that is wrong, CA by CA and device by device."""
+        """Give everything that is wrong, CA by CA, group by group, and device by device."""
         for authority in [each async for each in self.services.authorities.list()]:
             for fault in await self._faults_of(authority):
                 yield f"{authority.name}: {fault}"
+        for group in [each async for each in self.groups.list()]:
+            entry = await self.services.clients.provisioning.get_group(group.enrollment_group)
+            for fault in group_faults(group, entry, await self._thumbprints(group)):
+                yield fault
         continuation: str | None = None
         while True:
             page, continuation = await self.devices.page(
@@ -92,6 +100,15 @@ class Auditor:
             listed=frozenset(map(serial_text, listed_serial_numbers(content, issuer))) - over,
             revoked=frozenset(each.serial_number for each in revoked) - over,
         )
+
+    async def _thumbprints(self, group: GroupRecord) -> dict[str, str]:
+        names = group.authorities if group.state is not GroupState.DELETED else frozenset()
+        records = [await self.services.authorities.get(name) for name in names]
+        return {
+            each.name: sha256_thumbprint(load_certificates(each.certificate.encode())[0])
+            for each in records
+            if each.certificate
+        }
 
     async def _observe(self, record: DeviceRecord) -> Observed:
         found = await self.devices.certificates_of(record.registration_id)
@@ -150,6 +167,7 @@ async def audit(settings: Settings) -> list[str]:
             services,
             Certificates(certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")),
             Devices(identities=table("identities"), unsettled=table("unsettled")),
+            Groups(table("groups")),
             {},
         )
         return [fault async for fault in auditor.run()]

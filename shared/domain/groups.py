@@ -203,11 +203,9 @@ class GroupRecord(Record):
         if change.overtaken:
             return done
         times = {each: max(when, self.asked.get(each, when)) for each, when in change.asked.items()}
-        # Of a group that holds its CA's certificate the CA is changed by a rollover, which may be done in between.
-        signs = self.state is GroupState.REQUESTED or change.ca_references is not None
         return done.changed(
             state=change.state,
-            issuer=change.issuer if signs else self.issuer,
+            issuer=change.issuer,
             ca_references=change.ca_references or self.ca_references,
             asked={**self.asked, **times},
             updated_at=at,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.audit import Observed, faults
+from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.groups import CaReferences, Change, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -99,3 +100,50 @@ def test_a_certificate_that_has_ended_is_let_in_by_nobody() -> None:
     """It leaves its list, and DPS need not refuse it: its chain is refused by its time."""
     ended = replace(observed(CertificateState.REVOKED, identity=None), entry=None)
     assert list(faults(device(CertificateState.REVOKED, **REVOKED), ended, END + timedelta(days=1))) == []
+
+
+def group(state: GroupState = GroupState.ENABLED, **fields: Any) -> GroupRecord:
+    given = {"issuer": "ca-2", "last_request": "r", **fields}
+    return GroupRecord(enrollment_group="g", state=state, updated_at=NOW, **given)
+
+
+def entry(*thumbprints: str, status: str = "enabled", **x509: Any) -> dict[str, Any]:
+    places = dict(zip(("primary", "secondary"), thumbprints, strict=False))
+    held = {place: {"info": {"sha256Thumbprint": each}} for place, each in places.items()}
+    return {"provisioningStatus": status, "attestation": {"x509": {"signingCertificates": held, **x509}}}
+
+
+REFERENCES = CaReferences(primary="root", secondary="other")
+UNFINISHED = Change(request="r", action="disable", state=GroupState.DISABLED, issuer="ca-2", decided_at=NOW)
+
+
+def test_a_healthy_group_has_no_fault() -> None:
+    """Enabled with its CA, or with two during a rollover; by reference; or deleted, and gone."""
+    names = {"ca-1": "T1", "ca-2": "T2"}
+    assert list(group_faults(group(), entry("T2"), names)) == []
+    assert list(group_faults(group(previous_issuer="ca-1"), entry("T1", "T2"), names)) == []
+    referring = entry(caReferences={"primary": "root", "secondary": "other"})
+    assert list(group_faults(group(issuer="", ca_references=REFERENCES), referring, {})) == []
+    assert list(group_faults(group(GroupState.DELETED), None, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "seen", "fault"),
+    [
+        (group(), None, "the group 'g' is enabled, and DPS does not have it"),
+        (group(), entry("T2", status="disabled"), "the group 'g' is enabled, and disabled in DPS"),
+        (group(GroupState.DISABLED), entry("T2"), "the group 'g' is disabled, and enabled in DPS"),
+        (group(GroupState.DELETED), entry("T2"), "the group 'g' is deleted, and DPS has it"),
+        (group(), entry("T1"), "the group 'g' has CAs ('T2',), and in DPS ('T1',)"),
+        (group(previous_issuer="ca-1"), entry("T2"), "the group 'g' has CAs ('T1', 'T2'), and in DPS ('T2',)"),
+        (
+            group(issuer="", ca_references=REFERENCES),
+            entry(caReferences={"primary": "root"}),
+            "the group 'g' refers to {'primary': 'root', 'secondary': 'other'}, and in DPS to {'primary': 'root'}",
+        ),
+        (group(change=UNFINISHED), entry("T2"), f"DPS does not follow the group 'g': {UNFINISHED}"),
+    ],
+)
+def test_each_fault_of_a_group_is_named(record: GroupRecord, seen: dict[str, Any] | None, fault: str) -> None:
+    """What does not agree is said, and nothing else."""
+    assert list(group_faults(record, seen, {"ca-1": "T1", "ca-2": "T2"})) == [fault]

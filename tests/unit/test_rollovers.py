@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ import pytest
 
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.groups import STATUS, Change, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.ledger.certificates import Certificates
@@ -326,6 +326,32 @@ async def test_a_retirement_that_is_killed_after_any_step_is_carried_on() -> Non
             ("EnrollmentGroupChanged/g/roll/retired", "retire"),
         }
     assert after == 5, "decision, entry in DPS, event, ledger: four steps, and then none is left"
+
+
+async def test_a_retirement_does_not_displace_a_change() -> None:
+    """A request that was entered just before it comes first; the next sweep looks again."""
+    scene = await Scene().set_up()
+    await scene.roll()
+    scene.now = NOW + timedelta(days=366)
+    known = await scene.groups.get("g")
+    assert known is not None
+    change = Change(
+        request="r", action="disable", state=GroupState.DISABLED, issuer="g-ca2", decided_at=NOW, asked={STATUS: NOW}
+    )
+    await scene.groups.replace(known, known.record.changed(change=change))
+    idle: Any = Idle()
+    assert await replace(scene.rollovers, converger=idle).sweep() == {"preparing": 0, "rolling": 1, "retired": 0}
+    assert (await scene.record()).change == change
+
+
+class Idle:
+    """A converger that was called a moment too early."""
+
+    async def settle(self, _group_id: str) -> None:
+        return
+
+    async def prepare(self, _group_id: str) -> None:
+        return
 
 
 async def test_a_device_on_hold_keeps_the_old_ca() -> None:

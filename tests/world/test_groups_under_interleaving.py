@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from random import Random
 
 import pytest
 
@@ -76,6 +77,19 @@ async def test_two_acts_that_pause_in_turn_end_as_if_one_had_come_after_the_othe
     """Both pause before each of their steps."""
     proof, world = GroupProof(), await SCENES[scene]()
     await proof.interleave_twice(world, first, second)
+    check(proof)
+
+
+@pytest.mark.skipif(not DEEPER, reason="make prove")
+@pytest.mark.parametrize("seed", range(10))
+async def test_several_acts_at_once_end_as_if_one_had_come_after_the_other(seed: int) -> None:
+    """Three or four acts take their steps in any order."""
+    proof, random = GroupProof(), Random(seed)  # noqa: S311 - orders of steps, the same each time
+    for scene in SCENES.values():
+        world = await scene()
+        for _ in range(20):
+            acts = tuple(random.sample(ACTS, k=random.choice((3, 4))))
+            await proof.at_random(world, acts, random)
     check(proof)
 
 

@@ -1,0 +1,326 @@
+"""What is wanted of a group is brought about by whoever comes first, and nobody undoes what came later."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.domain.groups import GroupState
+from shared.errors import Conflict, Rejected
+from tests.unit.fakes import Killed, Trap
+from tests.unit.groups import GroupScene
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+
+def told(scene: GroupScene) -> list[str]:
+    """Give the actions that events told of groups, each event once."""
+    events = {body["id"]: body["data"] for _, body, _ in scene.queues.sent if "EnrollmentGroupChanged" in body["type"]}
+    return [f"{each['action']} overtaken" if each.get("overtaken") else each["action"] for each in events.values()]
+
+
+def status(scene: GroupScene) -> str:
+    return str(scene.provisioning.groups["g"]["provisioningStatus"])
+
+
+async def killed_after_deciding(scene: GroupScene, action: str, **fields: Any) -> None:
+    scene.group_rows.step = Trap(1).step
+    with suppress(Killed):
+        await scene.ask(action, **fields)
+    scene.group_rows.step = lambda: None
+
+
+def meanwhile(scene: GroupScene, call: str, work: Callable[[], Awaitable[None]], *, before: bool = True) -> None:
+    """Have something else happen ahead of the next call of DPS, or after it has answered."""
+    original = getattr(scene.provisioning, call)
+
+    async def called(*args: Any, **named: Any) -> Any:
+        setattr(scene.provisioning, call, original)
+        if before:
+            await work()
+        answer = await original(*args, **named)
+        if not before:
+            await work()
+        return answer
+
+    setattr(scene.provisioning, call, called)
+
+
+async def test_a_timer_goes_on_with_what_was_left_lying() -> None:
+    """What was decided a minute ago is brought about and told, without its message; what is younger is left alone."""
+    scene = await GroupScene().set_up()
+    await killed_after_deciding(scene, "create")
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 0
+    assert "g" not in scene.provisioning.groups
+    scene.now += timedelta(minutes=1)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
+    assert (status(scene), (await scene.record()).state, told(scene)) == ("enabled", GroupState.ENABLED, ["create"])
+    assert await scene.converger.sweep(older_than=timedelta()) == 0
+
+
+async def test_a_group_that_can_not_go_on_does_not_hold_up_the_others() -> None:
+    """Each one is tried, and then the failures are raised together."""
+    scene = await GroupScene().set_up()
+    for group in ("a", "g"):
+        await scene.ask("create", group)
+        await killed_after_deciding(scene, "disable", group=group)
+    get_group = scene.provisioning.get_group
+
+    async def failing(group_id: str) -> dict[str, Any] | None:
+        if group_id == "a":
+            raise ConnectionError("no route")
+        return await get_group(group_id)
+
+    scene.provisioning.get_group = failing  # type: ignore[method-assign]
+    with pytest.raises(ExceptionGroup, match="1 of 2 groups can't be brought about yet"):
+        await scene.converger.sweep(older_than=timedelta())
+    assert status(scene) == "disabled"
+
+
+@pytest.mark.parametrize(("writes", "issuer"), [(1, "g-ca1"), (2, "g-ca2")])
+async def test_a_rollover_that_was_left_lying_is_finished_and_told(writes: int, issuer: str) -> None:
+    """Killed when it was decided, or when the next CA signs and that was not told: the timer does the rest."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.group_rows.step = Trap(writes).step
+    with pytest.raises(Killed):
+        await scene.ask("roll")
+    scene.group_rows.step = lambda: None
+    assert ((await scene.record()).issuer, told(scene)) == (issuer, ["create"])
+    assert await scene.converger.sweep(older_than=timedelta()) == 1
+    assert ((await scene.record()).issuer, told(scene)) == ("g-ca2", ["create", "roll"])
+
+
+async def test_that_the_next_ca_signs_is_told_though_others_took_the_group_out_of_dps() -> None:
+    """There is nothing to do for it in DPS any more."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.group_rows.step = Trap(2).step
+    with pytest.raises(Killed):
+        await scene.ask("roll")
+    scene.group_rows.step = lambda: None
+    scene.provisioning.groups.clear()
+    await scene.ask("roll")
+    assert told(scene) == ["create", "roll"]
+
+
+async def test_a_change_is_brought_about_before_the_next_ca_signs() -> None:
+    """Both were left lying: neither is lost."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    for action in ("roll", "disable"):
+        await killed_after_deciding(scene, action)
+    await scene.converger.prepare("g")
+    await scene.converger.settle("g")
+    assert (status(scene), scene.accepted(), told(scene)) == (
+        "disabled", ["g-ca1", "g-ca2"], ["create", "disable", "roll"]
+    )  # fmt: skip
+
+
+async def test_the_next_request_brings_about_what_was_decided_before_it() -> None:
+    """A disable that was killed after its decision is done and told before the update that follows it."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await killed_after_deciding(scene, "disable")
+    await scene.ask("update", iotEdge=True)
+    assert (status(scene), scene.provisioning.groups["g"]["capabilities"]) == ("disabled", {"iotEdge": True})
+    assert told(scene) == ["create", "disable", "update"]
+    await scene.ask("disable")
+    assert told(scene) == ["create", "disable", "update"]
+
+
+async def test_a_request_that_comes_again_after_a_later_one_changes_nothing_and_says_nothing_else() -> None:
+    """Killed before it was noted as done, and overtaken since, it is known by its id."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.group_rows.step = Trap(2).step
+    with pytest.raises(Killed):
+        await scene.ask("disable")
+    scene.group_rows.step = lambda: None
+    scene.now += timedelta(seconds=2)
+    await scene.ask("enable")
+    await scene.ask("disable")
+    assert (status(scene), told(scene)) == ("enabled", ["create", "disable", "enable"])
+
+
+async def test_a_group_is_disabled_while_its_next_ca_can_not_be_made() -> None:
+    """The vault is down in the middle of a rollover, and DPS is not: nobody waits for the vault but the rollover."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    make = scene.vault.get_or_create
+
+    async def down(_name: str, _algorithm: str) -> Any:
+        raise ConnectionError("the vault is down")
+
+    scene.vault.get_or_create = down  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        await scene.ask("roll")
+    await scene.ask("disable")
+    assert (status(scene), told(scene)) == ("disabled", ["create", "disable"])
+    scene.vault.get_or_create = make  # type: ignore[method-assign]
+    scene.now += timedelta(minutes=10)
+    await scene.ask("roll")
+    assert (status(scene), scene.accepted()) == ("disabled", ["g-ca1", "g-ca2"])
+    assert told(scene) == ["create", "disable", "roll"]
+
+
+async def test_what_dps_refuses_is_withdrawn() -> None:
+    """Nobody is told that it is done, and the next request does not meet it."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    put_group = scene.provisioning.put_group
+
+    async def refusing(_group: Any, *, etag: str | None = None) -> Any:
+        del etag
+        raise Rejected.because("DPS takes no such twin")
+
+    scene.provisioning.put_group = refusing  # type: ignore[method-assign, assignment]
+    with pytest.raises(Rejected, match="DPS takes no such twin"):
+        await scene.ask("update", iotEdge=True)
+    assert ((await scene.record()).change, told(scene)) == (None, ["create"])
+    scene.provisioning.put_group = put_group  # type: ignore[method-assign]
+    await scene.ask("disable")
+    assert "capabilities" not in scene.provisioning.groups["g"]
+
+
+async def test_a_group_that_dps_refuses_does_not_exist() -> None:
+    """It was entered in the ledger, and is withdrawn from it; its id is free."""
+    scene = await GroupScene().set_up()
+    put_group = scene.provisioning.put_group
+
+    async def refusing(_group: Any, *, etag: str | None = None) -> Any:
+        del etag
+        raise Rejected.because("DPS takes no such group")
+
+    scene.provisioning.put_group = refusing  # type: ignore[method-assign, assignment]
+    with pytest.raises(Rejected, match="DPS takes no such group"):
+        await scene.ask("create", request_id="first")
+    assert (await scene.record()).state is GroupState.DELETED
+    scene.provisioning.put_group = put_group  # type: ignore[method-assign]
+    await scene.ask("create", request_id="second")
+    assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
+
+
+async def test_of_two_groups_that_are_made_with_one_ca_at_once_one_is_refused() -> None:
+    """Each has been checked before the other one was entered; then they see each other."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    list_groups = scene.provisioning.list_groups
+
+    async def entered_meanwhile() -> AsyncIterator[dict[str, Any]]:
+        scene.provisioning.list_groups = list_groups  # type: ignore[method-assign]
+        async for each in list_groups():
+            yield each
+        await killed_after_deciding(scene, "create", group="b", issuer="line")
+
+    scene.provisioning.list_groups = entered_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="issuer: 'line' is an issuing CA of the enrollment group 'b'"):
+        await scene.ask("create", issuer="line")
+    await scene.ask("create", "b", issuer="line")
+    assert list(scene.provisioning.groups) == ["b"]
+
+
+async def test_what_others_write_meanwhile_is_not_overwritten() -> None:
+    """An entry that has changed since it was read is read anew, and what others set stays."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+
+    async def set_by_others() -> None:
+        entry = scene.provisioning.groups["g"]
+        await scene.provisioning.put_group({**entry, "allocationPolicy": "static"}, etag=entry["etag"])
+
+    meanwhile(scene, "put_group", set_by_others)
+    await scene.ask("disable")
+    assert (status(scene), scene.provisioning.groups["g"]["allocationPolicy"]) == ("disabled", "static")
+
+
+async def test_a_deletion_that_is_late_does_not_delete_what_was_made_anew() -> None:
+    """Its other delivery has deleted the group, and a later request has made it again."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+
+    async def deleted_and_made_anew() -> None:
+        await scene.ask("delete")
+        scene.now += timedelta(seconds=2)
+        await scene.ask("put")
+
+    meanwhile(scene, "delete_group", deleted_and_made_anew)
+    await scene.ask("delete")
+    assert (status(scene), (await scene.record()).state) == ("enabled", "enabled")
+
+
+async def test_what_dps_can_not_follow_is_judged_by_its_entry_as_it_is_now() -> None:
+    """The entry was looked for when the group was deleted, and the change belongs to the group that was made since."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.ask("delete")
+
+    async def made_anew_and_to_be_disabled() -> None:
+        scene.now += timedelta(seconds=2)
+        await scene.ask("put")
+        await killed_after_deciding(scene, "disable")
+
+    meanwhile(scene, "get_group", made_anew_and_to_be_disabled, before=False)
+    await scene.converger.settle("g")
+    assert (status(scene), (await scene.record()).state) == ("disabled", "disabled")
+
+
+async def test_what_dps_refuses_of_another_request_does_not_stop_the_next_one() -> None:
+    """The change that was left lying is withdrawn on the way, and is told to its own message."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await killed_after_deciding(scene, "update", ifMatch='"9"', iotEdge=True)
+    await scene.ask("disable")
+    assert (status(scene), told(scene)) == ("disabled", ["create", "disable"])
+    with pytest.raises(Rejected, match="its ETag is '2', and the request expects '9'"):
+        await scene.ask("update", ifMatch='"9"', iotEdge=True)
+
+
+async def test_a_group_that_was_deleted_while_it_was_made_is_taken_back() -> None:
+    """One worker is about to make the entry; meanwhile another one has made it, and a later request deleted it."""
+    scene = await GroupScene().set_up()
+
+    async def made_and_deleted() -> None:
+        await scene.ask("put")
+        await scene.ask("delete")
+
+    meanwhile(scene, "put_group", made_and_deleted)
+    await scene.ask("put")
+    assert (await scene.record()).state is GroupState.DELETED
+    assert scene.provisioning.groups == {}
+    assert told(scene) == ["create", "delete"]
+
+
+async def test_an_entry_that_looks_as_it_is_wanted_is_looked_at_again() -> None:
+    """It was read before somebody else disabled the group, and the record after somebody wanted it enabled again."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+
+    async def disabled_and_to_be_enabled() -> None:
+        await scene.ask("disable")
+        scene.now += timedelta(seconds=2)
+        await killed_after_deciding(scene, "enable")
+
+    meanwhile(scene, "get_group", disabled_and_to_be_enabled, before=False)
+    await scene.converger.settle("g")
+    assert (status(scene), (await scene.record()).state) == ("enabled", "enabled")
+
+
+async def test_a_refusal_counts_only_if_the_group_is_as_it_was_judged() -> None:
+    """Checked against DPS while another delivery made the group: its own entry is not taken for somebody else's."""
+    scene = await GroupScene().set_up()
+    list_groups = scene.provisioning.list_groups
+
+    async def made_meanwhile() -> AsyncIterator[dict[str, Any]]:
+        scene.provisioning.list_groups = list_groups  # type: ignore[method-assign]
+        async for each in list_groups():
+            yield each
+        await scene.ask("put")
+
+    scene.provisioning.list_groups = made_meanwhile  # type: ignore[method-assign]
+    await scene.ask("put")
+    assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
