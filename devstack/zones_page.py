@@ -36,6 +36,7 @@ _RESOURCES = {
     "statusVault": "Key Vault of the key that wraps OCSP responders' keys; only needed with zones",
     "dps": "DPS",
     "hubs": "each IoT hub",
+    "eventTopic": "Event Grid topic, if there is one",
 }
 
 

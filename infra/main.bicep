@@ -78,6 +78,9 @@ param publicHostName string = ''
 @description('Whether Front Door answers for publicHostName. Otherwise the owner sends the name to the app by other means.')
 param frontDoor bool = false
 
+@description('Whether events go to an Event Grid topic, instead of into the queue provisioning-events.')
+param eventTopic bool = false
+
 @description('Addresses that get a mail when an alert fires.')
 param alertEmails array = []
 
@@ -281,6 +284,16 @@ module provisioning 'modules/provisioning.bicep' = {
   }
 }
 
+module topic 'modules/eventTopic.bicep' = if (eventTopic) {
+  scope: group
+  name: 'event-topic'
+  params: {
+    location: location
+    tags: tags
+    name: 'evgt-${token}'
+  }
+}
+
 module identities 'modules/identity.bicep' = [
   for app in appsWanted: {
     scope: group
@@ -316,6 +329,7 @@ module roles 'modules/roles.bicep' = [
       settingNames: concat(
         ['DPS_RESOURCE_ID'],
         uploadRootsToHubs ? ['IOT_HUB_RESOURCE_IDS'] : [],
+        eventTopic ? ['EVENT_TOPIC_URL'] : [],
         map(items(appSettings), setting => setting.key)
       )
       hostStorageName: hostStorage[i].outputs.name
@@ -326,6 +340,7 @@ module roles 'modules/roles.bicep' = [
       statusVaultName: statusVault.outputs.name
       insightsName: monitoring.outputs.insightsName
       provisioningName: provisioning.outputs.name
+      eventTopicName: eventTopic ? topic!.outputs.name : ''
       hubIds: hubIds
     }
   }
@@ -449,6 +464,7 @@ var settings = {
   DeviceFactoryStorage__blobServiceUri: ledgerStorage.outputs.blobUrl
   DeviceFactoryStorage__tableServiceUri: ledgerStorage.outputs.tableUrl
   ORDER_LISTS_URL: intakeStorage.outputs.blobUrl
+  EVENT_TOPIC_URL: eventTopic ? topic!.outputs.endpoint : ''
   KEY_VAULT_URL: caVault.outputs.url
   PASSWORD_VAULT_URL: passwordVault.outputs.url
   STATUS_VAULT_URL: statusVault.outputs.url
@@ -482,6 +498,7 @@ var zonesOfSettings = {
   DeviceFactoryStorage__queueServiceUri: ['intake', 'issuing', 'revocation']
   DeviceFactoryStorage__blobServiceUri: ['issuing', 'revocation', 'status']
   ORDER_LISTS_URL: ['issuing']
+  EVENT_TOPIC_URL: ['issuing', 'revocation']
   KEY_VAULT_URL: ['issuing', 'revocation']
   PASSWORD_VAULT_URL: ['issuing', 'revocation']
   STATUS_VAULT_URL: ['issuing', 'status']

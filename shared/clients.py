@@ -10,6 +10,7 @@ from shared.adapters.blobs import Blobs
 from shared.adapters.dps_device import DeviceRegistrar
 from shared.adapters.dps_management import ProvisioningServiceAuthorities
 from shared.adapters.dps_service import ProvisioningService
+from shared.adapters.event_topic import EventTopic
 from shared.adapters.identity import Identity
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.iot_hub_management import IotHubAuthorities
@@ -44,6 +45,7 @@ class Clients:
     Attributes:
         order_lists: the blobs in which others list devices.
         responder_keys: the vault with the key that wraps those of OCSP responders.
+        event_topic: where events go; ``None`` if they go into a queue.
     """
 
     identity: Identity
@@ -59,6 +61,7 @@ class Clients:
     hub_authorities: tuple[IotHubAuthorities, ...]
     registrar: DeviceRegistrar
     hubs: IotHubRegistries
+    event_topic: EventTopic | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Clients:
@@ -112,6 +115,9 @@ class Clients:
                 "IoT hubs",
                 lambda _: IotHubRegistries(settings.iot_hub_service_urls, identity.synchronous),
             ),
+            event_topic=EventTopic(settings.event_topic_url, identity.asynchronous)
+            if settings.event_topic_url
+            else None,
         )
 
     @property
@@ -132,6 +138,7 @@ class Clients:
             self.provisioning,
             self.dps_authorities,
             *self.hub_authorities,
+            self.event_topic,
         )
         await asyncio.gather(*(each.close() for each in asynchronous if _is_open(each)))  # type: ignore[union-attr]
         if _is_open(self.hubs):

@@ -153,7 +153,7 @@ def build(
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders = Orders(orders=table("orders"), lines=table("orderlines"))
-    outbox = Outbox(queues=clients.queues, clock=clock)
+    outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     computing = threads("computing", os.process_cpu_count() or 1)
     reaches_keys = settings.zone in SIGNING
     keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)

@@ -16,6 +16,10 @@ param passwordVaultName string
 param statusVaultName string
 param insightsName string
 param provisioningName string
+
+@description('Empty where there is no topic; then no role is for it.')
+param eventTopicName string
+
 param hubIds string[]
 
 var source = any(loadJsonContent('../zones.json'))
@@ -42,7 +46,7 @@ var roleIds = toObject(
 )
 
 var wholeResources = toObject(
-  ['hostStorage', 'ledgerStorage', 'caVault', 'passwordVault', 'statusVault', 'applicationInsights', 'dps', 'hubs'],
+  ['hostStorage', 'ledgerStorage', 'caVault', 'passwordVault', 'statusVault', 'applicationInsights', 'dps', 'hubs', 'eventTopic'],
   resource => resource,
   resource =>
     union(
@@ -114,6 +118,10 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
 
 resource provisioning 'Microsoft.Devices/provisioningServices@2022-12-12' existing = {
   name: provisioningName
+}
+
+resource topic 'Microsoft.EventGrid/topics@2025-02-15' existing = {
+  name: empty(eventTopicName) ? 'none' : eventTopicName
 }
 
 resource tables 'Microsoft.Storage/storageAccounts/tableServices/tables@2026-04-01' existing = [
@@ -246,6 +254,18 @@ resource onProvisioning 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for role in wholeResources.dps: {
     scope: provisioning
     name: guid(provisioning.id, principalId, role)
+    properties: {
+      principalId: principalId
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: roleIds[role]
+    }
+  }
+]
+
+resource onTopic 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in wholeResources.eventTopic: {
+    scope: topic
+    name: guid(topic.id, principalId, role)
     properties: {
       principalId: principalId
       principalType: 'ServicePrincipal'

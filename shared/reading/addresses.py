@@ -80,6 +80,19 @@ class Addresses:
             example="https://<account>.table.core.windows.net",
         ),
     ]
+    event_topic_url: Annotated[
+        str | None,
+        Setting(
+            "EVENT_TOPIC_URL",
+            HTTPS_URL,
+            "URL of an Event Grid topic that takes CloudEvents 1.0. Events go there instead of into the queue "
+            "`provisioning-events`.",
+            example="https://<topic>.westeurope-1.eventgrid.azure.net/api/events",
+            default="",
+            otherwise="events go into the queue `provisioning-events`",
+            zones=SIGNING,
+        ),
+    ]
     managed_identity_client_id: Annotated[
         str | None,
         Setting(

@@ -117,6 +117,7 @@ def scopes_of(grant: Mapping[str, str], name: str, resources: tuple[Resource, ..
         "passwordVault": f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-pw-{token}",
         "statusVault": f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-st-{token}",
         "applicationInsights": f"{GROUP}/providers/Microsoft.Insights/components/appi-{token}",
+        "eventTopic": f"{GROUP}/providers/Microsoft.EventGrid/topics/evgt-{token}",
         "dps": f"{GROUP}/providers/Microsoft.Devices/provisioningServices/dps-{token}",
     }
     if scope["resource"] == "hubs":
@@ -172,8 +173,8 @@ def test_one_app_for_everything_has_the_roles_of_all_zones_each_once() -> None:
 
 
 def test_a_role_that_a_setting_needs_comes_with_the_setting() -> None:
-    resources = deployed(uploadRootsToHubs=True, appSettings='{"WEBHOOK_SECRET_NAME": "webhook"}')
-    only = {"DPS_RESOURCE_ID", "IOT_HUB_RESOURCE_IDS", "WEBHOOK_SECRET_NAME"}
+    resources = deployed(uploadRootsToHubs=True, eventTopic=True, appSettings='{"WEBHOOK_SECRET_NAME": "webhook"}')
+    only = {"DPS_RESOURCE_ID", "EVENT_TOPIC_URL", "IOT_HUB_RESOURCE_IDS", "WEBHOOK_SECRET_NAME"}
     for zone in TABLE["zones"]:
         assert assigned(zone, resources) == wanted([zone], zone, resources, only=only, hubs=[])
     assert any(role == "Device Factory Hub CA Uploader" for role, _ in assigned("issuing", resources))
@@ -237,6 +238,7 @@ NAMES_TAKEN = {
     "Microsoft.Insights/components": r"[^%&\\?/]{0,259}[^%&\\?/. ]",
     "Microsoft.Insights/actionGroups": r"[^:<>+/&%\\?|]{0,259}[^:<>+/&%\\?|. ]",
     "Microsoft.Insights/scheduledQueryRules": r"[^*<>%{}&:\\?/#|@]{0,259}[^*<>%{}&:\\?/#|@. ]",
+    "Microsoft.EventGrid/topics": r"[a-zA-Z0-9-]{3,50}",
     "Microsoft.Network/virtualNetworks": r"[a-zA-Z0-9][\w.-]{0,62}\w",
     "Microsoft.Network/networkSecurityGroups": r"[a-zA-Z0-9][\w.-]{0,78}\w",
     "Microsoft.Network/privateEndpoints": r"[a-zA-Z0-9][\w.-]{0,62}\w",
@@ -251,6 +253,7 @@ EVERYTHING = {
     "frontDoor": True,
     "publicHostName": "pki.example.com",
     "principalId": "me",
+    "eventTopic": True,
     "hubCount": 20,
 }
 
@@ -268,6 +271,19 @@ def test_no_two_resources_have_the_same_id(zones: str) -> None:
     """Compared as Azure does, without case."""
     ids = Counter(each.id.lower() for each in deployed(**EVERYTHING, zones=zones))
     assert [each for each, count in ids.items() if count > 1] == []
+
+
+def test_an_event_topic_takes_cloud_events_from_the_zones_that_have_events() -> None:
+    resources = deployed(eventTopic=True)
+    (topic,) = of("Microsoft.EventGrid/topics", resources)
+    assert topic.body["properties"]["inputSchema"] == "CloudEventSchemaV1_0"
+    assert topic.body["properties"]["disableLocalAuth"] is True
+    senders = {zone for zone in TABLE["zones"] if ("EventGrid Data Sender", topic.id) in assigned(zone, resources)}
+    assert senders == {"issuing", "revocation"}
+    for zone in APART:
+        assert ("EVENT_TOPIC_URL" in settings(zone.value, resources)) == (zone.value in senders)
+    assert settings("issuing", resources)["EVENT_TOPIC_URL"] == f"<{topic.name}.properties.endpoint>"
+    assert settings("issuing", deployed())["EVENT_TOPIC_URL"] == ""
 
 
 # Networks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceOrder
 from shared.contracts.parsing import parse
+from shared.domain.words import EventType
 from shared.errors import Rejected
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues
@@ -39,3 +41,31 @@ async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract
     assert str(refused.value).startswith("as a message it has ")
     assert str(refused.value).endswith(f" bytes; at most 49152 fit a queue{way_out}")
     assert queues.sent == []
+
+
+class Topic:
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    async def send(self, text: str) -> None:
+        self.sent.append(json.loads(text))
+
+
+async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_queues() -> None:
+    queues, topic = FakeQueues(), Topic()
+    outbox = Outbox(queues=queues, clock=lambda: NOW, topic=topic)  # type: ignore[arg-type]
+    data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
+    await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
+    await outbox.order(
+        Queue.DEVICE_ORDERS, parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": ["d"]})
+    )
+    assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", data)]
+    assert [queue for queue, _, _ in queues.sent] == [Queue.DEVICE_ORDERS]
+
+
+async def test_without_a_topic_events_go_into_their_queue() -> None:
+    queues = FakeQueues()
+    outbox = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
+    await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
+    assert [queue for queue, _, _ in queues.sent] == [Queue.PROVISIONING_EVENTS]

@@ -155,6 +155,7 @@ def test_every_role_and_scope_that_a_zone_has_is_defined_and_every_one_defined_i
         "applicationInsights",
         "caVault",
         "dps",
+        "eventTopic",
         "hostStorage",
         "hubs",
         "intakeStorage",

@@ -190,6 +190,7 @@ class World:
             ca_certificates=(),
             registrar=self.registrar,
             hubs=self.hubs,
+            event_topic=None,
         )
         authorities: Any = self.authorities
         lists: Any = self.lists

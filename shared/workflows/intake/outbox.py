@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.base import Contract
     from shared.domain.words import EventType
+    from shared.ports.event_topic import EventTopic
     from shared.ports.queues import Queues
 
 type Clock = Callable[[], datetime]
@@ -29,10 +30,15 @@ type Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbox:
-    """Sends messages, each with the trace of the work under way."""
+    """Sends messages, each with the trace of the work under way.
+
+    Attributes:
+        topic: where events go; without it they go into the queue of events.
+    """
 
     queues: Queues
     clock: Clock
+    topic: EventTopic | None = None
 
     async def publish(
         self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
@@ -43,18 +49,19 @@ class Outbox:
             pydantic.ValidationError: the data is not as the contract has it for this type, which is a bug.
         """
         with _sending(Queue.PROVISIONING_EVENTS, {"cloudevents.event_type": kind.value}):
-            await self.queues.send(
-                Queue.PROVISIONING_EVENTS,
-                event(
-                    kind,
-                    subject=subject,
-                    correlation_id=correlation_id,
-                    at=self.clock(),
-                    traceparent=tracing.current(),
-                    data=data,
-                    occasion=occasion,
-                ),
+            text = event(
+                kind,
+                subject=subject,
+                correlation_id=correlation_id,
+                at=self.clock(),
+                traceparent=tracing.current(),
+                data=data,
+                occasion=occasion,
             )
+            if self.topic is None:
+                await self.queues.send(Queue.PROVISIONING_EVENTS, text)
+            else:
+                await self.topic.send(text)
 
     async def order(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
         """Send a command to one of the app's own queues.
