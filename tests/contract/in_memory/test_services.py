@@ -21,7 +21,6 @@ from shared.adapters.iot_hub import IotHubRegistries
 from shared.domain.attestations import leaf_attestation
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.pki import names
-from shared.ports.hubs import HubIdentity
 from shared.ports.registrar import Assignment, ClientCredentials
 from tests.world import services
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from emulator.tests.certificates import Party
     from shared.ports import hubs, provisioning, registrar
+    from shared.ports.hubs import HubIdentity
 
 DEVICE = "press-001"
 ROOT = make("root of the devices", ca=True)
