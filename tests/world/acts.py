@@ -33,6 +33,14 @@ MESSAGES: Mapping[str, tuple[Queue, Body]] = {
 }
 """Acts that come by a queue: they are delivered until they are done."""
 
+_FURTHER: Mapping[str, tuple[Queue, Body]] = {
+    "revoke again": (Queue.REVOCATION_REQUESTS, _revocation("v2", reason="privilegeWithdrawn")),
+    "hold again": (Queue.REVOCATION_REQUESTS, _revocation("h2", reason="certificateHold")),
+    "reinstate again": (Queue.REVOCATION_REQUESTS, _revocation("i2", action="reinstate")),
+    "delete again": (Queue.REVOCATION_REQUESTS, _revocation("d2", action="delete")),
+}
+"""The same acts by other requests."""
+
 FORMER = "revoke the former"
 """The act that revokes the certificate that a device had before, for a reason that concerns nobody else."""
 
@@ -40,7 +48,7 @@ FORMER = "revoke the former"
 def message(world: World, name: str) -> tuple[Queue, Body] | None:
     """Give what a message of a name asks for in a world; ``None`` if there is nothing that it could be about."""
     if name != FORMER:
-        return MESSAGES[name]
+        return {**MESSAGES, **_FURTHER}[name]
     former = world.former()
     return (Queue.REVOCATION_REQUESTS, _revocation("f1", serialNumber=former, reason="superseded")) if former else None
 

@@ -96,7 +96,7 @@ class DeviceConverger:
             if known.record.settled:
                 return known
             try:
-                known = await self._follow_record(known)
+                known = await self._follow_record(known, late=late)
                 await self.tell(known.record)
                 settled = await self._enter(known)
             except (Stale, Conflict, PreconditionFailed, Overtaken):
@@ -170,7 +170,7 @@ class DeviceConverger:
         await self.converge(note.registration_id)
         return 1
 
-    async def _follow_record(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+    async def _follow_record(self, known: Versioned[DeviceRecord], *, late: bool) -> Versioned[DeviceRecord]:
         if known.record.converged == known.record.generation:
             return known
         if known.record.shut_out:
@@ -183,6 +183,8 @@ class DeviceConverger:
         known = await device_of(self.devices, located.registration_id)  # after its doors were looked at
         if known.record.generation != generation or _whereabouts(known.record) != _whereabouts(located):
             raise Stale(located.registration_id)
+        if late and known.record.converged == generation:
+            raise Stale(located.registration_id)  # who has settled it meanwhile did not see what was shut here
         await self._open(known.record, wanted(known.record, self.clock()), seen)
         return known
 
