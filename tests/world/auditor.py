@@ -12,7 +12,7 @@ from shared.contracts.messages import Queue
 from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OPEN_STATES, OUT_OF_SERVICE
-from shared.domain.orders import OrderState
+from shared.domain.orders import OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
 from shared.domain.words import DeviceState
 from shared.pki import names
@@ -86,29 +86,48 @@ def _told(world: World) -> set[tuple[str, str]]:
     return {(event["type"].rpartition(".")[2], event["correlationid"]) for event in world.events()}
 
 
-_EVENT_OF = {
-    "revoke": ("DeviceRevoked", "v1"),
-    "hold": ("DeviceRevoked", "h1"),
-    "reinstate": ("DeviceReinstated", "i1"),
-    "renew": ("CertificateRenewed", "r1"),
-    "renew again": ("CertificateRenewed", "r2"),
-}
+def _event_of(asked: Asked) -> tuple[str, str] | None:
+    """Give the event that what was asked for ends with, and its correlation; ``None`` if that depends."""
+    body = asked.body
+    if asked.queue is Queue.RENEWAL_REQUESTS:
+        return "CertificateRenewed", body["requestId"]
+    if asked.queue is Queue.DEVICE_ORDERS:
+        return "OrderCompleted", body["orderId"]
+    if asked.queue is not Queue.REVOCATION_REQUESTS or body.get("action") == "delete":
+        return None
+    return ("DeviceReinstated" if body.get("action") == "reinstate" else "DeviceRevoked"), body["requestId"]
 
 
 async def _messages(world: World, record: DeviceRecord | None) -> list[str]:
     """No message is lost or poison, and what one asked for was told."""
     found, told = [f"poison: {text}" for text in world.poison()], _told(world)
+    found += await _open_lines(world)
     found += [f"set aside: {each.body!r}" for each in world.rejections() if each.kind is RejectionKind.POISON]
     for asked in world.asked.values():
         if world.lying(asked) or world.rejected(asked):
             continue
         if not await _is_done(world, asked):
             found.append(f"{asked.name} is lost")
-        expected = _EVENT_OF.get(asked.name)
+        expected = _event_of(asked)
         if expected and expected not in told:
-            overtaken = "renew" in asked.name and record and f"renewal {expected[1]}" in record.acts
+            renewal = asked.queue is Queue.RENEWAL_REQUESTS
+            overtaken = renewal and record and f"renewal {expected[1]}" in record.acts
             if not overtaken:
                 found.append(f"{asked.name} was carried out, and nobody was told")
+    return found
+
+
+async def _open_lines(world: World) -> list[str]:
+    """A line that is not done has a message that sees to it, and its order has another."""
+    found = []
+    for row in world.storage.table("orderlines").rows.values():
+        line = OrderLine.from_columns(row.values)
+        asked = [each for each in world.asked.values() if each.body.get("orderId") == line.order_id]
+        if line.state not in OPEN_STATES or not asked:
+            continue
+        expected = 2 if asked[0].queue is Queue.DEVICE_ORDERS else 1
+        if len(world.lying_of_order(line.order_id)) < expected:
+            found.append(f"line {line.line} of {line.order_id} is {line.state}, and nobody sees to it")
     return found
 
 
@@ -126,11 +145,12 @@ async def _is_done(world: World, asked: Asked) -> bool:
 
 def _revoked(world: World, record: DeviceRecord) -> list[str]:
     """A device that was revoked for good is so, unless it was deleted and ordered anew."""
-    ordered_anew = any(entry.state is DeviceState.DELETED for entry in record.history)
-    asked = world.asked.get("revoke")
-    revoked = asked and not world.lying(asked) and not world.rejected(asked)
-    if revoked and not ordered_anew and not _final(record):
-        return [f"the device was revoked for good, and is {record.state} ({record.reason})"]
+    if _final(record) or any(entry.state is DeviceState.DELETED for entry in record.history):
+        return []
+    for asked in world.asked.values():
+        final = "registrationId" in asked.body and asked.body.get("reason") not in {None, "certificateHold"}
+        if final and not world.lying(asked) and not world.rejected(asked):
+            return [f"the device was revoked for good by {asked.name}, and is {record.state} ({record.reason})"]
     return []
 
 
@@ -154,18 +174,21 @@ def _final(record: DeviceRecord) -> bool:
 async def _lines(world: World) -> list[str]:
     """A line of an order that is done says what became of its device, and so does an event."""
     found, told = [], _told(world)
-    for order_id, name in (("o1", "order"), ("o2", "order again")):
-        line, asked = await world.orders.get_line(order_id, 0), world.asked.get(name)
-        if line is None or asked is None or world.lying(asked):
+    for asked in world.asked.values():
+        if asked.queue not in {Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS} or world.lying(asked):
+            continue
+        order_id = asked.body["orderId"]
+        line = await world.orders.get_line(order_id, 0)
+        if line is None:
             continue
         state = line.record.state
         expected = {DeviceState.REGISTERED: "DeviceRegistered", DeviceState.FAILED: "RequestRejected"}.get(state)
         if expected is None:
-            found.append(f"{name} is done, and its line is {state}")
+            found += [] if asked.queue is Queue.DEVICE_ORDERS else [f"{asked.name} is done, and its line is {state}"]
         elif (expected, order_id) not in told:
-            found.append(f"the line of {name} is {state}, and nobody was told")
+            found.append(f"the line of {asked.name} is {state}, and nobody was told")
         elif state is DeviceState.REGISTERED and ("CertificateIssued", order_id) not in told:
-            found.append(f"the certificate of {name} was issued, and nobody was told")
+            found.append(f"the certificate of {asked.name} was issued, and nobody was told")
     return found
 
 

@@ -238,7 +238,19 @@ class World:
 
     def lying(self, asked: Asked) -> list[Queued]:
         """Give the messages that stand for what was asked for: the one that came, or those it was put back as."""
-        return [each for each in self.queues.queues.get(asked.queue, ()) if read_message(each.text).data == asked.body]
+        found = [each for each in self.queues.queues.get(asked.queue, ()) if read_message(each.text).data == asked.body]
+        if asked.queue is Queue.DEVICE_ORDERS and not found:
+            return self.lying_of_order(asked.body["orderId"])
+        return found
+
+    def lying_of_order(self, order_id: str) -> list[Queued]:
+        """Give the messages of the app's own that see to an order and to its lines."""
+        return [
+            each
+            for queue in (Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS)
+            for each in self.queues.queues.get(queue, ())
+            if read_message(each.text).data["orderId"] == order_id
+        ]
 
     def take(self, name: str) -> tuple[str, Queued] | None:
         """Take the message of what was asked for; ``None`` if it is not there."""
