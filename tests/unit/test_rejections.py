@@ -111,6 +111,19 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
     assert reasons == [True, False, True, False]
 
 
+async def test_a_message_that_is_refused_again_is_told_as_it_was_recorded() -> None:
+    """Its first delivery broke off after it was recorded; meanwhile the reason is another. One event says one thing."""
+    queues, orders = FakeQueues(), Orders(orders=FakeTable(), lines=FakeTable())
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    rejections = Rejections(FakeTable())
+    subject = RejectedMessages(rejections=rejections, orders=orders, outbox=outbox, clock=lambda: NOW)
+    message = ReceivedMessage(Queue.RENEWAL_REQUESTS, "message-1", b'{"requestId": "r1"}', NOW)
+    first = await subject.record(message, Rejected.because("'press' is deleted"))
+    assert await subject.record(message, Rejected.because("'press' is issued")) == first
+    told = [body["data"]["reasons"] for _, body, _ in queues.sent]
+    assert told == [[{"field": "", "message": "'press' is deleted"}]] * 2
+
+
 @pytest.mark.parametrize("poison", [False, True])
 async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> None:  # noqa: FBT001
     """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""

@@ -77,7 +77,7 @@ def registered() -> DeviceRecord:
 
 def issued() -> DeviceRecord:
     """A device that has its certificate, and has not booted."""
-    return registered().changed(state=DeviceState.ISSUED, device_id=None, assigned_hub=None)
+    return registered().model_copy(update={"state": DeviceState.ISSUED, "device_id": None, "assigned_hub": None})
 
 
 def is_final(record: DeviceRecord) -> bool:
@@ -100,6 +100,7 @@ class Actor:
         entry: what it saw at DPS.
         identity: what it saw at the hub.
         doors: what it has still to shut.
+        note: the generation whose note a sweep goes on with.
     """
 
     does: str
@@ -107,11 +108,12 @@ class Actor:
     acted: bool = False
     known: int = -1
     fresh: frozenset[str] = frozenset()
-    first: int = 0
+    first: int = -1
     late: bool = False
     entry: str | None = None
     identity: bool | None = None
     doors: frozenset[str] = frozenset()
+    note: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class Model:
         self.records: list[DeviceRecord] = []
         self._numbers: dict[str, int] = {}
         self._acts: dict[tuple[int, str], int | None] = {}
+        self._shifts: dict[tuple[int, int], int] = {}
 
     def number(self, record: DeviceRecord) -> int:
         """Number a record: what it was, and what was told, makes no difference to what may follow."""
@@ -193,7 +196,7 @@ class Model:
             state = ahead.pop()
             if state in found:
                 continue
-            found[state] = tuple(self.following(state))
+            found[state] = tuple(self._from_zero(after) for after in self.following(state))
             ahead += found[state]
         return found
 
@@ -206,6 +209,39 @@ class Model:
             if state.kills and actor.does not in {"boot", "sweep"} and actor.at != "read":
                 again = Actor(actor.does, acted=actor.acted)
                 yield replace(_with(state, index, again), kills=state.kills - 1)
+
+    def _from_zero(self, state: State) -> State:
+        """Count generations from the oldest that somebody knows: only what lies between them matters."""
+        known = [self.records[state.record], *(self.records[each.known] for each in state.actors if each.known >= 0)]
+        # A note is of the generation after a record that somebody knows, so older ones will not be left any more.
+        youngest = min([*(each.generation for each in known), *state.notes])
+        firsts = [max(actor.first, youngest) if actor.first >= 0 else -1 for actor in state.actors]
+        named = [each for each in (*firsts, *(actor.note for actor in state.actors)) if each >= 0]
+        oldest = min([*(each.converged for each in known), *state.notes, *named])
+        actors = tuple(
+            replace(
+                actor,
+                known=self._shifted(actor.known, oldest) if actor.known >= 0 else -1,
+                first=first if first < 0 else first - oldest,
+                note=actor.note if actor.note < 0 else actor.note - oldest,
+            )
+            for actor, first in zip(state.actors, firsts, strict=True)
+        )
+        return replace(
+            state,
+            record=self._shifted(state.record, oldest),
+            actors=actors,
+            listed=(max(0, state.listed[0] - oldest), state.listed[1]),
+            notes=frozenset(each - oldest for each in state.notes),
+        )
+
+    def _shifted(self, known: int, by: int) -> int:
+        if (known, by) not in self._shifts:
+            record = self.records[known]
+            held = [each.model_copy(update={"changed_in": max(0, each.changed_in - by)}) for each in record.held]
+            counts = {"generation": record.generation - by, "converged": record.converged - by, "held": tuple(held)}
+            self._shifts[known, by] = self.number(record.model_copy(update=counts))
+        return self._shifts[known, by]
 
     def act(self, known: int, name: str) -> int | None:
         """Carry out an act; ``None`` if it is refused."""
@@ -260,7 +296,14 @@ class _Turn:
         return self._to(self._fresh_start(late=True))
 
     def _fresh_start(self, *, late: bool) -> Actor:
-        return Actor(self._actor.does, "converge", acted=self._actor.acted, first=self._actor.first, late=late)
+        return replace(
+            Actor(self._actor.does),
+            at="converge",
+            acted=self._actor.acted,
+            first=self._actor.first,
+            late=late,
+            note=self._actor.note,
+        )
 
     def _write(self, record: DeviceRecord, at: str, *, else_at: str = "") -> list[State]:
         """Replace the record as it was read."""
@@ -274,13 +317,25 @@ class _Turn:
 
     def _read(self) -> list[State]:
         if self._actor.does == "sweep":
-            return self._to(self._fresh_start(late=False)) if self._state.notes else []
+            return self._go_on()
         if self._actor.acted:
             return self._to(self._fresh_start(late=False))
         known = self._state.record
         if self._model.act(known, self._actor.does) in {None, known}:
             return self._to(Actor(self._actor.does, ""))
         return self._to(self._goes("note", known=known, fresh=frozenset({"record"})))
+
+    def _go_on(self) -> list[State]:
+        """Take up a note, if there is one. If the device is settled, its worker may have come late and broken off."""
+        if not self._state.notes:
+            return []
+        note, record = min(self._state.notes), self._model.records[self._state.record]
+        if record.generation < note:
+            return self._to(self._actor, notes=self._state.notes - {note})  # the act was not written
+        begun = replace(self._fresh_start(late=False), note=note)
+        if record.converged < record.generation:
+            return self._to(begun)
+        return self._to(replace(begun, at="bump_note", known=self._state.record, fresh=frozenset({"record"})))
 
     def _note(self) -> list[State]:
         notes = self._state.notes | {self._known.generation + 1}
@@ -299,10 +354,10 @@ class _Turn:
 
     def _converge(self) -> list[State]:
         record = self._model.records[self._state.record]
-        first = self._actor.first or record.generation
+        first = self._actor.first if self._actor.first >= 0 else record.generation
         settled = record.converged == record.generation
         known = {"known": self._state.record, "fresh": frozenset({"record"}), "first": first}
-        if settled and (self._actor.late or (self._actor.does == "sweep" and not self._actor.acted)):
+        if settled and self._actor.late:
             return self._to(self._goes("bump_note", **known))
         if settled:
             return self._end(record)
@@ -315,13 +370,13 @@ class _Turn:
 
     def _bump(self) -> list[State]:
         written = self._write(upkeep.to_be_followed(self._known), "converge", else_at="converge")
-        return [_with(each, self._index, replace(each.actors[self._index], late=False, acted=True)) for each in written]
+        return [_with(each, self._index, replace(each.actors[self._index], late=False)) for each in written]
 
     def _end(self, record: DeviceRecord) -> list[State]:
         """Delete the notes of the generations that it has seen to; a sweep waits for the next one."""
         notes = frozenset(each for each in self._state.notes if not self._actor.first <= each <= record.generation)
         if self._actor.does == "sweep":
-            return self._to(Actor("sweep"), notes=frozenset(each for each in notes if each > record.generation))
+            return self._to(Actor("sweep"), notes=notes - {self._actor.note})
         return self._to(Actor(self._actor.does, ""), notes=notes)
 
     # --- shutting: each door, whatever the others answer ---

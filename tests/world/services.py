@@ -298,11 +298,16 @@ class Hubs:
 
 @dataclass
 class Registrar:
-    """Devices that come to the DPS: it decides, and some time later the identity is there."""
+    """Devices that come to the DPS: it decides, and some time later the identity is there.
+
+    Attributes:
+        begun: device ids and certificates of registrations that DPS is about to finish, by registration id.
+    """
 
     conductor: Conductor
     provisioning: Provisioning
     hubs: Hubs
+    begun: dict[str, tuple[str, x509.Certificate]] = field(default_factory=dict)
 
     async def boot(self, registration_id: str, certificate: x509.Certificate) -> Assignment | None:
         """Register as a device does; ``None`` if DPS refuses."""
@@ -310,22 +315,35 @@ class Registrar:
             if not self.provisioning.admits(registration_id, certificate):
                 return None
             entry = self.provisioning.enrollments.get(registration_id, {})
-            device_id = entry.get("deviceId") or registration_id
-            begun = {"registrationId": registration_id, "status": "assigning"}
-            self.provisioning.registrations[registration_id] = begun
+            device_id = str(entry.get("deviceId") or registration_id)
+            state = {"registrationId": registration_id, "status": "assigning"}
+            self.provisioning.registrations[registration_id] = state
+            self.begun[registration_id] = (device_id, certificate)
         async with self.conductor.step("dps makes the identity", "hub"):
-            present = self.hubs.identities.get((HUB, device_id))
-            enabled = present.enabled if present else True
-            reason = (present.reason or "") if present else ""
-            self.hubs.enter(HUB, device_id, names.sha256_thumbprint(certificate), enabled=enabled, reason=reason)
-            if registration_id in self.provisioning.registrations:
-                self.provisioning.registrations[registration_id] = {
-                    "registrationId": registration_id,
-                    "status": "assigned",
-                    "assignedHub": HUB,
-                    "deviceId": device_id,
-                }
+            self._finish(registration_id)
         return Assignment(assigned_hub=HUB, device_id=device_id)
+
+    def finish(self) -> None:
+        """Finish what was begun, whether or not who began it is there to be told."""
+        for registration_id in list(self.begun):
+            self._finish(registration_id)
+
+    def _finish(self, registration_id: str) -> None:
+        begun = self.begun.pop(registration_id, None)
+        if begun is None:
+            return
+        device_id, certificate = begun
+        present = self.hubs.identities.get((HUB, device_id))
+        enabled = present.enabled if present else True
+        reason = (present.reason or "") if present else ""
+        self.hubs.enter(HUB, device_id, names.sha256_thumbprint(certificate), enabled=enabled, reason=reason)
+        if registration_id in self.provisioning.registrations:
+            self.provisioning.registrations[registration_id] = {
+                "registrationId": registration_id,
+                "status": "assigned",
+                "assignedHub": HUB,
+                "deviceId": device_id,
+            }
 
     async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         """Register on a device's behalf."""

@@ -207,6 +207,4 @@ class Everything(RuleBasedStateMachine):
 
 def test_after_any_sequence_all_is_well_at_rest() -> None:
     """Requests, deliveries, second deliveries, kills, lost answers, outages, boots, timers, replays, and time."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Everything, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
-    )
+    run_state_machine_as_test(Everything, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS))

@@ -219,6 +219,7 @@ class World:
         twin.provisioning.careless = self.provisioning.careless
         twin.provisioning.writes = self.provisioning.writes
         twin.hubs.identities, twin.hubs.writes = dict(self.hubs.identities), self.hubs.writes
+        twin.registrar.begun = dict(self.registrar.begun)
         twin.lists.listed = set(self.lists.listed)
         twin.authorities.signed = Counter(self.authorities.signed)
         twin.conductor.down = set(self.conductor.down)
@@ -285,6 +286,7 @@ class World:
         """
         for _ in range(rounds):
             before, failed = self.changes(), sum(host.failed for host in self.hosts)
+            self.registrar.finish()
             for queue in QUEUES:
                 for message in list(self.queues.queues.get(queue, ())):
                     await self._deliver_when_visible(queue, message)

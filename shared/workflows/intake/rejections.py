@@ -110,8 +110,7 @@ class RejectedMessages:
     async def _record(self, message: ReceivedMessage, kind: RejectionKind, reasons: tuple[dict[str, str], ...]) -> str:
         identifier = rejection_id(message.received, message.queue, message.message_id)
         body = without_secrets_in(message.body)
-        # One that is recorded already, by a delivery that broke off, stays as it is.
-        await self.rejections.try_insert(
+        recorded = await self.rejections.try_insert(
             RejectionRecord(
                 rejection_id=identifier,
                 kind=kind,
@@ -123,6 +122,10 @@ class RejectedMessages:
                 traceparent=tracing.current(),
             )
         )
+        if recorded is None:
+            # By a delivery that broke off: that stays, and is told, though the reason be another now.
+            record = (await self._get(identifier)).record
+            kind, reasons = record.kind, record.reasons
         correlation_id, subject = _named(message.body)
         if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None:
             await self._refuse_order(correlation_id, reasons)
