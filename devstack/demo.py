@@ -7,6 +7,7 @@ takes effect: in DPS, in the hub, in the vault, in the CRL. Exit status 0 means 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import logging
@@ -21,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from devstack import outside
+from devstack import outside, zones
 from devstack.outside import Failed, until
 from devstack.stack import Stack
+from devstack.zoned_stack import ZonedStack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 STATE = REPOSITORY / ".devstack" / "demo"
@@ -293,15 +295,21 @@ def show(world: outside.World) -> None:
     print("The demo's stack has stopped; `make run` starts one of your own, still empty: README.md goes on with it")
 
 
-def main() -> int:
-    """Run the demo on a stack of its own."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo on a stack of its own, with one app for everything or with one for each trust zone."""
+    parser = argparse.ArgumentParser(prog="python -m devstack.demo", description=__doc__)
+    parser.add_argument(
+        "--zones", type=int, choices=(1, len(zones.ZONES)), default=1, help="how many apps share the work (%(default)s)"
+    )
+    apart = parser.parse_args(argv).zones > 1
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # refusals are part of the story
     threading.excepthook = lambda _: None  # the device SDK leaves timers behind after a refusal
     shutil.rmtree(STATE, ignore_errors=True)
-    print("Starting Azurite, the emulated Azure services and the functions host ...", flush=True)
+    hosts = f"{len(zones.ZONES)} functions hosts, each with its zone's roles alone" if apart else "the functions host"
+    print(f"Starting Azurite, the emulated Azure services and {hosts} ...", flush=True)
     started = time.perf_counter()
     try:
-        with Stack.free(STATE) as stack:
+        with (ZonedStack if apart else Stack).free(STATE) as stack:
             print(f"ready after {time.perf_counter() - started:.1f} s: {stack.endpoints.functions_url}", flush=True)
             run(stack)
     except Failed as failure:

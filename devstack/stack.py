@@ -103,6 +103,8 @@ class Endpoints:
     tls_ca_file: str
     emulator_admin_url: str
     master_key: str
+    zones: Mapping[str, str] = field(default_factory=dict)
+    """URL of each trust zone's app, where zones run apart."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the content of the file."""
@@ -144,10 +146,10 @@ class Stack:
         extra_hubs: int = 0,
         variants: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
-    ) -> Stack:
+    ) -> Self:
         """Give a stack on free ports and a loopback address of its own, so that several run side by side."""
         address = _free_address()
-        blob, queue, table, functions = _free_ports(address, 4)
+        blob, queue, table, functions = free_ports(address, 4)
         return cls(
             Options(
                 state_dir=state_dir,
@@ -192,6 +194,7 @@ class Stack:
         self._spawn_azurite()
         self.start_emulator()
         self._wait_for_azurite()
+        self._open_storage()
         self._set_up_storage()
         if self.with_host:
             self.start_functions_host()
@@ -242,16 +245,27 @@ class Stack:
         command = azurite.command(
             REPOSITORY,
             options.address,
-            options.azurite_ports,
+            self._azurite_ports(),
             options.state_dir / "azurite",
             self._tls,
             access_log=options.storage_log,
         )
         self._spawn("azurite", command, {**os.environ, **azurite.environment(self._storage)})
 
+    def _azurite_ports(self) -> tuple[int, int, int]:
+        """Give where Azurite itself listens."""
+        return self.options.azurite_ports
+
+    def _emulator_options(self) -> list[str]:
+        """Give what the emulator is told besides."""
+        return []
+
+    def _open_storage(self) -> None:
+        """Do what is needed before the storage account can be reached where its clients look for it."""
+
     def _wait_for_azurite(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        for port in self.options.azurite_ports:
+        for port in self._azurite_ports():
             while _is_free(self.options.address, port):
                 self._check_alive("azurite")
                 if time.monotonic() > deadline:
@@ -275,21 +289,25 @@ class Stack:
                 *(part for option, port in ports.items() for part in (option, str(port))),
                 *(part for address in options.extra_hubs for part in ("--extra-hub", address)),
                 *(part for name, value in options.variants.items() for part in ("--variant", f"{name}={value}")),
+                *self._emulator_options(),
             ],
             os.environ,
         )
 
     def start_functions_host(self) -> None:
         """Start the functions host with the app, on settings that point at this stack."""
-        options = self.options
-        settings = options.state_dir / "local.settings.json"
+        settings = self.options.state_dir / "local.settings.json"
         write_owner_only(settings, {"_comment": GENERATED, "IsEncrypted": False, "Values": self.settings()})
+        self._host = self._spawn_host("functions_host", settings, self.options.functions_port)
+
+    def _spawn_host(self, name: str, settings: Path, port: int) -> dict[str, Any]:
+        options = self.options
         lease = [] if options.message_lease is None else ["--message-lease", str(options.message_lease)]
-        self._host = self._spawn_until_ready(
-            "functions_host",
+        return self._spawn_until_ready(
+            name,
             [
                 *(sys.executable, "-m", "devstack.functions_host", "--app-dir", str(REPOSITORY)),
-                *("--settings", str(settings), "--address", options.address, "--port", str(options.functions_port)),
+                *("--settings", str(settings), "--address", options.address, "--port", str(port)),
                 *("--keys-file", str(options.state_dir / "function-keys.json"), *lease),
             ],
             {**os.environ, **self.endpoints.environment()},
@@ -341,6 +359,7 @@ class Stack:
             functions_url=self._host.get("functionsUrl", ""),
             function_key=self._host.get("functionKey", ""),
             master_key=self._host.get("masterKey", ""),
+            zones=self._host.get("zones", {}),
             storage_connection_string=storage.connection_string,
             blob_service_url=storage.blob,
             queue_service_url=storage.queue,
@@ -481,7 +500,8 @@ def _free_address() -> str:
             return address
 
 
-def _free_ports(address: str, count: int) -> list[int]:
+def free_ports(address: str, count: int) -> list[int]:
+    """Find ports that are free."""
     sockets = [socket.create_server((address, 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
