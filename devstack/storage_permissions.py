@@ -25,6 +25,7 @@ _QUEUES = "Microsoft.Storage/storageAccounts/queueServices/queues"
 _TABLES = "Microsoft.Storage/storageAccounts/tableServices/tables"
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "DELETE": "delete"}
 _MESSAGE_PARTS = 3  # the queue, "messages", and the id of one
+_GUARD = re.compile(rb"^if-match:", re.MULTILINE | re.IGNORECASE)
 _PART_OF_BATCH = re.compile(rb"^(GET|POST|PUT|PATCH|MERGE|DELETE) (\S+) HTTP/1\.1\r?$", re.MULTILINE)
 
 
@@ -140,7 +141,7 @@ def _of_transaction(body: bytes) -> list[Needed]:
             each[1].decode(),
             [unquote(part) for part in urlsplit(each[2].decode()).path.strip("/").split("/")[1:]],
             {},
-            guarded=b"\r\nif-match:" in body[each.end() : end].lower(),
+            guarded=_GUARD.search(body, each.end(), end) is not None,
         )
         for each, end in zip(found, ends, strict=True)
     ]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.checks import checks
 from shared.clients import Clients
-from shared.contracts.messages import Queue
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
@@ -31,7 +30,7 @@ from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
 from shared.workflows.devices.assignments import Assignments
-from shared.workflows.devices.bundles import BUNDLES, Bundles
+from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
@@ -42,7 +41,7 @@ from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.order_answers import OrderAnswers
-from shared.workflows.devices.order_blobs import ORDERS, OrderBlobs
+from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
@@ -65,10 +64,10 @@ from shared.workflows.intake.webhooks import Webhooks
 from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.measurements import Measurements
 from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
-from shared.workflows.status.revocation_lists import CRLS, RevocationLists
+from shared.workflows.status.revocation_lists import RevocationLists
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
@@ -171,6 +170,13 @@ def build(
     )
     responder_rows = ResponderRows(table("responders"))
     kept_responders = KeptResponders(rows=responder_rows, vault=clients.responder_keys, clock=clock)
+    responder_upkeep = ResponderUpkeep(
+        authorities=authorities,
+        issuance=issuance,
+        rows=responder_rows,
+        vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
+        clock=clock,
+    )
     authority_converger = AuthorityConverger(
         records=records,
         certificates=certificates,
@@ -375,13 +381,7 @@ def build(
             responders=kept_responders if settings.zone is Zone.STATUS else OwnResponders(issuance),
             clock=clock,
         ),
-        responder_upkeep=ResponderUpkeep(
-            authorities=authorities,
-            issuance=issuance,
-            rows=responder_rows,
-            vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
-            clock=clock,
-        ),
+        responder_upkeep=responder_upkeep,
         devices=DeviceDirectory(devices=devices, bundles=bundles, settings=settings, clock=clock),
         expiry_sweep=ExpirySweep(
             expiry=expiry,
@@ -397,49 +397,14 @@ def build(
         requests=requests,
         webhooks=webhooks,
         measurements=Measurements(records, groups, clients.queues, clock),
-        readiness=Readiness(_checks(settings, clients, authorities, webhooks, kept_responders)),
+        readiness=Readiness(
+            checks(
+                settings=settings,
+                clients=clients,
+                authorities=authorities,
+                webhooks=webhooks,
+                responders=kept_responders,
+                upkeep=responder_upkeep,
+            )
+        ),
     )
-
-
-_QUEUES: Mapping[Zone, Sequence[Queue]] = {
-    Zone.ALL: tuple(Queue),
-    Zone.INTAKE: (Queue.CERTIFICATE_REQUESTS, Queue.DEVICE_ORDERS, Queue.RENEWAL_REQUESTS),
-    Zone.ISSUING: tuple(Queue),
-    Zone.REVOCATION: (Queue.REVOCATION_REQUESTS, Queue.PROVISIONING_EVENTS),
-    Zone.STATUS: (),
-}
-_CONTAINERS: Mapping[Zone, Sequence[str]] = {
-    Zone.ALL: (BUNDLES, CRLS),
-    Zone.INTAKE: (),
-    Zone.ISSUING: (BUNDLES, CRLS),
-    Zone.REVOCATION: (CRLS,),
-    Zone.STATUS: (CRLS,),
-}
-
-
-def _checks(
-    settings: Settings,
-    clients: Clients,
-    authorities: CertificateAuthorities,
-    webhooks: Webhooks,
-    responders: KeptResponders,
-) -> dict[str, Callable[[], Awaitable[None]]]:
-    """Give what readiness asks: the services that the zone uses, and no others."""
-    zone = settings.zone
-    checks: dict[str, Callable[[], Awaitable[None]]] = {"tables": partial(clients.tables.check, "issuers")}
-    if _QUEUES[zone]:
-        checks["queues"] = partial(clients.queues.check, *_QUEUES[zone])
-    if _CONTAINERS[zone]:
-        checks["blobs"] = partial(clients.blobs.check, *_CONTAINERS[zone])
-    if zone in {Zone.ALL, Zone.ISSUING}:
-        checks["orderLists"] = partial(clients.order_lists.check, ORDERS)
-    if zone in SIGNING:
-        checks["keyVault"] = clients.keys.check
-        checks["certificateAuthorities"] = authorities.check
-        checks["provisioningService"] = clients.provisioning.check
-        checks |= {f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls}
-    if settings.webhook_secret_name:
-        checks["webhookSecret"] = webhooks.check
-    if zone is Zone.STATUS:
-        checks["responders"] = partial(responders.check, authorities)
-    return checks

@@ -123,6 +123,10 @@ class ProvisioningServiceAuthorities:
                 )
             )
 
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity see its CA certificates."""
+        await self.get("readiness-check")
+
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()

@@ -88,6 +88,10 @@ class IotHubAuthorities:
         with translated(f"proof of possession for CA certificate {name!r} of {self.holder}"):
             return uploaded(await self._client.certificates.verify(self._group, self._hub, name, etag, body))
 
+    async def check(self) -> None:
+        """Raise unless the service answers and lets this identity see its CA certificates."""
+        await self.get("readiness-check")
+
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()

@@ -368,6 +368,10 @@ class VaultSecrets:
         self._ownership.check("secret", name, present.properties.tags)
         return present.value
 
+    async def check(self) -> None:
+        """Raise unless the vault answers and lets this identity read secrets."""
+        await self.get("readiness-check")
+
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()

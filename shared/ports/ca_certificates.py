@@ -53,6 +53,10 @@ class CaCertificates(Protocol):
         """Read the state of a CA certificate, ``None`` if it was not uploaded."""
         ...
 
+    async def check(self) -> None:
+        """Raise unless the service answers and lets the app see its CA certificates."""
+        ...
+
     async def held(self) -> Mapping[str, UploadedAuthority]:
         """Read the state of all CA certificates, by name."""
         ...

@@ -13,6 +13,7 @@ import requests
 
 from devstack.outside import World, until
 from devstack.stack import Stack
+from devstack.zoned_stack import ZonedStack
 from tests.documented import Documented
 
 if TYPE_CHECKING:
@@ -26,17 +27,26 @@ SETTINGS = {
 VARIANTS = {pair.partition("=")[0]: pair.partition("=")[2] for pair in os.environ.get("EMULATOR_VARIANTS", "").split()}
 """Behaviours of the emulator to test under, where public sources differ: EMULATOR_VARIANTS="NAME=VALUE NAME=VALUE"."""
 
+APART = os.environ.get("ZONES", "1") != "1"
+"""Whether the tests run against four trust zones, each with its roles alone: ZONES=4."""
+
 GROUP = "line-1"
 WEBHOOK_SECRET = "whsec_" + b64encode(token_bytes(24)).decode() + "\n"
 
 
 @contextmanager
-def running(folder: Path, *, message_lease: float | None = None, extra_hubs: int = 0) -> Iterator[tuple[Stack, World]]:
+def running(
+    folder: Path,
+    *,
+    message_lease: float | None = None,
+    extra_hubs: int = 0,
+    kind: type[Stack] = ZonedStack if APART else Stack,
+) -> Iterator[tuple[Stack, World]]:
     """Run a stack of one's own with a root and one enrollment group in it."""
     before = dict(os.environ)
     try:
         with (
-            Stack.free(
+            kind.free(
                 folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=SETTINGS, variants=VARIANTS
             ) as stack,
             closing(witnessed(stack, folder / "devices")) as world,

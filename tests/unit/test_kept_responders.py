@@ -201,3 +201,14 @@ async def test_a_zone_without_keys_reads_chains_and_signs_nothing() -> None:
     assert issuer.certificate.public_key() == issuer.signing_key.public_key()
     with pytest.raises(Misconfigured, match=r"^this trust zone reaches no key of a CA"):
         issuer.signing_key.sign(b"", ec.ECDSA(hashes.SHA256()))  # type: ignore[call-arg, arg-type]
+
+
+async def test_readiness_wants_one_responder_that_opens() -> None:
+    """A new CA that waits for its responder takes no answers away from the others."""
+    both = await zones()
+    responders = KeptResponders(rows=both.rows, vault=both.status_vault, clock=both.scene.clock)
+    with pytest.raises(Deferred, match=r"^the OCSP responder of 'root' is about to be made$"):
+        await responders.check(both.public_authorities())
+    await both.upkeep.run()
+    await both.scene.issuing("line-ca3", "root")
+    await responders.check(both.public_authorities())

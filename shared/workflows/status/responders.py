@@ -8,7 +8,6 @@ CA, and its short-lived key waits in the ledger, wrapped under a key of the vaul
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -131,10 +130,17 @@ class KeptResponders:
         return opened.responder
 
     async def check(self, authorities: CertificateAuthorities) -> None:
-        """Raise unless each CA that has not expired has a responder whose key can be used."""
-        for record in [record async for record in authorities.list() if record.certificate is not None]:
-            with suppress(Rejected):
-                await self.of(await authorities.loaded(record.name), self.clock())
+        """Raise unless the key of a responder can be unwrapped. A new CA's own is about to be made."""
+        missing: Deferred | None = None
+        for name in [record.name async for record in authorities.list() if record.certificate is not None]:
+            try:
+                await self._open(name)
+            except Deferred as deferred:
+                missing = deferred
+            else:
+                return
+        if missing is not None:
+            raise missing
 
     async def _open(self, name: str) -> Responder:
         row = await self.rows.get(name)
@@ -160,6 +166,11 @@ class ResponderUpkeep:
     rows: ResponderRows
     vault: VaultKeys | None
     clock: Clock
+
+    async def check(self) -> None:
+        """Raise unless the vault answers and lets this identity read the key that wraps."""
+        if self.vault is not None:
+            await self.vault.holds(WRAPPING_KEY)
 
     async def run(self) -> int:
         """Make the responders that are missing or past half their life.

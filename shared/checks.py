@@ -1,0 +1,71 @@
+"""What readiness asks: the services that a trust zone uses, each by its name."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.contracts.messages import INBOUND_QUEUES, Queue
+from shared.rules.zones import SIGNING, Zone
+from shared.workflows.devices.bundles import BUNDLES
+from shared.workflows.devices.order_blobs import ORDERS
+from shared.workflows.status.revocation_lists import CRLS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from shared.clients import Clients
+    from shared.settings import Settings
+    from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.intake.webhooks import Webhooks
+    from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
+
+_ALL_QUEUES = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
+_QUEUES: Mapping[Zone, Sequence[str]] = {
+    Zone.ALL: _ALL_QUEUES,
+    Zone.INTAKE: (Queue.CERTIFICATE_REQUESTS, Queue.DEVICE_ORDERS, Queue.RENEWAL_REQUESTS),
+    Zone.ISSUING: _ALL_QUEUES,
+    Zone.REVOCATION: (Queue.REVOCATION_REQUESTS, Queue.REVOCATION_REQUESTS.poison, Queue.PROVISIONING_EVENTS),
+    Zone.STATUS: (),
+}
+_CONTAINERS: Mapping[Zone, Sequence[str]] = {
+    Zone.ALL: (BUNDLES, CRLS),
+    Zone.INTAKE: (),
+    Zone.ISSUING: (BUNDLES, CRLS),
+    Zone.REVOCATION: (CRLS,),
+    Zone.STATUS: (CRLS,),
+}
+
+
+def checks(
+    *,
+    settings: Settings,
+    clients: Clients,
+    authorities: CertificateAuthorities,
+    webhooks: Webhooks,
+    responders: KeptResponders,
+    upkeep: ResponderUpkeep,
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Give what readiness asks: the services that the zone uses, and no others."""
+    zone = settings.zone
+    asked: dict[str, Callable[[], Awaitable[None]]] = {"tables": partial(clients.tables.check, "issuers")}
+    if _QUEUES[zone]:
+        asked["queues"] = partial(clients.queues.check, *_QUEUES[zone])
+    if _CONTAINERS[zone]:
+        asked["blobs"] = partial(clients.blobs.check, *_CONTAINERS[zone])
+    if zone in {Zone.ALL, Zone.ISSUING}:
+        asked["orderLists"] = partial(clients.order_lists.check, ORDERS)
+        asked["passwordVault"] = clients.secrets.check
+    if zone in SIGNING:
+        asked["keyVault"] = clients.keys.check
+        asked["certificateAuthorities"] = authorities.check
+        asked["provisioningService"] = clients.provisioning.check
+        asked |= {f"caCertificates of {each.holder}": each.check for each in clients.ca_certificates}
+        asked |= {f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls}
+    if settings.webhook_secret_name:
+        asked["webhookSecret"] = webhooks.check
+    if zone is Zone.ISSUING:
+        asked["statusVault"] = upkeep.check
+    if zone is Zone.STATUS:
+        asked["responders"] = partial(responders.check, authorities)
+    return asked
