@@ -123,8 +123,7 @@ async def test_a_responder_is_used_for_half_its_life_and_in_the_cas_last_days_fo
 
     async def made() -> int:
         await asked(subject, scene, 7)
-        rows: Any = scene.certificates._certificates  # noqa: SLF001 - the table itself
-        kinds = [row.values["kind"] for row in rows.rows.values()]
+        kinds = [row.values["kind"] for row in scene.certificate_rows.rows.values()]
         return kinds.count(InternalKind.OCSP_RESPONDER)
 
     assert [await made(), await made()] == [1, 1]
