@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.world.authority_acts import ALIKE, MEANT, OFTEN, SCENES, TWICE, rooted
+from tests.world.authority_acts import BROKEN_OFF, MEANT, OFTEN, SCENES, TWICE, rooted
 from tests.world.authority_prover import AuthorityProof
 from tests.world.authority_world import AuthorityWorld
 
@@ -30,8 +30,7 @@ def check(proof: AuthorityProof) -> None:
 async def test_an_act_on_a_ca_that_breaks_off_at_any_step_is_finished_or_leaves_no_trace(scene: str) -> None:
     """Killed before each step, and after each with its answer lost; what comes by a queue is delivered again."""
     proof, world = AuthorityProof(), await SCENES[scene]()
-    some = [act for act in MEANT[scene] if act not in ALIKE] or MEANT[scene]
-    for act in MEANT[scene] if DEEPER else some:
+    for act in (MEANT if DEEPER else BROKEN_OFF)[scene]:
         await proof.break_off(world, act)
     check(proof)
 
