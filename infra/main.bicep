@@ -98,8 +98,8 @@ param logDailyQuotaGb int = -1
 ])
 param instanceMemory int = 2048
 
-@description('App settings that differ from their defaults, by name: docs/settings.md lists them.')
-param appSettings object = {}
+@description('App settings that differ from their defaults, each NAME=value: docs/settings.md lists them.')
+param appSettings array = []
 
 var table = any(loadJsonContent('zones.json'))
 var layout = any(loadJsonContent('storage.json'))
@@ -108,6 +108,12 @@ var groupName = 'rg-${environmentName}'
 var tags = {
   'azd-env-name': environmentName
 }
+
+var changedSettings = toObject(
+  appSettings,
+  setting => split(setting, '=')[0],
+  setting => join(skip(split(setting, '='), 1), '=')
+)
 
 // An app is a name and the zones whose functions it runs.
 var allZones = map(items(table.zones), zone => zone.key)
@@ -330,7 +336,7 @@ module roles 'modules/roles.bicep' = [
         ['DPS_RESOURCE_ID'],
         uploadRootsToHubs ? ['IOT_HUB_RESOURCE_IDS'] : [],
         eventTopic ? ['EVENT_TOPIC_URL'] : [],
-        map(items(appSettings), setting => setting.key)
+        map(items(changedSettings), setting => setting.key)
       )
       hostStorageName: hostStorage[i].outputs.name
       intakeStorageName: intakeStorage.outputs.name
@@ -529,7 +535,7 @@ module apps 'modules/app.bicep' = [
       packageUrl: '${hostStorage[i].outputs.blobUrl}packages'
       zone: zones == 'single' ? 'all' : app.name
       zonesOfSettings: zonesOfSettings
-      settings: union(settings, appSettings, {
+      settings: union(settings, changedSettings, {
         ZONE: zones == 'single' ? 'all' : app.name
         // What the Functions host reads.
         AzureWebJobsStorage__blobServiceUri: hostStorage[i].outputs.blobUrl

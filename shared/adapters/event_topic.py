@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from azure.eventgrid.aio import EventGridPublisherClient
-
 from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import throttling
 
@@ -18,6 +16,8 @@ class EventTopic:
     """A custom topic (Microsoft.EventGrid/topics) with the input schema CloudEventSchemaV1_0."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
+        from azure.eventgrid.aio import EventGridPublisherClient  # noqa: PLC0415 - a tenth of a second, for who has a topic
+
         self._client = EventGridPublisherClient(url, credential, transport=ObservedTransport("event_grid"))
 
     async def send(self, text: str) -> None:

@@ -358,6 +358,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "range": lambda start, count: list(range(start, start + count)),
     "replace": lambda of, old, new: of.replace(old, new),
     "resourceId": _resource_id,
+    "skip": lambda of, count: of[count:],
     "split": lambda of, at: of.split(at),
     "subscription": lambda: {"id": SUBSCRIPTION, "subscriptionId": SUBSCRIPTION.rsplit("/", 1)[1]},
     "subscriptionResourceId": lambda kind, name: f"{SUBSCRIPTION}/providers/{kind}/{name}",

@@ -37,7 +37,17 @@ FUNCTIONS = {
         "range",
         "replace",
     ),
-    *("resourceGroup", "resourceId", "split", "string", "subscription", "subscriptionResourceId", "take", "tenant"),
+    *(
+        "resourceGroup",
+        "resourceId",
+        "skip",
+        "split",
+        "string",
+        "subscription",
+        "subscriptionResourceId",
+        "take",
+        "tenant",
+    ),
     *("toLower", "toObject", "union", "uniqueString"),
 }
 """Those of Microsoft's page "Bicep functions" that infra/ uses."""

@@ -70,9 +70,9 @@ def test_one_app_for_everything_gets_all_settings() -> None:
 
 
 def test_an_owners_setting_wins_over_the_default_and_loses_to_what_the_deployment_needs() -> None:
-    resources = deployed(appSettings='{"CA_ORGANIZATION": "Example", "AzureWebJobsStorage__credential": "none"}')
+    resources = deployed(appSettings='["CA_ORGANIZATION=Example = A", "AzureWebJobsStorage__credential=none"]')
     given = settings("issuing", resources)
-    assert given["CA_ORGANIZATION"] == "Example"
+    assert given["CA_ORGANIZATION"] == "Example = A"
     assert given["AzureWebJobsStorage__credential"] == "managedidentity"
 
 
@@ -173,7 +173,7 @@ def test_one_app_for_everything_has_the_roles_of_all_zones_each_once() -> None:
 
 
 def test_a_role_that_a_setting_needs_comes_with_the_setting() -> None:
-    resources = deployed(uploadRootsToHubs=True, eventTopic=True, appSettings='{"WEBHOOK_SECRET_NAME": "webhook"}')
+    resources = deployed(uploadRootsToHubs=True, eventTopic=True, appSettings='["WEBHOOK_SECRET_NAME=webhook"]')
     only = {"DPS_RESOURCE_ID", "EVENT_TOPIC_URL", "IOT_HUB_RESOURCE_IDS", "WEBHOOK_SECRET_NAME"}
     for zone in TABLE["zones"]:
         assert assigned(zone, resources) == wanted([zone], zone, resources, only=only, hubs=[])

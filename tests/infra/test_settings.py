@@ -112,6 +112,6 @@ def test_the_conditions_of_roles_are_settings() -> None:
     roles = next(each for each in MAIN.modules if each.symbol == "roles")
     decided = text(field(roles.bodies[0], "params", "settingNames"))
     for condition in conditions:
-        assert f"'{condition}'" in decided or given()[condition] == "''", condition  # '': only appSettings sets it
-    assert "map(items(appSettings), setting => setting.key)" in decided
+        assert f"'{condition}'" in decided or given()[condition] == "''", condition  # '': only an owner sets it
+    assert "map(items(changedSettings), setting => setting.key)" in decided
     assert json.loads(zones)["zones"]
