@@ -6,14 +6,15 @@ message that is sent there.
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Concatenate, Protocol
 
 from shared import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from shared.telemetry.metrics import Value
@@ -100,6 +101,23 @@ def span(
         tracing.continued(running.traceparent),
     ):
         yield running
+
+
+type _Method[S, **P, T] = Callable[Concatenate[S, str, P], Coroutine[Any, Any, T]]
+
+
+def step[S, **P, T](name: str, attribute: str) -> Callable[[_Method[S, P, T]], _Method[S, P, T]]:
+    """Make each call of a method a span, whose attribute is what the method is called about."""
+
+    def stepped(work: _Method[S, P, T]) -> _Method[S, P, T]:
+        @functools.wraps(work)
+        async def made(own: S, about: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            with span(name, attributes={attribute: about}):
+                return await work(own, about, *args, **kwargs)
+
+        return made
+
+    return stepped
 
 
 def past(name: str, kind: SpanKind, attributes: Mapping[str, Value], *, seconds: float) -> None:

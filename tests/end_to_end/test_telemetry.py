@@ -136,6 +136,28 @@ def test_the_spans_are_described_by_the_semantic_conventions(seen: Seen) -> None
     assert f"//{hub.attributes['server.address']}:" in seen.stack.endpoints.iot_hubs[0]["serviceUrl"]
 
 
+def test_a_request_over_http_and_what_it_leads_to_are_one_trace(seen: Seen) -> None:
+    """A revocation: the request, its message, DPS and the hub brought to what is wanted, the event."""
+
+    def of_the_revocation() -> dict[str, ReceivedSpan]:
+        asked = [each for each in seen.received.spans if each.name == "POST /api/devices/{registrationId}/revoke"]
+        return {each.name: each for each in seen.received.spans if each.trace_id in {one.trace_id for one in asked}}
+
+    names = {
+        "POST /api/devices/{registrationId}/revoke",
+        "send revocation-requests",
+        "process revocation-requests",
+        "converge device",
+        "sign",
+        "send provisioning-events",
+    }
+    spans = until("the spans of the revocation", of_the_revocation, lambda found: names <= set(found))
+    asked = spans["POST /api/devices/{registrationId}/revoke"]
+    assert asked.attributes["http.response.status_code"] == 202
+    assert asked.attributes["device_factory.registration_id"] == DEVICE
+    assert spans["converge device"].parent_id == spans["process revocation-requests"].span_id
+
+
 @pytest.mark.parametrize(
     ("name", "attributes"),
     [

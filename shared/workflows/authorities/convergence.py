@@ -16,6 +16,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.expiry import DueNotice, Notice
 from shared.domain.words import EventType
 from shared.errors import Deferred, Overtaken, Rejected
+from shared.telemetry.spans import step
 from shared.workflows.authorities.changes import authority_of, change
 from shared.workflows.authorities.records import all_certificates, book_entry, issued_event, issuer_of, signer_of
 from shared.workflows.turns import Turns
@@ -59,6 +60,7 @@ class AuthorityConverger:
     clock: Clock
     _proving: Turns = field(default_factory=Turns)
 
+    @step("converge CA", "device_factory.ca")
     async def converge(self, name: str) -> AuthorityRecord:
         """Bring about what a CA lacks of what its record wants.
 

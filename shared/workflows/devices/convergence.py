@@ -27,7 +27,7 @@ from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
 from shared.telemetry import metrics
-from shared.telemetry.spans import span
+from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class DeviceConverger:
     outbox: Outbox
     clock: Clock
 
+    @step("converge device", "device_factory.registration_id")
     async def converge(self, registration_id: str) -> Versioned[DeviceRecord]:
         """Have the services follow a device's record, and tell what was announced.
 
@@ -82,10 +83,6 @@ class DeviceConverger:
             NotFound: the device does not exist.
             Deferred: a service is throttling, or others keep changing the device.
         """
-        with span("converge device", attributes={"device_factory.registration_id": registration_id}):
-            return await self._converge(registration_id)
-
-    async def _converge(self, registration_id: str) -> Versioned[DeviceRecord]:
         late, first = False, 0
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)

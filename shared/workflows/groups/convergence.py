@@ -33,6 +33,7 @@ from shared.domain.groups import RETIRE, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, EventType
 from shared.errors import PreconditionFailed, Rejected
 from shared.ledger.table import Stale
+from shared.telemetry.spans import step
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.entries import busy, gone, named, unknown
 from shared.workflows.groups.sharing import check_free
@@ -70,6 +71,7 @@ class GroupConverger:
     outbox: Outbox
     clock: Clock
 
+    @step("converge group", "device_factory.enrollment_group")
     async def settle(self, group_id: str) -> GroupRecord:
         """Have DPS follow a group's change, if there is one.
 
@@ -93,6 +95,7 @@ class GroupConverger:
             made = await self._round(known, entry, self._change, GroupRecord.withdrawn)
         raise busy(group_id)
 
+    @step("prepare rollover", "device_factory.enrollment_group")
     async def prepare(self, group_id: str) -> GroupRecord:
         """Have the next CA of a rollover made and accepted by DPS; only then does it sign.
 
