@@ -50,13 +50,7 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.groups.checks import GroupChecks
-from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.directory import GroupDirectory
-from shared.workflows.groups.issuers import GroupIssuers
-from shared.workflows.groups.previews import Previews
-from shared.workflows.groups.requests import EnrollmentGroups
-from shared.workflows.groups.rollovers import Rollovers
+from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
@@ -87,13 +81,8 @@ class Services:
     authority_converger: AuthorityConverger
     possession: Possession
     certificate_requests: CertificateRequests
-    enrollment_groups: EnrollmentGroups
-    group_checks: GroupChecks
-    group_converger: GroupConverger
-    group_directory: GroupDirectory
-    rollovers: Rollovers
+    groups: GroupWorkflows
     individual_enrollments: IndividualEnrollments
-    previews: Previews
     identities: DeviceIdentities
     converger: DeviceConverger
     takeovers: Takeovers
@@ -262,36 +251,6 @@ def build(
         clock=clock,
     )
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
-    group_converger = GroupConverger(
-        groups=groups,
-        authorities=authorities,
-        creation=creation,
-        provisioning=clients.provisioning,
-        outbox=outbox,
-        clock=clock,
-    )
-    rollovers = Rollovers(
-        groups=groups,
-        certificates=certificates,
-        authorities=authorities,
-        provisioning=clients.provisioning,
-        converger=group_converger,
-        clock=clock,
-    )
-    group_checks = GroupChecks(
-        groups=groups,
-        authorities=authorities,
-        issuers=GroupIssuers(
-            groups=groups,
-            authorities=authorities,
-            creation=creation,
-            possession=possession,
-            resource=clients.dps_authorities,
-            settings=settings,
-        ),
-        provisioning=clients.provisioning,
-        resource=clients.dps_authorities,
-    )
     return Services(
         settings=settings,
         clock=clock,
@@ -324,13 +283,19 @@ def build(
             settings=settings,
             clock=clock,
         ),
-        enrollment_groups=EnrollmentGroups(
-            groups=groups, requests=requests, checks=group_checks, converger=group_converger, clock=clock
+        groups=group_workflows(
+            groups=groups,
+            requests=requests,
+            certificates=certificates,
+            authorities=authorities,
+            creation=creation,
+            possession=possession,
+            provisioning=clients.provisioning,
+            resource=clients.dps_authorities,
+            outbox=outbox,
+            settings=settings,
+            clock=clock,
         ),
-        group_checks=group_checks,
-        group_converger=group_converger,
-        group_directory=GroupDirectory(groups=groups, rollovers=rollovers, provisioning=clients.provisioning),
-        rollovers=rollovers,
         individual_enrollments=IndividualEnrollments(
             devices=devices,
             certificates=certificates,
@@ -348,12 +313,6 @@ def build(
             provisioning=clients.provisioning,
             hubs=clients.hubs,
             converger=converger,
-            clock=clock,
-        ),
-        previews=Previews(
-            provisioning=clients.provisioning,
-            resource=clients.dps_authorities,
-            authorities=authorities,
             clock=clock,
         ),
         device_orders=DeviceOrders(
@@ -384,12 +343,7 @@ def build(
         responder_upkeep=responder_upkeep,
         devices=DeviceDirectory(devices=devices, bundles=bundles, settings=settings, clock=clock),
         expiry_sweep=ExpirySweep(
-            expiry=expiry,
-            certificates=certificates,
-            devices=devices,
-            bundles=bundles,
-            outbox=outbox,
-            clock=clock,
+            expiry=expiry, certificates=certificates, devices=devices, bundles=bundles, outbox=outbox, clock=clock
         ),
         rejected_messages=RejectedMessages(
             rejections=Rejections(table("rejections")), orders=orders, outbox=outbox, clock=clock

@@ -27,7 +27,7 @@ async def _certificate_request(services: Services, body: Any, _asked_at: datetim
 
 
 async def _enrollment_group_request(services: Services, body: Any, asked_at: datetime) -> None:
-    await services.enrollment_groups.carry_out(parse(EnrollmentGroupRequest, body), asked_at=asked_at)
+    await services.groups.requests.carry_out(parse(EnrollmentGroupRequest, body), asked_at=asked_at)
 
 
 async def _device_order(services: Services, body: Any, _asked_at: datetime) -> None:

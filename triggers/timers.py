@@ -38,7 +38,7 @@ async def crl_publication(timer: func.TimerRequest) -> None:
 @sweep
 async def rollover_sweep(timer: func.TimerRequest) -> None:
     """Carry on broken-off rollovers, and retire issuing CAs whose last certificate has ended; every ten minutes."""
-    states = await services().rollovers.sweep()
+    states = await services().groups.rollovers.sweep()
     log.info("rollover sweep (late: %s): %s", timer.past_due, {state.value: count for state, count in states.items()})
 
 
@@ -80,7 +80,7 @@ async def convergence_sweep(timer: func.TimerRequest) -> None:
 @sweep
 async def group_sweep(timer: func.TimerRequest) -> None:
     """Go on with groups that DPS does not follow since a minute; every minute."""
-    groups = await services().group_converger.sweep(older_than=_LEFT_LYING)
+    groups = await services().groups.converger.sweep(older_than=_LEFT_LYING)
     log.info("group sweep (late: %s): %d groups", timer.past_due, groups)
 
 

@@ -35,7 +35,7 @@ from shared.settings import Settings
 async def sweep(at):
     services = build(Settings.from_environment(os.environ), clock=lambda: at)
     try:
-        return await services.rollovers.sweep()
+        return await services.groups.rollovers.sweep()
     finally:
         await services.close()
 

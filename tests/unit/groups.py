@@ -12,12 +12,7 @@ from shared.contracts.parsing import parse
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
-from shared.workflows.groups.checks import GroupChecks
-from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.directory import GroupDirectory
-from shared.workflows.groups.issuers import GroupIssuers
-from shared.workflows.groups.requests import EnrollmentGroups
-from shared.workflows.groups.rollovers import Rollovers
+from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeProvisioning, FakeTable
@@ -26,6 +21,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.domain.groups import GroupRecord
+    from shared.workflows.groups.checks import GroupChecks
+    from shared.workflows.groups.convergence import GroupConverger
+    from shared.workflows.groups.directory import GroupDirectory
+    from shared.workflows.groups.requests import EnrollmentGroups
 
 
 @dataclass
@@ -42,60 +41,40 @@ class GroupScene(AuthorityScene):
         self.groups, self.requests = Groups(self.group_rows), Requests(FakeTable())
 
     @property
-    def converger(self) -> GroupConverger:
+    def workflows(self) -> GroupWorkflows:
+        """What a worker has that has loaded nothing yet."""
         provisioning: Any = self.provisioning
         queues: Any = self.queues
         worker = self.worker()
-        return GroupConverger(
+        return group_workflows(
             groups=self.groups,
+            requests=self.requests,
+            certificates=self.certificates,
             authorities=worker.authorities,
             creation=worker.creation,
+            possession=worker.possession,
             provisioning=provisioning,
+            resource=self.resource,
             outbox=Outbox(queues=queues, clock=self.clock),
+            settings=self.settings,
             clock=self.clock,
         )
+
+    @property
+    def converger(self) -> GroupConverger:
+        return self.workflows.converger
 
     @property
     def checks(self) -> GroupChecks:
-        provisioning: Any = self.provisioning
-        worker = self.worker()
-        return GroupChecks(
-            groups=self.groups,
-            authorities=worker.authorities,
-            issuers=GroupIssuers(
-                groups=self.groups,
-                authorities=worker.authorities,
-                creation=worker.creation,
-                possession=worker.possession,
-                resource=self.resource,
-                settings=self.settings,
-            ),
-            provisioning=provisioning,
-            resource=self.resource,
-        )
+        return self.workflows.checks
 
     @property
     def subject(self) -> EnrollmentGroups:
-        return EnrollmentGroups(
-            groups=self.groups,
-            requests=self.requests,
-            checks=self.checks,
-            converger=self.converger,
-            clock=self.clock,
-        )
+        return self.workflows.requests
 
     @property
     def directory(self) -> GroupDirectory:
-        provisioning: Any = self.provisioning
-        rollovers = Rollovers(
-            groups=self.groups,
-            certificates=self.certificates,
-            authorities=self.worker().authorities,
-            provisioning=provisioning,
-            converger=self.converger,
-            clock=self.clock,
-        )
-        return GroupDirectory(groups=self.groups, rollovers=rollovers, provisioning=provisioning)
+        return self.workflows.directory
 
     async def set_up(self) -> GroupScene:
         """Make the root."""

@@ -14,11 +14,7 @@ from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.authorities.loading import LoadedAuthority
-from shared.workflows.groups.checks import GroupChecks
-from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.issuers import GroupIssuers
-from shared.workflows.groups.requests import EnrollmentGroups
-from shared.workflows.groups.rollovers import Rollovers
+from shared.workflows.groups.wiring import group_workflows
 from tests.unit.pki.hierarchy import certificate_authority, hierarchy
 from tests.world import services
 from tests.world.world import GROUP, SETTINGS, Authorities, World
@@ -107,38 +103,23 @@ class GroupWorld(World):
 
     def _build(self) -> Services:
         """Wire the app's groups, on CAs whose making is one step."""
-        built, authorities = super()._build(), self.authorities
-        creation: Any = authorities
-        cas: Any = authorities
+        built = super()._build()
+        cas: Any = self.authorities
         dps: Any = self.provisioning
-        issuers = GroupIssuers(
-            groups=self.groups, authorities=cas, creation=creation, possession=cas, resource=None, settings=SETTINGS
-        )
-        checks = GroupChecks(groups=self.groups, authorities=cas, issuers=issuers, provisioning=dps, resource=None)
-        converger = GroupConverger(
+        groups = group_workflows(
             groups=self.groups,
+            requests=self.requests,
+            certificates=self.certificates,
             authorities=cas,
-            creation=creation,
+            creation=cas,
+            possession=cas,
             provisioning=dps,
+            resource=None,
             outbox=built.outbox,
+            settings=SETTINGS,
             clock=self.clock,
         )
-        return dataclasses.replace(
-            built,
-            enrollment_groups=EnrollmentGroups(
-                groups=self.groups, requests=self.requests, checks=checks, converger=converger, clock=self.clock
-            ),
-            group_checks=checks,
-            group_converger=converger,
-            rollovers=Rollovers(
-                groups=self.groups,
-                certificates=self.certificates,
-                authorities=cas,
-                provisioning=dps,
-                converger=converger,
-                clock=self.clock,
-            ),
-        )
+        return dataclasses.replace(built, groups=groups)
 
     def copy(self) -> GroupWorld:
         twin = super().copy()

@@ -220,5 +220,5 @@ async def get_certificate(services: Services, request: func.HttpRequest) -> func
 async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
     wanted = parse(CertificateCheck, body_of(request, limit=FILE_LIMIT))
-    found = await services.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain)
+    found = await services.groups.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain)
     return json_answer(Check, found)

@@ -50,13 +50,13 @@ _change = partial(
 @endpoint("GET", "enrollment-groups", answers=[Answer(200, "all of them", (GroupPage,))])
 async def list_enrollment_groups(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the enrollment groups."""
-    return page_answer(GroupPage, await services.group_directory.list_groups(), None)
+    return page_answer(GroupPage, await services.groups.directory.list_groups(), None)
 
 
 @endpoint("GET", "enrollment-groups/{id}", answers=[Answer(200, "the group", (Group,), ETAG)], refuses={404})
 async def get_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an enrollment group, with what DPS holds of it; its ETag guards changes."""
-    described = await services.group_directory.describe(group_id_of(request))
+    described = await services.groups.directory.describe(group_id_of(request))
     return json_answer(Group, described, headers=etag_header(described))
 
 
@@ -132,13 +132,13 @@ async def _foreseen(services: Services, request: func.HttpRequest, wanted: Enrol
     """Check a request against the group as it is, and give the group's present ETag."""
     described: dict[str, Any] = {}
     try:
-        described = await services.group_directory.describe(wanted.enrollment_group)
+        described = await services.groups.directory.describe(wanted.enrollment_group)
     except NotFound:
         if wanted.action is not GroupAction.PUT:
             raise
     what = f"the enrollment group {wanted.enrollment_group!r}"
     preconditions.check(request.headers, what, described.get("etag"))
-    await services.group_checks.foresee(wanted)
+    await services.groups.checks.foresee(wanted)
     return etag_header(described)
 
 
@@ -151,7 +151,7 @@ async def _foreseen(services: Services, request: func.HttpRequest, wanted: Enrol
 )
 async def list_registrations(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the registration records of an enrollment group in DPS."""
-    items, following = await services.group_directory.registrations(
+    items, following = await services.groups.directory.registrations(
         group_id_of(request), size=page_size_of(request), continuation=continuation_of(request)
     )
     return page_answer(RegistrationPage, items, following)
@@ -167,5 +167,5 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
 async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell what DPS would answer to a device with this chain, and why."""
     wanted = parse(EnrollmentCheck, body_of(request, limit=FILE_LIMIT))
-    found = await services.previews.check(group_id_of(request), wanted.registration_id, wanted.chain)
+    found = await services.groups.previews.check(group_id_of(request), wanted.registration_id, wanted.chain)
     return json_answer(Check, found)
