@@ -19,13 +19,16 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from devstack.outside import World, until
 from devstack.stack import Stack
 from tests.end_to_end.conftest import GROUP, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _VARIANTS = {"dpsRegistration": "atOnce"}
 """Otherwise Microsoft's device SDK waits for 2 seconds with each device, and the bench measures that."""
@@ -45,12 +48,14 @@ class OrderFigures:
         seconds: from posting the order to the last device registered.
         operations: on storage, by service and method, the whole stack's, from Azurite's own access log.
         host_peak: peak memory of the functions host, bytes.
+        processor: seconds of the processors by part of the stack, which other work on the machine does not change.
     """
 
     devices: int
     seconds: float
     operations: Counter[str]
     host_peak: int
+    processor: Mapping[str, float]
 
 
 def operations_since(log: Path, start: int) -> Counter[str]:
@@ -91,7 +96,7 @@ def run_order(stack: Stack, world: World, count: int) -> OrderFigures:
     host = psutil.Process(stack.process_id("functions_host"))
     devices = [{"registrationId": f"{order_id}-{index}"} for index in range(count)]
     present = world.devices_in_hub()
-    began = time.perf_counter()
+    before, began = _processor(stack), time.perf_counter()
     world.post_message("device-orders", {"orderId": order_id, "enrollmentGroup": GROUP, "devices": devices})
     peak = 0
 
@@ -105,7 +110,19 @@ def run_order(stack: Stack, world: World, count: int) -> OrderFigures:
     until("all lines are done", lambda: world.get(f"device-orders/{order_id}")["progress"]["registered"],
           lambda done: done == count)  # fmt: skip
     seconds = time.perf_counter() - began
-    return OrderFigures(count, seconds, operations_since(log, start), peak)
+    processor = {part: used - before[part] for part, used in _processor(stack).items()}
+    return OrderFigures(count, seconds, operations_since(log, start), peak, processor)
+
+
+def _processor(stack: Stack) -> dict[str, float]:
+    """Give the seconds of the processors that each part of the stack has taken."""
+
+    def used(part: str) -> float:
+        process = psutil.Process(stack.process_id(part))
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
+
+    return {part: used(part) for part in ("functions_host", "azurite", "emulator")}
 
 
 def run_bare_storage(stack: Stack, operations: Counter[str], count: int) -> float:
@@ -142,5 +159,7 @@ def main(count: int = 500) -> dict[str, Any]:
         print(f"    {kind:22}  {number / figures.devices:8.2f}")
     print(f"  bare Azurite, same number {figures.devices / bare:8.1f} devices/s  ({bare:.1f} s)")
     print(f"  ratio end to end / bare   {bare / figures.seconds:8.2f}")
+    for part, used in figures.processor.items():
+        print(f"  processors, {part:14}{1000 * used / figures.devices:8.1f} ms per device")
     print(f"  functions host, peak      {figures.host_peak / 2**20:8.0f} MiB")
     return {"devices_per_second": figures.devices / figures.seconds, "ratio": bare / figures.seconds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import OrderLine
 from shared.domain.words import DeviceState, RegisterBy
-from shared.errors import Conflict, Deferred
+from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -229,6 +230,37 @@ async def test_lines_of_a_message_end_each_in_its_way() -> None:
     scene.queues.sent.clear()
     await deliver(scene, 4)
     assert {body["subject"] for queue, body, _ in scene.queues.sent if queue == Queue.PROVISIONING_EVENTS} <= {"saw"}
+
+
+async def test_a_worker_works_on_so_many_lines_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all its messages together; the others come to their turn as these end."""
+    monkeypatch.setattr(registrations, "_AT_ONCE", 3)
+    scene = await DeviceScene().set_up()
+    await ordered(scene, *(f"d{n}" for n in range(8)))
+    register, at_work, most = scene.registrar.register, 0, 0
+
+    async def watched(registration_id: str, credentials: Any) -> Any:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        for _ in range(20):
+            await asyncio.sleep(0)  # others that may come get here
+        at_work -= 1
+        return await register(registration_id, credentials)
+
+    scene.registrar.register = watched  # type: ignore[method-assign]
+    worker = scene.registrations
+    messages = [DeviceRegistration(order_id="order", line=line, lines=4) for line in (0, 4)]
+    await asyncio.gather(*map(worker.register, messages))
+    assert most == 3
+    assert await states(scene) == [DeviceState.REGISTERED] * 8
+
+
+async def test_a_message_of_lines_that_do_not_exist_is_refused() -> None:
+    """With the order and the line that it names."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(NotFound, match="order 'order' has no line 0"):
+        await deliver(scene, 10)
 
 
 async def test_a_message_whose_lines_all_wait_comes_again_as_it_is() -> None:
