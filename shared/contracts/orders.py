@@ -140,7 +140,7 @@ class OrderWatch(Contract):
     watch: AwareDatetime
 
 
-MESSAGE_LINES = 10
+MESSAGE_LINES = 20
 """Lines of an order that one message stands for, at most."""
 
 
@@ -150,7 +150,7 @@ class DeviceRegistration(Contract):
     ``line`` is the first, ``lines`` how many there are with those that follow it; those that are done are passed over.
     """
 
-    model_config = with_example({"orderId": "order-1", "line": 0, "lines": 10})
+    model_config = with_example({"orderId": "order-1", "line": 0, "lines": 20})
 
     order_id: RequestId
     line: Annotated[int, Field(strict=True, ge=0)]

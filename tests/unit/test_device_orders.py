@@ -209,13 +209,13 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
     assert (await world.answers.describe("o"))["state"] == "completed"
 
 
-async def test_one_message_stands_for_ten_lines(world: World) -> None:
+async def test_one_message_stands_for_twenty_lines(world: World) -> None:
     """Each begins and ends with a line that is on its way; lines that are refused need no message."""
-    wrong = {0, 4, *range(10, 20), 23, 24}
-    devices = [{"registrationId": "?" if index in wrong else f"d{index}"} for index in range(25)]
+    wrong = {0, 4, *range(20, 40), 43, 44}
+    devices = [{"registrationId": "?" if index in wrong else f"d{index}"} for index in range(45)]
     await world.post(orderId="o", enrollmentGroup="g", devices=devices)
     sent = [body["data"] for queue, body, _ in world.queues.sent if queue == "device-registrations"]
-    assert [(each["line"], each["lines"]) for each in sent] == [(1, 9), (20, 3)]
+    assert [(each["line"], each["lines"]) for each in sent] == [(1, 19), (40, 3)]
     assert sorted(line.line for line in world.failures.failed) == sorted(wrong)
 
 

@@ -33,7 +33,7 @@ _AT_ONCE = 48
 A registration takes 2 seconds and more (azure-iot-device looks every 2 seconds), and DPS takes 17 a second.
 """
 
-_CLOSING = 2.0
+_CLOSING = 5.0
 """Seconds that lines which are done wait for others of their message, to be written with them."""
 
 
