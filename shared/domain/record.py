@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -88,8 +89,7 @@ class Record(Part):
         Raises:
             Deferred: the row is of a version that this app can't read.
         """
-        documents = {to_camel(name) for name in cls.documents}
-        known = {to_camel(name) for name in cls.model_fields}
+        known, documents = _columns_of(cls)
         version = int(values.get(VERSION, 1))
         is_newer = version > cls.schema_version
         kept = (values.keys() - _KEYS) if is_newer else (known & values.keys())
@@ -106,6 +106,12 @@ class Record(Part):
 
 
 _KEYS = frozenset({"PartitionKey", "RowKey"})
+
+
+@cache
+def _columns_of(kind: type[Record]) -> tuple[frozenset[str], frozenset[str]]:
+    """Give the columns of a kind of record, and which of them hold JSON: worked out once, since every row is read by them."""
+    return frozenset(map(to_camel, kind.model_fields)), frozenset(map(to_camel, kind.documents))
 
 
 def _unreadable(kind: type[Record], version: int) -> Deferred:
