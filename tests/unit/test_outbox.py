@@ -13,7 +13,9 @@ from shared.contracts.orders import DeviceOrder
 from shared.contracts.parsing import parse
 from shared.domain.words import EventType
 from shared.errors import Rejected
+from shared.telemetry.metrics import received
 from shared.workflows.intake.outbox import Outbox
+from tests.measured import Kept
 from tests.unit.fakes import FakeQueues
 from tests.unit.pki.hierarchy import NOW
 
@@ -55,10 +57,15 @@ async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_qu
     queues, topic = FakeQueues(), Topic()
     outbox = Outbox(queues=queues, clock=lambda: NOW, topic=topic)  # type: ignore[arg-type]
     data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
-    await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
-    await outbox.order(
-        Queue.DEVICE_ORDERS, parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": ["d"]})
-    )
+    with received(kept := Kept()):
+        await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
+        await outbox.order(
+            Queue.DEVICE_ORDERS, parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": ["d"]})
+        )
+    assert [(each["messaging.system"], each["messaging.destination.name"]) for _, _, each in kept.values] == [
+        ("eventgrid", "provisioning-events"),
+        ("azure_storage_queue", "device-orders"),
+    ]
     assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", data)]
     assert [queue for queue, _, _ in queues.sent] == [Queue.DEVICE_ORDERS]
 

@@ -48,7 +48,8 @@ class Outbox:
         Raises:
             pydantic.ValidationError: the data is not as the contract has it for this type, which is a bug.
         """
-        with _sending(Queue.PROVISIONING_EVENTS, {"cloudevents.event_type": kind.value}):
+        system = SYSTEM if self.topic is None else "eventgrid"
+        with _sending(Queue.PROVISIONING_EVENTS, system, {"cloudevents.event_type": kind.value}):
             text = event(
                 kind,
                 subject=subject,
@@ -84,9 +85,9 @@ class Outbox:
 
 
 @contextmanager
-def _sending(queue: Queue, further: Mapping[str, str] | None = None) -> Iterator[None]:
+def _sending(queue: Queue, system: str = SYSTEM, further: Mapping[str, str] | None = None) -> Iterator[None]:
     """Make what is sent inside a step of the trace, which the message carries on (semantic conventions: send)."""
-    attributes = {"messaging.system": SYSTEM, "messaging.operation.name": "send", metrics.QUEUE: queue.value}
+    attributes = {"messaging.system": system, "messaging.operation.name": "send", metrics.QUEUE: queue.value}
     kind = {"messaging.operation.type": "send"}
     with span(f"send {queue.value}", SpanKind.PRODUCER, {**attributes, **kind, **(further or {})}):
         yield
