@@ -118,11 +118,17 @@ def run_all(chosen: Sequence[Part]) -> bool:
             status, printed = done.result()
             well = well and status == 0
             counts.update(_counted(printed))
-            last = (printed.strip().splitlines() or ["nothing found"])[-1]
-            print(f"{time.monotonic() - began:5.0f} s  {running[done].name}: {printed if status else last}", flush=True)
+            said = printed if status else "; ".join(_told(printed))
+            print(f"{time.monotonic() - began:5.0f} s  {running[done].name}: {said}", flush=True)
     failed = counts["failed"] + counts["error"] + counts["errors"]
     print(f"tests: {counts['passed']} passed, {failed} failed, {counts['skipped']} skipped", flush=True)
     return well
+
+
+def _told(printed: str) -> list[str]:
+    """Give the last line of what was printed, after what the tests in the world say of how much they have tried."""
+    lines = printed.strip().splitlines() or ["nothing found"]
+    return [*(line for line in lines[:-1] if line.startswith("runs in the world: ")), lines[-1]]
 
 
 def _counted(printed: str) -> dict[str, int]:

@@ -120,9 +120,8 @@ class Proof:
         first, second = acts
         self.begin(world, "a", first)
         if first == second and first in world.asked:
-            [lying] = world.lying(world.asked[first])
-            queue = world.asked[first].queue
-            world.conductor.start("b", world.hosts[1].deliver(queue, lying))  # delivered twice
+            for lying in world.lying(world.asked[first]):  # delivered twice
+                world.conductor.start("b", world.hosts[1].deliver(world.asked[first].queue, lying))
         else:
             self.begin(world, "b", second, host=1)
         for actor, count in plan:
