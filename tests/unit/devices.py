@@ -45,9 +45,10 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.intake.outbox import Outbox
-from tests.unit.fakes import FakeBlobs, FakeDps, FakeHubs, FakeQueues, FakeRegistrar, FakeTable
+from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
+from tests.world.services import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,20 +62,6 @@ if TYPE_CHECKING:
 HUB = "hub-1"
 ISSUER = "line-1-ca1"
 HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPROMISE
-
-
-@dataclass
-class FakeSecrets:
-    """The vault's secrets in memory."""
-
-    secrets: dict[str, str] = field(default_factory=dict)
-
-    async def put(self, name: str, value: str, *, tags: dict[str, str]) -> None:
-        assert tags
-        self.secrets[name] = value
-
-    async def get(self, name: str) -> str | None:
-        return self.secrets.get(name)
 
 
 class FakeAuthorities:
@@ -113,10 +100,10 @@ class DeviceScene:
     in_force: FakeTable = field(default_factory=FakeTable)
     revocation_rows: FakeTable = field(default_factory=FakeTable)
     unsettled_rows: FakeTable = field(default_factory=FakeTable)
-    provisioning: FakeDps = field(default_factory=FakeDps)
+    provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
     hubs: FakeHubs = field(default_factory=FakeHubs)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
-    secrets: FakeSecrets = field(default_factory=FakeSecrets)
+    secrets: Secrets = field(default_factory=Secrets)
     queues: FakeQueues = field(default_factory=FakeQueues)
     lists: FakeLists = field(default_factory=FakeLists)
     authorities: Any = field(default_factory=FakeAuthorities)
@@ -416,7 +403,7 @@ class DeviceScene:
         """Tell with which of its certificates DPS lets a device in."""
         found = []
         for number, each in enumerate((await self.record(device)).held, start=1):
-            if each.issued and self.provisioning.admits(await self.certificate(number, device)):
+            if each.issued and self.provisioning.admits(device, await self.certificate(number, device)):
                 found.append(number)
         return found
 

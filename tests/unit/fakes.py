@@ -6,131 +6,44 @@ import asyncio
 import dataclasses
 import inspect
 import json
-import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
-from shared.adapters.dps_service import ProvisioningService
-from shared.errors import Conflict, PreconditionFailed, Rejected
+from shared.errors import Conflict, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.hubs import HubIdentity
 from shared.ports.registrar import Assignment
-from shared.ports.rows import Insert, Replace
 from shared.threads import ThreadPool
 from tests.unit.pki.hierarchy import vault_of
+from tests.world.services import Provisioning
+from tests.world.storage import Table
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
     from shared.ports.registrar import ClientCredentials
-    from shared.ports.rows import Step
-
-TRANSACTION_LIMIT = 100
-
-
-@dataclass(frozen=True)
-class FakeRow:
-    values: Mapping[str, Any]
-    etag: str
 
 
 @dataclass
-class FakeTable:
-    """A table in memory. Of OData it knows what the queries of the test's subject need: comparisons joined by and."""
+class FakeTable(Table):
+    """The table of the tests' world; each write of it is told to a trap.
 
-    rows: dict[tuple[str, str], FakeRow] = field(default_factory=dict)
-    writes: int = 0
+    Attributes:
+        step: is called after each write, or transaction.
+    """
+
     step: Callable[[], None] = lambda: None
 
-    def _store(self, values: Mapping[str, Any]) -> str:
-        self.writes += 1
-        etag = f"v{self.writes}"
-        self.rows[values["PartitionKey"], values["RowKey"]] = FakeRow(dict(values), etag)
-        self.step()
-        return etag
-
-    async def get(self, partition: str, row: str) -> FakeRow | None:
-        return self.rows.get((partition, row))
-
-    async def insert(self, values: Mapping[str, Any]) -> str | None:
-        return None if (values["PartitionKey"], values["RowKey"]) in self.rows else self._store(values)
-
-    async def insert_together(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        if any((row["PartitionKey"], row["RowKey"]) in self.rows for row in rows):
-            return False
-        for row in rows:
-            self._store(row)
-        return True
-
-    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
-        present = self.rows.get((values["PartitionKey"], values["RowKey"]))
-        return self._store(values) if present is not None and present.etag == etag else None
-
-    async def put(self, values: Mapping[str, Any]) -> None:
-        self._store(values)
-
-    async def write_together(self, steps: Sequence[Step]) -> list[str] | None:
-        assert len({each.values["PartitionKey"] for each in steps}) == 1, "a transaction has one partition"
-        assert len({each.values["RowKey"] for each in steps}) == len(steps) <= TRANSACTION_LIMIT
-        for each in steps:
-            present = self.rows.get((each.values["PartitionKey"], each.values["RowKey"]))
-            if isinstance(each, Insert) != (present is None):
-                return None
-            if isinstance(each, Replace) and present is not None and present.etag != each.etag:
-                return None
-        etags = [self._enter(each) for each in steps]
+    def _written(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        etags = super()._written(rows)
         self.step()
         return etags
-
-    def _enter(self, step: Step) -> str:
-        key = step.values["PartitionKey"], step.values["RowKey"]
-        before = {} if isinstance(step, Insert | Replace) else self.rows[key].values
-        self.writes += 1
-        self.rows[key] = FakeRow({**before, **step.values}, f"v{self.writes}")
-        return f"v{self.writes}"
-
-    async def delete(self, partition: str, row: str) -> None:
-        self.rows.pop((partition, row), None)
-
-    async def delete_unchanged(self, partition: str, row: str, etag: str) -> bool:
-        present = self.rows.get((partition, row))
-        if present is not None and present.etag != etag:
-            return False
-        self.rows.pop((partition, row), None)
-        return True
-
-    async def query(
-        self, condition: str, parameters: Mapping[str, Any], *, select: Iterable[str] | None = None
-    ) -> AsyncIterator[FakeRow]:
-        del select
-        for row in sorted(self.rows.values(), key=lambda row: (row.values["PartitionKey"], row.values["RowKey"])):
-            if not condition or all(_holds(row, term, parameters) for term in condition.split(" and ")):
-                yield row
-
-    async def page(
-        self, condition: str, parameters: Mapping[str, Any], *, size: int, continuation: str | None
-    ) -> tuple[list[FakeRow], str | None]:
-        del size, continuation
-        return [row async for row in self.query(condition, parameters)], None
-
-
-def _holds(row: FakeRow, term: str, parameters: Mapping[str, Any]) -> bool:
-    name, comparison, parameter = term.split()
-    compare: Callable[[Any, Any], bool] = {
-        "eq": operator.eq,
-        "ne": operator.ne,
-        "le": operator.le,
-        "lt": operator.lt,
-        "ge": operator.ge,
-    }[comparison]
-    return name in row.values and compare(row.values[name], parameters[parameter.removeprefix("@")])
 
 
 @dataclass
@@ -292,31 +205,54 @@ class Gated:
         return call
 
 
-@dataclass
-class FakeProvisioning:
-    """The entries of a DPS in memory, under ETags. It shows certificates, or ``info`` of them alone."""
+class FakeProvisioning(Provisioning):
+    """The DPS of the tests' world; each write of an entry is told to a trap.
+
+    Attributes:
+        shows_certificates: whether its entries show certificates, or ``info`` of them alone.
+        step: is called after each write.
+    """
 
     shows_certificates: ClassVar[bool] = True
 
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    enrollments: dict[str, dict[str, Any]] = field(default_factory=dict)
-    registrations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    writes: int = 0
-    step: Callable[[], None] = lambda: None
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: Callable[[], None] = lambda: None
 
-    def _put(self, entries: dict[str, dict[str, Any]], key: str, body: Mapping[str, Any], etag: str | None) -> Any:
-        present = entries.get(key)
-        if present is not None and etag is None:
-            raise Conflict.because(f"{key!r} exists")
-        if etag is not None and (present is None or etag not in {"*", present["etag"]}):
-            raise PreconditionFailed.because(f"{key!r} has another ETag")
-        self.writes += 1
-        entries[key] = {**_with_info(body, present), "etag": f'"{self.writes}"'}
+    @property
+    def down(self) -> bool:
+        """Whether every call fails."""
+        return "dps" in self.conductor.down
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        self.conductor.down = {"dps"} if down else set()
+
+    def _put(
+        self, entries: dict[str, dict[str, Any]], key: str, body: Mapping[str, Any], etag: str | None
+    ) -> dict[str, Any]:
+        written = super()._put(entries, key, body, etag)
         self.step()
-        return entries[key]
+        return written
+
+    def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str | None) -> bool:
+        deleted = super()._delete(entries, key, etag)
+        self.step()
+        return deleted
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
-        return self._shown(self.groups.get(group_id))
+        return self._shown(await super().get_group(group_id))
+
+    async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
+        async for group in super().list_groups():
+            yield self._shown(group) or {}
+
+    async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
+        return self._shown(await super().get_enrollment(registration_id))
+
+    async def delete_registration(self, registration_id: str) -> None:
+        await super().delete_registration(registration_id)
+        self.step()
 
     def _shown(self, entry: dict[str, Any] | None) -> dict[str, Any] | None:
         if entry is None or self.shows_certificates or not entry["attestation"].get("x509"):
@@ -326,83 +262,6 @@ class FakeProvisioning:
             for kind, part in entry["attestation"]["x509"].items()
         }
         return {**entry, "attestation": {**entry["attestation"], "x509": x509_part}}
-
-    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> Any:
-        return self._put(self.groups, group["enrollmentGroupId"], group, etag)
-
-    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
-        present = self.groups.get(group_id)
-        if present is not None and etag not in {None, "*", present["etag"]}:
-            raise PreconditionFailed.because(f"{group_id!r} has another ETag")
-        self.groups.pop(group_id, None)
-        self.step()
-
-    async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
-        for group in self.groups.values():
-            yield self._shown(group) or {}
-
-    async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
-        return self._shown(self.enrollments.get(registration_id))
-
-    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> Any:
-        return self._put(self.enrollments, enrollment["registrationId"], enrollment, etag)
-
-    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
-        present = self.enrollments.get(registration_id)
-        if present is not None and etag not in {None, "*", present["etag"]}:
-            raise PreconditionFailed.because(f"{registration_id!r} has another ETag")
-        self.enrollments.pop(registration_id, None)
-        self.step()
-
-    async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
-        return self.registrations.get(registration_id)
-
-    async def delete_registration(self, registration_id: str) -> None:
-        self.registrations.pop(registration_id, None)
-        self.step()
-
-
-class FakeDps(FakeProvisioning, ProvisioningService):
-    """A DPS in memory: what the adapter does with entries runs as it is, on entries in memory.
-
-    Attributes:
-        down: whether every call fails.
-    """
-
-    down: bool = False
-
-    async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
-        self._answer()
-        return await super().get_enrollment(registration_id)
-
-    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> Any:
-        self._answer()
-        return await super().put_enrollment(enrollment, etag=etag)
-
-    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
-        self._answer()
-        await super().delete_enrollment(registration_id, etag=etag)
-
-    async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
-        self._answer()
-        return await super().get_registration(registration_id)
-
-    async def delete_registration(self, registration_id: str) -> None:
-        self._answer()
-        await super().delete_registration(registration_id)
-
-    def _answer(self) -> None:
-        if self.down:
-            raise ConnectionError("DPS is down")
-
-    def admits(self, certificate: x509.Certificate) -> bool:
-        """Tell whether a device gets in with a certificate of its group's CA: its own entry decides first."""
-        entry = self.enrollments.get(names.common_name(certificate.subject))
-        if entry is None:
-            return True
-        held = entry["attestation"]["x509"]["clientCertificates"]
-        accepted = {each["info"]["sha256Thumbprint"] for each in held.values() if each}
-        return entry["provisioningStatus"] != "disabled" and names.sha256_thumbprint(certificate) in accepted
 
 
 @dataclass
@@ -482,7 +341,7 @@ class FakeRegistrar:
         refusal: what every registration ends with.
     """
 
-    provisioning: FakeDps
+    provisioning: FakeProvisioning
     hubs: FakeHubs
     hub: str = "hub-1"
     sha1: bool = False
@@ -499,7 +358,7 @@ class FakeRegistrar:
         Raises:
             Rejected: DPS refuses it.
         """
-        if not self.provisioning.admits(certificate):
+        if not self.provisioning.admits(registration_id, certificate):
             raise Rejected.because(f"DPS refuses {registration_id!r}: unauthorized (401)")
         entry = self.provisioning.enrollments.get(registration_id, {})
         device_id = entry.get("deviceId") or registration_id
@@ -513,38 +372,3 @@ class FakeRegistrar:
         present = self.hubs.identities.get((self.hub, device_id))
         self.hubs.enter(self.hub, device_id, thumbprint, enabled=present is None or present.enabled)
         return Assignment(assigned_hub=self.hub, device_id=device_id)
-
-
-def _with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Describe the certificates of an entry as DPS does; ``info`` alone keeps the certificate that is there."""
-    before = (present or {}).get("attestation", {}).get("x509", {})
-    kept = {
-        held["info"]["sha256Thumbprint"]: held["certificate"]
-        for kind, part in before.items()
-        if kind != "caReferences"
-        for held in part.values()
-    }
-    attestation = {
-        kind: {
-            place: _described(held.get("certificate") or kept[held["info"]["sha256Thumbprint"]])
-            for place, held in certificates.items()
-        }
-        if kind != "caReferences" and certificates
-        else certificates
-        for kind, certificates in body["attestation"]["x509"].items()
-    }
-    return {**body, "attestation": {"type": "x509", "x509": attestation}}
-
-
-def _described(pem: str) -> dict[str, Any]:
-    certificate = x509.load_pem_x509_certificate(pem.encode())
-    info = {
-        "sha256Thumbprint": _sha256(pem),
-        "subjectName": certificate.subject.rfc4514_string(),
-        "serialNumber": f"{certificate.serial_number:X}",
-    }
-    return {"certificate": pem, "info": info}
-
-
-def _sha256(pem: str) -> str:
-    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex().upper()

@@ -26,7 +26,7 @@ from shared.workflows.devices.wanted_certificates import (
     IssuedCertificate,
 )
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
-from tests.unit.fakes import FakeBlobs, FakeRow, FakeTable
+from tests.unit.fakes import FakeBlobs, FakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.ports.blobs import StoredBlob
     from shared.ports.rows import Step
+    from tests.world.storage import Row
 
 ABANDONED, ACTIVE = CertificateState.ABANDONED, CertificateState.ACTIVE
 SHARED = generate_key(KeyAlgorithm.EC_P256)
@@ -300,7 +301,7 @@ async def test_two_devices_do_not_share_a_key() -> None:
 class SteppedTable(FakeTable):
     """A table whose callers give way to others before each step."""
 
-    async def get(self, partition: str, row: str) -> FakeRow | None:
+    async def get(self, partition: str, row: str) -> Row | None:
         await turn()
         return await super().get(partition, row)
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
@@ -135,7 +136,7 @@ async def test_a_failed_line_keeps_its_reason() -> None:
     scene = await DeviceScene().set_up()
     scene.registrar.refusal = Rejected.because("the allocation webhook refuses the device")
     scene.provisioning.down = True
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ServiceRequestError):
         await scene.order()
     assert (await scene.line()).state is not DeviceState.FAILED
     scene.provisioning.down = False

@@ -242,7 +242,7 @@ async def test_of_two_replays_at_once_one_is_told_that_the_other_is_under_way() 
                 await kept.subject.replay(identifier)
             return await kept.table.replace(values, etag)
 
-    late = Kept(Late(kept.table.rows))
+    late = Kept(Late(rows=kept.table.rows))
     with pytest.raises(Conflict, match=f"'{identifier}' is being replayed at this moment"):
         await late.subject.replay(identifier)
     assert (len(kept.queues.sent), late.queues.sent) == (1, [])

@@ -61,7 +61,7 @@ async def test_a_device_that_a_foreign_group_has_registered_is_given_back(group:
     assert await scene.admitted() == [1]
     assert (HUB, "press") not in scene.hubs.identities
     assert scene.provisioning.registrations.get("press") is None
-    assert not scene.provisioning.admits(hierarchy().device("press"))
+    assert not scene.provisioning.admits("press", hierarchy().device("press"))
     record = await scene.record()
     assert record.settled
     assert record.history[-1].note == (

@@ -64,17 +64,17 @@ class Table:
 
     async def insert(self, values: Mapping[str, Any]) -> str | None:
         async with self.conductor.step(f"{self.name}.insert", "tables"):
-            return None if _key(values) in self.rows else self._store(values)
+            return None if _key(values) in self.rows else self._written([values])[0]
 
     async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
         async with self.conductor.step(f"{self.name}.replace", "tables"):
             present = self.rows.get(_key(values))
             fits = present is not None and (self.careless or present.etag == etag)
-            return self._store(values) if fits else None
+            return self._written([values])[0] if fits else None
 
     async def put(self, values: Mapping[str, Any]) -> None:
         async with self.conductor.step(f"{self.name}.put", "tables"):
-            self._store(values)
+            self._written([values])
 
     async def delete(self, partition: str, row: str) -> None:
         async with self.conductor.step(f"{self.name}.delete", "tables"):
@@ -99,7 +99,7 @@ class Table:
                 raise HttpResponseError("a transaction has each row once, and at most 100")
             if not all(self._possible(step) for step in steps):
                 return None
-            return [self._store(self._values(step)) for step in steps]
+            return self._written([self._values(step) for step in steps])
 
     def _possible(self, step: Step) -> bool:
         present = self.rows.get(_key(step.values))
@@ -143,6 +143,10 @@ class Table:
                 for name, verb, given in terms
             )
         ]
+
+    def _written(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Write rows at once, and give their ETags."""
+        return [self._store(values) for values in rows]
 
     def _store(self, values: Mapping[str, Any]) -> str:
         self.writes += 1
