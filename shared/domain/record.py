@@ -110,7 +110,7 @@ _KEYS = frozenset({"PartitionKey", "RowKey"})
 
 @cache
 def _columns_of(kind: type[Record]) -> tuple[frozenset[str], frozenset[str]]:
-    """Give the columns of a kind of record, and which of them hold JSON: worked out once, since every row is read by them."""
+    """Give the columns of a kind of record, and which of them hold JSON. Every row is read by them: worked out once."""
     return frozenset(map(to_camel, kind.model_fields)), frozenset(map(to_camel, kind.documents))
 
 
