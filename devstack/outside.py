@@ -209,6 +209,15 @@ class World:
         """Post JSON."""
         return self.request("POST", path, json=body)
 
+    def followed(self, answer: requests.Response) -> Any:
+        """Follow what was accepted to its end, by its location alone, and give it as it is then."""
+        location = answer.headers["location"].removeprefix("/api/")
+        return until(
+            f"the end of {location}",
+            lambda: self.request("GET", location, headers={"Prefer": "wait=10"}).json(),
+            lambda body: body["state"] in {"done", "rejected"},
+        )
+
     def anonymous(self, path: str) -> bytes:
         """Read without a key.
 

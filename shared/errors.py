@@ -4,6 +4,7 @@
     ├── Rejected              the request can never succeed: complete it, record it, say why
     │   ├── NotFound          ... because what it names does not exist (HTTP 404)
     │   ├── Conflict          ... because it contradicts what exists (HTTP 409)
+    │   │   └── Reused        ... because its id was used for something else
     │   ├── PreconditionFailed  ... because what it was based on has changed (HTTP 412)
     │   ├── NotAuthentic      ... because its signature is missing or wrong (HTTP 401)
     │   ├── LengthRequired    ... because its body did not arrive (HTTP 411)
@@ -98,6 +99,10 @@ class NotFound(Rejected):
 
 class Conflict(Rejected):
     """The request contradicts what exists."""
+
+
+class Reused(Conflict):
+    """The request's id was used before, for something else."""
 
 
 class PreconditionFailed(Rejected):

@@ -51,6 +51,7 @@ from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
+from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
@@ -99,6 +100,7 @@ class Services:
     expiry_sweep: ExpirySweep
     rejected_messages: RejectedMessages
     requests: Requests
+    following: FollowedRequests
     webhooks: Webhooks
     readiness: Readiness
     measurements: Measurements
@@ -137,7 +139,11 @@ def build(
     certificates = Certificates(
         certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
     )
-    records, groups, requests = Authorities(table("issuers")), Groups(table("groups")), Requests(table("requests"))
+    records, groups, requests = (
+        Authorities(table("issuers")),
+        Groups(table("groups")),
+        Requests(table("requests"), clock=clock),
+    )
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders = Orders(orders=table("orders"), lines=table("orderlines"))
@@ -251,6 +257,7 @@ def build(
         clock=clock,
     )
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
+    following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -346,9 +353,10 @@ def build(
             expiry=expiry, certificates=certificates, devices=devices, bundles=bundles, outbox=outbox, clock=clock
         ),
         rejected_messages=RejectedMessages(
-            rejections=Rejections(table("rejections")), orders=orders, outbox=outbox, clock=clock
+            rejections=Rejections(table("rejections")), orders=orders, following=following, outbox=outbox, clock=clock
         ),
         requests=requests,
+        following=following,
         webhooks=webhooks,
         measurements=Measurements(records, groups, clients.queues, clock),
         readiness=Readiness(

@@ -112,6 +112,8 @@ class Operation:
             yield 401
         if self.method != "GET":
             yield from (411, 413)
+        if IDEMPOTENCY_KEY in self.parameters:
+            yield 422
         yield from (403, 429, 500)
         if not self.alone:
             yield 503
@@ -127,6 +129,7 @@ _REFUSALS: Mapping[int, str] = {
     411: "The body did not arrive, because it came with Transfer-Encoding: chunked.",
     412: "What it was based on has changed: the ETag is another one.",
     413: "The body is larger than the host takes; the host answers, without a body.",
+    422: "The `Idempotency-Key` was used for something else (draft-ietf-httpapi-idempotency-key-header).",
     429: "The host has more requests than it takes; come again later. The host answers, without a body.",
     500: "Something failed that is not the request's fault; the log has it.",
     503: "A service that is needed is down or busy; `Retry-After` says when to come again.",
@@ -136,6 +139,7 @@ _PATH_VALUES: Mapping[str, Any] = {
     "registrationId": RegistrationId,
     "serialNumber": SerialNumber,
     "orderId": RequestId,
+    "requestId": RequestId,
     "name": IssuerName,
     "issuer": IssuerName,
     "file": Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]\.(crl|cer)$")],

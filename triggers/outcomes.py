@@ -1,13 +1,13 @@
 """What becomes of an error: one place for queues, one for HTTP.
 
-==============  =====================================================================  ==========================
+==============  =====================================================================  ==============================
 error           queue                                                                  HTTP
-==============  =====================================================================  ==========================
-``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409 to 412
+==============  =====================================================================  ==============================
+``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409 to 412, 422
 ``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
 an outage       the same, ever later, and say so in the log and at the order's line    503 with Retry-After
 anything else   raise: the host retries, then poison                                   500
-==============  =====================================================================  ==========================
+==============  =====================================================================  ==============================
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 
 from shared import tracing
-from shared.adapters.sdk_errors import is_outage, role_missing
+from shared.adapters.sdk_errors import is_outage, role_missing, service_of
 from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
@@ -46,6 +46,7 @@ from shared.errors import (
     NotFound,
     PreconditionFailed,
     Rejected,
+    Reused,
 )
 from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
@@ -119,6 +120,7 @@ async def _attempt(
         trying.waits(Outcome.DEFERRED, deferred)
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
         await wait(deferred.retry_after, 0)
+        await _say_waiting(received, said, str(deferred), deferred.retry_after)
         if attempts:
             await _show_waiting(received, None)
     except Exception as error:
@@ -129,10 +131,12 @@ async def _attempt(
         missing = Outcome.ROLE_MISSING if role_missing(error) else Outcome.OUTAGE
         trying.waits(missing, error)
         delay = outage_delay(attempts)
-        cause = "a role is missing for this app's identity" if role_missing(error) else "a service fails"
+        where = service_of(error)
+        cause = f"a role is missing at {where}" if role_missing(error) else f"{where} fails"
         level = logging.CRITICAL if role_missing(error) else logging.WARNING
         log.log(level, "%s: waits %.0f s, %s: %s", queue, delay.total_seconds(), cause, error)
         await wait(delay, attempts + 1)
+        await _say_waiting(received, said, cause, delay)
         await _show_waiting(received, f"{WAITS[0]}{cause}: {' '.join(str(error).split())[:500]}")
     else:
         if attempts:
@@ -144,6 +148,15 @@ def outage_delay(attempts: int) -> timedelta:
     if attempts >= _LONG_OUTAGE:
         return timedelta(minutes=5)
     return timedelta(seconds=min(10 << min(attempts, 3), 60))
+
+
+async def _say_waiting(received: ReceivedMessage, said: Message, what: str, delay: timedelta) -> None:
+    """Say of the message's request what it waits for; what can't be said now is said at the next try."""
+    try:
+        await services().following.waits(received.queue, said.data, what, next_try=services().clock() + delay)
+    except Exception as error:
+        if not is_outage(error):
+            raise
 
 
 async def _show_waiting(received: ReceivedMessage, why: str | None) -> None:
@@ -262,7 +275,7 @@ async def _answer(
         wait = str(max(1, int(deferred.retry_after.total_seconds())))
         return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(deferred), headers={"Retry-After": wait})
     except Rejected as rejection:
-        return _problem_of(rejection)
+        return _problem_of(rejection, has_key=bool(request.headers.get("Idempotency-Key")))
     except Misconfigured as error:
         log.critical("%s %s: %s", request.method, request.url.split("?")[0], error)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
@@ -302,8 +315,10 @@ def _check_arrived(request: func.HttpRequest) -> None:
         )
 
 
-def _problem_of(rejection: Rejected) -> func.HttpResponse:
+def _problem_of(rejection: Rejected, *, has_key: bool) -> func.HttpResponse:
     status = _STATUS.get(type(rejection), HTTPStatus.BAD_REQUEST)
+    if isinstance(rejection, Reused):
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if has_key else HTTPStatus.CONFLICT
     return problem(status, str(rejection), errors=rejection.documented())
 
 

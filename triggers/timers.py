@@ -51,6 +51,14 @@ async def authority_sweep(timer: func.TimerRequest) -> None:
     log.info("CA sweep (late: %s): %d CAs", timer.past_due, finished)
 
 
+@blueprint_of("request_sweep").timer_trigger(arg_name="timer", schedule="45 */10 * * * *")
+@sweep
+async def request_sweep(timer: func.TimerRequest) -> None:
+    """See to requests that are open and that nothing was heard of for ten minutes; every ten minutes."""
+    looked_at = await services().following.mend()
+    log.info("request sweep (late: %s): %d requests", timer.past_due, looked_at)
+
+
 @blueprint_of("order_sweep").timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
 @sweep
 async def order_sweep(timer: func.TimerRequest) -> None:

@@ -7,12 +7,14 @@ retries and its poison queue are the answer to that.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from contextlib import contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from azure.core.exceptions import (
     ClientAuthenticationError,
@@ -36,7 +38,7 @@ from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reje
 from shared.reading.numbers import digits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _THROTTLED_DELAY = timedelta(seconds=30)
 _LONGEST_DELAY = timedelta(hours=1)
@@ -113,6 +115,30 @@ def role_missing(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(role_missing, error.exceptions))
     return _status_of(error) in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
+_PATHS: Mapping[str, str] = {
+    r"/subscriptions/": "Azure Resource Manager",
+    r"/(keys|secrets)/": "Key Vault",
+    r"/(enrollments|enrollmentGroups|registrations)\b": "the DPS",
+    r"/(devices|twins|statistics)\b": "the IoT hub",
+}
+"""Services by the paths of their requests."""
+
+
+def service_of(error: BaseException) -> str:
+    """Name the service that an outage is of, as far as its error tells."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(sorted({service_of(each) for each in error.exceptions}))
+    response = getattr(error, "response", None)
+    request = getattr(response, "request", None) or getattr(error, "request", None)
+    url = str(getattr(request, "url", "") or "")
+    named = next((name for path, name in _PATHS.items() if re.search(path, urlsplit(url).path)), None)
+    if named is not None:
+        return named
+    if "x-ms-version" in (getattr(response, "headers", None) or {}):
+        return "the storage account"
+    return urlsplit(url).hostname or "a service"
 
 
 def is_outage(error: BaseException) -> bool:

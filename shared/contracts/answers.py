@@ -21,6 +21,9 @@ Thumbprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$")]
 """SHA-1 of a certificate, as DPS names certificates."""
 
 
+type StatedReasons = tuple[StatedReason, ...]
+
+
 class Problem(Contract):
     """Why a request was refused, or not carried out (RFC 9457)."""
 
@@ -42,10 +45,14 @@ class Problem(Contract):
 
 
 class Accepted(Contract):
-    """A request that is in its queue. ``location`` is where its outcome will be."""
+    """A request that is in its queue. ``location`` is where it can be followed."""
 
     model_config = with_example(
-        {"status": "queued", "location": "/api/devices/press-1", "requestId": "renewal-2026-05-01"}
+        {
+            "status": "queued",
+            "location": "/api/requests/r-1?kind=renewal-requests",
+            "requestId": "r-1",
+        }
     )
 
     status: Literal["queued"]

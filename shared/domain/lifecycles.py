@@ -199,7 +199,23 @@ ORDER = Lifecycle(
     ),
 )
 
-LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER)
+REQUEST = Lifecycle(
+    "request",
+    _steps(
+        (BEGIN, "accepted over HTTP", "queued", By.ERP),
+        (BEGIN, "came by its queue", "running", By.ERP),
+        (BEGIN, "refused", "rejected", By.APP),
+        ("queued | waiting", "tried", "running", By.APP),
+        ("queued | running", "can't go on yet", "waiting", By.APP),
+        ("queued | running | waiting", "carried out", "done", By.APP),
+        ("queued | running | waiting", "refused", "rejected", By.APP),
+        ("waiting", "closed after it was set aside", "rejected", By.OPERATOR),
+        ("rejected", "sent again over HTTP", "queued", By.ERP),
+        ("rejected", "sent again by its queue", "running", By.ERP),
+    ),
+)
+
+LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER, REQUEST)
 
 
 _INTRODUCTION = """What may follow which state. Made from `shared/domain/lifecycles.py`; a test keeps it so. `onHold` is

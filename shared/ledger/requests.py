@@ -1,48 +1,139 @@
-"""Requests that were accepted, found by their kind and id."""
+"""Requests that were accepted, found by their kind and id, and in the order in which they were asked for.
+
+The list is a partition of its own in which the latest request comes first. A row of it is written after the request's
+own, and says from which revision of that it was made: the later one stays, in whatever order they are written. One that
+could not be written any more is found by the sweep, since it says that the request is open.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.requests import RequestRecord
+from shared.domain.requests import RequestLogEntry, RequestRecord, RequestState, logged
 from shared.ledger.rows import Rows
 from shared.ledger.table import spread
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import AsyncIterator, Callable, Sequence
 
+    from shared.domain.requests import Change
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
+_LOG = "log"
+_LAST = datetime(2286, 1, 1, tzinfo=UTC)
+"""Times are counted backwards from here, so that the latest comes first."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+
 
 class Requests:
-    """The requests' table."""
+    """The requests' table.
 
-    def __init__(self, table: Table) -> None:
+    Args:
+        table: holds requests and their list.
+        clock: tells when a row of the list was written.
+    """
+
+    def __init__(self, table: Table, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
+        self._log = Rows(table, RequestLogEntry, key=_log_key)
+        self._clock = clock
 
     async def claim(self, record: RequestRecord) -> Versioned[RequestRecord]:
         """Record a request unless its id is taken, and give what is recorded under its id."""
         while True:
-            known = await self._rows.try_insert(record) or await self._at(record.key)
-            if known is not None and known.record.refused_at is not None:
+            known = await self._rows.try_insert(record)
+            if known is None:
+                known = await self._at(record.key)
+                if known is None:
+                    continue
+                if known.record.state is not RequestState.REJECTED:
+                    return known
                 known = await self._rows.try_replace(known, record)
             if known is not None:
+                await self._note(known.record)
                 return known
 
     async def get(self, kind: str, request_id: str) -> Versioned[RequestRecord] | None:
-        """Find a request; ``None`` if its id is free."""
-        known = await self._at(f"{kind}|{request_id}")
-        return known if known is not None and known.record.refused_at is None else None
+        """Find a request that was accepted; ``None`` if its id is free."""
+        known = await self.find(kind, request_id)
+        return known if known is not None and known.record.state is not RequestState.REJECTED else None
+
+    async def find(self, kind: str, request_id: str) -> Versioned[RequestRecord] | None:
+        """Find a request, a rejected one as well."""
+        return await self._at(f"{kind}|{request_id}")
 
     async def _at(self, key: str) -> Versioned[RequestRecord] | None:
         return await self._rows.get(spread(key), key)
 
-    async def enter(self, record: RequestRecord, **changes: datetime) -> None:
-        """Record what became of a request, unless it is carried out already or its id belongs to another one by now."""
+    async def enter(self, record: RequestRecord, change: Change) -> None:
+        """Record what became of a request, unless its id belongs to another one by now."""
         while True:
             known = await self._at(record.key)
-            if known is None or known.record.nonce != record.nonce or known.record.carried_out_at is not None:
+            if known is None or known.record.nonce != record.nonce:
                 return
-            if await self._rows.try_replace(known, known.record.changed(**changes)) is not None:
+            after = change(known.record)
+            if after == known.record:
                 return
+            after = after.changed(revision=known.record.revision + 1)
+            if await self._rows.try_replace(known, after) is not None:
+                await self._note(after)
+                return
+
+    async def refuse(self, record: RequestRecord) -> None:
+        """Record a request that was refused before its id was taken, unless its id is taken."""
+        if await self._rows.try_insert(record) is not None:
+            await self._note(record)
+
+    async def _note(self, record: RequestRecord) -> None:
+        if record.member is not None:
+            return
+        entry = logged(record, self._clock())
+        while await self._log.try_insert(entry) is None:
+            known = await self._log.get(*_log_key(entry))
+            if known is None or known.record.revision >= entry.revision:
+                return
+            if await self._log.try_replace(known, entry) is not None:
+                return
+
+    async def page(
+        self,
+        *,
+        state: RequestState | None,
+        kind: str | None,
+        since: datetime | None,
+        size: int,
+        continuation: str | None,
+    ) -> tuple[Sequence[RequestLogEntry], str | None]:
+        """List one page, the latest first, and the continuation of the next."""
+        terms, parameters = ["PartitionKey eq @log"], {"log": _LOG}
+        for name, value in {"state": state and state.value, "kind": kind}.items():
+            if value is not None:
+                terms.append(f"{name} eq @{name}")
+                parameters[name] = value
+        if since is not None:
+            terms.append("RowKey lt @since")
+            parameters["since"] = f"{_backwards(since) + 1:013d}"
+        return await self._log.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+
+    async def left_open(self, before: datetime) -> AsyncIterator[RequestLogEntry]:
+        """List what is open and was last heard of before some time."""
+        condition = "PartitionKey eq @log and isOpen eq @open and updatedAt lt @before"
+        async for entry in self._log.list(condition, {"log": _LOG, "open": True, "before": before}):
+            yield entry
+
+    async def renote(self, entry: RequestLogEntry) -> None:
+        """Make a row of the list say what its request is now."""
+        known = await self.find(entry.kind, entry.request_id)
+        if known is not None and known.record.received_at == entry.at:
+            await self._note(known.record)
+
+
+def _log_key(entry: RequestLogEntry) -> tuple[str, str]:
+    return _LOG, f"{_backwards(entry.at):013d}|{entry.kind}|{entry.request_id}"
+
+
+def _backwards(at: datetime) -> int:
+    return (_LAST - at) // _MILLISECOND

@@ -25,7 +25,7 @@ def ordered(world: World, *ids: str, group: str = GROUP, order_id: str | None = 
     devices = [{"registrationId": each} for each in ids]
     answer = world.post("device-orders", {"orderId": order_id, "enrollmentGroup": group, "devices": devices})
     assert answer.status_code == 202
-    assert answer.headers["location"] == f"/api/device-orders/{order_id}"
+    assert answer.headers["location"] == f"/api/requests/{order_id}?kind=device-orders"
     until(
         f"{order_id} is complete",
         lambda: world.get(f"device-orders/{order_id}", missing={}),
@@ -199,7 +199,10 @@ def test_a_deleted_device_stays_out_and_can_be_ordered_again_with_a_new_certific
     ordered(world, "gone-1")
     old = booted(world, "gone-1")
     answer = world.request("DELETE", "devices/gone-1", headers={"Idempotency-Key": "delete-gone-1"})
-    assert (answer.status_code, answer.headers["location"]) == (202, "/api/devices/gone-1")
+    assert (answer.status_code, answer.headers["location"]) == (
+        202,
+        "/api/requests/delete-gone-1?kind=revocation-requests",
+    )
     wait_for_state(world, "gone-1", "deleted")
     again = world.request("DELETE", "devices/gone-1", headers={"Idempotency-Key": "delete-gone-1"})
     assert (again.status_code, again.json()) == (202, answer.json()), "a request that comes again answers as it did"
@@ -407,13 +410,13 @@ def test_what_can_not_be_revoked_is_refused_at_once(world: World) -> None:
 
 
 def test_an_id_that_was_used_for_something_else_is_a_conflict_at_once(world: World) -> None:
-    """With 409, and not with 202 and a rejection later; the same request again answers as it did, quoted or not."""
+    """With 422, and not with 202 and a rejection later; the same request again answers as it did, quoted or not."""
     ordered(world, "ids-1", "ids-2")
     answers = [
         world.request("POST", f"devices/{device}/renew", json={}, headers={"Idempotency-Key": key})
         for device, key in (("ids-1", "renew-ids"), ("ids-1", '"renew-ids"'), ("ids-2", "renew-ids"))
     ]
-    assert [answer.status_code for answer in answers] == [202, 202, 409]
+    assert [answer.status_code for answer in answers] == [202, 202, 422]
     assert answers[1].json() == answers[0].json()
     assert answers[0].json()["requestId"] == "renew-ids"
 
@@ -503,7 +506,10 @@ def test_a_single_device_certificate_is_issued_without_dps(world: World) -> None
     for name, csr in (("single-own", own), ("single-made", None)):
         body = {"kind": "device", "name": name, "issuer": "line-1-ca1", **({"csr": csr} if csr else {})}
         answer = world.post("certificates", body)
-        assert (answer.status_code, answer.headers["location"]) == (202, f"/api/devices/{name}")
+        location = f"/api/requests/{answer.json()['requestId']}?kind=certificate-requests"
+        assert (answer.status_code, answer.headers["location"]) == (202, location)
+        followed = world.followed(answer)
+        assert (followed["state"], followed["about"]) == ("done", f"/api/devices/{name}")
         wait_for_state(world, name, "issued")
         world.device(name).take_bundle()
     serial = world.get("devices/single-own")["certificate"]["serialNumber"]

@@ -24,6 +24,7 @@ VALID = {
     "name": "line-1-ca1",
     "issuer": "line-1-ca1",
     "serialNumber": "7b",
+    "requestId": "r-1",
     "orderId": "order-1",
     "file": "line-1-ca1.crl",
     "request": "MEow",

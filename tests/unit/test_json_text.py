@@ -14,12 +14,12 @@ from shared.contracts.orders import DeviceOrder
 from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.ledger.orders import Orders
-from shared.ledger.rejections import Rejections
 from shared.reading.json_text import LEVEL_LIMIT, read_json
 from shared.workflows.intake.outbox import Outbox
-from shared.workflows.intake.rejections import ReceivedMessage, RejectedMessages
+from shared.workflows.intake.rejections import ReceivedMessage
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
+from tests.unit.rejecting import rejecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ async def test_a_poison_message_that_is_too_deep_is_recorded() -> None:
     """It is kept whole, under its own id, since nothing can be read out of it."""
     outbox: Any = Outbox(queues=FakeQueues(), clock=lambda: NOW)  # type: ignore[arg-type]
     orders = Orders(orders=FakeTable(), lines=FakeTable())
-    subject = RejectedMessages(rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW)
+    subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
     body = nested(20_000).encode()
     await subject.record_poison(ReceivedMessage(Queue.DEVICE_ORDERS, "m1", body, NOW))
     items, _ = await subject.page(size=1, continuation=None)

@@ -21,6 +21,7 @@ ENDS = {
     "enrollment group": {"enabled", "disabled", "deleted"},
     "rollover": {"retired"},
     "order": {"completed", "rejected"},
+    "request": {"done", "rejected"},
 }
 """States in which nothing is waited for."""
 

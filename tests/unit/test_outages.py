@@ -29,13 +29,13 @@ from shared.domain.orders import OrderLine
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.ledger.orders import Orders
-from shared.ledger.rejections import Rejections
 from shared.ports.queues import TakenMessage
 from shared.ports.registrar import AssignmentFailed
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
+from tests.unit.rejecting import rejecting
 from triggers import outcomes
 
 if TYPE_CHECKING:
@@ -152,9 +152,8 @@ class Host:
             Orders(orders=FakeTable(), lines=FakeTable()),
         )
         outbox: Any = Outbox(queues=self.queues, clock=lambda: NOW)
-        self.rejected_messages = RejectedMessages(
-            rejections=Rejections(self.table), orders=self.orders, outbox=outbox, clock=lambda: NOW
-        )
+        self.rejected_messages = rejecting(self.table, self.orders, outbox, lambda: NOW)
+        self.following, self.clock = self.rejected_messages.following, lambda: NOW
         self.clients = self
         self.fault: Exception | None = None
         self.asked: list[datetime] = []
@@ -234,9 +233,7 @@ async def test_a_missing_role_is_waited_for_and_cried_out(host: Host, caplog: py
     host.fault = http(403)
     await host.deliver(MESSAGE)
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
-    assert await host.reason() == (
-        "waits, and is tried again: a role is missing for this app's identity: the service says no"
-    )
+    assert await host.reason() == ("waits, and is tried again: a role is missing at a service: the service says no")
 
 
 async def test_a_bug_is_the_hosts_to_retry(host: Host) -> None:

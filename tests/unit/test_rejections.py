@@ -16,11 +16,11 @@ from shared.domain.orders import OrderLine, OrderRecord, OrderState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Rejected
 from shared.ledger.orders import Orders
-from shared.ledger.rejections import Rejections
 from shared.workflows.intake.outbox import Outbox
-from shared.workflows.intake.rejections import ReceivedMessage, RejectedMessages
+from shared.workflows.intake.rejections import ReceivedMessage
 from tests.unit.fakes import FakeQueues, FakeTable, Killed
 from tests.unit.pki.hierarchy import NOW
+from tests.unit.rejecting import rejecting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ async def kept(body: bytes) -> str:
     table, queues = FakeTable(), FakeQueues()
     outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
     orders = Orders(orders=FakeTable(), lines=FakeTable())
-    subject = RejectedMessages(rejections=Rejections(table), orders=orders, outbox=outbox, clock=lambda: NOW)
+    subject = rejecting(table, orders, outbox, lambda: NOW)
     message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
     await subject.record(message, Rejected.because("no"))
     [item], _ = await subject.page(size=10, continuation=None)
@@ -69,9 +69,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     ).encode()
     message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", body, NOW)
     with tracing.continued("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
-        identifier = await RejectedMessages(
-            rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW
-        ).record_poison(message)
+        identifier = await rejecting(FakeTable(), orders, outbox, lambda: NOW).record_poison(message)
     known = await orders.get_line("1", 0)
     assert known is not None
     assert known.record.state is DeviceState.ORDERED
@@ -102,9 +100,7 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
         Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0, lines=3), traceparent=None, at=NOW
     )
     message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", text.encode(), NOW)
-    identifier = await RejectedMessages(
-        rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW
-    ).record_poison(message)
+    identifier = await rejecting(FakeTable(), orders, outbox, lambda: NOW).record_poison(message)
     reasons = [
         (line.reason or "").startswith(f"set aside as rejection {identifier}: ") async for line in orders.lines("1")
     ]
@@ -115,8 +111,7 @@ async def test_a_message_that_is_refused_again_is_told_as_it_was_recorded() -> N
     """Its first delivery broke off after it was recorded; meanwhile the reason is another. One event says one thing."""
     queues, orders = FakeQueues(), Orders(orders=FakeTable(), lines=FakeTable())
     outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
-    rejections = Rejections(FakeTable())
-    subject = RejectedMessages(rejections=rejections, orders=orders, outbox=outbox, clock=lambda: NOW)
+    subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
     message = ReceivedMessage(Queue.RENEWAL_REQUESTS, "message-1", b'{"requestId": "r1"}', NOW)
     first = await subject.record(message, Rejected.because("'press' is deleted"))
     assert await subject.record(message, Rejected.because("'press' is issued")) == first
@@ -129,7 +124,7 @@ async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> Non
     """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
     outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
-    subject = RejectedMessages(rejections=Rejections(FakeTable()), orders=orders, outbox=outbox, clock=lambda: NOW)
+    subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
     under_way = OrderRecord(order_id="there", state=OrderState.ACCEPTED, accepted_at=NOW, fingerprint="f")
     await orders.insert(under_way)
     bodies: tuple[Any, ...] = ({"orderId": "1", "x": 1}, {"orderId": "there"}, {"orderId": "no/id"}, {"devices": []})
@@ -178,12 +173,7 @@ async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
     """Neither the row nor the event has it, in the body or in a reason; ids that hold one are told with a mark."""
     table, queues = FakeTable(), FakeQueues()
     outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
-    subject = RejectedMessages(
-        rejections=Rejections(table),
-        orders=Orders(orders=FakeTable(), lines=FakeTable()),
-        outbox=outbox,
-        clock=lambda: NOW,
-    )
+    subject = rejecting(table, Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: NOW)
     body = json.dumps({"orderId": "1", "registrationId": KEY, **SECRETS})
     reasons = Rejected.because(f"it is {body!r}")
     await subject.record(ReceivedMessage(Queue.DEVICE_ORDERS, "m", body.encode(), NOW), reasons)
@@ -199,12 +189,7 @@ class Kept:
     def __init__(self, table: FakeTable | None = None) -> None:
         self.table, self.queues, self.now = table or FakeTable(), FakeQueues(), NOW
         outbox: Any = Outbox(queues=self.queues, clock=lambda: self.now)  # type: ignore[arg-type]
-        self.subject = RejectedMessages(
-            rejections=Rejections(self.table),
-            orders=Orders(orders=FakeTable(), lines=FakeTable()),
-            outbox=outbox,
-            clock=lambda: self.now,
-        )
+        self.subject = rejecting(self.table, Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: self.now)
 
     async def record(self, body: bytes = b'{"orderId": "1"}') -> str:
         message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)

@@ -14,6 +14,7 @@ from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OPEN_STATES, OUT_OF_SERVICE
 from shared.domain.orders import OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
+from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
 from shared.pki import names
 from tests.world.services import HUB
@@ -140,7 +141,7 @@ async def _is_done(world: World, asked: Asked) -> bool:
         order = await world.orders.get(asked.body["orderId"])
         return order is not None and order.record.state is OrderState.COMPLETED
     known = await world.requests.get(asked.queue, asked.body["requestId"])
-    return known is not None and known.record.carried_out_at is not None
+    return known is not None and known.record.state is RequestState.DONE
 
 
 def _revoked(world: World, record: DeviceRecord) -> list[str]:

@@ -58,6 +58,7 @@ TIMERS = (
     "expiry_sweep",
     "key_deletion",
     "order_sweep",
+    "request_sweep",
     "rollover_sweep",
     "authority_sweep",
     "group_sweep",

@@ -90,7 +90,7 @@ async def create_certificate_authority(services: Services, request: func.HttpReq
     wanted = request_of(CertificateRequest, request)
     if wanted.kind not in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}:
         raise Rejected.because(f"'{wanted.kind}' is not a kind of CA; give 'root' or 'intermediate'", field="kind")
-    return await _queued(services, wanted, f"/api/certificate-authorities/{wanted.name}")
+    return await _queued(services, wanted)
 
 
 @endpoint(
@@ -188,19 +188,14 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
 async def create_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have one certificate made."""
     wanted = request_of(CertificateRequest, request)
-    locations = {
-        CertificateKind.DEVICE: f"/api/devices/{wanted.name.lower()}",
-        CertificateKind.VERIFICATION: f"/api/certificate-authorities/{wanted.issuer}",
-    }
-    location = locations.get(wanted.kind, f"/api/certificate-authorities/{wanted.name}")
-    return await _queued(services, wanted, location)
+    return await _queued(services, wanted)
 
 
-async def _queued(services: Services, wanted: CertificateRequest, location: str) -> func.HttpResponse:
+async def _queued(services: Services, wanted: CertificateRequest) -> func.HttpResponse:
     """Queue a request, unless it can be seen that it would not succeed."""
     if await is_new(services, Queue.CERTIFICATE_REQUESTS, wanted):
         await services.certificate_requests.foresee(wanted)
-    return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted, location)
+    return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted)
 
 
 @endpoint("GET", "certificates/{serialNumber}", answers=[Answer(200, "the certificate", (Certificate,))], refuses={404})

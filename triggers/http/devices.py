@@ -24,6 +24,7 @@ from shared.contracts.parsing import parse
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.workflows.devices.order_answers import Refused
+from shared.workflows.intake.following import location_of
 from triggers import outcomes
 from triggers.http.endpoints import (
     PAGING,
@@ -41,6 +42,7 @@ from triggers.http.endpoints import (
     registration_id_of,
     request_id_of,
     request_of,
+    shown_continuation,
 )
 from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 
@@ -55,8 +57,9 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     order = parse(DeviceOrder, body_of(request, way_out=way_out))
     if await services.device_orders.check_unchanged(order) is None:
         await services.usable_groups.get(order.enrollment_group)
-    await services.outbox.order(Queue.DEVICE_ORDERS, order)
-    return accepted(order, f"/api/device-orders/{order.order_id}")
+    sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
+    await services.following.order_accepted(order.order_id, order.fingerprint, sent)
+    return accepted(order, location_of(Queue.DEVICE_ORDERS, order.order_id))
 
 
 @endpoint(
@@ -78,7 +81,10 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
         return outcomes.problem(
             HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
         )
-    return json_answer(Order, described)
+    following = described.get("continuationToken")
+    return json_answer(
+        Order, {**described, "continuationToken": shown_continuation(following)} if following else described
+    )
 
 
 @endpoint(
@@ -217,7 +223,7 @@ async def _about_device(services: Services, request: func.HttpRequest, action: R
     if action is RevocationAction.REVOKE:
         body["reason"] = parse(Revocation, body_of(request, optional=True)).reason.value
     wanted = parse(RevocationRequest, body)
-    return await _queued_revocation(services, wanted, f"/api/devices/{registration_id}")
+    return await _queued_revocation(services, wanted)
 
 
 @endpoint(
@@ -236,7 +242,7 @@ async def renew_device(services: Services, request: func.HttpRequest) -> func.Ht
     wanted = RenewalRequest(request_id=request_id_of(request), registration_id=registration_id, csr=csr)
     if await is_new(services, Queue.RENEWAL_REQUESTS, wanted):
         await services.renewals.check(wanted)
-    return await queued(services, Queue.RENEWAL_REQUESTS, wanted, f"/api/devices/{registration_id}")
+    return await queued(services, Queue.RENEWAL_REQUESTS, wanted)
 
 
 # --- device identities ---
@@ -305,14 +311,13 @@ async def create_revocation(services: Services, request: func.HttpRequest) -> fu
     """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""
     identifier = await _authenticated(services, request)
     wanted = request_of(RevocationRequest, request, request_id=identifier)
-    location = f"/api/devices/{wanted.registration_id}" if wanted.registration_id else "/api/devices"
-    return await _queued_revocation(services, wanted, location)
+    return await _queued_revocation(services, wanted)
 
 
-async def _queued_revocation(services: Services, wanted: RevocationRequest, location: str) -> func.HttpResponse:
+async def _queued_revocation(services: Services, wanted: RevocationRequest) -> func.HttpResponse:
     if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
         await services.revocations.check(wanted)
-    return await queued(services, Queue.REVOCATION_REQUESTS, wanted, location)
+    return await queued(services, Queue.REVOCATION_REQUESTS, wanted)
 
 
 async def _authenticated(services: Services, request: func.HttpRequest) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 from http import HTTPStatus
@@ -18,8 +19,9 @@ from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
 from shared.contracts.messages import MESSAGE_LIMIT, Queue
 from shared.contracts.parsing import decoded, parse
-from shared.errors import Rejected
+from shared.errors import Reason, Rejected
 from shared.reading.numbers import whole_number
+from shared.workflows.intake.following import location_of
 from shared.workflows.intake.requests import is_repeated, submit
 from triggers import outcomes, preconditions
 from triggers.openapi import JSON, Answer, Operation, Parameter
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
 
 published: list[Operation] = []
 _PAGE_LIMIT = 1000
+_EVERYWHERE = frozenset({"code"})
+"""A function key may come so (Functions: access keys)."""
 PAGING = (
     Parameter("pageSize", "items of a page", Annotated[int, Field(ge=1, le=_PAGE_LIMIT, default=100)]),
     Parameter("continuationToken", "of the page before", Annotated[str, Field(max_length=2048)]),
 )
-QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where the outcome will be"),))
+QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where it can be followed"),))
 ETAG = (("ETag", "guards changes: RFC 9110 section 8.8.3"),)
 _STRUCTURED_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _CONTINUATION = re.compile(r"[\x20-\x7e\n]{1,2048}")
@@ -90,15 +94,31 @@ def endpoint(
         )
 
         blueprint = blueprint_of(name)
+        known = frozenset(each.name for each in parameters if each.place == "query") | _EVERYWHERE
 
         @blueprint.function_name(name)
         @blueprint.route(route=route, methods=methods, auth_level=level)
         async def entry(req: func.HttpRequest) -> func.HttpResponse:
-            return await outcomes.answer(req, handler, route)
+            return await outcomes.answer(req, handler if anonymous else checked, route)
+
+        async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+            refuse_unknown(request, known)
+            return await handler(services, request)
 
         return handler
 
     return register
+
+
+def refuse_unknown(request: func.HttpRequest, known: frozenset[str]) -> None:
+    """Refuse parameters that an operation does not have: misspelt, they would be left out without a word.
+
+    What relying parties ask takes any, since caches add some.
+    """
+    unknown = sorted(set(request.params) - known)
+    if unknown:
+        taken = f"known are {', '.join(sorted(known - _EVERYWHERE))}" if known - _EVERYWHERE else "it takes none"
+        raise Rejected(*(Reason(each, f"is not a parameter of this operation; {taken}") for each in unknown))
 
 
 # --- shapes of requests and answers ---
@@ -201,29 +221,40 @@ def continuation_of(request: func.HttpRequest) -> str | None:
     Whose it is, is checked by who reads it; here, that it has nothing in it that no service gives or takes.
     """
     text = request.params.get("continuationToken") or None
-    if text is not None and not _CONTINUATION.fullmatch(text):
+    if text is None:
+        return None
+    try:
+        decoded_text = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}").decode()
+    except ValueError:
+        decoded_text = ""
+    if not _CONTINUATION.fullmatch(decoded_text):
         raise Rejected.because(
             f"{text[:100]!r} is not a continuation; give the one of the previous page, unchanged",
             field="continuationToken",
         )
-    return text
+    return decoded_text
+
+
+def shown_continuation(continuation: str | None) -> str | None:
+    """Give a continuation as callers get it: opaque, and fit for a URL as it is."""
+    return urlsafe_b64encode(continuation.encode()).decode().rstrip("=") if continuation is not None else None
 
 
 def page_answer(model: type[Contract], items: Any, continuation: str | None) -> func.HttpResponse:
     """Answer with a page of a list."""
-    return json_answer(model, {"items": items, "continuationToken": continuation})
+    return json_answer(model, {"items": items, "continuationToken": shown_continuation(continuation)})
 
 
 async def queued(
-    services: Services, queue: Queue, request: Contract, location: str, headers: Mapping[str, str] | None = None
+    services: Services, queue: Queue, request: Any, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
-    """Take a request's id, put it into its queue, and answer where its outcome will be.
+    """Take a request's id, put it into its queue, and answer where it can be followed.
 
     Raises:
         Conflict: its id was used before, with other content.
     """
     await submit(services.requests, services.outbox, queue, request, services.clock)
-    return accepted(request, location, headers)
+    return accepted(request, location_of(queue, request.request_id), headers)
 
 
 async def is_new(services: Services, queue: Queue, request: Any) -> bool:
@@ -236,7 +267,7 @@ async def is_new(services: Services, queue: Queue, request: Any) -> bool:
 
 
 def accepted(request: Contract, location: str, headers: Mapping[str, str] | None = None) -> func.HttpResponse:
-    """Answer where the outcome of a request that was queued will be."""
+    """Answer where a request that was queued can be followed."""
     ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
     body = {"status": "queued", "location": location, **ids}
     return json_answer(Accepted, body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})

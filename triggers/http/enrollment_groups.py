@@ -124,8 +124,7 @@ async def _group_request(
     headers = {}
     if await is_new(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted):
         headers = await _foreseen(services, request, wanted)
-    location = f"/api/enrollment-groups/{group}"
-    return await queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, location, headers)
+    return await queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, wanted, headers)
 
 
 async def _foreseen(services: Services, request: func.HttpRequest, wanted: EnrollmentGroupRequest) -> dict[str, str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.ledger.orders import Orders
     from shared.ledger.rejections import Rejections
     from shared.ledger.table import Versioned
+    from shared.workflows.intake.following import FollowedRequests
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _REPLAY_TAKES = timedelta(minutes=1)
@@ -64,6 +65,7 @@ class RejectedMessages:
 
     rejections: Rejections
     orders: Orders
+    following: FollowedRequests
     outbox: Outbox
     clock: Clock
 
@@ -126,7 +128,19 @@ class RejectedMessages:
             # By a delivery that broke off: that stays, and is told, though the reason be another now.
             record = (await self._get(identifier)).record
             kind, reasons = record.kind, record.reasons
-        correlation_id, subject = _named(message.body)
+        content = _content(message.body)
+        correlation_id, subject = _first_text(content, _CORRELATING), _first_text(content, _NAMING)
+        if kind is RejectionKind.POISON:
+            await self.following.waits(
+                message.queue,
+                content,
+                f"an operator: it failed again and again and is set aside as rejection {identifier}, to be replayed or "
+                "closed",
+                next_try=None,
+                rejection_id=identifier,
+            )
+        else:
+            await self.following.refused(message.queue, content, reasons, identifier)
         if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None:
             await self._refuse_order(correlation_id, reasons)
         await self.outbox.publish(
@@ -229,20 +243,18 @@ def _replayable(record: RejectionRecord) -> str:
         raise Rejected.because(f"{rejection}; send a corrected one instead") from None
 
 
-def _named(body: bytes) -> tuple[str | None, str | None]:
-    """Find what a message is about, as far as it can be read: its request's id, and the id of its subject."""
+def _content(body: bytes) -> Mapping[str, Any]:
+    """Give what a message says, as far as it can be read."""
     try:
         content = read_json(body)
     except ValueError:
-        return None, None
+        return {}
     if isinstance(content, dict) and "specversion" in content:
         with suppress(Rejected):
             content = read_message(text_of(body)).data
     if isinstance(content, dict) and isinstance(content.get("data"), dict):
         content = content["data"]
-    if not isinstance(content, dict):
-        return None, None
-    return _first_text(content, _CORRELATING), _first_text(content, _NAMING)
+    return content if isinstance(content, dict) else {}
 
 
 def _first_text(content: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

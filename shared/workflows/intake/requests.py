@@ -27,14 +27,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared.domain.requests import RequestRecord
-from shared.errors import Conflict, NotAuthentic, Rejected
+from shared.contracts.messages import Queue
+from shared.domain.requests import RequestRecord, RequestState, begun, done, queued, rejected
+from shared.domain.words import CertificateKind
+from shared.errors import NotAuthentic, Rejected, Reused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from shared.contracts.messages import Queue
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -107,15 +108,17 @@ async def once(
         await _check_part(requests, kind, request, part)
     known = (await requests.claim(_record(kind, request, asked_at or clock(), part))).record
     _check_same(known, request)
-    if known.carried_out_at is not None:
+    if known.state is RequestState.DONE:
         yield None
         return
+    if begun(known) is not known:
+        await requests.enter(known, begun)
     try:
         yield known
-    except Rejected:
-        await requests.enter(known, refused_at=clock())
+    except Rejected as rejection:
+        await requests.enter(known, rejected(clock(), rejection.documented()))
         raise
-    await requests.enter(known, carried_out_at=clock())
+    await requests.enter(known, done(clock()))
 
 
 async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, clock: Clock) -> None:
@@ -132,16 +135,16 @@ async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, 
         Conflict: the id was used before, with other content.
         Rejected: it is too large for a queue.
     """
-    known = (await requests.claim(_record(kind, request, clock()))).record
+    known = (await requests.claim(_record(kind, request, clock(), state=RequestState.QUEUED))).record
     _check_same(known, request)
-    if known.queued_at is not None or known.carried_out_at is not None:
+    if known.queued_at is not None or known.state is not RequestState.QUEUED:
         return
     try:
         await outbox.order(kind, request)
-    except Rejected:
-        await requests.enter(known, refused_at=clock())
+    except Rejected as rejection:
+        await requests.enter(known, rejected(clock(), rejection.documented()))
         raise
-    await requests.enter(known, queued_at=clock())
+    await requests.enter(known, queued(clock()))
 
 
 async def is_repeated(requests: Requests, kind: Queue, request: Request) -> bool:
@@ -156,14 +159,36 @@ async def is_repeated(requests: Requests, kind: Queue, request: Request) -> bool
     return known is not None
 
 
-def _record(kind: Queue, request: Request, at: datetime, part: Part | None = None) -> RequestRecord:
+def _record(
+    kind: Queue,
+    request: Request,
+    at: datetime,
+    part: Part | None = None,
+    state: RequestState = RequestState.RUNNING,
+) -> RequestRecord:
     return RequestRecord(
+        state=state,
         kind=kind.value,
         request_id=request.request_id,
         member=part.member if part else None,
         fingerprint=request.fingerprint,
         received_at=at,
+        about=about(kind, request) if part is None else None,
     )
+
+
+def about(kind: Queue, request: Any) -> str | None:
+    """Give the path of what a request is about, where its outcome is to be seen."""
+    if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
+        return f"/api/enrollment-groups/{request.enrollment_group}"
+    if kind is Queue.CERTIFICATE_REQUESTS and request.kind is not CertificateKind.DEVICE:
+        verifies = request.kind is CertificateKind.VERIFICATION
+        return f"/api/certificate-authorities/{request.issuer if verifies else request.name}"
+    device = request.name if kind is Queue.CERTIFICATE_REQUESTS else request.registration_id
+    if device is not None:
+        return f"/api/devices/{device.lower()}"
+    group = getattr(request, "enrollment_group", None)
+    return f"/api/enrollment-groups/{group}" if group else None
 
 
 async def _check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> None:
@@ -177,7 +202,7 @@ async def _check_part(requests: Requests, kind: Queue, request: Request, part: P
 
 def _check_same(known: RequestRecord, request: Request) -> None:
     if known.fingerprint != request.fingerprint:
-        raise Conflict.because(
+        raise Reused.because(
             f"{known.request_id!r} was used on {known.received_at:%Y-%m-%d} with other content; a new request needs a "
             "new id",
             field="requestId",
