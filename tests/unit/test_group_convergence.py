@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.domain.groups import GroupState
-from shared.errors import Conflict, Rejected
+from shared.errors import Conflict, Deferred, NotFound, Rejected
 from tests.unit.fakes import Killed, Trap
 from tests.unit.groups import GroupScene
 
@@ -324,3 +324,31 @@ async def test_a_refusal_counts_only_if_the_group_is_as_it_was_judged() -> None:
     scene.provisioning.list_groups = made_meanwhile  # type: ignore[method-assign]
     await scene.ask("put")
     assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
+
+
+async def test_who_is_overtaken_again_and_again_lets_go() -> None:
+    """Others keep changing the entry: the request is put back, and its change stays decided."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    put_group = scene.provisioning.put_group
+
+    async def overtaken(group: Any, *, etag: str | None = None) -> Any:
+        entry = scene.provisioning.groups["g"]
+        await put_group({**entry, "iotHubs": [str(scene.provisioning.writes)]}, etag=entry["etag"])
+        return await put_group(group, etag=etag)
+
+    scene.provisioning.put_group = overtaken  # type: ignore[method-assign]
+    with pytest.raises(Deferred, match="the enrollment group 'g' is being changed by someone else"):
+        await scene.ask("disable")
+    with pytest.raises(Deferred):
+        await scene.ask("roll")
+    scene.provisioning.put_group = put_group  # type: ignore[method-assign]
+    assert await scene.converger.sweep(older_than=timedelta()) == 1
+    assert (status(scene), told(scene)) == ("disabled", ["create", "disable"])
+
+
+async def test_a_group_that_is_not_known_is_not_brought_about() -> None:
+    """It does not exist."""
+    scene = await GroupScene().set_up()
+    with pytest.raises(NotFound, match="the enrollment group 'no' does not exist"):
+        await scene.converger.settle("no")

@@ -207,6 +207,33 @@ async def test_each_setting_is_as_it_was_asked_for_last() -> None:
     assert entry["initialTwin"] == {**desired, **tags}
 
 
+async def test_what_a_group_refers_to_is_as_it_was_asked_for_last() -> None:
+    """An outdated change of its references leaves them, and its issuing CA, as they are."""
+    scene = await GroupScene().set_up()
+    for name in ("line", "other"):
+        await scene.issuing(name, "dpsCa")
+    await scene.ask("create", caReferences={"primary": "dpsCa"}, issuer="line")
+    later = {"primary": "dpsCa", "secondary": "second"}
+    await scene.ask("update", request_id="later", at=SECOND, caReferences=later)
+    await scene.ask("update", request_id="earlier", at=FIRST, caReferences={"primary": "dpsCa"}, issuer="other")
+    record = await scene.record()
+    assert (record.issuer, record.ca_references and record.ca_references.secondary) == ("line", "second")
+    assert scene.provisioning.groups["g"]["attestation"]["x509"]["caReferences"] == later
+
+
+async def test_what_is_there_is_not_created_again() -> None:
+    """A create says so, and how it is changed; its own second delivery is done."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create", request_id="c1")
+    await scene.ask("create", request_id="c1")
+    with pytest.raises(Conflict) as refused:
+        await scene.ask("create", request_id="c2")
+    assert str(refused.value) == (
+        "enrollmentGroup: the enrollment group 'g' exists; change it with action 'update', or 'put'"
+    )
+    assert told(scene) == [("create", False)]
+
+
 async def test_what_came_in_the_same_second_is_not_outdated() -> None:
     """A queue knows the second alone; then the order of execution counts, as far as nobody knows better."""
     scene = await GroupScene().set_up()
@@ -365,6 +392,16 @@ async def test_the_groups_of_others_take_places_of_the_dps() -> None:
 
 
 MORE = {"requestId": "r", "enrollmentGroup": "more", "action": "put"}
+
+
+async def test_nothing_is_foreseen_of_a_group_that_is_being_made() -> None:
+    """The request waits for it in its queue, where it is checked."""
+    scene = await GroupScene().set_up()
+    scene.provisioning.step = Trap(1).step
+    with pytest.raises(Killed):
+        await scene.ask("create")
+    body = {"requestId": "r", "enrollmentGroup": "g", "action": "roll", "issuer": "no"}
+    await scene.checks.foresee(parse(EnrollmentGroupRequest, body))
 
 
 async def test_a_request_that_comes_again_is_known() -> None:

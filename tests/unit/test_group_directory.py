@@ -1,0 +1,61 @@
+"""What is shown of groups: what the ledger knows, beside what DPS holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.errors import NotFound
+from tests.unit.groups import GroupScene
+from tests.unit.pki.hierarchy import NOW
+
+
+async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:
+    """The ETag is that of the entry; without an entry there is none."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.ask("roll")
+    shown = await scene.directory.describe("g")
+    assert {name: value for name, value in shown.items() if name not in {"provisioningService", "rollover"}} == {
+        "enrollmentGroup": "g",
+        "state": "enabled",
+        "issuer": "g-ca2",
+        "previousIssuer": "g-ca1",
+        "updatedAt": NOW,
+        "etag": '"2"',
+    }
+    assert shown["provisioningService"] == scene.provisioning.groups["g"]
+    assert (shown["rollover"]["from"], shown["rollover"]["to"], shown["rollover"]["certificatesLeft"]) == (
+        "g-ca1", "g-ca2", 0
+    )  # fmt: skip
+    scene.provisioning.groups.clear()
+    gone = await scene.directory.describe("g")
+    assert (gone["etag"], gone["provisioningService"]) == (None, None)
+
+
+async def test_groups_are_listed_but_for_those_that_are_deleted() -> None:
+    """Of one that is deleted nothing is shown, as of one that never was."""
+    scene = await GroupScene().set_up()
+    for group in ("a", "b"):
+        await scene.ask("create", group)
+    await scene.ask("delete", "a")
+    assert [each["enrollmentGroup"] for each in await scene.directory.list_groups()] == ["b"]
+    for group in ("a", "no"):
+        with pytest.raises(NotFound) as refused:
+            await scene.directory.describe(group)
+        assert str(refused.value) == f"enrollmentGroup: the enrollment group {group!r} does not exist"
+        with pytest.raises(NotFound):
+            await scene.directory.registrations(group, size=10, continuation=None)
+
+
+async def test_the_registrations_of_a_group_are_those_of_its_entry() -> None:
+    """Page by page, as DPS gives them."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+
+    async def page(group_id: str, *, size: int, continuation: str | None) -> tuple[list[dict[str, Any]], str | None]:
+        return [{"registrationId": f"{group_id}-{size}-{continuation}"}], "next"
+
+    scene.provisioning.page_of_registrations = page  # type: ignore[attr-defined]
+    assert await scene.directory.registrations("g", size=5, continuation="c") == ([{"registrationId": "g-5-c"}], "next")
