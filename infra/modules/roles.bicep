@@ -47,14 +47,14 @@ var roleIds = toObject(
 
 var wholeResources = toObject(
   ['hostStorage', 'ledgerStorage', 'caVault', 'passwordVault', 'statusVault', 'applicationInsights', 'dps', 'hubs', 'eventTopic'],
-  resource => resource,
-  resource =>
+  name => name,
+  name =>
     union(
       map(
         filter(
           grants,
           grant =>
-            source.scopes[split(grant, ' ')[1]].resource == resource && empty(intersection(
+            source.scopes[split(grant, ' ')[1]].resource == name && empty(intersection(
               map(items(source.scopes[split(grant, ' ')[1]]), field => field.key),
               ['tables', 'queues', 'containers']
             ))

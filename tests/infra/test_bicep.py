@@ -245,6 +245,18 @@ def test_a_name_or_a_parameter_that_leads_nowhere_is_found(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_uses_everything_that_it_takes_and_computes(path: Path) -> None:
+    file = source(path)
+    used = {
+        text(each)
+        for statement in file.root.named_children
+        for part in statement.named_children[1:]
+        for each in names_in(part, frozenset())
+    }
+    assert {*file.parameters, *file.variables} - used == set()
+
+
 def test_every_module_is_our_own_and_is_used() -> None:
     """Nothing is taken from a module registry (br:, ts:)."""
     used = {(each.parent / module.what).resolve() for each in FILES for module in source(each).modules}

@@ -141,6 +141,14 @@ def test_no_pipeline_keeps_a_secret(path: Path) -> None:
     assert not re.search(r"secrets\.|CLIENT_SECRET|password|AZURE_CREDENTIALS|publish.profile", content, re.IGNORECASE)
 
 
+def test_what_an_environment_says_is_asked_for_in_the_jobs_of_the_environment() -> None:
+    """Variables of a GitHub environment are seen by the jobs that name it, and not by the workflow as a whole."""
+    workflow: dict[str, Any] = yaml.safe_load(DEPLOYING[0].read_text(encoding="utf-8"))
+    assert "env" not in workflow
+    asking = {name for name, job in workflow["jobs"].items() if "vars." in str(job)}
+    assert asking == {name for name, job in workflow["jobs"].items() if "environment" in job} == {"preview", "deploy"}
+
+
 def test_only_the_jobs_that_sign_in_get_a_token_to_sign_in_with() -> None:
     """By `id-token: write`; and nothing may write to the repository."""
     workflow: dict[str, Any] = yaml.safe_load(DEPLOYING[0].read_text(encoding="utf-8"))
