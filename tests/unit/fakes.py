@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import json
 from dataclasses import dataclass, field
@@ -15,11 +14,10 @@ from shared.errors import Conflict, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.blobs import BlobDescription, StoredBlob
-from shared.ports.hubs import HubIdentity
 from shared.ports.registrar import Assignment
 from shared.threads import ThreadPool
 from tests.unit.pki.hierarchy import vault_of
-from tests.world.services import Provisioning
+from tests.world.services import Hubs, Provisioning
 from tests.world.storage import Table
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
+    from shared.ports.hubs import HubIdentity
     from shared.ports.registrar import ClientCredentials
 
 
@@ -265,22 +264,19 @@ class FakeProvisioning(Provisioning):
 
 
 @dataclass
-class FakeHubs:
-    """Identities in memory, under ETags.
+class FakeHubs(Hubs):
+    """The hubs of the tests' world; each write of an identity is told to a trap.
 
     Attributes:
-        identities: by hub and device id.
         bulk: the calls that shut out many.
         down: names of hubs that do not answer.
         refusal: what every change of a twin ends with.
+        step: is called after each write.
     """
 
-    identities: dict[tuple[str, str], HubIdentity] = field(default_factory=dict)
-    twins: dict[str, dict[str, Any]] = field(default_factory=dict)
     bulk: list[tuple[str, list[str]]] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
     refusal: Rejected | None = None
-    writes: int = 0
     step: Callable[[], None] = lambda: None
 
     def _answer(self, hub: str) -> None:
@@ -289,38 +285,26 @@ class FakeHubs:
 
     def enter(self, hub: str, device_id: str, *thumbprints: str, enabled: bool = True, reason: str = "") -> HubIdentity:
         """Write an identity."""
-        self.writes += 1
-        identity = HubIdentity(device_id, enabled, frozenset(thumbprints), connected=False, etag=f"e{self.writes}")
-        self.identities[hub, device_id] = dataclasses.replace(identity, reason=reason or None)
+        identity = super().enter(hub, device_id, *thumbprints, enabled=enabled, reason=reason)
         self.step()
-        return self.identities[hub, device_id]
+        return identity
 
     async def get(self, hub: str, device_id: str) -> HubIdentity | None:
         self._answer(hub)
-        return self.identities.get((hub, device_id))
-
-    async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
-        self._answer(hub)
-        present = self.identities.get((hub, device_id))
-        return self.enter(hub, device_id, *present.thumbprints, enabled=False, reason=reason) if present else None
+        return await super().get(hub, device_id)
 
     async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
         self._answer(hub)
-        present = self.identities.get((hub, seen.device_id))
-        if present is None or present.etag != seen.etag:
-            return None
-        return self.enter(hub, seen.device_id, *present.thumbprints, reason=reason)
+        return await super().let_in(hub, seen, reason=reason)
 
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
         self._answer(hub)
         self.bulk.append((hub, list(device_ids)))
-        for device_id in device_ids:
-            await self.shut_out(hub, device_id, reason=reason)
-        return len(device_ids)
+        return await super().disable_many(hub, device_ids, reason=reason)
 
     async def delete(self, hub: str, device_id: str) -> None:
         self._answer(hub)
-        self.identities.pop((hub, device_id), None)
+        await super().delete(hub, device_id)
         self.step()
 
     async def merge_twin(
@@ -329,7 +313,7 @@ class FakeHubs:
         self._answer(hub)
         if self.refusal is not None:
             raise self.refusal
-        self.twins[device_id] = {"tags": dict(tags), "desired": dict(desired)}
+        await super().merge_twin(hub, device_id, tags=tags, desired=desired)
 
 
 @dataclass
