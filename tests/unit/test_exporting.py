@@ -17,6 +17,7 @@ import requests
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from devstack import __main__ as devstack
 from devstack.otlp_receiver import PROTOBUF, Receiver
 from shared import tracing
 from shared.errors import Deferred
@@ -252,3 +253,17 @@ def imported(**settings: str) -> str:
 def test_without_a_setting_nothing_of_it_is_imported() -> None:
     assert imported() == "[]"
     assert re.match(r"\['azure.monitor', ", imported(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_the_local_stack_sends_to_the_endpoint_that_it_is_given(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """`make run` with the variable in its environment, or with the option."""
+    endpoint = "http://127.0.0.1:4318"
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    assert devstack._options(devstack._arguments(["run"])).settings == {}  # noqa: SLF001
+    if way == "environment":
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    given = ["run", *(["--otlp-endpoint", endpoint] if way == "option" else [])]
+    assert devstack._options(devstack._arguments(given)).settings == {  # noqa: SLF001
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint
+    }
