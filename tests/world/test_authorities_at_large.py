@@ -96,4 +96,4 @@ async def test_sixty_revocations_by_two_hosts_make_few_lists(seed: int) -> None:
 
     await asyncio.gather(*(revoked(serial) for serial in range(1, 61)))
     assert await audit(world) == []
-    assert len(world.blobs.lists) < 15
+    assert len(world.blobs.lists) <= 4  # the first one, and one for whatever has changed by then

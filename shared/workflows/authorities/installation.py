@@ -90,10 +90,10 @@ class AuthorityInstallation:
         # Many signatures to verify: beside the event loop, as with what is brought along.
         if record.certificate is not None:
             own = certificates_of(record.certificate)[0]
-            issuer = await self.keys.computing.run(further_certificate, certificates, own, key, now=now)
+            issuer = await self.keys.compute(further_certificate, certificates, own, key, now=now)
             return await self._take_in(name, issuer, "certificate")
         request = x509.load_pem_x509_csr((record.signing_request or "").encode())
-        issuer = await self.keys.computing.run(answered_authority, certificates, request, key, now=now)
+        issuer = await self.keys.compute(answered_authority, certificates, request, key, now=now)
         placed = await self._placed(issuer, "certificate")
         await self._check_places(name, issuer, placed)
         return await self._install(name, placed)

@@ -113,6 +113,10 @@ class AuthorityKeys:
         unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
         return await self.vault.threads.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)
 
+    async def compute[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what computes long, where it holds up nothing."""
+        return await self.computing.run(call, *args, **kwargs)
+
     async def signing[**P, T](self, key: PrivateKey, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what signs with a key, where it holds up nothing: the vault may take its time, and RSA computes long."""
         if isinstance(key, RemoteEllipticCurveKey | RemoteRsaKey):

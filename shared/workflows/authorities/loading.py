@@ -130,7 +130,7 @@ class CertificateAuthorities:
 
     async def computing[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what computes long, where it holds up nothing."""
-        return await self.keys.computing.run(call, *args, **kwargs)
+        return await self.keys.compute(call, *args, **kwargs)
 
     # --- records ---
 
