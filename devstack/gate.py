@@ -36,7 +36,7 @@ from triggers.registration import MODULES
 from triggers.zones import zones_of_functions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 _BODY_LIMIT = 256 * 1024 * 1024
 _SECONDS = 240
@@ -55,8 +55,13 @@ class _Forwarding:
 
     async def to(self, base: str, request: web.Request, body: bytes) -> web.Response:
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _DROPPED]
+        chunked = body and "Content-Length" not in request.headers
         async with self.session.request(
-            request.method, f"{base}{request.raw_path}", headers=headers, data=body or None, allow_redirects=False
+            request.method,
+            f"{base}{request.raw_path}",
+            headers=headers,
+            data=_in_chunks(body) if chunked else body or None,
+            allow_redirects=False,
         ) as answer:
             content = await answer.read()
             kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _DROPPED]
@@ -68,6 +73,11 @@ class _Forwarding:
             if request.method == "HEAD" and "Content-Length" in answer.headers:
                 response.headers["Content-Length"] = answer.headers["Content-Length"]
             return response
+
+
+async def _in_chunks(body: bytes) -> AsyncIterator[bytes]:
+    """Send a body without its length, as it came."""
+    yield body
 
 
 def _storage(service: str, target: str, forwarding: _Forwarding, roles: Roles) -> web.Application:

@@ -52,10 +52,25 @@ def running(
             closing(witnessed(stack, folder / "devices")) as world,
         ):
             prepare(world)
+            if kind is ZonedStack:
+                await_responders(stack, world)
             yield stack, world
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def await_responders(stack: Stack, world: World) -> None:
+    """Have OCSP responders made for the CAs that are there, and wait until the public zone has them."""
+    url = f"{stack.endpoints.functions_url}/admin/functions/responder_upkeep"
+    key = {"x-functions-key": stack.endpoints.master_key}
+    requests.post(url, json={}, headers=key, timeout=60).raise_for_status()
+    with world.table("responders") as table:
+        until(
+            "responders",
+            lambda: {row["issuer"] for row in table.list_entities(select="issuer")},
+            lambda found: {"dpsCa", world.get(f"enrollment-groups/{GROUP}")["issuer"]} <= found,
+        )
 
 
 def witnessed(stack: Stack, devices: Path) -> World:
