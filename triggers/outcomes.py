@@ -127,6 +127,7 @@ async def _attempt(
         if not is_outage(error) or attempts >= ATTEMPTS_LIMIT:
             trying.outcome = Outcome.FAILED
             log.error("%s: a try failed: %s: %s", queue, type(error).__name__, error)
+            await _unless_down(services().rejected_messages.note_failure(received, error))
             raise
         missing = Outcome.ROLE_MISSING if role_missing(error) else Outcome.OUTAGE
         trying.waits(missing, error)
@@ -151,18 +152,20 @@ def outage_delay(attempts: int) -> timedelta:
 
 
 async def _say_waiting(received: ReceivedMessage, said: Message, what: str, delay: timedelta) -> None:
-    """Say of the message's request what it waits for; what can't be said now is said at the next try."""
-    try:
-        await services().following.waits(received.queue, said.data, what, next_try=services().clock() + delay)
-    except Exception as error:
-        if not is_outage(error):
-            raise
+    """Say of the message's request what it waits for."""
+    at = services().clock() + delay
+    await _unless_down(services().following.waits(received.queue, said.data, what, next_try=at))
 
 
 async def _show_waiting(received: ReceivedMessage, why: str | None) -> None:
-    """Say at an order's line why it waits, or that it does no more; what can't be said now is said at the next try."""
+    """Say at an order's line why it waits, or that it does no more."""
+    await _unless_down(services().rejected_messages.show_waiting(received, why))
+
+
+async def _unless_down(saying: Awaitable[None]) -> None:
+    """Say what may be said at the next try as well, if a service is down now."""
     try:
-        await services().rejected_messages.show_waiting(received, why)
+        await saying
     except Exception as error:
         if not is_outage(error):
             raise

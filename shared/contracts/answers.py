@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.messages import Queue
@@ -96,11 +96,27 @@ _REJECTION = {
     "replayedAt": None,
     "body": '{"requestId": "r-1", "registrationId": "press-1"}',
     "bytesLeftOut": 0,
+    "attempts": None,
+    "failures": [],
+    "closedAt": None,
+    "comment": None,
 }
 
 
+class FailedTry(Contract):
+    """A try to carry out a message that failed."""
+
+    model_config = with_example({"at": "2026-05-01T12:00:00Z", "cause": "KeyError: 'csr'"})
+
+    at: datetime
+    cause: str
+
+
 class Rejection(Contract):
-    """A message that was refused or set aside. ``body`` is the message, with a mark for each secret."""
+    """A message that was refused or set aside. ``body`` is the message, with a mark for each secret.
+
+    ``failures`` are the last tries of one that was set aside, with the cause of each; ``attempts`` is their number.
+    """
 
     model_config = with_example(_REJECTION)
 
@@ -113,6 +129,10 @@ class Rejection(Contract):
     replayed_at: datetime | None
     body: str
     bytes_left_out: int
+    attempts: int | None
+    failures: list[FailedTry]
+    closed_at: datetime | None
+    comment: str | None
 
 
 class RejectionPage(Contract):
@@ -122,3 +142,43 @@ class RejectionPage(Contract):
 
     items: list[Rejection]
     continuation_token: str | None
+
+
+class RejectionClosing(Contract):
+    """Body of closing a rejection."""
+
+    model_config = with_example({"comment": "the device was ordered again as press-7b"})
+
+    comment: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+class Replay(Contract):
+    """Body of replaying many rejections: which ones, and how many a minute."""
+
+    model_config = with_example({"queue": "device-registrations", "cause": "the vault is down", "perMinute": 100})
+
+    queue: Queue | None = None
+    kind: RejectionKind | None = None
+    cause: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    per_minute: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 600
+
+
+class NotReplayed(Contract):
+    """A rejection that was not replayed, and why."""
+
+    model_config = with_example({"id": "2026-05-01-6f1ed002ab5595859014", "reason": "it is being replayed"})
+
+    id: str
+    reason: str
+
+
+class Replayed(Contract):
+    """How many messages were put back. With ``isMore`` there are others that the filters mean."""
+
+    model_config = with_example({"replayed": 2, "notReplayed": [], "isMore": False})
+
+    replayed: int
+    not_replayed: list[NotReplayed]
+    is_more: bool

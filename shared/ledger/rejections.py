@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - a field's type
 from typing import TYPE_CHECKING
 
-from shared.domain.rejections import RejectionRecord, RejectionState
+from shared.domain.rejections import FailureNote, RejectionRecord, RejectionState
 from shared.ledger.rows import Rows
 from shared.telemetry.metrics import QUEUE, REJECTIONS, WHAT
 
@@ -15,11 +17,47 @@ if TYPE_CHECKING:
     from shared.ports.rows import Table
 
 
+_FAILURES = "failures"
+"""Partition of the notes; those of rejections are days."""
+
+_OPEN = RejectionState.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which rejections are meant.
+
+    Attributes:
+        state: ``open`` stands for those that are being replayed, too; ``None`` for all.
+        cause: a text that one of the reasons or causes has, whatever its case.
+        since: when the first of them was refused, inclusive.
+        until: when the last of them was.
+    """
+
+    state: RejectionState | None = RejectionState.OPEN
+    queue: str | None = None
+    kind: str | None = None
+    cause: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def fit(self, record: RejectionRecord) -> bool:
+        """Tell whether a rejection is meant, of those that the table gave."""
+        if self.since is not None and record.rejected_at < self.since:
+            return False
+        if self.until is not None and record.rejected_at > self.until:
+            return False
+        texts = [*(each["message"] for each in record.reasons), *(each.cause for each in record.failures)]
+        return self.cause is None or any(self.cause.casefold() in text.casefold() for text in texts)
+
+
 class Rejections:
     """The rejections' table."""
 
     def __init__(self, table: Table) -> None:
         self._rows = Rows(table, RejectionRecord, key=lambda each: (_day(each.rejection_id), each.rejection_id))
+        self._notes = Rows(table, FailureNote, key=lambda each: (_FAILURES, each.message))
+        self._table = table
 
     async def try_insert(self, record: RejectionRecord) -> Versioned[RejectionRecord] | None:
         """Record a refused message; ``None`` if it is recorded already, which is as good."""
@@ -39,15 +77,52 @@ class Rejections:
         return await self._rows.try_replace(known, record)
 
     async def page(
-        self, *, replayed: bool | None, size: int, continuation: str | None
+        self, filters: Filters, *, size: int, continuation: str | None
     ) -> tuple[Sequence[RejectionRecord], str | None]:
-        """List one page of those that were replayed, or were not, or of all (``None``), and the next continuation.
+        """List one page, the oldest day first, and the next continuation.
 
-        The oldest day comes first.
+        A cause is looked for in what was read, so a page may have fewer than asked for, and another one follow it.
         """
-        condition = "" if replayed is None else "state eq @state" if replayed else "state ne @state"
-        parameters = {"state": RejectionState.REPLAYED.value} if condition else {}
-        return await self._rows.page(condition, parameters, size=size, continuation=continuation)
+        terms, parameters = ["PartitionKey lt @letters"], {"letters": _FAILURES}
+        for name, value in {"queue": filters.queue, "kind": filters.kind}.items():
+            if value is not None:
+                terms.append(f"{name} eq @{name}")
+                parameters[name] = value
+        if filters.state is _OPEN:
+            terms.append("state ne @replayed and state ne @closed")
+            parameters |= {"replayed": RejectionState.REPLAYED.value, "closed": RejectionState.CLOSED.value}
+        elif filters.state is not None:
+            terms.append("state eq @state")
+            parameters["state"] = filters.state.value
+        if filters.since is not None:
+            terms.append("PartitionKey ge @since")
+            parameters["since"] = filters.since.date().isoformat()
+        if filters.until is not None:
+            terms.append("PartitionKey le @until")
+            parameters["until"] = filters.until.date().isoformat()
+        found, following = await self._rows.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+        return [each for each in found if filters.fit(each)], following
+
+    # --- what went wrong before a message is set aside ---
+
+    async def note_failure(self, message: str, at: datetime, cause: str) -> None:
+        """Note why a try failed."""
+        while True:
+            known = await self._notes.get(_FAILURES, message)
+            if known is None:
+                if await self._notes.try_insert(FailureNote(message=message).failed(at, cause)) is not None:
+                    return
+            elif await self._notes.try_replace(known, known.record.failed(at, cause)) is not None:
+                return
+
+    async def failures_of(self, message: str) -> FailureNote | None:
+        """Read what went wrong with a message."""
+        known = await self._notes.get(_FAILURES, message)
+        return known.record if known else None
+
+    async def forget_failures(self, message: str) -> None:
+        """Delete what was noted of a message, which now stands in its rejection."""
+        await self._table.delete(_FAILURES, message)
 
 
 def _day(identifier: str) -> str:

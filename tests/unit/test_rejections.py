@@ -13,9 +13,11 @@ from shared.contracts.messages import Queue, command
 from shared.contracts.orders import DeviceOrder, DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.orders import OrderLine, OrderRecord, OrderState
+from shared.domain.rejections import RejectionState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Rejected
 from shared.ledger.orders import Orders
+from shared.ledger.rejections import Filters
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import ReceivedMessage
 from tests.unit.fakes import FakeQueues, FakeTable, Killed
@@ -197,8 +199,8 @@ class Kept:
         self.queues.sent.clear()
         return identifier
 
-    async def ids(self, *, replayed: bool | None) -> list[str]:
-        items, _ = await self.subject.page(size=10, continuation=None, replayed=replayed)
+    async def ids(self, **filters: Any) -> list[str]:
+        items, _ = await self.subject.page(Filters(**filters), size=10, continuation=None)
         return [item["id"] for item in items]
 
 
@@ -206,14 +208,14 @@ async def test_a_replay_is_done_once_and_shown() -> None:
     """What was replayed is no longer listed as open, and a second replay sends nothing."""
     kept = Kept()
     identifier = await kept.record()
-    assert (await kept.ids(replayed=False), await kept.ids(replayed=True)) == ([identifier], [])
+    assert (await kept.ids(), await kept.ids(state=RejectionState.REPLAYED)) == ([identifier], [])
     first = await kept.subject.replay(identifier)
     kept.now += timedelta(hours=1)
     assert await kept.subject.replay(identifier) == first == await kept.subject.describe(identifier)
     assert (first["state"], first["replayedAt"]) == ("replayed", NOW)
     assert kept.queues.sent == [(Queue.DEVICE_ORDERS, {"orderId": "1"}, None)]
-    assert (await kept.ids(replayed=False), await kept.ids(replayed=True)) == ([], [identifier])
-    assert await kept.ids(replayed=None) == [identifier]
+    assert (await kept.ids(), await kept.ids(state=RejectionState.REPLAYED)) == ([], [identifier])
+    assert await kept.ids(state=None) == [identifier]
 
 
 async def test_of_two_replays_at_once_one_is_told_that_the_other_is_under_way() -> None:
@@ -275,7 +277,7 @@ async def test_a_replay_that_was_killed_is_taken_up_a_minute_later() -> None:
         f"id: {identifier!r} is being replayed at this moment; look at it again in a minute, and replay it then if its "
         "state is not 'replayed'"
     )
-    assert await kept.ids(replayed=False) == [identifier]
+    assert await kept.ids() == [identifier]
     kept.now += timedelta(minutes=1)
     assert (await kept.subject.replay(identifier))["state"] == "replayed"
 
@@ -328,3 +330,74 @@ async def test_a_refusal_with_thousands_of_reasons_fits_its_row_and_its_event() 
     assert (await kept.subject.describe(identifier))["reasons"][-1]["message"].endswith(
         "mend these first, then send it again"
     )
+
+
+async def test_what_failed_again_and_again_is_kept_with_the_cause_and_time_of_each_try() -> None:
+    """The copy in the poison queue says nothing of that; what is noted goes when it is kept."""
+    kept = Kept()
+    tried = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", b'{"orderId": "1"}', NOW)
+    for second in range(6):
+        kept.now = NOW + timedelta(seconds=second)
+        await kept.subject.note_failure(tried, KeyError(f"csr {second}"))
+    copied = ReceivedMessage(Queue.DEVICE_ORDERS, "another id", tried.body, NOW)
+    found = await kept.subject.describe(await kept.subject.record_poison(copied))
+    assert found["attempts"] == 6
+    assert [(each["at"].second, each["cause"]) for each in found["failures"]] == [
+        (second, f"KeyError: 'csr {second}'") for second in range(1, 6)
+    ]
+    again = ReceivedMessage(Queue.DEVICE_ORDERS, "a third id", tried.body, NOW)
+    assert (await kept.subject.describe(await kept.subject.record_poison(again)))["attempts"] is None
+
+
+async def three(kept: Kept) -> list[str]:
+    """Two refused renewals, an hour apart, and an order."""
+    identifiers = []
+    for hours, queue, reason in (
+        (0, Queue.RENEWAL_REQUESTS, "the CSR is wrong"),
+        (1, Queue.RENEWAL_REQUESTS, "'press' is deleted"),
+        (2, Queue.DEVICE_ORDERS, "the CSR is wrong"),
+    ):
+        kept.now = NOW + timedelta(hours=hours)
+        message = ReceivedMessage(queue, f"message-{hours}", b'{"requestId": "r"}', kept.now)
+        identifiers.append(await kept.subject.record(message, Rejected.because(reason)))
+    kept.queues.sent.clear()
+    return identifiers
+
+
+async def test_rejections_are_found_by_queue_cause_and_time() -> None:
+    kept = Kept()
+    first, second, order = await three(kept)
+    assert sorted(await kept.ids(queue="renewal-requests")) == sorted([first, second])
+    assert sorted(await kept.ids(cause="csr")) == sorted([first, order])
+    assert await kept.ids(since=NOW + timedelta(hours=1), until=NOW + timedelta(hours=1)) == [second]
+    assert await kept.ids(kind="poison") == []
+
+
+async def test_many_are_replayed_at_a_pace_and_what_can_not_be_is_told() -> None:
+    """Thirty a minute: one every two seconds. What is damaged stays open, and is named."""
+    kept = Kept()
+    first, second, _ = await three(kept)
+    damaged = ReceivedMessage(Queue.RENEWAL_REQUESTS, "big", b'{"requestId": "r", "csr": "' + b"x" * 70_000, NOW)
+    big = await kept.subject.record(damaged, Rejected.because("it is too large"))
+    kept.queues.sent.clear()
+    done = await kept.subject.replay_many(Filters(queue="renewal-requests"), per_minute=30)
+    assert (done["replayed"], done["isMore"]) == (2, False)
+    assert [each["id"] for each in done["notReplayed"]] == [big]
+    assert [delay for _, _, delay in kept.queues.sent] == [None, timedelta(seconds=2)]
+    assert sorted(await kept.ids(state=RejectionState.REPLAYED)) == sorted([first, second])
+    assert (await kept.subject.replay_many(Filters(queue="renewal-requests"), per_minute=30))["replayed"] == 0
+
+
+async def test_a_closed_rejection_is_not_replayed_and_says_why() -> None:
+    """Closing it again changes nothing; one that was replayed can't be closed."""
+    kept = Kept()
+    first, second, _ = await three(kept)
+    closed = await kept.subject.close(first, "mended by hand")
+    assert (closed["state"], closed["comment"], closed["closedAt"]) == ("closed", "mended by hand", kept.now)
+    assert await kept.subject.close(first, "another word") == closed
+    with pytest.raises(Conflict, match=f"'{first}' is closed: mended by hand"):
+        await kept.subject.replay(first)
+    assert first not in await kept.ids()
+    await kept.subject.replay(second)
+    with pytest.raises(Conflict, match=f"'{second}' is replayed; close an open one"):
+        await kept.subject.close(second, "too late")

@@ -235,6 +235,21 @@ def continuation_of(request: func.HttpRequest) -> str | None:
     return decoded_text
 
 
+def chosen[E: str](request: func.HttpRequest, name: str, known: Sequence[E]) -> E | None:
+    """Read a parameter that has one of some values; ``None`` if it is not given.
+
+    Raises:
+        Rejected: it has another one.
+    """
+    text = request.params.get(name)
+    if not text:
+        return None
+    found = next((each for each in known if each == text), None)
+    if found is None:
+        raise Rejected.because(f"{text[:40]!r} is not a {name}; give one of {', '.join(known)}", field=name)
+    return found
+
+
 def shown_continuation(continuation: str | None) -> str | None:
     """Give a continuation as callers get it: opaque, and fit for a URL as it is."""
     return urlsafe_b64encode(continuation.encode()).decode().rstrip("=") if continuation is not None else None

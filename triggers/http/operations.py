@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from shared.contracts.answers import Alive, Description, Readiness, Rejection, RejectionPage
+from shared.contracts.answers import (
+    Alive,
+    Description,
+    Readiness,
+    Rejection,
+    RejectionClosing,
+    RejectionPage,
+    Replay,
+    Replayed,
+)
 from shared.contracts.ids import path_value
-from shared.errors import Rejected
+from shared.contracts.messages import INBOUND_QUEUES, Queue
+from shared.contracts.parsing import parse
+from shared.domain.rejections import RejectionKind, RejectionState
+from shared.ledger.rejections import Filters
+from shared.reading.times import point_in_time
 from triggers.asyncapi import document as queues_document
-from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of, published
+from triggers.http.endpoints import (
+    PAGING,
+    body_of,
+    chosen,
+    continuation_of,
+    endpoint,
+    json_answer,
+    page_answer,
+    page_size_of,
+    published,
+)
 from triggers.openapi import Answer, Parameter
 from triggers.openapi import document as api_document
 
@@ -74,7 +97,7 @@ async def asyncapi(_services: Services, _request: func.HttpRequest) -> func.Http
 # --- rejections ---
 
 
-_LISTED = {"open": False, "replayed": True, "all": None}
+_ALL = "all"
 
 
 @endpoint(
@@ -82,17 +105,30 @@ _LISTED = {"open": False, "replayed": True, "all": None}
     "rejections",
     answers=[Answer(200, "a page of rejections", (RejectionPage,))],
     parameters=(
-        Parameter("state", "which ones", Annotated[Literal["open", "replayed", "all"], Field(default="open")]),
+        Parameter("state", "which ones", Annotated[str, Field(default="open", examples=["replayed", "closed", _ALL])]),
+        Parameter("queue", "only those of this queue", Queue),
+        Parameter("kind", "only those that were refused, or that failed again and again", RejectionKind),
+        Parameter("cause", "only those with this text in a reason or cause"),
+        Parameter("since", "only those refused since this time (RFC 3339)"),
+        Parameter("until", "only those refused until this time (RFC 3339)"),
         *PAGING,
     ),
 )
 async def list_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """List what was refused or set aside and not replayed, with the reasons and the message itself."""
-    state = request.params.get("state", "open")
-    if state not in _LISTED:
-        raise Rejected.because(f"{state[:40]!r} is not a state; give {', '.join(_LISTED)}", field="state")
+    """List what was refused or set aside and is open, with the reasons and the message itself."""
+    states = (_ALL, *(each.value for each in RejectionState if each is not RejectionState.REPLAYING))
+    state = chosen(request, "state", states) or RejectionState.OPEN
+    since, until = (request.params.get(name) for name in ("since", "until"))
+    filters = Filters(
+        state=None if state == _ALL else RejectionState(state),
+        queue=chosen(request, "queue", INBOUND_QUEUES),
+        kind=chosen(request, "kind", tuple(RejectionKind)),
+        cause=request.params.get("cause"),
+        since=point_in_time(since, field="since") if since else None,
+        until=point_in_time(until, field="until") if until else None,
+    )
     items, following = await services.rejected_messages.page(
-        size=page_size_of(request), continuation=continuation_of(request), replayed=_LISTED[state]
+        filters, size=page_size_of(request), continuation=continuation_of(request)
     )
     return page_answer(RejectionPage, items, following)
 
@@ -114,3 +150,26 @@ async def replay_rejection(services: Services, request: func.HttpRequest) -> fun
     """Put a refused message back into its queue, once: repeated, it changes nothing."""
     identifier = path_value("id", request.route_params["id"])
     return json_answer(Rejection, await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)
+
+
+@endpoint("POST", "rejections/replay", answers=[Answer(202, "put back into their queues", (Replayed,))], body=Replay)
+async def replay_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Put back up to 500 open rejections that the filters mean, so many a minute."""
+    wanted = parse(Replay, body_of(request, optional=True))
+    filters = Filters(queue=wanted.queue, kind=wanted.kind, cause=wanted.cause, since=wanted.since, until=wanted.until)
+    done = await services.rejected_messages.replay_many(filters, per_minute=wanted.per_minute)
+    return json_answer(Replayed, done, HTTPStatus.ACCEPTED)
+
+
+@endpoint(
+    "POST",
+    "rejections/{id}/close",
+    answers=[Answer(200, "the rejection", (Rejection,))],
+    refuses={404, 409},
+    body=RejectionClosing,
+)
+async def close_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say of a rejection that it will not be replayed, and why."""
+    identifier = path_value("id", request.route_params["id"])
+    comment = parse(RejectionClosing, body_of(request)).comment
+    return json_answer(Rejection, await services.rejected_messages.close(identifier, comment))

@@ -10,15 +10,12 @@ from pydantic import Field
 from shared.contracts.answers_requests import FollowedRequest, RequestPage
 from shared.contracts.ids import path_value
 from shared.domain.requests import RequestState
-from shared.errors import Rejected
 from shared.reading.times import point_in_time
 from shared.workflows.intake.following import KINDS
-from triggers.http.endpoints import PAGING, continuation_of, endpoint, json_answer, page_answer, page_size_of
+from triggers.http.endpoints import PAGING, chosen, continuation_of, endpoint, json_answer, page_answer, page_size_of
 from triggers.openapi import Answer, Parameter
 
 if TYPE_CHECKING:
-    from enum import StrEnum
-
     import azure.functions as func
 
     from shared.services import Services
@@ -45,7 +42,7 @@ _KIND = Parameter("kind", "the queue that requests of this kind come by", Annota
 async def get_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show how far a request is, whatever way it came."""
     identifier = path_value("requestId", request.route_params["requestId"])
-    kind = _chosen(request, "kind", KINDS)
+    kind = chosen(request, "kind", KINDS)
     wanted = _WAIT.search((request.headers.get("Prefer") or "").lower())
     if wanted is None:
         return json_answer(FollowedRequest, await services.following.describe(identifier, kind))
@@ -69,20 +66,10 @@ async def list_requests(services: Services, request: func.HttpRequest) -> func.H
     """List requests, the latest first; orders are listed by ``device-orders``."""
     since = request.params.get("since")
     items, following = await services.following.page(
-        state=_chosen(request, "state", tuple(RequestState)),
-        kind=_chosen(request, "kind", KINDS),
+        state=chosen(request, "state", tuple(RequestState)),
+        kind=chosen(request, "kind", KINDS),
         since=point_in_time(since, field="since") if since else None,
         size=page_size_of(request),
         continuation=continuation_of(request),
     )
     return page_answer(RequestPage, items, following)
-
-
-def _chosen[E: StrEnum](request: func.HttpRequest, name: str, known: tuple[E, ...]) -> E | None:
-    text = request.params.get(name)
-    if not text:
-        return None
-    found = next((each for each in known if each == text), None)
-    if found is None:
-        raise Rejected.because(f"{text[:40]!r} is not a {name}; give one of {', '.join(known)}", field=name)
-    return found

@@ -13,9 +13,17 @@ from shared.contracts.messages import Queue, anew, read_message
 from shared.contracts.orders import DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.orders import OPEN_STATES
-from shared.domain.rejections import BODY_LIMIT, RejectionKind, RejectionRecord, RejectionState, rejection_id
+from shared.domain.rejections import (
+    BODY_LIMIT,
+    RejectionKind,
+    RejectionRecord,
+    RejectionState,
+    message_digest,
+    rejection_id,
+)
 from shared.domain.words import EventType
 from shared.errors import Conflict, NotFound, Rejected
+from shared.ledger.rejections import Filters
 from shared.ledger.table import Stale
 from shared.reading.json_text import read_json
 from shared.reading.text import text_of
@@ -37,6 +45,15 @@ _REPLAY_TAKES = timedelta(minutes=1)
 
 WAITS = ("waits, and is tried again: ", "set aside as rejection ")
 """How the reasons begin that are given here: for a service that is down, and for a replay."""
+
+EVERY_OPEN = Filters()
+REPLAYED_AT_ONCE = 500
+"""Messages of one call, which takes a few seconds."""
+
+_LONGEST_DELAY = timedelta(days=6)
+"""Seven days are the longest that a queue hides a message (Put Message, REST API of Azure Storage)."""
+
+_CAUSE_LIMIT = 500
 
 _CORRELATING = ("orderId", "requestId")
 _NAMING = ("registrationId", "enrollmentGroup", "name", "serialNumber")
@@ -111,6 +128,8 @@ class RejectedMessages:
 
     async def _record(self, message: ReceivedMessage, kind: RejectionKind, reasons: tuple[dict[str, str], ...]) -> str:
         identifier = rejection_id(message.received, message.queue, message.message_id)
+        digest = message_digest(message.queue, message.body)
+        noted = await self.rejections.failures_of(digest) if kind is RejectionKind.POISON else None
         body = without_secrets_in(message.body)
         recorded = await self.rejections.try_insert(
             RejectionRecord(
@@ -122,8 +141,12 @@ class RejectedMessages:
                 reasons=reasons,
                 rejected_at=self.clock(),
                 traceparent=tracing.current(),
+                failures=noted.failures if noted else (),
+                attempts=noted.count if noted else None,
             )
         )
+        if noted is not None:
+            await self.rejections.forget_failures(digest)
         if recorded is None:
             # By a delivery that broke off: that stays, and is told, though the reason be another now.
             record = (await self._get(identifier)).record
@@ -166,11 +189,17 @@ class RejectedMessages:
             return
         await self.orders.refuse(order_id, reasons, self.clock())
 
+    async def note_failure(self, message: ReceivedMessage, error: BaseException) -> None:
+        """Note why a try failed, for the case that the message is set aside: its copy in the poison queue can't say."""
+        digest = message_digest(message.queue, message.body)
+        cause = f"{type(error).__name__}: {without_secrets(' '.join(str(error).split()))[:_CAUSE_LIMIT]}"
+        await self.rejections.note_failure(digest, self.clock(), cause)
+
     async def page(
-        self, *, size: int, continuation: str | None, replayed: bool | None = False
+        self, filters: Filters = EVERY_OPEN, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """List a page of refused messages: those that were not replayed, those that were, or all (``None``)."""
-        records, following = await self.rejections.page(replayed=replayed, size=size, continuation=continuation)
+        """List a page of refused messages."""
+        records, following = await self.rejections.page(filters, size=size, continuation=continuation)
         return [_described(record) for record in records], following
 
     async def describe(self, identifier: str) -> dict[str, Any]:
@@ -181,10 +210,45 @@ class RejectedMessages:
         """
         return _described((await self._get(identifier)).record)
 
-    async def replay(self, identifier: str) -> dict[str, Any]:
+    async def replay_many(self, filters: Filters, *, per_minute: int) -> dict[str, Any]:
+        """Put refused messages back into their queues, so many a minute, and tell how many were, and what was not."""
+        found, following = await self.rejections.page(filters, size=REPLAYED_AT_ONCE, continuation=None)
+        replayed, failed = 0, []
+        for record in found:
+            delay = timedelta(minutes=replayed / per_minute)
+            try:
+                await self.replay(record.rejection_id, delay=min(delay, _LONGEST_DELAY))
+                replayed += 1
+            except Rejected as rejection:
+                failed.append({"id": record.rejection_id, "reason": str(rejection)})
+        return {"replayed": replayed, "notReplayed": failed, "isMore": following is not None}
+
+    async def close(self, identifier: str, comment: str) -> dict[str, Any]:
+        """Say of a refused message that it will not be replayed, and why.
+
+        Raises:
+            NotFound: the rejection does not exist.
+            Conflict: it was replayed, or is being replayed.
+        """
+        known = await self._get(identifier)
+        if known.record.state is RejectionState.CLOSED:
+            return _described(known.record)
+        if known.record.state is not RejectionState.OPEN:
+            raise Conflict.because(f"{identifier!r} is {known.record.state}; close an open one", field="id")
+        closed = known.record.changed(state=RejectionState.CLOSED, closed_at=self.clock(), comment=comment)
+        if await self.rejections.try_replace(known, closed) is None:
+            raise _under_way(identifier)
+        await self.following.closed(Queue(closed.queue), _content(closed.body), comment)
+        return _described(closed)
+
+    async def replay(self, identifier: str, *, delay: timedelta | None = None) -> dict[str, Any]:
         """Put a refused message back into its queue, once: repeated, it changes nothing.
 
         It is marked before it is sent and after, so that it says ``replayed`` only of what is in its queue again.
+
+        Args:
+            identifier: of the rejection.
+            delay: when the message is to be seen.
 
         Raises:
             NotFound: the rejection does not exist.
@@ -194,6 +258,8 @@ class RejectedMessages:
         known = await self._get(identifier)
         if known.record.state is RejectionState.REPLAYED:
             return _described(known.record)
+        if known.record.state is RejectionState.CLOSED:
+            raise Conflict.because(f"{identifier!r} is closed: {known.record.comment}", field="id")
         text = _replayable(known.record)
         now = self.clock()
         begun = known.record.replayed_at
@@ -207,7 +273,7 @@ class RejectedMessages:
         received = ReceivedMessage(Queue(claimed.record.queue), "", claimed.record.body, now)
         await self.show_waiting(received, None)
         try:
-            await self.outbox.queues.send(claimed.record.queue, text)
+            await self.outbox.queues.send(claimed.record.queue, text, delay=delay or None)
         except Exception:
             await self.rejections.try_replace(claimed, known.record)  # or, if that fails, too, it is free in a minute
             raise
@@ -273,4 +339,8 @@ def _described(record: RejectionRecord) -> dict[str, Any]:
         "replayedAt": record.replayed_at if record.state is RejectionState.REPLAYED else None,
         "body": record.body.decode(errors="replace"),
         "bytesLeftOut": record.left_out,
+        "attempts": record.attempts,
+        "failures": [{"at": each.at, "cause": each.cause} for each in record.failures],
+        "closedAt": record.closed_at,
+        "comment": record.comment,
     }
