@@ -57,5 +57,5 @@ async def test_the_registrations_of_a_group_are_those_of_its_entry() -> None:
     async def page(group_id: str, *, size: int, continuation: str | None) -> tuple[list[dict[str, Any]], str | None]:
         return [{"registrationId": f"{group_id}-{size}-{continuation}"}], "next"
 
-    scene.provisioning.page_of_registrations = page  # type: ignore[attr-defined]
+    scene.provisioning.page_of_registrations = page  # type: ignore[method-assign]
     assert await scene.directory.registrations("g", size=5, continuation="c") == ([{"registrationId": "g-5-c"}], "next")
