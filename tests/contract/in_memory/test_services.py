@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +16,12 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import emulator_in_thread
+from shared.adapters import vault as azure_vault
 from shared.adapters.dps_device import DeviceRegistrar
 from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.iot_hub import IotHubRegistries
+from shared.adapters.observed import ObservedTransport
+from shared.adapters.vault import Ownership, VaultSecrets
 from shared.domain.attestations import leaf_attestation
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.pki import names
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emulator.tests.certificates import Party
-    from shared.ports import hubs, provisioning, registrar
+    from shared.ports import hubs, provisioning, registrar, vault
     from shared.ports.hubs import HubIdentity
 
 DEVICE = "press-001"
@@ -45,6 +49,7 @@ class Place:
     dps: provisioning.ProvisioningService
     hubs: hubs.IotHubRegistries
     registrar: registrar.DeviceRegistrar
+    secrets: vault.VaultSecrets
     hub: str
 
     async def entry(self) -> dict[str, Any]:
@@ -64,7 +69,7 @@ class Place:
 def in_memory() -> Place:
     dps, registries = services.Provisioning(), services.Hubs()
     device = services.Registrar(dps.conductor, dps, registries)
-    return Place(dps, registries, device, services.HUB)
+    return Place(dps, registries, device, services.Secrets(), services.HUB)
 
 
 @pytest.fixture(params=["in memory", "emulator"])
@@ -83,6 +88,8 @@ async def place(
             ("SSL_CERT_FILE", running.ca_file),
         ):
             monkeypatch.setenv(name, value)
+        trusting = partial(ObservedTransport, connection_verify=running.ca_file)
+        monkeypatch.setattr(azure_vault, "ObservedTransport", trusting)
         DpsService(running).verified("root", ROOT)
         DpsService(running).group("line", ROOT)
         urls = {hub["hostName"]: hub["serviceUrl"] for hub in endpoints["iotHubs"]}
@@ -96,7 +103,10 @@ async def place(
                 device = DeviceRegistrar(
                     endpoints["dpsDeviceHost"], endpoints["idScope"], timeout=timedelta(seconds=20)
                 )
-                yield Place(dps, registries, device, next(iter(urls)))
+                ownership = Ownership("here")
+                secrets = VaultSecrets(endpoints["keyVaultUrl"], asynchronous, ownership, verify_challenge=False)
+                yield Place(dps, registries, device, secrets, next(iter(urls)))
+                await secrets.close()
                 registries.close()
                 await dps.close()
 
@@ -278,3 +288,14 @@ async def test_many_are_shut_out_with_one_call(place: Place) -> None:
     assert (shut.enabled, shut.reason, shut.thumbprints) == (False, REASON, frozenset(thumbprints(FIRST)))
     assert await place.hubs.disable_many(place.hub, [DEVICE], reason="again") == 0
     assert await place.identity() == shut
+
+
+# --- secrets of the vault ---
+
+
+async def test_a_secret_is_its_newest_version(place: Place) -> None:
+    """One that does not exist is not there."""
+    assert await place.secrets.get("bundle-1") is None
+    for value in ("first", "second"):
+        await place.secrets.put("bundle-1", value, tags={"registrationId": DEVICE})
+        assert await place.secrets.get("bundle-1") == value
