@@ -278,3 +278,59 @@ async def test_the_key_of_a_certificate_is_no_other_devices_and_not_compromised(
     await scene.public_keys.condemn(known)
     with pytest.raises(Conflict, match="its public key is compromised: a certificate with it was revoked"):
         await scene.enroll("lathe", certificate=foreign)
+
+
+async def test_a_device_may_have_the_key_that_the_ledger_knows_as_its_own() -> None:
+    """Its certificate may be of another maker, and its key is the one that it has."""
+    scene, own = await registered(), leaf()
+    key = fingerprint(x509.load_pem_x509_certificate(own.encode()).public_key())  # type: ignore[arg-type]
+    await scene.public_keys.claim(PublicKeyRecord(fingerprint=key, registration_id="press", recorded_at=NOW))
+    await scene.enroll(certificate=own)
+    assert held(scene) == {"primary": own}
+
+
+async def test_an_entry_of_a_device_that_is_not_the_apps_is_disabled() -> None:
+    """What others have made is shut as well, and keeps its certificate."""
+    scene, foreign = DeviceScene(), leaf()
+    await scene.enroll(certificate=foreign)
+    await scene.enrollments.disable("press", if_match=None)
+    assert (scene.entry(), held(scene)) == ("disabled", {"primary": foreign})
+    assert await scene.devices.get("press") is None
+
+
+async def test_a_device_has_one_certificate_in_a_place() -> None:
+    """A chain is what the device sends, and not what DPS knows it by."""
+    scene = DeviceScene()
+    with pytest.raises(Rejected, match=r"^certificate: holds 2 certificates; give the device's own alone$"):
+        await scene.enroll(certificate=leaf() + leaf())
+
+
+async def test_an_entry_that_names_another_devices_certificate_is_not_kept() -> None:
+    """DPS may show of a certificate its serial number alone."""
+    scene = await registered()
+    await scene.order("second", "lathe")
+    [serial] = await scene.serials("lathe")
+    await scene.enroll()
+    places = entry_of(scene)["attestation"]["x509"]["clientCertificates"]
+    places["secondary"] = {"info": {"serialNumber": serial.upper()}}
+    with pytest.raises(Conflict) as refused:
+        await scene.enroll(iotEdge=True)
+    assert str(refused.value) == (f"certificate: certificate {serial} is that of device 'lathe'; give one of 'press'")
+
+
+async def test_a_conflict_that_dps_sees_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a new entry it means that somebody else was faster; for one that is there it has another cause."""
+    scene = await registered()
+
+    async def refuse(*_: object, **__: object) -> dict[str, Any]:
+        raise Conflict.because("DPS says no")
+
+    put = scene.provisioning.put_enrollment
+    monkeypatch.setattr(scene.provisioning, "put_enrollment", refuse)
+    with pytest.raises(Deferred, match=r"^the individual enrollment 'press' is being changed by someone else$"):
+        await scene.enroll()
+    monkeypatch.setattr(scene.provisioning, "put_enrollment", put)
+    await scene.enroll()
+    monkeypatch.setattr(scene.provisioning, "put_enrollment", refuse)
+    with pytest.raises(Conflict, match=r"^DPS says no$"):
+        await scene.enroll(iotEdge=True)

@@ -9,9 +9,9 @@ import pytest
 from azure.core.exceptions import ServiceRequestError
 
 from shared.contracts.devices import revocation_request
-from shared.domain.certificates import CertificateState
+from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
-from shared.domain.words import DeviceState, RegisterBy, RevocationReason
+from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
@@ -511,3 +511,58 @@ async def test_what_a_group_s_revocation_does_carries_the_caller_s_id_and_comes_
     await scene.revocations.carry_out(revocation_request(body))
     assert await scene.states() == [REVOKED, REVOKED, REVOKED]
     assert scene.event("DeviceRevoked")["correlationid"] == "all"
+
+
+async def test_a_device_is_held_and_given_back_by_the_serial_number_of_its_certificate() -> None:
+    """The certificate that it uses stands for the device; an earlier one stands for itself."""
+    scene = await registered()
+    [serial] = await scene.serials()
+    await scene.revoke(HOLD, serial_number=serial)
+    assert (await scene.state(), await scene.admitted()) == (DeviceState.REVOKED, [])
+    await scene.reinstate(serial_number=serial)
+    assert (await scene.state(), await scene.admitted()) == (DeviceState.REGISTERED, [1])
+
+
+async def test_a_ca_is_not_revoked_as_a_device() -> None:
+    """Its serial number is known, and what revokes its devices is said."""
+    scene = await DeviceScene().set_up()
+    await scene.certificates.reserve(
+        CertificateRecord(
+            serial_number="4" * 40,
+            kind=CertificateKind.INTERMEDIATE,
+            state=ACTIVE,
+            subject=ISSUER,
+            issuer="root",
+            cause="ca",
+            recorded_at=scene.now,
+        )
+    )
+    with pytest.raises(Rejected) as refused:
+        await scene.revoke(serial_number="4" * 40)
+    assert str(refused.value) == (
+        f"serialNumber: serial number {'4' * 40} is that of a certificate of kind 'intermediate'; this request revokes "
+        "devices: name the enrollmentGroup to revoke all devices of an issuing CA"
+    )
+
+
+async def test_a_group_is_revoked_page_by_page_and_given_back_as_far_as_it_is_on_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each device gets one message, whatever page it is on; a reinstatement asks nothing of who is not on hold."""
+    monkeypatch.setattr("shared.workflows.devices.revocations._PAGE", 1)
+    scene = await registered()
+    await scene.order("second", "lathe")
+    await scene.order("third", "drill")
+    await scene.revoke(HOLD, registration_id="lathe")
+    await scene.revoke(HOLD, enrollment_group="line")
+    assert asked(scene) == ["drill", "lathe", "press"]
+    scene.queues.sent.clear()
+    await scene.reinstate(enrollment_group="line")
+    assert asked(scene) == ["lathe"]
+
+
+def asked(scene: DeviceScene) -> list[str]:
+    """Tell whose revocation was asked for."""
+    return sorted(
+        body["data"]["registrationId"] for queue, body, _ in scene.queues.sent if queue == "revocation-requests"
+    )
