@@ -128,8 +128,8 @@ class Revocations:
             )
         if known.record.kind is not CertificateKind.DEVICE:
             raise Rejected.because(
-                f"serial number {serial_number} is that of a certificate of kind {known.record.kind.value!r}; this request "
-                "revokes devices: name the enrollmentGroup to revoke all devices of an issuing CA",
+                f"serial number {serial_number} is that of a certificate of kind {known.record.kind.value!r}; this "
+                "request revokes devices: name the enrollmentGroup to revoke all devices of an issuing CA",
                 field="serialNumber",
             )
         return known.record.subject
