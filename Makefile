@@ -18,14 +18,14 @@ demo: setup ## run the main job from end to end, and check every step; ZONES=4: 
 check: setup ## within a minute: lint, unit tests without generated input, contracts of the adapters
 	@$(PY) -m tests.side_by_side check
 
-test: setup ## lint, and all tests, side by side
+test: setup ## lint, and all tests, side by side; fails if they take too few branches of the app
 	@$(PY) -m tests.side_by_side test
 
 prove: setup ## every interleaving of acts on devices, deeper than the tests go; long
 	@$(PY) -m tests.side_by_side prove
 
-coverage: setup ## lint, and all tests; then the branches of the app that they took, above a floor
-	@$(PY) -m tests.side_by_side coverage
+coverage: setup ## the branches of the app that the last `make test` did not take, file by file
+	@$(PY) -m coverage report --skip-covered --show-missing
 
 mutants: setup ## change the workflows in small ways, and see whether the unit tests notice; hours, or ARGS="--sample 100"
 	@$(PY) -m tests.mutants $(ARGS)

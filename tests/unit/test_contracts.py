@@ -16,7 +16,7 @@ from shared.contracts.events import event
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue, command, read_message
-from shared.contracts.orders import DeviceOrder, device_request
+from shared.contracts.orders import DeviceOrder, DeviceRequest, device_request
 from shared.contracts.parsing import parse
 from shared.domain.words import EventType, RevocationReason
 from shared.errors import Rejected
@@ -92,6 +92,11 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
             ],
         ),
         (Revocation, {}, ["reason: is required"]),
+        (
+            DeviceRequest,
+            {"registrationId": "a", "csr": "-----BEGIN CERTIFICATE REQUEST-----", "keyAlgorithm": "EC-P256"},
+            ["csr and keyAlgorithm can't be given together: the CSR brings the key; leave keyAlgorithm out"],
+        ),
         (
             RevocationRequest,
             {"requestId": "r", "enrollmentGroup": "g", "action": "delete"},

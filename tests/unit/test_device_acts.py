@@ -24,7 +24,7 @@ from shared.domain.devices import (
 )
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState, RevocationReason
-from shared.errors import Conflict, Deferred
+from shared.errors import Conflict, Deferred, Overtaken
 from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
@@ -350,3 +350,65 @@ def test_an_act_that_comes_again_changes_nothing() -> None:
         "DeviceReinstated",
         "DeviceRevoked",
     ]
+
+
+def lived(*steps: str, at: int = 0) -> Life:
+    """Give the life of a device to which this was done."""
+    life = Life(now_is=at)
+    for step in steps:
+        life.act(step, 0)
+    return life
+
+
+def record_of(life: Life) -> DeviceRecord:
+    assert life.record is not None
+    return life.record
+
+
+USED_ONCE = ("order", "reserve", "commit", "register", "renew", "reserve", "commit", "renewed")
+
+
+def test_an_act_on_a_former_certificate_that_comes_again_changes_nothing() -> None:
+    """As with those on the device, each names itself in the record."""
+    record = record_of(lived(*USED_ONCE))
+    [former] = [each.serial_number for each in record.held if each.serial_number not in record.in_use]
+    hold = partial(revocation.former_revoked, serial_number=former, act="hold", reason=HOLD, at=NOW, correlation="hold")
+    undo = partial(revocation.former_reinstated, serial_number=former, act="undo", at=NOW, correlation="undo")
+    held = hold(record)
+    assert hold(held) is held
+    back = undo(held)
+    assert undo(back) is back
+    assert hold(back) is back
+
+
+def test_a_device_that_was_never_registered_is_after_a_hold_what_it_was_before() -> None:
+    """A hold of a device whose order failed, or is under way, makes no device of it that is in service."""
+    for steps, before in (
+        (("order", "reserve", "commit", "fail"), DeviceState.FAILED),
+        (("order", "reserve"), DeviceState.ORDERED),
+    ):
+        record = record_of(lived(*steps))
+        assert record.state is before
+        held = record.changed(before_hold=before, state=DeviceState.REVOKED, revoked=HOLD)
+        undone = revocation.reinstated(held, act="undo", at=NOW, correlation="undo")
+        assert undone.state is before
+
+
+def test_a_certificate_that_was_made_for_an_order_is_not_given_to_a_device_that_went_on() -> None:
+    """What it was made for is over: whoever comes late is told so."""
+    life = lived("order", "reserve", "commit", "register")
+    record = record_of(life)
+    assert record.certificate is not None
+    made = issuance.Committed(record.certificate, "bundle")
+    with pytest.raises(Overtaken, match=r"^'press' was changed while its certificate was made; it is registered now$"):
+        issuance.issued(record, made, NOW)
+
+
+def test_a_device_that_is_let_in_is_welcome_in_its_hub() -> None:
+    """That it got into a hub is noted only if it should not have."""
+    record = record_of(lived("order", "reserve", "commit", "register"))
+    assert upkeep.reached(record, hub="hub-2", device_id="press", at=NOW) is record
+    shut = revocation.revoked(record, act="revoke", reason=COMPROMISE, at=NOW, correlation="revoke")
+    reached = upkeep.reached(shut, hub="hub-2", device_id="press", at=NOW)
+    assert (reached.assigned_hub, reached.generation) == ("hub-2", shut.generation + 1)
+    assert reached.history[-1].note == "got into hub-2 while it was revoked"

@@ -19,6 +19,7 @@ from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejecte
 from shared.ledger.public_keys import PublicKeys
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.ports.blobs import StoredBlob
 from shared.workflows.devices.wanted_certificates import (
     Acts,
     Decision,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.ledger.table import Versioned
-    from shared.ports.blobs import StoredBlob
     from shared.ports.rows import Step
     from tests.world.storage import Row
 
@@ -537,6 +537,52 @@ async def test_a_bundle_is_not_handed_out_while_the_service_needs_it_or_nobody_m
         await scene.order()
     with pytest.raises(Deferred, match="'press' is being registered; its bundle can be fetched when that is done"):
         await handed_out(scene)
+
+
+async def test_a_device_without_a_bundle_has_none_to_hand_out() -> None:
+    """Before its certificate is issued, and where the bundle itself is not there (any more)."""
+    scene = await registered()
+    record = DeviceRecord(registration_id="lathe", state=DeviceState.ORDERED, order_id="o", updated_at=scene.now)
+    await scene.devices.insert(record)
+    for call in (
+        scene.directory.hand_out("lathe", wanted="pem", caller="erp"),
+        scene.directory.confirm("lathe", caller="erp"),
+    ):
+        with pytest.raises(NotFound, match=r"^'lathe' has no bundle yet; its certificate is not issued$"):
+            await call
+    scene.blobs.blobs.clear()
+    with pytest.raises(NotFound, match=r"^this device does not have a bundle yet$"):
+        await handed_out(scene)
+
+
+async def test_a_key_is_deleted_though_others_write_its_bundle() -> None:
+    """The bundle is read anew; if they never end, the caller confirms again a second later."""
+    scene = await waiting()
+    await handed_out(scene)
+    scene.blobs = Contended(scene.blobs.blobs, others=1)
+    await scene.directory.confirm("press", caller="erp")
+    assert b"PRIVATE KEY" not in scene.bundle()
+    scene = await waiting()
+    await handed_out(scene)
+    scene.blobs = Contended(scene.blobs.blobs, others=1000)
+    with pytest.raises(Overtaken, match=r"^the bundle '.*' is being changed by others$"):
+        await scene.directory.confirm("press", caller="erp")
+    assert b"PRIVATE KEY" in scene.bundle()
+
+
+@dataclass
+class Contended(FakeBlobs):
+    """Blobs that others write just before us, so many times."""
+
+    others: int = 0
+
+    async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
+        if self.others:
+            self.others -= 1
+            self.blobs[name] = StoredBlob(
+                self.blobs[name].content, self.blobs[name].metadata, self.blobs[name].etag + "*"
+            )
+        return await super().replace(container, name, blob, content_type=content_type)
 
 
 async def test_the_bundle_of_a_device_with_its_own_key_can_be_had_again() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -11,15 +12,22 @@ from hypothesis import strategies as st
 
 from shared.domain.devices import CertificateSummary, DeviceRecord, Doors
 from shared.domain.orders import OrderLine
+from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.rejections import rejection_id
+from shared.domain.requests import RequestRecord
 from shared.domain.upkeep import converged
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.ledger.devices import Devices
 from shared.ledger.orders import Orders
+from shared.ledger.public_keys import PublicKeys
+from shared.ledger.requests import Requests
 from shared.ledger.table import Stale
 from tests.unit.fakes import FakeTable
 from tests.world.conductor import Conductor
 from tests.world.storage import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JSON = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=3)
@@ -135,3 +143,81 @@ async def test_a_device_is_found_by_the_state_that_it_shows() -> None:
     assert (await listed(DeviceState.REGISTERED), await listed(DeviceState.REVOKED)) == (["a"], [])
     await devices.replace(known, converged(known.record, 1, Doors.SHUT))
     assert (await listed(DeviceState.REGISTERED), await listed(DeviceState.REVOKED)) == ([], ["a"])
+
+
+@dataclass
+class Contended(FakeTable):
+    """A table in which others write just before us, so many times; or delete what was in our way."""
+
+    others: int = 0
+    deletes: bool = False
+
+    async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
+        if self.others:
+            self.others -= 1
+            await self.put(dict(self.rows[values["PartitionKey"], values["RowKey"]].values))
+        return await super().replace(values, etag)
+
+    async def insert(self, values: Mapping[str, Any]) -> str | None:
+        written = await super().insert(values)
+        if written is None and self.deletes:
+            await self.delete(values["PartitionKey"], values["RowKey"])
+        return written
+
+
+KEY = PublicKeyRecord(fingerprint="f", registration_id="a", recorded_at=NOW)
+
+
+async def test_a_key_is_condemned_though_others_write_its_record() -> None:
+    """A few of them are waited for; if they never end, the caller comes again."""
+    keys = PublicKeys(Contended(others=4))
+    await keys.claim(KEY)
+    await keys.condemn(KEY)
+    known = await keys.get("f")
+    assert known is not None
+    assert (known.record.compromised, known.record.registration_id) == (True, "a")
+    busy = PublicKeys(Contended(others=5))
+    await busy.claim(KEY)
+    with pytest.raises(Stale):
+        await busy.condemn(KEY)
+
+
+async def test_a_key_that_its_owner_lets_go_at_this_moment_is_claimed_again_later() -> None:
+    """Nobody has it and we don't either: to say who has it would be wrong."""
+    keys = PublicKeys(Contended(deletes=True))
+    await keys.claim(KEY)
+    with pytest.raises(Stale):
+        await keys.claim(KEY)
+    assert (await keys.claim(KEY)).record == KEY
+
+
+async def test_an_id_whose_request_was_refused_goes_to_one_of_those_who_want_it() -> None:
+    """Two come at once with the id: whoever is second finds the request of the first."""
+    table = Contended()
+    requests = Requests(table)
+    refused = RequestRecord(kind="k", request_id="r", fingerprint="old", received_at=NOW, refused_at=NOW)
+    await requests.claim(refused)
+    assert (await requests.get("k", "r")) is None
+    first = RequestRecord(kind="k", request_id="r", fingerprint="first", received_at=NOW)
+    table.others = 1
+    assert (await requests.claim(first)).record == first
+    second = RequestRecord(kind="k", request_id="r", fingerprint="second", received_at=NOW)
+    assert (await requests.claim(second)).record == first
+    table.others = 1
+    await requests.enter(first, carried_out_at=NOW)
+    known = await requests.get("k", "r")
+    assert known is not None
+    assert known.record.carried_out_at == NOW
+
+
+async def test_a_device_id_is_freed_by_its_owner_alone() -> None:
+    """And a device whose own id is kept from before, when it was another's entry, is entered as well."""
+    devices = Devices(identities=FakeTable(), unsettled=FakeTable())
+    assert await devices.claim_device_id("drill", "lathe") == "lathe"
+    await devices.release_device_id("drill", "saw")
+    assert await devices.owner_of("drill") == "lathe"
+    await devices.release_device_id("drill", "lathe")
+    assert await devices.owner_of("drill") is None
+    assert await devices.claim_device_id("saw", "saw") == "saw"
+    record = DeviceRecord(registration_id="saw", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
+    assert (await devices.insert(record)).record.registration_id == "saw"

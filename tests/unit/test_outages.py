@@ -6,6 +6,7 @@ import json
 import ssl
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
@@ -273,6 +274,25 @@ async def test_the_reason_that_the_registration_gives_stays(host: Host) -> None:
     host.fault = Deferred("not yet", retry_after=timedelta(seconds=7))
     await host.deliver(host.last()[0])
     assert await host.reason() == "the device has not registered yet"
+
+
+@pytest.mark.parametrize("broken", [http(503), KeyError("a bug")], ids=["outage", "bug"])
+async def test_a_reason_that_can_not_be_entered_does_not_lose_the_message(
+    host: Host, monkeypatch: pytest.MonkeyPatch, broken: Exception
+) -> None:
+    """The message waits already. In an outage the reason is entered at the next try; a bug is the host's to see."""
+
+    async def fail(*_: object) -> None:
+        raise broken
+
+    monkeypatch.setattr(host, "rejected_messages", SimpleNamespace(show_waiting=fail))
+    host.fault = http(503)
+    if isinstance(broken, KeyError):
+        with pytest.raises(KeyError):
+            await host.deliver(MESSAGE)
+    else:
+        await host.deliver(MESSAGE)
+    assert host.last()[1] == timedelta(seconds=10)
 
 
 async def test_a_bare_message_that_waits_stays_as_old_as_it_was(host: Host) -> None:

@@ -1,0 +1,130 @@
+"""What routes answer: refusals in words and by field, and a request that comes again as the first time."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+import pytest
+
+from shared.errors import NotFound, Rejected
+from shared.ledger.requests import Requests
+from shared.workflows.intake.outbox import Outbox
+from tests.unit.fakes import FakeQueues, FakeTable
+from tests.unit.pki.hierarchy import NOW
+from triggers import outcomes
+from triggers.http import authorities, devices, enrollment_groups
+
+if TYPE_CHECKING:
+    from triggers.http.endpoints import Handler
+
+type Answered = tuple[int, dict[str, Any]]
+
+
+class Checks:
+    """Looks at what is asked for, and counts how often; after the first time it refuses."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    async def foresee(self, _request: object) -> None:
+        self.seen += 1
+        if self.seen > 1:
+            raise Rejected.because("things have changed since")
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    queues: Any = FakeQueues()
+    there = SimpleNamespace(requests=Requests(FakeTable()), outbox=Outbox(queues, lambda: NOW), clock=lambda: NOW)
+    monkeypatch.setattr(outcomes, "services", lambda: there)
+    return there
+
+
+async def ask(handler: Handler, *, body: object = None, route: dict[str, str] | None = None) -> Answered:
+    request = func.HttpRequest(
+        "POST",
+        "http://host/api/x",
+        headers={"Content-Type": "application/json", "Idempotency-Key": "once"},
+        params={},
+        route_params=route or {},
+        body=b"" if body is None else json.dumps(body).encode(),
+    )
+    answer = await outcomes.answer(request, handler)
+    return answer.status_code, json.loads(answer.get_body())
+
+
+def reasons(answered: Answered) -> tuple[int, list[dict[str, str]]]:
+    status, body = answered
+    return status, body["errors"]
+
+
+async def test_only_a_ca_is_made_where_cas_are_made(services: SimpleNamespace) -> None:
+    """A device's certificate has a route of its own."""
+    services.certificate_requests = Checks()
+    body = {"kind": "device", "name": "press", "issuer": "line-ca1"}
+    assert reasons(await ask(authorities.create_certificate_authority, body=body)) == (
+        400,
+        [{"field": "kind", "message": "'device' is not a kind of CA; give 'root' or 'intermediate'"}],
+    )
+    assert services.certificate_requests.seen == 0
+
+
+async def test_a_request_that_comes_again_is_not_checked_again(services: SimpleNamespace) -> None:
+    """Its first answer may have been lost: it gets the same one, though it could not be accepted any more."""
+    services.certificate_requests = Checks()
+    body = {"kind": "root", "name": "plant"}
+    first = await ask(authorities.create_certificate_authority, body=body)
+    assert first == await ask(authorities.create_certificate_authority, body=body)
+    assert (first[0], first[1]["requestId"], services.certificate_requests.seen) == (202, "once", 1)
+
+
+async def test_an_order_that_is_known_is_queued_again_whatever_became_of_its_group(services: SimpleNamespace) -> None:
+    """The same content under the same id is the same order."""
+
+    async def known(_order: object) -> object:
+        return object()
+
+    async def gone(_group: str) -> None:
+        raise NotFound.because("the enrollment group does not exist")
+
+    services.device_orders = SimpleNamespace(check_unchanged=known)
+    services.usable_groups = SimpleNamespace(get=gone)
+    order = {"orderId": "order-1", "enrollmentGroup": "line", "devices": [{"registrationId": "press"}]}
+    status, answer = await ask(devices.create_device_order, body=order)
+    assert (status, answer["location"]) == (202, "/api/device-orders/order-1")
+
+
+async def test_a_ca_of_which_no_signing_request_is_there_says_so(services: SimpleNamespace) -> None:
+    """Its certificate was signed here."""
+
+    async def get(_name: str) -> SimpleNamespace:
+        return SimpleNamespace(signing_request=None)
+
+    services.authorities = SimpleNamespace(get=get)
+    status, answer = await ask(authorities.get_signing_request, route={"name": "line-ca1"})
+    assert status == 404
+    assert "'line-ca1' has no signing request; only a CA made with externallySigned has one" in json.dumps(answer)
+
+
+async def test_what_is_done_to_a_group_needs_the_group(services: SimpleNamespace) -> None:
+    """To disable one that does not exist is refused at once, and nothing is queued."""
+
+    async def describe(name: str) -> dict[str, Any]:
+        raise NotFound.because(f"the enrollment group {name!r} does not exist", field="enrollmentGroup")
+
+    services.group_directory = SimpleNamespace(describe=describe)
+    status, answer = await ask(enrollment_groups.disable_enrollment_group, route={"id": "line"})
+    assert (status, "the enrollment group 'line' does not exist" in json.dumps(answer)) == (404, True)
+    assert services.outbox.queues.sent == []
+
+
+@pytest.mark.parametrize("body", [[], "root", 7])
+async def test_a_body_that_is_not_an_object_is_refused(services: SimpleNamespace, body: object) -> None:
+    """It is not given an id that it can't hold."""
+    services.certificate_requests = Checks()
+    status, answer = await ask(authorities.create_certificate_authority, body=body)
+    assert (status, services.certificate_requests.seen) == (400, 0)
+    assert "must be a JSON object" in json.dumps(answer)
