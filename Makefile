@@ -93,6 +93,7 @@ $(STAMPS)/python: requirements-dev.txt
 $(STAMPS)/node: package-lock.json
 	@command -v node >/dev/null || { echo "Node.js is missing, and Azurite needs it: install Node 20 or later" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "npm is missing, and brings Azurite: install it beside Node" >&2; exit 1; }
+	@test ! -L node_modules || { echo "node_modules is a link, and npm would empty what it points to: run make setup there" >&2; exit 1; }
 	@echo "installing Azurite and textlint (once; half a minute) ..."
 	@npm ci --silent --no-audit --no-fund --ignore-scripts
 	@mkdir -p $(STAMPS) && touch $@
