@@ -12,7 +12,7 @@ from shared.domain.groups import GroupState
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.devices import DeviceScene, csr, registered, renewing
+from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, csr, registered, renewing
 
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
 
@@ -175,3 +175,53 @@ async def test_a_csr_that_can_not_be_used_is_refused_at_once() -> None:
             await scene.renewals.check(request)
     await scene.renewals.check(RenewalRequest(request_id="r", registration_id="press", csr=csr()))
     assert await scene.states() == [ACTIVE]
+
+
+async def test_a_renewal_is_checked_as_the_device_is_now() -> None:
+    """One that can't be renewed is refused at once; one on hold is not, since its renewal waits until it is back."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr())
+    request = RenewalRequest(request_id="r", registration_id="press", csr=csr())
+    with pytest.raises(Conflict, match="'press' is issued; only a registered device can be renewed"):
+        await scene.renewals.check(request)
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    await scene.revoke(HOLD)
+    await scene.renewals.check(request)
+    await scene.revoke(COMPROMISE)
+    with pytest.raises(Conflict, match="'press' is revoked; only a registered device can be renewed"):
+        await scene.renewals.check(request)
+
+
+async def test_a_device_does_not_get_back_the_key_that_was_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record says at once that a key is compromised, before the table of keys does."""
+    scene, key = await DeviceScene().set_up(), generate_key(KeyAlgorithm.EC_P256)
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr(key=key))
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    another = csr()
+    await scene.renewing(csr=another)
+    scene.boot(await scene.certificate(2))
+    await scene.renew(csr=another)
+
+    async def down(_record: object) -> None:
+        raise ConnectionError("the table is down")
+
+    monkeypatch.setattr(scene.public_keys, "condemn", down)
+    with pytest.raises(ConnectionError):
+        await scene.revoke(COMPROMISE, serial_number=(await scene.serials())[0])
+    with pytest.raises(Rejected, match="is compromised: a certificate with it was revoked for keyCompromise; make a"):
+        await scene.renewals.check(RenewalRequest(request_id="r", registration_id="press", csr=csr(key=key)))
+
+
+async def test_a_renewed_device_is_in_the_hub_where_it_came_with_its_new_certificate() -> None:
+    """Its record says so from the same moment on, and its history has no surprise about it."""
+    scene = await registered()
+    await scene.renewing()
+    scene.boot(await scene.certificate(2))
+    await scene.renew()
+    record = await scene.record()
+    assert (record.assigned_hub, record.device_id) == (HUB, "press")
+    assert [each.note for each in record.history if each.note and "DPS has it in" in each.note] == []
