@@ -18,6 +18,8 @@ from triggers import outcomes
 from triggers.http import authorities, devices, enrollment_groups
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from triggers.http.endpoints import Handler
 
 type Answered = tuple[int, dict[str, Any]]
@@ -38,7 +40,9 @@ class Checks:
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     queues: Any = FakeQueues()
-    there = SimpleNamespace(requests=Requests(FakeTable()), outbox=Outbox(queues, lambda: NOW), clock=lambda: NOW)
+    there = SimpleNamespace(
+        requests=Requests(FakeTable()), outbox=Outbox(queues=queues, clock=lambda: NOW), clock=lambda: NOW
+    )
     monkeypatch.setattr(outcomes, "services", lambda: there)
     return there
 
@@ -91,10 +95,16 @@ async def test_an_order_that_is_known_is_queued_again_whatever_became_of_its_gro
         raise NotFound.because("the enrollment group does not exist")
 
     services.device_orders = SimpleNamespace(check_unchanged=known)
+
+    async def accepted(_order_id: str, _fingerprint: str, sent: Awaitable[None]) -> None:
+        await sent
+
     services.usable_groups = SimpleNamespace(get=gone)
+    services.following = SimpleNamespace(order_accepted=accepted)
     order = {"orderId": "order-1", "enrollmentGroup": "line", "devices": [{"registrationId": "press"}]}
     status, answer = await ask(devices.create_device_order, body=order)
-    assert (status, answer["location"]) == (202, "/api/device-orders/order-1")
+    assert (status, answer["orderId"]) == (202, "order-1")
+    assert [queue for queue, _, _ in services.outbox.queues.sent] == ["device-orders"]
 
 
 async def test_a_ca_of_which_no_signing_request_is_there_says_so(services: SimpleNamespace) -> None:
@@ -115,7 +125,7 @@ async def test_what_is_done_to_a_group_needs_the_group(services: SimpleNamespace
     async def describe(name: str) -> dict[str, Any]:
         raise NotFound.because(f"the enrollment group {name!r} does not exist", field="enrollmentGroup")
 
-    services.group_directory = SimpleNamespace(describe=describe)
+    services.groups = SimpleNamespace(directory=SimpleNamespace(describe=describe))
     status, answer = await ask(enrollment_groups.disable_enrollment_group, route={"id": "line"})
     assert (status, "the enrollment group 'line' does not exist" in json.dumps(answer)) == (404, True)
     assert services.outbox.queues.sent == []

@@ -14,7 +14,7 @@ from shared.domain.devices import CertificateSummary, DeviceRecord, Doors
 from shared.domain.orders import OrderLine
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.rejections import rejection_id
-from shared.domain.requests import RequestRecord
+from shared.domain.requests import RequestRecord, RequestState, queued
 from shared.domain.upkeep import converged
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.ledger.devices import Devices
@@ -195,7 +195,7 @@ async def test_an_id_whose_request_was_refused_goes_to_one_of_those_who_want_it(
     """Two come at once with the id: whoever is second finds the request of the first."""
     table = Contended()
     requests = Requests(table)
-    refused = RequestRecord(kind="k", request_id="r", fingerprint="old", received_at=NOW, refused_at=NOW)
+    refused = RequestRecord(kind="k", request_id="r", fingerprint="old", received_at=NOW, state=RequestState.REJECTED)
     await requests.claim(refused)
     assert (await requests.get("k", "r")) is None
     first = RequestRecord(kind="k", request_id="r", fingerprint="first", received_at=NOW)
@@ -204,10 +204,10 @@ async def test_an_id_whose_request_was_refused_goes_to_one_of_those_who_want_it(
     second = RequestRecord(kind="k", request_id="r", fingerprint="second", received_at=NOW)
     assert (await requests.claim(second)).record == first
     table.others = 1
-    await requests.enter(first, carried_out_at=NOW)
+    await requests.enter(first, queued(NOW))
     known = await requests.get("k", "r")
     assert known is not None
-    assert known.record.carried_out_at == NOW
+    assert known.record.queued_at == NOW
 
 
 async def test_a_device_id_is_freed_by_its_owner_alone() -> None:
