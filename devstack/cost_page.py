@@ -23,7 +23,8 @@ _MEMORY = 2.0
 """GB of an instance."""
 
 _SLOWER = 5
-"""Services of Azure are farther away than emulated ones, and a DPS takes seconds. So much longer an instance works."""
+"""Services of Azure are farther away than emulated ones, and a DPS takes seconds. So much longer an instance works
+than its processor does."""
 
 _DAYS = 365 / 12
 """Of a month."""
@@ -73,14 +74,14 @@ class Measured:
         tables: operations on tables.
         queues: operations on queues.
         blobs: writes of blobs.
-        per_second: devices that one instance registers in a second.
+        seconds: that a processor of the functions host works on it.
     """
 
     ticks: float
     tables: float
     queues: float
     blobs: float
-    per_second: float
+    seconds: float
 
 
 def measured(figures: str, timers: str) -> Measured:
@@ -89,15 +90,17 @@ def measured(figures: str, timers: str) -> Measured:
     Raises:
         ValueError: a figure is not where it was.
     """
-    rows = re.findall(r"^\| (table|queue|blob) [a-z, ]+ \| ([\d.]+) \|", figures, re.MULTILINE)
-    rate = re.search(r"^\| devices registered per second, end to end \| ([\d.]+) \|", figures, re.MULTILINE)
-    if not rows or rate is None:
-        raise ValueError("docs/figures.md does not have the operations of a device, or the rate of devices")
+    rows = re.findall(r"^\| (table|queue|blob) [a-z, ]+ \|(?: [\d.]+ \|)* ([\d.]+) \|", figures, re.MULTILINE)
+    work = re.search(
+        r"^\| time of the processors per device: functions host.* (\d+) and \d+ ms \|$", figures, re.MULTILINE
+    )
+    if not rows or work is None:
+        raise ValueError("docs/figures.md does not have the operations of a device, or the time of the processors")
     of = {
         service: sum(float(count) for kind, count in rows if kind == service) for service in ("table", "queue", "blob")
     }
     ticks = sum(_runs(*found) for found in re.findall(r'schedule="\d+ (\S+) (\S+) \* \* \*"', timers))
-    return Measured(ticks * _DAYS, of["table"], of["queue"], of["blob"], float(rate[1]))
+    return Measured(ticks * _DAYS, of["table"], of["queue"], of["blob"], int(work[1]) / 1_000)
 
 
 def _runs(minutes: str, hours: str) -> int:
@@ -113,9 +116,9 @@ def _times(of: str, whole: int) -> int:
 
 def costs(devices: int, of: Measured) -> Sequence[tuple[str, float]]:
     """Give what a year costs in US dollars: at rest, and for so many devices that get a certificate and a place."""
-    at_work = devices * _SLOWER * _MEMORY / of.per_second / _MONTHS
+    at_work = devices * of.seconds * _SLOWER * _MEMORY / _MONTHS
     at_rest = of.ticks * _MEMORY
-    executions = of.ticks + devices * 3 / _MONTHS
+    executions = of.ticks + devices * 0.2 / _MONTHS  # a message has up to twenty lines
     logs = 1 + devices * 5e-6 / _MONTHS
     return (
         ("apps: timers, and the work on devices", _MONTHS * max(0.0, at_rest + at_work - 100_000) * EXECUTION.dollars),
