@@ -24,7 +24,7 @@ from shared.domain.devices import (
 )
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState, RevocationReason
-from shared.errors import Conflict, Deferred, Overtaken
+from shared.errors import Conflict, Deferred, Overtaken, Rejected
 from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
@@ -412,3 +412,19 @@ def test_a_device_that_is_let_in_is_welcome_in_its_hub() -> None:
     reached = upkeep.reached(shut, hub="hub-2", device_id="press", at=NOW)
     assert (reached.assigned_hub, reached.generation) == ("hub-2", shut.generation + 1)
     assert reached.history[-1].note == "got into hub-2 while it was revoked"
+
+
+def test_what_has_ended_while_a_device_was_on_hold_is_over() -> None:
+    """It is given back, and its certificate is not in force any more: an expired one can't be reinstated."""
+    record = record_of(lived("order", "reserve", "commit", "register"))
+    held = revocation.revoked(record, act="hold", reason=HOLD, at=NOW, correlation="hold")
+    ended = NOW + timedelta(days=5000)
+    back = revocation.reinstated(held, act="undo", at=ended, correlation="undo")
+    assert back.state is DeviceState.EXPIRED
+    assert [each.state for each in back.held] == [CertificateState.EXPIRED]
+
+
+def test_a_refusal_says_why() -> None:
+    """Whoever raises one without a reason has forgotten it."""
+    with pytest.raises(ValueError, match=r"^a rejection needs at least one reason$"):
+        Rejected()

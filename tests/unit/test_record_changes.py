@@ -1,0 +1,34 @@
+"""Changes of records that come twice, or too late, change nothing: whoever is second writes what is there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.orders import OrderRecord, OrderState, completed, cut
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def test_an_order_is_completed_once() -> None:
+    """The time and the counts are those of whoever saw it first."""
+    order = OrderRecord(order_id="o", state=OrderState.DISPATCHED, accepted_at=NOW, fingerprint="f")
+    done = completed({"registered": 2}, NOW)(order)
+    assert (done.state, done.completed_at, done.counts) == (OrderState.COMPLETED, NOW, {"registered": 2})
+    assert completed({"registered": 1, "failed": 1}, LATER)(done) is done
+
+
+def test_an_order_whose_lines_are_all_sent_is_not_cut_short() -> None:
+    """A reader that failed half-way may come later than one that succeeded."""
+    order = OrderRecord(order_id="o", state=OrderState.COMPLETED, accepted_at=NOW, fingerprint="f")
+    assert cut(3, ({"field": "", "message": "the blob is gone"},))(order) is order
+
+
+def test_a_group_that_has_nothing_to_follow_stays_as_it_is() -> None:
+    """Another worker was faster: DPS follows the change already, or the next CA signs already."""
+    group = GroupRecord(
+        enrollment_group="line", state=GroupState.ENABLED, issuer="line-ca1", updated_at=NOW, last_request="r"
+    )
+    assert group.followed(LATER) is group
+    assert group.taken_over(LATER) is group
