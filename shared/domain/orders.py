@@ -79,9 +79,10 @@ class OrderLine(Record):
         requested_id: the registration id as the order spells it.
         registration_id: in canonical form; ``None`` when it has none, since the line is wrong.
         reasons: why it failed, or does not get on; each ``{"field", "message"}``.
+        refusal: why its device can't be had: decided, and being told. Whoever takes it up again tells the same.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"tags", "desired", "reasons"})
+    documents: ClassVar[frozenset[str]] = frozenset({"tags", "desired", "reasons", "refusal"})
 
     order_id: str
     line: int
@@ -101,6 +102,7 @@ class OrderLine(Record):
     device_id: str | None = None
     assigned_hub: str | None = None
     reasons: tuple[dict[str, str], ...] | None = None
+    refusal: tuple[dict[str, str], ...] | None = None
     finished_at: datetime | None = None
 
     @property

@@ -196,6 +196,31 @@ async def test_a_device_that_is_in_use_is_not_ordered_again() -> None:
     assert await scene.states() == [CertificateState.ACTIVE]
 
 
+async def test_a_line_that_was_refused_and_told_is_told_with_the_same_reason_again() -> None:
+    """The worker ended before the line was closed, and the device went on meanwhile: one event id says one thing."""
+    scene = await registered()
+    close = scene.orders.close_lines
+
+    async def killed(*_args: Any) -> Any:
+        raise ConnectionError("killed")
+
+    scene.orders.close_lines = killed  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        await scene.order("again")
+    scene.orders.close_lines = close  # type: ignore[method-assign]
+    await scene.renewing()
+    await scene.deliver("again")
+    told = [
+        (body["id"], body["data"]["reasons"])
+        for _, body, _ in scene.queues.sent
+        if body["type"] == "DeviceProvisioning.RequestRejected"
+    ]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    line = await scene.line("again")
+    assert (line.state, list(line.reasons or ())) == (DeviceState.FAILED, told[0][1])
+
+
 async def test_a_device_that_fails_again_and_again_fits_its_row() -> None:
     """Long reasons and many orders: the record's columns stay within 32 K characters."""
     scene = await DeviceScene().set_up()

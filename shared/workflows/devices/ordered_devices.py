@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
 from shared.domain.words import DeviceState, EventType, RegisterBy
-from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Rejected
+from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Reason, Rejected
 from shared.ledger.table import Stale
 from shared.log_lines import about
 from shared.telemetry.metrics import REGISTRATION_WAIT
@@ -72,10 +72,12 @@ class OrderedDevices:
 
     async def _bring(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine:
         line = known.record
+        if line.refusal is not None:
+            return await self._fail(line, line.refusal)
         try:
             device = await self._provision(known, decide)
         except Rejected as rejection:
-            return await self._fail(line, rejection)
+            return await self._fail(await self._refused(known, rejection), rejection.documented())
         return line.changed(
             state=DeviceState.REGISTERED,
             serial_number=device.certificate and device.certificate.serial_number,
@@ -238,10 +240,21 @@ class OrderedDevices:
             data=described(device),
         )
 
-    async def _fail(self, line: OrderLine, rejection: Rejected) -> OrderLine:
+    async def _refused(self, known: Versioned[OrderLine], rejection: Rejected) -> OrderLine:
+        """Enter why a line can't be carried out, before anybody is told: another try might find another reason."""
+        try:
+            written = await self.orders.replace_line(known, known.record.changed(refusal=rejection.documented()))
+        except Stale:
+            raise Overtaken(
+                f"line {known.record.line} of order {known.record.order_id!r} was changed meanwhile"
+            ) from None
+        return written.record
+
+    async def _fail(self, line: OrderLine, reasons: tuple[dict[str, str], ...]) -> OrderLine:
         """See that a line can't be carried out, and why: at the device and as an event."""
+        rejection = Rejected(*(Reason(each["field"], each["message"]) for each in reasons))
         await self.failures.enter(self._ordered(line), rejection)
-        failed = line.changed(state=DeviceState.FAILED, reasons=rejection.documented(), finished_at=self.clock())
+        failed = line.changed(state=DeviceState.FAILED, reasons=reasons, finished_at=self.clock())
         await self.failures.announce(failed)
         return failed
 
