@@ -37,6 +37,9 @@ _ALONE = ("test_api", "test_crashes", "test_groups")
 
 PYTEST = (sys.executable, "-m", "pytest", "-q")
 PYTEST_MEASURED = (sys.executable, "-m", "coverage", "run", *PYTEST[1:])
+_MANY_RUNS = ("test_acts_at_once", "test_any_sequence", "test_authorities_at_large")
+"""Files of the world's tests that do the same thousands of times, in ever other orders."""
+
 _AT_ONCE = 3 * (os.cpu_count() or 1)
 _BELOW = ("nice", "-n", "10")
 
@@ -48,7 +51,7 @@ class Part:
     Attributes:
         arguments: what its program gets: for pytest, where the tests are.
         waits: it waits more than it computes, so it goes before what computes.
-        runs_app: it takes branches of the app, which are counted.
+        runs_app: the branches of the app that it takes are counted.
         environment: beside what is there.
     """
 
@@ -66,6 +69,14 @@ def _end_to_end() -> list[Part]:
     return [*alone, Part("end to end: the others", tuple(sorted(files.values())), waits=True)]
 
 
+def _world() -> list[Part]:
+    """Thousands of runs of the same code, which it would take minutes to count branches in; and the others."""
+    names = (*_MANY_RUNS, *(path.stem for path in REPOSITORY.glob("tests/world/test_*_under_interleaving.py")))
+    runs = sorted(f"tests/world/{name}.py" for name in names)
+    others = ("tests/world", *(f"--ignore={file}" for file in runs))
+    return [Part("world: many runs", tuple(runs), runs_app=False), Part("world: the others", others)]
+
+
 def lint() -> Part:
     """Formatting, linting, types and import rules."""
     return Part("lint", ("--no-print-directory", "lint"), program=("make",))
@@ -81,7 +92,7 @@ def parts() -> list[Part]:
         Part("unit: pki", ("tests/unit/pki",)),
         Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
         Part("infrastructure", ("tests/infra",)),
-        Part("world", ("tests/world",)),
+        *_world(),
     ]
 
 
