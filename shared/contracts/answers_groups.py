@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, with_example
 from shared.domain.groups import GroupState, RolloverState
 
@@ -51,6 +52,28 @@ class Rollover(RolloverSummary):
 
     certificates_left: int
     more_left: bool
+
+
+_LEFT = {"registrationId": "press-1", "serialNumber": "4" * 40, "endsBy": "2027-05-01T12:00:00Z"}
+
+
+class DeviceLeft(Contract):
+    """A certificate of the CA that is leaving, which may still be used; it ends at ``endsBy`` at the latest."""
+
+    model_config = with_example(_LEFT)
+
+    registration_id: str
+    serial_number: Serial
+    ends_by: datetime
+
+
+class DeviceLeftPage(Contract):
+    """A page of the devices that a rollover waits for."""
+
+    model_config = with_example({"items": [_LEFT], "continuationToken": None})
+
+    items: list[DeviceLeft]
+    continuation_token: str | None
 
 
 class GroupEntry(Contract):

@@ -116,9 +116,17 @@ class Certificates:
                 break
         return count
 
+    async def page_in_force(
+        self, issuer: str, now: datetime, *, size: int, continuation: str | None
+    ) -> tuple[list[InForceRecord], str | None]:
+        """List a page of an issuer's certificates that may still be used, and the continuation of the next."""
+        rows, following = await self._in_force.page(
+            _IN_FORCE, {"issuer": issuer, "now": now}, size=size, continuation=continuation
+        )
+        return [InForceRecord.from_columns(row.values) for row in rows], following
+
     async def _entries(self, issuer: str, now: datetime) -> AsyncIterator[InForceRecord]:
-        condition = "PartitionKey eq @issuer and until ge @now"
-        async for row in self._in_force.query(condition, {"issuer": issuer, "now": now}):
+        async for row in self._in_force.query(_IN_FORCE, {"issuer": issuer, "now": now}):
             yield InForceRecord.from_columns(row.values)
 
     # --- revocations ---
@@ -173,6 +181,7 @@ class Certificates:
 
 
 _ATTEMPTS = 5
+_IN_FORCE = "PartitionKey eq @issuer and until ge @now"
 
 
 def certificate_row(record: CertificateRecord) -> dict[str, object]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.words import CertificateKind
 from shared.errors import NotFound
 from tests.unit.groups import GroupScene
 from tests.unit.pki.hierarchy import NOW
@@ -59,3 +62,31 @@ async def test_the_registrations_of_a_group_are_those_of_its_entry() -> None:
 
     scene.provisioning.page_of_registrations = page  # type: ignore[method-assign]
     assert await scene.directory.registrations("g", size=5, continuation="c") == ([{"registrationId": "g-5-c"}], "next")
+
+
+async def test_the_devices_left_on_the_old_ca_are_listed_page_by_page() -> None:
+    """Those whose certificate may still be used, of the CA that is leaving alone; without a rollover there are none."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    with pytest.raises(NotFound) as refused:
+        await scene.directory.left_on_old_ca("g", size=2, continuation=None)
+    assert str(refused.value) == "enrollmentGroup: the enrollment group 'g' has no rollover; it has one after 'roll'"
+    await scene.ask("roll")
+    for number, (issuer, days) in enumerate([("g-ca1", 30), ("g-ca1", 0), ("g-ca2", 30), ("g-ca1", -1), ("g-ca1", 9)]):
+        certificate = CertificateRecord(
+            serial_number=f"{number:040}",
+            kind=CertificateKind.DEVICE,
+            state=CertificateState.ACTIVE,
+            subject=f"press-{number}",
+            issuer=issuer,
+            cause="order",
+            recorded_at=NOW,
+        )
+        await scene.certificates.enter_in_force(certificate, until=NOW + timedelta(days=days))
+    first, following = await scene.directory.left_on_old_ca("g", size=2, continuation=None)
+    assert first == [
+        {"registrationId": "press-0", "serialNumber": f"{0:040}", "endsBy": NOW + timedelta(days=30)},
+        {"registrationId": "press-1", "serialNumber": f"{1:040}", "endsBy": NOW},
+    ]
+    rest, end = await scene.directory.left_on_old_ca("g", size=2, continuation=following)
+    assert ([each["registrationId"] for each in rest], end) == (["press-4"], None)

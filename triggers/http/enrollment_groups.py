@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.answers_certificates import Check
-from shared.contracts.answers_groups import Group, GroupPage, RegistrationPage
+from shared.contracts.answers_groups import DeviceLeftPage, Group, GroupPage, RegistrationPage
 from shared.contracts.certificates import EnrollmentCheck
 from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest, EnrollmentGroupRoll, GroupAction
 from shared.contracts.messages import Queue
@@ -99,6 +99,21 @@ async def roll_enrollment_group(services: Services, request: func.HttpRequest) -
     roll = parse(EnrollmentGroupRoll, body_of(request, optional=True))
     definition = EnrollmentGroupDefinition(issuer=roll.issuer, custody=roll.custody)
     return await _group_request(services, request, GroupAction.ROLL, definition)
+
+
+@endpoint(
+    "GET",
+    "enrollment-groups/{id}/rollover/devices",
+    answers=[Answer(200, "a page of devices, by serial number", (DeviceLeftPage,))],
+    refuses={404},
+    parameters=PAGING,
+)
+async def list_rollover_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List the devices whose certificates keep the old CA of a rollover in use."""
+    items, following = await services.groups.directory.left_on_old_ca(
+        group_id_of(request), size=page_size_of(request), continuation=continuation_of(request)
+    )
+    return page_answer(DeviceLeftPage, items, following)
 
 
 async def _group_request(

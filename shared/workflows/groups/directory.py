@@ -54,6 +54,16 @@ class GroupDirectory:
         await self._known(group_id)
         return await self.provisioning.page_of_registrations(group_id, size=size, continuation=continuation)
 
+    async def left_on_old_ca(
+        self, group_id: str, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of the devices that the group's rollover waits for.
+
+        Raises:
+            NotFound: it does not exist, or has no rollover.
+        """
+        return await self.rollovers.left(await self._known(group_id), size=size, continuation=continuation)
+
     async def _known(self, group_id: str) -> GroupRecord:
         known = await self.groups.get(group_id)
         if known is None or known.record.state is GroupState.DELETED:

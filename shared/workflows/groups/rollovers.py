@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.entries import without_previous
 from shared.domain.groups import RETIRE, Change, GroupState, RolloverState
-from shared.errors import Deferred, Rejected
+from shared.errors import Deferred, NotFound, Rejected
 from shared.ledger.table import Stale
-from shared.workflows.groups.entries import read_entry
+from shared.workflows.groups.entries import named, read_entry
 
 if TYPE_CHECKING:
     from shared.domain.groups import GroupRecord, Rollover
@@ -129,6 +129,27 @@ class Rollovers:
         if rollover.under_way:
             left = await self.certificates.count_in_force(rollover.source, self.clock(), limit=COUNT_LIMIT)
         return {**summary(rollover), "certificatesLeft": left, "moreLeft": left == COUNT_LIMIT}
+
+    async def left(
+        self, record: GroupRecord, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of the devices that a group's old CA still has to stay for, by the index of its certificates.
+
+        Raises:
+            NotFound: the group has no rollover.
+        """
+        rollover = record.rollover
+        if rollover is None:
+            raise NotFound.because(
+                f"{named(record.enrollment_group)} has no rollover; it has one after 'roll'", field="enrollmentGroup"
+            )
+        entries, following = await self.certificates.page_in_force(
+            rollover.source, self.clock(), size=size, continuation=continuation
+        )
+        return [
+            {"registrationId": each.subject, "serialNumber": each.serial_number, "endsBy": each.until}
+            for each in entries
+        ], following
 
 
 def summary(rollover: Rollover) -> dict[str, Any]:
