@@ -1,5 +1,23 @@
 """The HTTP API. Reads answer from the ledger and the services; what takes long is queued and answered with 202."""
 
-from triggers.http import authorities, devices, enrollment_groups, enrollments, operations, relying_parties, requests
+from triggers.http import (
+    authorities,
+    devices,
+    enrollment_groups,
+    enrollments,
+    operations,
+    orders,
+    relying_parties,
+    requests,
+)
 
-__all__ = ["authorities", "devices", "enrollment_groups", "enrollments", "operations", "relying_parties", "requests"]
+__all__ = [
+    "authorities",
+    "devices",
+    "enrollment_groups",
+    "enrollments",
+    "operations",
+    "orders",
+    "relying_parties",
+    "requests",
+]

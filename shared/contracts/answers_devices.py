@@ -9,6 +9,7 @@ from shared.contracts.answers import Problem, Serial
 from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.events import OrderProgress
 from shared.domain.devices import CertificateSummary, HistoryEntry
+from shared.domain.orders import LineState, OrderState
 from shared.domain.words import DeviceState, RegisterBy
 
 _SERIAL = "1f7d1b3c5a6e4f8091a2b3c4d5e6f70819203142"
@@ -51,7 +52,7 @@ class OrderedDevice(Contract):
     registration_id: str
     requested_as: str | None = None
     place: str | None = None
-    state: DeviceState
+    state: LineState
     device_id: str | None = None
     assigned_hub: str | None = None
     serial_number: Serial | None = None
@@ -71,14 +72,14 @@ class Order(Contract):
             "registerBy": "service",
             "acceptedAt": "2026-05-01T12:00:00Z",
             "completedAt": "2026-05-01T12:00:05Z",
-            "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0},
+            "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0, "cancelled": 0},
             "devices": [_LINE],
         }
     )
 
     order_id: str
     enrollment_group: str
-    state: Literal["processing", "completed", "rejected"]
+    state: OrderState
     register_by: RegisterBy
     accepted_at: datetime
     completed_at: datetime | None
@@ -86,6 +87,40 @@ class Order(Contract):
     progress: OrderProgress
     devices: list[OrderedDevice]
     continuation_token: str | None = None
+
+
+_LISTED_ORDER = {
+    "orderId": "order-1",
+    "state": "completed",
+    "enrollmentGroup": "line-1",
+    "deviceCount": 1,
+    "acceptedAt": "2026-05-01T12:00:00Z",
+    "completedAt": "2026-05-01T12:00:05Z",
+    "location": "/api/device-orders/order-1",
+}
+
+
+class ListedOrder(Contract):
+    """An order in a list. One that was refused has no group and no devices: its reasons are at ``location``."""
+
+    model_config = with_example(_LISTED_ORDER)
+
+    order_id: str
+    state: OrderState
+    enrollment_group: str | None
+    device_count: int
+    accepted_at: datetime
+    completed_at: datetime | None
+    location: str
+
+
+class OrderPage(Contract):
+    """A page of orders, the latest first."""
+
+    model_config = with_example({"items": [_LISTED_ORDER], "continuationToken": None})
+
+    items: list[ListedOrder]
+    continuation_token: str | None
 
 
 class RefusedOrder(Problem):

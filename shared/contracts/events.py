@@ -116,6 +116,7 @@ class OrderProgress(Contract):
     issued: int
     registered: int
     failed: int
+    cancelled: int = 0
 
 
 class FailedLine(Contract):
@@ -127,21 +128,28 @@ class FailedLine(Contract):
 
 
 class OrderCompleted(Told):
-    """The last line of an order is done; ``failed`` names those that failed, as many as fit."""
+    """The last line of an order is done.
+
+    ``failed`` names the lines that failed, as many as fit; ``failedNotListed`` says how many more there are.
+    """
 
     model_config = with_example(
         {
             "orderId": "order-1",
             "enrollmentGroup": "line-1",
-            "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0},
+            "state": "completed",
+            "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0, "cancelled": 0},
             "failed": [],
+            "failedNotListed": 0,
         }
     )
 
     order_id: str
     enrollment_group: str
+    state: Literal["completed", "completedWithFailures", "cancelled"]
     progress: OrderProgress
     failed: list[FailedLine]
+    failed_not_listed: int
 
 
 class DeviceRegistered(Told):

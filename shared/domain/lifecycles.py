@@ -192,9 +192,12 @@ ORDER = Lifecycle(
     _steps(
         (BEGIN, "accepted", "accepted", By.ERP),
         (BEGIN, "refused", "rejected", By.APP),
-        ("accepted", "every line is on its way", "dispatched", By.APP),
+        ("accepted", "every line is on its way", "processing", By.APP),
         ("accepted", "its list can't be read any more", "rejected", By.APP),
-        ("dispatched", "every line is done", "completed", By.APP),
+        ("processing", "what is left waits for first boots", "waiting", By.APP),
+        ("waiting", "a line does not wait for its device any more", "processing", By.APP),
+        ("processing | waiting", "every line is done", "completed", By.APP),
+        ("processing | waiting", "every line is done, and some failed", "completedWithFailures", By.APP),
         ("rejected", "sent again", "accepted", By.ERP),
     ),
 )

@@ -7,27 +7,64 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.domain import lifecycles
-from shared.domain.record import Record
-from shared.domain.words import DeviceState, RegisterBy
+from shared.domain.record import Part, Record
+from shared.domain.words import RegisterBy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-OPEN_STATES = frozenset({DeviceState.ORDERED, DeviceState.ISSUED})
-"""States of a line that something is still to be done for."""
+
+class LineState(StrEnum):
+    """States of a line of an order; those of its device are of their own, and go on after the order."""
+
+    ORDERED = "ordered"
+    ISSUED = "issued"
+    REGISTERED = "registered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class OrderState(StrEnum):
-    """States of an order: ``rejected`` as a whole, it has no lines, and its id is free."""
+    """States of an order.
+
+    ``accepted``: its lines are being recorded. ``waiting``: nothing is left but first boots of devices. ``rejected``:
+    as a whole; it has no lines, and its id is free.
+    """
 
     ACCEPTED = "accepted"
-    DISPATCHED = "dispatched"
+    PROCESSING = "processing"
+    WAITING = "waiting"
     COMPLETED = "completed"
+    COMPLETED_WITH_FAILURES = "completedWithFailures"
+    CANCELLED = "cancelled"
     REJECTED = "rejected"
 
+    @classmethod
+    def _missing_(cls, value: object) -> OrderState | None:
+        return cls.PROCESSING if value == "dispatched" else None  # version 1 of the schema
 
-UNDER_WAY = frozenset({OrderState.ACCEPTED, OrderState.DISPATCHED})
+
+DISPATCHED = frozenset({OrderState.PROCESSING, OrderState.WAITING})
+"""States of an order whose lines are all on their way, and not all done."""
+
+UNDER_WAY = frozenset({OrderState.ACCEPTED, *DISPATCHED})
 """States of an order that something is still to be done for."""
+
+COMPLETED = frozenset({OrderState.COMPLETED, OrderState.COMPLETED_WITH_FAILURES})
+
+
+class LineCounts(Part):
+    """An order's lines, counted.
+
+    Attributes:
+        by_state: how many there are of each state.
+        left: of them, those that something is still to be done for.
+        awaiting: of these, those whose device is to boot for the first time.
+    """
+
+    by_state: dict[str, int]
+    left: int
+    awaiting: int
 
 
 class OrderRecord(Record):
@@ -45,9 +82,11 @@ class OrderRecord(Record):
         watch_due: when that message is to be seen; ``None`` when nothing is to be done any more.
         counts: lines by state as they were last counted.
         reasons: why it is rejected, or why it has fewer lines than its list; each ``{"field", "message"}``.
+        revision: how often it has come into another state.
     """
 
     lifecycle = lifecycles.ORDER
+    schema_version: ClassVar[int] = 2
 
     documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons"})
 
@@ -68,6 +107,11 @@ class OrderRecord(Record):
     watch_due: datetime | None = None
     counts: dict[str, int] | None = None
     reasons: tuple[dict[str, str], ...] | None = None
+    revision: int = 0
+
+
+OPEN_STATES = frozenset({LineState.ORDERED, LineState.ISSUED})
+"""States of a line that something is still to be done for, unless it was closed."""
 
 
 class OrderLine(Record):
@@ -80,13 +124,15 @@ class OrderLine(Record):
         registration_id: in canonical form; ``None`` when it has none, since the line is wrong.
         reasons: why it failed, or does not get on; each ``{"field", "message"}``.
         refusal: why its device can't be had: decided, and being told. Whoever takes it up again tells the same.
+        awaits_device: whether it waits for the first boot of its device, which may never come.
     """
 
+    schema_version: ClassVar[int] = 2
     documents: ClassVar[frozenset[str]] = frozenset({"tags", "desired", "reasons", "refusal"})
 
     order_id: str
     line: int
-    state: DeviceState
+    state: LineState
     requested_id: str
     enrollment_group: str
     register_by: RegisterBy
@@ -104,6 +150,12 @@ class OrderLine(Record):
     reasons: tuple[dict[str, str], ...] | None = None
     refusal: tuple[dict[str, str], ...] | None = None
     finished_at: datetime | None = None
+    awaits_device: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be done for it."""
+        return self.finished_at is None and self.state in OPEN_STATES
 
     @property
     def reason(self) -> str | None:
@@ -124,7 +176,7 @@ def dispatched(count: int) -> Callable[[OrderRecord], OrderRecord]:
 
 def all_dispatched(order: OrderRecord) -> OrderRecord:
     """Enter that all lines are on their way."""
-    return order.changed(state=OrderState.DISPATCHED) if order.state is OrderState.ACCEPTED else order
+    return order.changed(state=OrderState.PROCESSING) if order.state is OrderState.ACCEPTED else order
 
 
 def cut(taken: int, reasons: tuple[dict[str, str], ...]) -> Callable[[OrderRecord], OrderRecord]:
@@ -135,7 +187,7 @@ def cut(taken: int, reasons: tuple[dict[str, str], ...]) -> Callable[[OrderRecor
             return order
         if not taken:
             return order.changed(state=OrderState.REJECTED, watch_due=None, reasons=reasons)
-        return order.changed(state=OrderState.DISPATCHED, device_count=taken, dispatched=taken, reasons=reasons)
+        return order.changed(state=OrderState.PROCESSING, device_count=taken, dispatched=taken, reasons=reasons)
 
     return change
 
@@ -151,17 +203,63 @@ def watched_by(watch: datetime, due: datetime) -> Callable[[OrderRecord], OrderR
     return change
 
 
-def counted(counts: Mapping[str, int]) -> Callable[[OrderRecord], OrderRecord]:
-    """Enter how many lines there are by state."""
-    return lambda order: order.changed(counts=dict(counts)) if order.state is OrderState.DISPATCHED else order
+def counted(counts: LineCounts) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter how many lines there are by state, and whether all that are left wait for their devices."""
+
+    def change(order: OrderRecord) -> OrderRecord:
+        if order.state not in DISPATCHED:
+            return order
+        waits = 0 < counts.left == counts.awaiting
+        state = OrderState.WAITING if waits else OrderState.PROCESSING
+        return order.changed(state=state, counts=counts.by_state)
+
+    return change
 
 
-def completed(counts: Mapping[str, int], at: datetime) -> Callable[[OrderRecord], OrderRecord]:
+def end_of(counts: LineCounts) -> OrderState:
+    """Tell how an order ends whose lines are done."""
+    failures = counts.by_state.get(LineState.FAILED, 0)
+    return OrderState.COMPLETED_WITH_FAILURES if failures else OrderState.COMPLETED
+
+
+def completed(counts: LineCounts, at: datetime) -> Callable[[OrderRecord], OrderRecord]:
     """Enter that nothing is left to be done."""
 
     def change(order: OrderRecord) -> OrderRecord:
-        if order.state is OrderState.COMPLETED:
+        if order.state not in DISPATCHED:
             return order
-        return order.changed(state=OrderState.COMPLETED, completed_at=at, counts=dict(counts), watch_due=None)
+        return order.changed(state=end_of(counts), completed_at=at, counts=counts.by_state, watch_due=None)
 
     return change
+
+
+# --- the list of orders ---
+
+
+class ListedOrder(Record):
+    """An order in the list of all orders, in which the latest comes first.
+
+    Attributes:
+        revision: of the order's record that it was made from: the later one stays.
+    """
+
+    order_id: str
+    state: OrderState
+    enrollment_group: str
+    device_count: int
+    accepted_at: datetime
+    completed_at: datetime | None = None
+    revision: int = 0
+
+
+def listed(order: OrderRecord) -> ListedOrder:
+    """Give an order as it is listed."""
+    return ListedOrder(
+        order_id=order.order_id,
+        state=order.state,
+        enrollment_group=order.enrollment_group,
+        device_count=order.device_count,
+        accepted_at=order.accepted_at,
+        completed_at=order.completed_at,
+        revision=order.revision,
+    )

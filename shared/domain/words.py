@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class DeviceState(StrEnum):
-    """States of a device, and of its line in an order."""
+    """States of a device."""
 
     ORDERED = "ordered"
     ISSUED = "issued"

@@ -1,16 +1,29 @@
 """Orders and their lines.
 
 An order's lines stand in partitions of 100, so that few transactions write a partition and no partition is hot.
+
+The list of orders is a partition of its own, in which the latest comes first. A row of it is written when an order has
+come into another state, and says from which revision it was made: the later one stays. Who died in between is repeated,
+and writes it then.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.orders import OPEN_STATES, OrderLine, OrderRecord, OrderState
-from shared.domain.words import DeviceState
+from shared.domain.orders import (
+    OPEN_STATES,
+    LineCounts,
+    LineState,
+    ListedOrder,
+    OrderLine,
+    OrderRecord,
+    OrderState,
+    listed,
+)
 from shared.ledger.rows import Rows
 from shared.ledger.table import (
     TEXT_LIMIT,
@@ -26,13 +39,19 @@ from shared.telemetry.metrics import ORDERS, REGISTRATION_DURATION, STATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from shared.ports.rows import Table
 
 PARTITION_LINES = TRANSACTION_LIMIT
 """Lines of one partition."""
 
+_LIST = "list"
+"""Partition of the list of orders; those of orders have two characters."""
+
+_LAST = datetime(2286, 1, 1, tzinfo=UTC)
+"""Times are counted backwards from here, so that the latest comes first."""
+
+_MILLISECOND = timedelta(milliseconds=1)
 _ROW_OVERHEAD = 1024
 """Bytes around a row in a transaction, generously."""
 
@@ -42,6 +61,8 @@ class Orders:
 
     def __init__(self, *, orders: Table, lines: Table) -> None:
         self._orders = Rows(orders, OrderRecord, key=lambda record: (spread(record.order_id), record.order_id))
+        self._table = orders
+        self._list = Rows(orders, ListedOrder, key=_list_key)
         self._lines = lines
 
     async def get(self, order_id: str) -> Versioned[OrderRecord] | None:
@@ -54,7 +75,7 @@ class Orders:
         Raises:
             Stale: its id is known.
         """
-        return _counted(None, await self._orders.insert(record))
+        return await self._noted(None, await self._orders.insert(record))
 
     async def replace(self, known: Versioned[OrderRecord], record: OrderRecord) -> Versioned[OrderRecord]:
         """Replace an order as it was read.
@@ -62,7 +83,7 @@ class Orders:
         Raises:
             Stale: it has changed since.
         """
-        return _counted(known.record, await self._orders.replace(known, record))
+        return await self._noted(known.record, await self._orders.replace(known, _revised(known.record, record)))
 
     async def change(
         self, known: Versioned[OrderRecord], change: Callable[[OrderRecord], OrderRecord]
@@ -72,9 +93,9 @@ class Orders:
             changed = change(known.record)
             if changed == known.record:
                 return known
-            written = await self._orders.try_replace(known, changed)
+            written = await self._orders.try_replace(known, _revised(known.record, changed))
             if written is not None:
-                return _counted(known.record, written)
+                return await self._noted(known.record, written)
             present = await self.get(known.record.order_id)
             if present is None:
                 raise RuntimeError(f"order {known.record.order_id!r} was there a moment ago and is gone")
@@ -85,11 +106,62 @@ class Orders:
         refused = OrderRecord(order_id=order_id, state=OrderState.REJECTED, accepted_at=at, reasons=reasons)
         made = await self._orders.try_insert(refused)
         if made is not None:
-            _counted(None, made)
-        else:
-            known = await self.get(order_id)
-            if known is not None and known.record.state is OrderState.REJECTED:
-                await self._orders.try_replace(known, refused)  # of two refusals at once either is true
+            await self._noted(None, made)
+            return
+        known = await self.get(order_id)
+        if known is not None and known.record.state is OrderState.REJECTED:
+            # Of two refusals at once either is true.
+            written = await self._orders.try_replace(known, refused.changed(revision=known.record.revision + 1))
+            if written is not None:
+                await self._noted(known.record, written)
+                await self.note(written.record)
+
+    # --- the list of orders ---
+
+    async def _noted(self, before: OrderRecord | None, known: Versioned[OrderRecord]) -> Versioned[OrderRecord]:
+        """Count and list an order that has come into another state."""
+        if before is None or before.state is not known.record.state:
+            ORDERS.record(1, {STATE: known.record.state.value})
+            await self.note(known.record)
+        if before is not None and before.accepted_at != known.record.accepted_at:
+            await self._table.delete(*_list_key(listed(before)))  # refused then, and taken in now
+        return known
+
+    async def note(self, order: OrderRecord) -> None:
+        """Have the list of orders say what has become of one, if it does not say so yet."""
+        entry, written = listed(order), None
+        if order.revision == 0:
+            written = await self._list.try_insert(entry)
+        while written is None:
+            known = await self._list.get(*_list_key(entry))
+            if known is None:
+                written = await self._list.try_insert(entry)
+            elif known.record.revision >= entry.revision:
+                return
+            else:
+                written = await self._list.try_replace(known, entry)
+
+    async def page(
+        self,
+        *,
+        state: OrderState | None,
+        group: str | None,
+        since: datetime | None,
+        size: int,
+        continuation: str | None,
+    ) -> tuple[Sequence[ListedOrder], str | None]:
+        """List one page of orders, the latest first, and the continuation of the next."""
+        terms, parameters = ["PartitionKey eq @list"], {"list": _LIST}
+        for name, value in {"state": state and state.value, "enrollmentGroup": group}.items():
+            if value is not None:
+                terms.append(f"{name} eq @{name}")
+                parameters[name] = value
+        if since is not None:
+            terms.append("RowKey lt @since")
+            parameters["since"] = f"{_backwards(since) + 1:013d}"
+        return await self._list.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+
+    # --- lines ---
 
     async def unwatched(self, since: datetime) -> AsyncIterator[OrderRecord]:
         """List the open orders whose message has been due since a point in time."""
@@ -155,7 +227,7 @@ class Orders:
 
     async def _close_line(self, known: Versioned[OrderLine], line: OrderLine) -> None:
         present: Versioned[OrderLine] | None = known
-        while present is not None and present.record.state in OPEN_STATES:
+        while present is not None and present.record.is_open:
             try:
                 await self.replace_line(present, line)
             except Stale:
@@ -173,32 +245,57 @@ class Orders:
     async def failed_lines(self, order_id: str) -> AsyncIterator[OrderLine]:
         """List the lines that failed."""
         condition, parameters = _lines_of(order_id)
-        failed = {**parameters, "state": DeviceState.FAILED.value}
+        failed = {**parameters, "state": LineState.FAILED.value}
         async for row in self._lines.query(f"{condition} and state eq @state", failed):
             yield OrderLine.from_columns(row.values)
 
-    async def count(self, order_id: str) -> Counter[str]:
-        """Count an order's lines by state."""
-        counts: Counter[str] = Counter()
-        async for row in self._lines.query(*_lines_of(order_id), select=["RowKey", "state"]):
-            counts[row.values["state"]] += 1
-        return counts
+    async def page_of_lines(
+        self, order_id: str, state: LineState, *, size: int, continuation: str | None
+    ) -> tuple[Sequence[OrderLine], str | None]:
+        """List one page of an order's lines in a state, and the continuation of the next."""
+        condition, parameters = _lines_of(order_id)
+        rows, following = await self._lines.page(
+            f"{condition} and state eq @state",
+            {**parameters, "state": state.value},
+            size=size,
+            continuation=continuation,
+        )
+        return [OrderLine.from_columns(row.values) for row in rows], following
+
+    async def count(self, order_id: str) -> LineCounts:
+        """Count an order's lines."""
+        by_state: Counter[str] = Counter()
+        left = awaiting = 0
+        columns = ["RowKey", "state", "finishedAt", "awaitsDevice"]
+        async for row in self._lines.query(*_lines_of(order_id), select=columns):
+            state = row.values["state"]
+            by_state[state] += 1
+            if state in OPEN_STATES and row.values.get("finishedAt") is None:
+                left += 1
+                awaiting += state == LineState.ISSUED and bool(row.values.get("awaitsDevice"))
+        return LineCounts(by_state=dict(by_state), left=left, awaiting=awaiting)
 
     @staticmethod
     def _row(line: OrderLine) -> dict[str, object]:
         return keyed(_line_partition(line.order_id, line.line), _line_row(line.line), line)
 
 
-def _counted(before: OrderRecord | None, known: Versioned[OrderRecord]) -> Versioned[OrderRecord]:
-    """Count an order that has come into another state."""
-    if before is None or before.state is not known.record.state:
-        ORDERS.record(1, {STATE: known.record.state.value})
-    return known
+def _revised(before: OrderRecord, after: OrderRecord) -> OrderRecord:
+    """Count the changes of an order's state, so that of two that are noted the later one is known."""
+    return after if before.state is after.state else after.changed(revision=before.revision + 1)
+
+
+def _list_key(entry: ListedOrder) -> tuple[str, str]:
+    return _LIST, f"{_backwards(entry.accepted_at):013d}|{entry.order_id}"
+
+
+def _backwards(at: datetime) -> int:
+    return (_LAST - at) // _MILLISECOND
 
 
 def _tell(line: OrderLine) -> None:
     """Tell how long a device took that is registered."""
-    if line.state is DeviceState.REGISTERED and line.finished_at is not None:
+    if line.state is LineState.REGISTERED and line.finished_at is not None:
         took = (line.finished_at - line.accepted_at).total_seconds()
         REGISTRATION_DURATION.record(took, {"device_factory.register_by": line.register_by.value})
 

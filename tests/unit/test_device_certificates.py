@@ -14,6 +14,7 @@ from cryptography import x509
 from shared.domain import issuance
 from shared.domain.certificates import DECISION_HOLDS, CertificateState
 from shared.domain.devices import DeviceRecord, Purpose
+from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
 from shared.ledger.public_keys import PublicKeys
@@ -287,7 +288,7 @@ async def test_two_devices_do_not_share_a_key() -> None:
         await scene.order("first", csr=csr(key=key))
     await scene.order("second", "lathe", csr=csr("lathe", key=key))
     line = await scene.line("second")
-    assert line.state is DeviceState.FAILED
+    assert line.state is LineState.FAILED
     assert line.reasons is not None
     assert line.reasons[0]["field"] == "devices[0].csr"
     assert line.reasons[0]["message"].endswith("is that of device 'press'; each device needs a key of its own")

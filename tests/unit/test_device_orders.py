@@ -13,8 +13,7 @@ import pytest
 from shared.contracts.messages import Queue, read_message
 from shared.contracts.orders import DeviceOrder, OrderWatch
 from shared.contracts.parsing import parse
-from shared.domain.orders import OPEN_STATES, OrderLine, OrderState
-from shared.domain.words import DeviceState
+from shared.domain.orders import LineState, OrderLine, OrderState
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.orders import Orders
 from shared.ports.blobs import StoredBlob
@@ -160,8 +159,8 @@ class World:
         for index in set(self.on_their_way()):
             known = await self.orders.get_line(order_id, index)
             assert known is not None
-            if known.record.state in OPEN_STATES:
-                await self.orders.replace_line(known, known.record.changed(state=DeviceState.REGISTERED))
+            if known.record.is_open:
+                await self.orders.replace_line(known, known.record.changed(state=LineState.REGISTERED))
 
     async def state(self) -> OrderState:
         known = await self.orders.get("o")
@@ -203,8 +202,10 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
     assert completed["data"] == {
         "orderId": "o",
         "enrollmentGroup": "g",
-        "progress": {"total": 250, "ordered": 0, "issued": 0, "registered": 250, "failed": 0},
+        "state": "completed",
+        "progress": {"total": 250, "ordered": 0, "issued": 0, "registered": 250, "failed": 0, "cancelled": 0},
         "failed": [],
+        "failedNotListed": 0,
     }
     assert (await world.answers.describe("o"))["state"] == "completed"
 
@@ -311,6 +312,7 @@ async def test_an_order_completes_wherever_its_worker_is_killed(form: str, monke
         assert set(world.on_their_way()) == set(range(5))
         assert len(world.lines.rows) == 5
         assert {each["id"] for each in world.events("OrderCompleted")} == {"OrderCompleted/o/o"}
+        assert await listed(world) == [("o", "completed")], f"killed at step {killed_at}"
         world.threads.close()
     assert killed_at > 20
 
@@ -356,7 +358,8 @@ async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_i
     assert await world.deliver_all() == 1
     shown = await world.answers.describe("o")
     assert shown["state"] == "completed"
-    assert shown["progress"] == {"total": 200, "ordered": 0, "issued": 0, "registered": 200, "failed": 0}
+    expected = {"total": 200, "ordered": 0, "issued": 0, "registered": 200, "failed": 0, "cancelled": 0}
+    assert shown["progress"] == expected
     assert shown["reasons"][0]["message"].startswith("'list.csv' was changed or deleted since the order came; ")
     assert len(world.events("RequestRejected")) == 1
 
@@ -426,11 +429,13 @@ async def test_an_order_without_a_single_good_device_completes(world: World) -> 
     world.upload("registrationId,keyAlgorithm\n" + "".join(f"d{index},{'ä' * 200}\n" for index in range(300)))
     await world.post(**LIST)
     await world.deliver_all()
-    assert await world.state() is OrderState.COMPLETED
+    assert await world.state() is OrderState.COMPLETED_WITH_FAILURES
     assert len(world.failures.failed) == 300
     [completed] = world.events("OrderCompleted")
+    assert completed["data"]["state"] == "completedWithFailures"
     assert completed["data"]["progress"]["failed"] == 300
     assert 10 < len(completed["data"]["failed"]) <= 100
+    assert completed["data"]["failedNotListed"] == 300 - len(completed["data"]["failed"])
     assert len(json.dumps(completed)) < 48 * 1024
     assert world.standing() == []
 
@@ -502,7 +507,8 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
     for size in (100, 100, 50):
         page = await world.answers.describe("o", continuation=token)
         assert len(page["devices"]) == size
-        assert page["progress"] == {"total": 250, "ordered": 250, "issued": 0, "registered": 0, "failed": 0}
+        expected = {"total": 250, "ordered": 250, "issued": 0, "registered": 0, "failed": 0, "cancelled": 0}
+        assert page["progress"] == expected
         token = page.get("continuationToken")
         seen += [each["registrationId"] for each in page["devices"]]
     assert token is None
@@ -515,13 +521,114 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
             await world.answers.describe("o", continuation=wrong)
 
 
+async def test_an_order_waits_when_nothing_is_left_but_first_boots(world: World) -> None:
+    """It says so, and that it is worked on as long as one line does not wait for its device."""
+    await world.post(**inline(3))
+    assert await world.state() is OrderState.PROCESSING
+    for index, awaits in enumerate((True, False)):
+        known = await world.orders.get_line("o", index)
+        assert known is not None
+        state = LineState.ISSUED if awaits else LineState.REGISTERED
+        await world.orders.replace_line(known, known.record.changed(state=state, awaits_device=awaits))
+    await world.deliver_all()
+    assert await world.state() is OrderState.PROCESSING, "the third is not issued yet"
+    known = await world.orders.get_line("o", 2)
+    assert known is not None
+    tried = await world.orders.replace_line(known, known.record.changed(state=LineState.ISSUED))
+    await world.deliver_all()
+    assert await world.state() is OrderState.PROCESSING, "the third waits for a service"
+    await world.orders.replace_line(tried, tried.record.changed(awaits_device=True))
+    await world.deliver_all()
+    assert await world.state() is OrderState.WAITING
+    assert (await world.answers.describe("o"))["progress"]["issued"] == 2
+    await world.finish_lines()
+    await world.deliver_all()
+    assert await world.state() is OrderState.COMPLETED
+
+
+async def test_lines_are_shown_by_their_state(world: World) -> None:
+    """In pages, with the progress of the whole order."""
+    devices = [{"registrationId": "?" if index % 2 else f"d{index}"} for index in range(10)]
+    await world.post(orderId="o", enrollmentGroup="g", devices=devices)
+    await world.deliver_all()
+    first = await world.answers.describe("o", state=LineState.FAILED, size=3)
+    assert [each["place"] for each in first["devices"]] == ["devices[1]", "devices[3]", "devices[5]"]
+    second = await world.answers.describe("o", state=LineState.FAILED, size=3, continuation=first["continuationToken"])
+    assert [each["place"] for each in second["devices"]] == ["devices[7]", "devices[9]"]
+    assert "continuationToken" not in second
+    assert second["progress"]["ordered"] == 5
+    assert (await world.answers.describe("o", state=LineState.REGISTERED))["devices"] == []
+
+
+# --- the list of orders ---
+
+
+async def listed(world: World, **wanted: Any) -> list[tuple[str, str]]:
+    filters = {"state": None, "group": None, "since": None, "size": 100, "continuation": None, **wanted}
+    items, _ = await world.answers.page(**filters)
+    return [(each["orderId"], each["state"]) for each in items]
+
+
+async def test_orders_are_listed_by_state_group_and_time(world: World) -> None:
+    """The latest first, each as it is now; no line is read for it."""
+    for name, group in (("a", "g"), ("b", "h"), ("c", "g")):
+        world.now += timedelta(hours=1)
+        await world.post(**{**inline(2), "orderId": name, "enrollmentGroup": group})
+    world.now += timedelta(hours=1)
+    await world.orders.refuse("d", Rejected.because("is not a known field", field="colour").documented(), world.now)
+    for index in range(2):
+        known = await world.orders.get_line("a", index)
+        assert known is not None
+        await world.orders.replace_line(known, known.record.changed(state=LineState.REGISTERED))
+    await world.deliver_all()
+    world.lines.rows.clear()
+    everything = [("d", "rejected"), ("c", "processing"), ("b", "processing"), ("a", "completed")]
+    assert await listed(world) == everything
+    assert await listed(world, state=OrderState.PROCESSING) == everything[1:3]
+    assert await listed(world, group="g") == [everything[1], everything[3]]
+    assert await listed(world, since=START + timedelta(hours=3)) == everything[:2]
+    items, following = await world.answers.page(state=None, group=None, since=None, size=3, continuation=None)
+    assert items[1] == {
+        "orderId": "c",
+        "state": "processing",
+        "enrollmentGroup": "g",
+        "deviceCount": 2,
+        "acceptedAt": START + timedelta(hours=3),
+        "completedAt": None,
+        "location": "/api/device-orders/c",
+    }
+    assert await listed(world, continuation=following) == everything[3:]
+
+
+async def test_an_order_that_was_refused_and_sent_again_is_listed_once(world: World) -> None:
+    """As what it is now, when it came."""
+    await world.orders.refuse("o", Rejected.because("is not a known field", field="colour").documented(), START)
+    world.now += timedelta(hours=1)
+    await world.orders.refuse("o", Rejected.because("is not a known field", field="color").documented(), world.now)
+    assert await listed(world) == [("o", "rejected")]
+    world.now += timedelta(hours=1)
+    await world.post(**inline())
+    assert await listed(world) == [("o", "processing")]
+
+
+async def test_an_order_of_the_version_before_goes_on(world: World) -> None:
+    """What was dispatched is being processed."""
+    await world.post(**inline())
+    [row] = [row for row in world.rows.rows.values() if "fingerprint" in row.values]
+    await world.rows.put({**row.values, "state": "dispatched", "schemaVersion": 1})
+    assert await world.state() is OrderState.PROCESSING
+    await world.finish_lines()
+    await world.deliver_all()
+    assert await world.state() is OrderState.COMPLETED
+
+
 async def test_a_line_says_why_it_waits(world: World) -> None:
     """What keeps a device is shown while it does, and not only when it has failed."""
     await world.post(**inline(2))
     waiting = Rejected.because("tried again: no route").documented()
     known = await world.orders.get_line("o", 0)
     assert known is not None
-    await world.orders.replace_line(known, known.record.changed(state=DeviceState.ISSUED, reasons=waiting))
+    await world.orders.replace_line(known, known.record.changed(state=LineState.ISSUED, reasons=waiting))
     shown = (await world.answers.describe("o"))["devices"]
     assert [each.get("reason") for each in shown] == ["tried again: no route", None]
 

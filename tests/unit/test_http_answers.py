@@ -15,7 +15,7 @@ from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes
-from triggers.http import authorities, devices, enrollment_groups
+from triggers.http import authorities, enrollment_groups, orders
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -102,7 +102,7 @@ async def test_an_order_that_is_known_is_queued_again_whatever_became_of_its_gro
     services.usable_groups = SimpleNamespace(get=gone)
     services.following = SimpleNamespace(order_accepted=accepted)
     order = {"orderId": "order-1", "enrollmentGroup": "line", "devices": [{"registrationId": "press"}]}
-    status, answer = await ask(devices.create_device_order, body=order)
+    status, answer = await ask(orders.create_device_order, body=order)
     assert (status, answer["orderId"]) == (202, "order-1")
     assert [queue for queue, _, _ in services.outbox.queues.sent] == ["device-orders"]
 

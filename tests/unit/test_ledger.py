@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.devices import CertificateSummary, DeviceRecord, Doors
-from shared.domain.orders import OrderLine
+from shared.domain.orders import LineState, OrderLine
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.rejections import rejection_id
 from shared.domain.requests import RequestRecord, RequestState, queued
@@ -78,7 +78,7 @@ async def test_lines_of_a_broken_off_attempt_stay() -> None:
     await orders.insert_lines([line(index) for index in range(150)])
     again = await orders.get_line("o", 120)
     assert again is not None
-    assert again.record.state is DeviceState.REGISTERED
+    assert again.record.state is LineState.REGISTERED
 
 
 async def test_lines_that_follow_each_other_are_found_across_partitions() -> None:
@@ -100,7 +100,7 @@ async def test_a_line_that_somebody_else_has_closed_stays_as_it_is() -> None:
     first, second = await orders.get_lines("o", 0, 2)
     await orders.replace_line(first, first.record.changed(state=DeviceState.FAILED))
     await orders.close_lines([(known, known.record.changed(state=DeviceState.REGISTERED)) for known in (first, second)])
-    assert [each.state async for each in orders.lines("o")] == [DeviceState.FAILED, DeviceState.REGISTERED]
+    assert [each.state async for each in orders.lines("o")] == [LineState.FAILED, LineState.REGISTERED]
 
 
 def test_a_history_is_kept_within_a_column() -> None:

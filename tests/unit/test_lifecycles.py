@@ -20,7 +20,7 @@ ENDS = {
     "certificate authority": {"active"},
     "enrollment group": {"enabled", "disabled", "deleted"},
     "rollover": {"retired"},
-    "order": {"completed", "rejected"},
+    "order": {"completed", "completedWithFailures", "rejected"},
     "request": {"done", "rejected"},
 }
 """States in which nothing is waited for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.orders import OrderRecord, OrderState, completed, cut
+from shared.domain.orders import LineCounts, OrderRecord, OrderState, completed, cut
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
@@ -13,10 +13,11 @@ LATER = datetime(2026, 3, 2, tzinfo=UTC)
 
 def test_an_order_is_completed_once() -> None:
     """The time and the counts are those of whoever saw it first."""
-    order = OrderRecord(order_id="o", state=OrderState.DISPATCHED, accepted_at=NOW, fingerprint="f")
-    done = completed({"registered": 2}, NOW)(order)
+    order = OrderRecord(order_id="o", state=OrderState.PROCESSING, accepted_at=NOW, fingerprint="f")
+    done = completed(LineCounts(by_state={"registered": 2}, left=0, awaiting=0), NOW)(order)
     assert (done.state, done.completed_at, done.counts) == (OrderState.COMPLETED, NOW, {"registered": 2})
-    assert completed({"registered": 1, "failed": 1}, LATER)(done) is done
+    later = LineCounts(by_state={"registered": 1, "failed": 1}, left=0, awaiting=0)
+    assert completed(later, LATER)(done) is done
 
 
 def test_an_order_whose_lines_are_all_sent_is_not_cut_short() -> None:

@@ -15,8 +15,8 @@ from shared.contracts.orders import DeviceOrder, DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
-from shared.domain.orders import OrderLine
-from shared.domain.words import DeviceState, RegisterBy
+from shared.domain.orders import LineState, OrderLine
+from shared.domain.words import RegisterBy
 from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
@@ -47,7 +47,7 @@ async def ordered(scene: DeviceScene, *devices: str, **fields: Mapping[str, Any]
             OrderLine(
                 order_id="order",
                 line=index,
-                state=DeviceState.ORDERED,
+                state=LineState.ORDERED,
                 requested_id=device,
                 registration_id=device,
                 enrollment_group="line",
@@ -64,7 +64,7 @@ async def deliver(scene: DeviceScene, lines: int) -> None:
     await scene.registrations.register(DeviceRegistration(order_id="order", line=0, lines=lines))
 
 
-async def states(scene: DeviceScene) -> list[DeviceState]:
+async def states(scene: DeviceScene) -> list[LineState]:
     return [line.state async for line in scene.orders.lines("order")]
 
 
@@ -141,7 +141,7 @@ async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
     del counts["queues.sent"]  # the test's own look
     for message in sent:
         await scene.registrations.register(parse(DeviceRegistration, message))
-    assert set(await states(scene)) == {DeviceState.REGISTERED}
+    assert set(await states(scene)) == {LineState.REGISTERED}
     assert sum(each["lines"] for each in sent) == devices
     per_device = (counts.total() + len(sent) * HOST_STEPS) / devices
     assert per_device <= 9, counts
@@ -191,7 +191,7 @@ async def test_a_group_that_is_disabled_while_a_message_is_worked_on_takes_no_fu
 
     scene.registrar.register = disabled_meanwhile  # type: ignore[method-assign]
     await deliver(scene, 6)
-    assert await states(scene) == [DeviceState.REGISTERED] * 5 + [DeviceState.FAILED]
+    assert await states(scene) == [LineState.REGISTERED] * 5 + [LineState.FAILED]
     assert scene.event("RequestRejected")["data"]["line"] == 5
 
 
@@ -212,7 +212,7 @@ async def test_lines_of_a_message_end_each_in_its_way() -> None:
     scene.registrar.register = faulty  # type: ignore[method-assign]
     scene.queues.sent.clear()
     await deliver(scene, 4)
-    ended = [DeviceState.REGISTERED, DeviceState.FAILED, DeviceState.ISSUED, DeviceState.ISSUED]
+    ended = [LineState.REGISTERED, LineState.FAILED, LineState.ISSUED, LineState.ISSUED]
     assert await states(scene) == ended
     assert own_messages(scene) == [(2, timedelta(seconds=2)), (3, None)]
     told = sorted(
@@ -253,7 +253,7 @@ async def test_a_worker_works_on_so_many_lines_at_once_and_no_more(monkeypatch: 
     messages = [DeviceRegistration(order_id="order", line=line, lines=4) for line in (0, 4)]
     await asyncio.gather(*map(worker.register, messages))
     assert most == 3
-    assert await states(scene) == [DeviceState.REGISTERED] * 8
+    assert await states(scene) == [LineState.REGISTERED] * 8
 
 
 async def test_a_message_of_lines_that_do_not_exist_is_refused() -> None:
@@ -274,7 +274,7 @@ async def test_a_message_whose_lines_all_wait_comes_again_as_it_is() -> None:
     scene.boot(await scene.certificate(1, "lathe"), "lathe")
     with pytest.raises(Deferred, match="'press' has not registered"):
         await deliver(scene, 2)
-    assert await states(scene) == [DeviceState.ISSUED, DeviceState.REGISTERED]
+    assert await states(scene) == [LineState.ISSUED, LineState.REGISTERED]
     assert own_messages(scene) == []
 
 
@@ -292,7 +292,7 @@ async def test_what_fails_for_all_lines_is_raised_as_it_is() -> None:
     assert own_messages(scene) == []
     scene.registrar.register = register  # type: ignore[method-assign]
     await deliver(scene, 2)
-    assert await states(scene) == [DeviceState.REGISTERED] * 2
+    assert await states(scene) == [LineState.REGISTERED] * 2
 
 
 async def test_a_message_that_is_killed_anywhere_is_finished_by_its_next_delivery() -> None:
@@ -310,7 +310,7 @@ async def test_a_message_that_is_killed_anywhere_is_finished_by_its_next_deliver
         except Killed:
             await deliver(scene, 3)
         what = f"killed at write {killed_at}"
-        assert await states(scene) == [DeviceState.REGISTERED] * 3, what
+        assert await states(scene) == [LineState.REGISTERED] * 3, what
         for device in devices:
             states_of = await scene.states(device)
             assert states_of.count(CertificateState.ACTIVE) == 1, what
@@ -338,7 +338,7 @@ async def test_a_line_that_was_changed_while_its_message_was_worked_on_is_closed
 
     lines.write_together = changed_before  # type: ignore[method-assign]
     await deliver(scene, 2)
-    assert await states(scene) == [DeviceState.REGISTERED] * 2
+    assert await states(scene) == [LineState.REGISTERED] * 2
     assert (await scene.line()).reasons is None
 
 
@@ -361,6 +361,6 @@ async def test_a_key_that_was_made_here_is_its_device_s_from_when_it_is_handed_o
     key: Any = load_pem_private_key(content[content.index(b"-----BEGIN ENCRYPTED") :], password.encode())
     await scene.order("second", "lathe", csr=csr("lathe", key=key))
     line = await scene.line("second")
-    assert line.state is DeviceState.FAILED
+    assert line.state is LineState.FAILED
     assert line.reasons is not None
     assert line.reasons[0]["message"].endswith("is that of device 'press'; each device needs a key of its own")

@@ -10,6 +10,7 @@ from azure.core.exceptions import ServiceRequestError
 
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
+from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.pki import names
@@ -34,7 +35,7 @@ async def test_a_disabled_group_does_not_end_the_wait_for_a_device(group: GroupS
     with pytest.raises(Deferred, match=WAITING):
         await scene.deliver()
     line = await scene.line()
-    assert line.state is DeviceState.ISSUED
+    assert line.state is LineState.ISSUED
     assert line.reasons == ({"field": "", "message": WAITING},)
 
 
@@ -49,7 +50,7 @@ async def test_an_order_shows_a_certificate_that_is_there_though_a_service_fails
     with pytest.raises(ConnectionError):
         await scene.order()
     line = await scene.line()
-    assert (line.state, line.serial_number) == (DeviceState.ISSUED, (await scene.serials())[0])
+    assert (line.state, line.serial_number) == (LineState.ISSUED, (await scene.serials())[0])
     assert line.reasons == ({"field": "", "message": "tried again: no route"},)
 
 
@@ -80,7 +81,7 @@ async def test_a_device_is_noticed_by_whatever_thumbprint_its_hub_has(thumbprint
     scene.hubs.enter(HUB, "press", thumbprint(certificate), *others)
     await scene.deliver()
     assert await scene.state() is DeviceState.REGISTERED
-    assert (await scene.line()).state is DeviceState.REGISTERED
+    assert (await scene.line()).state is LineState.REGISTERED
 
 
 async def test_where_the_hub_names_no_certificate_a_registration_since_then_counts() -> None:
@@ -127,7 +128,7 @@ async def test_a_line_whose_device_went_on_before_it_was_closed_is_registered() 
     await scene.renewing()
     await scene.deliver()
     line = await scene.line()
-    assert (line.state, line.assigned_hub, line.reasons) == (DeviceState.REGISTERED, HUB, None)
+    assert (line.state, line.assigned_hub, line.reasons) == (LineState.REGISTERED, HUB, None)
     assert "RequestRejected" not in scene.events()
 
 
@@ -138,11 +139,11 @@ async def test_a_failed_line_keeps_its_reason() -> None:
     scene.provisioning.down = True
     with pytest.raises(ServiceRequestError):
         await scene.order()
-    assert (await scene.line()).state is not DeviceState.FAILED
+    assert (await scene.line()).state is not LineState.FAILED
     scene.provisioning.down = False
     await scene.deliver()
     line = await scene.line()
-    assert line.state is DeviceState.FAILED
+    assert line.state is LineState.FAILED
     assert line.reasons == ({"field": "", "message": "the allocation webhook refuses the device"},)
     assert scene.event("RequestRejected")["data"]["reasons"] == [
         {"field": "", "message": "the allocation webhook refuses the device"}
@@ -218,7 +219,7 @@ async def test_a_line_that_was_refused_and_told_is_told_with_the_same_reason_aga
     assert len(told) == 2
     assert told[0] == told[1]
     line = await scene.line("again")
-    assert (line.state, list(line.reasons or ())) == (DeviceState.FAILED, told[0][1])
+    assert (line.state, list(line.reasons or ())) == (LineState.FAILED, told[0][1])
 
 
 async def test_a_device_that_fails_again_and_again_fits_its_row() -> None:

@@ -12,7 +12,7 @@ from shared import tracing
 from shared.contracts.messages import Queue, command
 from shared.contracts.orders import DeviceOrder, DeviceRegistration
 from shared.contracts.parsing import parse
-from shared.domain.orders import OrderLine, OrderRecord, OrderState
+from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.rejections import RejectionState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Rejected
@@ -74,7 +74,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
         identifier = await rejecting(FakeTable(), orders, outbox, lambda: NOW).record_poison(message)
     known = await orders.get_line("1", 0)
     assert known is not None
-    assert known.record.state is DeviceState.ORDERED
+    assert known.record.state is LineState.ORDERED
     assert known.record.reason == (
         f"set aside as rejection {identifier}: every delivery from device-registrations failed; the causes are in the log "
         "under traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01. Mend the cause, then replay it"

@@ -11,6 +11,7 @@ from azure.core.exceptions import ServiceRequestError
 from shared.contracts.devices import revocation_request
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
+from shared.domain.orders import LineState
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
@@ -284,7 +285,7 @@ async def test_a_deleted_device_that_is_ordered_anew_gets_in_with_its_new_certif
     await scene.order("again")
     assert await scene.state() is DeviceState.REGISTERED
     assert (scene.entry(), await scene.admitted(), scene.identity()) == ("enabled", [2], True)
-    assert (await scene.line("again")).state is DeviceState.REGISTERED
+    assert (await scene.line("again")).state is LineState.REGISTERED
 
 
 async def test_a_deleted_device_whose_new_order_comes_to_nothing_stays_out() -> None:
@@ -490,7 +491,7 @@ async def test_an_order_waits_while_its_device_is_on_hold() -> None:
     with pytest.raises(Deferred, match="'press' is on hold; this goes on when it is reinstated"):
         await scene.deliver()
     line = await scene.line()
-    assert line.state is DeviceState.ISSUED
+    assert line.state is LineState.ISSUED
     assert line.reasons == ({"field": "", "message": "'press' is on hold; this goes on when it is reinstated"},)
     await scene.reinstate()
     assert await scene.state() is DeviceState.ISSUED

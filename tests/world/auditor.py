@@ -11,8 +11,8 @@ from cryptography import x509
 from shared.contracts.messages import Queue
 from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import OPEN_STATES, OUT_OF_SERVICE
-from shared.domain.orders import OrderLine, OrderState
+from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.orders import COMPLETED, LineState, OrderLine
 from shared.domain.rejections import RejectionKind
 from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
@@ -124,7 +124,7 @@ async def _open_lines(world: World) -> list[str]:
     for row in world.storage.table("orderlines").rows.values():
         line = OrderLine.from_columns(row.values)
         asked = [each for each in world.asked.values() if each.body.get("orderId") == line.order_id]
-        if line.state not in OPEN_STATES or not asked:
+        if not line.is_open or not asked:
             continue
         expected = 2 if asked[0].queue is Queue.DEVICE_ORDERS else 1
         if len(world.lying_of_order(line.order_id)) < expected:
@@ -136,10 +136,10 @@ async def _is_done(world: World, asked: Asked) -> bool:
     """Tell whether what was asked for is remembered as carried out."""
     if asked.queue is Queue.DEVICE_REGISTRATIONS:
         line = await world.orders.get_line(asked.body["orderId"], asked.body["line"])
-        return line is not None and line.record.state not in OPEN_STATES
+        return line is not None and not line.record.is_open
     if asked.queue is Queue.DEVICE_ORDERS:
         order = await world.orders.get(asked.body["orderId"])
-        return order is not None and order.record.state is OrderState.COMPLETED
+        return order is not None and order.record.state in COMPLETED
     known = await world.requests.get(asked.queue, asked.body["requestId"])
     return known is not None and known.record.state is RequestState.DONE
 
@@ -183,12 +183,12 @@ async def _lines(world: World) -> list[str]:
         if line is None:
             continue
         state = line.record.state
-        expected = {DeviceState.REGISTERED: "DeviceRegistered", DeviceState.FAILED: "RequestRejected"}.get(state)
+        expected = {LineState.REGISTERED: "DeviceRegistered", LineState.FAILED: "RequestRejected"}.get(state)
         if expected is None:
             found += [] if asked.queue is Queue.DEVICE_ORDERS else [f"{asked.name} is done, and its line is {state}"]
         elif (expected, order_id) not in told:
             found.append(f"the line of {asked.name} is {state}, and nobody was told")
-        elif state is DeviceState.REGISTERED and ("CertificateIssued", order_id) not in told:
+        elif state is LineState.REGISTERED and ("CertificateIssued", order_id) not in told:
             found.append(f"the certificate of {asked.name} was issued, and nobody was told")
     return found
 

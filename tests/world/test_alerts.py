@@ -217,7 +217,7 @@ async def test_what_comes_of_orders_and_devices_is_counted(kept: Kept) -> None:
     def states(metric: metrics.Metric) -> list[Any]:
         return [attributes["device_factory.state"] for name, _, attributes in kept.values if name == metric.name]
 
-    assert states(metrics.ORDERS) == ["accepted", "dispatched", "completed"]
+    assert states(metrics.ORDERS) == ["accepted", "processing", "completed"]
     assert states(metrics.DEVICES) == ["ordered", "issued", "registered"]
     assert len(kept.of(metrics.REGISTRATION_DURATION)) == 1
 

@@ -74,6 +74,7 @@ async def test_an_order_ends_with_its_devices_in_their_hub() -> None:
         "issued": 0,
         "registered": 2,
         "failed": 2,
+        "cancelled": 0,
     }
     assert set(world.hubs.identities) == {(HUB, DEVICE), (HUB, "lathe")}
     assert world.hubs.twins == {DEVICE: {"tags": {"plant": "Bremen"}, "desired": {}}}
@@ -209,7 +210,7 @@ async def test_a_device_with_a_key_of_its_own_is_waited_for() -> None:
     world.ask("the order", Queue.DEVICE_ORDERS, {**ORDER, "devices": [device]})
     await world.drain()
     shown = await world.services.order_answers.describe("order-1")
-    assert (shown["state"], shown["devices"][0]["state"]) == ("processing", "issued")
+    assert (shown["state"], shown["devices"][0]["state"]) == ("waiting", "issued")
     await world.boot()
     await world_at_rest(world)
     assert told(world)["OrderCompleted"] == 1

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared.contracts.messages import Queue, read_message
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.orders import OrderLine
+from shared.domain.orders import LineState, OrderLine
 from shared.domain.rejections import RejectionRecord, RejectionState
-from shared.domain.words import DeviceState, RegisterBy
+from shared.domain.words import RegisterBy
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices, partition_of
 from shared.ledger.groups import Groups
@@ -363,7 +363,7 @@ class World:
                 OrderLine(
                     order_id=order_id,
                     line=0,
-                    state=DeviceState.ORDERED,
+                    state=LineState.ORDERED,
                     requested_id=DEVICE,
                     registration_id=DEVICE,
                     enrollment_group=GROUP,

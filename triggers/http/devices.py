@@ -1,4 +1,4 @@
-"""Orders, devices, their identities in the hubs, and what revokes them."""
+"""Devices, their identities in the hubs, and what revokes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import azure.functions as func
 from pydantic import Field
 
-from shared.contracts.answers_devices import Device, DevicePage, Identity, Order, RefusedOrder
+from shared.contracts.answers_devices import Device, DevicePage, Identity
 from shared.contracts.devices import (
     IdentityChange,
     Renewal,
@@ -19,17 +19,12 @@ from shared.contracts.devices import (
 )
 from shared.contracts.ids import EnrollmentGroupId, path_value
 from shared.contracts.messages import Queue
-from shared.contracts.orders import DeviceOrder, DeviceOrderSchema
 from shared.contracts.parsing import parse
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
-from shared.workflows.devices.order_answers import Refused
-from shared.workflows.intake.following import location_of
-from triggers import outcomes
 from triggers.http.endpoints import (
     PAGING,
     QUEUED,
-    accepted,
     body_of,
     caller_of,
     continuation_of,
@@ -42,49 +37,11 @@ from triggers.http.endpoints import (
     registration_id_of,
     request_id_of,
     request_of,
-    shown_continuation,
 )
 from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 
 if TYPE_CHECKING:
     from shared.services import Services
-
-
-@endpoint("POST", "device-orders", answers=[QUEUED], refuses={404, 409}, body=DeviceOrderSchema)
-async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Order devices; orderId is the idempotency key."""
-    way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
-    order = parse(DeviceOrder, body_of(request, way_out=way_out))
-    if await services.device_orders.check_unchanged(order) is None:
-        await services.usable_groups.get(order.enrollment_group)
-    sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
-    await services.following.order_accepted(order.order_id, order.fingerprint, sent)
-    return accepted(order, location_of(Queue.DEVICE_ORDERS, order.order_id))
-
-
-@endpoint(
-    "GET",
-    "device-orders/{orderId}",
-    answers=[Answer(200, "the order", (Order,))],
-    refuses={404: RefusedOrder},
-    parameters=PAGING,
-)
-async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show an order: its progress, and its devices; those of more than 5,000 come in pages."""
-    try:
-        described = await services.order_answers.describe(
-            path_value("orderId", request.route_params["orderId"]),
-            size=page_size_of(request) if "pageSize" in request.params else None,
-            continuation=continuation_of(request),
-        )
-    except Refused as refused:
-        return outcomes.problem(
-            HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
-        )
-    following = described.get("continuationToken")
-    return json_answer(
-        Order, {**described, "continuationToken": shown_continuation(following)} if following else described
-    )
 
 
 @endpoint(

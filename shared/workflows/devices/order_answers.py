@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.base import timestamp
-from shared.domain.orders import OrderRecord, OrderState
-from shared.domain.words import DeviceState
+from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.errors import NotFound, Reason, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from shared.domain.orders import OrderLine
     from shared.ledger.orders import Orders
@@ -20,14 +20,6 @@ SHOWN_LIMIT = 5000
 """Lines that an order shows at once; those of a longer one come in pages."""
 
 PAGE_SIZE = 100
-
-_COUNTED = (DeviceState.ORDERED, DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.FAILED)
-_STATES = {
-    OrderState.ACCEPTED: "processing",
-    OrderState.DISPATCHED: "processing",
-    OrderState.COMPLETED: "completed",
-    OrderState.REJECTED: "rejected",
-}
 
 
 class Refused(NotFound):
@@ -57,12 +49,18 @@ class OrderAnswers:
     orders: Orders
 
     async def describe(
-        self, order_id: str, *, size: int | None = None, continuation: str | None = None
+        self,
+        order_id: str,
+        *,
+        state: LineState | None = None,
+        size: int | None = None,
+        continuation: str | None = None,
     ) -> dict[str, Any]:
         """Show an order with its progress and its lines.
 
         Args:
             order_id: of the order.
+            state: only lines in this state.
             size: lines of the page; without it, all lines if there are at most 5,000.
             continuation: of the page before.
 
@@ -70,41 +68,77 @@ class OrderAnswers:
             NotFound: the order does not exist; :class:`Refused`, if one of this id was refused.
             Rejected: the continuation is not valid.
         """
-        known = await self.orders.get(order_id)
-        if known is None:
-            raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")
-        order = known.record
-        if order.state is OrderState.REJECTED and not order.fingerprint:
-            raise Refused(order)
-        whole = order.device_count <= SHOWN_LIMIT and size is None and continuation is None
-        start = _start_of(continuation, order.device_count)
-        end = None if whole else start + (size or PAGE_SIZE)
-        lines = [line async for line in self.orders.lines(order_id, start=start, end=end)]
-        following = start + len(lines)
-        counts = _counts_of(lines) if whole else order.counts or {DeviceState.ORDERED.value: order.dispatched}
+        order = await self._order(order_id)
+        counts = order.counts or {LineState.ORDERED.value: order.dispatched}
+        lines: Sequence[OrderLine]
+        if state is not None:
+            lines, following = await self.orders.page_of_lines(
+                order_id, state, size=size or PAGE_SIZE, continuation=continuation
+            )
+        else:
+            whole = order.device_count <= SHOWN_LIMIT and size is None and continuation is None
+            start = _start_of(continuation, order.device_count)
+            end = None if whole else start + (size or PAGE_SIZE)
+            lines = [line async for line in self.orders.lines(order_id, start=start, end=end)]
+            following = str(start + len(lines)) if lines and start + len(lines) < order.device_count else None
+            counts = _counts_of(lines) if whole else counts
         shown = {
             "orderId": order.order_id,
             "enrollmentGroup": order.enrollment_group,
-            "state": _STATES[order.state],
+            "state": order.state,
             "registerBy": order.register_by,
             "acceptedAt": order.accepted_at,
             "completedAt": order.completed_at,
             "reasons": order.reasons,
             "progress": progress_of(counts, order.device_count),
             "devices": [_described(line) for line in lines],
-            "continuationToken": str(following) if lines and following < order.device_count else None,
+            "continuationToken": following,
         }
         optional = {"reasons", "continuationToken"}
         return {name: value for name, value in shown.items() if value is not None or name not in optional}
 
+    async def _order(self, order_id: str) -> OrderRecord:
+        known = await self.orders.get(order_id)
+        if known is None:
+            raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")
+        if known.record.state is OrderState.REJECTED and not known.record.fingerprint:
+            raise Refused(known.record)
+        return known.record
+
+    async def page(
+        self,
+        *,
+        state: OrderState | None,
+        group: str | None,
+        since: datetime | None,
+        size: int,
+        continuation: str | None,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of orders, the latest first."""
+        found, following = await self.orders.page(
+            state=state, group=group, since=since, size=size, continuation=continuation
+        )
+        return [
+            {
+                "orderId": each.order_id,
+                "state": each.state,
+                "enrollmentGroup": each.enrollment_group or None,
+                "deviceCount": each.device_count,
+                "acceptedAt": each.accepted_at,
+                "completedAt": each.completed_at,
+                "location": f"/api/device-orders/{each.order_id}",
+            }
+            for each in found
+        ], following
+
 
 def progress_of(counts: Mapping[str, int], total: int) -> dict[str, int]:
     """Give an order's progress: its lines, by state."""
-    return {"total": total, **{state.value: counts.get(state.value, 0) for state in _COUNTED}}
+    return {"total": total, **{state.value: counts.get(state.value, 0) for state in LineState}}
 
 
-def _counts_of(lines: list[OrderLine]) -> dict[str, int]:
-    return {state.value: sum(line.state is state for line in lines) for state in _COUNTED}
+def _counts_of(lines: Sequence[OrderLine]) -> dict[str, int]:
+    return {state.value: sum(line.state is state for line in lines) for state in LineState}
 
 
 def _start_of(continuation: str | None, total: int) -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.messages import Queue
 from shared.contracts.orders import MESSAGE_LINES, DeviceRegistration
-from shared.domain.orders import all_dispatched, cut, dispatched
+from shared.domain.orders import LineState, all_dispatched, cut, dispatched
 from shared.domain.rejections import RejectionKind
-from shared.domain.words import DeviceState, EventType
+from shared.domain.words import EventType
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES
 from shared.workflows.devices.order_blobs import turn
@@ -86,7 +86,7 @@ class OrderDispatch:
 
         async with asyncio.TaskGroup() as group:
             for line in lines:
-                if line.state is DeviceState.FAILED:
+                if line.state is LineState.FAILED:
                     group.create_task(tell(line))
             for message in _messages(lines):
                 group.create_task(send(message))
@@ -106,7 +106,7 @@ class OrderDispatch:
     async def _cut_short(self, known: Versioned[OrderRecord], rejection: Rejected) -> Versioned[OrderRecord]:
         """End an order whose list can't be read any more: rejected, unless devices of it are on their way already."""
         order_id, reasons = known.record.order_id, rejection.documented()
-        taken = sum((await self.orders.count(order_id)).values())
+        taken = sum((await self.orders.count(order_id)).by_state.values())
         batch: list[OrderLine] = []
         async for line in self.orders.lines(order_id, start=known.record.dispatched):
             batch.append(line)
@@ -131,7 +131,7 @@ class OrderDispatch:
 
 def _messages(lines: Sequence[OrderLine]) -> Iterator[DeviceRegistration]:
     """Give the messages of lines that follow each other, of which those that failed need none."""
-    on_their_way = [line for line in lines if line.state is not DeviceState.FAILED]
+    on_their_way = [line for line in lines if line.state is not LineState.FAILED]
     for _, together in groupby(on_their_way, key=lambda line: line.line // MESSAGE_LINES):
         first, *others = together
         last = others[-1] if others else first

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.orders import DeviceRequest
 from shared.contracts.parsing import parse
-from shared.domain.orders import OrderLine
-from shared.domain.words import DeviceState
+from shared.domain.orders import LineState, OrderLine
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES, fault_of
 from shared.redaction import without_secrets
@@ -75,7 +74,7 @@ class OrderLines:
             common["requested_id"] = without_secrets(_requested(entry.device)).strip()[:200]
             return OrderLine(
                 **common,
-                state=DeviceState.FAILED,
+                state=LineState.FAILED,
                 reasons=rejection.documented(),
                 finished_at=order.accepted_at,
             )
@@ -102,7 +101,7 @@ def _ordered(common: dict[str, Any], wanted: DeviceRequest) -> OrderLine:
     twin = wanted.initial_twin
     line = OrderLine(
         **common,
-        state=DeviceState.ORDERED,
+        state=LineState.ORDERED,
         registration_id=wanted.registration_id,
         csr=wanted.csr,
         key_algorithm=wanted.key_algorithm,

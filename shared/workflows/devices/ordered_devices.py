@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain import issuance, upkeep
 from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
+from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, EventType, RegisterBy
 from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Reason, Rejected
 from shared.ledger.table import Stale
@@ -79,12 +80,13 @@ class OrderedDevices:
         except Rejected as rejection:
             return await self._fail(await self._refused(known, rejection), rejection.documented())
         return line.changed(
-            state=DeviceState.REGISTERED,
+            state=LineState.REGISTERED,
             serial_number=device.certificate and device.certificate.serial_number,
             device_id=device.device_id,
             assigned_hub=device.assigned_hub,
             finished_at=self.clock(),
             reasons=None,
+            awaits_device=False,
         )
 
     async def _provision(self, known: Versioned[OrderLine], decide: Decide) -> DeviceRecord:
@@ -123,9 +125,10 @@ class OrderedDevices:
         """Show in the order that the certificate is there, and what the device waits for."""
         waits = str(error) if isinstance(error, Deferred) else f"tried again: {str(error)[:500]}"
         shown = known.record.changed(
-            state=DeviceState.ISSUED,
+            state=LineState.ISSUED,
             serial_number=issued.bundle.summary.serial_number,
             reasons=Rejected.because(waits).documented(),
+            awaits_device=isinstance(error, AwaitsDevice),
         )
         if shown != known.record:
             with suppress(Stale):  # somebody else has changed the line: it shows what that one saw
@@ -158,7 +161,7 @@ class OrderedDevices:
             key_algorithm=line.key_algorithm,
             enrollment_group=line.enrollment_group,
             field=f"{_place(line)}.csr",
-            expected_new=line.state is DeviceState.ORDERED,
+            expected_new=line.state is LineState.ORDERED,
         )
 
     def _acts(self, line: OrderLine) -> Acts:
@@ -254,7 +257,7 @@ class OrderedDevices:
         """See that a line can't be carried out, and why: at the device and as an event."""
         rejection = Rejected(*(Reason(each["field"], each["message"]) for each in reasons))
         await self.failures.enter(self._ordered(line), rejection)
-        failed = line.changed(state=DeviceState.FAILED, reasons=reasons, finished_at=self.clock())
+        failed = line.changed(state=LineState.FAILED, reasons=reasons, finished_at=self.clock())
         await self.failures.announce(failed)
         return failed
 

@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderWatch
-from shared.domain.orders import OPEN_STATES, UNDER_WAY, OrderRecord, OrderState, completed, counted, watched_by
+from shared.domain.orders import (
+    DISPATCHED,
+    UNDER_WAY,
+    LineCounts,
+    LineState,
+    OrderRecord,
+    OrderState,
+    completed,
+    counted,
+    end_of,
+    watched_by,
+)
 from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred
 from shared.ledger.table import Stale
@@ -23,8 +34,6 @@ from shared.workflows.devices.order_answers import progress_of
 from shared.workflows.devices.order_lists import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shared.contracts.orders import DeviceOrder
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
@@ -61,7 +70,10 @@ class DeviceOrders:
             Rejected: the order as a whole can't be carried out.
             Deferred: its group is being made, or another large list is being read.
         """
-        known = await self.check_unchanged(order) or await self._accept(order)
+        known = await self.check_unchanged(order)
+        if known is not None:
+            await self.orders.note(known.record)  # who accepted it may have died before
+        known = known or await self._accept(order)
         if known.record.state is OrderState.ACCEPTED and order.devices is not None:
             known = await self.dispatch.carry_on(known, listed(order.devices))
         if known.record.state in UNDER_WAY and not self._watched(known.record):
@@ -139,7 +151,10 @@ class DeviceOrders:
             Deferred: another large list is being read.
         """
         known = await self.orders.get(message.order_id)
-        if known is None or known.record.state not in UNDER_WAY:
+        if known is None:
+            return
+        if known.record.state not in UNDER_WAY:
+            await self.orders.note(known.record)  # who ended it may have died before
             return
         if known.record.watch is None or message.watch > known.record.watch:
             # What sent it has not come to write it down, or broke off before it could.
@@ -171,7 +186,7 @@ class DeviceOrders:
         if known.record.state is OrderState.ACCEPTED:
             known = await self.dispatch.carry_on_with_list(known)
         pause = timedelta()
-        if known.record.state is OrderState.DISPATCHED:
+        if known.record.state in DISPATCHED:
             known, pause = await self._count(known)
         if known.record.state in UNDER_WAY and known.record.watch == watch:
             await self._hand_over(known, pause)
@@ -189,17 +204,16 @@ class DeviceOrders:
         """Count an order's lines, and complete it if all are done; otherwise say when to look again."""
         order = known.record
         counts = await self.orders.count(order.order_id)
-        remaining = sum(counts[state.value] for state in OPEN_STATES)
-        if not remaining:
+        if not counts.left:
             await self._announce_completed(order, counts)
             return await self.orders.change(known, completed(counts, self.clock())), timedelta()
         low, high = _WATCH
         # Soon while devices pour in; the longer an order waits for a first boot, or is to count, the rarer.
-        pause = max(low, remaining * _WATCH_PER_LINE, (self.clock() - order.accepted_at) / 8)
+        pause = max(low, counts.left * _WATCH_PER_LINE, (self.clock() - order.accepted_at) / 8)
         pause = min(pause, max(high, order.device_count * _COUNT_PER_LINE))
         return await self.orders.change(known, counted(counts)), timedelta(seconds=ceil(pause.total_seconds()))
 
-    async def _announce_completed(self, order: OrderRecord, counts: Mapping[str, int]) -> None:
+    async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
         failed: list[dict[str, Any]] = []
         left = _FAILED_BYTES
         async for line in self.orders.failed_lines(order.order_id):
@@ -215,7 +229,9 @@ class DeviceOrders:
             data={
                 "orderId": order.order_id,
                 "enrollmentGroup": order.enrollment_group,
-                "progress": progress_of(counts, order.device_count),
+                "state": end_of(counts),
+                "progress": progress_of(counts.by_state, order.device_count),
                 "failed": failed,
+                "failedNotListed": counts.by_state.get(LineState.FAILED, 0) - len(failed),
             },
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceRegistration
-from shared.domain.orders import OPEN_STATES, OrderLine
+from shared.domain.orders import OrderLine
 from shared.errors import Deferred, NotFound
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Registrations:
         lines = await self.orders.get_lines(message.order_id, message.line, message.lines)
         if not lines:
             raise NotFound.because(f"order {message.order_id!r} has no line {message.line}")
-        to_do = [known for known in lines if known.record.state in OPEN_STATES and known.record.registration_id]
+        to_do = [known for known in lines if known.record.is_open and known.record.registration_id]
         left = await self._bring(to_do)
         waits = [error for error in left.values() if isinstance(error, Deferred)]
         if waits and len(waits) == len(left):

@@ -258,7 +258,10 @@ def _of_request(record: RequestRecord) -> dict[str, Any]:
 
 _OF_ORDERS: Mapping[OrderState, RequestState] = {
     OrderState.COMPLETED: RequestState.DONE,
+    OrderState.COMPLETED_WITH_FAILURES: RequestState.DONE,
+    OrderState.CANCELLED: RequestState.DONE,
     OrderState.REJECTED: RequestState.REJECTED,
+    OrderState.WAITING: RequestState.WAITING,
 }
 
 
@@ -286,7 +289,7 @@ def _of_order(record: OrderRecord) -> dict[str, Any]:
         "state": state,
         "about": f"/api/device-orders/{record.order_id}",
         "requestedAt": record.accepted_at,
-        "waitingFor": None,
+        "waitingFor": "devices, which are to boot for the first time" if state is RequestState.WAITING else None,
         "waitingSince": None,
         "nextTry": None,
         "tries": None,

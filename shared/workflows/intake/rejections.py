@@ -12,7 +12,6 @@ from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue, anew, read_message
 from shared.contracts.orders import DeviceRegistration
 from shared.contracts.parsing import parse
-from shared.domain.orders import OPEN_STATES
 from shared.domain.rejections import (
     BODY_LIMIT,
     RejectionKind,
@@ -120,7 +119,7 @@ class RejectedMessages:
             await self._show_reasons(known, reasons)
 
     async def _show_reasons(self, known: Versioned[OrderLine], reasons: tuple[dict[str, str], ...] | None) -> None:
-        if known.record.state not in OPEN_STATES or known.record.reasons == reasons:
+        if not known.record.is_open or known.record.reasons == reasons:
             return
         if reasons is not None or (known.record.reason or "").startswith(WAITS):
             with suppress(Stale):  # who wrote meanwhile knows better how the line gets on

@@ -1,0 +1,98 @@
+"""Orders of devices."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from shared.contracts.answers_devices import Order, OrderPage, RefusedOrder
+from shared.contracts.ids import EnrollmentGroupId, path_value
+from shared.contracts.messages import Queue
+from shared.contracts.orders import DeviceOrder, DeviceOrderSchema
+from shared.contracts.parsing import parse
+from shared.domain.orders import LineState, OrderState
+from shared.reading.times import point_in_time
+from shared.workflows.devices.order_answers import Refused
+from shared.workflows.intake.following import location_of
+from triggers import outcomes
+from triggers.http.endpoints import (
+    PAGING,
+    QUEUED,
+    accepted,
+    body_of,
+    chosen,
+    continuation_of,
+    endpoint,
+    json_answer,
+    page_answer,
+    page_size_of,
+    shown_continuation,
+)
+from triggers.openapi import Answer, Parameter
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+
+@endpoint("POST", "device-orders", answers=[QUEUED], refuses={404, 409}, body=DeviceOrderSchema)
+async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Order devices; orderId is the idempotency key."""
+    way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
+    order = parse(DeviceOrder, body_of(request, way_out=way_out))
+    if await services.device_orders.check_unchanged(order) is None:
+        await services.usable_groups.get(order.enrollment_group)
+    sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
+    await services.following.order_accepted(order.order_id, order.fingerprint, sent)
+    return accepted(order, location_of(Queue.DEVICE_ORDERS, order.order_id))
+
+
+@endpoint(
+    "GET",
+    "device-orders/{orderId}",
+    answers=[Answer(200, "the order", (Order,))],
+    refuses={404: RefusedOrder},
+    parameters=(Parameter("state", "only the lines in this state", LineState), *PAGING),
+)
+async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show an order: its progress, and its devices; those of more than 5,000, or of a state, come in pages."""
+    try:
+        described = await services.order_answers.describe(
+            path_value("orderId", request.route_params["orderId"]),
+            state=chosen(request, "state", tuple(LineState)),
+            size=page_size_of(request) if "pageSize" in request.params else None,
+            continuation=continuation_of(request),
+        )
+    except Refused as refused:
+        return outcomes.problem(
+            HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
+        )
+    following = described.get("continuationToken")
+    return json_answer(
+        Order, {**described, "continuationToken": shown_continuation(following)} if following else described
+    )
+
+
+@endpoint(
+    "GET",
+    "device-orders",
+    answers=[Answer(200, "a page of orders", (OrderPage,))],
+    parameters=(
+        Parameter("state", "only those in this state", OrderState),
+        Parameter("group", "only of this enrollment group", EnrollmentGroupId),
+        Parameter("since", "only those that came since this time (RFC 3339)"),
+        *PAGING,
+    ),
+)
+async def list_device_orders(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List orders, the latest first."""
+    group, since = request.params.get("group"), request.params.get("since")
+    items, following = await services.order_answers.page(
+        state=chosen(request, "state", tuple(OrderState)),
+        group=path_value("enrollmentGroup", group) if group else None,
+        since=point_in_time(since, field="since") if since else None,
+        size=page_size_of(request),
+        continuation=continuation_of(request),
+    )
+    return page_answer(OrderPage, items, following)
