@@ -37,9 +37,11 @@ from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.failures import Failures
+from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
@@ -92,6 +94,8 @@ class Services:
     usable_groups: UsableGroups
     registrations: Registrations
     renewals: Renewals
+    group_renewals: GroupRenewals
+    missed_renewals: MissedRenewals
     revocations: Revocations
     revocation_lists: RevocationLists
     status_answers: StatusAnswers
@@ -256,6 +260,7 @@ def build(
         outbox=outbox,
         clock=clock,
     )
+    missed_renewals = MissedRenewals(groups=groups, expiry=expiry, outbox=outbox, clock=clock)
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     return Services(
@@ -339,6 +344,17 @@ def build(
             converger=converger,
             clock=clock,
         ),
+        group_renewals=GroupRenewals(
+            requests=requests,
+            devices=devices,
+            certificates=certificates,
+            groups=usable_groups,
+            authorities=authorities,
+            missed=missed_renewals,
+            outbox=outbox,
+            clock=clock,
+        ),
+        missed_renewals=missed_renewals,
         revocations=revocations,
         revocation_lists=revocation_lists,
         status_answers=StatusAnswers(

@@ -8,7 +8,13 @@ from pydantic.json_schema import models_json_schema
 
 from shared.contracts.base import SOURCE, example_of
 from shared.contracts.certificates import CertificateRequest
-from shared.contracts.devices import MemberRevocation, RenewalRequest, RevocationRequest
+from shared.contracts.devices import (
+    CertificateRenewal,
+    GroupRenewal,
+    MemberRevocation,
+    RenewalRequest,
+    RevocationRequest,
+)
 from shared.contracts.events import EVENTS
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
@@ -25,7 +31,7 @@ _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
     Queue.ENROLLMENT_GROUP_REQUESTS: (EnrollmentGroupRequest,),
     Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderWatch),
     Queue.DEVICE_REGISTRATIONS: (DeviceRegistration,),
-    Queue.RENEWAL_REQUESTS: (RenewalRequest,),
+    Queue.RENEWAL_REQUESTS: (RenewalRequest, CertificateRenewal, GroupRenewal),
     Queue.REVOCATION_REQUESTS: (RevocationRequest, MemberRevocation),
 }
 """What each queue takes, as CloudEvents or bare."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func  # noqa: TC002 - the worker reads the annotations
 
 from shared.contracts.certificates import CertificateRequest
-from shared.contracts.devices import RenewalRequest, revocation_request
+from shared.contracts.devices import GroupRenewal, renewal_request, revocation_request
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderWatch
@@ -42,7 +42,11 @@ async def _device_registration(services: Services, body: Any, _asked_at: datetim
 
 
 async def _renewal_request(services: Services, body: Any, _asked_at: datetime) -> None:
-    await services.renewals.carry_out(parse(RenewalRequest, body))
+    wanted = renewal_request(body)
+    if isinstance(wanted, GroupRenewal):
+        await services.group_renewals.carry_out(wanted)
+    else:
+        await services.renewals.carry_out(wanted)
 
 
 async def _revocation_request(services: Services, body: Any, _asked_at: datetime) -> None:

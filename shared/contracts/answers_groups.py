@@ -10,6 +10,7 @@ from pydantic import Field
 from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, with_example
 from shared.domain.groups import GroupState, RolloverState
+from shared.domain.words import RenewalNeeds
 
 _ROLLOVER = {
     "from": "line-1-ca1",
@@ -73,6 +74,36 @@ class DeviceLeftPage(Contract):
     model_config = with_example({"items": [_LEFT], "continuationToken": None})
 
     items: list[DeviceLeft]
+    continuation_token: str | None
+
+
+_MISSED = {
+    "registrationId": "press-1",
+    "serialNumber": "4" * 40,
+    "notAfter": "2027-05-01T11:59:59Z",
+    "needs": "csr",
+    "since": "2027-01-01T03:10:00Z",
+}
+
+
+class MissedRenewal(Contract):
+    """A device that should be renewed by now; ``needs`` says who has to act."""
+
+    model_config = with_example(_MISSED)
+
+    registration_id: str
+    serial_number: Serial
+    not_after: datetime
+    needs: RenewalNeeds
+    since: datetime
+
+
+class MissedRenewalPage(Contract):
+    """A page of the devices of a group that missed their renewal."""
+
+    model_config = with_example({"items": [_MISSED], "continuationToken": None})
+
+    items: list[MissedRenewal]
     continuation_token: str | None
 
 

@@ -26,7 +26,18 @@ _FOLLOWED: dict[str, object] = {
     "reasons": [],
     "rejectionId": None,
     "endedAt": None,
+    "progress": None,
 }
+
+
+class BatchProgress(Contract):
+    """Of a renewal of a group: for how many devices one is queued, which need a CSR, and which need nothing."""
+
+    model_config = with_example({"queued": 1200, "needCsr": 3, "skipped": 41})
+
+    queued: int
+    need_csr: int
+    skipped: int
 
 
 class FollowedRequest(Contract):
@@ -50,6 +61,7 @@ class FollowedRequest(Contract):
     reasons: StatedReasons
     rejection_id: str | None
     ended_at: datetime | None
+    progress: BatchProgress | None
 
 
 class ListedRequest(Contract):

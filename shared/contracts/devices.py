@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator, 
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
-from shared.contracts.ids import EnrollmentGroupId, RegistrationId, RequestId, SerialNumber, SigningRequest
+from shared.contracts.ids import EnrollmentGroupId, IssuerName, RegistrationId, RequestId, SerialNumber, SigningRequest
 from shared.contracts.parsing import parse
 from shared.domain.words import RevocationReason
 
@@ -87,6 +87,43 @@ class RenewalRequest(Contract):
     request_id: RequestId
     registration_id: RegistrationId
     csr: SigningRequest | None = None
+
+
+class CertificateRenewal(RenewalRequest):
+    """What the app itself asks for a device: a successor of one certificate (queue ``renewal-requests``).
+
+    There is nothing to do if the device has another certificate by then.
+    """
+
+    model_config = with_example({"requestId": "renewal-1", "registrationId": "press-1", "replaces": "4" * 40})
+
+    replaces: SerialNumber
+
+
+class GroupRenewing(Contract):
+    """Body of ``POST /enrollment-groups/{id}/renew``: how many a minute, and the CA whose certificates are meant."""
+
+    model_config = with_example({"perMinute": 300, "onlyIssuer": "line-1-ca1"})
+
+    per_minute: Annotated[int, Field(strict=True, ge=1, le=6000)] = 60
+    only_issuer: IssuerName | None = None
+
+
+class GroupRenewal(GroupRenewing):
+    """A request to renew the devices of a group, so many a minute (queue ``renewal-requests``)."""
+
+    model_config = with_example({"requestId": "renewal-2", "enrollmentGroup": "line-1", "perMinute": 300})
+
+    request_id: RequestId
+    enrollment_group: EnrollmentGroupId
+
+
+def renewal_request(body: Any) -> RenewalRequest | GroupRenewal:
+    """Check a message of the queue ``renewal-requests``; see :func:`parse`."""
+    given = body if isinstance(body, dict) else {}
+    if "enrollmentGroup" in given:
+        return parse(GroupRenewal, body)
+    return parse(CertificateRenewal if "replaces" in given else RenewalRequest, body)
 
 
 class Revocation(Contract):

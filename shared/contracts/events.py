@@ -14,7 +14,7 @@ from shared.domain.certificates import InternalKind
 from shared.domain.devices import CertificateSummary
 from shared.domain.groups import GroupState
 from shared.domain.rejections import RejectionKind
-from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
+from shared.domain.words import CertificateKind, DeviceState, EventType, RenewalNeeds, RevocationReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,7 +235,10 @@ class CertificateRenewed(Told):
 
 
 class CertificateDue(Told):
-    """A certificate of a device or a CA expires soon, or has expired."""
+    """A certificate of a device or a CA expires soon, or has expired.
+
+    ``renewalNeeds`` says who has to act, if a device should be renewed by now and can't be.
+    """
 
     model_config = with_example(
         {
@@ -245,6 +248,7 @@ class CertificateDue(Told):
             "issuer": "line-1-ca1",
             "enrollmentGroup": "line-1",
             "notAfter": "2027-05-01T11:59:59Z",
+            "renewalNeeds": None,
         }
     )
 
@@ -254,6 +258,7 @@ class CertificateDue(Told):
     issuer: str
     enrollment_group: str | None
     not_after: datetime
+    renewal_needs: RenewalNeeds | None = None
 
 
 class RequestRejected(Told):

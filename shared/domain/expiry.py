@@ -6,6 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 
 from shared.domain.record import Record
+from shared.domain.words import RenewalNeeds
 
 
 class Notice(StrEnum):
@@ -41,3 +42,20 @@ class DueNotice(Record):
     def key(self) -> str:
         """Its row in the day's partition."""
         return f"{self.serial_number}:{self.notice}"
+
+
+class MissedRenewal(Record):
+    """A device of a group that should be renewed by now, and can't be before somebody acts.
+
+    Attributes:
+        serial_number: of the certificate that it uses.
+        needs: who has to act.
+        since: when that was seen.
+    """
+
+    enrollment_group: str
+    registration_id: str
+    serial_number: str
+    not_after: datetime
+    needs: RenewalNeeds
+    since: datetime

@@ -46,6 +46,24 @@ class Wait(Part):
     tries: int = 1
 
 
+class Progress(Part):
+    """How far a request is that is carried out in batches.
+
+    Attributes:
+        continuation: where the next batch begins; ``None`` after the last one.
+        next_at: when it is due.
+        queued: requests that were made for single devices.
+        need_csr: devices that have to bring a CSR first.
+        skipped: devices for which there is nothing to do.
+    """
+
+    continuation: str | None = None
+    next_at: datetime | None = None
+    queued: int = 0
+    need_csr: int = 0
+    skipped: int = 0
+
+
 class RequestRecord(Record):
     """One request.
 
@@ -61,11 +79,12 @@ class RequestRecord(Record):
         reasons: why it was rejected; each ``{"field", "message"}``.
         rejection_id: of its message, if that was refused or set aside.
         ended_at: when it was done, or rejected; the id of a rejected one is free again from then on.
+        progress: of one that is carried out in batches.
         revision: goes up with each change.
     """
 
     lifecycle = lifecycles.REQUEST
-    documents: ClassVar[frozenset[str]] = frozenset({"wait", "reasons"})
+    documents: ClassVar[frozenset[str]] = frozenset({"wait", "reasons", "progress"})
 
     kind: str
     request_id: str
@@ -80,6 +99,7 @@ class RequestRecord(Record):
     reasons: tuple[dict[str, str], ...] | None = None
     rejection_id: str | None = None
     ended_at: datetime | None = None
+    progress: Progress | None = None
     revision: int = 0
 
     @property
@@ -117,6 +137,11 @@ def waits(what: str, *, at: datetime, next_try: datetime | None, rejection_id: s
         return request.changed(state=RequestState.WAITING, wait=wait, rejection_id=rejection_id)
 
     return change
+
+
+def advanced(before: Progress | None, after: Progress) -> Change:
+    """Enter that a batch is carried out, unless another delivery of the message did so."""
+    return lambda request: request.changed(progress=after) if request.progress == before else request
 
 
 def done(at: datetime) -> Change:

@@ -62,6 +62,18 @@ class CertificateKind(StrEnum):
     VERIFICATION = "verification"
 
 
+class RenewalNeeds(StrEnum):
+    """Whose turn it is, so that a device gets its next certificate into use.
+
+    ``csr``: the device made its own key, and a renewal has to bring a new CSR. ``device``: it has to register by
+    itself, with its next certificate or for the first time. ``operator``: its renewal was refused, or is late.
+    """
+
+    CSR = "csr"
+    DEVICE = "device"
+    OPERATOR = "operator"
+
+
 class KeyCustody(StrEnum):
     """Where a CA's key is.
 

@@ -2,19 +2,22 @@
 
 A row stands in the partition of the day on which something is due, and is deleted when that was done. So a sweep reads
 what is due and not yet done, whenever it runs and however often it was missed, and never the fleet.
+
+Beside the days each enrollment group has a partition of the devices that missed their renewal.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.expiry import DueNotice
+from shared.domain.expiry import DueNotice, MissedRenewal
 from shared.ledger.table import keyed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import date
 
+    from shared.domain.words import RenewalNeeds
     from shared.ports.rows import Table
 
 
@@ -36,3 +39,29 @@ class ExpiryIndex:
         """List all notices due on a day or before it and not given yet, oldest first."""
         async for row in self._table.query("PartitionKey le @day", {"day": day.isoformat()}):
             yield DueNotice.from_columns(row.values)
+
+    # --- missed renewals ---
+
+    async def enter_missed(self, record: MissedRenewal) -> None:
+        """Put a device on its group's list of missed renewals; one that is there is entered anew."""
+        await self._table.put(keyed(*_missed(record.enrollment_group, record.registration_id), record))
+
+    async def leave_missed(self, enrollment_group: str, registration_id: str) -> None:
+        """Take a device off its group's list of missed renewals, if it is on it."""
+        await self._table.delete(*_missed(enrollment_group, registration_id))
+
+    async def page_of_missed(
+        self, enrollment_group: str, *, needs: RenewalNeeds | None, size: int, continuation: str | None
+    ) -> tuple[list[MissedRenewal], str | None]:
+        """List a page of a group's missed renewals, and the continuation of the next."""
+        condition, parameters = "PartitionKey eq @group", {"group": _missed(enrollment_group, "")[0]}
+        if needs is not None:
+            condition += " and needs eq @needs"
+            parameters["needs"] = needs.value
+        rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
+        return [MissedRenewal.from_columns(row.values) for row in rows], following
+
+
+def _missed(enrollment_group: str, registration_id: str) -> tuple[str, str]:
+    # After all days, so that no sweep reads it; no group's id has such a sign.
+    return f"missed|{enrollment_group}", registration_id

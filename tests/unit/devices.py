@@ -16,7 +16,7 @@ from shared.contracts.parsing import parse
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import OrderLine
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
-from shared.errors import Deferred
+from shared.errors import Deferred, NotFound
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -36,9 +36,11 @@ from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.failures import Failures
+from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.renewals import Renewals
@@ -66,6 +68,11 @@ HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPR
 
 class FakeAuthorities:
     """One issuing CA under any name."""
+
+    async def get(self, name: str) -> str:
+        if name == "none":
+            raise NotFound.because("the certificate authority 'none' does not exist", field="name")
+        return name
 
     async def loaded(self, name: str) -> LoadedAuthority:
         return LoadedAuthority(name, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
@@ -236,6 +243,23 @@ class DeviceScene:
             assignments=self.assignments,
             device_certificates=self.issuing,
             converger=self.converger,
+            clock=self.clock,
+        )
+
+    @property
+    def missed(self) -> MissedRenewals:
+        return MissedRenewals(groups=self.groups, expiry=self.expiry, outbox=self.outbox, clock=self.clock)
+
+    @property
+    def group_renewals(self) -> GroupRenewals:
+        return GroupRenewals(
+            requests=self.requests,
+            devices=self.devices,
+            certificates=self.certificates,
+            groups=self.groups_in_use,
+            authorities=self.authorities,
+            missed=self.missed,
+            outbox=self.outbox,
             clock=self.clock,
         )
 

@@ -6,11 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.answers_certificates import Check
-from shared.contracts.answers_groups import DeviceLeftPage, Group, GroupPage, RegistrationPage
+from shared.contracts.answers_groups import DeviceLeftPage, Group, GroupPage, MissedRenewalPage, RegistrationPage
 from shared.contracts.certificates import EnrollmentCheck
+from shared.contracts.devices import GroupRenewal, GroupRenewing
 from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest, EnrollmentGroupRoll, GroupAction
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.domain.words import RenewalNeeds
 from shared.errors import NotFound
 from triggers import preconditions
 from triggers.http.endpoints import (
@@ -19,6 +21,7 @@ from triggers.http.endpoints import (
     PAGING,
     QUEUED,
     body_of,
+    chosen,
     continuation_of,
     endpoint,
     etag_header,
@@ -30,7 +33,7 @@ from triggers.http.endpoints import (
     queued,
     request_id_of,
 )
-from triggers.openapi import CONDITIONS, IDEMPOTENCY_KEY, Answer
+from triggers.openapi import CONDITIONS, IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -114,6 +117,47 @@ async def list_rollover_devices(services: Services, request: func.HttpRequest) -
         group_id_of(request), size=page_size_of(request), continuation=continuation_of(request)
     )
     return page_answer(DeviceLeftPage, items, following)
+
+
+@endpoint(
+    "POST",
+    "enrollment-groups/{id}/renew",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=GroupRenewing,
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+async def renew_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have the devices of an enrollment group renewed, so many a minute."""
+    given = parse(GroupRenewing, body_of(request, optional=True))
+    wanted = GroupRenewal(
+        request_id=request_id_of(request),
+        enrollment_group=group_id_of(request),
+        per_minute=given.per_minute,
+        only_issuer=given.only_issuer,
+    )
+    if await is_new(services, Queue.RENEWAL_REQUESTS, wanted):
+        await services.group_renewals.check(wanted)
+    return await queued(services, Queue.RENEWAL_REQUESTS, wanted)
+
+
+@endpoint(
+    "GET",
+    "enrollment-groups/{id}/missed-renewals",
+    answers=[Answer(200, "a page of devices, by registration id", (MissedRenewalPage,))],
+    refuses={404},
+    parameters=(Parameter("needs", "only those for which this one has to act", RenewalNeeds), *PAGING),
+)
+async def list_missed_renewals(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List the devices that should be renewed by now, and can't be before somebody acts."""
+    items, following = await services.missed_renewals.page(
+        group_id_of(request),
+        needs=chosen(request, "needs", tuple(RenewalNeeds)),
+        size=page_size_of(request),
+        continuation=continuation_of(request),
+    )
+    return page_answer(MissedRenewalPage, items, following)
 
 
 async def _group_request(

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.contracts.devices import CertificateRenewal
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
+from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold, overtaken
+from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
 from shared.workflows.devices.changes import change, device_of
@@ -84,7 +86,7 @@ class Renewals:
         await self.device_certificates.foresee(self._request(device, request), device)
 
     async def _is_over(self, device: DeviceRecord, request: RenewalRequest) -> bool:
-        """Tell whether the renewal was completed, or overtaken by a later one.
+        """Tell whether the renewal was completed, overtaken by a later one, or not needed any more.
 
         Raises:
             Conflict: the device was revoked or deleted meanwhile.
@@ -92,6 +94,8 @@ class Renewals:
         """
         if device.on_hold:
             raise on_hold(device)
+        if self._is_unneeded(device, request):
+            return True
         began = issuance.renewal_act(request.request_id) in device.acts
         if not began or device.renewal == request.request_id:
             return False
@@ -101,6 +105,14 @@ class Renewals:
                 f"{device.registration_id!r} was {device.state} while it was renewed", field="registrationId"
             )
         return True
+
+    @staticmethod
+    def _is_unneeded(device: DeviceRecord, request: RenewalRequest) -> bool:
+        """Tell whether a renewal that has not begun is for a certificate that has a successor already."""
+        if not isinstance(request, CertificateRenewal) or issuance.renewal_act(request.request_id) in device.acts:
+            return False
+        present = latest(device)
+        return present is None or present.serial_number != request.replaces
 
     def _request(self, device: DeviceRecord, request: RenewalRequest) -> DeviceCertificateRequest:
         return DeviceCertificateRequest(
@@ -114,10 +126,12 @@ class Renewals:
             predecessor=device.certificate.serial_number if device.certificate else None,
         )
 
-    @staticmethod
-    def _take(request: RenewalRequest, known: DeviceRecord | None) -> DeviceRecord:
+    @classmethod
+    def _take(cls, request: RenewalRequest, known: DeviceRecord | None) -> DeviceRecord:
         if known is None:
             raise NotFound.because(f"the device {request.registration_id!r} does not exist", field="registrationId")
+        if cls._is_unneeded(known, request):
+            raise overtaken(known)  # by a renewal that came in between
         return issuance.renewing(known, request.request_id, brings_csr=request.csr is not None)
 
     def _commit(self, request: RenewalRequest, record: DeviceRecord, made: Committed) -> DeviceRecord:
@@ -127,6 +141,8 @@ class Renewals:
         if device.state is not DeviceState.RENEWING:
             return
         assignment = await self.assignments.assign(device, issued, since=device.updated_at, by_service=False)
+        if device.enrollment_group is not None:
+            await self.device_certificates.expiry.leave_missed(device.enrollment_group, device.registration_id)
         renewed = partial(self._renewed, request, assignment)
         await change(self.devices, device.registration_id, renewed, at=self.clock())
         await self.converger.converge(device.registration_id)

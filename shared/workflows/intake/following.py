@@ -253,9 +253,11 @@ def _of_request(record: RequestRecord) -> dict[str, Any]:
         "reasons": (record.reasons or ()) if record.state is RequestState.REJECTED else (),
         "rejectionId": record.rejection_id,
         "endedAt": record.ended_at if record.state in ENDED else None,
+        "progress": record.progress.model_dump(include=_COUNTS, by_alias=True) if record.progress else None,
     }
 
 
+_COUNTS = {"queued", "need_csr", "skipped"}
 _OF_ORDERS: Mapping[OrderState, RequestState] = {
     OrderState.COMPLETED: RequestState.DONE,
     OrderState.COMPLETED_WITH_FAILURES: RequestState.DONE,
@@ -296,4 +298,5 @@ def _of_order(record: OrderRecord) -> dict[str, Any]:
         "reasons": (record.reasons or ()) if state is RequestState.REJECTED else (),
         "rejectionId": None,
         "endedAt": (record.completed_at or record.accepted_at) if state in ENDED else None,
+        "progress": None,
     }

@@ -184,7 +184,7 @@ def about(kind: Queue, request: Any) -> str | None:
     if kind is Queue.CERTIFICATE_REQUESTS and request.kind is not CertificateKind.DEVICE:
         verifies = request.kind is CertificateKind.VERIFICATION
         return f"/api/certificate-authorities/{request.issuer if verifies else request.name}"
-    device = request.name if kind is Queue.CERTIFICATE_REQUESTS else request.registration_id
+    device = request.name if kind is Queue.CERTIFICATE_REQUESTS else getattr(request, "registration_id", None)
     if device is not None:
         return f"/api/devices/{device.lower()}"
     group = getattr(request, "enrollment_group", None)

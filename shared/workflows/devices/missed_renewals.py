@@ -1,0 +1,91 @@
+"""Devices that should be renewed and can't be before somebody acts: listed by their group, and told by an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.expiry import MissedRenewal
+from shared.domain.groups import GroupState
+from shared.domain.words import CertificateKind, EventType
+from shared.workflows.groups.entries import unknown
+
+if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.words import RenewalNeeds
+    from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.groups import Groups
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissedRenewals:
+    """Names devices whose renewal somebody has to see to."""
+
+    groups: Groups
+    expiry: ExpiryIndex
+    outbox: Outbox
+    clock: Clock
+
+    async def name(self, device: DeviceRecord, needs: RenewalNeeds, *, cause: str, occasion: str) -> None:
+        """Put a device on its group's list, and tell it.
+
+        Args:
+            device: one that has a certificate and a group; of any other there is nothing to say.
+            needs: who has to act.
+            cause: id of the order or request that led to it.
+            occasion: tells events of one device and cause apart.
+        """
+        present = device.certificate
+        if present is None or device.enrollment_group is None:
+            return
+        await self.expiry.enter_missed(
+            MissedRenewal(
+                enrollment_group=device.enrollment_group,
+                registration_id=device.registration_id,
+                serial_number=present.serial_number,
+                not_after=present.not_after,
+                needs=needs,
+                since=self.clock(),
+            )
+        )
+        await self.outbox.publish(
+            EventType.CERTIFICATE_EXPIRING,
+            subject=device.registration_id,
+            correlation_id=cause,
+            data={
+                "kind": CertificateKind.DEVICE,
+                "subject": device.registration_id,
+                "serialNumber": present.serial_number,
+                "issuer": present.issuer,
+                "enrollmentGroup": device.enrollment_group,
+                "notAfter": present.not_after.isoformat(),
+                "renewalNeeds": needs,
+            },
+            occasion=occasion,
+        )
+
+    async def page(
+        self, group_id: str, *, needs: RenewalNeeds | None, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List a page of a group's devices that missed their renewal.
+
+        Raises:
+            NotFound: the group does not exist.
+        """
+        known = await self.groups.get(group_id)
+        if known is None or known.record.state is GroupState.DELETED:
+            raise unknown(group_id)
+        records, following = await self.expiry.page_of_missed(
+            group_id, needs=needs, size=size, continuation=continuation
+        )
+        return [
+            {
+                "registrationId": each.registration_id,
+                "serialNumber": each.serial_number,
+                "notAfter": each.not_after,
+                "needs": each.needs,
+                "since": each.since,
+            }
+            for each in records
+        ], following
