@@ -33,7 +33,9 @@ class ZonedStack(Stack):
     def start(self) -> None:
         """Start everything; see :meth:`Stack.start`."""
         names = (*_STORAGE, *zones.ZONES)
-        self._inner = dict(zip(names, free_ports(self.options.address, len(names)), strict=True))
+        outer = {self.options.functions_port, *self.options.azurite_ports}
+        free = free_ports(self.options.address, len(names) + len(outer))  # they may be some that are chosen already
+        self._inner = dict(zip(names, (port for port in free if port not in outer), strict=False))
         write_owner_only(self.roles_file, self.roles or zones.roles(zones.read_zones()))
         super().start()
 

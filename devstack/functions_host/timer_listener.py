@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob.aio import BlobLeaseClient
 from croniter import croniter
 
@@ -35,6 +35,7 @@ LOCK_SECONDS = 60
 """How long the lock of a killed host stands (SingletonOptions.ListenerLockPeriod)."""
 
 _LOCK_POLL_SECONDS = 60.0
+_RELEASE_SECONDS = 2.0
 _SHORTEST_MONITORED = timedelta(minutes=1)
 
 
@@ -172,8 +173,9 @@ class TimerListener:
             for task in (ticks, renewal):
                 task.cancel()
             await asyncio.gather(ticks, renewal, return_exceptions=True)
-            with suppress(HttpResponseError):
-                await lease.release()
+            with suppress(AzureError, TimeoutError):  # else it ends by itself
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await lease.release()
 
     async def _locked(self) -> BlobLeaseClient:
         """Wait for the function's lock, and take it."""

@@ -78,7 +78,7 @@ def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
         "orderLists",
         "passwordVault",
         "caCertificates of the DPS",
-        f"caCertificates of the IoT hub {world.hub_name!r}",
+        f"caCertificates of the IoT hub {world.hub_name.replace('.', '-')!r}",
         "keyVault",
         "certificateAuthorities",
         "provisioningService",

@@ -229,7 +229,7 @@ def test_what_is_asked_for_last_is_what_stays(world: World) -> None:
     assert again.status_code == 202
     other = {"Idempotency-Key": "last-PUT-1"}
     refused = world.request("PUT", "enrollment-groups/last", json={"iotEdge": True}, headers=other)
-    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (409, "requestId")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "requestId")
 
 
 def test_a_definition_that_dps_would_not_take_is_refused_at_once(world: World) -> None:
