@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test prove coverage mutants run stack bench bench-engine bench-emulator bench-lists fuzz package lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists fuzz package lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -20,6 +20,11 @@ check: setup ## within a minute: lint, unit tests without generated input, contr
 
 test: setup ## lint, and all tests, side by side; fails if they take too few branches of the app
 	@$(PY) -m tests.side_by_side test
+
+test-console: setup ## the console in a browser; needs Chromium, and make test does not
+	@for name in chromium chromedriver; do command -v $$name >/dev/null || { echo \
+		"$$name is missing: on Debian, apt-get install chromium chromium-driver" >&2; exit 1; }; done
+	@$(PY) -m pytest -q tests/console
 
 prove: setup ## every interleaving of acts on devices, deeper than the tests go; long
 	@$(PY) -m tests.side_by_side prove

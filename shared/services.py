@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shared.adapters.own_host import OwnHost
 from shared.checks import checks
 from shared.clients import Clients
 from shared.ledger.authorities import Authorities
@@ -70,6 +71,10 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 
+ACCESS_PATH = "/api/console/access"
+"""The function that the host answers whoever has a function key (triggers/console/sign_in.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a trigger can call."""
@@ -108,6 +113,7 @@ class Services:
     webhooks: Webhooks
     readiness: Readiness
     measurements: Measurements
+    own_host: OwnHost
 
     async def close(self) -> None:
         """Close all connections."""
@@ -374,6 +380,7 @@ def build(
         requests=requests,
         following=following,
         webhooks=webhooks,
+        own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),
         measurements=Measurements(records, groups, clients.queues, clock),
         readiness=Readiness(
             checks(

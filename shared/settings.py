@@ -13,6 +13,8 @@ from typing import Annotated, Any, Self, get_type_hints
 from shared.reading.addresses import STORAGE_CONNECTION, Addresses
 from shared.reading.settings import (
     COUNTRY,
+    FLAG,
+    HOST,
     HTTP_URL,
     SECRET_NAME,
     TEXT,
@@ -173,6 +175,31 @@ class Settings(Addresses):
             example="http://127.0.0.1:4318",
             default="",
             otherwise="nothing is sent by OTLP",
+        ),
+    ]
+
+    own_host: Annotated[
+        str | None,
+        Setting(
+            "WEBSITE_HOSTNAME",
+            HOST,
+            "Host name, and port, under which this app is reached. Azure sets it, and so does the local host. The "
+            "console asks there whether a function key is one.",
+            example="factory.azurewebsites.net",
+            default="",
+            otherwise="nobody can sign in to the console with a function key",
+        ),
+    ]
+    platform_signs_in: Annotated[
+        bool | None,
+        Setting(
+            "WEBSITE_AUTH_ENABLED",
+            FLAG,
+            "Whether App Service authentication is on. Azure sets it; do not set it yourself, since without "
+            "App Service authentication anybody can say who they are.",
+            example="True",
+            default="",
+            otherwise="what a request says of its user is not believed",
         ),
     ]
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from triggers import http_api, queues, timers
+from triggers import console_pages, http_api, queues, timers
 from triggers.zones import blueprints_of
 
 if TYPE_CHECKING:
     from shared.rules.zones import Zone
 
-MODULES = (http_api, queues, timers)
+MODULES = (http_api, console_pages, queues, timers)
 """They put their functions into the blueprints of their zones when they are imported."""
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -65,6 +66,7 @@ class _Host:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> dict[str, Any]:
+        place = self._bound()
         functions = await self._worker.start()
         keys = http_server.Keys.kept(self._arguments.keys_file)
         application = http_server.application(self._worker, functions, keys, self._settings.route_prefix)
@@ -73,9 +75,8 @@ class _Host:
             application, access_log=None, handle_signals=False, shutdown_timeout=1, auto_decompress=False
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._arguments.address, self._arguments.port)
-        await site.start()
-        self._arguments.port = port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, place).start()
+        port = self._arguments.port
         storage = await self._host_storage() if any(each.kind == "timerTrigger" for each in functions) else None
         for function in functions:
             self._listen(function, storage)
@@ -85,6 +86,15 @@ class _Host:
             "masterKey": keys.master,
             "functions": [function.name for function in functions],
         }
+
+    def _bound(self) -> socket.socket:
+        """Take the port, before anybody can connect, and tell the app where it is reached, as every host does."""
+        place = socket.socket(socket.AF_INET6 if ":" in self._arguments.address else socket.AF_INET)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((self._arguments.address, self._arguments.port))
+        self._arguments.port = place.getsockname()[1]
+        os.environ["WEBSITE_HOSTNAME"] = f"{self._arguments.address}:{self._arguments.port}"
+        return place
 
     async def _host_storage(self) -> HostStorage:
         service = self._services["blobs"] = configuration.blob_service("AzureWebJobsStorage")

@@ -11,6 +11,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -168,7 +169,24 @@ def _response(returned: TypedData | None) -> web.Response:
     if "string" in fields:
         return web.Response(text=fields["string"])
     answer = fields["http"]
-    return web.Response(status=int(answer.status_code), headers=answer.headers, body=vars(answer.body).get("bytes"))
+    response = web.Response(status=int(answer.status_code), headers=answer.headers, body=vars(answer.body).get("bytes"))
+    for cookie in answer.cookies or ():
+        _set_cookie(response, cookie)
+    return response
+
+
+def _set_cookie(response: web.Response, cookie: Any) -> None:
+    """Set a cookie as the real host does: its value escaped as in a URL (ASP.NET Core: ``IResponseCookies.Append``)."""
+    same_site = {1: "Lax", 2: "Strict", 3: "None"}
+    response.set_cookie(
+        cookie.name,
+        quote(cookie.value, safe=""),
+        path=cookie.path.value if cookie.path else "/",
+        max_age=int(cookie.max_age.value) if cookie.max_age else None,
+        secure=bool(cookie.secure and cookie.secure.value),
+        httponly=bool(cookie.http_only and cookie.http_only.value),
+        samesite=same_site.get(cookie.same_site),
+    )
 
 
 async def _status(_: web.Request) -> web.Response:

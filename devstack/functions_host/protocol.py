@@ -39,6 +39,21 @@ class BindingInfo(Message):
 setattr(BindingInfo, "in", 0)
 
 
+class SameSite:
+    """Where a browser sends a cookie (FunctionRpc.proto: RpcHttpCookie.SameSite)."""
+
+    Lax, Strict, ExplicitNone = 1, 2, 3
+
+
+setattr(SameSite, "None", 0)
+
+
+class RpcHttpCookie(Message):
+    """A cookie of an answer; what may be missing is a message with a ``value``, or ``None``."""
+
+    SameSite = SameSite
+
+
 class StatusResult(Message):
     """How something went."""
 
@@ -67,7 +82,7 @@ class Protos:
     RpcException = Message
     RpcFunctionMetadata = Message
     RpcHttp = Message
-    RpcHttpCookie = Message
+    RpcHttpCookie = RpcHttpCookie
     RpcRetryOptions = Message
     WorkerInitResponse = Message
     WorkerMetadata = Message

@@ -105,6 +105,15 @@ def _flag(value: str) -> bool:
     return value.lower() == "true"
 
 
+_HOST = re.compile(r"(?:[0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError(f"is {value!r}; it must be a host name, which :port may follow")
+    return value
+
+
 def _country(value: str) -> str:
     if not re.fullmatch("[A-Z]{2}", value):
         raise ValueError(f"is {value!r}; it must be two capital letters (ISO 3166-1 alpha-2)")
@@ -192,6 +201,7 @@ WEB_URL = Kind("an `http://` or `https://` URL without a query", _web_url)
 SECRET_NAME = Kind("1 to 127 letters, digits and dashes", _secret_name)
 VAULT_NAMES = Kind("names separated by `;`, each of 1 to 127 letters, digits and dashes", _vault_names)
 FLAG = Kind("`true` or `false`", _flag)
+HOST = Kind("a host name, which `:port` may follow", _host)
 COUNTRY = Kind("two capital letters (ISO 3166-1 alpha-2)", _country)
 DPS_RESOURCE = Kind("a resource id of type `Microsoft.Devices/provisioningServices`", _dps_resource)
 HUB_RESOURCES = Kind("resource ids of type `Microsoft.Devices/IotHubs`, separated by `;`", _hub_resources)

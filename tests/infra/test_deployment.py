@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 TABLE: dict[str, Any] = json.loads((INFRA / "zones.json").read_text(encoding="utf-8"))
 ALERTS: list[dict[str, Any]] = json.loads((INFRA / "alerts.json").read_text(encoding="utf-8"))
-READ = {each.name: each for each in described_settings().values()}
+GIVEN_BY_AZURE = {"WEBSITE_HOSTNAME", "WEBSITE_AUTH_ENABLED"}
+"""Read-only ("Environment variables and app settings in Azure App Service", azure/app-service/reference-app-settings)."""
+READ = {each.name: each for each in described_settings().values() if each.name not in GIVEN_BY_AZURE}
 OTHER_HUB = f"{SUBSCRIPTION}/resourceGroups/rg-of-others/providers/Microsoft.Devices/IotHubs/old-hub"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-plant-1"
 

@@ -12,7 +12,9 @@ from shared.settings import STORAGE_CONNECTION, described_settings
 from tests.infra.bicep import INFRA, field, fields, literal, source, text, walk
 
 MAIN = source(INFRA / "main.bicep")
-READ = {each.name: each for each in described_settings().values()}
+GIVEN_BY_AZURE = {"WEBSITE_HOSTNAME", "WEBSITE_AUTH_ENABLED"}
+"""Read-only ("Environment variables and app settings in Azure App Service", azure/app-service/reference-app-settings)."""
+READ = {each.name: each for each in described_settings().values() if each.name not in GIVEN_BY_AZURE}
 
 HOST = {
     # "App settings reference for Azure Functions" and, for connections by identity, "Connecting to host storage with an

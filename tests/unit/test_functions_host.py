@@ -113,3 +113,20 @@ def test_an_empty_queue_is_asked_ever_more_rarely_with_jitter() -> None:
     assert pauses.following(found=True) == 0.1
     assert [round(pauses.following(found=False), 3) for _ in range(6)] == [0.18, 0.34, 0.5, 0.9, 1.0, 1.0]
     assert pauses.following(found=True) == 0.1
+
+
+def test_a_cookie_of_an_answer_is_set_as_the_real_host_sets_it() -> None:
+    """Its value is escaped, and what the app says of it stays: ASP.NET Core's ``IResponseCookies.Append``."""
+    said = func.HttpResponse(
+        headers={"Set-Cookie": 'console="a=b"; Path=/api/console; Max-Age=60; HttpOnly; SameSite=Strict; Secure'}
+    )
+    datum = HttpResponseConverter.encode(said, expected_type=None)
+    response = http_server._response(datum_as_proto(datum, Protos))
+    assert response.cookies.output(header="").split("; ") == [
+        " console=a%3Db",
+        "HttpOnly",
+        "Max-Age=60",
+        "Path=/api/console",
+        "SameSite=Strict",
+        "Secure",
+    ]

@@ -44,14 +44,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_package_has_the_app_and_nothing_else(built: Path) -> None:
-    """No tests, no local cloud, no settings, and of the infrastructure the table of zones alone."""
+    """No tests, no local cloud, no settings, of the infrastructure the table of zones; of pages what they are made of."""
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
         *(".funcignore", "LICENSE", "function_app.py", "host.json", "infra", "requirements.txt", "shared", "triggers"),
     }
     assert [name for name in names if name.startswith("infra/")] == ["infra/zones.json"]
-    assert [name for name in names if not name.endswith((".py", ".json", ".txt"))] == [".funcignore", "LICENSE"]
+    others = [name for name in names if not name.endswith((".py", ".json", ".txt"))]
+    page = [name for name in others if name.startswith("triggers/console/")]
+    assert [name for name in others if name not in page] == [".funcignore", "LICENSE"]
+    assert {name.rpartition("/")[0] for name in page if name.endswith(".html")} == {"triggers/console/templates"}
+    assert [name for name in page if not name.endswith(".html")] == ["triggers/console/assets/console.css"]
 
 
 def test_one_adapter_alone_knows_what_keeps_the_app_from_the_next_python() -> None:

@@ -1,0 +1,178 @@
+"""Every page, as an operator sees it: in a browser, with the keyboard, on a phone, in the dark, without scripts."""
+
+from __future__ import annotations
+
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.console.conftest import HOSTILE, browser_of
+
+if TYPE_CHECKING:
+    from devstack.outside import World
+    from tests.console.conftest import Browser, Place
+
+PAGES = {
+    "today": "",
+    "devices": "/devices",
+    "device": "/devices/press-1",
+    "orders": "/orders",
+    "order": "/orders/order-1",
+    "authorities": "/authorities",
+    "rejections": "/rejections",
+    "rejection": "/rejections/{rejection}",
+    "replay": "/rejections/{rejection}/replay",
+    "close": "/rejections/{rejection}/close",
+    "unknown": "/devices/nobody",
+    "sign-in": "/sign-in",
+}
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+KEPT = {("today", "light", 1280), ("today", "dark", 390), ("device", "light", 1280), ("replay", "light", 1280)}
+"""Of which docs/console.md has pictures: SCREENSHOTS=1 makes them anew."""
+
+
+def rejection_of(world: World, order: str) -> str:
+    items = world.get("rejections?state=all")["items"]
+    return next(str(each["id"]) for each in items if f"order-{order}" in each["body"])
+
+
+def path_of(world: World, page: str) -> str:
+    return PAGES[page].format(rejection=rejection_of(world, "hostile"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_accessible(operator: Browser, world: World, page: str, scheme: str, width: int) -> None:
+    """axe-core finds nothing against WCAG 2.2 AA, also in the dark and on a phone."""
+    operator.scheme(scheme)
+    operator.size(width)
+    operator.open(path_of(world, page))
+    assert operator.violations() == []
+    if os.environ.get("SCREENSHOTS") and (page, scheme, width) in KEPT:
+        operator.driver.save_screenshot(str(IMAGES / f"console-{page}-{scheme}.png"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_fits_a_narrow_screen(operator: Browser, world: World, page: str) -> None:
+    """At 320 pixels nothing but tables scrolls sideways (WCAG 2.2, 1.4.10)."""
+    operator.size(320)
+    operator.open(path_of(world, page))
+    width = operator.driver.execute_script("return document.documentElement.scrollWidth")  # type: ignore[no-untyped-call]
+    assert width <= 320
+
+
+def test_whoever_has_no_key_sees_nothing_and_gets_where_they_wanted_with_one(stranger: Browser) -> None:
+    stranger.open("/devices?enrollmentGroup=line-1")
+    assert stranger.heading == "Sign in"
+    stranger.find("#key").send_keys("not-a-key")
+    stranger.press("Sign in")
+    assert "The host does not take this key" in stranger.text
+    stranger.find("#key").send_keys(stranger.key)
+    stranger.press("Sign in")
+    assert stranger.driver.current_url == f"{stranger.root}/devices?enrollmentGroup=line-1"
+    assert "press-1" in stranger.text
+    cookie = stranger.driver.get_cookies()[0]
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/api/console")
+    assert stranger.driver.execute_script("return document.cookie") == ""  # type: ignore[no-untyped-call]
+    stranger.press("Sign out")
+    stranger.open()
+    assert stranger.heading == "Sign in"
+
+
+def test_a_page_is_used_with_the_keyboard_alone(operator: Browser) -> None:
+    """The first stop is the link over the navigation, and what has the focus is marked."""
+    operator.open()
+    operator.find("body").send_keys(Keys.TAB)
+    assert operator.driver.switch_to.active_element.text == "Skip to the content"
+    operator.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert operator.driver.switch_to.active_element.tag_name == "main"
+    operator.open()
+    stops = [*"TTT"]
+    for _ in stops:
+        operator.driver.switch_to.active_element.send_keys(Keys.TAB)
+    focused = operator.driver.switch_to.active_element
+    assert (focused.text, focused.value_of_css_property("outline-style")) == ("Devices", "solid")
+    focused.send_keys(Keys.ENTER)
+    assert operator.heading == "Devices"
+
+
+def test_a_device_is_found_by_its_serial_number(operator: Browser, world: World) -> None:
+    """With colons, as openssl writes it, too."""
+    serial = world.get("devices/press-2")["certificate"]["serialNumber"].upper()
+    operator.open("/devices")
+    operator.find("#find").send_keys(":".join(serial[at : at + 2] for at in range(0, 40, 2)), Keys.ENTER)
+    assert operator.heading == "Device press-2"
+    assert "registered" in operator.text
+    assert "not on the list" in operator.text
+    assert "enabled, disconnected" in operator.text
+
+
+def test_what_others_wrote_is_shown_and_not_run(operator: Browser, world: World) -> None:
+    operator.open(path_of(world, "rejection"))
+    operator.driver.get_log("browser")  # type: ignore[no-untyped-call]
+    operator.driver.refresh()
+    assert HOSTILE in operator.text.replace('\\"', '"')
+    assert operator.driver.execute_script("return document.images.length") == 0  # type: ignore[no-untyped-call]
+    assert operator.driver.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_a_replay_says_first_what_it_will_do(operator: Browser, world: World) -> None:
+    identifier = rejection_of(world, "replayed")
+    operator.open(f"/rejections/{identifier}")
+    operator.press("Replay ...")
+    assert "This will do the following, for one message" in operator.text
+    assert world.get(f"rejections/{identifier}")["state"] == "open"
+    operator.press("Replay this message")
+    assert operator.heading == f"Rejection {identifier}"
+    assert world.get(f"rejections/{identifier}")["state"] == "replayed"
+
+
+def test_a_rejection_is_closed_with_a_comment(operator: Browser, world: World) -> None:
+    identifier = rejection_of(world, "closed")
+    operator.open(f"/rejections/{identifier}/close")
+    operator.press("Close this rejection", leaves=False)
+    assert operator.heading == f"Close rejection {identifier}", "the browser wants a comment"
+    operator.find("#comment").send_keys("ordered anew <b>as order-2</b>")
+    operator.press("Close this rejection")
+    assert "closed ordered anew <b>as order-2</b>" in operator.text
+    assert world.get(f"rejections/{identifier}")["comment"] == "ordered anew <b>as order-2</b>"
+
+
+def test_a_form_of_another_site_does_nothing(operator: Browser, world: World) -> None:
+    """Its browser is signed in; the form is sent from elsewhere."""
+    identifier = rejection_of(world, "hostile")
+    target = f"{operator.root}/rejections/{identifier}/close"
+    form = f'<form method="post" action="{target}"><input name="comment" value="x"><button>Win</button></form>'
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(form.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        operator.driver.get(f"http://127.0.0.1:{server.server_address[1]}/")
+        operator.press("Win")
+        assert "this form was not sent by a page of the console" in operator.text
+        server.shutdown()
+    assert world.get(f"rejections/{identifier}")["state"] == "open"
+
+
+def test_the_pages_work_without_scripts(place: Place, world: World, tmp_path: Path) -> None:
+    with browser_of(place, tmp_path / "browser", scripts=False) as browser:
+        browser.sign_in()
+        for page in ("devices", "order", "authorities", "rejection"):
+            browser.open(path_of(world, page))
+            assert browser.text.count("\n") > 3
+        assert "<script" not in browser.driver.page_source

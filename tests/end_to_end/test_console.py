@@ -1,0 +1,46 @@
+"""The console through the functions host: the host checks the key, and the pages show what the stack holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import requests
+
+from devstack.outside import until
+from tests.end_to_end.conftest import GROUP
+
+if TYPE_CHECKING:
+    from devstack.outside import World
+    from devstack.stack import Stack
+
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+def test_an_operator_signs_in_and_looks_around(stack_and_world: tuple[Stack, World]) -> None:
+    """Pages about a device, its order, its CA and a message that was refused; a wrong key sees none of them."""
+    stack, world = stack_and_world
+    root = f"{stack.endpoints.functions_url}/api/console"
+    order = {"orderId": "console-order", "enrollmentGroup": GROUP, "devices": [{"registrationId": "console-1"}]}
+    world.post("device-orders", order)
+    world.post_message("device-orders", {**order, "orderId": "console-refused", "enrollmentGroup": "console-<b>"})
+    until("the device is registered", lambda: world.state("console-1"), lambda state: state == "registered")
+    until(
+        "the other is refused",
+        lambda: [each for each in world.get("rejections")["items"] if "console-refused" in each["body"]],
+        lambda found: len(found) == 1,
+    )
+    with requests.Session() as session:
+        refused = session.post(f"{root}/sign-in", data={"key": "not-a-key"}, headers=SAME, timeout=60)
+        assert (refused.status_code, dict(session.cookies)) == (403, {})
+        given = session.post(f"{root}/sign-in", data={"key": stack.endpoints.function_key}, headers=SAME, timeout=60)
+        assert (given.status_code, given.url) == (200, root)
+        shown = {"": given.text}
+        for path in ("/devices/console-1", "/orders/console-order", "/authorities", "/rejections"):
+            answer = session.get(f"{root}{path}", timeout=60)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+            shown[path] = answer.text
+    assert "Every CA can sign." in shown[""]
+    assert "registered" in shown["/devices/console-1"]
+    assert "1 of 1 devices are finished" in shown["/orders/console-order"]
+    assert "dpsCa" in shown["/authorities"]
+    assert "console-&lt;b&gt;" in shown["/rejections"]

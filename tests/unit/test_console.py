@@ -1,0 +1,430 @@
+"""The console: who may see it, that it shows text as text, and that no other site can use it."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import aiohttp
+import azure.functions as func
+import pytest
+from aiohttp import web
+
+from shared.adapters.own_host import OwnHost
+from shared.errors import NotFound
+from shared.rules.zones import Zone
+from shared.settings import Settings
+from tests.unit.pki.hierarchy import NOW
+from tests.unit.test_settings import GOOD
+from triggers import outcomes
+from triggers.console import access
+from triggers.console.pages import HEADERS, at, distance, words
+from triggers.registration import app_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+KEY = "let-me-in=="
+HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
+REJECTION: dict[str, Any] = {
+    "id": "2026-05-01-6f1ed002ab5595859014",
+    "kind": "poison",
+    "queue": "device-orders",
+    "reasons": [{"field": HOSTILE, "message": HOSTILE}],
+    "rejectedAt": NOW,
+    "state": "open",
+    "replayedAt": None,
+    "body": HOSTILE,
+    "bytesLeftOut": 7,
+    "attempts": 5,
+    "failures": [{"at": NOW, "cause": HOSTILE}],
+    "closedAt": None,
+    "comment": HOSTILE,
+}
+DEVICE: dict[str, Any] = {
+    "registrationId": "press-1",
+    "state": "registered",
+    "enrollmentGroup": HOSTILE,
+    "orderId": HOSTILE,
+    "deviceId": HOSTILE,
+    "assignedHub": HOSTILE,
+    "certificate": None,
+    "nextCertificate": None,
+    "reason": HOSTILE,
+    "updatedAt": NOW,
+    "history": [{"at": NOW, "state": "registered", "note": HOSTILE}],
+}
+LINE = {"registrationId": HOSTILE, "state": "failed", "reason": HOSTILE}
+ORDER: dict[str, Any] = {
+    "orderId": HOSTILE,
+    "enrollmentGroup": HOSTILE,
+    "state": "processing",
+    "acceptedAt": NOW,
+    "completedAt": None,
+    "reasons": [{"field": "", "message": HOSTILE}],
+    "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
+    "devices": [LINE],
+}
+REQUEST = {"requestId": HOSTILE, "kind": "device-orders", "state": "waiting", "about": HOSTILE, "requestedAt": NOW}
+GROUP = {"enrollmentGroup": HOSTILE, "state": "enabled", "issuer": HOSTILE, "previousIssuer": HOSTILE, "updatedAt": NOW}
+
+
+def answering(found: Any) -> Callable[..., Awaitable[Any]]:
+    async def answer(*_: Any, **__: Any) -> Any:
+        return found
+
+    return answer
+
+
+class Host:
+    """The Functions host: it takes one key."""
+
+    async def takes(self, key: str) -> bool:
+        return key == KEY
+
+
+class Rejected:
+    """Rejections, of which it is noted what was done to them."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, ...]] = []
+
+    async def page(self, *_: Any, **__: Any) -> Any:
+        return [REJECTION], "2026|x"
+
+    async def describe(self, identifier: str) -> dict[str, Any]:
+        if identifier != REJECTION["id"]:
+            raise NotFound.because(f"the rejection {identifier!r} does not exist")
+        return REJECTION
+
+    async def replay(self, identifier: str) -> dict[str, Any]:
+        self.done.append(("replay", identifier))
+        return REJECTION
+
+    async def close(self, identifier: str, comment: str) -> dict[str, Any]:
+        self.done.append(("close", identifier, comment))
+        return REJECTION
+
+
+class NoAuthorities:
+    async def list(self) -> AsyncIterator[Any]:
+        for each in ():
+            yield each
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    settings = Settings.from_environment({**GOOD, "WEBSITE_HOSTNAME": "factory.azurewebsites.net"})
+    rollover = {"from": HOSTILE, "to": HOSTILE, "state": "rolling", "startedAt": NOW, "problem": HOSTILE}
+    there = SimpleNamespace(
+        settings=settings,
+        clock=lambda: NOW,
+        own_host=Host(),
+        readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
+        rejected_messages=Rejected(),
+        following=SimpleNamespace(page=answering(([REQUEST], "x"))),
+        authorities=NoAuthorities(),
+        groups=SimpleNamespace(directory=SimpleNamespace(list_groups=answering([{**GROUP, "rollover": rollover}]))),
+        devices=SimpleNamespace(page=answering(([DEVICE], "x")), describe=answering(DEVICE)),
+        identities=SimpleNamespace(describe=answering({"status": HOSTILE, "connectionState": HOSTILE})),
+        order_answers=SimpleNamespace(describe=answering(ORDER)),
+    )
+    monkeypatch.setattr(outcomes, "services", lambda: there)
+    return there
+
+
+@cache
+def functions() -> Mapping[str, Any]:
+    return {each.get_function_name(): each for each in app_of(Zone.ALL).get_functions()}
+
+
+SAME = {"sec-fetch-site": "same-origin"}
+SIGNED_IN = {"cookie": access.cookie(KEY, "/api/console", "https://host").partition(";")[0]}
+
+
+async def ask(
+    name: str,
+    *,
+    headers: Mapping[str, str] = SIGNED_IN,
+    params: Mapping[str, str] | None = None,
+    route: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+) -> func.HttpResponse:
+    request = func.HttpRequest(
+        "GET" if form is None else "POST",
+        "https://host/api/console/here?x=1",
+        headers={"host": "host", **headers},
+        params=params or {},
+        route_params=route or {},
+        body=urlencode(form or {}).encode(),
+    )
+    answer: func.HttpResponse = await functions()[name].get_user_function()(request)
+    return answer
+
+
+READ = {
+    "console_today": None,
+    "console_devices": None,
+    "console_device": {"registrationId": "press-1"},
+    "console_orders": None,
+    "console_order": {"orderId": "order-1"},
+    "console_authorities": None,
+    "console_rejections": None,
+    "console_rejection": {"id": REJECTION["id"]},
+    "console_replay": {"id": REJECTION["id"]},
+    "console_close": {"id": REJECTION["id"]},
+}
+DONE = {"console_replayed": "replay", "console_closed": "close"}
+OPEN = {"console_access", "console_sign_in", "console_signed_in", "console_sign_out", "console_style"}
+
+
+def test_every_function_of_the_console_is_looked_at_here() -> None:
+    """A new one is read only after a sign-in, or is named among those that are not."""
+    assert {name for name in functions() if name.startswith("console_")} == {*READ, *DONE, *OPEN}
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize("name", READ)
+async def test_what_others_wrote_is_shown_as_text(name: str) -> None:
+    """Names, reasons and messages come from anywhere: none of it becomes an element or an expression."""
+    answer = await ask(name, route=READ[name])
+    text = answer.get_body().decode()
+    assert answer.status_code == 200
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;{{ 7 * 7 }}" in text
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize("name", [*READ, *DONE])
+async def test_nothing_is_shown_or_done_without_a_key(name: str) -> None:
+    """It leads to the sign-in, and says nothing."""
+    for headers in ({}, {"cookie": "console=bm90LWEta2V5"}, {"cookie": "console=%%%"}, {"cookie": "\x00;=;console"}):
+        form = {} if name in DONE else None
+        answer = await ask(name, headers={**SAME, **headers}, route={"id": REJECTION["id"]}, form=form)
+        assert (answer.status_code, answer.get_body()) == (303, b"")
+        assert answer.headers["location"].startswith("/api/console/sign-in?then=%2Fapi%2Fconsole")
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize("name", [*READ, "console_sign_in", "console_style"])
+async def test_no_page_can_run_a_script_or_be_framed(name: str) -> None:
+    """The policy takes the console's own style sheet, its own forms, and nothing else; templates have nothing inline."""
+    answer = await ask(name, route=READ.get(name))
+    assert answer.headers["content-security-policy"] == (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
+    assert {each for each in HEADERS if each not in answer.headers} == set()
+    assert answer.headers["cache-control"] == ("public, max-age=300" if name == "console_style" else "no-store")
+    assert not re.search(r"<style|<script|\son\w+=|\sstyle=|javascript:", answer.get_body().decode())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"sec-fetch-site": "cross-site", "origin": "https://host"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "none"},
+        {"origin": "https://elsewhere"},
+        {"origin": "null"},
+        {"origin": "https://host.elsewhere"},
+    ],
+)
+@pytest.mark.parametrize("name", ["console_replayed", "console_closed", "console_signed_in", "console_sign_out"])
+async def test_a_form_that_comes_from_elsewhere_does_nothing(
+    services: SimpleNamespace, name: str, headers: dict[str, str]
+) -> None:
+    """A browser says where a form comes from, and whoever does not say is refused."""
+    route = {"id": REJECTION["id"]}
+    answer = await ask(name, headers={**SIGNED_IN, **headers}, route=route, form={"comment": "x", "key": KEY})
+    assert (answer.status_code, services.rejected_messages.done) == (403, [])
+    assert "set-cookie" not in answer.headers
+    assert b"this form was not sent by a page of the console, so nothing was done" in answer.get_body()
+
+
+@pytest.mark.parametrize("headers", [SAME, {"origin": "https://host"}, {"origin": "https://HOST"}])
+async def test_a_rejection_is_closed_or_replayed_by_its_form(
+    services: SimpleNamespace, headers: dict[str, str]
+) -> None:
+    route, both = {"id": REJECTION["id"]}, {**SIGNED_IN, **headers}
+    closed = await ask("console_closed", headers=both, route=route, form={"comment": " done by hand "})
+    replayed = await ask("console_replayed", headers=both, route=route, form={})
+    assert (closed.status_code, replayed.status_code) == (303, 303)
+    assert closed.headers["location"] == f"/api/console/rejections/{REJECTION['id']}"
+    assert services.rejected_messages.done == [
+        ("close", REJECTION["id"], "done by hand"),
+        ("replay", REJECTION["id"]),
+    ]
+
+
+@pytest.mark.parametrize("comment", ["", "  ", "x" * 501])
+async def test_a_rejection_is_not_closed_without_a_reason(services: SimpleNamespace, comment: str) -> None:
+    answer = await ask(
+        "console_closed", headers={**SIGNED_IN, **SAME}, route={"id": REJECTION["id"]}, form={"comment": comment}
+    )
+    assert (answer.status_code, services.rejected_messages.done) == (400, [])
+    assert b"comment" in answer.get_body()
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_refusal_is_a_page() -> None:
+    answer = await ask("console_rejection", route={"id": "2026-05-01-0"})
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert "the rejection &#39;2026-05-01-0&#39; does not exist" in answer.get_body().decode()
+    unknown = await ask("console_today", params={"pageSize": "1"})
+    assert (unknown.status_code, "pageSize: is not a parameter" in unknown.get_body().decode()) == (400, True)
+
+
+# --- signing in ---
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_key_that_the_host_takes_is_kept_where_no_script_and_no_other_site_gets_it() -> None:
+    answer = await ask("console_signed_in", headers=SAME, form={"key": f" {KEY} ", "then": "/api/console/orders"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/api/console/orders")
+    cookie = answer.headers["set-cookie"]
+    assert cookie == ("console=bGV0LW1lLWluPT0; Path=/api/console; Max-Age=28800; HttpOnly; SameSite=Strict; Secure")
+    inside = await ask("console_orders", headers={"cookie": f"other=1; {cookie.partition(';')[0]}"})
+    assert inside.status_code == 200
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize("key", ["", "wrong", KEY * 60, "schlüssel", "a\r\nb"])
+async def test_another_key_is_refused_and_not_repeated(key: str) -> None:
+    answer = await ask("console_signed_in", headers=SAME, form={"key": key})
+    assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    text = answer.get_body().decode()
+    assert "The host does not take this key" in text
+    assert not key.strip() or f'value="{key}' not in text
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize(
+    "then",
+    [
+        "//elsewhere",
+        "https://elsewhere",
+        "/api/console/../devices",
+        "/api/console/%2E%2e/x",
+        "/api/console//x",
+        "/api/consoleX",
+        "/x\r\ny",
+        "",
+    ],
+)
+async def test_a_link_to_the_sign_in_leads_nowhere_but_into_the_console(then: str) -> None:
+    answer = await ask("console_signed_in", headers=SAME, form={"key": KEY, "then": then})
+    assert answer.headers["location"] == "/api/console"
+
+
+@pytest.mark.usefixtures("services")
+async def test_signing_out_takes_the_key_away() -> None:
+    answer = await ask("console_sign_out", headers={**SIGNED_IN, **SAME}, form={})
+    assert answer.headers["set-cookie"].startswith("console=; Path=/api/console; Max-Age=0;")
+
+
+def test_the_cookie_comes_over_plain_http_from_this_machine_alone() -> None:
+    """A browser would not keep it otherwise, and over a network nobody else is to read it."""
+    local = access.cookie(KEY, "/api/console", "http://127.0.0.1:7071/api/console")
+    assert not local.endswith("; Secure")
+    for url in ("http://factory.example.com", "https://127.0.0.1", "http://127.evil.example"):
+        assert access.cookie(KEY, "/api/console", url).endswith("; Secure")
+
+
+async def test_a_host_that_does_not_answer_lets_nobody_in(services: SimpleNamespace) -> None:
+    """It is not a wrong key, so the page says to come again."""
+
+    async def takes(_key: str) -> bool:
+        raise aiohttp.ClientConnectionError
+
+    services.own_host = SimpleNamespace(takes=takes)
+    answer = await ask("console_today")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "the function key can&#39;t be checked now" in answer.get_body().decode()
+
+
+# --- App Service authentication ---
+
+
+def principal(*claims: tuple[str, str], role_typ: str = "roles") -> dict[str, str]:
+    said = {"auth_typ": "aad", "role_typ": role_typ, "claims": [{"typ": typ, "val": val} for typ, val in claims]}
+    return {"x-ms-client-principal": b64encode(json.dumps(said).encode()).decode()}
+
+
+async def test_somebody_with_the_role_needs_no_key(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, platform_signs_in=True)
+    for role in ("roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"):
+        answer = await ask("console_orders", headers=principal((role, "DeviceFactory.Operator"), role_typ=role))
+        assert answer.status_code == 200
+
+
+async def test_somebody_without_the_role_is_not_let_in(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, platform_signs_in=True)
+    for headers in (
+        principal(("roles", "DeviceFactory.Reader"), ("name", "DeviceFactory.Operator")),
+        principal(),
+        {"x-ms-client-principal": "%%%"},
+        {"x-ms-client-principal": b64encode(b'{"claims": "roles"}').decode()},
+        {"x-ms-client-principal": b64encode(b'{"claims": [1, null]}').decode()},
+    ):
+        assert (await ask("console_orders", headers=headers)).status_code == 303
+
+
+@pytest.mark.usefixtures("services")
+async def test_without_app_service_authentication_nobody_can_say_who_they_are() -> None:
+    """The header comes from outside then, from anybody."""
+    answer = await ask("console_orders", headers=principal(("roles", "DeviceFactory.Operator")))
+    assert answer.status_code == 303
+
+
+# --- the host, asked whether it takes a key ---
+
+
+async def test_the_host_is_asked_once_a_minute_and_forgotten_when_it_refuses() -> None:
+    """At the address of the settings, with the key in the header, where no log shows it."""
+    asked: list[str] = []
+    keys = {KEY}
+
+    async def function(request: web.Request) -> web.Response:
+        asked.append(request.raw_path)
+        return web.Response(status=204 if request.headers.get("x-functions-key") in keys else 401)
+
+    server = web.Application()
+    server.router.add_get("/api/console/access", function)
+    runner = web.AppRunner(server)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    now = [NOW]
+    host = OwnHost(f"127.0.0.1:{runner.addresses[0][1]}", "/api/console/access", lambda: now[0])
+    try:
+        assert [await host.takes(key) for key in (KEY, KEY, "other", "")] == [True, True, False, False]
+        assert asked == ["/api/console/access"] * 2
+        keys.clear()
+        assert await host.takes(KEY), "for a minute"
+        now[0] = NOW.replace(minute=NOW.minute + 1)
+        assert not await host.takes(KEY)
+        assert host.believed == {}
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_host_without_a_name_takes_no_key() -> None:
+    assert not await OwnHost(None, "/api/console/access", lambda: NOW).takes(KEY)
+
+
+# --- words ---
+
+
+def test_times_and_states_are_said_in_words() -> None:
+    assert at(NOW.replace(hour=9, minute=5)).endswith(" 09:05 UTC")
+    assert words("awaitingCertificate") == "awaiting certificate"
+    later = NOW.replace(year=NOW.year + 1)
+    assert (distance(later, NOW), distance(NOW, later), distance(NOW, NOW)) == ("in 365 days", "365 days ago", "now")
+    assert distance(NOW, NOW.replace(hour=NOW.hour + 1)) == "1 hour ago"

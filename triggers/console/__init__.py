@@ -1,0 +1,1 @@
+"""The operator's page: HTML from the same workflows as the HTTP API."""

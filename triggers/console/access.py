@@ -1,0 +1,135 @@
+"""Who may see the console: people with a function key, or with a role where App Service authentication is on.
+
+The functions of the console are anonymous to the host, since a browser can't send a function key with a link. So each
+of them asks here first. docs/decisions/0009 says why.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
+from datetime import timedelta
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from shared.errors import Deferred
+from shared.reading.json_text import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import azure.functions as func
+
+    from shared.services import Services
+
+COOKIE = "console"
+ROLE = "DeviceFactory.Operator"
+"""The app role that somebody needs where App Service authentication is on."""
+
+_LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
+_KEY_LIMIT = 512
+_LIFE = 8 * 3600
+"""Seconds that a sign-in lasts: a shift."""
+
+
+async def visitor(services: Services, request: func.HttpRequest) -> str | None:
+    """Give the name of who asks, or ``None`` for somebody who has to sign in first.
+
+    Raises:
+        Deferred: it can't be checked now.
+    """
+    if services.settings.platform_signs_in:
+        name = operator(request.headers)
+        if name is not None:
+            return name
+    key = key_in_cookie(request.headers)
+    return "function key" if key and await takes(services, key) else None
+
+
+async def takes(services: Services, key: str) -> bool:
+    """Tell whether the host takes a function key.
+
+    Raises:
+        Deferred: the host does not answer.
+    """
+    if len(key) > _KEY_LIMIT or not (key.isascii() and key.isprintable()):
+        return False
+    try:
+        return await services.own_host.takes(key)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Deferred(
+            f"the function key can't be checked now ({type(error).__name__}); come again in a moment",
+            retry_after=timedelta(seconds=5),
+        ) from error
+
+
+def operator(headers: Mapping[str, str]) -> str | None:
+    """Give the name of somebody whom App Service authentication has signed in, and who has the role.
+
+    It takes such headers from outside away, but only while it is on ("Work with user identities in Azure App Service
+    authentication", azure/app-service/configure-authentication-user-identities).
+    """
+    principal = _principal(headers.get("x-ms-client-principal") or "")
+    claims = [each for each in principal.get("claims", ()) if isinstance(each, dict)]
+    roles = {"roles", principal.get("role_typ")}
+    if not any(each.get("typ") in roles and each.get("val") == ROLE for each in claims):
+        return None
+    return (headers.get("x-ms-client-principal-name") or "signed in")[:200]
+
+
+def _principal(text: str) -> dict[str, Any]:
+    try:
+        found = read_json(b64decode(text, validate=True))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("claims"), list) else {}
+
+
+def key_in_cookie(headers: Mapping[str, str]) -> str | None:
+    """Read the function key that a sign-in left in the browser."""
+    try:
+        found = SimpleCookie(headers.get("cookie") or "").get(COOKIE)
+        return urlsafe_b64decode(found.value + "=" * (-len(found.value) % 4)).decode() if found else None
+    except (CookieError, ValueError):
+        return None
+
+
+def cookie(key: str, root: str, url: str) -> str:
+    """Compose the cookie of a sign-in: for this host and the console alone, and out of reach of scripts.
+
+    Args:
+        key: the function key; an empty one takes the cookie away.
+        root: path of the console.
+        url: of the request. A browser takes ``Secure`` over plain HTTP from this machine alone, and some not even so.
+    """
+    # In base64url, since hosts escape what they find in a cookie's value.
+    value, life = urlsafe_b64encode(key.encode()).decode().rstrip("="), _LIFE if key else 0
+    secure = "" if is_local(url) else "; Secure"
+    return f"{COOKIE}={value}; Path={root}; Max-Age={life}; HttpOnly; SameSite=Strict{secure}"
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a URL is one of this machine's own, over plain HTTP."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and _LOOPBACK.fullmatch(parts.hostname or "") is not None
+
+
+ELSEWHERE = (
+    "this form was not sent by a page of the console, so nothing was done; open the console, and send it from there"
+)
+
+
+def is_from_console(headers: Mapping[str, str]) -> bool:
+    """Tell whether a form comes from a page of this host.
+
+    Browsers say where a request comes from (Fetch Metadata: ``Sec-Fetch-Site``; Fetch: ``Origin``), and no page can
+    change that. The OWASP cheat sheet on cross-site request forgery takes this for a defence of its own;
+    ``SameSite=Strict`` is the other one here.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site == "same-origin"
+    return origin is not None and urlsplit(origin).netloc.lower() == (headers.get("host") or "").lower()

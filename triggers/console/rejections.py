@@ -1,0 +1,86 @@
+"""Rejections: what was refused or set aside, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.contracts.answers import RejectionClosing
+from shared.contracts.ids import path_value
+from shared.contracts.messages import INBOUND_QUEUES
+from shared.contracts.parsing import parse
+from shared.domain.rejections import RejectionState
+from shared.ledger.rejections import Filters
+from shared.rules.zones import Zone
+from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
+from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+_SHOWN = 50
+_STATES = (RejectionState.OPEN, RejectionState.REPLAYED, RejectionState.CLOSED)
+
+
+@page("rejections", known=("state", "queue", "cause", "continuationToken"))
+async def console_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List what was refused or set aside."""
+    filters = Filters(
+        state=chosen(request, "state", _STATES) or RejectionState.OPEN,
+        queue=chosen(request, "queue", INBOUND_QUEUES),
+        cause=request.params.get("cause") or None,
+    )
+    items, following = await services.rejected_messages.page(
+        filters, size=_SHOWN, continuation=continuation_of(request)
+    )
+    return rendered(
+        "rejections.html",
+        filters=filters,
+        states=_STATES,
+        queues=[queue.value for queue in INBOUND_QUEUES],
+        items=items,
+        following=shown_continuation(following),
+    )
+
+
+@page("rejections/{id}")
+async def console_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show one message that was refused or set aside, and what can be done about it."""
+    found = await services.rejected_messages.describe(_identifier(request))
+    return rendered("rejection.html", rejection=found, acts_here=services.settings.zone is Zone.ALL)
+
+
+@page("rejections/{id}/replay")
+async def console_replay(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what a replay will do, and ask."""
+    found = await services.rejected_messages.describe(_identifier(request))
+    return rendered("replay.html", rejection=found)
+
+
+@page("rejections/{id}/replay", method="POST")
+async def console_replayed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Put a message back into its queue."""
+    identifier = _identifier(request)
+    await services.rejected_messages.replay(identifier)
+    return redirect(f"{ROOT}/rejections/{segment(identifier)}")
+
+
+@page("rejections/{id}/close")
+async def console_close(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what closing will do, and ask why."""
+    found = await services.rejected_messages.describe(_identifier(request))
+    return rendered("close.html", rejection=found)
+
+
+@page("rejections/{id}/close", method="POST")
+async def console_closed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Close a rejection with a comment."""
+    identifier = _identifier(request)
+    comment = parse(RejectionClosing, {"comment": form_of(request).get("comment", "")}).comment
+    await services.rejected_messages.close(identifier, comment)
+    return redirect(f"{ROOT}/rejections/{segment(identifier)}")
+
+
+def _identifier(request: func.HttpRequest) -> str:
+    return path_value("id", request.route_params["id"])

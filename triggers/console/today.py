@@ -1,0 +1,50 @@
+"""Today: whether everything works, and what waits for somebody."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.domain.requests import RequestState
+from triggers.console.authorities import shown_authorities
+from triggers.console.pages import page, rendered
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+_SHOWN = 20
+"""Items of each list; there is a page with all of them."""
+
+_SOON = timedelta(days=90)
+
+
+@page()
+async def console_today(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """Show what an operator looks at first."""
+    following = services.following
+
+    async def requests_in(state: RequestState) -> tuple[list[dict[str, object]], str | None]:
+        return await following.page(state=state, kind=None, since=None, size=_SHOWN, continuation=None)
+
+    report, rejections, waiting, running, authorities = await asyncio.gather(
+        services.readiness.report(),
+        services.rejected_messages.page(size=_SHOWN, continuation=None),
+        requests_in(RequestState.WAITING),
+        requests_in(RequestState.RUNNING),
+        shown_authorities(services),
+    )
+    now = services.clock()
+    return rendered(
+        "today.html",
+        report=report,
+        ready=all(each == "ok" for each in report.values()),
+        rejections=rejections,
+        waiting=waiting,
+        running=running,
+        unable=[each for each in authorities if each.trouble],
+        lists=[each for each in authorities if each.record.published or each.list_trouble],
+        expiring=[each for each in authorities if each.ends_before(now + _SOON)],
+    )
