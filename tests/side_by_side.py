@@ -35,6 +35,9 @@ FLOOR = 92.0
 _ALONE = ("test_api", "test_crashes", "test_groups")
 """The longest files of the end-to-end tests; each gets a stack of its own, the others share one."""
 
+IN_A_BROWSER = "tests/console"
+"""Needs Chromium, which not every machine has: `make test-console`."""
+
 PYTEST = (sys.executable, "-m", "pytest", "-q")
 PYTEST_MEASURED = (sys.executable, "-m", "coverage", "run", *PYTEST[1:])
 _MANY_RUNS = ("test_acts_at_once", "test_any_sequence", "test_authorities_at_large")

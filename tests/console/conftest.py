@@ -89,8 +89,8 @@ class Browser:
 
     def violations(self) -> list[str]:
         """Give what axe-core finds against WCAG 2.2 AA on this page."""
-        self.driver.execute_script(AXE.read_text(encoding="utf-8"))  # type: ignore[no-untyped-call]
-        found: dict[str, Any] = self.driver.execute_async_script(  # type: ignore[no-untyped-call]
+        self.driver.execute_script(AXE.read_text(encoding="utf-8"))
+        found: dict[str, Any] = self.driver.execute_async_script(
             "const done = arguments[arguments.length - 1];"
             "axe.run({runOnly: arguments[0]}).then(done, error => done({error: String(error)}));",
             _RULES,

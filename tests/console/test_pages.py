@@ -63,7 +63,7 @@ def test_a_page_fits_a_narrow_screen(operator: Browser, world: World, page: str)
     """At 320 pixels nothing but tables scrolls sideways (WCAG 2.2, 1.4.10)."""
     operator.size(320)
     operator.open(path_of(world, page))
-    width = operator.driver.execute_script("return document.documentElement.scrollWidth")  # type: ignore[no-untyped-call]
+    width = operator.driver.execute_script("return document.documentElement.scrollWidth")
     assert width <= 320
 
 
@@ -79,7 +79,7 @@ def test_whoever_has_no_key_sees_nothing_and_gets_where_they_wanted_with_one(str
     assert "press-1" in stranger.text
     cookie = stranger.driver.get_cookies()[0]
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/api/console")
-    assert stranger.driver.execute_script("return document.cookie") == ""  # type: ignore[no-untyped-call]
+    assert stranger.driver.execute_script("return document.cookie") == ""
     stranger.press("Sign out")
     stranger.open()
     assert stranger.heading == "Sign in"
@@ -118,7 +118,7 @@ def test_what_others_wrote_is_shown_and_not_run(operator: Browser, world: World)
     operator.driver.get_log("browser")  # type: ignore[no-untyped-call]
     operator.driver.refresh()
     assert HOSTILE in operator.text.replace('\\"', '"')
-    assert operator.driver.execute_script("return document.images.length") == 0  # type: ignore[no-untyped-call]
+    assert operator.driver.execute_script("return document.images.length") == 0
     assert operator.driver.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 

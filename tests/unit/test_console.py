@@ -114,7 +114,7 @@ class Rejected:
 
 class NoAuthorities:
     async def list(self) -> AsyncIterator[Any]:
-        for each in ():
+        for each in list[Any]():
             yield each
 
 
@@ -141,7 +141,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @cache
 def functions() -> Mapping[str, Any]:
-    return {each.get_function_name(): each for each in app_of(Zone.ALL).get_functions()}
+    return {str(each.get_function_name()): each for each in app_of(Zone.ALL).get_functions()}
 
 
 SAME = {"sec-fetch-site": "same-origin"}
@@ -205,7 +205,7 @@ async def test_what_others_wrote_is_shown_as_text(name: str) -> None:
 async def test_nothing_is_shown_or_done_without_a_key(name: str) -> None:
     """It leads to the sign-in, and says nothing."""
     for headers in ({}, {"cookie": "console=bm90LWEta2V5"}, {"cookie": "console=%%%"}, {"cookie": "\x00;=;console"}):
-        form = {} if name in DONE else None
+        form: dict[str, str] | None = {} if name in DONE else None
         answer = await ask(name, headers={**SAME, **headers}, route={"id": REJECTION["id"]}, form=form)
         assert (answer.status_code, answer.get_body()) == (303, b"")
         assert answer.headers["location"].startswith("/api/console/sign-in?then=%2Fapi%2Fconsole")

@@ -8,10 +8,14 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import azure.functions as func
 import pytest
+from azure.functions.http import HttpResponseConverter
+from azure_functions_runtime.bindings.datumdef import datum_as_proto
 
 from devstack.functions_host import http_server
 from devstack.functions_host.configuration import ConfigurationError, apply_local_settings, read_host_json, resolve
+from devstack.functions_host.protocol import Protos
 from devstack.functions_host.queue_listener import Pauses
 from devstack.functions_host.timer_listener import Schedule, Status
 
@@ -121,7 +125,7 @@ def test_a_cookie_of_an_answer_is_set_as_the_real_host_sets_it() -> None:
         headers={"Set-Cookie": 'console="a=b"; Path=/api/console; Max-Age=60; HttpOnly; SameSite=Strict; Secure'}
     )
     datum = HttpResponseConverter.encode(said, expected_type=None)
-    response = http_server._response(datum_as_proto(datum, Protos))
+    response = http_server._response(datum_as_proto(datum, Protos))  # noqa: SLF001
     assert response.cookies.output(header="").split("; ") == [
         " console=a%3Db",
         "HttpOnly",

@@ -6,7 +6,7 @@ import tomllib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.side_by_side import PYTEST, REPOSITORY, Part, parts, run_all
+from tests.side_by_side import IN_A_BROWSER, PYTEST, REPOSITORY, Part, parts, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +30,13 @@ def run_by(part: Part) -> Iterator[Path]:
 
 
 def test_every_test_is_in_one_part() -> None:
-    """All files below pytest's own test paths run, and none of them twice."""
+    """All files below pytest's own test paths run, and none of them twice; what needs a browser has a target of its own."""
     paths = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
     assert Counter(file for part in parts() if part.program == PYTEST for file in run_by(part)) == Counter(
-        file for path in paths for file in files(path)
+        file for path in paths for file in files(path) - files(IN_A_BROWSER)
     )
+    assert files(IN_A_BROWSER)
+    assert f"pytest -q {IN_A_BROWSER}\n" in (REPOSITORY / "Makefile").read_text()
 
 
 def test_a_part_that_fails_fails_the_run_and_shows_all_that_it_printed(capsys: pytest.CaptureFixture[str]) -> None:
