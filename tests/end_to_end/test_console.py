@@ -23,7 +23,11 @@ def test_an_operator_signs_in_and_looks_around(stack_and_world: tuple[Stack, Wor
     order = {"orderId": "console-order", "enrollmentGroup": GROUP, "devices": [{"registrationId": "console-1"}]}
     world.post("device-orders", order)
     world.post_message("device-orders", {**order, "orderId": "console-refused", "enrollmentGroup": "console-<b>"})
-    until("the device is registered", lambda: world.state("console-1"), lambda state: state == "registered")
+    until(
+        "the order is done",
+        lambda: world.get("device-orders/console-order", missing={}),
+        lambda shown: shown.get("state") == "completed",
+    )
     until(
         "the other is refused",
         lambda: [each for each in world.get("rejections")["items"] if "console-refused" in each["body"]],

@@ -71,6 +71,14 @@ ORDER: dict[str, Any] = {
     "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
     "devices": [LINE],
 }
+LISTED = {
+    "orderId": HOSTILE,
+    "state": "waiting",
+    "enrollmentGroup": HOSTILE,
+    "deviceCount": 4,
+    "acceptedAt": NOW,
+    "completedAt": None,
+}
 REQUEST = {"requestId": HOSTILE, "kind": "device-orders", "state": "waiting", "about": HOSTILE, "requestedAt": NOW}
 GROUP = {"enrollmentGroup": HOSTILE, "state": "enabled", "issuer": HOSTILE, "previousIssuer": HOSTILE, "updatedAt": NOW}
 
@@ -133,7 +141,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         groups=SimpleNamespace(directory=SimpleNamespace(list_groups=answering([{**GROUP, "rollover": rollover}]))),
         devices=SimpleNamespace(page=answering(([DEVICE], "x")), describe=answering(DEVICE)),
         identities=SimpleNamespace(describe=answering({"status": HOSTILE, "connectionState": HOSTILE})),
-        order_answers=SimpleNamespace(describe=answering(ORDER)),
+        order_answers=SimpleNamespace(describe=answering(ORDER), page=answering(([LISTED], "x"))),
     )
     monkeypatch.setattr(outcomes, "services", lambda: there)
     return there
@@ -425,6 +433,8 @@ async def test_a_host_without_a_name_takes_no_key() -> None:
 def test_times_and_states_are_said_in_words() -> None:
     assert at(NOW.replace(hour=9, minute=5)).endswith(" 09:05 UTC")
     assert words("awaitingCertificate") == "awaiting certificate"
+    assert words("iotHub pressHub") == "iot hub pressHub"
+    assert words("CA certificates of the DPS") == "CA certificates of the DPS"
     later = NOW.replace(year=NOW.year + 1)
     assert (distance(later, NOW), distance(NOW, later), distance(NOW, NOW)) == ("in 365 days", "365 days ago", "now")
     assert distance(NOW, NOW.replace(hour=NOW.hour + 1)) == "1 hour ago"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.ids import path_value
-from shared.contracts.messages import Queue
+from shared.domain.orders import LineState, OrderState
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
-from triggers.http.endpoints import continuation_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -17,22 +17,51 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
-@page("orders", known=("find", "continuationToken"))
+@page("orders", known=("find", "group", "state", "continuationToken"))
 async def console_orders(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show the orders, the latest first."""
+    """List orders, the latest first."""
     wanted = (request.params.get("find") or "").strip()
     if wanted:
         return redirect(f"{ROOT}/orders/{segment(path_value('orderId', wanted))}")
-    items, following = await services.following.page(
-        state=None, kind=Queue.DEVICE_ORDERS, since=None, size=_SHOWN, continuation=continuation_of(request)
+    state = chosen(request, "state", tuple(OrderState))
+    group = (request.params.get("group") or "").strip()
+    items, following = await services.order_answers.page(
+        state=state,
+        group=path_value("enrollmentGroup", group) if group else None,
+        since=None,
+        size=_SHOWN,
+        continuation=continuation_of(request),
     )
-    return rendered("orders.html", items=items, following=shown_continuation(following))
+    return rendered(
+        "orders.html",
+        group=group,
+        state_wanted=state or "",
+        states=list(OrderState),
+        items=items,
+        following=shown_continuation(following),
+    )
 
 
-@page("orders/{orderId}", known=("continuationToken",))
+@page("orders/{orderId}", known=("state", "continuationToken"))
 async def console_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its lines in pages."""
+    state = chosen(request, "state", tuple(LineState))
     order = await services.order_answers.describe(
-        path_value("orderId", request.route_params["orderId"]), size=_SHOWN, continuation=continuation_of(request)
+        path_value("orderId", request.route_params["orderId"]),
+        state=state,
+        size=_SHOWN,
+        continuation=continuation_of(request),
     )
-    return rendered("order.html", order=order, following=shown_continuation(order.get("continuationToken")))
+    progress = order["progress"]
+    return rendered(
+        "order.html",
+        order=order,
+        counts=[(name, count) for name, count in progress.items() if name != "total"],
+        finished=sum(progress.get(name, 0) for name in _FINISHED),
+        state_wanted=state or "",
+        states=list(LineState),
+        following=shown_continuation(order.get("continuationToken")),
+    )
+
+
+_FINISHED = (LineState.REGISTERED, LineState.FAILED, LineState.CANCELLED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -159,8 +160,12 @@ def at(moment: datetime) -> str:
 
 
 def words(text: str) -> str:
-    """Write a word of the contract, such as ``awaitingCertificate``, as words."""
-    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in text)
+    """Write a word of the contract, such as ``awaitingCertificate``, as words; what follows it stays as it is."""
+    first, space, rest = text.partition(" ")
+    return f"{_INNER.sub(lambda found: f' {found[0].lower()}', first)}{space}{rest}"
+
+
+_INNER = re.compile("(?<=[a-z])[A-Z](?=[a-z])")
 
 
 @dataclass(frozen=True, slots=True)

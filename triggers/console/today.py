@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.domain.orders import OrderState
 from shared.domain.requests import RequestState
 from triggers.console.authorities import shown_authorities
 from triggers.console.pages import page, rendered
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 """Items of each list; there is a page with all of them."""
 
+_UNDER_WAY = (OrderState.ACCEPTED, OrderState.PROCESSING, OrderState.WAITING)
 _SOON = timedelta(days=90)
 
 
@@ -29,12 +31,15 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
     async def requests_in(state: RequestState) -> tuple[list[dict[str, object]], str | None]:
         return await following.page(state=state, kind=None, since=None, size=_SHOWN, continuation=None)
 
-    report, rejections, waiting, running, authorities = await asyncio.gather(
+    async def orders_in(state: OrderState) -> tuple[list[dict[str, object]], str | None]:
+        return await services.order_answers.page(state=state, group=None, since=None, size=_SHOWN, continuation=None)
+
+    report, rejections, waiting, authorities, *orders = await asyncio.gather(
         services.readiness.report(),
         services.rejected_messages.page(size=_SHOWN, continuation=None),
         requests_in(RequestState.WAITING),
-        requests_in(RequestState.RUNNING),
         shown_authorities(services),
+        *(orders_in(state) for state in _UNDER_WAY),
     )
     now = services.clock()
     return rendered(
@@ -43,7 +48,8 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
         ready=all(each == "ok" for each in report.values()),
         rejections=rejections,
         waiting=waiting,
-        running=running,
+        orders=[order for items, _ in orders for order in items],
+        more_orders=any(following for _, following in orders),
         unable=[each for each in authorities if each.trouble],
         lists=[each for each in authorities if each.record.published or each.list_trouble],
         expiring=[each for each in authorities if each.ends_before(now + _SOON)],
