@@ -18,7 +18,7 @@ demo: setup ## run the main job from end to end, and check every step; ZONES=4: 
 check: setup ## within a minute: lint, unit tests without generated input, contracts of the adapters
 	@$(PY) -m tests.side_by_side check
 
-test: setup ## lint, and all tests, side by side; fails if they take too few branches of the app
+test: setup ## lint, and all tests, side by side; COVERAGE=1: and fail if they take too few branches of the app
 	@$(PY) -m tests.side_by_side test
 
 test-console: setup ## the console in a browser; needs Chromium, and make test does not
@@ -29,7 +29,7 @@ test-console: setup ## the console in a browser; needs Chromium, and make test d
 prove: setup ## every interleaving of acts on devices, deeper than the tests go; long
 	@$(PY) -m tests.side_by_side prove
 
-coverage: setup ## the branches of the app that the last `make test` did not take, file by file
+coverage: setup ## the branches of the app that the last `make test COVERAGE=1` did not take, file by file
 	@$(PY) -m coverage report --skip-covered --show-missing
 
 mutants: setup ## change the workflows in small ways, and see whether the unit tests notice; hours, or ARGS="--sample 100"
