@@ -46,6 +46,8 @@ from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
+from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.order_requests import OrderRequests
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
@@ -96,6 +98,7 @@ class Services:
     takeovers: Takeovers
     device_orders: DeviceOrders
     order_answers: OrderAnswers
+    order_requests: OrderRequests
     usable_groups: UsableGroups
     registrations: Registrations
     renewals: Renewals
@@ -255,6 +258,15 @@ def build(
     dispatch = OrderDispatch(
         orders=orders, lists=order_lists, failures=failures, outbox=outbox, clock=clock, threads=lists
     )
+    device_orders = DeviceOrders(
+        orders=orders,
+        groups=usable_groups,
+        lists=order_lists,
+        dispatch=dispatch,
+        endings=OrderEndings(orders=orders, devices=devices, failures=failures, outbox=outbox, clock=clock),
+        outbox=outbox,
+        clock=clock,
+    )
     identities = DeviceIdentities(devices=devices, hubs=clients.hubs, converger=converger, clock=clock)
     revocations = Revocations(
         devices=devices,
@@ -333,13 +345,12 @@ def build(
             converger=converger,
             clock=clock,
         ),
-        device_orders=DeviceOrders(
-            orders=orders, groups=usable_groups, lists=order_lists, dispatch=dispatch, outbox=outbox, clock=clock
-        ),
+        device_orders=device_orders,
         order_answers=OrderAnswers(orders=orders),
+        order_requests=OrderRequests(requests=requests, orders=orders, device_orders=device_orders, clock=clock),
         usable_groups=usable_groups,
         registrations=Registrations(
-            orders=orders, groups=usable_groups, ordered_devices=ordered_devices, outbox=outbox
+            orders=orders, groups=usable_groups, ordered_devices=ordered_devices, outbox=outbox, clock=clock
         ),
         renewals=Renewals(
             requests=requests,

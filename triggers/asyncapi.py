@@ -18,7 +18,7 @@ from shared.contracts.devices import (
 from shared.contracts.events import EVENTS
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
-from shared.contracts.orders import DeviceOrderSchema, DeviceRegistration, OrderWatch
+from shared.contracts.orders import DeviceOrderSchema, DeviceRegistration, OrderAct, OrderWatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
     Queue.CERTIFICATE_REQUESTS: (CertificateRequest,),
     Queue.ENROLLMENT_GROUP_REQUESTS: (EnrollmentGroupRequest,),
-    Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderWatch),
+    Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderAct, OrderWatch),
     Queue.DEVICE_REGISTRATIONS: (DeviceRegistration,),
     Queue.RENEWAL_REQUESTS: (RenewalRequest, CertificateRenewal, GroupRenewal),
     Queue.REVOCATION_REQUESTS: (RevocationRequest, MemberRevocation),

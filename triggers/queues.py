@@ -10,7 +10,7 @@ from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import GroupRenewal, renewal_request, revocation_request
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import INBOUND_QUEUES, Queue
-from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderWatch
+from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderAct, OrderWatch
 from shared.contracts.parsing import parse
 from shared.settings import STORAGE_CONNECTION
 from triggers import outcomes
@@ -30,9 +30,11 @@ async def _enrollment_group_request(services: Services, body: Any, asked_at: dat
     await services.groups.requests.carry_out(parse(EnrollmentGroupRequest, body), asked_at=asked_at)
 
 
-async def _device_order(services: Services, body: Any, _asked_at: datetime) -> None:
+async def _device_order(services: Services, body: Any, asked_at: datetime) -> None:
     if isinstance(body, dict) and "watch" in body:
         await services.device_orders.watch(parse(OrderWatch, body))
+    elif isinstance(body, dict) and "action" in body:
+        await services.order_requests.carry_out(parse(OrderAct, body), asked_at=asked_at)
     else:
         await services.device_orders.advance(parse(DeviceOrder, body))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, AnyUrl, AwareDatetime, Field, UrlConstraints, model_validator
@@ -10,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from shared.contracts.base import TAKEN_OUT, Contract, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId, RequestId, SigningRequest
 from shared.contracts.parsing import parse
-from shared.domain.words import RegisterBy
+from shared.domain.words import IssuedDevices, RegisterBy
 from shared.redaction import is_marked
 from shared.rules.key_algorithms import KeyAlgorithm
 from shared.rules.twin_limits import DESIRED_LIMIT, TAGS_LIMIT, twin_fault
@@ -138,6 +139,39 @@ class OrderWatch(Contract):
 
     order_id: RequestId
     watch: AwareDatetime
+
+
+class OrderAction(StrEnum):
+    """Cancel an order, close one that waits for first boots, or try failed lines again."""
+
+    CANCEL = "cancel"
+    CLOSE = "close"
+    RETRY = "retry"
+
+
+class OrderAct(Contract):
+    """A request about an order that exists (queue ``device-orders``). ``issued`` is for ``cancel``: keep by default."""
+
+    model_config = with_example({"requestId": "cancel-1", "orderId": "order-1", "action": "cancel", "issued": "keep"})
+
+    request_id: RequestId
+    order_id: RequestId
+    action: OrderAction
+    issued: IssuedDevices | None = None
+
+    @model_validator(mode="after")
+    def _issued_of_cancel(self) -> Self:
+        if self.action is not OrderAction.CANCEL and self.issued is not None:
+            raise PydanticCustomError("issued", "issued is for the action 'cancel' only")
+        return self
+
+
+class OrderCancellation(Contract):
+    """Body of ``POST /device-orders/{orderId}/cancel``: what becomes of devices that have their certificate."""
+
+    model_config = with_example({"issued": "keep"})
+
+    issued: IssuedDevices = IssuedDevices.KEEP
 
 
 MESSAGE_LINES = 20

@@ -52,6 +52,27 @@ def ordered(known: DeviceRecord | None, wanted: DeviceRecord, *, field: str) -> 
             "revoke and delete it before ordering it again",
             field=field,
         )
+    return _anew(known, wanted)
+
+
+def tried_again(known: DeviceRecord, wanted: DeviceRecord) -> DeviceRecord:
+    """Take a device for an order that has failed with it, once more; one that others have by now stays theirs."""
+    cause = (wanted.purpose, wanted.order_id)
+    if (known.purpose, known.order_id) != cause or known.state is not DeviceState.FAILED:
+        return known
+    # What it was issued then is revoked, and is not what it is to get now.
+    held = (
+        each.changed(cause=_former(each.cause)) if (each.purpose, each.cause) == cause else each for each in known.held
+    )
+    return _anew(known.changed(held=tuple(held)), wanted)
+
+
+def _former(cause: str) -> str:
+    """Name what an order or a request has made before it failed and was tried again."""
+    return f"{cause} before it failed"
+
+
+def _anew(known: DeviceRecord, wanted: DeviceRecord) -> DeviceRecord:
     lifecycles.DEVICE.check(known.phase, wanted.phase)
     gone = known.state is DeviceState.DELETED
     return wanted.changed(
@@ -139,7 +160,9 @@ def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
         **made.summary.model_dump(mode="json", by_alias=True),
         **described(entered),
     }
-    return entered.announcing(EventType.CERTIFICATE_ISSUED, record.order_id, told)
+    is_second = any(each.cause == _former(record.order_id) for each in record.held)
+    occasion = certificate.serial_number if is_second else ""
+    return entered.announcing(EventType.CERTIFICATE_ISSUED, record.order_id, told, occasion=occasion)
 
 
 def _committed(record: DeviceRecord, made: Committed) -> HeldCertificate:

@@ -198,6 +198,8 @@ ORDER = Lifecycle(
         ("waiting", "a line does not wait for its device any more", "processing", By.APP),
         ("processing | waiting", "every line is done", "completed", By.APP),
         ("processing | waiting", "every line is done, and some failed", "completedWithFailures", By.APP),
+        ("accepted | processing | waiting", "cancelled, and no line is under way", "cancelled", By.OPERATOR),
+        ("completedWithFailures", "failed lines are tried again", "processing", By.OPERATOR),
         ("rejected", "sent again", "accepted", By.ERP),
     ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.domain import lifecycles
 from shared.domain.record import Part, Record
-from shared.domain.words import RegisterBy
+from shared.domain.words import IssuedDevices, RegisterBy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,13 @@ class OrderState(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> OrderState | None:
         return cls.PROCESSING if value == "dispatched" else None  # version 1 of the schema
+
+
+class Ending(StrEnum):
+    """How an operator has an order end before its last line is done."""
+
+    CANCEL = "cancel"
+    CLOSE = "close"
 
 
 DISPATCHED = frozenset({OrderState.PROCESSING, OrderState.WAITING})
@@ -83,6 +90,11 @@ class OrderRecord(Record):
         counts: lines by state as they were last counted.
         reasons: why it is rejected, or why it has fewer lines than its list; each ``{"field", "message"}``.
         revision: how often it has come into another state.
+        ending: how an operator has it end, by the request ``ended_by``.
+        issued: what becomes of devices that have their certificate when it is cancelled.
+        revoked: lines whose devices are being revoked, from the first on.
+        retries: how often its failed lines were tried again.
+        retrying: whether some of these are still to be sent, for the request ``retried_by``.
     """
 
     lifecycle = lifecycles.ORDER
@@ -108,6 +120,18 @@ class OrderRecord(Record):
     counts: dict[str, int] | None = None
     reasons: tuple[dict[str, str], ...] | None = None
     revision: int = 0
+    ending: Ending | None = None
+    ended_by: str | None = None
+    issued: IssuedDevices | None = None
+    revoked: int = 0
+    retries: int = 0
+    retrying: bool = False
+    retried_by: str | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nothing of it is to be begun any more."""
+        return self.ending is Ending.CANCEL
 
 
 OPEN_STATES = frozenset({LineState.ORDERED, LineState.ISSUED})
@@ -125,6 +149,8 @@ class OrderLine(Record):
         reasons: why it failed, or does not get on; each ``{"field", "message"}``.
         refusal: why its device can't be had: decided, and being told. Whoever takes it up again tells the same.
         awaits_device: whether it waits for the first boot of its device, which may never come.
+        begun_at: when somebody began to make its device; a cancelled order leaves such a line to end by itself.
+        attempt: how often the order's failed lines were tried again when this one was, the last time.
     """
 
     schema_version: ClassVar[int] = 2
@@ -151,6 +177,8 @@ class OrderLine(Record):
     refusal: tuple[dict[str, str], ...] | None = None
     finished_at: datetime | None = None
     awaits_device: bool = False
+    begun_at: datetime | None = None
+    attempt: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -216,19 +244,23 @@ def counted(counts: LineCounts) -> Callable[[OrderRecord], OrderRecord]:
     return change
 
 
-def end_of(counts: LineCounts) -> OrderState:
+def end_of(order: OrderRecord, counts: LineCounts) -> OrderState:
     """Tell how an order ends whose lines are done."""
+    if order.is_cancelled:
+        return OrderState.CANCELLED
     failures = counts.by_state.get(LineState.FAILED, 0)
     return OrderState.COMPLETED_WITH_FAILURES if failures else OrderState.COMPLETED
 
 
-def completed(counts: LineCounts, at: datetime) -> Callable[[OrderRecord], OrderRecord]:
-    """Enter that nothing is left to be done."""
+def completed(counts: LineCounts, seen: OrderRecord, at: datetime) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter that nothing is left to be done, unless somebody has acted on the order since it was seen."""
 
     def change(order: OrderRecord) -> OrderRecord:
-        if order.state not in DISPATCHED:
+        if order.state not in DISPATCHED and not (order.is_cancelled and order.state in UNDER_WAY):
             return order
-        return order.changed(state=end_of(counts), completed_at=at, counts=counts.by_state, watch_due=None)
+        if order.retrying or (order.ending, order.retries) != (seen.ending, seen.retries):
+            return order
+        return order.changed(state=end_of(order, counts), completed_at=at, counts=counts.by_state, watch_due=None)
 
     return change
 

@@ -53,6 +53,13 @@ class RegisterBy(StrEnum):
     DEVICE = "device"
 
 
+class IssuedDevices(StrEnum):
+    """What becomes of the devices of a cancelled order that have their certificate."""
+
+    KEEP = "keep"
+    REVOKE = "revoke"
+
+
 class CertificateKind(StrEnum):
     """What a certificate is for."""
 

@@ -52,6 +52,9 @@ _LAST = datetime(2286, 1, 1, tzinfo=UTC)
 """Times are counted backwards from here, so that the latest comes first."""
 
 _MILLISECOND = timedelta(milliseconds=1)
+_WRITTEN_TOGETHER = 20
+"""Lines of a transaction that changes them: each has 160 KiB at most, and a transaction takes 4 MiB."""
+
 _ROW_OVERHEAD = 1024
 """Bytes around a row in a transaction, generously."""
 
@@ -207,6 +210,50 @@ class Orders:
             raise Stale(f"{line.order_id} {line.line}")
         return Versioned(line, etag)
 
+    async def change_lines(
+        self, lines: Sequence[Versioned[OrderLine]], change: Callable[[OrderLine], OrderLine]
+    ) -> list[Versioned[OrderLine]]:
+        """Write a change of some lines, and give them as they are then.
+
+        Lines that stand together are written in one transaction. If one has changed since it was read, each is changed
+        as it is now.
+        """
+        together = defaultdict[int, list[Versioned[OrderLine]]](list)
+        for known in lines:
+            together[known.record.line // _WRITTEN_TOGETHER].append(known)
+        found = []
+        for several in together.values():
+            found += await self._change_together(several, change)
+        return found
+
+    async def _change_together(
+        self, lines: Sequence[Versioned[OrderLine]], change: Callable[[OrderLine], OrderLine]
+    ) -> list[Versioned[OrderLine]]:
+        changed = {known.record.line: change(known.record) for known in lines}
+        concerned = [known for known in lines if changed[known.record.line] != known.record]
+        steps = [Replace(self._row(changed[known.record.line]), known.etag) for known in concerned]
+        etags = await self._lines.write_together(steps) if len(steps) > 1 else None
+        if etags is None:
+            return [await self._change_line(known, change) for known in lines]
+        written = {
+            known.record.line: Versioned(changed[known.record.line], etag)
+            for known, etag in zip(concerned, etags, strict=True)
+        }
+        return [written.get(known.record.line, known) for known in lines]
+
+    async def _change_line(
+        self, known: Versioned[OrderLine], change: Callable[[OrderLine], OrderLine]
+    ) -> Versioned[OrderLine]:
+        while (changed := change(known.record)) != known.record:
+            try:
+                return await self.replace_line(known, changed)
+            except Stale:
+                present = await self.get_line(changed.order_id, changed.line)
+                if present is None:
+                    raise RuntimeError(f"line {changed.line} of order {changed.order_id!r} is gone") from None
+                known = present
+        return known
+
     async def close_lines(self, done: Sequence[tuple[Versioned[OrderLine], OrderLine]]) -> None:
         """Write lines that are done, each as it was read and as it is to be.
 
@@ -242,12 +289,11 @@ class Orders:
             if _line_row(start) <= row.values["RowKey"] and (end is None or row.values["RowKey"] < _line_row(end)):
                 yield OrderLine.from_columns(row.values)
 
-    async def failed_lines(self, order_id: str) -> AsyncIterator[OrderLine]:
-        """List the lines that failed."""
+    async def lines_in(self, order_id: str, state: LineState) -> AsyncIterator[Versioned[OrderLine]]:
+        """List the lines that are in a state, in their order."""
         condition, parameters = _lines_of(order_id)
-        failed = {**parameters, "state": LineState.FAILED.value}
-        async for row in self._lines.query(f"{condition} and state eq @state", failed):
-            yield OrderLine.from_columns(row.values)
+        async for row in self._lines.query(f"{condition} and state eq @state", {**parameters, "state": state.value}):
+            yield Versioned(OrderLine.from_columns(row.values), row.etag)
 
     async def page_of_lines(
         self, order_id: str, state: LineState, *, size: int, continuation: str | None

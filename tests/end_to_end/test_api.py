@@ -321,6 +321,31 @@ def test_a_long_order_comes_in_a_blob(world: World, suffix: str, name: str) -> N
     assert [world.state(each) for each in ids] == ["registered"] * 3
 
 
+def test_an_order_that_waits_for_a_first_boot_can_be_cancelled(world: World) -> None:
+    """Each way is followed by its location alone; the order is listed as what it is, and its device is revoked."""
+    body = {
+        "orderId": "to-cancel",
+        "enrollmentGroup": GROUP,
+        "registerBy": "device",
+        "devices": [{"registrationId": "cancel-1"}],
+    }
+    assert world.post("device-orders", body).status_code == 202
+    waiting = until(
+        "the order waits",
+        lambda: world.get("device-orders/to-cancel", missing={}),
+        lambda found: found.get("state") == "waiting",
+    )
+    assert waiting["progress"]["issued"] == 1
+    answer = world.post("device-orders/to-cancel/cancel", {"issued": "revoke"})
+    assert answer.status_code == 202
+    followed = world.followed(answer)
+    assert (followed["state"], followed["about"]) == ("done", "/api/device-orders/to-cancel")
+    assert world.get("device-orders/to-cancel")["state"] == "cancelled"
+    assert "to-cancel" in [each["orderId"] for each in world.get("device-orders?state=cancelled")["items"]]
+    wait_for_state(world, "cancel-1", "revoked")
+    assert world.post("device-orders/to-cancel/close", {}).status_code == 409
+
+
 def test_devices_are_listed_page_by_page(world: World) -> None:
     """Every device is listed once, over as many pages as it takes, and filters hold."""
     ordered(world, "page-1", "page-2", "page-3")

@@ -231,7 +231,11 @@ class DeviceScene:
             clock=self.clock,
         )
         return Registrations(
-            orders=self.orders, groups=self.groups_in_use, ordered_devices=ordered_devices, outbox=self.outbox
+            orders=self.orders,
+            groups=self.groups_in_use,
+            ordered_devices=ordered_devices,
+            outbox=self.outbox,
+            clock=self.clock,
         )
 
     @property

@@ -22,6 +22,7 @@ from shared.workflows.devices import order_answers, order_blobs, order_dispatch,
 from shared.workflows.devices.order_answers import OrderAnswers, Refused
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
+from shared.workflows.devices.order_endings import OrderEndings
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeQueues, FakeTable, Killed, Trap
@@ -109,8 +110,15 @@ class World:
         dispatch = OrderDispatch(
             orders=self.orders, lists=self.lists, failures=failures, outbox=outbox, clock=clock, threads=self.threads
         )
+        endings = OrderEndings(orders=self.orders, devices=anything, failures=failures, outbox=outbox, clock=clock)
         self.subject = DeviceOrders(
-            orders=self.orders, groups=groups, lists=self.lists, dispatch=dispatch, outbox=outbox, clock=clock
+            orders=self.orders,
+            groups=groups,
+            lists=self.lists,
+            dispatch=dispatch,
+            endings=endings,
+            outbox=outbox,
+            clock=clock,
         )
         self.answers = OrderAnswers(orders=self.orders)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 import pytest
 
+from shared.contracts.orders import OrderAct
+from shared.contracts.parsing import parse
 from shared.errors import NotFound, Rejected
 from shared.ledger.requests import Requests
 from shared.workflows.intake.outbox import Outbox
@@ -105,6 +107,32 @@ async def test_an_order_that_is_known_is_queued_again_whatever_became_of_its_gro
     status, answer = await ask(orders.create_device_order, body=order)
     assert (status, answer["orderId"]) == (202, "order-1")
     assert [queue for queue, _, _ in services.outbox.queues.sent] == ["device-orders"]
+
+
+async def test_what_is_asked_of_an_order_is_a_request(services: SimpleNamespace) -> None:
+    """It is checked at once, gets a location, and its message is one that the queue takes."""
+    seen = []
+
+    async def check(act: OrderAct) -> None:
+        seen.append(act.action)
+
+    services.order_requests = SimpleNamespace(check=check)
+    for handler, action in (
+        (orders.cancel_device_order, "cancel"),
+        (orders.close_device_order, "close"),
+        (orders.retry_device_order, "retry"),
+    ):
+        services.requests = Requests(FakeTable())
+        status, answer = await ask(handler, route={"orderId": "order-1"})
+        assert status == 202
+        assert answer["location"] == "/api/requests/once?kind=device-orders"
+        assert (answer["requestId"], answer["orderId"]) == ("once", "order-1")
+        queue, message, _ = services.outbox.queues.sent[-1]
+        act = parse(OrderAct, message["data"])
+        assert (queue, act.action, act.order_id, act.request_id) == ("device-orders", action, "order-1", "once")
+    assert seen == ["cancel", "close", "retry"]
+    with pytest.raises(Rejected, match="issued is for the action 'cancel' only"):
+        parse(OrderAct, {"requestId": "r", "orderId": "o", "action": "close", "issued": "keep"})
 
 
 async def test_a_ca_of_which_no_signing_request_is_there_says_so(services: SimpleNamespace) -> None:

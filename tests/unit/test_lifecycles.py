@@ -20,7 +20,7 @@ ENDS = {
     "certificate authority": {"active"},
     "enrollment group": {"enabled", "disabled", "deleted"},
     "rollover": {"retired"},
-    "order": {"completed", "completedWithFailures", "rejected"},
+    "order": {"completed", "completedWithFailures", "cancelled", "rejected"},
     "request": {"done", "rejected"},
 }
 """States in which nothing is waited for."""

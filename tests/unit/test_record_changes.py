@@ -14,10 +14,10 @@ LATER = datetime(2026, 3, 2, tzinfo=UTC)
 def test_an_order_is_completed_once() -> None:
     """The time and the counts are those of whoever saw it first."""
     order = OrderRecord(order_id="o", state=OrderState.PROCESSING, accepted_at=NOW, fingerprint="f")
-    done = completed(LineCounts(by_state={"registered": 2}, left=0, awaiting=0), NOW)(order)
+    done = completed(LineCounts(by_state={"registered": 2}, left=0, awaiting=0), order, NOW)(order)
     assert (done.state, done.completed_at, done.counts) == (OrderState.COMPLETED, NOW, {"registered": 2})
     later = LineCounts(by_state={"registered": 1, "failed": 1}, left=0, awaiting=0)
-    assert completed(later, LATER)(done) is done
+    assert completed(later, order, LATER)(done) is done
 
 
 def test_an_order_whose_lines_are_all_sent_is_not_cut_short() -> None:

@@ -27,6 +27,7 @@ from shared.ledger.public_keys import PublicKeys
 from shared.workflows.devices import registrations
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
+from shared.workflows.devices.order_endings import OrderEndings
 from shared.workflows.devices.orders import DeviceOrders
 from tests.unit.devices import ISSUER, DeviceScene, csr, registered
 from tests.unit.fakes import FakeTable, Killed, Trap
@@ -127,6 +128,13 @@ async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
         groups=scene.groups_in_use,
         lists=lists,
         dispatch=dispatch,
+        endings=OrderEndings(
+            orders=scene.orders,
+            devices=scene.devices,
+            failures=scene.failures,
+            outbox=scene.outbox,
+            clock=scene.clock,
+        ),
         outbox=scene.outbox,
         clock=scene.clock,
     )
@@ -148,7 +156,7 @@ async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
 
 
 async def test_a_group_is_looked_up_once_for_the_lines_of_a_message() -> None:
-    """Ten lines, one look; what a line is decided by keeps the time of that look."""
+    """Ten lines, one look; what a line is decided by keeps the time of that look. They begin and end together."""
     counts = Counter[str]()
     scene = await counted_scene(counts).set_up()
     await ordered(scene, *(f"d{n}" for n in range(10)))
@@ -156,7 +164,8 @@ async def test_a_group_is_looked_up_once_for_the_lines_of_a_message() -> None:
     await deliver(scene, 10)
     assert counts["groups.get"] == 1
     assert counts["orderlines.query"] == 1
-    assert counts["orderlines.write_together"] == 1
+    assert counts["orderlines.write_together"] == 2
+    assert counts["orders.get"] == 1
 
 
 async def test_several_lines_go_by_one_look_at_their_group_for_five_seconds() -> None:

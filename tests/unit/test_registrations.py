@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
 
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
-from shared.domain.orders import LineState
+from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.pki import names
 from tests.unit.devices import COMPROMISE, HUB, DeviceScene, csr, registered
+
+if TYPE_CHECKING:
+    from shared.ledger.table import Versioned
 
 WAITING = "'press' has not registered with its certificate yet"
 
@@ -118,10 +121,12 @@ async def test_a_line_whose_device_went_on_before_it_was_closed_is_registered() 
     scene = await DeviceScene().set_up()
     replace = scene.orders.replace_line
 
-    async def killed(*_args: Any) -> Any:
-        raise ConnectionError("killed")
+    async def killed(known: Versioned[OrderLine], line: OrderLine) -> Versioned[OrderLine]:
+        if line.state is LineState.REGISTERED:
+            raise ConnectionError("killed")
+        return await replace(known, line)
 
-    scene.orders.replace_line = killed  # type: ignore[method-assign, assignment]
+    scene.orders.replace_line = killed  # type: ignore[method-assign]
     with pytest.raises(ConnectionError):
         await scene.order()
     scene.orders.replace_line = replace  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from shared.contracts.messages import Queue
 from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
-from shared.domain.orders import COMPLETED, LineState, OrderLine
+from shared.domain.orders import COMPLETED, LineState, OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
 from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
@@ -123,7 +123,8 @@ async def _open_lines(world: World) -> list[str]:
     found = []
     for row in world.storage.table("orderlines").rows.values():
         line = OrderLine.from_columns(row.values)
-        asked = [each for each in world.asked.values() if each.body.get("orderId") == line.order_id]
+        orders = [each for each in world.asked.values() if "action" not in each.body]
+        asked = [each for each in orders if each.body.get("orderId") == line.order_id]
         if not line.is_open or not asked:
             continue
         expected = 2 if asked[0].queue is Queue.DEVICE_ORDERS else 1
@@ -137,9 +138,9 @@ async def _is_done(world: World, asked: Asked) -> bool:
     if asked.queue is Queue.DEVICE_REGISTRATIONS:
         line = await world.orders.get_line(asked.body["orderId"], asked.body["line"])
         return line is not None and not line.record.is_open
-    if asked.queue is Queue.DEVICE_ORDERS:
+    if asked.queue is Queue.DEVICE_ORDERS and "action" not in asked.body:
         order = await world.orders.get(asked.body["orderId"])
-        return order is not None and order.record.state in COMPLETED
+        return order is not None and order.record.state in {*COMPLETED, OrderState.CANCELLED}
     known = await world.requests.get(asked.queue, asked.body["requestId"])
     return known is not None and known.record.state is RequestState.DONE
 
@@ -177,6 +178,8 @@ async def _lines(world: World) -> list[str]:
     found, told = [], _told(world)
     for asked in world.asked.values():
         if asked.queue not in {Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS} or world.lying(asked):
+            continue
+        if "action" in asked.body:
             continue
         order_id = asked.body["orderId"]
         line = await world.orders.get_line(order_id, 0)

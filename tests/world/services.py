@@ -302,17 +302,19 @@ class Registrar:
 
     Attributes:
         begun: device ids and certificates of registrations that DPS is about to finish, by registration id.
+        refuses: whether DPS lets nobody in.
     """
 
     conductor: Conductor
     provisioning: Provisioning
     hubs: Hubs
     begun: dict[str, tuple[str, x509.Certificate]] = field(default_factory=dict)
+    refuses: bool = False
 
     async def boot(self, registration_id: str, certificate: x509.Certificate) -> Assignment | None:
         """Register as a device does; ``None`` if DPS refuses."""
         async with self.conductor.step("dps decides about a device", "dps"):
-            if not self.provisioning.admits(registration_id, certificate):
+            if self.refuses or not self.provisioning.admits(registration_id, certificate):
                 return None
             entry = self.provisioning.enrollments.get(registration_id, {})
             device_id = str(entry.get("deviceId") or registration_id)

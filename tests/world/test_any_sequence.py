@@ -65,7 +65,7 @@ class Everything(RuleBasedStateMachine):
     def ask(self, kind: str, queue: Queue, **body: Any) -> None:
         self.count += 1
         name = f"{kind} {self.count}"
-        key = "orderId" if queue is Queue.DEVICE_ORDERS else "requestId"
+        key = "orderId" if kind == "order" else "requestId"
         self.world.ask(name, queue, {key: f"{kind}-{self.count}", **body})
 
     @rule(own_key=st.booleans(), by_device=st.booleans())
@@ -80,6 +80,13 @@ class Everything(RuleBasedStateMachine):
             devices=[device],
             registerBy="device" if by_device else "service",
         )
+
+    @rule(action=st.sampled_from(["cancel", "close", "retry"]), issued=st.sampled_from(["keep", "revoke"]))
+    def act_on_the_order(self, action: str, issued: str) -> None:
+        orders = [each.body["orderId"] for each in self.world.asked.values() if "devices" in each.body]
+        if orders:
+            further = {"issued": issued} if action == "cancel" else {}
+            self.ask(action, Queue.DEVICE_ORDERS, orderId=orders[-1], action=action, **further)
 
     @rule(own_key=st.booleans())
     def renew(self, own_key: bool) -> None:  # noqa: FBT001 - drawn by name

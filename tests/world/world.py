@@ -240,7 +240,7 @@ class World:
     def lying(self, asked: Asked) -> list[Queued]:
         """Give the messages that stand for what was asked for: the one that came, or those it was put back as."""
         found = [each for each in self.queues.queues.get(asked.queue, ()) if read_message(each.text).data == asked.body]
-        if asked.queue is Queue.DEVICE_ORDERS and not found:
+        if asked.queue is Queue.DEVICE_ORDERS and not found and "action" not in asked.body:
             return self.lying_of_order(asked.body["orderId"])
         return found
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.answers_devices import Order, OrderPage, RefusedOrder
 from shared.contracts.ids import EnrollmentGroupId, path_value
 from shared.contracts.messages import Queue
-from shared.contracts.orders import DeviceOrder, DeviceOrderSchema
+from shared.contracts.orders import DeviceOrder, DeviceOrderSchema, OrderAct, OrderAction, OrderCancellation
 from shared.contracts.parsing import parse
 from shared.domain.orders import LineState, OrderState
 from shared.reading.times import point_in_time
@@ -23,16 +23,20 @@ from triggers.http.endpoints import (
     chosen,
     continuation_of,
     endpoint,
+    is_new,
     json_answer,
     page_answer,
     page_size_of,
+    queued,
+    request_id_of,
     shown_continuation,
 )
-from triggers.openapi import Answer, Parameter
+from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
     import azure.functions as func
 
+    from shared.domain.words import IssuedDevices
     from shared.services import Services
 
 
@@ -96,3 +100,52 @@ async def list_device_orders(services: Services, request: func.HttpRequest) -> f
         continuation=continuation_of(request),
     )
     return page_answer(OrderPage, items, following)
+
+
+@endpoint(
+    "POST",
+    "device-orders/{orderId}/cancel",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=OrderCancellation,
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+async def cancel_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Cancel an order: what has not begun is not begun, and what is issued is kept or revoked."""
+    issued = parse(OrderCancellation, body_of(request, optional=True)).issued
+    return await _act(services, request, OrderAction.CANCEL, issued=issued)
+
+
+@endpoint(
+    "POST",
+    "device-orders/{orderId}/close",
+    answers=[QUEUED],
+    refuses={404, 409},
+    parameters=(IDEMPOTENCY_KEY,),
+)
+async def close_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Close an order: it completes without waiting for first boots of devices."""
+    return await _act(services, request, OrderAction.CLOSE)
+
+
+@endpoint(
+    "POST",
+    "device-orders/{orderId}/retry",
+    answers=[QUEUED],
+    refuses={404, 409},
+    parameters=(IDEMPOTENCY_KEY,),
+)
+async def retry_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Try the failed lines of an order again."""
+    return await _act(services, request, OrderAction.RETRY)
+
+
+async def _act(
+    services: Services, request: func.HttpRequest, action: OrderAction, **further: IssuedDevices
+) -> func.HttpResponse:
+    order_id = path_value("orderId", request.route_params["orderId"])
+    act = OrderAct(request_id=request_id_of(request), order_id=order_id, action=action, **further)
+    if await is_new(services, Queue.DEVICE_ORDERS, act):
+        await services.order_requests.check(act)
+    return await queued(services, Queue.DEVICE_ORDERS, act)

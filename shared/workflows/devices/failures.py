@@ -74,5 +74,5 @@ class Failures:
                 "registrationId": line.requested_id,
                 "reasons": line.reasons,
             },
-            occasion=str(line.line),
+            occasion=f"{line.line} again {line.attempt}" if line.attempt else str(line.line),
         )

@@ -90,7 +90,7 @@ class OrderAnswers:
             "acceptedAt": order.accepted_at,
             "completedAt": order.completed_at,
             "reasons": order.reasons,
-            "progress": progress_of(counts, order.device_count),
+            "progress": progress_of(counts, order),
             "devices": [_described(line) for line in lines],
             "continuationToken": following,
         }
@@ -132,8 +132,12 @@ class OrderAnswers:
         ], following
 
 
-def progress_of(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    """Give an order's progress: its lines, by state."""
+def progress_of(counts: Mapping[str, int], order: OrderRecord) -> dict[str, int]:
+    """Give an order's progress: its lines, by state. What was not recorded when it was cancelled is cancelled."""
+    total = order.device_count
+    if order.is_cancelled:
+        counted = {state.value: counts.get(state.value, 0) for state in LineState if state is not LineState.CANCELLED}
+        counts = {**counted, LineState.CANCELLED: total - sum(counted.values())}
     return {"total": total, **{state.value: counts.get(state.value, 0) for state in LineState}}
 
 

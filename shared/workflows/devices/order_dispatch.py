@@ -66,7 +66,11 @@ class OrderDispatch:
             await self.orders.insert_lines(batch)
             await self._send(batch)
             known = await self.orders.change(known, dispatched(batch[-1].line + 1))
-            if known.record.watch != watch or (until is not None and self.clock() >= until):
+            if (
+                known.record.is_cancelled
+                or known.record.watch != watch
+                or (until is not None and self.clock() >= until)
+            ):
                 return known
             if len(batch) < PARTITION_LINES:
                 break
@@ -88,7 +92,7 @@ class OrderDispatch:
             for line in lines:
                 if line.state is LineState.FAILED:
                     group.create_task(tell(line))
-            for message in _messages(lines):
+            for message in messages(lines):
                 group.create_task(send(message))
 
     async def carry_on_with_list(self, known: Versioned[OrderRecord]) -> Versioned[OrderRecord]:
@@ -129,7 +133,7 @@ class OrderDispatch:
         return await self.orders.change(known, cut(taken, reasons))
 
 
-def _messages(lines: Sequence[OrderLine]) -> Iterator[DeviceRegistration]:
+def messages(lines: Sequence[OrderLine]) -> Iterator[DeviceRegistration]:
     """Give the messages of lines that follow each other, of which those that failed need none."""
     on_their_way = [line for line in lines if line.state is not LineState.FAILED]
     for _, together in groupby(on_their_way, key=lambda line: line.line // MESSAGE_LINES):

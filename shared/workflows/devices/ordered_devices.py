@@ -24,6 +24,7 @@ from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from datetime import datetime
 
     from shared.domain.issuance import Committed
     from shared.domain.orders import OrderLine
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     type Decide = Callable[[str], Awaitable[Decision]]
 
-_IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
+IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class OrderedDevices:
     async def _provision(self, known: Versioned[OrderLine], decide: Decide) -> DeviceRecord:
         line = known.record
         device, issued = await self.device_certificates.issue(self._request(line, decide), self._acts(line))
-        if device.record.state in _IN_ITS_HUB:
+        if device.record.state in IN_ITS_HUB:
             await self._announce_registered(device.record)
             return device.record
         try:
@@ -166,25 +167,13 @@ class OrderedDevices:
 
     def _acts(self, line: OrderLine) -> Acts:
         def take(known: DeviceRecord | None) -> DeviceRecord:
-            wanted = self._ordered(line)
+            wanted = ordered_device(line, self.clock())
             return issuance.ordered(known, wanted, field=f"{_place(line)}.registrationId")
 
         return Acts(take=take, commit=self._commit)
 
     def _commit(self, record: DeviceRecord, made: Committed) -> DeviceRecord:
         return issuance.issued(record, made, self.clock())
-
-    def _ordered(self, line: OrderLine) -> DeviceRecord:
-        return DeviceRecord(
-            registration_id=_device(line),
-            state=DeviceState.ORDERED,
-            order_id=line.order_id,
-            updated_at=self.clock(),
-            enrollment_group=line.enrollment_group,
-            own_key=line.csr is not None,
-            registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
-            validity_days=line.validity_days,
-        ).entered(DeviceState.ORDERED, self.clock(), f"order {line.order_id}")
 
     async def _enter_registered(self, device: Versioned[DeviceRecord], assignment: Assignment) -> DeviceRecord:
         """Enter that a device is in its hub; if it was shut out meanwhile, see that it stays out.
@@ -256,10 +245,24 @@ class OrderedDevices:
     async def _fail(self, line: OrderLine, reasons: tuple[dict[str, str], ...]) -> OrderLine:
         """See that a line can't be carried out, and why: at the device and as an event."""
         rejection = Rejected(*(Reason(each["field"], each["message"]) for each in reasons))
-        await self.failures.enter(self._ordered(line), rejection)
+        await self.failures.enter(ordered_device(line, self.clock()), rejection)
         failed = line.changed(state=LineState.FAILED, reasons=reasons, finished_at=self.clock())
         await self.failures.announce(failed)
         return failed
+
+
+def ordered_device(line: OrderLine, at: datetime) -> DeviceRecord:
+    """Give a line's device as it is ordered."""
+    return DeviceRecord(
+        registration_id=_device(line),
+        state=DeviceState.ORDERED,
+        order_id=line.order_id,
+        updated_at=at,
+        enrollment_group=line.enrollment_group,
+        own_key=line.csr is not None,
+        registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
+        validity_days=line.validity_days,
+    ).entered(DeviceState.ORDERED, at, f"order {line.order_id}")
 
 
 def _device(line: OrderLine) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.workflows.devices.order_blobs import OrderBlobs
     from shared.workflows.devices.order_dispatch import OrderDispatch
+    from shared.workflows.devices.order_endings import OrderEndings
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -60,6 +61,7 @@ class DeviceOrders:
     groups: UsableGroups
     lists: OrderBlobs
     dispatch: OrderDispatch
+    endings: OrderEndings
     outbox: Outbox
     clock: Clock
 
@@ -74,9 +76,10 @@ class DeviceOrders:
         if known is not None:
             await self.orders.note(known.record)  # who accepted it may have died before
         known = known or await self._accept(order)
-        if known.record.state is OrderState.ACCEPTED and order.devices is not None:
+        is_new = known.record.state is OrderState.ACCEPTED and not known.record.is_cancelled
+        if is_new and order.devices is not None:
             known = await self.dispatch.carry_on(known, listed(order.devices))
-        if known.record.state in UNDER_WAY and not self._watched(known.record):
+        if known.record.state in UNDER_WAY and not self.is_watched(known.record):
             await self._announce_accepted(known.record)
             await self._see_to(known)
 
@@ -169,24 +172,31 @@ class DeviceOrders:
         revived = 0
         async for order in self.orders.unwatched(self.clock() - _OVERDUE):
             known = await self.orders.get(order.order_id)
-            if known is not None and known.record.state in UNDER_WAY and not self._watched(known.record):
+            if known is not None and known.record.state in UNDER_WAY and not self.is_watched(known.record):
                 await self._hand_over(known, timedelta())
                 revived += 1
         return revived
 
-    def _watched(self, order: OrderRecord) -> bool:
+    def is_watched(self, order: OrderRecord) -> bool:
+        """Tell whether a message sees to an order, or may still come."""
         return order.watch_due is not None and self.clock() < order.watch_due + _OVERDUE
+
+    async def see_to_ending(self, known: Versioned[OrderRecord]) -> None:
+        """Bring an order to what an operator wants of it, unless its lines are still being recorded and wanted."""
+        if known.record.is_cancelled or known.record.state in DISPATCHED:
+            await self._see_to(known)
 
     async def _see_to(self, known: Versioned[OrderRecord]) -> None:
         watch = known.record.watch
-        if known.record.state is OrderState.ACCEPTED and watch is None:
-            # The order's own message, of which many may come, leaves its list to the one that watches.
-            await self._hand_over(known, timedelta())
-            return
-        if known.record.state is OrderState.ACCEPTED:
+        if known.record.state is OrderState.ACCEPTED and not known.record.is_cancelled:
+            if watch is None:
+                # The order's own message, of which many may come, leaves its list to the one that watches.
+                await self._hand_over(known, timedelta())
+                return
             known = await self.dispatch.carry_on_with_list(known)
         pause = timedelta()
-        if known.record.state in DISPATCHED:
+        # Of a cancelled order, lines may still be recorded: who takes up their message looks at the order.
+        if known.record.state in DISPATCHED or (known.record.is_cancelled and known.record.state in UNDER_WAY):
             known, pause = await self._count(known)
         if known.record.state in UNDER_WAY and known.record.watch == watch:
             await self._hand_over(known, pause)
@@ -202,21 +212,26 @@ class DeviceOrders:
 
     async def _count(self, known: Versioned[OrderRecord]) -> tuple[Versioned[OrderRecord], timedelta]:
         """Count an order's lines, and complete it if all are done; otherwise say when to look again."""
+        known = await self.endings.follow(known)
         order = known.record
         counts = await self.orders.count(order.order_id)
         if not counts.left:
+            known = await self.endings.revoke(known)
             await self._announce_completed(order, counts)
-            return await self.orders.change(known, completed(counts, self.clock())), timedelta()
+            return await self.orders.change(known, completed(counts, order, self.clock())), timedelta()
         low, high = _WATCH
         # Soon while devices pour in; the longer an order waits for a first boot, or is to count, the rarer.
         pause = max(low, counts.left * _WATCH_PER_LINE, (self.clock() - order.accepted_at) / 8)
+        if order.is_cancelled:
+            high = _BUSY
         pause = min(pause, max(high, order.device_count * _COUNT_PER_LINE))
         return await self.orders.change(known, counted(counts)), timedelta(seconds=ceil(pause.total_seconds()))
 
     async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
         failed: list[dict[str, Any]] = []
         left = _FAILED_BYTES
-        async for line in self.orders.failed_lines(order.order_id):
+        async for known in self.orders.lines_in(order.order_id, LineState.FAILED):
+            line = known.record
             entry = {"line": line.line, "registrationId": line.requested_id, "reason": (line.reason or "")[:1000]}
             left -= len(json.dumps(entry))
             if left < 0 or len(failed) == _FAILED_SHOWN:
@@ -229,9 +244,17 @@ class DeviceOrders:
             data={
                 "orderId": order.order_id,
                 "enrollmentGroup": order.enrollment_group,
-                "state": end_of(counts),
-                "progress": progress_of(counts.by_state, order.device_count),
+                "state": end_of(order, counts),
+                "progress": progress_of(counts.by_state, order),
                 "failed": failed,
                 "failedNotListed": counts.by_state.get(LineState.FAILED, 0) - len(failed),
             },
+            occasion=_occasion(order),
         )
+
+
+def _occasion(order: OrderRecord) -> str:
+    """Tell the ends of an order apart, of which it has several if it is tried again."""
+    if order.is_cancelled:
+        return "cancelled"
+    return f"again {order.retries}" if order.retries else ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceRegistration
+from shared.domain.order_acts import begun, line_cancelled
 from shared.domain.orders import OrderLine
 from shared.errors import Deferred, NotFound
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.workflows.devices.ordered_devices import Decide, OrderedDevices
     from shared.workflows.devices.usable_groups import UsableGroups
-    from shared.workflows.intake.outbox import Outbox
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Registrations:
     groups: UsableGroups
     ordered_devices: OrderedDevices
     outbox: Outbox
+    clock: Clock
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     """Lets in as many lines as are worked on at once."""
 
@@ -59,7 +61,7 @@ class Registrations:
         lines = await self.orders.get_lines(message.order_id, message.line, message.lines)
         if not lines:
             raise NotFound.because(f"order {message.order_id!r} has no line {message.line}")
-        to_do = [known for known in lines if known.record.is_open and known.record.registration_id]
+        to_do = await self._begin([known for known in lines if known.record.is_open and known.record.registration_id])
         left = await self._bring(to_do)
         waits = [error for error in left.values() if isinstance(error, Deferred)]
         if waits and len(waits) == len(left):
@@ -71,6 +73,18 @@ class Registrations:
             own = DeviceRegistration(order_id=message.order_id, line=line)
             delay = error.retry_after if isinstance(error, Deferred) else None
             await self.outbox.order(Queue.DEVICE_REGISTRATIONS, own, delay=delay)
+
+    async def _begin(self, lines: Sequence[Versioned[OrderLine]]) -> list[Versioned[OrderLine]]:
+        """Enter that lines are at work, unless their order was cancelled; give those that something is to be done for.
+
+        The order is read after its lines are: who cancels it changes the lines that are there after it has changed.
+        """
+        if not lines:
+            return []
+        now, order = self.clock(), await self.orders.get(lines[0].record.order_id)
+        is_cancelled = order is not None and order.record.is_cancelled
+        change = line_cancelled(now, order.record.issued) if order is not None and is_cancelled else begun(now)
+        return [known for known in await self.orders.change_lines(lines, change) if known.record.is_open]
 
     async def _bring(self, lines: Sequence[Versioned[OrderLine]]) -> dict[int, Exception]:
         """Work on lines side by side, and write those that are done; give what was raised, by the others' numbers."""

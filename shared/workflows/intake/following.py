@@ -229,7 +229,9 @@ def location_of(kind: Queue, request_id: str) -> str:
 
 def _request_id(kind: Queue, data: Any) -> str | None:
     """Find the id of a message's request; ``None`` for parts, for orders, and for what has no valid one."""
-    if kind not in KINDS or kind is Queue.DEVICE_ORDERS or not isinstance(data, dict) or "part" in data:
+    if kind not in KINDS or not isinstance(data, dict) or "part" in data:
+        return None
+    if kind is Queue.DEVICE_ORDERS and "action" not in data:
         return None
     given = data.get("requestId")
     if isinstance(given, str):

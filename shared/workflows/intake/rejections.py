@@ -163,7 +163,7 @@ class RejectedMessages:
             )
         else:
             await self.following.refused(message.queue, content, reasons, identifier)
-        if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None:
+        if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None and "action" not in content:
             await self._refuse_order(correlation_id, reasons)
         await self.outbox.publish(
             EventType.REQUEST_REJECTED,
