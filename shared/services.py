@@ -44,13 +44,8 @@ from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.order_answers import OrderAnswers
-from shared.workflows.devices.order_blobs import OrderBlobs
-from shared.workflows.devices.order_dispatch import OrderDispatch
-from shared.workflows.devices.order_endings import OrderEndings
 from shared.workflows.devices.order_requests import OrderRequests
-from shared.workflows.devices.ordered_devices import OrderedDevices
-from shared.workflows.devices.orders import DeviceOrders
-from shared.workflows.devices.registrations import Registrations
+from shared.workflows.devices.order_workflows import order_workflows
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
@@ -70,6 +65,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.settings import Settings
+    from shared.workflows.devices.orders import DeviceOrders
+    from shared.workflows.devices.registrations import Registrations
     from shared.workflows.intake.outbox import Clock
 
 
@@ -242,30 +239,20 @@ def build(
         registrar=clients.registrar, provisioning=clients.provisioning, hubs=clients.hubs, clock=clock
     )
     failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
-    ordered_devices = OrderedDevices(
+    device_orders, registrations = order_workflows(
         orders=orders,
         devices=devices,
+        groups=usable_groups,
         device_certificates=device_certificates,
         assignments=assignments,
         failures=failures,
         converger=converger,
         hubs=clients.hubs,
+        order_lists=clients.order_lists,
         outbox=outbox,
+        settings=settings,
         clock=clock,
-    )
-    lists = threads("lists", 4)
-    order_lists = OrderBlobs(blobs=clients.order_lists, settings=settings, threads=lists)
-    dispatch = OrderDispatch(
-        orders=orders, lists=order_lists, failures=failures, outbox=outbox, clock=clock, threads=lists
-    )
-    device_orders = DeviceOrders(
-        orders=orders,
-        groups=usable_groups,
-        lists=order_lists,
-        dispatch=dispatch,
-        endings=OrderEndings(orders=orders, devices=devices, failures=failures, outbox=outbox, clock=clock),
-        outbox=outbox,
-        clock=clock,
+        threads=threads("lists", 4),
     )
     identities = DeviceIdentities(devices=devices, hubs=clients.hubs, converger=converger, clock=clock)
     revocations = Revocations(
@@ -349,9 +336,7 @@ def build(
         order_answers=OrderAnswers(orders=orders),
         order_requests=OrderRequests(requests=requests, orders=orders, device_orders=device_orders, clock=clock),
         usable_groups=usable_groups,
-        registrations=Registrations(
-            orders=orders, groups=usable_groups, ordered_devices=ordered_devices, outbox=outbox, clock=clock
-        ),
+        registrations=registrations,
         renewals=Renewals(
             requests=requests,
             devices=devices,

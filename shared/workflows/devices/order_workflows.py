@@ -1,0 +1,79 @@
+"""What sees to orders, put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from shared.workflows.devices.order_blobs import OrderBlobs
+from shared.workflows.devices.order_dispatch import OrderDispatch
+from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.ordered_devices import OrderedDevices
+from shared.workflows.devices.orders import DeviceOrders
+from shared.workflows.devices.registrations import Registrations
+
+if TYPE_CHECKING:
+    from shared.ledger.devices import Devices
+    from shared.ledger.orders import Orders
+    from shared.ports.blobs import Blobs
+    from shared.ports.hubs import IotHubRegistries
+    from shared.settings import Settings
+    from shared.threads import ThreadPool
+    from shared.workflows.devices.assignments import Assignments
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.failures import Failures
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.usable_groups import UsableGroups
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+
+class OrderWorkflows(NamedTuple):
+    """What takes orders in and sees them through, and what carries out the messages of their lines."""
+
+    device_orders: DeviceOrders
+    registrations: Registrations
+
+
+def order_workflows(
+    *,
+    orders: Orders,
+    devices: Devices,
+    groups: UsableGroups,
+    device_certificates: DeviceCertificates,
+    assignments: Assignments,
+    failures: Failures,
+    converger: DeviceConverger,
+    hubs: IotHubRegistries,
+    order_lists: Blobs,
+    outbox: Outbox,
+    settings: Settings,
+    clock: Clock,
+    threads: ThreadPool,
+) -> OrderWorkflows:
+    """Put together what sees to orders and their lines."""
+    ordered_devices = OrderedDevices(
+        orders=orders,
+        devices=devices,
+        device_certificates=device_certificates,
+        assignments=assignments,
+        failures=failures,
+        converger=converger,
+        hubs=hubs,
+        outbox=outbox,
+        clock=clock,
+    )
+    registrations = Registrations(
+        orders=orders, groups=groups, ordered_devices=ordered_devices, outbox=outbox, clock=clock
+    )
+    lists = OrderBlobs(blobs=order_lists, settings=settings, threads=threads)
+    device_orders = DeviceOrders(
+        orders=orders,
+        groups=groups,
+        lists=lists,
+        dispatch=OrderDispatch(
+            orders=orders, lists=lists, failures=failures, outbox=outbox, clock=clock, threads=threads
+        ),
+        endings=OrderEndings(orders=orders, devices=devices, failures=failures, outbox=outbox, clock=clock),
+        outbox=outbox,
+        clock=clock,
+    )
+    return OrderWorkflows(device_orders, registrations)
