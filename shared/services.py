@@ -31,6 +31,7 @@ from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
 from shared.workflows.devices.assignments import Assignments
+from shared.workflows.devices.automatic_renewals import AutomaticRenewals
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
@@ -368,7 +369,16 @@ def build(
         responder_upkeep=responder_upkeep,
         devices=DeviceDirectory(devices=devices, bundles=bundles, settings=settings, clock=clock),
         expiry_sweep=ExpirySweep(
-            expiry=expiry, certificates=certificates, devices=devices, bundles=bundles, outbox=outbox, clock=clock
+            expiry=expiry,
+            certificates=certificates,
+            devices=devices,
+            bundles=bundles,
+            renewals=AutomaticRenewals(
+                groups=groups, devices=devices, requests=requests, missed=missed_renewals, outbox=outbox, clock=clock
+            ),
+            outbox=outbox,
+            settings=settings,
+            clock=clock,
         ),
         rejected_messages=RejectedMessages(
             rejections=Rejections(table("rejections")), orders=orders, following=following, outbox=outbox, clock=clock

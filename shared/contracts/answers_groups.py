@@ -25,6 +25,7 @@ _GROUP = {
     "state": "enabled",
     "issuer": "line-1-ca2",
     "previousIssuer": "line-1-ca1",
+    "renewAutomatically": False,
     "rollover": _ROLLOVER,
     "updatedAt": "2026-05-01T12:00:00Z",
 }
@@ -125,6 +126,7 @@ class GroupSummary(Contract):
     state: GroupState
     issuer: str
     previous_issuer: str | None
+    renew_automatically: bool
     rollover: RolloverSummary | None
     updated_at: datetime
 
@@ -145,6 +147,7 @@ class Group(Contract):
     state: GroupState
     issuer: str
     previous_issuer: str | None
+    renew_automatically: bool
     rollover: Rollover | None
     updated_at: datetime
     etag: str | None

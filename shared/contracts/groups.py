@@ -76,13 +76,17 @@ class EntrySettings(Contract):
 
 
 class EnrollmentGroupDefinition(EntrySettings):
-    """What can be set of an enrollment group."""
+    """What can be set of an enrollment group.
+
+    With ``renewAutomatically`` its devices are renewed by themselves, when two thirds of a certificate's life are over.
+    """
 
     model_config = with_example({"issuer": "factory-1", "allocationPolicy": "hashed"})
 
     issuer: IssuerName | None = None
     custody: KeyCustody | None = None
     ca_references: CaReferences | None = None
+    renew_automatically: Flag | None = None
 
     @model_validator(mode="after")
     def _made_custody(self) -> Self:

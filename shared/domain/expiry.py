@@ -12,7 +12,9 @@ from shared.domain.words import RenewalNeeds
 class Notice(StrEnum):
     """What is due."""
 
+    RENEWAL = "renewal"
     EXPIRING = "expiring"
+    REMINDER = "reminder"
     EXPIRED = "expired"
     KEY_DELETION = "keyDeletion"
 
@@ -37,6 +39,10 @@ class DueNotice(Record):
         return cls(
             due=day.isoformat(), notice=notice, serial_number=serial_number, subject=subject, not_after=not_after
         )
+
+    def then(self, day: date, notice: Notice) -> DueNotice:
+        """Make another notice for the same certificate."""
+        return self.changed(due=day.isoformat(), notice=notice)
 
     @property
     def key(self) -> str:

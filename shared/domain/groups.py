@@ -97,6 +97,7 @@ class Change(Part):
         asked: of each thing that it sets, when that was asked for.
         settings: what it sets, by the place in the entry; ``None`` for what is to be taken out.
         ca_references: what the group is to accept by name, if that is to change.
+        renew_automatically: whether its devices are to be renewed by themselves, if that is to change.
         restores: whether the entry is made again if DPS does not have it.
         if_match: the ETag that the entry is expected to have.
         if_none_match: the ETag that it is expected not to have.
@@ -113,6 +114,7 @@ class Change(Part):
     asked: dict[str, datetime] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
     ca_references: CaReferences | None = None
+    renew_automatically: bool | None = None
     restores: bool = False
     if_match: str | None = None
     if_none_match: str | None = None
@@ -138,6 +140,7 @@ class GroupRecord(Record):
         change: what is wanted of it, until DPS follows; one at a time.
         rollover: the last one, or the one under way.
         ca_references: what it accepts instead of its issuing CA, if it was made so.
+        renew_automatically: whether its devices are renewed by themselves.
         asked: of each thing that can be set, when what it is now was asked for.
         acts: ids of the last requests that were carried out; one that comes again changes nothing.
     """
@@ -156,6 +159,7 @@ class GroupRecord(Record):
     change: Change | None = None
     rollover: Rollover | None = None
     ca_references: CaReferences | None = None
+    renew_automatically: bool = False
     asked: dict[str, datetime] = Field(default_factory=dict)
     acts: tuple[str, ...] = ()
 
@@ -207,6 +211,9 @@ class GroupRecord(Record):
             state=change.state,
             issuer=change.issuer,
             ca_references=change.ca_references or self.ca_references,
+            renew_automatically=(
+                self.renew_automatically if change.renew_automatically is None else change.renew_automatically
+            ),
             asked={**self.asked, **times},
             updated_at=at,
             last_request=change.request,

@@ -1,14 +1,15 @@
-"""Which devices a renewal of many is about: pure decisions on their records."""
+"""Which devices are to be renewed and when, and whose turn it is: pure decisions on their records."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from shared.domain.words import DeviceState
+from shared.domain.words import DeviceState, RenewalNeeds
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
 
     from shared.domain.devices import CertificateSummary, DeviceRecord
 
@@ -46,3 +47,51 @@ def step_of(device: DeviceRecord, *, only_issuer: str | None, asked_at: datetime
     if device.next_certificate is not None and only_issuer is None:
         return Step.SKIP
     return Step.NEEDS_CSR if device.own_key else Step.RENEW
+
+
+# --- renewals by themselves ---
+
+REMINDERS = (30, 7, 1)
+"""So many days before the end of a certificate whoever has to act is told again."""
+
+_SPREAD = timedelta(hours=12)
+
+
+def renewal_day(not_before: datetime, not_after: datetime, serial_number: str) -> date:
+    """Give the day on which a certificate is to be replaced: between two thirds and three quarters of its life.
+
+    Which one follows from the serial number, so that what was issued on one day is not renewed on one day.
+    """
+    life = not_after - not_before
+    return (not_before + life * 2 / 3 + life / 12 * _share(serial_number, 0)).date()
+
+
+def within_the_day(not_after: datetime, serial_number: str, now: datetime) -> timedelta:
+    """Give how long a renewal that is due today still waits, so that not all of a day begin at once."""
+    return max(min(_SPREAD, (not_after - now) / 8), timedelta(0)) * _share(serial_number, 1)
+
+
+def _share(serial_number: str, which: int) -> float:
+    """Give a number from 0 to 1 out of the random digits of a serial number; the first four are its device's."""
+    start = 4 + 8 * which
+    return int(serial_number[start : start + 8], 16) / 16**8
+
+
+def next_reminder(not_after: datetime, today: date) -> date | None:
+    """Give the day of the next reminder after today; ``None`` after the last one."""
+    days = ((not_after - timedelta(days=before)).date() for before in REMINDERS)
+    return next((day for day in days if day > today), None)
+
+
+def turn_of(device: DeviceRecord, serial_number: str) -> RenewalNeeds | None:
+    """Tell whose turn it is, if a certificate of a device is to be replaced.
+
+    Returns:
+        ``None`` if the device does not need a successor of it; ``OPERATOR`` also stands for the app itself.
+    """
+    lives = device.state in {DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING}
+    if not lives or serial_number not in device.in_use:
+        return None
+    if device.next_certificate is not None or device.state is DeviceState.ISSUED:
+        return RenewalNeeds.DEVICE
+    return RenewalNeeds.CSR if device.own_key else RenewalNeeds.OPERATOR

@@ -44,17 +44,18 @@ class ExpiryIndex:
 
     async def enter_missed(self, record: MissedRenewal) -> None:
         """Put a device on its group's list of missed renewals; one that is there is entered anew."""
-        await self._table.put(keyed(*_missed(record.enrollment_group, record.registration_id), record))
+        place = _missed(record.enrollment_group, record.registration_id, record.serial_number)
+        await self._table.put(keyed(*place, record))
 
-    async def leave_missed(self, enrollment_group: str, registration_id: str) -> None:
-        """Take a device off its group's list of missed renewals, if it is on it."""
-        await self._table.delete(*_missed(enrollment_group, registration_id))
+    async def leave_missed(self, enrollment_group: str, registration_id: str, serial_number: str) -> None:
+        """Take a device off its group's list of missed renewals, if it is on it for this certificate."""
+        await self._table.delete(*_missed(enrollment_group, registration_id, serial_number))
 
     async def page_of_missed(
         self, enrollment_group: str, *, needs: RenewalNeeds | None, size: int, continuation: str | None
     ) -> tuple[list[MissedRenewal], str | None]:
         """List a page of a group's missed renewals, and the continuation of the next."""
-        condition, parameters = "PartitionKey eq @group", {"group": _missed(enrollment_group, "")[0]}
+        condition, parameters = "PartitionKey eq @group", {"group": _missed_of(enrollment_group)}
         if needs is not None:
             condition += " and needs eq @needs"
             parameters["needs"] = needs.value
@@ -62,6 +63,10 @@ class ExpiryIndex:
         return [MissedRenewal.from_columns(row.values) for row in rows], following
 
 
-def _missed(enrollment_group: str, registration_id: str) -> tuple[str, str]:
-    # After all days, so that no sweep reads it; no group's id has such a sign.
-    return f"missed|{enrollment_group}", registration_id
+def _missed(enrollment_group: str, registration_id: str, serial_number: str) -> tuple[str, str]:
+    return _missed_of(enrollment_group), f"{registration_id}|{serial_number}"
+
+
+def _missed_of(enrollment_group: str) -> str:
+    # After all days, so that no sweep reads it; no id has such a sign.
+    return f"missed|{enrollment_group}"

@@ -30,6 +30,7 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.assignments import Assignments
+from shared.workflows.devices.automatic_renewals import AutomaticRenewals
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
@@ -307,6 +308,19 @@ class DeviceScene:
             certificates=self.certificates,
             devices=self.devices,
             bundles=self.bundles,
+            renewals=self.automatic_renewals,
+            outbox=self.outbox,
+            settings=self.settings,
+            clock=self.clock,
+        )
+
+    @property
+    def automatic_renewals(self) -> AutomaticRenewals:
+        return AutomaticRenewals(
+            groups=self.groups,
+            devices=self.devices,
+            requests=self.requests,
+            missed=self.missed,
             outbox=self.outbox,
             clock=self.clock,
         )

@@ -25,6 +25,7 @@ async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:
         "state": "enabled",
         "issuer": "g-ca2",
         "previousIssuer": "g-ca1",
+        "renewAutomatically": False,
         "updatedAt": NOW,
         "etag": '"2"',
     }

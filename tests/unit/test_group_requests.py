@@ -207,6 +207,24 @@ async def test_each_setting_is_as_it_was_asked_for_last() -> None:
     assert entry["initialTwin"] == {**desired, **tags}
 
 
+async def test_whether_devices_are_renewed_by_themselves_is_as_it_was_asked_for_last() -> None:
+    """It is the app's own, so DPS has nothing of it; a request that leaves it out leaves it as it is."""
+    scene = await GroupScene().set_up()
+    await scene.ask("put", request_id="p1", renewAutomatically=True, at=FIRST)
+    entry = scene.provisioning.groups["g"]
+    assert (await scene.record()).renew_automatically is True
+    await scene.ask("put", request_id="p2", allocationPolicy="hashed", at=FIRST)
+    assert (await scene.directory.list_groups())[0]["renewAutomatically"] is True
+    etag = scene.provisioning.groups["g"]["etag"]
+    await scene.ask("update", request_id="late", renewAutomatically=False, at=THIRD)
+    await scene.ask("update", request_id="early", renewAutomatically=True, at=SECOND)
+    assert (await scene.record()).renew_automatically is False
+    assert (scene.provisioning.groups["g"]["etag"], "renewAutomatically" in entry) == (etag, False)
+    await scene.ask("delete")
+    await scene.ask("put", request_id="p3")
+    assert (await scene.record()).renew_automatically is False
+
+
 async def test_what_a_group_refers_to_is_as_it_was_asked_for_last() -> None:
     """An outdated change of its references leaves them, and its issuing CA, as they are."""
     scene = await GroupScene().set_up()

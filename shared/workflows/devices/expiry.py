@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING
 
 from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
-from shared.domain.expiry import DueNotice, Notice
+from shared.domain.expiry import Notice
+from shared.domain.renewal import next_reminder, renewal_day
 from shared.domain.words import CertificateKind, EventType, RevocationReason
 from shared.errors import NotFound, Overtaken
 from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shared.domain.certificates import CertificateRecord
+    from shared.domain.expiry import DueNotice
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.table import Versioned
+    from shared.settings import Settings
+    from shared.workflows.devices.automatic_renewals import AutomaticRenewals
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -36,7 +42,9 @@ class ExpirySweep:
     certificates: Certificates
     devices: Devices
     bundles: Bundles
+    renewals: AutomaticRenewals
     outbox: Outbox
+    settings: Settings
     clock: Clock
 
     async def run(self) -> dict[Notice, int]:
@@ -46,16 +54,22 @@ class ExpirySweep:
             How many certificates were reported, by notice.
         """
         reported = dict.fromkeys(Notice, 0)
-        async for notice in self.expiry.due(self.clock().date()):
-            if notice.notice is Notice.KEY_DELETION:
+        today = self.clock().date()
+        async for each in self.expiry.due(today):
+            if each.notice is Notice.KEY_DELETION:
                 continue
-            known = await self.certificates.get(notice.serial_number)
+            known = await self.certificates.get(each.serial_number)
             if known is not None and self._waits(known.record):
                 continue
-            if known is not None and known.record.state is CertificateState.ACTIVE:
-                await self._give(notice, known)
-                reported[notice.notice] += 1
-            await self.expiry.done(notice)
+            notice: DueNotice | None = each
+            while notice is not None:
+                given, notice = notice, None
+                if known is not None and known.record.state is CertificateState.ACTIVE:
+                    notice = await self._give(given, known)
+                    reported[given.notice] += 1
+                elif known is not None:
+                    await self.renewals.leave(known.record)
+                await self.expiry.done(given)
         return reported
 
     def _waits(self, certificate: CertificateRecord) -> bool:
@@ -80,20 +94,41 @@ class ExpirySweep:
             deleted += 1
         return deleted
 
-    async def _give(self, notice: DueNotice, known: Versioned[CertificateRecord]) -> None:
+    async def _give(self, notice: DueNotice, known: Versioned[CertificateRecord]) -> DueNotice | None:
+        """Give a notice, and put those that come after it; give one of these that is due already."""
         certificate = known.record
+        following = [*self._following(notice, certificate)]
+        for each in following:
+            await self.expiry.put(each)
+        if notice.notice in _EVENTS:
+            await self._report(notice, certificate)
+        if notice.notice is Notice.EXPIRED:
+            # Last, since a certificate that is entered as expired is not reported any more.
+            await self._enter_expired(known)
+            await self.renewals.leave(certificate)
+        else:
+            await self.renewals.see_to(certificate, notice)
+        expiring = (each for each in following if each.notice is Notice.EXPIRING)
+        return next((each for each in expiring if each.due <= self.clock().date().isoformat()), None)
+
+    def _following(self, notice: DueNotice, certificate: CertificateRecord) -> Iterator[DueNotice]:
+        expiring = (notice.not_after - self.settings.expiry_warning).date()
+        if notice.notice is Notice.RENEWAL and expiring.isoformat() >= notice.due:
+            yield notice.then(expiring, Notice.EXPIRING)
         if notice.notice is Notice.EXPIRING:
             # notAfter is inclusive (RFC 5280 section 4.1.2.5), so the certificate is expired the day after.
-            day = (notice.not_after + timedelta(days=1)).date()
-            await self.expiry.put(
-                DueNotice.on(
-                    day,
-                    Notice.EXPIRED,
-                    serial_number=notice.serial_number,
-                    subject=notice.subject,
-                    not_after=notice.not_after,
-                )
-            )
+            yield notice.then((notice.not_after + timedelta(days=1)).date(), Notice.EXPIRED)
+        if notice.notice is Notice.EXPIRED or certificate.enrollment_group is None or certificate.not_before is None:
+            return
+        if notice.notice is Notice.EXPIRING:
+            renewal = renewal_day(certificate.not_before, notice.not_after, notice.serial_number)
+            if renewal > expiring:
+                yield notice.then(renewal, Notice.RENEWAL)
+        reminder = next_reminder(notice.not_after, self.clock().date())
+        if reminder is not None:
+            yield notice.then(reminder, Notice.REMINDER)
+
+    async def _report(self, notice: DueNotice, certificate: CertificateRecord) -> None:
         await self.outbox.publish(
             _EVENTS[notice.notice],
             subject=certificate.subject,
@@ -108,9 +143,6 @@ class ExpirySweep:
             },
             occasion=certificate.serial_number,
         )
-        if notice.notice is Notice.EXPIRED:
-            # Last, since a certificate that is entered as expired is not reported any more.
-            await self._enter_expired(known)
 
     async def _enter_expired(self, known: Versioned[CertificateRecord]) -> None:
         if known.record.kind is CertificateKind.DEVICE:

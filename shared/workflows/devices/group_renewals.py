@@ -153,9 +153,10 @@ class GroupRenewals:
                 step = step_of(device, only_issuer=request.only_issuer, asked_at=accepted.received_at)
                 if step is Step.RENEW:
                     await self._renew(accepted, device)
-                if step is Step.NEEDS_CSR:
-                    serial_number = device.certificate.serial_number if device.certificate else ""
-                    await self.missed.name(device, RenewalNeeds.CSR, cause=accepted.request_id, occasion=serial_number)
+                present = latest(device)
+                if step is Step.NEEDS_CSR and present is not None:
+                    cause, serial_number = accepted.request_id, present.serial_number
+                    await self.missed.name(device, present, RenewalNeeds.CSR, cause=cause, occasion=serial_number)
                 return step
 
         return Counter(await asyncio.gather(*map(queue, devices)))

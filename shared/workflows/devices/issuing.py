@@ -16,6 +16,7 @@ from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, Certif
 from shared.domain.devices import HeldCertificate
 from shared.domain.expiry import DueNotice, Notice
 from shared.domain.issuance import Committed, reserved
+from shared.domain.renewal import renewal_day
 from shared.domain.words import CertificateKind
 from shared.errors import Deferred, Overtaken
 from shared.ledger.devices import partition_of
@@ -268,9 +269,12 @@ class DeviceCertificates:
             summary=summary,
             bundle=bundle_name(request.registration_id, summary.serial_number),
         )
+        # What is due first; the sweep puts what comes after it.
+        renewal = renewal_day(summary.not_before, summary.not_after, summary.serial_number)
+        expiring = (summary.not_after - self.settings.expiry_warning).date()
         notice = DueNotice.on(
-            (summary.not_after - self.settings.expiry_warning).date(),
-            Notice.EXPIRING,
+            min(renewal, expiring),
+            Notice.RENEWAL if renewal <= expiring else Notice.EXPIRING,
             serial_number=summary.serial_number,
             subject=request.registration_id,
             not_after=summary.not_after,

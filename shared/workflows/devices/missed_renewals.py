@@ -11,7 +11,7 @@ from shared.domain.words import CertificateKind, EventType
 from shared.workflows.groups.entries import unknown
 
 if TYPE_CHECKING:
-    from shared.domain.devices import DeviceRecord
+    from shared.domain.devices import CertificateSummary, DeviceRecord
     from shared.domain.words import RenewalNeeds
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups
@@ -27,17 +27,19 @@ class MissedRenewals:
     outbox: Outbox
     clock: Clock
 
-    async def name(self, device: DeviceRecord, needs: RenewalNeeds, *, cause: str, occasion: str) -> None:
+    async def name(
+        self, device: DeviceRecord, present: CertificateSummary, needs: RenewalNeeds, *, cause: str, occasion: str
+    ) -> None:
         """Put a device on its group's list, and tell it.
 
         Args:
-            device: one that has a certificate and a group; of any other there is nothing to say.
+            device: a device; of one without a group there is nothing to say.
+            present: its certificate that is to be replaced.
             needs: who has to act.
             cause: id of the order or request that led to it.
             occasion: tells events of one device and cause apart.
         """
-        present = device.certificate
-        if present is None or device.enrollment_group is None:
+        if device.enrollment_group is None:
             return
         await self.expiry.enter_missed(
             MissedRenewal(

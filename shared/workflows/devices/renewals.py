@@ -141,8 +141,10 @@ class Renewals:
         if device.state is not DeviceState.RENEWING:
             return
         assignment = await self.assignments.assign(device, issued, since=device.updated_at, by_service=False)
-        if device.enrollment_group is not None:
-            await self.device_certificates.expiry.leave_missed(device.enrollment_group, device.registration_id)
+        for serial_number in device.in_use:
+            await self.device_certificates.expiry.leave_missed(
+                device.enrollment_group or "", device.registration_id, serial_number
+            )
         renewed = partial(self._renewed, request, assignment)
         await change(self.devices, device.registration_id, renewed, at=self.clock())
         await self.converger.converge(device.registration_id)

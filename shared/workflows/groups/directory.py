@@ -77,6 +77,7 @@ def _summary(record: GroupRecord) -> dict[str, Any]:
         "state": record.state,
         "issuer": record.issuer,
         "previousIssuer": record.previous_issuer,
+        "renewAutomatically": record.renew_automatically,
         "rollover": summary(record.rollover) if record.rollover else None,
         "updatedAt": record.updated_at,
     }

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 _ATTEMPTS = 8
-_REFERENCES = "caReferences"
+_REFERENCES, _RENEWS = "caReferences", "renewAutomatically"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,7 @@ class EnrollmentGroups:
             asked=dict.fromkeys((CREATED, EXISTENCE), asked.at),
             settings=values_of(request),
             ca_references=request.ca_references,
+            renew_automatically=request.renew_automatically,
             parent=definition.parent if definition else None,
             custody=definition.custody if definition else None,
         )
@@ -181,8 +182,10 @@ class EnrollmentGroups:
         if references is not None and asked.is_late(record, _REFERENCES):
             references, issuer = None, record.issuer
         values = {place: value for place, value in values_of(request).items() if not asked.is_late(record, place)}
+        renews = None if asked.is_late(record, _RENEWS) else request.renew_automatically
         is_put = request.action is GroupAction.PUT
-        what = [*values, *([_REFERENCES] if references else []), *([EXISTENCE] if is_put else [])]
+        also = {_REFERENCES: references is not None, _RENEWS: renews is not None, EXISTENCE: is_put}
+        what = [*values, *(name for name, is_set in also.items() if is_set)]
         return self._changed(
             asked.request,
             record,
@@ -191,6 +194,7 @@ class EnrollmentGroups:
             asked=dict.fromkeys(what, asked.at),
             settings=values,
             ca_references=references,
+            renew_automatically=renews,
             restores=is_put,
             if_none_match=request.if_none_match,
         )

@@ -34,7 +34,7 @@ from shared.errors import NotAuthentic, Rejected, Reused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -121,8 +121,10 @@ async def once(
     await requests.enter(known, done(clock()))
 
 
-async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, clock: Clock) -> None:
-    """Accept a request that came over HTTP: take its id and put it into its queue, once.
+async def submit(
+    requests: Requests, outbox: Outbox, kind: Queue, request: Any, clock: Clock, *, delay: timedelta | None = None
+) -> None:
+    """Accept a request that came over HTTP, or is the app's own: take its id and put it into its queue, once.
 
     Args:
         requests: all requests.
@@ -130,6 +132,7 @@ async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, 
         kind: its queue.
         request: a :class:`shared.contracts.base.Contract` with a ``request_id``.
         clock: gives the present time.
+        delay: how long it stays in its queue at least.
 
     Raises:
         Conflict: the id was used before, with other content.
@@ -140,7 +143,7 @@ async def submit(requests: Requests, outbox: Outbox, kind: Queue, request: Any, 
     if known.queued_at is not None or known.state is not RequestState.QUEUED:
         return
     try:
-        await outbox.order(kind, request)
+        await outbox.order(kind, request, delay=delay)
     except Rejected as rejection:
         await requests.enter(known, rejected(clock(), rejection.documented()))
         raise
