@@ -571,7 +571,7 @@ from shared.settings import Settings
 async def sweep(at):
     services = build(Settings.from_environment(os.environ), clock=lambda: at)
     try:
-        return await services.expiry_sweep.run()
+        return await services.lifetimes.expiry_sweep.run()
     finally:
         await services.close()
 

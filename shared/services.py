@@ -31,19 +31,15 @@ from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
 from shared.workflows.devices.assignments import Assignments
-from shared.workflows.devices.automatic_renewals import AutomaticRenewals
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.enrollments import IndividualEnrollments
-from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.failures import Failures
-from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
-from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_requests import OrderRequests
 from shared.workflows.devices.order_workflows import order_workflows
@@ -51,6 +47,7 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
+from shared.workflows.devices.wiring import Lifetimes, lifetimes
 from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
@@ -100,14 +97,12 @@ class Services:
     usable_groups: UsableGroups
     registrations: Registrations
     renewals: Renewals
-    group_renewals: GroupRenewals
-    missed_renewals: MissedRenewals
     revocations: Revocations
     revocation_lists: RevocationLists
     status_answers: StatusAnswers
     responder_upkeep: ResponderUpkeep
     devices: DeviceDirectory
-    expiry_sweep: ExpirySweep
+    lifetimes: Lifetimes
     rejected_messages: RejectedMessages
     requests: Requests
     following: FollowedRequests
@@ -266,7 +261,6 @@ def build(
         outbox=outbox,
         clock=clock,
     )
-    missed_renewals = MissedRenewals(groups=groups, expiry=expiry, outbox=outbox, clock=clock)
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     return Services(
@@ -347,17 +341,6 @@ def build(
             converger=converger,
             clock=clock,
         ),
-        group_renewals=GroupRenewals(
-            requests=requests,
-            devices=devices,
-            certificates=certificates,
-            groups=usable_groups,
-            authorities=authorities,
-            missed=missed_renewals,
-            outbox=outbox,
-            clock=clock,
-        ),
-        missed_renewals=missed_renewals,
         revocations=revocations,
         revocation_lists=revocation_lists,
         status_answers=StatusAnswers(
@@ -368,14 +351,14 @@ def build(
         ),
         responder_upkeep=responder_upkeep,
         devices=DeviceDirectory(devices=devices, bundles=bundles, settings=settings, clock=clock),
-        expiry_sweep=ExpirySweep(
-            expiry=expiry,
-            certificates=certificates,
+        lifetimes=lifetimes(
+            requests=requests,
             devices=devices,
+            certificates=certificates,
+            expiry=expiry,
+            groups=usable_groups,
+            authorities=authorities,
             bundles=bundles,
-            renewals=AutomaticRenewals(
-                groups=groups, devices=devices, requests=requests, missed=missed_renewals, outbox=outbox, clock=clock
-            ),
             outbox=outbox,
             settings=settings,
             clock=clock,

@@ -46,7 +46,7 @@ async def _device_registration(services: Services, body: Any, _asked_at: datetim
 async def _renewal_request(services: Services, body: Any, _asked_at: datetime) -> None:
     wanted = renewal_request(body)
     if isinstance(wanted, GroupRenewal):
-        await services.group_renewals.carry_out(wanted)
+        await services.lifetimes.group_renewals.carry_out(wanted)
     else:
         await services.renewals.carry_out(wanted)
 

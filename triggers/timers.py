@@ -22,7 +22,7 @@ _NOT_OF_REVOCATION = tuple(queue for queue in INBOUND_QUEUES if queue is not Que
 @sweep
 async def expiry_sweep(timer: func.TimerRequest) -> None:
     """Report what is about to expire and what has expired; daily at 03:10 UTC."""
-    reported = await services().expiry_sweep.run()
+    reported = await services().lifetimes.expiry_sweep.run()
     log.info("expiry sweep (late: %s): %s", timer.past_due, {notice.value: count for notice, count in reported.items()})
 
 
@@ -71,7 +71,7 @@ async def order_sweep(timer: func.TimerRequest) -> None:
 @sweep
 async def key_deletion(timer: func.TimerRequest) -> None:
     """Delete the private keys in bundles that were handed out a while ago; every five minutes."""
-    deleted = await services().expiry_sweep.delete_keys()
+    deleted = await services().lifetimes.expiry_sweep.delete_keys()
     log.info("key deletion (late: %s): %d keys", timer.past_due, deleted)
 
 

@@ -56,8 +56,8 @@ def message(world: World, name: str) -> tuple[Queue, Body] | None:
 async def _expire(world: World) -> None:
     """A year goes by, and the sweep runs on two days."""
     world.now += timedelta(days=370)
-    await world.services.expiry_sweep.run()
-    await world.services.expiry_sweep.run()
+    await world.services.lifetimes.expiry_sweep.run()
+    await world.services.lifetimes.expiry_sweep.run()
 
 
 async def _hand_out(world: World) -> None:

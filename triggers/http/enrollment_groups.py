@@ -138,7 +138,7 @@ async def renew_enrollment_group(services: Services, request: func.HttpRequest) 
         only_issuer=given.only_issuer,
     )
     if await is_new(services, Queue.RENEWAL_REQUESTS, wanted):
-        await services.group_renewals.check(wanted)
+        await services.lifetimes.group_renewals.check(wanted)
     return await queued(services, Queue.RENEWAL_REQUESTS, wanted)
 
 
@@ -151,7 +151,7 @@ async def renew_enrollment_group(services: Services, request: func.HttpRequest) 
 )
 async def list_missed_renewals(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the devices that should be renewed by now, and can't be before somebody acts."""
-    items, following = await services.missed_renewals.page(
+    items, following = await services.lifetimes.missed_renewals.page(
         group_id_of(request),
         needs=chosen(request, "needs", tuple(RenewalNeeds)),
         size=page_size_of(request),
