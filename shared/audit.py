@@ -19,6 +19,7 @@ from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, Up
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.groups import Groups
 from shared.pki.list_checks import listed_serial_numbers, read_list
@@ -62,9 +63,7 @@ class Auditor:
                 yield fault
         continuation: str | None = None
         while True:
-            page, continuation = await self.devices.page(
-                enrollment_group=None, state=None, size=_PAGE, continuation=continuation
-            )
+            page, continuation = await self.devices.page(enrollment_group=None, size=_PAGE, continuation=continuation)
             for record in page:
                 for fault in faults(record, await self._observe(record), self.services.clock()):
                     yield f"{record.registration_id}: {fault}"
@@ -166,7 +165,11 @@ async def audit(settings: Settings) -> list[str]:
         auditor = Auditor(
             services,
             Certificates(certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")),
-            Devices(identities=table("identities"), unsettled=table("unsettled")),
+            Devices(
+                identities=table("identities"),
+                unsettled=table("unsettled"),
+                changes=ChangeNotes(table("directory"), clock=services.clock),
+            ),
             Groups(table("groups")),
             {},
         )

@@ -12,7 +12,9 @@ from shared.checks import checks
 from shared.clients import Clients
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
+from shared.ledger.directory import Directory, Projection
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
@@ -22,19 +24,18 @@ from shared.ledger.requests import Requests
 from shared.ledger.responders import ResponderRows
 from shared.rules.zones import SIGNING, Zone
 from shared.threads import ThreadPool
-from shared.workflows.authorities.convergence import AuthorityConverger
-from shared.workflows.authorities.creation import AuthorityCreation
 from shared.workflows.authorities.installation import AuthorityInstallation
 from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.keys import AuthorityKeys, WithheldKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
-from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
+from shared.workflows.authorities.wiring import authority_workflows
 from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
+from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.settings import Settings
+    from shared.workflows.authorities.convergence import AuthorityConverger
+    from shared.workflows.authorities.creation import AuthorityCreation
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
     from shared.workflows.intake.outbox import Clock
@@ -102,6 +105,7 @@ class Services:
     status_answers: StatusAnswers
     responder_upkeep: ResponderUpkeep
     devices: DeviceDirectory
+    directory_upkeep: DirectoryUpkeep
     lifetimes: Lifetimes
     rejected_messages: RejectedMessages
     requests: Requests
@@ -145,12 +149,10 @@ def build(
     certificates = Certificates(
         certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
     )
-    records, groups, requests = (
-        Authorities(table("issuers")),
-        Groups(table("groups")),
-        Requests(table("requests"), clock=clock),
-    )
-    devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
+    records, groups = Authorities(table("issuers")), Groups(table("groups"))
+    requests = Requests(table("requests"), clock=clock)
+    changes = ChangeNotes(table("directory"), clock=clock)
+    devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders = Orders(orders=table("orders"), lines=table("orderlines"))
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
@@ -178,32 +180,16 @@ def build(
         vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
         clock=clock,
     )
-    authority_converger = AuthorityConverger(
+    authority_converger, creation = authority_workflows(
         records=records,
+        authorities=authorities,
         certificates=certificates,
         expiry=expiry,
         keys=keys,
-        making=AuthorityMaking(
-            records=records,
-            authorities=authorities,
-            keys=keys,
-            issuance=issuance,
-            possession=possession,
-            settings=settings,
-            clock=clock,
-        ),
+        issuance=issuance,
         possession=possession,
         lists=revocation_lists,
         outbox=outbox,
-        settings=settings,
-        clock=clock,
-    )
-    creation = AuthorityCreation(
-        records=records,
-        authorities=authorities,
-        keys=keys,
-        possession=possession,
-        converger=authority_converger,
         settings=settings,
         clock=clock,
     )
@@ -350,7 +336,15 @@ def build(
             clock=clock,
         ),
         responder_upkeep=responder_upkeep,
-        devices=DeviceDirectory(devices=devices, bundles=bundles, settings=settings, clock=clock),
+        devices=DeviceDirectory(
+            devices=devices,
+            certificates=certificates,
+            directory=Directory(table("directory")),
+            bundles=bundles,
+            settings=settings,
+            clock=clock,
+        ),
+        directory_upkeep=DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock),
         lifetimes=lifetimes(
             requests=requests,
             devices=devices,

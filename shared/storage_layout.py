@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 QUEUES: Sequence[str] = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
 TABLES: Sequence[str] = (
+    "directory",
     "expiry",
     "groups",
     "identities",

@@ -68,6 +68,7 @@ _LONG_OUTAGE = 60
 """Tries within the first hour; then they are rarer."""
 
 _UNCOUNTED_DELAY = timedelta(minutes=1)
+_READING = frozenset({"GET", "HEAD"})
 _OUTAGE_RETRY = "30"  # seconds
 _SWEEP_LEASE = timedelta(minutes=5)
 _STATUS: Mapping[type[Rejected], HTTPStatus] = {
@@ -265,7 +266,24 @@ async def answer(
     with tracing.continued(request.headers.get("traceparent")), answering(request, route) as running:
         response = await _answer(request, handler)
         running.set(STATUS, response.status_code)
-        return response
+    if request.method not in _READING:
+        await keep_directory()
+    return response
+
+
+async def settle_and_follow(queue: Queue, message: func.QueueMessage, carry_out: Workflow) -> None:
+    """Carry out a queue message, see to what becomes of it, and have the directory of devices follow."""
+    with services().directory_upkeep.work():
+        await settle(queue, message, carry_out)
+    await keep_directory()
+
+
+async def keep_directory() -> None:
+    """Have the directory of devices follow at once; if that can't be, its timer does it."""
+    try:
+        await services().directory_upkeep.follow()
+    except Exception as error:  # noqa: BLE001 - what was asked for is done
+        log.warning("the directory follows later: %s: %s", type(error).__name__, error)
 
 
 async def _answer(

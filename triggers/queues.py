@@ -76,7 +76,7 @@ def _listen(queue: Queue) -> None:
     @home.function_name(name)
     @home.queue_trigger(arg_name="message", queue_name=queue.value, connection=STORAGE_CONNECTION)
     async def carry_out(message: func.QueueMessage) -> None:
-        await outcomes.settle(queue, message, _WORKFLOWS[queue])
+        await outcomes.settle_and_follow(queue, message, _WORKFLOWS[queue])
 
     @poison_home.function_name(poison)
     @poison_home.queue_trigger(arg_name="message", queue_name=queue.poison, connection=STORAGE_CONNECTION)

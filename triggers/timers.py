@@ -59,6 +59,14 @@ async def request_sweep(timer: func.TimerRequest) -> None:
     log.info("request sweep (late: %s): %d requests", timer.past_due, looked_at)
 
 
+@blueprint_of("directory_upkeep").timer_trigger(arg_name="timer", schedule="20 * * * * *")
+@sweep
+async def directory_upkeep(timer: func.TimerRequest) -> None:
+    """Bring the directory of devices to what has changed, if no worker did so after its work; every minute."""
+    devices = await services().directory_upkeep.run()
+    log.info("directory upkeep (late: %s): %d devices", timer.past_due, devices)
+
+
 @blueprint_of("order_sweep").timer_trigger(arg_name="timer", schedule="0 5,25,45 * * * *")
 @sweep
 async def order_sweep(timer: func.TimerRequest) -> None:

@@ -19,7 +19,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
-from shared.ports.rows import Insert, Merge, Replace
+from shared.ports.rows import Delete, Insert, Merge, Put, Replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -54,6 +54,10 @@ def _operation(step: Step) -> Any:
             return ("update", values, guard)
         case Merge():
             return ("update", values, {"mode": UpdateMode.MERGE})
+        case Put():
+            return ("upsert", values, {"mode": UpdateMode.REPLACE})
+        case Delete():
+            return ("delete", values)
 
 
 class Table:
@@ -94,7 +98,7 @@ class Table:
         """Write up to 100 rows of one partition, all or none, and give their ETags.
 
         Returns:
-            ``None`` if a row to be inserted exists, or one to be replaced or merged has changed or gone.
+            ``None`` if a row to be inserted exists, or one to be replaced, merged or deleted has changed or gone.
         """
         try:
             written = await self._client.submit_transaction([_operation(step) for step in steps])
@@ -104,7 +108,7 @@ class Table:
             raise
         except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
             return None
-        return [str(each["etag"]) for each in written]
+        return [str(each.get("etag") or "") for each in written]
 
     async def replace(self, values: Mapping[str, Any], etag: str) -> str | None:
         """Replace a row as it was read and give its new ETag; ``None`` if it has changed or gone since."""

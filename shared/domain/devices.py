@@ -181,6 +181,8 @@ class DeviceRecord(Record):
         bundle: name of the blob with its bundle.
         own_key: whether the device made its key itself (CSR).
         registers_itself: whether it registers with DPS by itself at first boot.
+        tags: of its twin, as they were ordered.
+        sha256_thumbprints: of its last two certificates.
         validity_days: life of its certificates, as it was ordered; ``None`` for the deployment's.
         reason: why it failed or was revoked.
         revoked: the reason of its revocation.
@@ -204,7 +206,7 @@ class DeviceRecord(Record):
     """
 
     documents: ClassVar[frozenset[str]] = frozenset(
-        {"certificate", "next_certificate", "history", "held", "announcements", "acts"}
+        {"certificate", "next_certificate", "history", "held", "announcements", "acts", "tags", "sha256_thumbprints"}
     )
 
     lifecycle = lifecycles.DEVICE
@@ -221,6 +223,8 @@ class DeviceRecord(Record):
     bundle: str | None = None
     own_key: bool = False
     registers_itself: bool = False
+    tags: dict[str, Any] | None = None
+    sha256_thumbprints: tuple[str, ...] = ()
     validity_days: int | None = None
     reason: str | None = None
     revoked: RevocationReason | None = None

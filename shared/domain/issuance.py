@@ -122,10 +122,12 @@ class Committed:
 
     Attributes:
         bundle: name of its blob.
+        sha256_thumbprint: of the certificate; ``summary`` has the SHA-1 one.
     """
 
     summary: CertificateSummary
     bundle: str
+    sha256_thumbprint: str
 
 
 def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
@@ -149,6 +151,7 @@ def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
         certificate=made.summary,
         next_certificate=None,
         bundle=made.bundle,
+        sha256_thumbprints=(made.sha256_thumbprint,),
         pending=None,
         held=record.with_held(certificate, *former),
         # A device with a past may have been shut out: whoever follows this record lets it in.
@@ -255,6 +258,7 @@ def successor_issued(record: DeviceRecord, made: Committed, *, own_key: bool, at
         next_certificate=made.summary,
         bundle=made.bundle,
         own_key=own_key,
+        sha256_thumbprints=(*record.sha256_thumbprints, made.sha256_thumbprint)[-2:],
         pending=None,
         held=record.with_held(certificate, *unused),
         generation=record.generation + 1,

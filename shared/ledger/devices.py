@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
+from shared.domain.listing import NOTE_COUNTS, listing_of, under_way
 from shared.domain.record import Record
 from shared.errors import Conflict
 from shared.ledger.certificates import certificate_row
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from shared.domain.devices import HeldCertificate
-    from shared.domain.words import DeviceState
+    from shared.ledger.changes import ChangeNotes
     from shared.ports.rows import Step
 
 _PREFIX_BITS = 14
@@ -67,11 +68,15 @@ class UnsettledRecord(Record):
 
 
 class Devices:
-    """The table of devices and certificates, and the index of devices that the services do not follow yet."""
+    """The table of devices and certificates, and the index of devices that the services do not follow yet.
 
-    def __init__(self, *, identities: Table, unsettled: Table) -> None:
+    A record that is at rest is noted before it changes, so that the directory follows; one that is not has its note.
+    """
+
+    def __init__(self, *, identities: Table, unsettled: Table, changes: ChangeNotes) -> None:
         self._table = identities
         self._unsettled = unsettled
+        self.changes = changes
 
     async def get(self, registration_id: str) -> Versioned[DeviceRecord] | None:
         """Find a device by its registration id."""
@@ -93,6 +98,7 @@ class Devices:
         """
         stamped = record.changed(stamp=uuid.uuid4().hex)
         own = record.registration_id
+        await self.changes.enter(own, None)
         steps: list[Step] = [Insert(_row(stamped))]
         if reserved is not None:
             steps.append(Insert(certificate_row(reserved)))
@@ -135,6 +141,7 @@ class Devices:
         if record.generation != before.generation and before.converged == before.generation:
             record = record.changed(followed_state=before.state)
         stamped = record.changed(stamp=uuid.uuid4().hex)
+        await self._note(before, stamped)
         partition = partition_of(record.registration_id)
         steps: list[Step] = [Replace(_row(stamped), known.etag)]
         if reserved is not None:
@@ -149,6 +156,14 @@ class Devices:
         ]
         return _counted(before, await self._write(stamped, steps))
 
+    async def _note(self, before: DeviceRecord, after: DeviceRecord) -> None:
+        """Note a change that the directory is to follow, unless it belongs to one that is noted."""
+        now = self.changes.clock()
+        if under_way(before, now, within=NOTE_COUNTS):
+            return
+        if under_way(after, now, within=NOTE_STAYS) or listing_of(before) != listing_of(after):
+            await self.changes.enter(before.registration_id, before.stamp)
+
     async def _write(self, stamped: DeviceRecord, steps: Sequence[Step]) -> Versioned[DeviceRecord]:
         etags = await self._table.write_together(steps)
         if etags is not None:
@@ -159,20 +174,19 @@ class Devices:
         raise Stale(stamped.registration_id)
 
     async def page(
-        self, *, enrollment_group: str | None, state: DeviceState | None, size: int, continuation: str | None
+        self, *, enrollment_group: str | None, size: int, continuation: str | None
     ) -> tuple[Sequence[DeviceRecord], str | None]:
-        """List one page of the devices that match, and the continuation of the next page."""
-        parameters = {"first": "d:", "last": "d;", "group": enrollment_group, "state": state and state.value}
-        conditions = {
-            "first": "RowKey ge @first",
-            "last": "RowKey lt @last",
-            "group": "enrollmentGroup eq @group",
-            "state": "shownState eq @state",
-        }
-        given = {name: value for name, value in parameters.items() if value is not None}
-        rows, following = await self._table.page(
-            " and ".join(conditions[name] for name in given), given, size=size, continuation=continuation
-        )
+        """Read the table itself, which takes time and misses nothing: some devices, and the continuation.
+
+        Whoever lists devices asks the directory.
+        """
+        condition, parameters = "RowKey ge @first and RowKey lt @last", {"first": "d:", "last": "d;"}
+        if enrollment_group is not None:
+            condition, parameters = (
+                f"{condition} and enrollmentGroup eq @group",
+                {**parameters, "group": enrollment_group},
+            )
+        rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
         return [DeviceRecord.from_columns(row.values) for row in rows], following
 
     async def certificates_of(self, registration_id: str) -> list[CertificateRecord]:
@@ -232,9 +246,7 @@ def _counted(before: DeviceRecord | None, known: Versioned[DeviceRecord]) -> Ver
 
 
 def _row(record: DeviceRecord) -> dict[str, object]:
-    """Give a device as a row; it is found by the state that it shows, which follows from the others."""
-    own = record.registration_id
-    return {**keyed(partition_of(own), _device_row(own), record), "shownState": record.shown_state.value}
+    return keyed(partition_of(record.registration_id), _device_row(record.registration_id), record)
 
 
 def _device_row(registration_id: str) -> str:

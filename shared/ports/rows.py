@@ -31,7 +31,21 @@ class Merge:
     values: Mapping[str, Any]
 
 
-type Step = Insert | Replace | Merge
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A row that is created or replaced, whatever it was."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A row that exists, to be deleted; its two keys are enough."""
+
+    values: Mapping[str, Any]
+
+
+type Step = Insert | Replace | Merge | Put | Delete
 """One write of a transaction (Azure Tables: entity group transactions)."""
 
 
@@ -73,7 +87,10 @@ class Table(Protocol):
         ...
 
     async def write_together(self, steps: Sequence[Step]) -> Sequence[str] | None:
-        """Write rows of one partition, all or none, and give their ETags; ``None`` if a step met another state."""
+        """Write rows of one partition, all or none, and give their ETags; ``None`` if a step met another state.
+
+        A row that is deleted has an empty ETag.
+        """
         ...
 
     async def delete(self, partition: str, row: str) -> None:

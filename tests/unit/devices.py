@@ -18,7 +18,9 @@ from shared.domain.orders import OrderLine
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Deferred, NotFound
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
+from shared.ledger.directory import Directory, Projection
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
@@ -34,6 +36,7 @@ from shared.workflows.devices.automatic_renewals import AutomaticRenewals
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
+from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.failures import Failures
@@ -108,6 +111,7 @@ class DeviceScene:
     in_force: FakeTable = field(default_factory=FakeTable)
     revocation_rows: FakeTable = field(default_factory=FakeTable)
     unsettled_rows: FakeTable = field(default_factory=FakeTable)
+    directory_rows: FakeTable = field(default_factory=FakeTable)
     provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
     hubs: FakeHubs = field(default_factory=FakeHubs)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
@@ -130,7 +134,11 @@ class DeviceScene:
         self.certificates = Certificates(
             certificates=self.rows, revocations=self.revocation_rows, in_force=self.in_force
         )
-        self.devices = Devices(identities=self.rows, unsettled=self.unsettled_rows)
+        self.devices = Devices(
+            identities=self.rows,
+            unsettled=self.unsettled_rows,
+            changes=ChangeNotes(self.directory_rows, clock=self.clock),
+        )
         self.public_keys = PublicKeys(FakeTable())
         self.orders, self.groups = Orders(orders=FakeTable(), lines=FakeTable()), Groups(FakeTable())
         self.requests, self.expiry = Requests(FakeTable()), ExpiryIndex(FakeTable())
@@ -299,7 +307,18 @@ class DeviceScene:
 
     @property
     def directory(self) -> DeviceDirectory:
-        return DeviceDirectory(devices=self.devices, bundles=self.bundles, settings=self.settings, clock=self.clock)
+        return DeviceDirectory(
+            devices=self.devices,
+            certificates=self.certificates,
+            directory=Directory(self.directory_rows),
+            bundles=self.bundles,
+            settings=self.settings,
+            clock=self.clock,
+        )
+
+    @property
+    def directory_upkeep(self) -> DirectoryUpkeep:
+        return DirectoryUpkeep(devices=self.devices, projection=Projection(self.directory_rows), clock=self.clock)
 
     @property
     def sweep(self) -> ExpirySweep:

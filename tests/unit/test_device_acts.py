@@ -158,7 +158,7 @@ class Life:
             not_after=self.at + timedelta(days=days),
             issuer="ca",
         )
-        made = issuance.Committed(summary, "bundle")
+        made = issuance.Committed(summary, "bundle", "T2")
         after = (
             issuance.successor_issued(record, made, own_key=False, at=self.at)
             if renews
@@ -399,7 +399,7 @@ def test_a_certificate_that_was_made_for_an_order_is_not_given_to_a_device_that_
     life = lived("order", "reserve", "commit", "register")
     record = record_of(life)
     assert record.certificate is not None
-    made = issuance.Committed(record.certificate, "bundle")
+    made = issuance.Committed(record.certificate, "bundle", "T2")
     with pytest.raises(Overtaken, match=r"^'press' was changed while its certificate was made; it is registered now$"):
         issuance.issued(record, made, NOW)
 

@@ -11,17 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.devices import CertificateSummary, DeviceRecord, Doors
+from shared.domain.listing import state_place
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.rejections import rejection_id
 from shared.domain.requests import RequestRecord, RequestState, queued
 from shared.domain.upkeep import converged
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
+from shared.ledger.directory import Directory, Projection, Start
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.ledger.table import Stale
+from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from tests.unit.fakes import FakeTable
 from tests.world.conductor import Conductor
 from tests.world.storage import Table
@@ -31,6 +35,11 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 JSON = st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=8) | st.none(), max_size=3)
+
+
+def devices_in(identities: Any, directory: Any = None) -> Devices:
+    changes = ChangeNotes(directory or FakeTable(), clock=lambda: NOW)
+    return Devices(identities=identities, unsettled=FakeTable(), changes=changes)
 
 
 def line(index: int = 0, **fields: Any) -> OrderLine:
@@ -55,7 +64,7 @@ def test_a_record_survives_its_columns(tags: dict[str, object], desired: dict[st
 
 async def test_the_second_of_two_writers_learns_that_the_first_was_there() -> None:
     """A replacement with an old ETag does not take place."""
-    devices = Devices(identities=FakeTable(), unsettled=FakeTable())
+    devices = devices_in(FakeTable())
     record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
     first = await devices.insert(record)
     with pytest.raises(Stale):
@@ -128,8 +137,9 @@ def test_a_rejection_has_the_same_id_on_every_delivery() -> None:
 
 async def test_a_device_is_found_by_the_state_that_it_shows() -> None:
     """One that is to be revoked is listed as registered until the services have followed."""
-    table: Any = Table("identities", Conductor())
-    devices = Devices(identities=table, unsettled=FakeTable())
+    directory: Any = Table("directory", Conductor())
+    devices = devices_in(Table("identities", Conductor()), directory)
+    upkeep = DirectoryUpkeep(devices=devices, projection=Projection(directory), clock=lambda: NOW)
     known = await devices.insert(
         DeviceRecord(registration_id="a", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW)
     )
@@ -137,8 +147,9 @@ async def test_a_device_is_found_by_the_state_that_it_shows() -> None:
     known = await devices.replace(known, revoked)
 
     async def listed(state: DeviceState) -> list[str]:
-        page, _ = await devices.page(enrollment_group=None, state=state, size=10, continuation=None)
-        return [each.registration_id for each in page]
+        await upkeep.run()
+        page, _ = await Directory(directory).page(state_place(state), {}, size=10, start=Start(), reads=10)
+        return [each["registrationId"] for each in page]
 
     assert (await listed(DeviceState.REGISTERED), await listed(DeviceState.REVOKED)) == (["a"], [])
     await devices.replace(known, converged(known.record, 1, Doors.SHUT))
@@ -212,7 +223,7 @@ async def test_an_id_whose_request_was_refused_goes_to_one_of_those_who_want_it(
 
 async def test_a_device_id_is_freed_by_its_owner_alone() -> None:
     """And a device whose own id is kept from before, when it was another's entry, is entered as well."""
-    devices = Devices(identities=FakeTable(), unsettled=FakeTable())
+    devices = devices_in(FakeTable())
     assert await devices.claim_device_id("drill", "lathe") == "lathe"
     await devices.release_device_id("drill", "saw")
     assert await devices.owner_of("drill") == "lathe"

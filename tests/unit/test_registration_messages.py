@@ -19,6 +19,7 @@ from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import RegisterBy
 from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
@@ -99,7 +100,8 @@ def counted_scene(counts: Counter[str]) -> DeviceScene:
     scene = DeviceScene()
     identities, queues, blobs = table("identities"), scene.queues, scene.blobs
     scene.queues, scene.blobs = Counted(queues, counts, "queues"), Counted(blobs, counts, "blobs")  # type: ignore[assignment]
-    scene.devices = Devices(identities=identities, unsettled=table("unsettled"))
+    changes = ChangeNotes(table("directory"), clock=scene.clock)
+    scene.devices = Devices(identities=identities, unsettled=table("unsettled"), changes=changes)
     scene.certificates = Certificates(
         certificates=identities, revocations=table("revocations"), in_force=table("inforce")
     )

@@ -74,6 +74,13 @@ async def _sweep(world: World) -> None:
     await world.services.converger.sweep(older_than=timedelta())
 
 
+def _keep(host: int) -> Call:
+    async def keep(world: World) -> None:
+        await world.hosts[host].services.directory_upkeep.run()
+
+    return keep
+
+
 def _switch(*, enabled: bool) -> Call:
     async def switch(world: World) -> None:
         await world.services.identities.switch(DEVICE, enabled=enabled, reason="by an operator")
@@ -99,10 +106,16 @@ CALLS: Mapping[str, Call] = {
     "delete the entry": _delete_entry,
     "replay": _replay,
     "sweep": _sweep,
+    "keep the directory": _keep(0),
 }
 """Acts that somebody waits for: if they are broken off, nobody repeats them."""
 
 ACTS = (*MESSAGES, FORMER, *CALLS)
+
+KEEP_TOO = "keep the directory too"
+"""Another worker's, whose keeper is its own."""
+
+ALL_CALLS: Mapping[str, Call] = {**CALLS, KEEP_TOO: _keep(1)}
 
 
 async def ordered(*, csr: bool = False, register_by: RegisterBy = RegisterBy.SERVICE) -> World:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -12,16 +13,23 @@ from shared.contracts.messages import Queue
 from shared.domain.audit import Observed, faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.listing import NOTE_STAYS, listing_of, under_way
 from shared.domain.orders import COMPLETED, LineState, OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
 from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
+from shared.ledger.changes import ChangeNote
 from shared.pki import names
 from tests.world.services import HUB
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from shared.domain.devices import DeviceRecord
+    from shared.domain.listing import Listing
+    from tests.world.storage import Row
     from tests.world.world import Asked, World
 
 
@@ -41,6 +49,7 @@ async def audit(world: World) -> list[str]:
     found += await _messages(world, records.get(DEVICE))
     found += await _lines(world)
     found += _keys(world, certificates)
+    found += _directory(world, records)
     if world.storage.table("unsettled").rows:
         found.append(f"notes are left: {list(world.storage.table('unsettled').rows)}")
     return found
@@ -167,6 +176,51 @@ def _keys(world: World, certificates: dict[str, CertificateRecord]) -> list[str]
         if serial not in certificates:
             found.append(f"{name} is the bundle of a certificate that is not recorded")
     return found
+
+
+def _directory(world: World, records: dict[str, DeviceRecord]) -> list[str]:
+    """The directory says what the records say, and nothing else."""
+    rows = world.storage.table("directory").rows
+    listings = [listing_of(record) for record in records.values()]
+    expected: dict[tuple[str, str], Mapping[str, Any]] = {
+        place: each.columns for each in listings for place in (("id", each.registration_id), *each.places)
+    }
+    expected |= {
+        ("thumbprint", name): {"registrationId": each.registration_id} for each in listings for name in each.thumbprints
+    }
+    found = []
+    for place in expected.keys() | {key for key in rows if key[1] != "!" and key[0] not in {"!changes", "thumbprint"}}:
+        row, wanted = rows.get(place), expected.get(place)
+        if row is None or wanted is None:
+            found.append(f"the directory {'does not have' if row is None else 'still has'} {place}")
+        elif any(row.values.get(name) != value for name, value in wanted.items()):
+            found.append(f"the directory is late at {place}: {dict(row.values)}, and not {dict(wanted)}")
+    return [*found, *_counts(rows, listings), *_answered_notes(rows, records, world.now)]
+
+
+def _counts(rows: Mapping[tuple[str, str], Row], listings: list[Listing]) -> list[str]:
+    guard = rows.get(("id", "!"))
+    told = {} if guard is None else guard.values
+    true = {
+        "states": Counter(each.state for each in listings),
+        "months": Counter(each.month for each in listings if each.month),
+    }
+    return [
+        f"the directory counts {told.get(name)} as {name}, and there are {counts}"
+        for name, counts in true.items()
+        if json.loads(str(told.get(name) or "{}")) != counts
+    ]
+
+
+def _answered_notes(rows: Mapping[tuple[str, str], Row], records: dict[str, DeviceRecord], now: datetime) -> list[str]:
+    notes = [ChangeNote.from_columns(row.values) for (partition, _), row in rows.items() if partition == "!changes"]
+    return [
+        f"the note {each.row} is answered, and is left"
+        for each in notes
+        if (record := records.get(each.registration_id))
+        and each.answered(record)
+        and not under_way(record, now, within=NOTE_STAYS)
+    ]
 
 
 def _final(record: DeviceRecord) -> bool:

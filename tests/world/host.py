@@ -59,6 +59,7 @@ TIMERS = (
     "key_deletion",
     "order_sweep",
     "request_sweep",
+    "directory_upkeep",
     "rollover_sweep",
     "authority_sweep",
     "group_sweep",

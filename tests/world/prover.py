@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.errors import Deferred, Rejected
-from tests.world.acts import CALLS, message
+from tests.world.acts import ALL_CALLS, message
 from tests.world.auditor import audit
 from tests.world.conductor import Go
 
@@ -38,8 +38,8 @@ class Proof:
 
     def begin(self, world: World, actor: str, name: str, *, host: int = 0) -> None:
         """Have an actor stand before the first step of an act."""
-        if name in CALLS:
-            world.conductor.start(actor, CALLS[name](world))
+        if name in ALL_CALLS:
+            world.conductor.start(actor, ALL_CALLS[name](world))
             return
         asked = message(world, name)
         if asked is None:

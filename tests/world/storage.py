@@ -16,7 +16,7 @@ from azure.core.exceptions import HttpResponseError
 from shared.errors import Rejected
 from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.queues import TakenMessage
-from shared.ports.rows import Insert, Merge, Replace
+from shared.ports.rows import Delete, Insert, Merge, Put, Replace
 from tests.world.conductor import Conductor
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ class Table:
                 raise HttpResponseError("a transaction has each row once, and at most 100")
             if not all(self._possible(step) for step in steps):
                 return None
-            return self._written([self._values(step) for step in steps])
+            for step in steps:
+                if isinstance(step, Delete):
+                    self.rows.pop(_key(step.values))
+            etags = iter(self._written([self._values(step) for step in steps if not isinstance(step, Delete)]))
+            return ["" if isinstance(step, Delete) else next(etags) for step in steps]
 
     def _possible(self, step: Step) -> bool:
         present = self.rows.get(_key(step.values))
@@ -108,8 +112,10 @@ class Table:
                 return present is None
             case Replace():
                 return present is not None and (self.careless or present.etag == step.etag)
-            case Merge():
+            case Merge() | Delete():
                 return present is not None
+            case Put():
+                return True
 
     def _values(self, step: Step) -> Mapping[str, Any]:
         return {**self.rows[_key(step.values)].values, **step.values} if isinstance(step, Merge) else step.values

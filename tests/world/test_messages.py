@@ -253,6 +253,7 @@ async def test_an_order_whose_message_was_lost_is_taken_up_by_a_timer() -> None:
 async def test_a_timer_changes_nothing_where_nothing_is_due(timer: str) -> None:
     """Whenever it comes, and however often."""
     world = await registered()
+    await world.services.directory_upkeep.run()
     before = world.changes()
     await world.hosts[0].tick(timer)
     await world.hosts[1].tick(timer)

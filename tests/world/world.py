@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from shared.domain.orders import LineState, OrderLine
 from shared.domain.rejections import RejectionRecord, RejectionState
 from shared.domain.words import RegisterBy
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices, partition_of
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
@@ -34,6 +35,7 @@ from shared.services import build
 from shared.settings import Settings
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
+from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world import services
 from tests.world.conductor import Conductor
@@ -101,6 +103,13 @@ class Authorities:
         pass
 
 
+class LeftToTimer(DirectoryUpkeep):
+    """Leaves the directory to its timer, which any test may start: so acts have their own steps alone."""
+
+    async def follow(self) -> None:
+        pass
+
+
 class InPlace(ThreadPool):
     """Runs calls where they are made: so an order of steps is the same each time."""
 
@@ -151,7 +160,8 @@ class World:
         self.registrar = services.Registrar(self.conductor, self.provisioning, self.hubs)
         self.authorities = self.authorities_kind(self.conductor)
         table = self.storage.table
-        self.devices = Devices(identities=table("identities"), unsettled=table("unsettled"))
+        changes = ChangeNotes(table("directory"), clock=self.clock)
+        self.devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
         self.certificates = Certificates(
             certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
         )
@@ -194,7 +204,7 @@ class World:
         )
         authorities: Any = self.authorities
         lists: Any = self.lists
-        return build(
+        made = build(
             SETTINGS,
             clients=clients,
             clock=self.clock,
@@ -202,6 +212,9 @@ class World:
             authorities=authorities,
             revocation_lists=lists,
         )
+        upkeep = made.directory_upkeep
+        kept = LeftToTimer(devices=upkeep.devices, projection=upkeep.projection, clock=self.clock)
+        return replace(made, directory_upkeep=kept)
 
     def copy(self) -> Self:
         """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place."""
@@ -312,6 +325,8 @@ class World:
         yield from ("expiry_sweep", "key_deletion")
         if self.unsettled:
             yield "convergence_sweep"
+        if any(partition == "!changes" for partition, _ in self.storage.table("directory").rows):
+            yield "directory_upkeep"
         if self.storage.table("orders").rows:
             yield "order_sweep"
         if self.poison():

@@ -9,6 +9,7 @@ from shared.contracts.ids import path_value
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import NotFound, Rejected
 from shared.rules.zones import Zone
+from shared.workflows.devices.finding import DeviceFilters
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 
@@ -32,8 +33,7 @@ async def console_devices(services: Services, request: func.HttpRequest) -> func
     state = chosen(request, "state", tuple(DeviceState))
     group = (request.params.get("enrollmentGroup") or "").strip()
     items, following = await services.devices.page(
-        enrollment_group=path_value("enrollmentGroup", group) if group else None,
-        state=state,
+        DeviceFilters(group=path_value("enrollmentGroup", group) if group else None, state=state),
         size=_SHOWN,
         continuation=continuation_of(request),
     )

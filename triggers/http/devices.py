@@ -22,6 +22,7 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
+from shared.workflows.devices.finding import DeviceFilters
 from triggers.http.endpoints import (
     PAGING,
     QUEUED,
@@ -60,8 +61,10 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
     if state is not None and state not in list(DeviceState):
         raise Rejected.because(f"{state!r} is not a state; the states are {', '.join(DeviceState)}", field="state")
     items, following = await services.devices.page(
-        enrollment_group=path_value("enrollmentGroup", group) if group else None,
-        state=DeviceState(state) if state else None,
+        DeviceFilters(
+            group=path_value("enrollmentGroup", group) if group else None,
+            state=DeviceState(state) if state else None,
+        ),
         size=page_size_of(request),
         continuation=continuation_of(request),
     )

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.listing import listing_of
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.finding import question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.domain.devices import DeviceRecord
+    from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
+    from shared.ledger.directory import Directory
     from shared.settings import Settings
     from shared.workflows.devices.bundles import Bundles
+    from shared.workflows.devices.finding import DeviceFilters
     from shared.workflows.intake.outbox import Clock
 
 _OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED, DeviceState.EXPIRED, DeviceState.FAILED})
+
+
+_READS = 10
+"""Reads of storage for a page at most: where few devices match, a page ends before it is full."""
+
+_CHANGING = 5
+"""So many devices that change are read themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,8 @@ class DeviceDirectory:
     """What can be asked about devices."""
 
     devices: Devices
+    certificates: Certificates
+    directory: Directory
     bundles: Bundles
     settings: Settings
     clock: Clock
@@ -54,15 +70,47 @@ class DeviceDirectory:
         return _described((await device_of(self.devices, registration_id)).record)
 
     async def page(
-        self, *, enrollment_group: str | None, state: DeviceState | None, size: int, continuation: str | None
+        self, filters: DeviceFilters, *, size: int, continuation: str | None
     ) -> tuple[Sequence[dict[str, Any]], str | None]:
-        """List a page of devices, without their histories."""
-        records, following = await self.devices.page(
-            enrollment_group=enrollment_group, state=state, size=size, continuation=continuation
+        """List a page of the devices that match, without their histories.
+
+        It is as the directory has them; while few devices change, these are as their records have them.
+
+        Raises:
+            Rejected: the continuation is of another list.
+        """
+        asked = question(filters)
+        start = asked.start(continuation)
+        changing = await self.devices.changes.some(_CHANGING) or frozenset()
+        known = [each for each in await asyncio.gather(*map(self.devices.get, changing)) if each]
+        listings = [listing_of(each.record) for each in known]
+        found, following = await self.directory.page(
+            asked.partition, asked.conditions, size=size, start=start, reads=_READS - 1 - len(changing)
         )
-        return [
-            {name: value for name, value in _described(record).items() if name != "history"} for record in records
-        ], following
+        rows, following = asked.corrected(found, listings, size=size, start=start, following=following)
+        return [json.loads(str(row["shown"])) for row in rows], asked.continuation(following)
+
+    async def with_serial_number(self, serial_number: str) -> Sequence[dict[str, Any]]:
+        """Find the device that has, or had, a certificate with a serial number; as its record has it."""
+        known = await self.certificates.get(serial_number)
+        return await self._listed(known.record.subject if known else None)
+
+    async def with_thumbprint(self, thumbprint: str) -> Sequence[dict[str, Any]]:
+        """Find the device that has, or had, a certificate with a thumbprint (SHA-1 or SHA-256)."""
+        return await self._listed(await self.directory.by_thumbprint(thumbprint))
+
+    async def _listed(self, registration_id: str | None) -> Sequence[dict[str, Any]]:
+        known = await self.devices.get(registration_id) if registration_id else None
+        return [_without_history(known.record)] if known else []
+
+    async def counts(self) -> dict[str, Any]:
+        """Count the devices: by the state that they show, and by the month in which their certificate expires."""
+        counts = await self.directory.counts()
+        return {
+            "total": counts.states.total(),
+            "states": {state.value: counts.states[state.value] for state in DeviceState},
+            "expiries": [{"month": month, "devices": counts.months[month]} for month in sorted(counts.months)],
+        }
 
     async def hand_out(self, registration_id: str, *, wanted: str, caller: str) -> HandedOut:
         """Hand out a device's bundle, and record that; see :meth:`DeviceCertificates.hand_out`.
@@ -114,6 +162,10 @@ class DeviceDirectory:
             return record if last == note else record.noted(at, note)
 
         await change(self.devices, registration_id, noted, at=at)
+
+
+def _without_history(device: DeviceRecord) -> dict[str, Any]:
+    return {name: value for name, value in _described(device).items() if name != "history"}
 
 
 def _described(device: DeviceRecord) -> dict[str, Any]:

@@ -118,7 +118,6 @@ class GroupRenewals:
         for _ in range(_READS):  # a page may be shorter than it could be, since the table is read past other groups
             page, continuation = await self.devices.page(
                 enrollment_group=request.enrollment_group,
-                state=None,
                 size=size - len(found),
                 continuation=continuation,
             )

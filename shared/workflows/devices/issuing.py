@@ -268,6 +268,7 @@ class DeviceCertificates:
         made = Committed(
             summary=summary,
             bundle=bundle_name(request.registration_id, summary.serial_number),
+            sha256_thumbprint=bundle.sha256_thumbprint,
         )
         # What is due first; the sweep puts what comes after it.
         renewal = renewal_day(summary.not_before, summary.not_after, summary.serial_number)

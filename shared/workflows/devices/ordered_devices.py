@@ -23,7 +23,7 @@ from shared.workflows.devices.changes import change
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from datetime import datetime
 
     from shared.domain.issuance import Committed
@@ -58,6 +58,12 @@ class OrderedDevices:
     hubs: IotHubRegistries
     outbox: Outbox
     clock: Clock
+
+    async def announce(self, lines: Iterable[OrderLine]) -> None:
+        """Note the devices of lines that are about to be made, all at once instead of one by one."""
+        new = [line.registration_id for line in lines if line.registration_id and line.state is LineState.ORDERED]
+        if new:
+            await self.devices.changes.announce(new)
 
     async def bring(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine:
         """Do what is still to be done for a line, and give it as it is then: registered, or failed.
@@ -262,6 +268,7 @@ def ordered_device(line: OrderLine, at: datetime) -> DeviceRecord:
         own_key=line.csr is not None,
         registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
         validity_days=line.validity_days,
+        tags=line.tags,
     ).entered(DeviceState.ORDERED, at, f"order {line.order_id}")
 
 

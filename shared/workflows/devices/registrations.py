@@ -88,6 +88,7 @@ class Registrations:
 
     async def _bring(self, lines: Sequence[Versioned[OrderLine]]) -> dict[int, Exception]:
         """Work on lines side by side, and write those that are done; give what was raised, by the others' numbers."""
+        await self.ordered_devices.announce(each.record for each in lines)
         decide = self.groups.shared()
         known = {each.record.line: each for each in lines}
         left: dict[int, Exception] = {}

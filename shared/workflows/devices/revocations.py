@@ -144,7 +144,7 @@ class Revocations:
         continuation: str | None = None
         while True:
             page, continuation = await self.devices.page(
-                enrollment_group=group_id, state=None, size=_PAGE, continuation=continuation
+                enrollment_group=group_id, size=_PAGE, continuation=continuation
             )
             concerned = [device for device in page if _concerned(device, request.action)]
             if request.action is RevocationAction.REVOKE:

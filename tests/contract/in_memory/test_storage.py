@@ -21,7 +21,7 @@ from shared.adapters import queues as azure_queues
 from shared.adapters import tables as azure_tables
 from shared.errors import Rejected
 from shared.ports.blobs import StoredBlob
-from shared.ports.rows import Insert, Merge, Replace
+from shared.ports.rows import Delete, Insert, Merge, Put, Replace
 from tests.world import storage
 
 if TYPE_CHECKING:
@@ -232,6 +232,21 @@ async def test_a_transaction_takes_a_hundred_rows(account: Account, count: int) 
         with pytest.raises((HttpResponseError, BadStatusLine)):  # the SDK can't read how Azurite says no
             await account.table.write_together(steps)
         assert await found(account.table) == []
+
+
+async def test_a_transaction_puts_and_deletes(account: Account) -> None:
+    """What is put need not exist; what is deleted must, or nothing is written."""
+    await account.table.put(row("a", one=1))
+    await account.table.put(row("b", one=1))
+    written = await account.table.write_together([Put(row("a", two=2)), Put(row("c")), Delete(row("b"))])
+    assert written is not None
+    assert (bool(written[0]), bool(written[1]), written[2]) == (True, True, "")
+    assert await found(account.table) == ["p/a", "p/c"]
+    kept = await account.table.get("p", "a")
+    assert kept is not None
+    assert (kept.values.get("one"), kept.values["two"], kept.etag) == (None, 2, written[0])
+    assert await account.table.write_together([Put(row("d")), Delete(row("b"))]) is None
+    assert await found(account.table) == ["p/a", "p/c"]
 
 
 async def test_a_transaction_has_one_partition_and_each_row_once(account: Account) -> None:

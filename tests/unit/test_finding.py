@@ -1,0 +1,303 @@
+"""Devices are found by what is asked of them: by an index each, in pages, and as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from shared.domain.devices import CertificateSummary, DeviceRecord, HistoryEntry
+from shared.domain.words import DeviceState
+from shared.errors import Rejected
+from shared.ledger.changes import ChangeNotes
+from shared.ledger.devices import Devices
+from shared.ledger.directory import Directory, Projection
+from shared.workflows.devices.directory import DeviceDirectory
+from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
+from shared.workflows.devices.finding import DeviceFilters, question
+from tests.unit.fakes import FakeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+class CountedTable(FakeTable):
+    """Counts what is read of it."""
+
+    reads: ClassVar[Counter[str]] = Counter()
+
+    async def get(self, partition: str, row: str) -> Any:
+        self.reads[f"{self.name}.get"] += 1
+        return await super().get(partition, row)
+
+    async def page(self, *args: Any, **kwargs: Any) -> Any:
+        self.reads[f"{self.name}.page"] += 1
+        return await super().page(*args, **kwargs)
+
+
+class Fleet:
+    """Devices, and their directory."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.rows, self.directory_rows = CountedTable("identities"), CountedTable("directory")
+        CountedTable.reads.clear()
+        changes = ChangeNotes(self.directory_rows, clock=self.clock)
+        self.devices = Devices(identities=self.rows, unsettled=FakeTable(), changes=changes)
+        self.upkeep = DirectoryUpkeep(
+            devices=self.devices, projection=Projection(self.directory_rows), clock=self.clock
+        )
+        nothing: Any = None
+        self.directory = DeviceDirectory(
+            devices=self.devices,
+            certificates=nothing,
+            directory=Directory(self.directory_rows),
+            bundles=nothing,
+            settings=nothing,
+            clock=self.clock,
+        )
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def add(self, name: str, *, days: int = 365, at: datetime = NOW, **fields: Any) -> None:
+        """Enter a device that was registered at a time, with a certificate for so many days."""
+        summary = CertificateSummary(
+            serial_number=name,
+            thumbprint=f"SHA1-{name}",
+            not_before=at - timedelta(minutes=10),
+            not_after=at + timedelta(days=days),
+            issuer=fields.pop("issuer", "line-1-ca1"),
+        )
+        known: dict[str, Any] = {
+            "registration_id": name,
+            "state": DeviceState.REGISTERED,
+            "order_id": "o1",
+            "updated_at": at,
+            "enrollment_group": "line-1",
+            "assigned_hub": "hub-1",
+            "certificate": summary,
+            "sha256_thumbprints": (f"SHA256-{name}",),
+            "history": (
+                HistoryEntry(at=at, state=DeviceState.ISSUED),
+                HistoryEntry(at=at, state=DeviceState.REGISTERED),
+            ),
+        }
+        await self.devices.insert(DeviceRecord(**{**known, **fields}))
+
+    async def change(self, name: str, **fields: Any) -> None:
+        known = await self.devices.get(name)
+        assert known is not None
+        await self.devices.replace(known, known.record.changed(**fields))
+
+    async def found(self, *, size: int = 100, **filters: Any) -> list[str]:
+        """List the devices that match, page by page."""
+        pages = await self.pages(size=size, **filters)
+        return [name for page in pages for name in page]
+
+    async def pages(self, *, size: int, **filters: Any) -> Sequence[list[str]]:
+        continuation, pages = None, []
+        while True:
+            items, continuation = await self.directory.page(
+                DeviceFilters(**filters), size=size, continuation=continuation
+            )
+            assert len(items) <= size
+            pages.append([each["registrationId"] for each in items])
+            if continuation is None:
+                return pages
+
+
+async def various() -> Fleet:
+    fleet = Fleet()
+    await fleet.add("press-1", days=10, tags={"plant": "Bremen", "site": {"line": 3}})
+    await fleet.add("press-2", days=400, enrollment_group="line-2", issuer="line-2-ca1", order_id="o2")
+    await fleet.add("saw-1", at=NOW - timedelta(days=100), assigned_hub="hub-2", tags={"plant": "Ulm/#1"})
+    await fleet.add("saw-2", state=DeviceState.REVOKED)
+    await fleet.upkeep.run()
+    return fleet
+
+
+QUESTIONS: Sequence[tuple[dict[str, Any], str, list[str]]] = (
+    ({}, "id", ["press-1", "press-2", "saw-1", "saw-2"]),
+    ({"group": "line-2"}, "group|line-2", ["press-2"]),
+    ({"state": DeviceState.REVOKED}, "state|revoked", ["saw-2"]),
+    ({"state": DeviceState.REGISTERED, "group": "line-1"}, "group|line-1", ["press-1", "saw-1"]),
+    ({"state": DeviceState.REVOKED, "group": "line-1"}, "state|revoked", ["saw-2"]),
+    ({"hub": "hub-2"}, "hub|hub-2", ["saw-1"]),
+    ({"issuer": "line-2-ca1"}, "issuer|line-2-ca1", ["press-2"]),
+    ({"order": "o2"}, "order|o2", ["press-2"]),
+    ({"tag": ("plant", "Bremen")}, "tag|", ["press-1"]),
+    ({"tag": ("site.line", "3")}, "tag|", ["press-1"]),
+    ({"tag": ("plant", "Ulm/#1"), "hub": "hub-2"}, "tag|", ["saw-1"]),
+    ({"tag": ("plant", "Ulm/#1"), "hub": "hub-1"}, "tag|", []),
+    ({"id_prefix": "press-"}, "id", ["press-1", "press-2"]),
+    ({"id_prefix": "saw", "state": DeviceState.REGISTERED}, "id", ["saw-1"]),
+    ({"expires_before": NOW + timedelta(days=300)}, "expires", ["press-1", "saw-1"]),
+    ({"expires_before": NOW + timedelta(days=300), "group": "line-2"}, "expires", []),
+    ({"expires_before": NOW + timedelta(days=300), "order": "o1"}, "order|o1", ["press-1", "saw-1"]),
+    ({"registered_since": NOW - timedelta(days=1)}, "registered", ["press-1", "press-2", "saw-2"]),
+    ({"not_renewed_since": NOW - timedelta(days=1)}, "renewed", ["saw-1"]),
+    ({"not_renewed_since": NOW - timedelta(days=1), "state": DeviceState.REVOKED}, "state|revoked", []),
+)
+
+
+@pytest.mark.parametrize(("filters", "partition", "names"), QUESTIONS, ids=[str(each) for each, _, _ in QUESTIONS])
+async def test_each_question_is_answered_by_an_index(filters: dict[str, Any], partition: str, names: list[str]) -> None:
+    """By one partition of the directory, and the other filters hold in it."""
+    assert question(DeviceFilters(**filters)).partition.startswith(partition)
+    fleet = await various()
+    assert sorted(await fleet.found(**filters)) == names
+    assert sorted(await fleet.found(size=1, **filters)) == names
+
+
+@pytest.mark.parametrize(("filters", "partition", "names"), QUESTIONS, ids=[str(each) for each, _, _ in QUESTIONS])
+async def test_a_list_is_right_before_the_directory_has_followed(
+    filters: dict[str, Any], partition: str, names: list[str]
+) -> None:
+    """While a few devices change, those are read themselves: what is listed is true at the services."""
+    del partition
+    fleet = Fleet()
+    await fleet.add("press-1", tags={"plant": "none"}, issuer="other", order_id="o9")
+    await fleet.add("saw-2")
+    await fleet.upkeep.run()
+    right = await various()
+    for name in ("press-1", "press-2", "saw-1", "saw-2"):
+        known = await right.devices.get(name)
+        assert known is not None
+        if name in {"press-1", "saw-2"}:
+            await fleet.change(name, **{field: getattr(known.record, field) for field in DeviceRecord.model_fields})
+        else:
+            await fleet.devices.insert(known.record)
+    assert sorted(await fleet.found(**filters)) == names
+    assert sorted(await fleet.found(size=1, **filters)) == names
+
+
+async def test_a_page_takes_ten_reads_at_most() -> None:
+    """Whatever is asked, and while others are changing."""
+    fleet = Fleet()
+    for number in range(60):
+        await fleet.add(f"d{number:02}", enrollment_group=f"line-{number % 2}")
+    await fleet.upkeep.run()
+    for number in range(5):
+        await fleet.change(f"d{number:02}", assigned_hub="hub-9")
+    asked: Sequence[dict[str, Any]] = ({}, {"group": "line-1"}, {"group": "line-1", "hub": "hub-1"}, {"hub": "hub-9"})
+    for filters in asked:
+        CountedTable.reads.clear()
+        await fleet.directory.page(DeviceFilters(**filters), size=20, continuation=None)
+        assert sum(CountedTable.reads.values()) <= 10, CountedTable.reads
+
+
+async def test_devices_that_many_others_change_beside_come_a_little_later() -> None:
+    """More than five are not read themselves; the directory has them when it was kept."""
+    fleet = await various()
+    for number in range(6):
+        await fleet.add(f"new-{number}")
+    assert await fleet.found(id_prefix="new-") == []
+    await fleet.upkeep.run()
+    assert await fleet.found(id_prefix="new-") == [f"new-{number}" for number in range(6)]
+
+
+async def test_a_continuation_of_another_list_is_refused() -> None:
+    """It says where a page of one index begins, and means nothing in another."""
+    fleet = await various()
+    _, continuation = await fleet.directory.page(DeviceFilters(group="line-1"), size=1, continuation=None)
+    assert continuation == "group|line-1\npress-1"
+    for wrong in (continuation, "nonsense"):
+        with pytest.raises(Rejected, match="is not a continuation of this list"):
+            await fleet.directory.page(DeviceFilters(hub="hub-1"), size=1, continuation=wrong)
+
+
+async def test_devices_are_counted_by_state_and_by_month_of_expiry() -> None:
+    """By one row; those that are out of service expire no more."""
+    fleet = await various()
+    CountedTable.reads.clear()
+    counts = await fleet.directory.counts()
+    assert CountedTable.reads.total() == 1
+    assert counts["total"] == 4
+    assert {state: count for state, count in counts["states"].items() if count} == {"registered": 3, "revoked": 1}
+    assert counts["expiries"] == [
+        {"month": "2026-03", "devices": 1},
+        {"month": "2026-11", "devices": 1},
+        {"month": "2027-04", "devices": 1},
+    ]
+    await fleet.change("press-1", state=DeviceState.REVOKED)
+    await fleet.upkeep.run()
+    counts = await fleet.directory.counts()
+    assert (counts["states"]["registered"], counts["states"]["revoked"]) == (2, 2)
+    assert [each["month"] for each in counts["expiries"]] == ["2026-11", "2027-04"]
+
+
+async def test_a_device_is_found_by_both_thumbprints() -> None:
+    """Of its present certificate, and of one that it had before."""
+    fleet = await various()
+    for thumbprint in ("SHA1-press-1", "SHA256-press-1"):
+        assert [each["registrationId"] for each in await fleet.directory.with_thumbprint(thumbprint)] == ["press-1"]
+    known = await fleet.devices.get("press-1")
+    assert known is not None
+    following = known.record.certificate and known.record.certificate.changed(thumbprint="SHA1-later")
+    thumbprints = ("SHA256-press-1", "SHA256-later")
+    await fleet.change("press-1", next_certificate=following, sha256_thumbprints=thumbprints)
+    await fleet.upkeep.run()
+    for thumbprint in ("SHA1-press-1", *thumbprints, "SHA1-later"):
+        assert [each["registrationId"] for each in await fleet.directory.with_thumbprint(thumbprint)] == ["press-1"]
+    assert list(await fleet.directory.with_thumbprint("SHA1-none")) == []
+
+
+# --- what it takes to keep the directory ---
+
+
+async def test_a_device_that_is_made_takes_one_note_and_is_followed_in_batches() -> None:
+    """A hundred devices of one order: each is read once, and the rows of ninety are written together."""
+    fleet = Fleet()
+    await fleet.upkeep.run()
+    names = [f"d{number:03}" for number in range(100)]
+    written = fleet.directory_rows.writes
+    await fleet.devices.changes.announce(names)
+    assert fleet.directory_rows.writes - written == 100
+    for name in names:
+        await fleet.add(name)
+    assert fleet.directory_rows.writes - written == 100
+    await fleet.upkeep.run()
+    assert await fleet.found() == names
+
+
+async def test_a_note_of_a_change_that_never_came_is_answered_in_the_end() -> None:
+    """After ten minutes the record is written anew, so that whoever noted it can't write any more."""
+    fleet = await various()
+    known = await fleet.devices.get("saw-1")
+    assert known is not None
+    await fleet.devices.changes.enter("saw-1", known.record.stamp)
+    await fleet.devices.changes.enter("never-made", None)
+    for minutes, notes in ((0, 2), (11, 2), (13, 1), (60 * 25, 0)):
+        fleet.now = NOW + timedelta(minutes=minutes)
+        await fleet.upkeep.run()
+        assert len([note async for note in fleet.devices.changes.all()]) == notes
+    with pytest.raises(Exception, match="saw-1"):
+        await fleet.devices.replace(known, known.record.changed(assigned_hub="hub-9"))
+
+
+async def test_the_directory_is_kept_after_work_and_not_after_each_of_many() -> None:
+    """The last one of a burst has it kept; in between it is two seconds at least."""
+    fleet, seconds = Fleet(), 100.0
+    fleet.upkeep.timer = lambda: seconds
+
+    async def listed() -> bool:
+        return await fleet.directory_rows.get("id", "a") is not None
+
+    with fleet.upkeep.work():
+        with fleet.upkeep.work():
+            await fleet.add("first")
+        await fleet.upkeep.follow()  # long after the last time
+        with fleet.upkeep.work():
+            await fleet.add("a")
+        await fleet.upkeep.follow()
+        assert not await listed()
+    await fleet.upkeep.follow()
+    assert await listed()
+    reads = CountedTable.reads.total()
+    await fleet.upkeep.follow()
+    assert CountedTable.reads.total() == reads
