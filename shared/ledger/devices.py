@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
-from shared.domain.listing import NOTE_COUNTS, listing_of, under_way
+from shared.domain.listing import NOTE_COUNTS, NOTE_STAYS, listing_of, under_way
 from shared.domain.record import Record
 from shared.errors import Conflict
 from shared.ledger.certificates import certificate_row
