@@ -83,14 +83,19 @@ def next_reminder(not_after: datetime, today: date) -> date | None:
     return next((day for day in days if day > today), None)
 
 
-def turn_of(device: DeviceRecord, serial_number: str) -> RenewalNeeds | None:
+def turn_of(device: DeviceRecord, serial_number: str, now: datetime) -> RenewalNeeds | None:
     """Tell whose turn it is, if a certificate of a device is to be replaced.
+
+    While the certificate in use has not ended, the one that waits to be used says nothing: a device is named once.
 
     Returns:
         ``None`` if the device does not need a successor of it; ``OPERATOR`` also stands for the app itself.
     """
     lives = device.state in {DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING}
     if not lives or serial_number not in device.in_use:
+        return None
+    present = device.certificate
+    if present is not None and present.serial_number != serial_number and present.not_after >= now:
         return None
     if device.next_certificate is not None or device.state is DeviceState.ISSUED:
         return RenewalNeeds.DEVICE

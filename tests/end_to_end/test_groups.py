@@ -14,7 +14,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from devstack.outside import REPOSITORY, Failed, until
+from devstack.outside import REPOSITORY, Failed, sweep_at, until
 from tests.end_to_end.conftest import running
 from tests.end_to_end.test_api import booted, ordered, wait_for_state
 
@@ -470,3 +470,43 @@ def test_a_group_is_shut_out_of_its_hub_together(world: World) -> None:
     assert {each["status"] for each in identities} == {"disabled"}
     assert {each["statusReason"] for each in identities} == {"certificate revoked: superseded"}
     assert {each["deviceId"]: each["thumbprint"] for each in identities} == thumbprints
+
+
+def test_a_group_is_renewed_as_a_whole_after_a_roll(stack_and_world: tuple[Stack, World]) -> None:
+    """The devices left on the old CA are listed; one request renews them, and each can be followed to its end."""
+    stack, world = stack_and_world
+    created(world, "whole", renewAutomatically=True)
+    ordered(world, "whole-1", "whole-2", group="whole")
+    first = booted(world, "whole-1")
+    world.followed(world.post("enrollment-groups/whole/roll"))
+    ordered(world, "whole-3", group="whole", order_id="order-whole-3")
+    left = world.get("enrollment-groups/whole/rollover/devices")
+    assert sorted(each["registrationId"] for each in left["items"]) == ["whole-1", "whole-2"]
+
+    refused = world.post("enrollment-groups/whole/renew", {"onlyIssuer": "no-such-ca"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (404, "onlyIssuer")
+    answer = world.post("enrollment-groups/whole/renew", {"onlyIssuer": "whole-ca1", "perMinute": 600})
+    done = world.followed(answer)
+    assert (done["state"], done["about"]) == ("done", "/api/enrollment-groups/whole")
+    assert done["progress"] == {"queued": 2, "needCsr": 0, "skipped": 0}
+    for device in ("whole-1", "whole-2"):
+        wait_for_state(world, device, "renewing")
+    listed = world.get("requests?kind=renewal-requests")["items"]
+    (single,) = (each for each in listed if each["about"] == "/api/devices/whole-1")
+    first.take_bundle()
+    first.register()
+    wait_for_state(world, "whole-1", "registered")
+    until(
+        "its end", lambda: world.get(single["location"].removeprefix("/api/")), lambda found: found["state"] == "done"
+    )
+    left = world.get("enrollment-groups/whole/rollover/devices")
+    assert [each["registrationId"] for each in left["items"]] == ["whole-2"]
+
+    assert world.get("enrollment-groups/whole")["renewAutomatically"] is True
+    serial = world.get("devices/whole-3")["certificate"]["serialNumber"]
+    sweep_at(stack, datetime.now(UTC) + timedelta(days=280))
+    assert world.get(f"requests/renewal-{serial}")["state"] == "queued"
+    assert world.get("enrollment-groups/whole/missed-renewals?needs=device")["items"] == []
+    sweep_at(stack, datetime.now(UTC) + timedelta(days=336))
+    missed = world.get("enrollment-groups/whole/missed-renewals?needs=device")["items"]
+    assert [(each["registrationId"], each["needs"]) for each in missed] == [("whole-2", "device")]

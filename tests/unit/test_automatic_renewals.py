@@ -184,6 +184,32 @@ async def test_a_device_that_does_not_boot_is_listed_and_told_again_until_it_doe
     assert await missed(scene) == []
 
 
+async def test_a_device_is_named_for_one_certificate_at_a_time() -> None:
+    """It has let the first one end and has not fetched the second: that one's end is told next, and it is listed once."""
+    scene = await line()
+    begin, end = scene.now, await end_of(scene)
+    await sweep_daily(scene, end - 60 * DAY)
+    await carry_out(scene)
+    waiting = (await scene.record()).next_certificate
+    assert waiting is not None
+    while scene.now.date() < waiting.not_after.date():
+        await sweep(scene, scene.now + DAY)
+        assert len(await missed(scene)) <= 1, scene.now - begin
+    days = [identifier.split("/")[4] for needs, identifier in told(scene) if needs == "device"]
+    ends = (end, waiting.not_after)
+    assert days == [f"reminder-{(each - left * DAY).date()}" for each in ends for left in (30, 7, 1)]
+    assert await missed(scene) == [("press", "device")]
+
+
+async def test_two_certificates_that_end_together_name_their_device_once() -> None:
+    """It was renewed on the day of its order."""
+    scene = await line()
+    await scene.renewing()
+    await sweep_daily(scene, await end_of(scene) - 7 * DAY)
+    assert len([needs for needs, _ in told(scene) if needs == "device"]) == 2
+    assert await missed(scene) == [("press", "device")]
+
+
 async def test_a_device_that_never_booted_is_told_of() -> None:
     """It can't be renewed before it has registered for the first time."""
     scene = await line(register_by=RegisterBy.DEVICE)

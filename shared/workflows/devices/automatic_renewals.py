@@ -56,7 +56,7 @@ class AutomaticRenewals:
         if group is None or not self._is_due(certificate):
             return
         known = await self.devices.get(certificate.subject)
-        turn = turn_of(known.record, certificate.serial_number) if known is not None else None
+        turn = turn_of(known.record, certificate.serial_number, self.clock()) if known is not None else None
         if known is None or turn is None:
             return
         is_late = due.notice is Notice.REMINDER
