@@ -1,8 +1,9 @@
 """Checks that ledger, DPS, hubs and lists agree about every CA, group and device, and changes none of them.
 
 Run ``python -m shared.audit`` with the app's settings in its environment and an identity that may read what the app
-reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. What is on its way
-is wrong for as long as it takes: look again. A CA that nobody has asked for its list yet gets its first one.
+reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. It ends with 2 if a
+service does not answer: what it has printed is true, and there may be more. What is on its way is wrong for as long as
+it takes: look again. A CA that nobody has asked for its list yet gets its first one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.adapters.sdk_errors import is_outage, role_missing, service_of
 from shared.domain.attestations import held_certificates
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
@@ -153,11 +155,11 @@ def _shown(uploaded: UploadedAuthority | None) -> UploadedCertificate | None:
     return UploadedCertificate(uploaded.thumbprint, uploaded.verified) if uploaded else None
 
 
-async def audit(settings: Settings) -> list[str]:
+async def audit(settings: Settings) -> AsyncIterator[str]:
     """Audit the deployment that the settings name.
 
     Returns:
-        Everything that is wrong, a line each.
+        Everything that is wrong, a line each, as it is found.
     """
     services = build(settings)
     table = services.clients.tables.table
@@ -173,9 +175,29 @@ async def audit(settings: Settings) -> list[str]:
             Groups(table("groups")),
             {},
         )
-        return [fault async for fault in auditor.run()]
+        async for fault in auditor.run():
+            yield fault
     finally:
         await services.close()
+
+
+async def report(found: AsyncIterator[str]) -> int:
+    """Print what is wrong, and give the exit status: 1 if anything is, 2 if a service does not answer."""
+    status = 0
+    try:
+        async for fault in found:
+            sys.stdout.write(f"{fault}\n")
+            status = 1
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        mend = "does not let this identity in: give it the roles that read"
+        why = mend if role_missing(error) else "does not answer: wait until GET /api/health/ready is ok"
+        sys.stderr.write(f"the audit is not complete, since {service_of(error)} {why}, and run it again\n")
+        return 2
+    if status == 0:
+        sys.stdout.write("ledger, DPS, hubs and lists agree\n")
+    return status
 
 
 def main() -> int:
@@ -185,9 +207,7 @@ def main() -> int:
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    found = asyncio.run(audit(settings))
-    sys.stdout.write("".join(f"{fault}\n" for fault in found) or "ledger, DPS, hubs and lists agree\n")
-    return 1 if found else 0
+    return asyncio.run(report(audit(settings)))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 
+from shared.audit import report
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import CaReferences, Change, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
+from shared.errors import ServiceFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 END = NOW + timedelta(days=300)
@@ -147,3 +154,41 @@ def test_a_healthy_group_has_no_fault() -> None:
 def test_each_fault_of_a_group_is_named(record: GroupRecord, seen: dict[str, Any] | None, fault: str) -> None:
     """What does not agree is said, and nothing else."""
     assert list(group_faults(record, seen, {"ca-1": "T1", "ca-2": "T2"})) == [fault]
+
+
+async def found(*lines: str, error: Exception | None = None) -> AsyncIterator[str]:
+    for line in lines:
+        yield line
+    if error is not None:
+        raise error
+
+
+async def test_the_report_says_what_is_wrong_or_that_all_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await report(found("a: is wrong", "b: is wrong")) == 1
+    assert capsys.readouterr().out == "a: is wrong\nb: is wrong\n"
+    assert await report(found()) == 0
+    assert capsys.readouterr().out == "ledger, DPS, hubs and lists agree\n"
+
+
+async def test_a_service_that_does_not_answer_ends_the_report_and_keeps_what_was_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It does not say that all agree, and shows no traceback. A bug does."""
+    assert await report(found("a: is wrong", error=ServiceFailed("it is down"))) == 2
+    told = capsys.readouterr()
+    assert told.out == "a: is wrong\n"
+    assert told.err == (
+        "the audit is not complete, since a service does not answer: wait until GET /api/health/ready is ok, and run it "
+        "again\n"
+    )
+    with pytest.raises(KeyError):
+        await report(found(error=KeyError("a bug")))
+
+
+async def test_an_identity_without_a_role_is_told_to_the_auditor(capsys: pytest.CaptureFixture[str]) -> None:
+    denied = SimpleNamespace(status_code=403, reason="Forbidden", headers={}, request=None)
+    assert await report(found(error=HttpResponseError("denied", response=denied))) == 2
+    assert capsys.readouterr().err == (
+        "the audit is not complete, since a service does not let this identity in: give it the roles that read, and run "
+        "it again\n"
+    )
