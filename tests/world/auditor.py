@@ -102,7 +102,7 @@ def _event_of(asked: Asked) -> tuple[str, str] | None:
     if asked.queue is Queue.RENEWAL_REQUESTS:
         return "CertificateRenewed", body["requestId"]
     if asked.queue is Queue.DEVICE_ORDERS:
-        return "OrderCompleted", body["orderId"]
+        return None if body.get("action") == "retry" else ("OrderCompleted", body["orderId"])
     if asked.queue is not Queue.REVOCATION_REQUESTS or body.get("action") == "delete":
         return None
     return ("DeviceReinstated" if body.get("action") == "reinstate" else "DeviceRevoked"), body["requestId"]
