@@ -9,6 +9,7 @@ from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.rules.zones import SIGNING, Zone
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
+from shared.workflows.devices.order_results import RESULTS
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def checks(
     if _CONTAINERS[zone]:
         asked["blobs"] = partial(clients.blobs.check, *_CONTAINERS[zone])
     if zone in {Zone.ALL, Zone.ISSUING}:
-        asked["orderLists"] = partial(clients.order_lists.check, ORDERS)
+        asked["orderLists"] = partial(clients.order_lists.check, ORDERS, RESULTS)
         asked["passwordVault"] = clients.secrets.check
     if zone in SIGNING:
         asked["keyVault"] = clients.keys.check

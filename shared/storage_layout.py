@@ -20,6 +20,7 @@ from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
+from shared.workflows.devices.order_results import RESULTS
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ TABLES: Sequence[str] = (
     "revocations",
     "unsettled",
 )
-CONTAINERS: Sequence[str] = (BUNDLES, CRLS, ORDERS)
+CONTAINERS: Sequence[str] = (BUNDLES, CRLS, ORDERS, RESULTS)
 
 
 async def create(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from shared.adapters.observed import storage_transport
 from shared.ports.blobs import BlobDescription, StoredBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
 
@@ -64,6 +64,11 @@ class Blobs:
         """Create or overwrite a blob."""
         client = self._service.get_blob_client(container, name)
         await client.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=content_type))
+
+    async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
+        """Create or overwrite a blob with what comes part by part; of it, the client holds one block of 4 MiB."""
+        client = self._service.get_blob_client(container, name)
+        await client.upload_blob(parts, overwrite=True, content_settings=ContentSettings(content_type=content_type))
 
     async def get(self, container: str, name: str) -> StoredBlob | None:
         """Read a whole blob, ``None`` if it does not exist."""

@@ -123,6 +123,48 @@ class OrderPage(Contract):
     continuation_token: str | None
 
 
+_RESULT = {
+    "registrationId": "press-1",
+    "state": "registered",
+    "deviceId": "press-1",
+    "assignedHub": "hub-1.azure-devices.net",
+    "serialNumber": _SERIAL,
+    "thumbprint": _CERTIFICATE["thumbprint"],
+    "expiresAt": "2027-05-01T11:59:59Z",
+    "reason": None,
+    "place": "line 2",
+}
+
+
+class OrderResult(Contract):
+    """What became of a line of an order; ``place`` is where its owner finds it in the order."""
+
+    model_config = with_example(_RESULT)
+
+    registration_id: str
+    state: LineState
+    device_id: str | None
+    assigned_hub: str | None
+    serial_number: Serial | None
+    thumbprint: str | None
+    expires_at: datetime | None
+    reason: str | None
+    place: str
+
+
+class OrderResultPage(Contract):
+    """A page of the results of an order, in its order."""
+
+    model_config = with_example(
+        {"orderId": "order-1", "state": "completed", "items": [_RESULT], "continuationToken": None}
+    )
+
+    order_id: str
+    state: OrderState
+    items: list[OrderResult]
+    continuation_token: str | None
+
+
 class RefusedOrder(Problem):
     """The order does not exist: what came by the queue was refused, unless the last three fields are missing."""
 

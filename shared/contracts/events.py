@@ -131,6 +131,7 @@ class OrderCompleted(Told):
     """The last line of an order is done.
 
     ``failed`` names the lines that failed, as many as fit; ``failedNotListed`` says how many more there are.
+    ``results`` is the URL of a blob with all lines, in CSV.
     """
 
     model_config = with_example(
@@ -141,6 +142,7 @@ class OrderCompleted(Told):
             "progress": {"total": 1, "ordered": 0, "issued": 0, "registered": 1, "failed": 0, "cancelled": 0},
             "failed": [],
             "failedNotListed": 0,
+            "results": "https://factory.blob.core.windows.net/results/order-1.csv",
         }
     )
 
@@ -150,6 +152,7 @@ class OrderCompleted(Told):
     progress: OrderProgress
     failed: list[FailedLine]
     failed_not_listed: int
+    results: str
 
 
 class DeviceRegistered(Told):

@@ -171,6 +171,8 @@ class OrderLine(Record):
     tags: dict[str, Any] | None = None
     desired: dict[str, Any] | None = None
     serial_number: str | None = None
+    thumbprint: str | None = None
+    expires_at: datetime | None = None
     device_id: str | None = None
     assigned_hub: str | None = None
     reasons: tuple[dict[str, str], ...] | None = None

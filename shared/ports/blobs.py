@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,10 @@ class Blobs(Protocol):
 
     async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
         """Overwrite a blob as it was read (``blob.etag``); ``False`` if it has changed or gone since."""
+        ...
+
+    async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
+        """Create or overwrite a blob with what comes part by part; never more than some parts are held."""
         ...
 
     async def get(self, container: str, name: str) -> StoredBlob | None:

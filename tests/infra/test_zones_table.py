@@ -102,5 +102,5 @@ def test_what_is_deployed_has_the_queues_tables_and_containers_that_the_app_uses
 
 def test_what_others_write_into_is_apart_from_the_ledger() -> None:
     assert LAYOUT["intakeStorage"]["tables"] == []
-    assert LAYOUT["intakeStorage"]["containers"] == ["orders"]
+    assert LAYOUT["intakeStorage"]["containers"] == ["orders", "results"]
     assert LAYOUT["ledgerStorage"]["queues"] == []

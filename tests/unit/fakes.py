@@ -61,6 +61,10 @@ class FakeBlobs:
         self.blobs[name] = StoredBlob(content, metadata, "v1")
         return not self.lose_answer
 
+    async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
+        del container, content_type
+        self.blobs[name] = StoredBlob(b"".join([part async for part in parts]), {}, "v1")
+
     async def get(self, container: str, name: str) -> StoredBlob | None:
         del container
         return self.blobs.get(name)

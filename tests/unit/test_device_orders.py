@@ -23,6 +23,7 @@ from shared.workflows.devices.order_answers import OrderAnswers, Refused
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeQueues, FakeTable, Killed, Trap
@@ -117,12 +118,13 @@ class World:
             lists=self.lists,
             dispatch=dispatch,
             endings=endings,
+            results=OrderResults(orders=self.orders, blobs=blobs, settings=anything),
             outbox=outbox,
             clock=clock,
         )
         self.answers = OrderAnswers(orders=self.orders)
 
-    blob_service_url = ACCOUNT
+    order_lists_url = ACCOUNT
 
     def upload(self, content: str, etag: str = "v1") -> None:
         self.blobs.blobs["list.csv"] = StoredBlob(content.encode(), {}, etag)
@@ -214,7 +216,12 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         "progress": {"total": 250, "ordered": 0, "issued": 0, "registered": 250, "failed": 0, "cancelled": 0},
         "failed": [],
         "failedNotListed": 0,
+        "results": f"{ACCOUNT}/results/o.csv",
     }
+    rows = world.blobs.blobs["o.csv"].content.decode().split("\r\n")
+    assert rows[0] == "registrationId,state,deviceId,assignedHub,serialNumber,thumbprint,expiresAt,reason,place"
+    assert rows[-2] == f"d249,registered,,,,,,,{'line 251' if form == 'list' else 'devices[249]'}"
+    assert len(rows) == 252
     assert (await world.answers.describe("o"))["state"] == "completed"
 
 

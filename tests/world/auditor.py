@@ -20,6 +20,7 @@ from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
 from shared.ledger.changes import ChangeNote
 from shared.pki import names
+from shared.workflows.devices.bundles import BUNDLES
 from tests.world.services import HUB
 from tests.world.world import DEVICE
 
@@ -168,7 +169,9 @@ def _revoked(world: World, record: DeviceRecord) -> list[str]:
 def _keys(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:
     """No key is left of a bundle that was handed out for good, and no bundle of a certificate that nobody uses."""
     found = []
-    for (_, name), blob in world.blobs.blobs.items():
+    for (container, name), blob in world.blobs.blobs.items():
+        if container != BUNDLES:
+            continue
         body = json.loads(blob.content)
         if body["handedOut"] and (body["pfx"] or "PRIVATE KEY" in body["pem"]):
             found.append(f"{name} was handed out, and its key is there")

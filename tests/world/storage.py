@@ -229,6 +229,12 @@ class Blobs:
         async with self.conductor.step("blobs.put", "blobs"):
             self._store(container, name, content, {})
 
+    async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
+        del content_type
+        content = b"".join([part async for part in parts])
+        async with self.conductor.step("blobs.write", "blobs"):
+            self._store(container, name, content, {})
+
     async def get(self, container: str, name: str) -> StoredBlob | None:
         async with self.conductor.step("blobs.get", "blobs"):
             return self.blobs.get((container, name))

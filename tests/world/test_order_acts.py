@@ -174,6 +174,12 @@ async def test_an_order_is_closed_without_the_first_boots() -> None:
     assert last(world, "OrderCompleted")["data"]["progress"]["issued"] == 1
     reason = (await shown(world))["devices"][0]["reason"]
     assert reason.startswith("the order was closed before the first boot of this device")
+    results = world.blobs.blobs[("results", "order-1.csv")].content.decode()
+    device = world.record()
+    assert device is not None
+    assert device.certificate is not None
+    assert device.certificate.thumbprint in results
+    assert f"{device.certificate.not_after:%Y-%m-%dT%H:%M:%SZ}" in results
     await world.boot()
     assert (HUB, DEVICE) in world.hubs.identities
 

@@ -38,9 +38,10 @@ published: list[Operation] = []
 _PAGE_LIMIT = 1000
 _EVERYWHERE = frozenset({"code"})
 """A function key may come so (Functions: access keys)."""
+CONTINUATION = Parameter("continuationToken", "of the page before", Annotated[str, Field(max_length=2048)])
 PAGING = (
     Parameter("pageSize", "items of a page", Annotated[int, Field(ge=1, le=_PAGE_LIMIT, default=100)]),
-    Parameter("continuationToken", "of the page before", Annotated[str, Field(max_length=2048)]),
+    CONTINUATION,
 )
 QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where it can be followed"),))
 ETAG = (("ETag", "guards changes: RFC 9110 section 8.8.3"),)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from shared.contracts.answers_devices import Order, OrderPage, RefusedOrder
+import azure.functions as func
+
+from shared.contracts.answers_devices import Order, OrderPage, OrderResultPage, RefusedOrder
 from shared.contracts.ids import EnrollmentGroupId, path_value
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceOrder, DeviceOrderSchema, OrderAct, OrderAction, OrderCancellation
@@ -13,9 +15,11 @@ from shared.contracts.parsing import parse
 from shared.domain.orders import LineState, OrderState
 from shared.reading.times import point_in_time
 from shared.workflows.devices.order_answers import Refused
+from shared.workflows.devices.order_results import CSV, csv_of, result_of
 from shared.workflows.intake.following import location_of
 from triggers import outcomes
 from triggers.http.endpoints import (
+    CONTINUATION,
     PAGING,
     QUEUED,
     accepted,
@@ -34,8 +38,9 @@ from triggers.http.endpoints import (
 from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
-    import azure.functions as func
+    from collections.abc import Sequence
 
+    from shared.domain.orders import OrderLine, OrderRecord
     from shared.domain.words import IssuedDevices
     from shared.services import Services
 
@@ -69,9 +74,7 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
             continuation=continuation_of(request),
         )
     except Refused as refused:
-        return outcomes.problem(
-            HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
-        )
+        return _refused(refused)
     following = described.get("continuationToken")
     return json_answer(
         Order, {**described, "continuationToken": shown_continuation(following)} if following else described
@@ -149,3 +152,70 @@ async def _act(
     if await is_new(services, Queue.DEVICE_ORDERS, act):
         await services.order_requests.check(act)
     return await queued(services, Queue.DEVICE_ORDERS, act)
+
+
+# --- results ---
+
+_RESULT_LINES = 5000
+"""Lines of an answer with results."""
+
+
+@endpoint(
+    "GET",
+    "device-orders/{orderId}/results.csv",
+    answers=[
+        Answer(200, "a page of the results", (CSV,), (("Link", "the next page, with `rel=next` (RFC 8288)"),)),
+    ],
+    refuses={404: RefusedOrder},
+    parameters=(CONTINUATION,),
+)
+async def get_order_results_csv(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give what became of the devices of an order, 5,000 lines at a time; the first page has the header."""
+    try:
+        order, lines, following = await _results(services, request)
+    except Refused as refused:
+        return _refused(refused)
+    text = csv_of(lines, header=not request.params.get("continuationToken"))
+    headers = {"Content-Disposition": f'attachment; filename="{order.order_id.replace(":", "_")}.csv"'}
+    if following:
+        path = f"/api/device-orders/{order.order_id}/results.csv"
+        headers["Link"] = f'<{path}?continuationToken={shown_continuation(following)}>; rel="next"'
+    return func.HttpResponse(text, mimetype=CSV, charset="utf-8", headers=headers)
+
+
+@endpoint(
+    "GET",
+    "device-orders/{orderId}/results.json",
+    answers=[Answer(200, "a page of the results", (OrderResultPage,))],
+    refuses={404: RefusedOrder},
+    parameters=(CONTINUATION,),
+)
+async def get_order_results_json(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give what became of the devices of an order, 5,000 lines at a time."""
+    try:
+        order, lines, following = await _results(services, request)
+    except Refused as refused:
+        return _refused(refused)
+    return json_answer(
+        OrderResultPage,
+        {
+            "orderId": order.order_id,
+            "state": order.state,
+            "items": [result_of(line) for line in lines],
+            "continuationToken": shown_continuation(following),
+        },
+    )
+
+
+async def _results(
+    services: Services, request: func.HttpRequest
+) -> tuple[OrderRecord, Sequence[OrderLine], str | None]:
+    order = await services.order_answers.order(path_value("orderId", request.route_params["orderId"]))
+    lines, following = await services.order_answers.page_of_lines(order, _RESULT_LINES, continuation_of(request))
+    return order, lines, following
+
+
+def _refused(refused: Refused) -> func.HttpResponse:
+    return outcomes.problem(
+        HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
+    )

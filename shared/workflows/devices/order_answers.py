@@ -68,7 +68,7 @@ class OrderAnswers:
             NotFound: the order does not exist; :class:`Refused`, if one of this id was refused.
             Rejected: the continuation is not valid.
         """
-        order = await self._order(order_id)
+        order = await self.order(order_id)
         counts = order.counts or {LineState.ORDERED.value: order.dispatched}
         lines: Sequence[OrderLine]
         if state is not None:
@@ -77,10 +77,9 @@ class OrderAnswers:
             )
         else:
             whole = order.device_count <= SHOWN_LIMIT and size is None and continuation is None
-            start = _start_of(continuation, order.device_count)
-            end = None if whole else start + (size or PAGE_SIZE)
-            lines = [line async for line in self.orders.lines(order_id, start=start, end=end)]
-            following = str(start + len(lines)) if lines and start + len(lines) < order.device_count else None
+            lines, following = await self.page_of_lines(
+                order, order.device_count if whole else size or PAGE_SIZE, continuation
+            )
             counts = _counts_of(lines) if whole else counts
         shown = {
             "orderId": order.order_id,
@@ -97,7 +96,25 @@ class OrderAnswers:
         optional = {"reasons", "continuationToken"}
         return {name: value for name, value in shown.items() if value is not None or name not in optional}
 
-    async def _order(self, order_id: str) -> OrderRecord:
+    async def page_of_lines(
+        self, order: OrderRecord, size: int, continuation: str | None
+    ) -> tuple[Sequence[OrderLine], str | None]:
+        """List one page of an order's lines, and the continuation of the next.
+
+        Raises:
+            Rejected: the continuation is not valid.
+        """
+        start = _start_of(continuation, order.device_count)
+        lines = [line async for line in self.orders.lines(order.order_id, start=start, end=start + size)]
+        end = start + len(lines)
+        return lines, str(end) if lines and end < order.device_count else None
+
+    async def order(self, order_id: str) -> OrderRecord:
+        """Find an order.
+
+        Raises:
+            NotFound: it does not exist; :class:`Refused`, if one of this id was refused.
+        """
         known = await self.orders.get(order_id)
         if known is None:
             raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")

@@ -44,7 +44,7 @@ class OrderBlobs:
 
     async def noted(self, record: OrderRecord, url: str) -> OrderRecord:
         """Note an order's list as it is now, and read it through: what can't be read is refused before the deed."""
-        name = blob_name(url, f"{self.settings.blob_service_url}/{ORDERS}")
+        name = blob_name(url, f"{self.settings.order_lists_url}/{ORDERS}")
         found = await self.blobs.describe(ORDERS, name)
         if found is None:
             raise NotFound.because(f"the blob {url!r} does not exist", field=FIELD)

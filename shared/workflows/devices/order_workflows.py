@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
@@ -73,6 +74,7 @@ def order_workflows(
             orders=orders, lists=lists, failures=failures, outbox=outbox, clock=clock, threads=threads
         ),
         endings=OrderEndings(orders=orders, devices=devices, failures=failures, outbox=outbox, clock=clock),
+        results=OrderResults(orders=orders, blobs=order_lists, settings=settings),
         outbox=outbox,
         clock=clock,
     )

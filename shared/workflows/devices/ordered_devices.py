@@ -86,9 +86,12 @@ class OrderedDevices:
             device = await self._provision(known, decide)
         except Rejected as rejection:
             return await self._fail(await self._refused(known, rejection), rejection.documented())
+        certificate = device.certificate
         return line.changed(
             state=LineState.REGISTERED,
-            serial_number=device.certificate and device.certificate.serial_number,
+            serial_number=certificate and certificate.serial_number,
+            thumbprint=certificate and certificate.thumbprint,
+            expires_at=certificate and certificate.not_after,
             device_id=device.device_id,
             assigned_hub=device.assigned_hub,
             finished_at=self.clock(),
@@ -131,9 +134,12 @@ class OrderedDevices:
     async def _show_issued(self, known: Versioned[OrderLine], issued: IssuedCertificate, error: Exception) -> None:
         """Show in the order that the certificate is there, and what the device waits for."""
         waits = str(error) if isinstance(error, Deferred) else f"tried again: {str(error)[:500]}"
+        summary = issued.bundle.summary
         shown = known.record.changed(
             state=LineState.ISSUED,
-            serial_number=issued.bundle.summary.serial_number,
+            serial_number=summary.serial_number,
+            thumbprint=summary.thumbprint,
+            expires_at=summary.not_after,
             reasons=Rejected.because(waits).documented(),
             awaits_device=isinstance(error, AwaitsDevice),
         )

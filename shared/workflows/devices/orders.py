@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.order_blobs import OrderBlobs
     from shared.workflows.devices.order_dispatch import OrderDispatch
     from shared.workflows.devices.order_endings import OrderEndings
+    from shared.workflows.devices.order_results import OrderResults
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -62,6 +63,7 @@ class DeviceOrders:
     lists: OrderBlobs
     dispatch: OrderDispatch
     endings: OrderEndings
+    results: OrderResults
     outbox: Outbox
     clock: Clock
 
@@ -228,6 +230,7 @@ class DeviceOrders:
         return await self.orders.change(known, counted(counts)), timedelta(seconds=ceil(pause.total_seconds()))
 
     async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
+        results = await self.results.write(order.order_id)
         failed: list[dict[str, Any]] = []
         left = _FAILED_BYTES
         async for known in self.orders.lines_in(order.order_id, LineState.FAILED):
@@ -248,6 +251,7 @@ class DeviceOrders:
                 "progress": progress_of(counts.by_state, order),
                 "failed": failed,
                 "failedNotListed": counts.by_state.get(LineState.FAILED, 0) - len(failed),
+                "results": results,
             },
             occasion=_occasion(order),
         )

@@ -392,6 +392,21 @@ async def test_blobs_are_listed_by_the_beginning_of_their_names(account: Account
     assert await account.blobs.get(f"{account.container}-other", "a/1") is None
 
 
+async def test_a_blob_is_written_part_by_part_over_what_is_there(account: Account) -> None:
+    """The parts come one after the other, and none of them has to be known before."""
+
+    async def parts(count: int) -> AsyncIterator[bytes]:
+        for number in range(count):
+            yield f"{number:07d}\n".encode() * 1000
+
+    for count in (1200, 2, 0):  # the first is longer than a block of 4 MiB
+        await account.blobs.write(account.container, "results.csv", parts(count), content_type="text/csv")
+        stored = await account.blobs.get(account.container, "results.csv")
+        assert stored is not None
+        assert len(stored.content) == count * 8000
+        assert stored.content.endswith(f"{count - 1:07d}\n".encode() if count else b"")
+
+
 # --- queues ---
 
 
