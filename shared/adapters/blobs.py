@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from azure.storage.blob import ContentSettings
+from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
 from shared.adapters.observed import storage_transport
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
+
+_BLOCK = 1024 * 1024
+"""Bytes of a block; aiohttp warns of more."""
 
 
 class Blobs:
@@ -66,9 +70,25 @@ class Blobs:
         await client.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=content_type))
 
     async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
-        """Create or overwrite a blob with what comes part by part; of it, the client holds one block of 4 MiB."""
+        """Create or overwrite a blob with what comes part by part: a block of 1 MiB is held, and sent when it is full.
+
+        Of two writers at once, the one that is later may fail, since the other's blob takes the place of its blocks.
+        """
         client = self._service.get_blob_client(container, name)
-        await client.upload_blob(parts, overwrite=True, content_settings=ContentSettings(content_type=content_type))
+        settings = ContentSettings(content_type=content_type)
+        blocks, writer, held = list[BlobBlock](), uuid.uuid4().hex, bytearray()
+        async for part in parts:
+            held += part
+            while len(held) > _BLOCK:
+                blocks.append(BlobBlock(f"{writer}-{len(blocks):05d}"))
+                await client.stage_block(blocks[-1].id, bytes(held[:_BLOCK]))
+                del held[:_BLOCK]
+        if not blocks:
+            await client.upload_blob(bytes(held), overwrite=True, content_settings=settings)
+            return
+        blocks.append(BlobBlock(f"{writer}-{len(blocks):05d}"))
+        await client.stage_block(blocks[-1].id, bytes(held))
+        await client.commit_block_list(blocks, content_settings=settings)
 
     async def get(self, container: str, name: str) -> StoredBlob | None:
         """Read a whole blob, ``None`` if it does not exist."""
