@@ -575,7 +575,8 @@ async def sweep(at):
     finally:
         await services.close()
 
-print(sum(asyncio.run(sweep(datetime.fromisoformat(sys.argv[1]))).values()))
+given = asyncio.run(sweep(datetime.fromisoformat(sys.argv[1])))
+print(given["expiring"] + given["expired"])
 """
 
 

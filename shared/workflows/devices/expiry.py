@@ -51,7 +51,7 @@ class ExpirySweep:
         """Give every notice that is due and was not given, however long ago it was due.
 
         Returns:
-            How many certificates were reported, by notice.
+            How many notices were given, by their kind.
         """
         reported = dict.fromkeys(Notice, 0)
         today = self.clock().date()
