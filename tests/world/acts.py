@@ -45,8 +45,18 @@ FORMER = "revoke the former"
 """The act that revokes the certificate that a device had before, for a reason that concerns nobody else."""
 
 
+REPLACING = {"replace": "s1", "replace again": "s2"}
+"""Acts that the app asks for itself, by their requests: the certificate that the device uses gets a successor, once."""
+
+
 def message(world: World, name: str) -> tuple[Queue, Body] | None:
     """Give what a message of a name asks for in a world; ``None`` if there is nothing that it could be about."""
+    if name in REPLACING:
+        record = world.record()
+        if record is None or record.certificate is None:
+            return None
+        body = {"requestId": REPLACING[name], "registrationId": DEVICE, "replaces": record.certificate.serial_number}
+        return Queue.RENEWAL_REQUESTS, body
     if name != FORMER:
         return {**MESSAGES, **_FURTHER}[name]
     former = world.former()

@@ -46,6 +46,7 @@ async def audit(world: World) -> list[str]:
     if DEVICE in records:
         found += _revoked(world, records[DEVICE])
     found += _signatures(world, certificates)
+    found += _replaced(world, certificates)
     found += _events(world)
     found += await _messages(world, records.get(DEVICE))
     found += await _lines(world)
@@ -109,6 +110,20 @@ def _event_of(asked: Asked) -> tuple[str, str] | None:
     return ("DeviceReinstated" if body.get("action") == "reinstate" else "DeviceRevoked"), body["requestId"]
 
 
+def _is_last(record: DeviceRecord | None, serial_number: str) -> bool:
+    return record is not None and (record.in_use or ("",))[-1] == serial_number
+
+
+def _replaced(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:
+    """Requests to replace one certificate bring one successor."""
+    unused = {CertificateState.RESERVED, CertificateState.ABANDONED}
+    asked = {each.body["requestId"]: each.body["replaces"] for each in world.asked.values() if "replaces" in each.body}
+    brought = Counter(
+        asked[each.cause] for each in certificates.values() if each.cause in asked and each.state not in unused
+    )
+    return [f"{serial} was replaced {count} times" for serial, count in brought.items() if count > 1]
+
+
 async def _messages(world: World, record: DeviceRecord | None) -> list[str]:
     """No message is lost or poison, and what one asked for was told."""
     found, told = [f"poison: {text}" for text in world.poison()], _told(world)
@@ -123,7 +138,8 @@ async def _messages(world: World, record: DeviceRecord | None) -> list[str]:
         if expected and expected not in told:
             renewal = asked.queue is Queue.RENEWAL_REQUESTS
             overtaken = renewal and record and f"renewal {expected[1]}" in record.acts
-            if not overtaken:
+            replaced = asked.body.get("replaces")
+            if not overtaken and (replaced is None or _is_last(record, replaced)):
                 found.append(f"{asked.name} was carried out, and nobody was told")
     return found
 

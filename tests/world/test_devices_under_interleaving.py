@@ -49,6 +49,17 @@ async def test_two_acts_at_once_end_as_if_one_had_come_after_the_other(scene: st
     check(proof)
 
 
+@pytest.mark.parametrize("scene", ["registered", "renewing"])
+async def test_a_certificate_is_replaced_once_whatever_else_is_asked_for(scene: str) -> None:
+    """By two requests of the app itself, beside renewals and revocations by others, and killed at any step."""
+    proof, world = Proof(), await SCENES[scene]()
+    await proof.break_off(world, "replace")
+    for second in ("replace", "replace again", "renew again", "boot", "expire", "revoke", "hold"):
+        await proof.interleave(world, "replace", second)
+    await proof.interleave(world, "renew again", "replace")
+    check(proof)
+
+
 @pytest.mark.skipif(not DEEPER, reason="make prove")
 @pytest.mark.parametrize("first", ["revoke", "hold", "reinstate", "delete"])
 @pytest.mark.parametrize("scene", ["registered", "renewing", "held"])
