@@ -125,6 +125,7 @@ def _say_ready(stack: Stack) -> None:
     print(f"  key vault {endpoints.key_vault_url}")
     if endpoints.functions_url:
         print(f"  functions {endpoints.functions_url}/api")
+        print(f"  console   {endpoints.functions_url}/api/console  (sign in with functionKey)")
     print(
         f"all of it, with keys, is in {stack.options.state_dir / 'endpoints.json'}; Ctrl-C stops everything", flush=True
     )

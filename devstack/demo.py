@@ -292,7 +292,8 @@ def show(world: outside.World) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
     print(f"\nTo look at: {STATE / 'devices'} (bundles, chains, keys of the devices)")
     print(f"            {STATE / 'logs'} (of the functions host, the emulator and Azurite)")
-    print("The demo's stack has stopped; `make run` starts one of your own, still empty: README.md goes on with it")
+    print("The demo's stack has stopped; `make run` starts one of your own, still empty: README.md goes on with it.")
+    print("It names the console, where operators look at all of this: docs/console.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from devstack.outside import until
 from tests.console.conftest import HOSTILE, browser_of
 
 if TYPE_CHECKING:
@@ -26,13 +27,17 @@ PAGES = {
     "authorities": "/authorities",
     "rejections": "/rejections",
     "rejection": "/rejections/{rejection}",
+    "renew": "/devices/press-1/renew",
+    "revoke": "/devices/press-1/revoke",
+    "refused act": "/devices/press-1/reinstate",
+    "request": "/requests/order-1?kind=device-orders",
     "replay": "/rejections/{rejection}/replay",
     "close": "/rejections/{rejection}/close",
     "unknown": "/devices/nobody",
     "sign-in": "/sign-in",
 }
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-KEPT = {("today", "light", 1280), ("today", "dark", 390), ("device", "light", 1280), ("replay", "light", 1280)}
+KEPT = {("today", "light", 1280), ("today", "dark", 390), ("device", "light", 1280), ("revoke", "light", 1280)}
 """Of which docs/console.md has pictures: SCREENSHOTS=1 makes them anew."""
 
 
@@ -120,6 +125,44 @@ def test_what_others_wrote_is_shown_and_not_run(operator: Browser, world: World)
     assert HOSTILE in operator.text.replace('\\"', '"')
     assert operator.driver.execute_script("return document.images.length") == 0
     assert operator.driver.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_a_device_is_put_on_hold_and_let_in_again(operator: Browser, world: World) -> None:
+    """Each page says first what it will do; the request's page leads back to the device."""
+    operator.open("/devices/press-3")
+    operator.press("Revoke or hold ...")
+    assert "This will do the following, for one device" in operator.text
+    assert world.state("press-3") == "registered"
+    operator.press("Revoke this device", leaves=False)
+    assert operator.heading == "Revoke or hold device press-3", "the browser wants a reason"
+    operator.find("#reason").send_keys("certificate hold")
+    operator.press("Revoke this device")
+    assert operator.heading.startswith("Request console-")
+    until("it is on hold", lambda: world.state("press-3"), lambda state: state == "revoked")
+    operator.press("/api/devices/press-3")
+    assert "on the list: certificateHold" in operator.text
+    assert "disabled, disconnected" in operator.text
+    operator.press("Reinstate ...")
+    operator.press("Reinstate this device")
+    until("it is in again", lambda: world.state("press-3"), lambda state: state == "registered")
+
+
+def test_a_device_is_renewed(operator: Browser, world: World) -> None:
+    """It has two certificates, until it has registered with the new one."""
+    operator.open("/devices/press-2")
+    operator.press("Renew ...")
+    operator.press("Renew this device")
+    until("it has another certificate", lambda: world.state("press-2"), lambda state: state == "renewing")
+    device = world.get("devices/press-2")
+    operator.open("/devices/press-2")
+    for each in (device["certificate"], device["nextCertificate"]):
+        assert each["serialNumber"] in operator.text
+
+
+def test_an_act_that_can_not_be_done_is_refused_before_it_is_asked_for(operator: Browser) -> None:
+    operator.open("/devices/press-1/reinstate")
+    assert operator.heading == "Conflict"
+    assert "on hold" in operator.text
 
 
 def test_a_replay_says_first_what_it_will_do(operator: Browser, world: World) -> None:

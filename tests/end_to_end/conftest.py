@@ -17,7 +17,7 @@ from devstack.zoned_stack import ZonedStack
 from tests.documented import Documented
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 SETTINGS = {
@@ -41,13 +41,14 @@ def running(
     message_lease: float | None = None,
     extra_hubs: int = 0,
     kind: type[Stack] = ZonedStack if APART else Stack,
+    settings: Mapping[str, str] = SETTINGS,
 ) -> Iterator[tuple[Stack, World]]:
     """Run a stack of one's own with a root and one enrollment group in it."""
     before = dict(os.environ)
     try:
         with (
             kind.free(
-                folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=SETTINGS, variants=VARIANTS
+                folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=settings, variants=VARIANTS
             ) as stack,
             closing(witnessed(stack, folder / "devices")) as world,
         ):

@@ -18,8 +18,11 @@ from aiohttp import web
 
 from shared.adapters.own_host import OwnHost
 from shared.errors import NotFound
+from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
 from shared.settings import Settings
+from shared.workflows.intake.outbox import Outbox
+from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
@@ -48,7 +51,7 @@ REJECTION: dict[str, Any] = {
     "comment": HOSTILE,
 }
 DEVICE: dict[str, Any] = {
-    "registrationId": "press-1",
+    "registrationId": HOSTILE,
     "state": "registered",
     "enrollmentGroup": HOSTILE,
     "orderId": HOSTILE,
@@ -70,6 +73,17 @@ ORDER: dict[str, Any] = {
     "reasons": [{"field": "", "message": HOSTILE}],
     "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
     "devices": [LINE],
+}
+FOLLOWED = {
+    **dict.fromkeys(("requestId", "about", "waitingFor", "rejectionId"), HOSTILE),
+    "kind": "renewal-requests",
+    "state": "waiting",
+    "requestedAt": NOW,
+    "waitingSince": NOW,
+    "nextTry": None,
+    "tries": 2,
+    "endedAt": None,
+    "reasons": [{"field": HOSTILE, "message": HOSTILE}],
 }
 LISTED = {
     "orderId": HOSTILE,
@@ -130,13 +144,18 @@ class NoAuthorities:
 def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     settings = Settings.from_environment({**GOOD, "WEBSITE_HOSTNAME": "factory.azurewebsites.net"})
     rollover = {"from": HOSTILE, "to": HOSTILE, "state": "rolling", "startedAt": NOW, "problem": HOSTILE}
+    queues: Any = FakeQueues()
     there = SimpleNamespace(
         settings=settings,
         clock=lambda: NOW,
         own_host=Host(),
         readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
         rejected_messages=Rejected(),
-        following=SimpleNamespace(page=answering(([REQUEST], "x"))),
+        following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
+        renewals=SimpleNamespace(check=answering(None)),
+        revocations=SimpleNamespace(check=answering(None)),
+        requests=Requests(FakeTable()),
+        outbox=Outbox(queues=queues, clock=lambda: NOW),
         authorities=NoAuthorities(),
         groups=SimpleNamespace(directory=SimpleNamespace(list_groups=answering([{**GROUP, "rollover": rollover}]))),
         devices=SimpleNamespace(page=answering(([DEVICE], "x")), describe=answering(DEVICE)),
@@ -185,10 +204,14 @@ READ = {
     "console_authorities": None,
     "console_rejections": None,
     "console_rejection": {"id": REJECTION["id"]},
+    "console_request": {"requestId": "r-1"},
+    "console_renew": {"registrationId": "press-1"},
+    "console_revoke": {"registrationId": "press-1"},
+    "console_reinstate": {"registrationId": "press-1"},
     "console_replay": {"id": REJECTION["id"]},
     "console_close": {"id": REJECTION["id"]},
 }
-DONE = {"console_replayed": "replay", "console_closed": "close"}
+DONE = ("console_replayed", "console_closed", "console_renewed", "console_revoked", "console_reinstated")
 OPEN = {"console_access", "console_sign_in", "console_signed_in", "console_sign_out", "console_style"}
 
 
@@ -245,14 +268,14 @@ async def test_no_page_can_run_a_script_or_be_framed(name: str) -> None:
         {"origin": "https://host.elsewhere"},
     ],
 )
-@pytest.mark.parametrize("name", ["console_replayed", "console_closed", "console_signed_in", "console_sign_out"])
+@pytest.mark.parametrize("name", [*DONE, "console_signed_in", "console_sign_out"])
 async def test_a_form_that_comes_from_elsewhere_does_nothing(
     services: SimpleNamespace, name: str, headers: dict[str, str]
 ) -> None:
     """A browser says where a form comes from, and whoever does not say is refused."""
-    route = {"id": REJECTION["id"]}
-    answer = await ask(name, headers={**SIGNED_IN, **headers}, route=route, form={"comment": "x", "key": KEY})
-    assert (answer.status_code, services.rejected_messages.done) == (403, [])
+    route, form = {"id": REJECTION["id"], "registrationId": "press-1"}, {"comment": "x", "key": KEY, "requestId": "r-1"}
+    answer = await ask(name, headers={**SIGNED_IN, **headers}, route=route, form={**form, "reason": "superseded"})
+    assert (answer.status_code, services.rejected_messages.done, services.outbox.queues.sent) == (403, [], [])
     assert "set-cookie" not in answer.headers
     assert b"this form was not sent by a page of the console, so nothing was done" in answer.get_body()
 
@@ -270,6 +293,52 @@ async def test_a_rejection_is_closed_or_replayed_by_its_form(
         ("close", REJECTION["id"], "done by hand"),
         ("replay", REJECTION["id"]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "queue", "body"),
+    [
+        ("console_renewed", {}, "renewal-requests", {}),
+        ("console_revoked", {"reason": "certificateHold"}, "revocation-requests", {"reason": "certificateHold"}),
+        ("console_reinstated", {}, "revocation-requests", {"action": "reinstate"}),
+    ],
+)
+async def test_an_act_on_a_device_is_queued_once_however_often_its_form_is_sent(
+    services: SimpleNamespace, name: str, form: dict[str, str], queue: str, body: dict[str, str]
+) -> None:
+    """The form has the id of its request; afterwards the page of the request is shown."""
+    for _ in range(2):
+        answer = await ask(
+            name,
+            headers={**SIGNED_IN, **SAME},
+            route={"registrationId": "Press-1"},
+            form={"requestId": "console-1", **form},
+        )
+        assert (answer.status_code, answer.headers["location"]) == (
+            303,
+            f"/api/console/requests/console-1?kind={queue}",
+        )
+    (to, message, _), *again = services.outbox.queues.sent
+    assert (to, [each for each in again if each != (to, message, None)]) == (queue, [])
+    assert message["data"].items() >= {"requestId": "console-1", "registrationId": "press-1", **body}.items()
+
+
+@pytest.mark.parametrize("form", [{"requestId": "r-1"}, {"requestId": "r-1", "reason": "x"}, {"reason": "superseded"}])
+async def test_nothing_is_revoked_without_a_reason_or_the_id_of_the_form(
+    services: SimpleNamespace, form: dict[str, str]
+) -> None:
+    answer = await ask("console_revoked", headers={**SIGNED_IN, **SAME}, route={"registrationId": "press-1"}, form=form)
+    assert (answer.status_code, services.outbox.queues.sent) == (400, [])
+
+
+@pytest.mark.parametrize("name", ["console_revoke", "console_revoked", "console_reinstate", "console_reinstated"])
+async def test_the_console_is_no_way_around_the_signature_of_what_revokes(services: SimpleNamespace, name: str) -> None:
+    """Where webhooks are signed, a function key alone revokes nothing."""
+    services.settings = replace(services.settings, webhook_secret_name="webhook-key")
+    form = {"requestId": "r-1", "reason": "superseded"} if name in DONE else None
+    answer = await ask(name, headers={**SIGNED_IN, **SAME}, route={"registrationId": "press-1"}, form=form)
+    assert (answer.status_code, services.outbox.queues.sent) == (401, [])
+    assert "send a signed call to POST /api/revocations" in answer.get_body().decode()
 
 
 @pytest.mark.parametrize("comment", ["", "  ", "x" * 501])

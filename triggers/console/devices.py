@@ -79,6 +79,7 @@ async def console_device(services: Services, request: func.HttpRequest) -> func.
         "device.html",
         device=device,
         certificates=certificates,
+        revokes_here=services.settings.zone is Zone.ALL,
         doors=[*await _doors(services, device, certificates)],
     )
 

@@ -1,0 +1,112 @@
+"""What the console has done to a device: revoked, held, reinstated, renewed. Each is checked and shown first."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
+from shared.contracts.ids import path_value
+from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
+from shared.domain.words import RevocationReason
+from shared.errors import NotAuthentic
+from shared.workflows.intake.requests import submit
+from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
+from triggers.http.endpoints import is_new, registration_id_of
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+
+@page("devices/{registrationId}/renew")
+async def console_renew(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what a renewal will do, and ask."""
+    registration_id = registration_id_of(request)
+    await services.renewals.check(RenewalRequest(request_id="preview", registration_id=registration_id))
+    return await _asked(services, registration_id, "renew")
+
+
+@page("devices/{registrationId}/renew", method="POST")
+async def console_renewed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a device's certificate renewed."""
+    wanted = RenewalRequest(request_id=_request_id(request), registration_id=registration_id_of(request))
+    if await is_new(services, Queue.RENEWAL_REQUESTS, wanted):
+        await services.renewals.check(wanted)
+    return await _queued(services, Queue.RENEWAL_REQUESTS, wanted)
+
+
+@page("devices/{registrationId}/revoke")
+async def console_revoke(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what a revocation will do, and ask why."""
+    _check_unsigned(services)
+    registration_id = registration_id_of(request)
+    await services.revocations.check(_revocation(registration_id, reason=RevocationReason.KEY_COMPROMISE.value))
+    return await _asked(services, registration_id, "revoke")
+
+
+@page("devices/{registrationId}/revoke", method="POST")
+async def console_revoked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a device revoked, or put on hold."""
+    reason = form_of(request).get("reason") or None
+    wanted = _revocation(registration_id_of(request), _request_id(request), reason=reason)
+    return await _about_revocation(services, wanted)
+
+
+@page("devices/{registrationId}/reinstate")
+async def console_reinstate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what it means to undo a hold, and ask."""
+    _check_unsigned(services)
+    registration_id = registration_id_of(request)
+    await services.revocations.check(_revocation(registration_id, action=RevocationAction.REINSTATE.value))
+    return await _asked(services, registration_id, "reinstate")
+
+
+@page("devices/{registrationId}/reinstate", method="POST")
+async def console_reinstated(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a hold undone."""
+    wanted = _revocation(registration_id_of(request), _request_id(request), action=RevocationAction.REINSTATE.value)
+    return await _about_revocation(services, wanted)
+
+
+def _check_unsigned(services: Services) -> None:
+    """Refuse where what revokes is to be signed: the console does not have the secret, and does not lead around it.
+
+    Raises:
+        NotAuthentic: always, in such a deployment.
+    """
+    if services.settings.webhook_secret_name:
+        raise NotAuthentic.because(
+            "this deployment has what revokes or reinstates a device signed (WEBHOOK_SECRET_NAME), which the console "
+            "can't do; send a signed call to POST /api/revocations"
+        )
+
+
+def _revocation(registration_id: str, request_id: str = "preview", **given: str | None) -> RevocationRequest:
+    body = {"requestId": request_id, "registrationId": registration_id, **given}
+    return parse(RevocationRequest, body)
+
+
+async def _about_revocation(services: Services, wanted: RevocationRequest) -> func.HttpResponse:
+    _check_unsigned(services)
+    if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
+        await services.revocations.check(wanted)
+    return await _queued(services, Queue.REVOCATION_REQUESTS, wanted)
+
+
+async def _asked(services: Services, registration_id: str, act: str) -> func.HttpResponse:
+    """Show what an act will do. The form has the id of its request, so that sent twice it is done once."""
+    device = await services.devices.describe(registration_id)
+    reasons = list(RevocationReason)
+    return rendered("act.html", act=act, device=device, reasons=reasons, request_id=f"console-{uuid.uuid4().hex}")
+
+
+def _request_id(request: func.HttpRequest) -> str:
+    return path_value("requestId", form_of(request).get("requestId", ""))
+
+
+async def _queued(services: Services, queue: Queue, wanted: Any) -> func.HttpResponse:
+    await submit(services.requests, services.outbox, queue, wanted, services.clock)
+    return redirect(f"{ROOT}/requests/{segment(wanted.request_id)}?kind={queue.value}")
