@@ -46,6 +46,26 @@ def rejection_of(world: World, order: str) -> str:
     return next(str(each["id"]) for each in items if f"order-{order}" in each["body"])
 
 
+HEADINGS = {
+    "today": "Today",
+    "devices": "Devices",
+    "device": "Device press-1",
+    "orders": "Orders",
+    "order": "Order order-1",
+    "authorities": "CAs and groups",
+    "rejections": "Rejections",
+    "rejection": "Rejection {rejection}",
+    "renew": "Renew device press-1",
+    "revoke": "Revoke or hold device press-1",
+    "refused act": "Conflict",
+    "request": "Request order-1",
+    "replay": "Replay rejection {rejection}",
+    "close": "Close rejection {rejection}",
+    "unknown": "Not Found",
+    "sign-in": "Sign in",
+}
+
+
 def path_of(world: World, page: str) -> str:
     return PAGES[page].format(rejection=rejection_of(world, "hostile"))
 
@@ -58,6 +78,7 @@ def test_a_page_is_accessible(operator: Browser, world: World, page: str, scheme
     operator.scheme(scheme)
     operator.size(width)
     operator.open(path_of(world, page))
+    assert operator.heading == HEADINGS[page].format(rejection=rejection_of(world, "hostile"))
     assert operator.violations() == []
     if os.environ.get("SCREENSHOTS") and (page, scheme, width) in KEPT:
         operator.driver.save_screenshot(str(IMAGES / f"console-{page}-{scheme}.png"))

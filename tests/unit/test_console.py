@@ -145,6 +145,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     settings = Settings.from_environment({**GOOD, "WEBSITE_HOSTNAME": "factory.azurewebsites.net"})
     rollover = {"from": HOSTILE, "to": HOSTILE, "state": "rolling", "startedAt": NOW, "problem": HOSTILE}
     queues: Any = FakeQueues()
+    listed = {**DEVICE, "certificate": {"notAfter": "2027-05-01T11:59:59Z"}}
     there = SimpleNamespace(
         settings=settings,
         clock=lambda: NOW,
@@ -158,7 +159,15 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         outbox=Outbox(queues=queues, clock=lambda: NOW),
         authorities=NoAuthorities(),
         groups=SimpleNamespace(directory=SimpleNamespace(list_groups=answering([{**GROUP, "rollover": rollover}]))),
-        devices=SimpleNamespace(page=answering(([DEVICE], "x")), describe=answering(DEVICE)),
+        devices=SimpleNamespace(
+            page=answering(([listed], "x")),
+            describe=answering(DEVICE),
+            counts=answering(
+                {"total": 3, "states": {"registered": 2, "failed": 1}, "expiries": [{"month": "2027-05", "devices": 2}]}
+            ),
+            with_thumbprint=answering([]),
+            with_serial_number=answering([]),
+        ),
         identities=SimpleNamespace(describe=answering({"status": HOSTILE, "connectionState": HOSTILE})),
         order_answers=SimpleNamespace(describe=answering(ORDER), page=answering(([LISTED], "x"))),
     )
@@ -357,6 +366,60 @@ async def test_a_refusal_is_a_page() -> None:
     assert "the rejection &#39;2026-05-01-0&#39; does not exist" in answer.get_body().decode()
     unknown = await ask("console_today", params={"pageSize": "1"})
     assert (unknown.status_code, "pageSize: is not a parameter" in unknown.get_body().decode()) == (400, True)
+
+
+class Known:
+    """Devices, of which one is known, by its id and by its certificate."""
+
+    async def describe(self, registration_id: str) -> dict[str, Any]:
+        if registration_id != "press-1":
+            raise NotFound.because(f"{registration_id!r} does not exist")
+        return {"registrationId": "press-1"}
+
+    async def with_serial_number(self, serial_number: str) -> list[dict[str, Any]]:
+        return [{"registrationId": "press-1"}] if serial_number == "0" * 38 + "a1" else []
+
+    async def with_thumbprint(self, thumbprint: str) -> list[dict[str, Any]]:
+        return [{"registrationId": "press-1"}] if thumbprint in {"AB" * 20, "CD" * 32} else []
+
+    async def page(self, *_: Any, **__: Any) -> Any:
+        return [], None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [
+        (" PRESS-1 ", 303),
+        ("00:a1", 303),
+        ("0xA1", 303),
+        ("AB" * 20, 303),
+        (":".join(["ab"] * 20), 303),
+        ("cd" * 32, 303),
+        ("CD" * 20, 200),
+        ("0", 200),
+        ("00" * 20, 200),
+        ("ab" * 40, 200),
+        (HOSTILE, 200),
+        ("press-2", 200),
+    ],
+)
+async def test_a_device_is_found_by_its_id_or_by_what_is_known_of_its_certificate(
+    services: SimpleNamespace, wanted: str, status: int
+) -> None:
+    """However openssl, a hub or DPS write it; what is not found is said."""
+    services.devices = Known()
+    answer = await ask("console_devices", params={"find": wanted})
+    assert (answer.status_code, answer.headers.get("location")) == (
+        status,
+        "/api/console/devices/press-1" if status == 303 else None,
+    )
+    assert (b"is known by" in answer.get_body()) is (status == 200)
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_day_that_does_not_exist_is_refused() -> None:
+    answer = await ask("console_devices", params={"expiresBefore": "2026-02-30"})
+    assert (answer.status_code, b"is not a time" in answer.get_body()) == (400, True)
 
 
 # --- signing in ---

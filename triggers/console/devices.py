@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.ids import path_value
-from shared.domain.words import CertificateKind, DeviceState
+from shared.domain.words import DeviceState
 from shared.errors import NotFound, Rejected
+from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
 from shared.workflows.devices.finding import DeviceFilters
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import azure.functions as func
 
     from shared.services import Services
 
 _SHOWN = 50
-_SERIAL = re.compile(r"[0-9a-f]{16,40}")
+_HEXADECIMAL = re.compile("[0-9a-f]*[1-9a-f][0-9a-f]*")
+_SERIAL_DIGITS = 40
+_THUMBPRINT_DIGITS = {40, 64}  # SHA-1, SHA-256
 
 
-@page("devices", known=("find", "enrollmentGroup", "state", "continuationToken"))
+@page("devices", known=("find", "enrollmentGroup", "state", "expiresBefore", "continuationToken"))
 async def console_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Find one device, or list those of a group or state."""
+    """Find one device, or list those of a group, in a state, or whose certificate ends soon."""
     wanted = (request.params.get("find") or "").strip()
     if wanted:
         found = await _found(services, wanted)
         if found is not None:
             return redirect(f"{ROOT}/devices/{segment(found)}")
+    given = {name: (request.params.get(name) or "").strip() for name in ("enrollmentGroup", "expiresBefore")}
     state = chosen(request, "state", tuple(DeviceState))
-    group = (request.params.get("enrollmentGroup") or "").strip()
+    group, before = given["enrollmentGroup"], given["expiresBefore"]
     items, following = await services.devices.page(
-        DeviceFilters(group=path_value("enrollmentGroup", group) if group else None, state=state),
+        DeviceFilters(
+            group=path_value("enrollmentGroup", group) if group else None,
+            state=state,
+            # A day as a browser gives it begins in UTC.
+            expires_before=point_in_time(f"{before}T00:00:00Z", field="expiresBefore") if before else None,
+        ),
         size=_SHOWN,
         continuation=continuation_of(request),
     )
@@ -41,6 +53,7 @@ async def console_devices(services: Services, request: func.HttpRequest) -> func
         "devices.html",
         wanted=wanted,
         group=group,
+        before=before,
         state_wanted=state or "",
         states=list(DeviceState),
         items=items,
@@ -49,20 +62,22 @@ async def console_devices(services: Services, request: func.HttpRequest) -> func
 
 
 async def _found(services: Services, wanted: str) -> str | None:
-    """Give the registration id of the device that somebody means: by this id, or by a certificate's serial number."""
-    try:
+    """Give the registration id of the device that somebody means.
+
+    By this id, or by a serial number or thumbprint of its certificate, as openssl, a hub or DPS write them.
+    """
+    with suppress(Rejected):  # not an id, or nobody's
         described = await services.devices.describe(path_value("registrationId", wanted))
         return str(described["registrationId"])
-    except Rejected:
-        pass  # not an id, or nobody's: perhaps a serial number
-    serial = re.sub(r"[\s:]", "", wanted).lower().removeprefix("0x")
-    if not _SERIAL.fullmatch(serial):
+    digits = re.sub(r"[\s:]", "", wanted).lower().removeprefix("0x")
+    if not _HEXADECIMAL.fullmatch(digits):
         return None
-    try:
-        certificate = await services.certificate_requests.describe(path_value("serialNumber", serial))
-    except Rejected:
-        return None
-    return str(certificate["subject"]) if certificate["kind"] == CertificateKind.DEVICE else None
+    found: Sequence[dict[str, Any]] = []
+    if len(digits) <= _SERIAL_DIGITS:
+        found = await services.devices.with_serial_number(path_value("serialNumber", digits))
+    if not found and len(digits) in _THUMBPRINT_DIGITS:
+        found = await services.devices.with_thumbprint(digits.upper())
+    return str(found[0]["registrationId"]) if found else None
 
 
 @page("devices/{registrationId}")

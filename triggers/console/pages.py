@@ -145,13 +145,18 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"at": at, "words": words, "distance": distance, "segment": segment})
+    environment.filters.update({"at": at, "point": point, "words": words, "distance": distance, "segment": segment})
     return environment
 
 
 def segment(text: str) -> str:
     """Write a text as one segment of a path."""
     return quote(text, safe="")
+
+
+def point(moment: datetime | str) -> datetime:
+    """Give a point in time, which lists of the directory have as text (RFC 3339)."""
+    return datetime.fromisoformat(moment) if isinstance(moment, str) else moment
 
 
 def at(moment: datetime) -> str:

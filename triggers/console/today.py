@@ -20,6 +20,7 @@ _SHOWN = 20
 """Items of each list; there is a page with all of them."""
 
 _UNDER_WAY = (OrderState.ACCEPTED, OrderState.PROCESSING, OrderState.WAITING)
+_MONTHS = 12
 _SOON = timedelta(days=90)
 
 
@@ -34,8 +35,9 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
     async def orders_in(state: OrderState) -> tuple[list[dict[str, object]], str | None]:
         return await services.order_answers.page(state=state, group=None, since=None, size=_SHOWN, continuation=None)
 
-    report, rejections, waiting, authorities, *orders = await asyncio.gather(
+    report, counts, rejections, waiting, authorities, *orders = await asyncio.gather(
         services.readiness.report(),
+        services.devices.counts(),
         services.rejected_messages.page(size=_SHOWN, continuation=None),
         requests_in(RequestState.WAITING),
         shown_authorities(services),
@@ -45,6 +47,11 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
     return rendered(
         "today.html",
         report=report,
+        states=[(state, count) for state, count in counts["states"].items() if count],
+        total=counts["total"],
+        expiries=counts["expiries"][:_MONTHS],
+        most=max((each["devices"] for each in counts["expiries"][:_MONTHS]), default=1),
+        soon=[(days, f"{now + timedelta(days=days):%Y-%m-%d}") for days in (7, 30, 90)],
         ready=all(each == "ok" for each in report.values()),
         rejections=rejections,
         waiting=waiting,
