@@ -54,7 +54,8 @@ def step_of(device: DeviceRecord, *, only_issuer: str | None, asked_at: datetime
 REMINDERS = (30, 7, 1)
 """So many days before the end of a certificate whoever has to act is told again."""
 
-_SPREAD = timedelta(hours=12)
+_SPREAD = timedelta(hours=1)
+"""More would make the age of the queue look like that of a queue that nobody reads."""
 
 
 def renewal_day(not_before: datetime, not_after: datetime, serial_number: str) -> date:
