@@ -2,6 +2,7 @@
 
 from triggers.http import (
     authorities,
+    device_lists,
     devices,
     enrollment_groups,
     enrollments,
@@ -13,6 +14,7 @@ from triggers.http import (
 
 __all__ = [
     "authorities",
+    "device_lists",
     "devices",
     "enrollment_groups",
     "enrollments",

@@ -225,6 +225,66 @@ class DevicePage(Contract):
     continuation_token: str | None
 
 
+class DeviceCertificate(Contract):
+    """The certificate that a device in service uses; ``state`` is the device's."""
+
+    model_config = with_example(
+        {**_CERTIFICATE, "registrationId": "press-1", "enrollmentGroup": "line-1", "state": "registered"}
+    )
+
+    registration_id: str
+    enrollment_group: str | None
+    state: DeviceState
+    serial_number: Serial
+    thumbprint: str
+    not_before: datetime
+    not_after: datetime
+    issuer: str
+
+
+class DeviceCertificatePage(Contract):
+    """A page of certificates of devices, those first that expire first."""
+
+    model_config = with_example(
+        {
+            "items": [
+                {**_CERTIFICATE, "registrationId": "press-1", "enrollmentGroup": "line-1", "state": "registered"}
+            ],
+            "continuationToken": None,
+        }
+    )
+
+    items: list[DeviceCertificate]
+    continuation_token: str | None
+
+
+class MonthOfExpiry(Contract):
+    """How many devices in service have a certificate that expires in a month."""
+
+    month: str
+    devices: int
+
+
+class DeviceCounts(Contract):
+    """How many devices there are."""
+
+    model_config = with_example(
+        {
+            "total": 3,
+            "states": {
+                **{state.value: 0 for state in DeviceState},
+                "registered": 2,
+                "revoked": 1,
+            },
+            "expiries": [{"month": "2027-05", "devices": 2}],
+        }
+    )
+
+    total: int
+    states: dict[DeviceState, int]
+    expiries: list[MonthOfExpiry]
+
+
 class Identity(Contract):
     """A device's identity, as the hub has it that DPS has assigned."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import azure.functions as func
 from pydantic import Field
 
-from shared.contracts.answers_devices import Device, DevicePage, Identity
+from shared.contracts.answers_devices import Device, Identity
 from shared.contracts.devices import (
     IdentityChange,
     Renewal,
@@ -17,23 +17,17 @@ from shared.contracts.devices import (
     RevocationAction,
     RevocationRequest,
 )
-from shared.contracts.ids import EnrollmentGroupId, path_value
+from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
-from shared.domain.words import DeviceState
 from shared.errors import Rejected
-from shared.workflows.devices.finding import DeviceFilters
 from triggers.http.endpoints import (
-    PAGING,
     QUEUED,
     body_of,
     caller_of,
-    continuation_of,
     endpoint,
     is_new,
     json_answer,
-    page_answer,
-    page_size_of,
     queued,
     registration_id_of,
     request_id_of,
@@ -43,32 +37,6 @@ from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 
 if TYPE_CHECKING:
     from shared.services import Services
-
-
-@endpoint(
-    "GET",
-    "devices",
-    answers=[Answer(200, "a page of devices", (DevicePage,))],
-    parameters=(
-        Parameter("enrollmentGroup", "only of this group", EnrollmentGroupId),
-        Parameter("state", "only in this state", DeviceState),
-        *PAGING,
-    ),
-)
-async def list_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """List devices."""
-    group, state = request.params.get("enrollmentGroup"), request.params.get("state")
-    if state is not None and state not in list(DeviceState):
-        raise Rejected.because(f"{state!r} is not a state; the states are {', '.join(DeviceState)}", field="state")
-    items, following = await services.devices.page(
-        DeviceFilters(
-            group=path_value("enrollmentGroup", group) if group else None,
-            state=DeviceState(state) if state else None,
-        ),
-        size=page_size_of(request),
-        continuation=continuation_of(request),
-    )
-    return page_answer(DevicePage, items, following)
 
 
 @endpoint("GET", "devices/{registrationId}", answers=[Answer(200, "the device", (Device,))], refuses={404})
