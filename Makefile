@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists fuzz package lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory fuzz package lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -52,6 +52,9 @@ bench-emulator: setup ## measure the emulated services: start-up, registrations,
 
 bench-lists: setup ## measure long lists of devices: memory, and time against the standard library
 	@$(PY) -m benchmarks.order_lists $(ARGS)
+
+bench-directory: setup ## count what a page of each question about devices takes, with 1,000,000 of them
+	@$(PY) -m benchmarks.directory $(ARGS)
 
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from devstack.outside import signed, until
@@ -361,6 +362,35 @@ def test_devices_are_listed_page_by_page(world: World) -> None:
     assert len(found) == len(set(found))
     assert {"page-1", "page-2", "page-3"} <= set(found)
     assert all(item["state"] == "revoked" for item in world.get("devices?state=revoked")["items"])
+
+
+def test_devices_are_found_by_what_is_known_of_them(world: World) -> None:
+    """By the filters and by their certificate, as JSON and as CSV; and they are counted."""
+    ordered(world, "known-1")
+    certificate = world.get("devices/known-1")["certificate"]
+    leaf = x509.load_pem_x509_certificate(
+        world.get(f"certificates/{certificate['serialNumber']}")["certificate"].encode()
+    )
+    until("the directory has it", lambda: world.get("devices?idPrefix=known-")["items"], bool)
+    for query in (
+        f"enrollmentGroup={GROUP}&idPrefix=KNOWN-&state=registered&issuer={certificate['issuer']}",
+        f"hub={world.hub_name}&idPrefix=known-&expiresBefore=2100-01-01T00:00:00Z",
+        "idPrefix=known-&registeredSince=2020-01-01T00:00:00Z&notRenewedSince=2100-01-01T00:00:00%2B01:00",
+        f"serialNumber={certificate['serialNumber']}",
+        f"thumbprint={certificate['thumbprint']}",
+        f"thumbprint={leaf.fingerprint(hashes.SHA256()).hex()}",
+    ):
+        assert [item["registrationId"] for item in world.get(f"devices?{query}")["items"]] == ["known-1"], query
+    assert world.get("devices?idPrefix=known-&notRenewedSince=2020-01-01T00:00:00Z")["items"] == []
+    listed = world.request("GET", "devices", params={"idPrefix": "known-"}, headers={"Accept": "text/csv"})
+    assert listed.headers["Content-Type"].startswith("text/csv")
+    assert [line.partition(",")[0] for line in listed.text.splitlines()] == ["registrationId", "known-1"]
+    counts = world.get("device-counts")
+    assert counts["total"] == sum(counts["states"].values()) > 0
+    assert certificate["notAfter"][:7] in {each["month"] for each in counts["expiries"]}
+    assert "known-1" in {each["registrationId"] for each in world.get("certificates?pageSize=1000")["items"]}
+    refused = world.request("GET", "devices", params={"expiresbefore": "2027-01-01T00:00:00Z"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "expiresbefore")
 
 
 def test_possession_can_be_proved_by_hand(world: World) -> None:

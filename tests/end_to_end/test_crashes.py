@@ -102,7 +102,13 @@ def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> No
         rows = [row for row in table.list_entities() if row.get("kind") == "device"]
     active = {row["serialNumber"]: row for row in rows if row["state"] == "active"}
     assert sorted(row["subject"] for row in active.values()) == ids, "exactly one active certificate each"
-    devices = {each["registrationId"]: each for each in world.get("devices?pageSize=1000")["items"]}
+    listed = until(
+        "the directory has them as they are",
+        lambda: world.get("devices?pageSize=1000")["items"],
+        lambda items: len(items) == len(ids) and all(each["state"] == "registered" for each in items),
+        seconds=90,
+    )
+    devices = {each["registrationId"]: each for each in listed}
     assert sorted(devices) == ids
     for device in devices.values():
         certificate = active[device["certificate"]["serialNumber"]]
