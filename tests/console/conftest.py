@@ -124,7 +124,7 @@ def browser_of(place: Place, folder: Path, *, scripts: bool = True) -> Iterator[
 
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, World]]:
-    """A stack with an order that is done, and three messages that were refused."""
+    """A stack with an order that is done, one that failed, and three messages that were refused."""
     unsigned = {name: value for name, value in SETTINGS.items() if name != "WEBHOOK_SECRET_NAME"}
     with running(tmp_path_factory.mktemp("stack"), settings=unsigned) as (stack, seen):
         devices = [{"registrationId": f"press-{number}"} for number in range(1, 4)]
@@ -133,8 +133,15 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Worl
             refused = {"orderId": f"order-{name}", "enrollmentGroup": HOSTILE, "devices": devices}
             seen.post_message("device-orders", refused)
         until("the order is done", lambda: seen.get("device-orders/order-1", missing={}), is_completed)
+        again = {"orderId": "order-2", "enrollmentGroup": GROUP, "devices": [{"registrationId": "press-1"}]}
+        seen.post("device-orders", again)
+        until("it has failed", lambda: seen.get("device-orders/order-2", missing={}), has_failed)
         until("all are refused", lambda: seen.get("rejections")["items"], lambda found: len(found) == 3)
         yield Place(f"{stack.endpoints.functions_url}/api/console", stack.endpoints.function_key), seen
+
+
+def has_failed(order: dict[str, Any]) -> bool:
+    return bool(order.get("state") == "completedWithFailures")
 
 
 def is_completed(order: dict[str, Any]) -> bool:

@@ -24,7 +24,10 @@ PAGES = {
     "device": "/devices/press-1",
     "orders": "/orders",
     "order": "/orders/order-1",
+    "failed order": "/orders/order-2",
+    "retry": "/orders/order-2/retry",
     "authorities": "/authorities",
+    "group": "/groups/line-1",
     "rejections": "/rejections",
     "rejection": "/rejections/{rejection}",
     "renew": "/devices/press-1/renew",
@@ -52,7 +55,10 @@ HEADINGS = {
     "device": "Device press-1",
     "orders": "Orders",
     "order": "Order order-1",
+    "failed order": "Order order-2",
+    "retry": "Retry order order-2",
     "authorities": "CAs and groups",
+    "group": "Group line-1",
     "rejections": "Rejections",
     "rejection": "Rejection {rejection}",
     "renew": "Renew device press-1",
@@ -178,6 +184,21 @@ def test_a_device_is_renewed(operator: Browser, world: World) -> None:
     operator.open("/devices/press-2")
     for each in (device["certificate"], device["nextCertificate"]):
         assert each["serialNumber"] in operator.text
+
+
+def test_failed_lines_of_an_order_are_tried_again(operator: Browser, world: World) -> None:
+    operator.open("/orders/order-2")
+    operator.press("Retry ...")
+    assert "1 device that failed: tried again" in operator.text
+    operator.press("Retry this order")
+    identifier = operator.heading.removeprefix("Request ")
+    until(
+        "it is done",
+        lambda: world.get(f"requests/{identifier}?kind=device-orders"),
+        lambda request: request["state"] == "done",
+    )
+    operator.driver.refresh()
+    assert "done" in operator.text
 
 
 def test_an_act_that_can_not_be_done_is_refused_before_it_is_asked_for(operator: Browser) -> None:

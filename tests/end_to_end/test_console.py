@@ -45,6 +45,6 @@ def test_an_operator_signs_in_and_looks_around(stack_and_world: tuple[Stack, Wor
             shown[path] = answer.text
     assert "Every CA can sign." in shown[""]
     assert "registered" in shown["/devices/console-1"]
-    assert "1 of 1 devices are finished" in shown["/orders/console-order"]
+    assert "1 of 1 devices finished" in shown["/orders/console-order"]
     assert "dpsCa" in shown["/authorities"]
     assert "console-&lt;b&gt;" in shown["/rejections"]

@@ -154,11 +154,17 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         rejected_messages=Rejected(),
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
         renewals=SimpleNamespace(check=answering(None)),
+        order_requests=SimpleNamespace(check=answering(None)),
         revocations=SimpleNamespace(check=answering(None)),
         requests=Requests(FakeTable()),
         outbox=Outbox(queues=queues, clock=lambda: NOW),
         authorities=NoAuthorities(),
-        groups=SimpleNamespace(directory=SimpleNamespace(list_groups=answering([{**GROUP, "rollover": rollover}]))),
+        groups=SimpleNamespace(
+            directory=SimpleNamespace(
+                list_groups=answering([{**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}]),
+                left_on_old_ca=answering(([{"registrationId": HOSTILE, "serialNumber": HOSTILE, "endsBy": NOW}], "x")),
+            )
+        ),
         devices=SimpleNamespace(
             page=answering(([listed], "x")),
             describe=answering(DEVICE),
@@ -213,6 +219,8 @@ READ = {
     "console_authorities": None,
     "console_rejections": None,
     "console_rejection": {"id": REJECTION["id"]},
+    "console_group": {"id": "line-1"},
+    "console_order_act": {"orderId": "order-1", "act": "cancel"},
     "console_request": {"requestId": "r-1"},
     "console_renew": {"registrationId": "press-1"},
     "console_revoke": {"registrationId": "press-1"},
@@ -220,7 +228,14 @@ READ = {
     "console_replay": {"id": REJECTION["id"]},
     "console_close": {"id": REJECTION["id"]},
 }
-DONE = ("console_replayed", "console_closed", "console_renewed", "console_revoked", "console_reinstated")
+DONE = (
+    "console_replayed",
+    "console_closed",
+    "console_renewed",
+    "console_revoked",
+    "console_reinstated",
+    "console_order_acted",
+)
 OPEN = {"console_access", "console_sign_in", "console_signed_in", "console_sign_out", "console_style"}
 
 
@@ -282,7 +297,8 @@ async def test_a_form_that_comes_from_elsewhere_does_nothing(
     services: SimpleNamespace, name: str, headers: dict[str, str]
 ) -> None:
     """A browser says where a form comes from, and whoever does not say is refused."""
-    route, form = {"id": REJECTION["id"], "registrationId": "press-1"}, {"comment": "x", "key": KEY, "requestId": "r-1"}
+    route = {"id": REJECTION["id"], "registrationId": "press-1", "orderId": "order-1", "act": "cancel"}
+    form = {"comment": "x", "key": KEY, "requestId": "r-1"}
     answer = await ask(name, headers={**SIGNED_IN, **headers}, route=route, form={**form, "reason": "superseded"})
     assert (answer.status_code, services.rejected_messages.done, services.outbox.queues.sent) == (403, [], [])
     assert "set-cookie" not in answer.headers
@@ -330,6 +346,60 @@ async def test_an_act_on_a_device_is_queued_once_however_often_its_form_is_sent(
     (to, message, _), *again = services.outbox.queues.sent
     assert (to, [each for each in again if each != (to, message, None)]) == (queue, [])
     assert message["data"].items() >= {"requestId": "console-1", "registrationId": "press-1", **body}.items()
+
+
+@pytest.mark.parametrize(
+    ("act", "form", "said"),
+    [
+        ("cancel", {"issued": "keep"}, {"action": "cancel", "issued": "keep"}),
+        ("cancel", {"issued": "revoke"}, {"action": "cancel", "issued": "revoke"}),
+        ("close", {}, {"action": "close"}),
+        ("retry", {}, {"action": "retry"}),
+    ],
+)
+async def test_an_act_on_an_order_is_queued_as_a_request(
+    services: SimpleNamespace, act: str, form: dict[str, str], said: dict[str, str]
+) -> None:
+    answer = await ask(
+        "console_order_acted",
+        headers={**SIGNED_IN, **SAME},
+        route={"orderId": "order-1", "act": act},
+        form={"requestId": "console-1", **form},
+    )
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        "/api/console/requests/console-1?kind=device-orders",
+    )
+    ((queue, message, _),) = services.outbox.queues.sent
+    assert queue == "device-orders"
+    assert message["data"].items() >= {"requestId": "console-1", "orderId": "order-1", **said}.items()
+
+
+@pytest.mark.parametrize(
+    ("act", "form", "status"),
+    [
+        ("delete", {"requestId": "r-1"}, 404),
+        ("close", {"requestId": "r-1", "issued": "keep"}, 400),
+        ("cancel", {"requestId": "r-1", "issued": "x"}, 400),
+        ("cancel", {}, 400),
+    ],
+)
+async def test_what_is_not_an_act_on_an_order_is_refused(
+    services: SimpleNamespace, act: str, form: dict[str, str], status: int
+) -> None:
+    route = {"orderId": "order-1", "act": act}
+    answer = await ask("console_order_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert (answer.status_code, services.outbox.queues.sent) == (status, [])
+
+
+async def test_a_cancellation_revokes_nothing_where_what_revokes_is_signed(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, webhook_secret_name="webhook-key")
+    route, statuses = {"orderId": "order-1", "act": "cancel"}, []
+    for issued in ("revoke", "keep"):
+        form = {"requestId": f"r-{issued}", "issued": issued}
+        answer = await ask("console_order_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+        statuses.append(answer.status_code)
+    assert (statuses, len(services.outbox.queues.sent)) == ([401, 303], 1)
 
 
 @pytest.mark.parametrize("form", [{"requestId": "r-1"}, {"requestId": "r-1", "reason": "x"}, {"reason": "superseded"}])

@@ -1,4 +1,4 @@
-"""What the console has done to a device: revoked, held, reinstated, renewed. Each is checked and shown first."""
+"""What the console has done to devices and orders: each act is checked and shown first, and becomes a request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
+from shared.contracts.orders import OrderAct, OrderAction
 from shared.contracts.parsing import parse
-from shared.domain.words import RevocationReason
-from shared.errors import NotAuthentic
+from shared.domain.words import IssuedDevices, RevocationReason
+from shared.errors import NotAuthentic, NotFound
 from shared.workflows.intake.requests import submit
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import is_new, registration_id_of
@@ -71,6 +72,40 @@ async def console_reinstated(services: Services, request: func.HttpRequest) -> f
     return await _about_revocation(services, wanted)
 
 
+@page("orders/{orderId}/{act}")
+async def console_order_act(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what cancelling, closing or retrying an order will do, and to how many, and ask."""
+    act = _order_act(request, "preview")
+    await services.order_requests.check(act)
+    order = await services.order_answers.describe(act.order_id, size=1)
+    return rendered("order_act.html", act=act.action.value, order=order, request_id=_new_request_id())
+
+
+@page("orders/{orderId}/{act}", method="POST")
+async def console_order_acted(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have an order cancelled, closed, or its failed lines tried again."""
+    act = _order_act(request, _request_id(request), issued=form_of(request).get("issued") or None)
+    if act.issued is IssuedDevices.REVOKE:
+        _check_unsigned(services)
+    if await is_new(services, Queue.DEVICE_ORDERS, act):
+        await services.order_requests.check(act)
+    return await _queued(services, Queue.DEVICE_ORDERS, act)
+
+
+def _order_act(request: func.HttpRequest, request_id: str, *, issued: str | None = None) -> OrderAct:
+    """Read what is to be done to which order; a page that does not exist is not found.
+
+    Raises:
+        NotFound: an order has no such page.
+        Rejected: an id or a field is not valid.
+    """
+    act = request.route_params["act"]
+    if act not in list(OrderAction):
+        raise NotFound.because(f"an order has no page {act[:40]!r}")
+    body = {"requestId": request_id, "orderId": request.route_params["orderId"], "action": act}
+    return parse(OrderAct, {**body, **({"issued": issued} if issued else {})})
+
+
 def _check_unsigned(services: Services) -> None:
     """Refuse where what revokes is to be signed: the console does not have the secret, and does not lead around it.
 
@@ -100,7 +135,11 @@ async def _asked(services: Services, registration_id: str, act: str) -> func.Htt
     """Show what an act will do. The form has the id of its request, so that sent twice it is done once."""
     device = await services.devices.describe(registration_id)
     reasons = list(RevocationReason)
-    return rendered("act.html", act=act, device=device, reasons=reasons, request_id=f"console-{uuid.uuid4().hex}")
+    return rendered("act.html", act=act, device=device, reasons=reasons, request_id=_new_request_id())
+
+
+def _new_request_id() -> str:
+    return f"console-{uuid.uuid4().hex}"
 
 
 def _request_id(request: func.HttpRequest) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.ids import path_value
-from shared.domain.orders import LineState, OrderState
+from shared.contracts.orders import OrderAction
+from shared.domain.orders import UNDER_WAY, LineState, OrderState
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import azure.functions as func
 
     from shared.services import Services
@@ -57,11 +60,19 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
         "order.html",
         order=order,
         counts=[(name, count) for name, count in progress.items() if name != "total"],
+        acts=[act.value for act, states in _ACTS.items() if order["state"] in states],
         finished=sum(progress.get(name, 0) for name in _FINISHED),
         state_wanted=state or "",
         states=list(LineState),
         following=shown_continuation(order.get("continuationToken")),
     )
 
+
+_ACTS: Mapping[OrderAction, frozenset[OrderState]] = {
+    OrderAction.CANCEL: UNDER_WAY,
+    OrderAction.CLOSE: frozenset({OrderState.WAITING}),
+    OrderAction.RETRY: frozenset({OrderState.COMPLETED_WITH_FAILURES}),
+}
+"""What is offered in which states; whether it can be done is for the workflow to say."""
 
 _FINISHED = (LineState.REGISTERED, LineState.FAILED, LineState.CANCELLED)
