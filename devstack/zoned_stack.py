@@ -101,11 +101,13 @@ class ZonedStack(Stack):
 
     def settings_of(self, zone: Zone) -> dict[str, str]:
         """Give the settings that a zone uses, and who it is."""
+        settings = self.settings()
         used = {each.name: zone in each.zones for each in described_settings().values()}
         own = {
             "ZONE": zone.value,
             f"{STORAGE_CONNECTION}__clientId": zones.client_id(zone),
             "AzureWebJobsStorage__clientId": zones.client_id(zone),
             "STATUS_VAULT_URL": self._emulator["keyVaultUrl"],
+            "ORDER_LISTS_URL": settings[f"{STORAGE_CONNECTION}__blobServiceUri"],
         }
-        return {name: value for name, value in {**self.settings(), **own}.items() if used.get(name, True)}
+        return {name: value for name, value in {**settings, **own}.items() if used.get(name, True)}

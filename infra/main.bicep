@@ -496,6 +496,7 @@ var settings = {
   WEBHOOK_SECRET_NAME: ''
   OTEL_EXPORTER_OTLP_ENDPOINT: ''
   BUNDLE_RETRIEVAL_MINUTES: ''
+  ORDER_UPLOAD_MEGABYTES: ''
   REGISTRATION_TIMEOUT_SECONDS: ''
 }
 
@@ -503,7 +504,7 @@ var settings = {
 var zonesOfSettings = {
   DeviceFactoryStorage__queueServiceUri: ['intake', 'issuing', 'revocation']
   DeviceFactoryStorage__blobServiceUri: ['issuing', 'revocation', 'status']
-  ORDER_LISTS_URL: ['issuing']
+  ORDER_LISTS_URL: ['intake', 'issuing']
   EVENT_TOPIC_URL: ['issuing', 'revocation']
   KEY_VAULT_URL: ['issuing', 'revocation']
   PASSWORD_VAULT_URL: ['issuing', 'revocation']
@@ -516,6 +517,7 @@ var zonesOfSettings = {
   IOT_HUB_RESOURCE_IDS: ['issuing']
   IOT_HUBS: ['issuing', 'revocation']
   WEBHOOK_SECRET_NAME: ['revocation']
+  ORDER_UPLOAD_MEGABYTES: ['intake']
 }
 
 module apps 'modules/app.bicep' = [

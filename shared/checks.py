@@ -57,6 +57,8 @@ def checks(
     if zone in {Zone.ALL, Zone.ISSUING}:
         asked["orderLists"] = partial(clients.order_lists.check, ORDERS, RESULTS)
         asked["passwordVault"] = clients.secrets.check
+    if zone is Zone.INTAKE and settings.order_lists_url:
+        asked["orderLists"] = partial(clients.order_lists.check, ORDERS)
     if zone in SIGNING:
         asked["keyVault"] = clients.keys.check
         asked["certificateAuthorities"] = authorities.check

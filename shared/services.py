@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.authorities.convergence import AuthorityConverger
     from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.devices.order_uploads import OrderUploads
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
     from shared.workflows.intake.outbox import Clock
@@ -97,6 +98,7 @@ class Services:
     device_orders: DeviceOrders
     order_answers: OrderAnswers
     order_requests: OrderRequests
+    order_uploads: OrderUploads
     usable_groups: UsableGroups
     registrations: Registrations
     renewals: Renewals
@@ -221,7 +223,7 @@ def build(
         registrar=clients.registrar, provisioning=clients.provisioning, hubs=clients.hubs, clock=clock
     )
     failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
-    device_orders, registrations = order_workflows(
+    device_orders, registrations, order_uploads = order_workflows(
         orders=orders,
         devices=devices,
         groups=usable_groups,
@@ -314,6 +316,7 @@ def build(
             clock=clock,
         ),
         device_orders=device_orders,
+        order_uploads=order_uploads,
         order_answers=OrderAnswers(orders=orders),
         order_requests=OrderRequests(requests=requests, orders=orders, device_orders=device_orders, clock=clock),
         usable_groups=usable_groups,

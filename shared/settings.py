@@ -23,6 +23,7 @@ from shared.reading.settings import (
     Setting,
     number,
     one_of,
+    whole,
 )
 from shared.rules.zones import Zone
 
@@ -140,6 +141,18 @@ class Settings(Addresses):
             "key is deleted.",
             example="1440",
             default="60",
+        ),
+    ]
+    order_upload_megabytes: Annotated[
+        int,
+        Setting(
+            "ORDER_UPLOAD_MEGABYTES",
+            whole("megabytes", 1, 100),
+            "How long an order may be that comes over HTTP with its devices, in megabytes (1,048,576 bytes). The host "
+            "takes no more than 100.",
+            example="50",
+            default="20",
+            zones=frozenset({Zone.ALL, Zone.INTAKE}),
         ),
     ]
     registration_timeout: Annotated[

@@ -82,6 +82,7 @@ class Operation:
             problem has further members.
         body: of the request: its model, or the media type of what is not JSON.
         body_required: whether a request without it is refused.
+        other_bodies: media types that it takes as well.
         parameters: in the query and in headers.
         alone: whether it asks no service, so that none can be down.
     """
@@ -95,6 +96,7 @@ class Operation:
     refuses: Mapping[int, type[Problem]] = field(default_factory=dict)
     body: type[Contract] | str | None = None
     body_required: bool = True
+    other_bodies: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     alone: bool = False
 
@@ -209,7 +211,10 @@ def _described(operation: Operation) -> dict[str, Any]:
     if not operation.anonymous:
         described["security"] = [{"functionKey": []}]
     if operation.body is not None:
-        described["requestBody"] = {"required": operation.body_required, "content": _content([operation.body])}
+        described["requestBody"] = {
+            "required": operation.body_required,
+            "content": _content([operation.body, *operation.other_bodies]),
+        }
     return described
 
 

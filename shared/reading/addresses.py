@@ -68,7 +68,7 @@ class Addresses:
             example="https://<account>.blob.core.windows.net",
             default="",
             otherwise="the app's own blob service",
-            zones=_ISSUING,
+            zones=_ISSUING | {Zone.INTAKE},
         ),
     ]
     table_service_url: Annotated[

@@ -182,6 +182,18 @@ def number(unit: str, low: int, high: int) -> Kind[timedelta]:
     return Kind(f"a whole number of {unit} from {low} to {high}", read)
 
 
+def whole(what: str, low: int, high: int) -> Kind[int]:
+    """Take a whole number of ``what``, from ``low`` to ``high``."""
+
+    def read(value: str) -> int:
+        found = digits(value)
+        if found is None or not low <= found <= high:
+            raise ValueError(f"is {value!r}; it must be a whole number from {low} to {high}")
+        return found
+
+    return Kind(f"a whole number of {what} from {low} to {high}", read)
+
+
 def one_of[T: str](*values: T) -> Kind[T]:
     """Take one of these words."""
 

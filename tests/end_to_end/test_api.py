@@ -322,6 +322,24 @@ def test_a_long_order_comes_in_a_blob(world: World, suffix: str, name: str) -> N
     assert [world.state(each) for each in ids] == ["registered"] * 3
 
 
+def test_a_list_in_csv_is_an_order_and_its_results_are_one_again(world: World) -> None:
+    """Posted as it is, with its group in the query; the results are asked for, and lie in a blob that the event names."""
+    answer = world.request(
+        "POST",
+        "device-orders",
+        params={"orderId": "uploaded", "enrollmentGroup": GROUP},
+        data=b"registrationId,tags.plant\r\nupload-1,Lyon\r\nupload-2,Bremen\r\n",
+        headers={"Content-Type": "text/csv"},
+    )
+    assert answer.status_code == 202
+    assert world.followed(answer)["state"] == "done"
+    results = world.request("GET", "device-orders/uploaded/results.csv")
+    assert results.headers["content-type"].startswith("text/csv")
+    rows = results.text.split("\r\n")
+    assert [row.split(",")[:2] for row in rows[1:3]] == [["upload-1", "registered"], ["upload-2", "registered"]]
+    assert [each["place"] for each in world.get("device-orders/uploaded/results.json")["items"]] == ["line 2", "line 3"]
+
+
 def test_an_order_that_waits_for_a_first_boot_can_be_cancelled(world: World) -> None:
     """Each way is followed by its location alone; the order is listed as what it is, and its device is revoked."""
     body = {

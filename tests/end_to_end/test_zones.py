@@ -113,7 +113,15 @@ def orders(world: World) -> None:
     assert world.post("device-orders", body).status_code == 202
     url = world.upload("orders", "apart.csv", b"registrationId\napart-3\n")
     world.post_message("device-orders", {"orderId": "apart-list", "enrollmentGroup": GROUP, "devicesUrl": url})
-    for name in ("apart-2", "apart-3"):
+    uploaded = world.request(
+        "POST",
+        "device-orders",
+        params={"orderId": "apart-csv", "enrollmentGroup": GROUP},
+        data=b"registrationId\napart-7\n",
+        headers={"Content-Type": "text/csv"},
+    )
+    assert world.followed(uploaded)["state"] == "done"
+    for name in ("apart-2", "apart-3", "apart-7"):
         wait_for_state(world, name, "registered")
     assert world.post("devices/apart-2/renew").status_code == 202
     twin = {"tags": {"line": 1}}

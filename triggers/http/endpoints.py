@@ -59,6 +59,7 @@ def endpoint(
     refuses: Collection[int] | Mapping[int, type[Problem]] = (),
     body: type[Contract] | str | None = None,
     body_required: bool = True,
+    other_bodies: tuple[str, ...] = (),
     parameters: tuple[Parameter, ...] = (),
     anonymous: bool = False,
     alone: bool = False,
@@ -89,6 +90,7 @@ def endpoint(
                 refuses=refuses if isinstance(refuses, Mapping) else dict.fromkeys(refuses, Problem),
                 body=body,
                 body_required=body_required,
+                other_bodies=other_bodies,
                 parameters=parameters,
                 alone=alone,
             )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import azure.functions as func
+from pydantic import Field
 
 from shared.contracts.answers_devices import Order, OrderPage, OrderResultPage, RefusedOrder
-from shared.contracts.ids import EnrollmentGroupId, path_value
-from shared.contracts.messages import Queue
+from shared.contracts.ids import EnrollmentGroupId, RequestId, path_value
+from shared.contracts.messages import MESSAGE_LIMIT, Queue
 from shared.contracts.orders import DeviceOrder, DeviceOrderSchema, OrderAct, OrderAction, OrderCancellation
-from shared.contracts.parsing import parse
+from shared.contracts.parsing import decoded, parse
 from shared.domain.orders import LineState, OrderState
+from shared.domain.words import RegisterBy
+from shared.errors import Reason, Rejected
+from shared.reading.numbers import whole_number
 from shared.reading.times import point_in_time
 from shared.workflows.devices.order_answers import Refused
 from shared.workflows.devices.order_results import CSV, csv_of, result_of
@@ -45,16 +50,80 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 
-@endpoint("POST", "device-orders", answers=[QUEUED], refuses={404, 409}, body=DeviceOrderSchema)
+_OF_CSV = ("orderId", "enrollmentGroup", "registerBy", "validityDays")
+_WAY_OUT = ": put the devices of a large order into a blob and name it in devicesUrl"
+
+
+@endpoint(
+    "POST",
+    "device-orders",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=DeviceOrderSchema,
+    other_bodies=(CSV,),
+    parameters=(
+        Parameter("orderId", "of an order in CSV; the Idempotency-Key, if it is left out", RequestId),
+        Parameter("enrollmentGroup", "of an order in CSV", EnrollmentGroupId),
+        Parameter("registerBy", "of an order in CSV", RegisterBy),
+        Parameter("validityDays", "of an order in CSV", Annotated[int, Field(ge=1, le=3650)]),
+        IDEMPOTENCY_KEY,
+    ),
+)
 async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Order devices; orderId is the idempotency key."""
-    way_out = ": put the devices of a large order into a blob and name it in devicesUrl"
-    order = parse(DeviceOrder, body_of(request, way_out=way_out))
+    """Order devices, in JSON or with a list in CSV; orderId is the idempotency key."""
+    order, upload = _ordered(services, request)
     if await services.device_orders.check_unchanged(order) is None:
         await services.usable_groups.get(order.enrollment_group)
+        if upload is not None:
+            await services.order_uploads.keep(*upload)
     sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
     await services.following.order_accepted(order.order_id, order.fingerprint, sent)
     return accepted(order, location_of(Queue.DEVICE_ORDERS, order.order_id))
+
+
+def _ordered(services: Services, request: func.HttpRequest) -> tuple[DeviceOrder, tuple[bytes, str] | None]:
+    """Read an order; of one that is too long for a message, or in CSV, the list and its form as well."""
+    raw = request.get_body()
+    media = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if media == CSV:
+        _check_size(services, raw)
+        return _with_list(services, _options_of_csv(request), raw, "csv")
+    given = [Reason(name, "is for an order in CSV; give it in the body") for name in _OF_CSV if name in request.params]
+    if given:
+        raise Rejected(*given)
+    if len(raw) <= MESSAGE_LIMIT:
+        return parse(DeviceOrder, body_of(request)), None
+    _check_size(services, raw)
+    body = decoded(raw, "the body")
+    order = parse(DeviceOrder, body)
+    if order.devices is None:
+        raise Rejected.because(f"the body has {len(raw)} bytes, and no devices", field="devices")
+    content = json.dumps(order.devices, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+    options = {name: value for name, value in body.items() if name != "devices"}
+    return _with_list(services, options, content, "json")
+
+
+def _check_size(services: Services, raw: bytes) -> None:
+    limit = services.settings.order_upload_megabytes * 1024 * 1024
+    if len(raw) > limit:
+        raise Rejected.because(f"the body has {len(raw)} bytes, at most {limit} are taken{_WAY_OUT}")
+
+
+def _options_of_csv(request: func.HttpRequest) -> dict[str, Any]:
+    options: dict[str, Any] = {name: request.params[name] for name in _OF_CSV if request.params.get(name)}
+    options.setdefault("orderId", request_id_of(request))
+    if "validityDays" in options:
+        options["validityDays"] = whole_number(
+            options["validityDays"], 1, 3650, field="validityDays", what="number of days"
+        )
+    return options
+
+
+def _with_list(
+    services: Services, options: dict[str, Any], content: bytes, form: str
+) -> tuple[DeviceOrder, tuple[bytes, str]]:
+    url = services.order_uploads.url_of(content, form)
+    return parse(DeviceOrder, {**options, "devicesUrl": url}), (content, form)
 
 
 @endpoint(

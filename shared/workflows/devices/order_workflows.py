@@ -8,6 +8,7 @@ from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
 from shared.workflows.devices.order_results import OrderResults
+from shared.workflows.devices.order_uploads import OrderUploads
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 
 class OrderWorkflows(NamedTuple):
-    """What takes orders in and sees them through, and what carries out the messages of their lines."""
+    """What takes orders in and sees them through, carries out the messages of their lines, and keeps their lists."""
 
     device_orders: DeviceOrders
     registrations: Registrations
+    uploads: OrderUploads
 
 
 def order_workflows(
@@ -78,4 +80,5 @@ def order_workflows(
         outbox=outbox,
         clock=clock,
     )
-    return OrderWorkflows(device_orders, registrations)
+    uploads = OrderUploads(blobs=order_lists, settings=settings, threads=threads)
+    return OrderWorkflows(device_orders, registrations, uploads)
