@@ -36,6 +36,7 @@ PAGES = {
     "request": "/requests/order-1?kind=device-orders",
     "replay": "/rejections/{rejection}/replay",
     "close": "/rejections/{rejection}/close",
+    "replay many": "/replays?queue=device-orders",
     "unknown": "/devices/nobody",
     "sign-in": "/sign-in",
 }
@@ -67,6 +68,7 @@ HEADINGS = {
     "request": "Request order-1",
     "replay": "Replay rejection {rejection}",
     "close": "Close rejection {rejection}",
+    "replay many": "Replay many",
     "unknown": "Not Found",
     "sign-in": "Sign in",
 }
@@ -227,6 +229,20 @@ def test_a_rejection_is_closed_with_a_comment(operator: Browser, world: World) -
     operator.press("Close this rejection")
     assert "closed ordered anew <b>as order-2</b>" in operator.text
     assert world.get(f"rejections/{identifier}")["comment"] == "ordered anew <b>as order-2</b>"
+
+
+def test_many_are_replayed_at_once_and_counted_before(operator: Browser, world: World) -> None:
+    world.post_message("revocation-requests", {"requestId": "many", "registrationId": "nobody", "reason": "superseded"})
+    until(
+        "it is refused",
+        lambda: world.get("rejections?queue=revocation-requests")["items"],
+        lambda found: len(found) == 1,
+    )
+    operator.open("/rejections?queue=revocation-requests")
+    operator.press("Replay all of these ...")
+    assert "for 1 message refused until now, of the queue revocation-requests" in operator.text
+    operator.press("Replay these messages")
+    assert "1 message was put back." in operator.text
 
 
 def test_a_form_of_another_site_does_nothing(operator: Browser, world: World) -> None:

@@ -33,6 +33,8 @@ from triggers.registration import app_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from shared.ledger.rejections import Filters
+
 KEY = "let-me-in=="
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 REJECTION: dict[str, Any] = {
@@ -128,6 +130,10 @@ class Rejected:
     async def replay(self, identifier: str) -> dict[str, Any]:
         self.done.append(("replay", identifier))
         return REJECTION
+
+    async def replay_many(self, filters: Filters, *, per_minute: int) -> dict[str, Any]:
+        self.done.append(("many", str(filters.queue), str(filters.cause), str(filters.until), str(per_minute)))
+        return {"replayed": 1, "notReplayed": [{"id": HOSTILE, "reason": HOSTILE}], "isMore": True}
 
     async def close(self, identifier: str, comment: str) -> dict[str, Any]:
         self.done.append(("close", identifier, comment))
@@ -225,6 +231,7 @@ READ = {
     "console_renew": {"registrationId": "press-1"},
     "console_revoke": {"registrationId": "press-1"},
     "console_reinstate": {"registrationId": "press-1"},
+    "console_replay_many": None,
     "console_replay": {"id": REJECTION["id"]},
     "console_close": {"id": REJECTION["id"]},
 }
@@ -235,6 +242,7 @@ DONE = (
     "console_revoked",
     "console_reinstated",
     "console_order_acted",
+    "console_replayed_many",
 )
 OPEN = {"console_access", "console_sign_in", "console_signed_in", "console_sign_out", "console_style"}
 
@@ -420,6 +428,36 @@ async def test_the_console_is_no_way_around_the_signature_of_what_revokes(servic
     assert "send a signed call to POST /api/revocations" in answer.get_body().decode()
 
 
+async def test_many_are_replayed_that_were_shown_and_no_later_ones(services: SimpleNamespace) -> None:
+    """The page counts them, and its form means those that were there by then; what was not replayed is said."""
+    filters = {"queue": "device-orders", "cause": "vault"}
+    asked = (await ask("console_replay_many", params=filters)).get_body().decode()
+    assert "more than 1 message" in asked
+    until = re.search(r'name="until" value="([^"]+)"', asked)
+    assert until is not None
+    form = {**filters, "until": until[1], "perMinute": "100"}
+    answer = await ask("console_replayed_many", headers={**SIGNED_IN, **SAME}, form=form)
+    assert services.rejected_messages.done == [("many", "device-orders", "vault", str(NOW), "100")]
+    text = answer.get_body().decode()
+    assert (answer.status_code, "1 message was put back" in text, "&lt;script&gt;" in text) == (200, True, True)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"perMinute": "100"},
+        {"until": "2026-05-01T12:00:00Z", "perMinute": "0"},
+        {"until": "2026-05-01T12:00:00Z", "perMinute": "many"},
+        {"until": "2026-05-01T12:00:00Z", "perMinute": "60", "queue": "elsewhere"},
+    ],
+)
+async def test_many_are_not_replayed_without_saying_which_and_how_fast(
+    services: SimpleNamespace, form: dict[str, str]
+) -> None:
+    answer = await ask("console_replayed_many", headers={**SIGNED_IN, **SAME}, form=form)
+    assert (answer.status_code, services.rejected_messages.done) == (400, [])
+
+
 @pytest.mark.parametrize("comment", ["", "  ", "x" * 501])
 async def test_a_rejection_is_not_closed_without_a_reason(services: SimpleNamespace, comment: str) -> None:
     answer = await ask(
@@ -501,8 +539,9 @@ async def test_a_key_that_the_host_takes_is_kept_where_no_script_and_no_other_si
     assert (answer.status_code, answer.headers["location"]) == (303, "/api/console/orders")
     cookie = answer.headers["set-cookie"]
     assert cookie == ("console=bGV0LW1lLWluPT0; Path=/api/console; Max-Age=28800; HttpOnly; SameSite=Strict; Secure")
-    inside = await ask("console_orders", headers={"cookie": f"other=1; {cookie.partition(';')[0]}"})
-    assert inside.status_code == 200
+    for others in ("other=1; ", 'other={"a": 1}, @; ', ";;=; "):
+        inside = await ask("console_orders", headers={"cookie": f"{others}{cookie.partition(';')[0]}"})
+        assert inside.status_code == 200
 
 
 @pytest.mark.usefixtures("services")

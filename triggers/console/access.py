@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from datetime import timedelta
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -89,12 +88,15 @@ def _principal(text: str) -> dict[str, Any]:
 
 
 def key_in_cookie(headers: Mapping[str, str]) -> str | None:
-    """Read the function key that a sign-in left in the browser."""
-    try:
-        found = SimpleCookie(headers.get("cookie") or "").get(COOKIE)
-        return urlsafe_b64decode(found.value + "=" * (-len(found.value) % 4)).decode() if found else None
-    except (CookieError, ValueError):
-        return None
+    """Read the function key that a sign-in left in the browser, whatever the cookies of others look like."""
+    for each in (headers.get("cookie") or "").split(";"):
+        name, _, value = each.strip().partition("=")
+        if name == COOKIE:
+            try:
+                return urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode()
+            except ValueError:
+                return None
+    return None
 
 
 def cookie(key: str, root: str, url: str) -> str:

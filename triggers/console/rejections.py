@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.contracts.answers import RejectionClosing
+from shared.contracts.answers import RejectionClosing, Replay
 from shared.contracts.ids import path_value
 from shared.contracts.messages import INBOUND_QUEUES
 from shared.contracts.parsing import parse
 from shared.domain.rejections import RejectionState
 from shared.ledger.rejections import Filters
+from shared.reading.numbers import whole_number
+from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
+from shared.workflows.intake.rejections import REPLAYED_AT_ONCE
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 
@@ -41,6 +44,7 @@ async def console_rejections(services: Services, request: func.HttpRequest) -> f
         queues=[queue.value for queue in INBOUND_QUEUES],
         items=items,
         following=shown_continuation(following),
+        acts_here=services.settings.zone is Zone.ALL,
     )
 
 
@@ -80,6 +84,28 @@ async def console_closed(services: Services, request: func.HttpRequest) -> func.
     comment = parse(RejectionClosing, {"comment": form_of(request).get("comment", "")}).comment
     await services.rejected_messages.close(identifier, comment)
     return redirect(f"{ROOT}/rejections/{segment(identifier)}")
+
+
+@page("replays", known=("queue", "cause"))
+async def console_replay_many(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what a replay of many will do, and to how many, and ask."""
+    now = services.clock()
+    filters = Filters(
+        queue=chosen(request, "queue", INBOUND_QUEUES), cause=request.params.get("cause") or None, until=now
+    )
+    found, following = await services.rejected_messages.page(filters, size=REPLAYED_AT_ONCE, continuation=None)
+    return rendered("replay_many.html", filters=filters, count=len(found), is_more=following is not None, found=found)
+
+
+@page("replays", method="POST")
+async def console_replayed_many(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Put many messages back into their queues: those that were refused when the page before was shown."""
+    form = form_of(request)
+    wanted = parse(Replay, {name: form.get(name) or None for name in ("queue", "cause")})
+    per_minute = whole_number(form.get("perMinute", ""), 1, 10_000, field="perMinute", what="number of messages")
+    filters = Filters(queue=wanted.queue, cause=wanted.cause, until=point_in_time(form.get("until", ""), field="until"))
+    done = await services.rejected_messages.replay_many(filters, per_minute=per_minute)
+    return rendered("replayed_many.html", done=done)
 
 
 def _identifier(request: func.HttpRequest) -> str:
