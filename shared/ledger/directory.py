@@ -139,18 +139,21 @@ class Projection:
         self._guards: dict[str, Row] = {}
 
     async def guard(self, partitions: Iterable[str]) -> bool:
-        """Get the guards of partitions; ``False`` if one was not known: what was read before is to be read anew."""
+        """Get the guards of partitions; ``False`` if what was read before is to be read anew.
+
+        That is so if a guard was there and not known. Where there was none, nothing was ever written.
+        """
         unknown = [each for each in dict.fromkeys(partitions) if each not in self._guards]
+        all_new = True
         for partition in unknown:
             values = {"PartitionKey": partition, "RowKey": _GUARD}
-            found = await self._table.get(partition, _GUARD)
-            if found is None:
-                await self._table.insert(values)
-                found = await self._table.get(partition, _GUARD)
+            etag = await self._table.insert(values)
+            found = _Guard(values, etag) if etag else await self._table.get(partition, _GUARD)
             if found is None:
                 raise Stale(partition)
             self._guards[partition] = found
-        return not unknown
+            all_new = all_new and etag is not None
+        return all_new
 
     async def kept(self, registration_id: str) -> Kept | None:
         """Read what is kept of a device."""

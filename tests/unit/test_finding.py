@@ -267,7 +267,9 @@ async def test_a_device_that_is_made_takes_one_note_and_is_followed_in_batches()
     for name in names:
         await fleet.add(name)
     assert fleet.directory_rows.writes - written == 100
+    CountedTable.reads.clear()
     await fleet.upkeep.run()
+    assert (CountedTable.reads["identities.get"], CountedTable.reads["directory.get"]) == (100, 0)
     assert await fleet.found() == names
 
 

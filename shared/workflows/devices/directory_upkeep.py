@@ -19,7 +19,7 @@ from shared.domain.listing import BY_ID, NOTE_STAYS, listing_of, under_way
 from shared.ledger.table import Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from shared.domain.devices import DeviceRecord
@@ -111,9 +111,10 @@ class DirectoryUpkeep:
         return looked is None or now - max(each.since for each in notes) < _FRESH or now - looked >= _BREAK
 
     async def _follow(self, notes: Mapping[str, Sequence[ChangeNote]]) -> None:
-        for _ in range(_ROUNDS):
+        for attempt in range(_ROUNDS):
+            new = {each for each, own in notes.items() if attempt == 0 and self._is_made(own)}
             try:
-                looks = await self._read(notes)
+                looks = await self._read(notes, new)
                 done = self._done(notes, looks)
                 changed = [look for look in looks.values() if look.is_new]
                 if changed or done:
@@ -163,18 +164,23 @@ class DirectoryUpkeep:
             await self.projection.write(partition, rows[partition], gone[partition])
         await self.projection.settle([look.listing for look in changed])
 
-    async def _read(self, registration_ids: Iterable[str]) -> dict[str, _Look]:
+    def _is_made(self, notes: Sequence[ChangeNote]) -> bool:
+        """Tell whether the directory is not likely to have a device; where it has, that is seen when it is written."""
+        return notes[0].registration_id not in self._looked and any(each.before is None for each in notes)
+
+    async def _read(self, registration_ids: Iterable[str], new: Container[str]) -> dict[str, _Look]:
         """Read devices after the guards of all partitions that they are in, so that nothing older is written there."""
         await self.projection.guard([BY_ID])
         while True:
-            looks = await asyncio.gather(*(self._look(each) for each in registration_ids))
+            looks = await asyncio.gather(*(self._look(each, is_new=each in new) for each in registration_ids))
             found = {look.listing.registration_id: look for look in looks if look is not None}
             partitions = {partition for look in found.values() for partition, _ in look.listing.places | look.stale}
             if await self.projection.guard(sorted(partitions)):
                 return found
 
-    async def _look(self, registration_id: str) -> _Look | None:
-        known, kept = await asyncio.gather(self.devices.get(registration_id), self.projection.kept(registration_id))
+    async def _look(self, registration_id: str, *, is_new: bool) -> _Look | None:
+        known = await self.devices.get(registration_id)
+        kept = None if is_new or known is None else await self.projection.kept(registration_id)
         return _Look(known, listing_of(known.record), kept) if known else None
 
     async def _overtake(self, notes: Mapping[str, Sequence[ChangeNote]], looks: Mapping[str, _Look]) -> None:
