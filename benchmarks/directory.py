@@ -275,7 +275,8 @@ async def fill(table: Table, count: int) -> float:
                 rows[partition][key] = each
         await projection.guard(["id", *rows])
         await projection.enter([(each, None) for each in listings])
-        await asyncio.gather(*(projection.write(partition, some, ()) for partition, some in rows.items()))
+        for partition, some in rows.items():
+            await projection.write(partition, some, ())
         await projection.name({name: each.registration_id for each in listings for name in each.thumbprints})
         await projection.settle(listings)
     return count / (time.perf_counter() - began)
