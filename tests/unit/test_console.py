@@ -6,6 +6,7 @@ import json
 import re
 from base64 import b64encode
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
 from triggers.console import access
+from triggers.console.orders import expected_end
 from triggers.console.pages import HEADERS, at, distance, words
 from triggers.registration import app_of
 
@@ -669,6 +671,14 @@ async def test_a_host_without_a_name_takes_no_key() -> None:
 
 
 # --- words ---
+
+
+def test_an_order_ends_when_it_goes_on_as_before() -> None:
+    """A quarter took an hour, so the rest takes three; before the first device and after the last nobody can tell."""
+    later = NOW + timedelta(hours=1)
+    assert expected_end(NOW, later, finished=25, total=100) == NOW + timedelta(hours=4)
+    assert [expected_end(NOW, later, finished=each, total=100) for each in (0, 100)] == [None, None]
+    assert expected_end(NOW, NOW, finished=1, total=100) is None
 
 
 def test_times_and_states_are_said_in_words() -> None:

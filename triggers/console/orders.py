@@ -12,6 +12,7 @@ from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     import azure.functions as func
 
@@ -56,16 +57,28 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
         continuation=continuation_of(request),
     )
     progress = order["progress"]
+    finished = sum(progress.get(name, 0) for name in _FINISHED)
+    now = services.clock()
     return rendered(
         "order.html",
         order=order,
         counts=[(name, count) for name, count in progress.items() if name != "total"],
         acts=[act.value for act, states in _ACTS.items() if order["state"] in states],
-        finished=sum(progress.get(name, 0) for name in _FINISHED),
+        finished=finished,
+        ends=expected_end(order["acceptedAt"], now, finished=finished, total=progress["total"])
+        if order["state"] == OrderState.PROCESSING
+        else None,
         state_wanted=state or "",
         states=list(LineState),
         following=shown_continuation(order.get("continuationToken")),
     )
+
+
+def expected_end(began: datetime, now: datetime, *, finished: int, total: int) -> datetime | None:
+    """Say when an order ends if it goes on as fast as it went so far; ``None`` while nobody can tell."""
+    if not 0 < finished < total or now <= began:
+        return None
+    return now + (now - began) * (total - finished) / finished
 
 
 _ACTS: Mapping[OrderAction, frozenset[OrderState]] = {
