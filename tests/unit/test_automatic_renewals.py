@@ -285,6 +285,14 @@ async def test_a_short_life_is_not_renewed_before_two_thirds_of_it() -> None:
     assert len(asked(scene)) == 1
 
 
+async def test_a_sweep_that_comes_after_the_end_does_not_renew() -> None:
+    """Only a registered device can be renewed, and this one is about to be entered as expired."""
+    scene = await line()
+    await sweep(scene, await end_of(scene) + 10 * DAY)
+    await sweep(scene, scene.now)
+    assert (asked(scene), await scene.state()) == ([], DeviceState.EXPIRED)
+
+
 async def test_a_sweep_that_is_killed_anywhere_renews_once_and_loses_no_reminder() -> None:
     """Whatever write it was killed after, the next sweep makes up for it."""
     for after in range(1, 60):

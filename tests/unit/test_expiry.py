@@ -193,3 +193,43 @@ async def test_keys_that_were_handed_out_are_deleted_after_a_while() -> None:
     assert await scene.sweep.delete_keys() == 1
     assert b"PRIVATE KEY" not in scene.bundle()
     assert await scene.sweep.delete_keys() == 0
+
+
+async def test_a_notice_that_can_not_be_given_does_not_hold_up_the_others() -> None:
+    """The sweep says that one failed, gives the rest, and tries that one again the next time."""
+    scene = await registered()
+    await scene.order("order-2", "drill")
+    day, get = await end_of(scene) - timedelta(days=30), scene.certificates.get
+    broken = (await scene.serials("press"))[0]
+
+    async def failing(serial_number: str) -> Any:
+        if serial_number == broken:
+            raise ValueError("its row can't be read")
+        return await get(serial_number)
+
+    scene.certificates.get = failing  # type: ignore[method-assign]
+    with pytest.raises(ExceptionGroup, match="1 notices could not be given"):
+        await sweep(scene, day)
+    assert [body["subject"] for _, body, _ in scene.queues.sent] == ["drill"]
+    scene.certificates.get = get  # type: ignore[method-assign]
+    await sweep(scene, day)
+    assert [body["subject"] for _, body, _ in scene.queues.sent] == ["press"]
+
+
+async def test_a_sweep_ends_when_nothing_can_be_given() -> None:
+    """A service is down: the notices are left for the next sweep, and not tried one after the other."""
+    scene = await registered()
+    for number in range(30):
+        await scene.order(f"order-{number}", f"press-{number}")
+    day, tried = await end_of(scene) - timedelta(days=30), 0
+
+    async def down(serial_number: str) -> Any:
+        del serial_number
+        nonlocal tried
+        tried += 1
+        raise ConnectionError("tables are down")
+
+    scene.certificates.get = down  # type: ignore[method-assign]
+    with pytest.raises(ExceptionGroup, match="20 notices could not be given"):
+        await sweep(scene, day)
+    assert tried == 20

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.world.world import World
 
-_EXPECTED = (Deferred, Rejected, ConnectionError)
+_EXPECTED = (Deferred, Rejected, ConnectionError, ExceptionGroup)
 
 RUNS: Counter[str] = Counter()
 """What was tried in this session, by its kind; the end of the session tells it."""

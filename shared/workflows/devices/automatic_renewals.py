@@ -85,12 +85,11 @@ class AutomaticRenewals:
         return known.record
 
     def _is_due(self, certificate: CertificateRecord) -> bool:
-        begin, end = certificate.not_before, certificate.not_after
-        return (
-            begin is not None
-            and end is not None
-            and (renewal_day(begin, end, certificate.serial_number) <= self.clock().date())
-        )
+        """Tell whether it is time to replace a certificate, and not too late."""
+        begin, end, now = certificate.not_before, certificate.not_after, self.clock()
+        if begin is None or end is None or end < now:
+            return False
+        return renewal_day(begin, end, certificate.serial_number) <= now.date()
 
     async def _renew(self, certificate: CertificateRecord) -> bool:
         """Ask for the renewal, unless that was done; a request that was refused is made again.

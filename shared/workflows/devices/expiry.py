@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
-from shared.domain.expiry import Notice
+from shared.domain.expiry import DueNotice, Notice
 from shared.domain.renewal import next_reminder, renewal_day
 from shared.domain.words import CertificateKind, EventType, RevocationReason
 from shared.errors import NotFound, Overtaken
@@ -17,10 +19,9 @@ from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from shared.domain.certificates import CertificateRecord
-    from shared.domain.expiry import DueNotice
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _EVENTS = {Notice.EXPIRING: EventType.CERTIFICATE_EXPIRING, Notice.EXPIRED: EventType.CERTIFICATE_EXPIRED}
 _ATTEMPTS = 8
+_AT_ONCE = 20
+"""Notices that are given at a time: a day on which thousands of devices are due takes minutes, and not an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,27 +53,57 @@ class ExpirySweep:
     async def run(self) -> dict[Notice, int]:
         """Give every notice that is due and was not given, however long ago it was due.
 
+        One that can't be given does not hold up the others, unless none can.
+
         Returns:
             How many notices were given, by their kind.
+
+        Raises:
+            ExceptionGroup: some could not be given; the next sweep tries them again.
         """
-        reported = dict.fromkeys(Notice, 0)
-        today = self.clock().date()
-        async for each in self.expiry.due(today):
-            if each.notice is Notice.KEY_DELETION:
-                continue
-            known = await self.certificates.get(each.serial_number)
-            if known is not None and self._waits(known.record):
-                continue
-            notice: DueNotice | None = each
-            while notice is not None:
-                given, notice = notice, None
-                if known is not None and known.record.state is CertificateState.ACTIVE:
-                    notice = await self._give(given, known)
-                    reported[given.notice] += 1
-                elif known is not None:
-                    await self.renewals.leave(known.record)
-                await self.expiry.done(given)
-        return reported
+        given, failures = Counter[Notice](), list[Exception]()
+        async for some in self._due():
+            outcomes = await asyncio.gather(*map(self._see_to, some), return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    failures.append(outcome)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+                else:
+                    given.update(outcome)
+            if all(isinstance(outcome, Exception) for outcome in outcomes):
+                break  # it is not the notices that are at fault
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} notices could not be given", failures)
+        return {notice: given[notice] for notice in Notice}
+
+    async def _due(self) -> AsyncIterator[list[DueNotice]]:
+        """List what is due, in parts that are seen to at once."""
+        some = list[DueNotice]()
+        async for each in self.expiry.due(self.clock().date()):
+            if each.notice is not Notice.KEY_DELETION:
+                some.append(each)
+            if len(some) == _AT_ONCE:
+                yield some
+                some = []
+        if some:
+            yield some
+
+    async def _see_to(self, due: DueNotice) -> list[Notice]:
+        """Give one notice, with those after it that are due as well, and tell which were given."""
+        known = await self.certificates.get(due.serial_number)
+        if known is not None and self._waits(known.record):
+            return []
+        given, notice = list[Notice](), [due]
+        while notice:
+            each = notice.pop()
+            if known is not None and known.record.state is CertificateState.ACTIVE:
+                notice += await self._give(each, known)
+                given.append(each.notice)
+            elif known is not None:
+                await self.renewals.leave(known.record)
+            await self.expiry.done(each)
+        return given
 
     def _waits(self, certificate: CertificateRecord) -> bool:
         """Tell whether it is not decided yet that a certificate's end concerns somebody."""
@@ -94,8 +127,8 @@ class ExpirySweep:
             deleted += 1
         return deleted
 
-    async def _give(self, notice: DueNotice, known: Versioned[CertificateRecord]) -> DueNotice | None:
-        """Give a notice, and put those that come after it; give one of these that is due already."""
+    async def _give(self, notice: DueNotice, known: Versioned[CertificateRecord]) -> list[DueNotice]:
+        """Give a notice, put those that come after it, and tell which of them are to be given at once."""
         certificate = known.record
         following = [*self._following(notice, certificate)]
         for each in following:
@@ -108,8 +141,8 @@ class ExpirySweep:
             await self.renewals.leave(certificate)
         else:
             await self.renewals.see_to(certificate, notice)
-        expiring = (each for each in following if each.notice is Notice.EXPIRING)
-        return next((each for each in expiring if each.due <= self.clock().date().isoformat()), None)
+        today = self.clock().date().isoformat()
+        return [each for each in following if each.notice is Notice.EXPIRING and each.due <= today]
 
     def _following(self, notice: DueNotice, certificate: CertificateRecord) -> Iterator[DueNotice]:
         expiring = (notice.not_after - self.settings.expiry_warning).date()
