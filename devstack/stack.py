@@ -42,6 +42,9 @@ _OWNER_ONLY = 0o077
 """The umask of all parts: what they keep has keys in plain text."""
 
 _START_SECONDS = 60
+_NOT_EPHEMERAL = (15_000, 32_000)
+"""Below what Linux gives by itself (ip_local_port_range: from 32,768)."""
+
 _STOP_SECONDS = 15
 _PR_SET_PDEATHSIG = 1
 _LAST_LINES = 15
@@ -501,12 +504,13 @@ def _free_address() -> str:
 
 
 def free_ports(address: str, count: int) -> list[int]:
-    """Find ports that are free."""
-    sockets = [socket.create_server((address, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Find ports that are free, and that the system gives nobody who asks for any: they are bound only later."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*_NOT_EPHEMERAL)  # noqa: S311 - a port, no secret
+        if port not in found and _is_free(address, port):
+            found.append(port)
+    return found
 
 
 def _port_of(url: str | None) -> int:
