@@ -36,7 +36,7 @@ _FRESH = timedelta(minutes=1)
 _BREAK = timedelta(minutes=1)
 _HALTED = timedelta(minutes=10)
 _NEVER_MADE = timedelta(days=1)
-_PACE = 2.0  # seconds between two runs after work, while there is more of it
+_PACE = 20.0  # seconds between two runs after work, while there is more of it: a run for few devices costs most
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class DirectoryUpkeep:
             self._at_work -= 1
 
     async def follow(self) -> None:
-        """Keep the directory, if this worker has changed a device; while it has other work, every two seconds."""
+        """Keep the directory, if this worker has changed a device; while it has other work, every twenty seconds."""
         if self.devices.changes.unread and (not self._at_work or self.timer() - self._ran >= _PACE):
             self._ran = self.timer()
             await self.run()
