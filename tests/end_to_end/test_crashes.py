@@ -60,7 +60,7 @@ def test_an_order_survives_being_killed_three_times(tmp_path: Path, part: str) -
             "the order is complete",
             lambda: world.get("device-orders/crash"),
             lambda body: body["state"] == "completed",
-            seconds=120,
+            seconds=240,
         )
         assert registered(world, "crash") == DEVICES
         assert_one_certificate_and_identity_each(world, ids)
@@ -88,7 +88,7 @@ def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
             "the order is complete",
             lambda: world.get("device-orders/faulty", missing={}),
             lambda body: body.get("state") == "completed",
-            seconds=150,
+            seconds=240,
         )
         assert all(world.applied_faults()), "each fault took place"
         world.plan_faults()
@@ -106,7 +106,7 @@ def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> No
         "the directory has them as they are",
         lambda: world.get("devices?pageSize=1000")["items"],
         lambda items: len(items) == len(ids) and all(each["state"] == "registered" for each in items),
-        seconds=90,
+        seconds=240,
     )
     devices = {each["registrationId"]: each for each in listed}
     assert sorted(devices) == ids
