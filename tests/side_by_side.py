@@ -6,7 +6,7 @@ shows all that it has printed; the others go on to their ends.
 
 With ``COVERAGE`` in the environment ``test`` also tells how many branches of ``shared/`` and ``triggers/`` were taken,
 also by the functions hosts that the tests start, and fails below ``FLOOR``; ``make coverage`` names the branches that
-are missing. CI does so; it takes half as long again.
+are missing. It takes half as long again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLOOR = 92.0
 """Percent of the branches; raise it whenever more are reached."""
 
 _ALONE = ("test_api", "test_crashes", "test_groups", "test_zones")
-"""The longest files of the end-to-end tests; each gets a stack of its own, the others share one."""
+"""The longest files of the end-to-end tests; each gets a stack of its own, the others share two."""
 
 IN_A_BROWSER = "tests/console"
 """Needs Chromium, which not every machine has: `make test-console`."""
@@ -44,7 +44,7 @@ PYTEST_MEASURED = (sys.executable, "-m", "coverage", "run", *PYTEST[1:])
 _MANY_RUNS = ("test_acts_at_once", "test_any_sequence", "test_authorities_at_large")
 """Files of the world's tests that do the same thousands of times, in ever other orders."""
 
-_AT_ONCE = 3 * (os.cpu_count() or 1)
+_AT_ONCE = 4 * (os.cpu_count() or 1)
 _BELOW = ("nice", "-n", "10")
 
 
@@ -70,7 +70,9 @@ class Part:
 def _end_to_end() -> list[Part]:
     files = {path.stem: f"tests/end_to_end/{path.name}" for path in REPOSITORY.glob("tests/end_to_end/test_*.py")}
     alone = [Part(f"end to end: {name}", (files.pop(name),), waits=True) for name in _ALONE]
-    return [*alone, Part("end to end: the others", tuple(sorted(files.values())), waits=True)]
+    others = sorted(files.values())
+    halves = [Part(f"end to end: the others, {n + 1}", tuple(others[n::2]), waits=True) for n in range(2)]
+    return [*alone, *halves]
 
 
 def _world() -> list[Part]:
