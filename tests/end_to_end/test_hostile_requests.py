@@ -65,7 +65,7 @@ def test_no_request_makes_the_service_fail(stack_and_world: tuple[Stack, World])
     """Neither 5xx, nor anything of what storage or the emulator answered."""
     stack, world = stack_and_world
     paths = world.get("openapi.json")["paths"]
-    every = [each for each in targets(paths) if each[0] != "delete" or "line-1" not in each[1]]
+    every = [each for each in targets(paths) if not _changes_the_group(each)]
     endpoint = urlsplit(stack.endpoints.functions_url)
     connection = http.client.HTTPConnection(endpoint.hostname or "", endpoint.port, timeout=60)
     failed = []
@@ -78,6 +78,12 @@ def test_no_request_makes_the_service_fail(stack_and_world: tuple[Stack, World])
             failed.append((method, target[:200], headers, status, text[:300]))
     connection.close()
     assert failed == []
+
+
+def _changes_the_group(sent: Sent) -> bool:
+    """Whether it could be carried out on what other tests use: a harmless header leaves a request as good as it was."""
+    method, target, _ = sent
+    return method in {"delete", "post", "put"} and re.search(r"/line-1(/|\?|$)", target) is not None
 
 
 def test_what_a_message_says_does_not_forge_lines_of_the_log(stack_and_world: tuple[Stack, World]) -> None:
