@@ -75,6 +75,12 @@ def _end_to_end() -> list[Part]:
     return [*alone, *halves]
 
 
+def _units() -> list[Part]:
+    """Unit tests but those of pki, in two processes."""
+    files = sorted(f"tests/unit/{path.name}" for path in REPOSITORY.glob("tests/unit/test_*.py"))
+    return [Part(f"unit: the others, {half + 1}", tuple(files[half::2])) for half in range(2)]
+
+
 def _world() -> list[Part]:
     """Thousands of runs of the same code, which it would take minutes to count branches in; and the others."""
     names = (*_MANY_RUNS, *(path.stem for path in REPOSITORY.glob("tests/world/test_*_under_interleaving.py")))
@@ -96,7 +102,7 @@ def parts() -> list[Part]:
         Part("emulator", ("emulator/tests",), runs_app=False),
         Part("contracts", ("tests/contract",)),
         Part("unit: pki", ("tests/unit/pki",)),
-        Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
+        *_units(),
         Part("infrastructure", ("tests/infra",)),
         *_world(),
     ]
@@ -107,7 +113,7 @@ def quick_parts() -> list[Part]:
     return [
         lint(),
         Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py")),
-        Part("unit: the others", ("tests/unit", "--ignore=tests/unit/pki")),
+        *_units(),
         Part("infrastructure", ("tests/infra",)),
         Part("contracts: adapters", ("tests/contract/adapters",)),
     ]
