@@ -2,16 +2,14 @@
 
 An order's lines stand in partitions of 100, so that few transactions write a partition and no partition is hot.
 
-The list of orders is a partition of its own, in which the latest comes first. A row of it is written when an order has
-come into another state, and says from which revision it was made: the later one stays. Who died in between is repeated,
-and writes it then.
+A row of the list of orders is written when an order has come into another state. Who died in between is repeated, and
+writes it then.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.orders import (
@@ -24,6 +22,7 @@ from shared.domain.orders import (
     OrderState,
     listed,
 )
+from shared.ledger.latest_first import LatestFirst
 from shared.ledger.rows import Rows
 from shared.ledger.table import (
     TEXT_LIMIT,
@@ -39,6 +38,7 @@ from shared.telemetry.metrics import ORDERS, REGISTRATION_DURATION, STATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from shared.ports.rows import Table
 
@@ -48,10 +48,6 @@ PARTITION_LINES = TRANSACTION_LIMIT
 _LIST = "list"
 """Partition of the list of orders; those of orders have two characters."""
 
-_LAST = datetime(2286, 1, 1, tzinfo=UTC)
-"""Times are counted backwards from here, so that the latest comes first."""
-
-_MILLISECOND = timedelta(milliseconds=1)
 _WRITTEN_TOGETHER = 20
 """Lines of a transaction that changes them: each has 160 KiB at most, and a transaction takes 4 MiB."""
 
@@ -64,8 +60,13 @@ class Orders:
 
     def __init__(self, *, orders: Table, lines: Table) -> None:
         self._orders = Rows(orders, OrderRecord, key=lambda record: (spread(record.order_id), record.order_id))
-        self._table = orders
-        self._list = Rows(orders, ListedOrder, key=_list_key)
+        self._list = LatestFirst(
+            orders,
+            ListedOrder,
+            partition=_LIST,
+            place=lambda entry: (entry.accepted_at, entry.order_id),
+            revision=lambda entry: entry.revision,
+        )
         self._lines = lines
 
     async def get(self, order_id: str) -> Versioned[OrderRecord] | None:
@@ -127,22 +128,12 @@ class Orders:
             ORDERS.record(1, {STATE: known.record.state.value})
             await self.note(known.record)
         if before is not None and before.accepted_at != known.record.accepted_at:
-            await self._table.delete(*_list_key(listed(before)))  # refused then, and taken in now
+            await self._list.remove(listed(before))  # refused then, and taken in now
         return known
 
     async def note(self, order: OrderRecord) -> None:
         """Have the list of orders say what has become of one, if it does not say so yet."""
-        entry, written = listed(order), None
-        if order.revision == 0:
-            written = await self._list.try_insert(entry)
-        while written is None:
-            known = await self._list.get(*_list_key(entry))
-            if known is None:
-                written = await self._list.try_insert(entry)
-            elif known.record.revision >= entry.revision:
-                return
-            else:
-                written = await self._list.try_replace(known, entry)
+        await self._list.note(listed(order))
 
     async def page(
         self,
@@ -154,15 +145,12 @@ class Orders:
         continuation: str | None,
     ) -> tuple[Sequence[ListedOrder], str | None]:
         """List one page of orders, the latest first, and the continuation of the next."""
-        terms, parameters = ["PartitionKey eq @list"], {"list": _LIST}
-        for name, value in {"state": state and state.value, "enrollmentGroup": group}.items():
-            if value is not None:
-                terms.append(f"{name} eq @{name}")
-                parameters[name] = value
-        if since is not None:
-            terms.append("RowKey lt @since")
-            parameters["since"] = f"{_backwards(since) + 1:013d}"
-        return await self._list.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+        return await self._list.page(
+            {"state": state and state.value, "enrollmentGroup": group},
+            since=since,
+            size=size,
+            continuation=continuation,
+        )
 
     # --- lines ---
 
@@ -329,14 +317,6 @@ class Orders:
 def _revised(before: OrderRecord, after: OrderRecord) -> OrderRecord:
     """Count the changes of an order's state, so that of two that are noted the later one is known."""
     return after if before.state is after.state else after.changed(revision=before.revision + 1)
-
-
-def _list_key(entry: ListedOrder) -> tuple[str, str]:
-    return _LIST, f"{_backwards(entry.accepted_at):013d}|{entry.order_id}"
-
-
-def _backwards(at: datetime) -> int:
-    return (_LAST - at) // _MILLISECOND
 
 
 def _tell(line: OrderLine) -> None:

@@ -1,16 +1,15 @@
 """Requests that were accepted, found by their kind and id, and in the order in which they were asked for.
 
-The list is a partition of its own in which the latest request comes first. A row of it is written after the request's
-own, and says from which revision of that it was made: the later one stays, in whatever order they are written. One that
-could not be written any more is found by the sweep, since it says that the request is open.
+A row of their list that could not be written any more is found by the sweep, since it says that the request is open.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shared.domain.requests import RequestLogEntry, RequestRecord, RequestState, logged
+from shared.ledger.latest_first import LatestFirst
 from shared.ledger.rows import Rows
 from shared.ledger.table import spread
 
@@ -22,10 +21,7 @@ if TYPE_CHECKING:
     from shared.ports.rows import Table
 
 _LOG = "log"
-_LAST = datetime(2286, 1, 1, tzinfo=UTC)
-"""Times are counted backwards from here, so that the latest comes first."""
-
-_MILLISECOND = timedelta(milliseconds=1)
+"""Partition of the list; those of requests have two characters."""
 
 
 class Requests:
@@ -38,7 +34,13 @@ class Requests:
 
     def __init__(self, table: Table, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
-        self._log = Rows(table, RequestLogEntry, key=_log_key)
+        self._log = LatestFirst(
+            table,
+            RequestLogEntry,
+            partition=_LOG,
+            place=lambda entry: (entry.at, f"{entry.kind}|{entry.request_id}"),
+            revision=lambda entry: entry.revision,
+        )
         self._clock = clock
 
     async def claim(self, record: RequestRecord) -> Versioned[RequestRecord]:
@@ -88,15 +90,8 @@ class Requests:
             await self._note(record)
 
     async def _note(self, record: RequestRecord) -> None:
-        if record.member is not None:
-            return
-        entry = logged(record, self._clock())
-        while await self._log.try_insert(entry) is None:
-            known = await self._log.get(*_log_key(entry))
-            if known is None or known.record.revision >= entry.revision:
-                return
-            if await self._log.try_replace(known, entry) is not None:
-                return
+        if record.member is None:
+            await self._log.note(logged(record, self._clock()))
 
     async def page(
         self,
@@ -108,20 +103,13 @@ class Requests:
         continuation: str | None,
     ) -> tuple[Sequence[RequestLogEntry], str | None]:
         """List one page, the latest first, and the continuation of the next."""
-        terms, parameters = ["PartitionKey eq @log"], {"log": _LOG}
-        for name, value in {"state": state and state.value, "kind": kind}.items():
-            if value is not None:
-                terms.append(f"{name} eq @{name}")
-                parameters[name] = value
-        if since is not None:
-            terms.append("RowKey lt @since")
-            parameters["since"] = f"{_backwards(since) + 1:013d}"
-        return await self._log.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+        columns = {"state": state and state.value, "kind": kind}
+        return await self._log.page(columns, since=since, size=size, continuation=continuation)
 
     async def left_open(self, before: datetime) -> AsyncIterator[RequestLogEntry]:
         """List what is open and was last heard of before some time."""
-        condition = "PartitionKey eq @log and isOpen eq @open and updatedAt lt @before"
-        async for entry in self._log.list(condition, {"log": _LOG, "open": True, "before": before}):
+        condition = "isOpen eq @open and updatedAt lt @before"
+        async for entry in self._log.where(condition, {"open": True, "before": before}):
             yield entry
 
     async def renote(self, entry: RequestLogEntry) -> None:
@@ -129,11 +117,3 @@ class Requests:
         known = await self.find(entry.kind, entry.request_id)
         if known is not None and known.record.received_at == entry.at:
             await self._note(known.record)
-
-
-def _log_key(entry: RequestLogEntry) -> tuple[str, str]:
-    return _LOG, f"{_backwards(entry.at):013d}|{entry.kind}|{entry.request_id}"
-
-
-def _backwards(at: datetime) -> int:
-    return (_LAST - at) // _MILLISECOND

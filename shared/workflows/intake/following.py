@@ -112,16 +112,17 @@ class FollowedRequests:
         entries, following = await self.requests.page(
             state=state, kind=kind, since=since, size=size, continuation=continuation
         )
+        states = await asyncio.gather(*map(self._state_of, entries))
         return [
             {
                 "requestId": each.request_id,
                 "kind": each.kind,
-                "state": await self._state_of(each),
+                "state": state,
                 "about": each.about,
                 "requestedAt": each.at,
                 "location": location_of(Queue(each.kind), each.request_id),
             }
-            for each in entries
+            for each, state in zip(entries, states, strict=True)
         ], following
 
     async def _state_of(self, entry: RequestLogEntry) -> RequestState:
@@ -218,8 +219,8 @@ class FollowedRequests:
 
 
 def _never_sent(record: RequestRecord, now: datetime) -> bool:
-    is_queued = record.state is not RequestState.QUEUED or record.queued_at is not None
-    return not is_queued and record.received_at < now - _NEVER_SENT
+    is_to_be_sent = record.state is RequestState.QUEUED and record.queued_at is None
+    return is_to_be_sent and record.received_at < now - _NEVER_SENT
 
 
 def location_of(kind: Queue, request_id: str) -> str:

@@ -1,0 +1,103 @@
+"""A list in a partition of its own, in which what came last comes first: a page of it is one read.
+
+A row is written after the record that it is of, and says from which revision it was made: the later one stays, in
+whatever order they are written.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared.ledger.rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from shared.domain.record import Record
+    from shared.ports.rows import Table
+
+_LAST = datetime(2286, 1, 1, tzinfo=UTC)
+"""Times are counted backwards from here."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class LatestFirst[E: Record]:
+    """One list.
+
+    Args:
+        table: that it stands in.
+        kind: of its rows.
+        partition: its name, which nothing else in the table has.
+        place: gives the time of an entry, and its id.
+        revision: gives the revision of the record that an entry was made from; 0 for a new one.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        kind: type[E],
+        *,
+        partition: str,
+        place: Callable[[E], tuple[datetime, str]],
+        revision: Callable[[E], int],
+    ) -> None:
+        self._table, self._partition, self._place, self._revision = table, partition, place, revision
+        self._rows = Rows(table, kind, key=self._key)
+
+    async def note(self, entry: E) -> None:
+        """Have the list say what an entry says, if it does not say so, or something later, already."""
+        written = await self._rows.try_insert(entry) if self._revision(entry) == 0 else None
+        while written is None:
+            known = await self._rows.get(*self._key(entry))
+            if known is None:
+                written = await self._rows.try_insert(entry)
+            elif self._revision(known.record) >= self._revision(entry):
+                return
+            else:
+                written = await self._rows.try_replace(known, entry)
+
+    async def remove(self, entry: E) -> None:
+        """Take an entry out."""
+        await self._table.delete(*self._key(entry))
+
+    async def page(
+        self,
+        columns: Mapping[str, str | None],
+        *,
+        since: datetime | None,
+        size: int,
+        continuation: str | None,
+    ) -> tuple[Sequence[E], str | None]:
+        """List one page, and give the continuation of the next.
+
+        Args:
+            columns: what entries must have, by column; ``None`` for whatever they have.
+            since: the earliest time.
+            size: entries at most.
+            continuation: of the page before.
+        """
+        terms, parameters = ["PartitionKey eq @partition"], {"partition": self._partition}
+        for name, value in columns.items():
+            if value is not None:
+                terms.append(f"{name} eq @{name}")
+                parameters[name] = value
+        if since is not None:
+            terms.append("RowKey lt @since")
+            parameters["since"] = f"{_backwards(since) + 1:013d}"
+        return await self._rows.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+
+    async def where(self, condition: str, parameters: Mapping[str, Any]) -> AsyncIterator[E]:
+        """List the entries that fulfil a condition."""
+        within = {"partition": self._partition, **parameters}
+        async for entry in self._rows.list(f"PartitionKey eq @partition and {condition}", within):
+            yield entry
+
+    def _key(self, entry: E) -> tuple[str, str]:
+        at, name = self._place(entry)
+        return self._partition, f"{_backwards(at):013d}|{name}"
+
+
+def _backwards(at: datetime) -> int:
+    return (_LAST - at) // _MILLISECOND
