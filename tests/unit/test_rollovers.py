@@ -446,6 +446,23 @@ async def test_a_retirement_that_finds_dps_changed_says_so_and_leaves_it() -> No
     assert (record.rollover.problem or "").startswith("action: in the DPS the enrollment group 'g' has other signing")
 
 
+async def test_a_long_problem_is_noted_once() -> None:
+    """A problem that does not fit is cut, and a sweep that meets it again does not write the group again."""
+    scene = await Scene().set_up()
+    await scene.roll()
+    held = scene.provisioning.groups["g"]["attestation"]["x509"]["signingCertificates"]
+    held["primary"] = {"info": {"sha256Thumbprint": "AB" * 600}}
+    scene.table.step = scene.queues.step = lambda: None
+    scene.now = NOW + timedelta(days=366)
+    await scene.rollovers.sweep()
+    noted = await scene.groups.get("g")
+    assert noted is not None
+    assert noted.record.rollover is not None
+    assert len(noted.record.rollover.problem or "") == 1000
+    await scene.rollovers.sweep()
+    assert await scene.groups.get("g") == noted
+
+
 async def test_a_roll_that_dps_refuses_makes_room_for_another() -> None:
     """What can never succeed is withdrawn, so that the next roll is taken; that one makes a CA of another name."""
     scene = await Scene().set_up()

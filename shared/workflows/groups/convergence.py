@@ -97,7 +97,7 @@ class GroupConverger:
 
     @step("prepare rollover", "device_factory.enrollment_group")
     async def prepare(self, group_id: str) -> GroupRecord:
-        """Have the next CA of a rollover made and accepted by DPS; only then does it sign.
+        """Have the next CA of a rollover made and accepted by DPS; only then does it sign. A change is settled before.
 
         Returns:
             The record, without a rollover that is being prepared. That the next CA signs is a change, to be settled.
@@ -136,7 +136,6 @@ class GroupConverger:
         for each in due:
             try:
                 with suppress(Rejected):
-                    await self.settle(each.enrollment_group)
                     await self.prepare(each.enrollment_group)
                     await self.settle(each.enrollment_group)
                 done += 1

@@ -36,6 +36,8 @@ SETTLING = 2 * DECISION_HOLDS
 COUNT_LIMIT = 10_000
 """Certificates that are counted to show the progress of a rollover."""
 
+_PROBLEM_LIMIT = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollovers:
@@ -76,12 +78,11 @@ class Rollovers:
 
     async def _carry_on(self, group_id: str) -> RolloverState | None:
         try:
-            await self.converger.settle(group_id)
             await self.converger.prepare(group_id)
             await self.converger.settle(group_id)
             await self._retire(group_id)
         except Rejected as rejection:
-            await self._note(group_id, str(rejection))
+            await self._note(group_id, str(rejection)[:_PROBLEM_LIMIT])
         known = await self.groups.get(group_id)
         return known.record.rollover.state if known and known.record.rollover else None
 
@@ -116,7 +117,7 @@ class Rollovers:
         known = await self.groups.get(group_id)
         if known is None or known.record.rollover is None or known.record.rollover.problem == problem:
             return
-        noted = known.record.rollover.changed(problem=problem[:1000])
+        noted = known.record.rollover.changed(problem=problem)
         # If the row has changed, somebody is at the rollover; the next sweep sees whether the problem is still there.
         await self.groups.try_replace(known, known.record.changed(rollover=noted))
 
