@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.adapters.sdk_errors import is_outage, role_missing, service_of
@@ -52,7 +52,7 @@ class Auditor:
     certificates: Certificates
     devices: Devices
     groups: Groups
-    lists: dict[str, frozenset[str]]
+    lists: dict[str, frozenset[str]] = field(default_factory=dict)
 
     async def run(self) -> AsyncIterator[str]:
         """Give everything that is wrong, CA by CA, group by group, and device by device."""
@@ -173,7 +173,6 @@ async def audit(settings: Settings) -> AsyncIterator[str]:
                 changes=ChangeNotes(table("directory"), clock=services.clock),
             ),
             Groups(table("groups")),
-            {},
         )
         async for fault in auditor.run():
             yield fault

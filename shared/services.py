@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
     from shared.workflows.authorities.convergence import AuthorityConverger
-    from shared.workflows.authorities.creation import AuthorityCreation
     from shared.workflows.devices.order_uploads import OrderUploads
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
@@ -85,7 +84,6 @@ class Services:
     clients: Clients
     outbox: Outbox
     authorities: CertificateAuthorities
-    authority_creation: AuthorityCreation
     authority_installation: AuthorityInstallation
     authority_converger: AuthorityConverger
     possession: Possession
@@ -174,7 +172,7 @@ def build(
         reads_only=not reaches_keys,
     )
     responder_rows = ResponderRows(table("responders"))
-    kept_responders = KeptResponders(rows=responder_rows, vault=clients.responder_keys, clock=clock)
+    kept_responders = KeptResponders(rows=responder_rows, vault=clients.responder_keys)
     responder_upkeep = ResponderUpkeep(
         authorities=authorities,
         issuance=issuance,
@@ -257,7 +255,6 @@ def build(
         clients=clients,
         outbox=outbox,
         authorities=authorities,
-        authority_creation=creation,
         authority_installation=AuthorityInstallation(
             records=records,
             keys=keys,

@@ -69,7 +69,7 @@ class Zones:
         """What a new worker of the public zone holds."""
         nothing: Any = NoService()
         certificates = Certificates(certificates=self.scene.certificate_rows, revocations=nothing, in_force=nothing)
-        responders = KeptResponders(rows=self.rows, vault=self.status_vault, clock=self.scene.clock)
+        responders = KeptResponders(rows=self.rows, vault=self.status_vault)
         return StatusAnswers(
             authorities=self.public_authorities(),
             certificates=certificates,
@@ -206,7 +206,7 @@ async def test_a_zone_without_keys_reads_chains_and_signs_nothing() -> None:
 async def test_readiness_wants_one_responder_that_opens() -> None:
     """A new CA that waits for its responder takes no answers away from the others."""
     both = await zones()
-    responders = KeptResponders(rows=both.rows, vault=both.status_vault, clock=both.scene.clock)
+    responders = KeptResponders(rows=both.rows, vault=both.status_vault)
     with pytest.raises(Deferred, match=r"^the OCSP responder of 'root' is about to be made$"):
         await responders.check(both.public_authorities())
     await both.upkeep.run()

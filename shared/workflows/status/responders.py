@@ -109,7 +109,6 @@ class KeptResponders:
 
     rows: ResponderRows
     vault: VaultKeys
-    clock: Clock
     _opened: dict[str, _Opened] = field(default_factory=dict)
     _opening: Turns = field(default_factory=Turns)
 

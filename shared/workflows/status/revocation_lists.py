@@ -147,7 +147,7 @@ class RevocationLists:
             raise Deferred(f"the CRL of {name!r} is about to be published", retry_after=_MADE_ELSEWHERE)
         async with self._turns.of(name):
             for _ in range(_ATTEMPTS):
-                known = await self._known(name)
+                known = await authority_of(self.records, name)
                 if await done(known.record):
                     return True
                 turn = await self._begin(known)
@@ -156,9 +156,6 @@ class RevocationLists:
                 elif await self._make(turn, issuer):
                     return True
         raise Deferred(f"the CRL of {name!r} is being published by others", retry_after=timedelta(seconds=2))
-
-    async def _known(self, name: str) -> Versioned[AuthorityRecord]:
-        return await authority_of(self.records, name)
 
     # --- one worker at a time ---
 
@@ -244,7 +241,7 @@ class RevocationLists:
         Raises:
             NotFound: the CA does not exist, or it signs no CRLs.
         """
-        record, found = (await self._known(name)).record, await self.blobs.describe(CRLS, _blob(name))
+        record, found = (await authority_of(self.records, name)).record, await self.blobs.describe(CRLS, _blob(name))
         if found is None or record.published is None:
             return (await self.read(name))[0]
         return ListDescription(found.etag, record.published.made_at, record.published.next_update)
@@ -255,7 +252,7 @@ class RevocationLists:
         What is given out is what was published: where something else stands in its place, a new list is made.
         """
         for _ in range(_READINGS):
-            stored, record = await self.blobs.get(CRLS, _blob(name)), (await self._known(name)).record
+            stored, record = await self.blobs.get(CRLS, _blob(name)), (await authority_of(self.records, name)).record
             published, intact = record.published, await self.authorities.computing(_is_published, record, stored)
             if stored is not None and published is not None and intact:
                 return ListDescription(stored.etag, published.made_at, published.next_update), stored.content
