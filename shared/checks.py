@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.contracts.messages import INBOUND_QUEUES, Queue
+from shared.contracts.messages import ALL_QUEUES, Queue
 from shared.rules.zones import SIGNING, Zone
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from shared.workflows.intake.webhooks import Webhooks
     from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
 
-_ALL_QUEUES = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
 _QUEUES: Mapping[Zone, Sequence[str]] = {
-    Zone.ALL: _ALL_QUEUES,
+    Zone.ALL: ALL_QUEUES,
     Zone.INTAKE: (Queue.CERTIFICATE_REQUESTS, Queue.DEVICE_ORDERS, Queue.RENEWAL_REQUESTS),
-    Zone.ISSUING: _ALL_QUEUES,
+    Zone.ISSUING: ALL_QUEUES,
     Zone.REVOCATION: (Queue.REVOCATION_REQUESTS, Queue.REVOCATION_REQUESTS.poison, Queue.PROVISIONING_EVENTS),
     Zone.STATUS: (),
 }

@@ -78,7 +78,7 @@ class Clients:
 
         def keys(url: str) -> VaultKeys:
             in_hsm = settings.ca_keys_in_hsm
-            return VaultKeys(url, identity.synchronous, ownership, verify_challenge=verify, in_hsm=bool(in_hsm))
+            return VaultKeys(url, identity.synchronous, ownership, verify_challenge=verify, in_hsm=in_hsm)
 
         return cls(
             identity=identity,

@@ -263,6 +263,7 @@ def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
         "order_lists_url": values["order_lists_url"] or values["blob_service_url"] or "",
         "password_vault_url": values["password_vault_url"] or values["key_vault_url"] or "",
         "deployment_name": values["deployment_name"] or values["dps_id_scope"] or "",
+        "ca_keys_in_hsm": bool(values["ca_keys_in_hsm"]),
         "adopted_vault_names": adopted | ({webhook_secret.lower()} if webhook_secret else set()),
         "hub_resources": values["hub_resources"] or (),
         "iot_hub_service_urls": values["iot_hub_service_urls"] or {},

@@ -16,7 +16,7 @@ from shared.adapters.blobs import Blobs
 from shared.adapters.identity import Identity
 from shared.adapters.queues import Queues
 from shared.adapters.tables import Tables
-from shared.contracts.messages import INBOUND_QUEUES, Queue
+from shared.contracts.messages import ALL_QUEUES
 from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
@@ -26,7 +26,6 @@ from shared.workflows.status.revocation_lists import CRLS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-QUEUES: Sequence[str] = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
 TABLES: Sequence[str] = (
     "directory",
     "expiry",
@@ -54,7 +53,7 @@ async def create(settings: Settings) -> None:
     blobs = Blobs(settings.blob_service_url, identity.asynchronous)
     try:
         async with asyncio.TaskGroup() as group:
-            for name in QUEUES:
+            for name in ALL_QUEUES:
                 group.create_task(queues.create(name))
             for name in TABLES:
                 group.create_task(tables.create(name))
@@ -72,7 +71,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     asyncio.run(create(settings))
-    sys.stdout.write(f"{len(QUEUES)} queues, {len(TABLES)} tables and {len(CONTAINERS)} containers are there\n")
+    sys.stdout.write(f"{len(ALL_QUEUES)} queues, {len(TABLES)} tables and {len(CONTAINERS)} containers are there\n")
     return 0
 
 

@@ -39,6 +39,8 @@ class Queue(StrEnum):
 
 
 INBOUND_QUEUES = tuple(queue for queue in Queue if queue is not Queue.PROVISIONING_EVENTS)
+ALL_QUEUES = (*Queue, *(queue.poison for queue in INBOUND_QUEUES))
+"""Names of all queues, those of messages that were set aside among them."""
 
 
 class CloudEvent(BaseModel):

@@ -172,14 +172,8 @@ def _hubs(value: str) -> Mapping[str, str]:
 
 def number(unit: str, low: int, high: int) -> Kind[timedelta]:
     """Take a time as a whole number of ``unit`` (as ``timedelta`` calls it), from ``low`` to ``high``."""
-
-    def read(value: str) -> timedelta:
-        found = digits(value)
-        if found is None or not low <= found <= high:
-            raise ValueError(f"is {value!r}; it must be a whole number from {low} to {high}")
-        return timedelta(**{unit: found})
-
-    return Kind(f"a whole number of {unit} from {low} to {high}", read)
+    count = whole(unit, low, high)
+    return Kind(count.takes, lambda value: timedelta(**{unit: count.read(value)}))
 
 
 def whole(what: str, low: int, high: int) -> Kind[int]:

@@ -18,7 +18,14 @@ from shared.domain.words import EventType
 from shared.errors import Deferred, Overtaken, Rejected
 from shared.telemetry.spans import step
 from shared.workflows.authorities.changes import authority_of, change
-from shared.workflows.authorities.records import all_certificates, book_entry, issued_event, issuer_of, signer_of
+from shared.workflows.authorities.records import (
+    all_certificates,
+    book_entry,
+    issued_event,
+    issuer_of,
+    problem_of,
+    signer_of,
+)
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _ATTEMPTS = 10
-_PROBLEM_LIMIT = 1000
 _LEFT_LYING = timedelta(minutes=1)
 """What is younger is somebody's work."""
 
@@ -145,7 +151,7 @@ class AuthorityConverger:
             try:
                 await self.possession.prove(record)
             except Rejected as rejection:
-                problem = str(rejection)[:_PROBLEM_LIMIT]
+                problem = problem_of(rejection)
                 await change(self.records, name, lambda present: _unproved(present, problem=problem))
                 raise
             proved = ProofOfPossession.VERIFIED

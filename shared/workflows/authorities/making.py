@@ -22,7 +22,7 @@ from shared.pki.issuance import new_serial_number
 from shared.workflows.authorities.claims import claim_identity
 from shared.workflows.authorities.issuance import Signer, Wanted
 from shared.workflows.authorities.loading import being_made
-from shared.workflows.authorities.records import AuthorityDefinition, signed, subject_of
+from shared.workflows.authorities.records import AuthorityDefinition, problem_of, signed, subject_of
 
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _MAKING = timedelta(minutes=1)
 """So long a worker has for making a key and signing; then others take it for gone. One that was slow only loses."""
-
-_PROBLEM_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +71,7 @@ class AuthorityMaking:
         try:
             made = await self._made(definition, begun.record, key)
         except Exception as error:
-            await self._give_up(
-                begun, making, problem=str(error)[:_PROBLEM_LIMIT] if isinstance(error, Rejected) else None
-            )
+            await self._give_up(begun, making, problem=problem_of(error) if isinstance(error, Rejected) else None)
             raise
         try:
             return (await self.records.replace(begun, begun.record.changed(making=None, problem=None, **made))).record

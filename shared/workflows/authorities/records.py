@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from shared.pki.profiles import Profile
     from shared.settings import Settings
 
+_PROBLEM_LIMIT = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class AuthorityDefinition:
@@ -212,6 +214,11 @@ def check_custody(record: AuthorityRecord, wanted: KeyCustody | None) -> None:
             "out, or roll its group with another custody",
             field="custody",
         )
+
+
+def problem_of(rejection: Rejected) -> str:
+    """Give what a CA's record says of what is in its way."""
+    return str(rejection)[:_PROBLEM_LIMIT]
 
 
 def default_custody(settings: Settings, kind: CertificateKind, path_length: int | None) -> KeyCustody:
