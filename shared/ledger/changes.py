@@ -8,6 +8,7 @@ change was made, or can't be made any more.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import TYPE_CHECKING
 
 from shared.domain.record import Record
@@ -80,8 +81,7 @@ class ChangeNotes:
         """
         now = self.clock()
         notes = [ChangeNote(registration_id=each, since=now) for each in dict.fromkeys(registration_ids)]
-        for start in range(0, len(notes), TRANSACTION_LIMIT):
-            some = notes[start : start + TRANSACTION_LIMIT]
+        for some in batched(notes, TRANSACTION_LIMIT, strict=False):
             await self._table.write_together([Put(keyed(_PARTITION, note.row, note)) for note in some])
         if not expected:
             return
@@ -104,8 +104,7 @@ class ChangeNotes:
 
     async def forget(self, notes: Sequence[ChangeNote]) -> None:
         """Delete notes whose devices are in the directory."""
-        for start in range(0, len(notes), TRANSACTION_LIMIT):
-            some = notes[start : start + TRANSACTION_LIMIT]
+        for some in batched(notes, TRANSACTION_LIMIT, strict=False):
             steps = [Delete({"PartitionKey": _PARTITION, "RowKey": note.row}) for note in some]
             if await self._table.write_together(steps) is None:  # somebody else has deleted one of them
                 for note in some:

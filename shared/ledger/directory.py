@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.listing import BY_ID, BY_THUMBPRINT
@@ -245,8 +246,7 @@ class _Guard:
 
 def _parts[T](items: Sequence[T]) -> Iterable[Sequence[T]]:
     """Cut what is written into transactions, with room for the guard."""
-    size = TRANSACTION_LIMIT - 1
-    return (items[start : start + size] for start in range(0, len(items), size))
+    return batched(items, TRANSACTION_LIMIT - 1, strict=False)
 
 
 def _main_row(listing: Listing, places: frozenset[Place]) -> dict[str, Any]:

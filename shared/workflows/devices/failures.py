@@ -43,12 +43,11 @@ class Failures:
         if await self.devices.get(rid) is None:
             try:
                 await self.devices.insert(issuance.failed(ordered, *cause, reason, self.clock()))
-            except (Stale, Conflict):
-                pass  # somebody else has it
+            except (Stale, Conflict):  # somebody else has it, or its device id
+                if await self.devices.get(rid) is None:
+                    return
             else:
                 return
-        if await self.devices.get(rid) is None:
-            return
         at = self.clock()
         fail = partial(issuance.failed, purpose=cause[0], order_id=cause[1], reason=reason, at=at)
         device = await change(self.devices, rid, fail, at=at)

@@ -77,7 +77,7 @@ class Question:
         """
         if continuation is None:
             return Start()
-        partition, after, *within = continuation.split("\n", 2)[:3] if "\n" in continuation else ("", "")
+        partition, after, *within = continuation.split("\n", 2) if "\n" in continuation else ("", "")
         if partition != self.partition:
             raise Rejected.because(
                 f"{continuation[:100]!r} is not a continuation of this list; give that of the page before, with the "

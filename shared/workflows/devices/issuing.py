@@ -358,14 +358,6 @@ class DeviceCertificates:
             )
         return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password))
 
-    async def stored(self, name: str) -> IssuedCertificate:
-        """Find what was issued, by the name of its bundle.
-
-        Raises:
-            NotFound: the bundle does not exist.
-        """
-        return await self._opened(await self.bundles.read(name))
-
 
 def _cause(request: DeviceCertificateRequest) -> tuple[Purpose, str]:
     return request.purpose, request.cause
