@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.attestations import references, signers
 from shared.domain.certificates import CertificateState
+from shared.domain.devices import IN_SERVICE
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.words import DeviceState
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
-
-_USING = frozenset({DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def faults(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[
 def _books(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
     active = {serial for serial, each in observed.certificates.items() if each.state is CertificateState.ACTIVE}
     used = {serial for serial in record.in_use if _lives(observed.certificates.get(serial), now)}
-    expected = used if record.state in _USING else set()
+    expected = used if record.state in IN_SERVICE else set()
     if active != expected:
         yield f"in force are {sorted(active)}, and the device, {record.state}, uses {sorted(expected)}"
     for each in record.held:
@@ -87,7 +86,7 @@ def _dps(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[st
         shut = record.shut_out or each.state is CertificateState.REVOKED
         if admitted and shut:
             yield f"DPS lets in {serial}, which is {each.state}; the device is {record.state}"
-        uses = serial in record.in_use and record.state in _USING
+        uses = serial in record.in_use and record.state in IN_SERVICE
         if uses and not admitted and not shut and not record.entry_disabled:
             yield f"DPS does not let in {serial}, which the device uses"
 
@@ -99,7 +98,7 @@ def _hub(record: DeviceRecord, observed: Observed) -> Iterator[str]:
         yield "the device is deleted, and its identity is there"
     if observed.identity and (record.shut_out or record.disabled):
         yield f"the hub lets in a device that is {record.state}, disabled: {record.disabled}"
-    if not observed.identity and record.state in _USING and not record.disabled:
+    if not observed.identity and record.state in IN_SERVICE and not record.disabled:
         yield f"the hub does not let in a device that is {record.state}"
 
 

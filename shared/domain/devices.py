@@ -30,6 +30,12 @@ _ON_HOLD = timedelta(minutes=1)
 OPEN_STATES = frozenset({DeviceState.ORDERED, DeviceState.ISSUED})
 """States of a device that its order still does something for."""
 
+IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
+"""States of a device that has come into its hub, and may be renewed."""
+
+IN_SERVICE = frozenset({DeviceState.ISSUED, *IN_ITS_HUB})
+"""States of a device that has a certificate to use."""
+
 REORDERABLE = frozenset({DeviceState.FAILED, DeviceState.DELETED, DeviceState.EXPIRED})
 """States in which a device can be ordered anew."""
 

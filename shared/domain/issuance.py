@@ -10,6 +10,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     HELD_LIMIT,
     HISTORY_LIMIT,
+    IN_ITS_HUB,
     OPEN_STATES,
     REORDERABLE,
     CertificateSummary,
@@ -102,7 +103,7 @@ def reserved(record: DeviceRecord, certificate: HeldCertificate) -> DeviceRecord
     if record.on_hold:
         raise on_hold(record)
     renewal = certificate.purpose is Purpose.RENEWAL
-    if record.state not in ({DeviceState.REGISTERED, DeviceState.RENEWING} if renewal else {DeviceState.ORDERED}):
+    if record.state not in (IN_ITS_HUB if renewal else {DeviceState.ORDERED}):
         raise Conflict.because(
             f"{record.registration_id!r} was {record.state} before its {certificate.purpose} was carried out"
         )
@@ -225,7 +226,7 @@ def renewing(record: DeviceRecord, request_id: str, *, brings_csr: bool) -> Devi
     """
     if record.renewal == request_id:
         return record
-    if record.state not in {DeviceState.REGISTERED, DeviceState.RENEWING}:
+    if record.state not in IN_ITS_HUB:
         raise Conflict.because(
             f"{record.registration_id!r} is {record.state}; only a registered device can be renewed",
             field="registrationId",
@@ -247,7 +248,7 @@ def successor_issued(record: DeviceRecord, made: Committed, *, own_key: bool, at
         Overtaken: another attempt has taken its place, or the device is not renewed any more.
     """
     certificate = _committed(record, made)
-    if record.state not in {DeviceState.REGISTERED, DeviceState.RENEWING}:
+    if record.state not in IN_ITS_HUB:
         raise overtaken(record)
     before = record.find(record.next_certificate.serial_number) if record.next_certificate else None
     unused = [revoked_certificate(before, RevocationReason.SUPERSEDED, at)] if before else []

@@ -12,7 +12,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.devices import OPEN_STATES, Purpose
+from shared.domain.devices import IN_SERVICE, OPEN_STATES, Purpose
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ NOTE_STAYS = timedelta(hours=1)
 
 TAGS_INDEXED = 20
 """Tags of a device by which it is found; it may have more."""
-
-IN_SERVICE = frozenset({DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING})
 
 type Place = tuple[str, str]
 """Partition and row."""

@@ -129,6 +129,11 @@ class OrderRecord(Record):
     retried_by: str | None = None
 
     @property
+    def was_never_accepted(self) -> bool:
+        """Whether all that came under its id was refused, so that no such order exists."""
+        return self.state is OrderState.REJECTED and not self.fingerprint
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether nothing of it is to be begun any more."""
         return self.ending is Ending.CANCEL
@@ -181,6 +186,11 @@ class OrderLine(Record):
     awaits_device: bool = False
     begun_at: datetime | None = None
     attempt: int = 0
+
+    @property
+    def where(self) -> str:
+        """Where it stands in the order, as its owner knows it."""
+        return self.place or f"devices[{self.line}]"
 
     @property
     def is_open(self) -> bool:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.words import DeviceState, RenewalNeeds
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def step_of(device: DeviceRecord, *, only_issuer: str | None, asked_at: datetime
         asked_at: when the renewal of the group was asked for.
     """
     present = latest(device)
-    if present is None or device.state not in {DeviceState.REGISTERED, DeviceState.RENEWING}:
+    if present is None or device.state not in IN_ITS_HUB:
         return Step.SKIP
     held = device.find(present.serial_number)
     if held is None or held.recorded_at > asked_at or only_issuer not in {None, present.issuer}:
@@ -92,8 +93,7 @@ def turn_of(device: DeviceRecord, serial_number: str, now: datetime) -> RenewalN
     Returns:
         ``None`` if the device does not need a successor of it; ``OPERATOR`` also stands for the app itself.
     """
-    lives = device.state in {DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING}
-    if not lives or serial_number not in device.in_use:
+    if device.state not in IN_SERVICE or serial_number not in device.in_use:
         return None
     present = device.certificate
     if present is not None and present.serial_number != serial_number and present.not_after >= now:

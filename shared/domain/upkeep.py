@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
+    IN_SERVICE,
     Announcement,
     DeviceRecord,
     Doors,
@@ -31,8 +32,7 @@ def expired(record: DeviceRecord, serial_number: str, at: datetime) -> DeviceRec
         for each in (record.certificate, record.next_certificate)
         if each is not None
     )
-    lives = record.state in {DeviceState.ISSUED, DeviceState.REGISTERED, DeviceState.RENEWING}
-    if serial_number not in record.in_use or not lives or usable:
+    if serial_number not in record.in_use or record.state not in IN_SERVICE or usable:
         return record if held == record.held else record.noted(at, f"certificate {serial_number} expired", held=held)
     return record.entered(DeviceState.EXPIRED, at, f"certificate {serial_number}", renewal=None, held=held)
 

@@ -15,6 +15,7 @@ from shared.domain.expiry import DueNotice, Notice
 from shared.domain.renewal import next_reminder, renewal_day
 from shared.domain.words import CertificateKind, EventType, RevocationReason
 from shared.errors import NotFound, Overtaken
+from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
 
@@ -62,7 +63,7 @@ class ExpirySweep:
             ExceptionGroup: some could not be given; the next sweep tries them again.
         """
         given, failures = Counter[Notice](), list[Exception]()
-        async for some in self._due():
+        async for some in in_batches(self._due(), _AT_ONCE):
             outcomes = await asyncio.gather(*map(self._see_to, some), return_exceptions=True)
             for outcome in outcomes:
                 if isinstance(outcome, Exception):
@@ -77,17 +78,11 @@ class ExpirySweep:
             raise ExceptionGroup(f"{len(failures)} notices could not be given", failures)
         return {notice: given[notice] for notice in Notice}
 
-    async def _due(self) -> AsyncIterator[list[DueNotice]]:
-        """List what is due, in parts that are seen to at once."""
-        some = list[DueNotice]()
+    async def _due(self) -> AsyncIterator[DueNotice]:
+        """List what is due, but for keys that are to be deleted."""
         async for each in self.expiry.due(self.clock().date()):
             if each.notice is not Notice.KEY_DELETION:
-                some.append(each)
-            if len(some) == _AT_ONCE:
-                yield some
-                some = []
-        if some:
-            yield some
+                yield each
 
     async def _see_to(self, due: DueNotice) -> list[Notice]:
         """Give one notice, with those after it that are due as well, and tell which were given."""

@@ -118,7 +118,7 @@ class OrderAnswers:
         known = await self.orders.get(order_id)
         if known is None:
             raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")
-        if known.record.state is OrderState.REJECTED and not known.record.fingerprint:
+        if known.record.was_never_accepted:
             raise Refused(known.record)
         return known.record
 

@@ -15,6 +15,7 @@ from shared.domain.rejections import RejectionKind
 from shared.domain.words import EventType
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES
+from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.order_blobs import turn
 from shared.workflows.devices.order_lines import OrderLines
 
@@ -111,13 +112,9 @@ class OrderDispatch:
         """End an order whose list can't be read any more: rejected, unless devices of it are on their way already."""
         order_id, reasons = known.record.order_id, rejection.documented()
         taken = sum((await self.orders.count(order_id)).by_state.values())
-        batch: list[OrderLine] = []
-        async for line in self.orders.lines(order_id, start=known.record.dispatched):
-            batch.append(line)
-            if len(batch) == PARTITION_LINES:
-                await self._send(batch)
-                batch = []
-        await self._send(batch)
+        left = self.orders.lines(order_id, start=known.record.dispatched)
+        async for batch in in_batches(left, PARTITION_LINES):
+            await self._send(batch)
         await self.outbox.publish(
             EventType.REQUEST_REJECTED,
             subject=order_id,

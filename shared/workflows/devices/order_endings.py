@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.devices import OUT_OF_SERVICE, Purpose
+from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, Purpose
 from shared.domain.order_acts import given_up, left_lying, line_cancelled, line_closed, retry_sent, revoked_until
 from shared.domain.order_acts import tried_again as line_tried_again
 from shared.domain.orders import Ending, LineState
 from shared.domain.words import IssuedDevices, RevocationReason
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES
+from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.order_dispatch import messages
-from shared.workflows.devices.ordered_devices import IN_ITS_HUB, ordered_device
+from shared.workflows.devices.ordered_devices import ordered_device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -81,15 +82,8 @@ class OrderEndings:
                 if device is None or device.record.order_id != order.order_id or device.record.state not in IN_ITS_HUB:
                     await self.orders.change_lines([known], given_up(at))
 
-    async def _batches(self, order: OrderRecord, state: LineState) -> AsyncIterator[list[Versioned[OrderLine]]]:
-        batch: list[Versioned[OrderLine]] = []
-        async for known in self.orders.lines_in(order.order_id, state):
-            batch.append(known)
-            if len(batch) == PARTITION_LINES:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+    def _batches(self, order: OrderRecord, state: LineState) -> AsyncIterator[list[Versioned[OrderLine]]]:
+        return in_batches(self.orders.lines_in(order.order_id, state), PARTITION_LINES)
 
     # --- tried again ---
 
@@ -122,13 +116,9 @@ class OrderEndings:
         order = known.record
         if not order.is_cancelled or order.issued is not IssuedDevices.REVOKE:
             return known
-        batch: list[OrderLine] = []
-        async for line in self.orders.lines(order.order_id, start=order.revoked):
-            batch.append(line)
-            if len(batch) == PARTITION_LINES:
-                known = await self._revoke(known, batch)
-                batch = []
-        return await self._revoke(known, batch) if batch else known
+        async for batch in in_batches(self.orders.lines(order.order_id, start=order.revoked), PARTITION_LINES):
+            known = await self._revoke(known, batch)
+        return known
 
     async def _revoke(self, known: Versioned[OrderRecord], lines: list[OrderLine]) -> Versioned[OrderRecord]:
         async with asyncio.TaskGroup() as group:

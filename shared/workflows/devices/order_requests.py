@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct, OrderAction
 from shared.domain.order_acts import cancelled_by, closed_by, retried_by
-from shared.domain.orders import COMPLETED, UNDER_WAY, OrderState
+from shared.domain.orders import COMPLETED, UNDER_WAY
 from shared.domain.words import IssuedDevices
 from shared.errors import Conflict, Deferred, NotFound
 from shared.workflows.intake.requests import once
@@ -82,7 +82,7 @@ class OrderRequests:
 
     async def _order(self, act: OrderAct) -> Versioned[OrderRecord]:
         known = await self.orders.get(act.order_id)
-        if known is None or (known.record.state is OrderState.REJECTED and not known.record.fingerprint):
+        if known is None or known.record.was_never_accepted:
             raise NotFound.because(f"the order {act.order_id!r} does not exist", field="orderId")
         return known
 

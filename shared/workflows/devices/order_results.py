@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from shared.contracts.base import timestamp
 from shared.ledger.orders import PARTITION_LINES
+from shared.rules.csv_cells import csv_text
+from shared.workflows.devices.batches import in_batches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -35,8 +35,6 @@ COLUMNS = (
     "reason",
     "place",
 )
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the full-width ones are meant
-"""What a cell begins with that a spreadsheet takes for a formula (OWASP, "CSV Injection")."""
 
 
 def result_of(line: OrderLine) -> dict[str, Any]:
@@ -50,29 +48,19 @@ def result_of(line: OrderLine) -> dict[str, Any]:
         "thumbprint": line.thumbprint,
         "expiresAt": line.expires_at,
         "reason": line.reason,
-        "place": line.place or f"devices[{line.line}]",
+        "place": line.where,
     }
 
 
 def csv_of(lines: Iterable[OrderLine], *, header: bool) -> str:
-    """Write lines as CSV (RFC 4180), with a header or without.
-
-    A cell that a spreadsheet would take for a formula begins with ``'``.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    if header:
-        writer.writerow(COLUMNS)
-    for line in lines:
-        result = result_of(line)
-        result["expiresAt"] = timestamp(line.expires_at) if line.expires_at else None
-        writer.writerow(_cell(result[name]) for name in COLUMNS)
-    return text.getvalue()
+    """Write lines as CSV, with a header or without."""
+    return csv_text((*([COLUMNS] if header else ()), *map(_cells, lines)))
 
 
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _cells(line: OrderLine) -> list[str | None]:
+    result = result_of(line)
+    result["expiresAt"] = timestamp(line.expires_at) if line.expires_at else None
+    return [result[name] for name in COLUMNS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +78,9 @@ class OrderResults:
         return f"{self.settings.order_lists_url}/{RESULTS}/{quote(name)}"
 
     async def _parts(self, order_id: str) -> AsyncIterator[bytes]:
-        batch: list[OrderLine] = []
         is_first = True
-        async for line in self.orders.lines(order_id):
-            batch.append(line)
-            if len(batch) == PARTITION_LINES:
-                yield csv_of(batch, header=is_first).encode()
-                batch, is_first = [], False
-        if batch or is_first:
+        async for batch in in_batches(self.orders.lines(order_id), PARTITION_LINES):
             yield csv_of(batch, header=is_first).encode()
+            is_first = False
+        if is_first:
+            yield csv_of((), header=True).encode()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain import issuance, upkeep
-from shared.domain.devices import OPEN_STATES, DeviceRecord, Purpose, described, on_hold
+from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, DeviceRecord, Purpose, described, on_hold
 from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, EventType, RegisterBy
 from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Reason, Rejected
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock, Outbox
 
     type Decide = Callable[[str], Awaitable[Decision]]
-
-IN_ITS_HUB = frozenset({DeviceState.REGISTERED, DeviceState.RENEWING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +171,14 @@ class OrderedDevices:
             csr=line.csr,
             key_algorithm=line.key_algorithm,
             enrollment_group=line.enrollment_group,
-            field=f"{_place(line)}.csr",
+            field=f"{line.where}.csr",
             expected_new=line.state is LineState.ORDERED,
         )
 
     def _acts(self, line: OrderLine) -> Acts:
         def take(known: DeviceRecord | None) -> DeviceRecord:
             wanted = ordered_device(line, self.clock())
-            return issuance.ordered(known, wanted, field=f"{_place(line)}.registrationId")
+            return issuance.ordered(known, wanted, field=f"{line.where}.registrationId")
 
         return Acts(take=take, commit=self._commit)
 
@@ -282,11 +280,6 @@ def _device(line: OrderLine) -> str:
     if line.registration_id is None:
         raise RuntimeError(f"line {line.line} of order {line.order_id!r} is open and names no device")
     return line.registration_id
-
-
-def _place(line: OrderLine) -> str:
-    """Say where a line stands in its order, as its owner knows it."""
-    return line.place or f"devices[{line.line}]"
 
 
 @contextmanager
