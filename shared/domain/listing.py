@@ -89,7 +89,7 @@ def listing_of(record: DeviceRecord) -> Listing:
         "registeredAt": registered_at,
         "renewedAt": certificate.not_before if certificate else None,
         "inService": True if certificate and state in IN_SERVICE else None,
-        "shown": json.dumps(_shown(record), separators=(",", ":"), ensure_ascii=False),
+        "shown": json.dumps(shown(record), separators=(",", ":"), ensure_ascii=False),
     }
     held = (record.certificate, record.next_certificate)
     return Listing(
@@ -177,7 +177,8 @@ def _registered_at(record: DeviceRecord) -> datetime | None:
     return found
 
 
-def _shown(record: DeviceRecord) -> dict[str, Any]:
+def shown(record: DeviceRecord) -> dict[str, Any]:
+    """Give what is shown of a device, without its history: in lists, and wherever it is looked at alone."""
     held = (("certificate", record.certificate), ("nextCertificate", record.next_certificate))
     return {
         "registrationId": record.registration_id,

@@ -237,6 +237,13 @@ async def test_devices_are_counted_by_state_and_by_month_of_expiry() -> None:
     assert [each["month"] for each in counts["expiries"]] == ["2026-11", "2027-04"]
 
 
+async def test_a_device_is_shown_the_same_by_its_certificate_as_in_a_list() -> None:
+    """To the letter, so that a list in CSV writes its times in one way."""
+    fleet = await various()
+    listed, _ = await fleet.directory.page(DeviceFilters(id_prefix="press-1"), size=1, continuation=None)
+    assert listed == await fleet.directory.with_thumbprint("SHA1-press-1")
+
+
 async def test_a_device_is_found_by_both_thumbprints() -> None:
     """Of its present certificate, and of one that it had before."""
     fleet = await various()

@@ -214,6 +214,4 @@ def _as_csv(request: func.HttpRequest, items: Sequence[Mapping[str, Any]], follo
 
 def _text(device: Mapping[str, Any], column: str) -> str | None:
     value = device.get(column)
-    if value is None:
-        return None
-    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
+    return None if value is None else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.listing import listing_of
+from shared.domain.listing import listing_of, shown
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
 from shared.workflows.devices.changes import change, device_of
@@ -67,7 +67,8 @@ class DeviceDirectory:
         Raises:
             NotFound: it does not exist.
         """
-        return _described((await device_of(self.devices, registration_id)).record)
+        device = (await device_of(self.devices, registration_id)).record
+        return {**shown(device), "history": [entry.model_dump(by_alias=True) for entry in device.history]}
 
     async def page(
         self, filters: DeviceFilters, *, size: int, continuation: str | None
@@ -101,7 +102,7 @@ class DeviceDirectory:
 
     async def _listed(self, registration_id: str | None) -> Sequence[dict[str, Any]]:
         known = await self.devices.get(registration_id) if registration_id else None
-        return [_without_history(known.record)] if known else []
+        return [shown(known.record)] if known else []
 
     async def counts(self) -> dict[str, Any]:
         """Count the devices: by the state that they show, and by the month in which their certificate expires."""
@@ -113,7 +114,7 @@ class DeviceDirectory:
         }
 
     async def hand_out(self, registration_id: str, *, wanted: str, caller: str) -> HandedOut:
-        """Hand out a device's bundle, and record that; see :meth:`DeviceCertificates.hand_out`.
+        """Hand out a device's bundle, and record that; see :meth:`Bundles.hand_out`.
 
         Args:
             registration_id: the device.
@@ -146,7 +147,7 @@ class DeviceDirectory:
         )
 
     async def confirm(self, registration_id: str, *, caller: str) -> None:
-        """Have the key in a bundle deleted, since its caller has it; see :meth:`DeviceCertificates.confirm`."""
+        """Have the key in a bundle deleted, since its caller has it; see :meth:`Bundles.confirm`."""
         device = (await device_of(self.devices, registration_id)).record
         if device.bundle is None:
             raise NotFound.because(f"{registration_id!r} has no bundle yet; its certificate is not issued")
@@ -162,23 +163,3 @@ class DeviceDirectory:
             return record if last == note else record.noted(at, note)
 
         await change(self.devices, registration_id, noted, at=at)
-
-
-def _without_history(device: DeviceRecord) -> dict[str, Any]:
-    return {name: value for name, value in _described(device).items() if name != "history"}
-
-
-def _described(device: DeviceRecord) -> dict[str, Any]:
-    return {
-        "registrationId": device.registration_id,
-        "state": device.shown_state,
-        "enrollmentGroup": device.enrollment_group,
-        "orderId": device.order_id,
-        "deviceId": device.device_id,
-        "assignedHub": device.assigned_hub,
-        "certificate": device.certificate.model_dump(by_alias=True) if device.certificate else None,
-        "nextCertificate": device.next_certificate.model_dump(by_alias=True) if device.next_certificate else None,
-        "reason": device.reason,
-        "updatedAt": device.updated_at,
-        "history": [entry.model_dump(by_alias=True) for entry in device.history],
-    }
