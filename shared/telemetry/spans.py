@@ -79,16 +79,6 @@ def trace_with(tracer: Tracer | None) -> Tracer | None:
 
 
 @contextmanager
-def traced(tracer: Tracer) -> Iterator[None]:
-    """Have a tracer make the spans that begin inside."""
-    before = trace_with(tracer)
-    try:
-        yield
-    finally:
-        trace_with(before)
-
-
-@contextmanager
 def span(
     name: str, kind: SpanKind = SpanKind.INTERNAL, attributes: Mapping[str, Value] | None = None
 ) -> Iterator[Span]:
