@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.world.groups_acts import CALLS, message
 from tests.world.groups_auditor import audit_groups
 from tests.world.groups_world import GroupWorld
-from tests.world.prover import RUNS, Proof
+from tests.world.prover import Proof
 
 if TYPE_CHECKING:
-    from tests.world.world import World
+    from collections.abc import Coroutine, Mapping
+
+    from shared.contracts.messages import Queue
 
 
-class GroupProof(Proof):
-    """What was tried, and what was found."""
+class GroupProof(Proof[GroupWorld]):
+    """What was tried in worlds of groups. What begins later was asked for later."""
 
-    async def _close(self, world: World, kind: str, what: str) -> None:
-        assert isinstance(world, GroupWorld)
-        await world.drain()
-        self.runs += 1
-        RUNS[f"of groups {kind}"] += 1
-        self.faults += [f"{what}: {fault}" for fault in await audit_groups(world)]
-        self.faults += [f"{what}: {bug!r}" for bug in world.bugs]
+    of: ClassVar[str] = "of groups "
 
-    def begin(self, world: World, actor: str, name: str, *, host: int = 0) -> None:
-        """Have an actor stand before the first step of an act; what begins later was asked for later."""
-        assert isinstance(world, GroupWorld)
-        if name in CALLS:
-            world.conductor.start(actor, CALLS[name](world))
-            return
-        asked = message(world, name)
-        if asked is None:
-            return
-        if name not in world.asked:
-            world.now += timedelta(seconds=2)
-            world.ask(name, *asked)
-        taken = world.take(name)
-        if taken is not None:
-            world.conductor.start(actor, world.hosts[host].deliver(*taken))
+    async def _found(self, world: GroupWorld) -> list[str]:
+        return [*await audit_groups(world), *(repr(bug) for bug in world.bugs)]
+
+    def _call(self, world: GroupWorld, name: str) -> Coroutine[None, None, None] | None:
+        return CALLS[name](world) if name in CALLS else None
+
+    def _message(self, world: GroupWorld, name: str) -> tuple[Queue, Mapping[str, Any]] | None:
+        return message(world, name)
+
+    def _ask(self, world: GroupWorld, name: str, queue: Queue, body: Mapping[str, Any]) -> None:
+        world.now += timedelta(seconds=2)
+        world.ask(name, queue, body)

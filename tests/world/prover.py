@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from shared.errors import Deferred, Rejected
 from tests.world.acts import ALL_CALLS, message
@@ -12,8 +13,11 @@ from tests.world.auditor import audit
 from tests.world.conductor import Go
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
     from random import Random
 
+    from shared.contracts.messages import Queue
+    from tests.world.conductor import Conductor
     from tests.world.world import World
 
 _EXPECTED = (Deferred, Rejected, ConnectionError, ExceptionGroup)
@@ -22,40 +26,49 @@ RUNS: Counter[str] = Counter()
 """What was tried in this session, by its kind; the end of the session tells it."""
 
 
+class Conducted(Protocol):
+    """A world whose actors are conducted."""
+
+    conductor: Conductor
+
+    def copy(self) -> Self: ...
+
+    async def drain(self) -> None: ...
+
+
 @dataclass
-class Proof:
-    """What was tried, and what was found."""
+class Prover[W: Conducted](ABC):
+    """What was tried in worlds of a kind, and what was found."""
 
     runs: int = 0
     faults: list[str] = field(default_factory=list)
+    of: ClassVar[str] = ""
+    """What is put before the kinds of its runs when they are told."""
 
-    async def _close(self, world: World, kind: str, what: str) -> None:
+    @abstractmethod
+    def begin(self, world: W, actor: str, name: str, *, host: int = 0) -> None:
+        """Have an actor stand before the first step of an act."""
+
+    @abstractmethod
+    def _begin_again(self, world: W, name: str) -> bool:
+        """Have "b" stand before the first step of an act's second delivery; ``False`` if it comes by no queue."""
+
+    @abstractmethod
+    async def _found(self, world: W) -> list[str]:
+        """Give what is wrong in a world at rest."""
+
+    async def _close(self, world: W, kind: str, what: str) -> None:
         await world.drain()
         self.runs += 1
-        RUNS[kind] += 1
-        self.faults += [f"{what}: {fault}" for fault in await audit(world)]
-        self.faults += [f"{what}: {bug!r}" for bug in world.bugs]
+        RUNS[f"{self.of}{kind}"] += 1
+        self.faults += [f"{what}: {fault}" for fault in await self._found(world)]
 
-    def begin(self, world: World, actor: str, name: str, *, host: int = 0) -> None:
-        """Have an actor stand before the first step of an act."""
-        if name in ALL_CALLS:
-            world.conductor.start(actor, ALL_CALLS[name](world))
-            return
-        asked = message(world, name)
-        if asked is None:
-            return
-        if name not in world.asked:
-            world.ask(name, *asked)
-        taken = world.take(name)
-        if taken is not None:
-            world.conductor.start(actor, world.hosts[host].deliver(*taken))
-
-    def _check_outcome(self, world: World, actor: str, what: str) -> None:
+    def _check_outcome(self, world: W, actor: str, what: str) -> None:
         ended_by = world.conductor.outcome(actor)
         if ended_by is not None and not isinstance(ended_by, _EXPECTED):
             self.faults.append(f"{what}: {actor} ended by {ended_by!r}")
 
-    async def length(self, scene: World, name: str) -> int:
+    async def length(self, scene: W, name: str) -> int:
         """Give how many steps an act takes by itself."""
         world = scene.copy()
         self.begin(world, "a", name)
@@ -63,10 +76,9 @@ class Proof:
         self._check_outcome(world, "a", name)
         return steps
 
-    async def break_off(self, scene: World, name: str) -> None:
+    async def break_off(self, scene: W, name: str) -> None:
         """Stop an act before each step, and after each with its answer lost; then deliver it again."""
-        steps = await self.length(scene, name)
-        for step in range(steps):
+        for step in range(await self.length(scene, name)):
             world, what = scene.copy(), f"{name} killed before step {step + 1}"
             self.begin(world, "a", name)
             await world.conductor.advance("a", step)
@@ -80,14 +92,14 @@ class Proof:
             self._check_outcome(world, "a", what)
             await self._close(world, "answers lost", what)
 
-    async def interleave(self, scene: World, first: str, second: str) -> None:
+    async def interleave(self, scene: W, first: str, second: str) -> None:
         """Pause one act before each of its steps while the other runs to its end."""
         for step in range(await self.length(scene, first) + 1):
             world, what = scene.copy(), f"{first} paused after {step} steps for {second}"
             await self._run(world, what, (first, second), (("a", step), ("b", None), ("a", None)))
             await self._close(world, "interleaved", what)
 
-    async def interleave_twice(self, scene: World, first: str, second: str) -> None:
+    async def interleave_twice(self, scene: W, first: str, second: str) -> None:
         """Pause the one before each of its steps, and the other before each of its own."""
         lengths = await self.length(scene, first), await self.length(scene, second)
         for step in range(1, lengths[0] + 1):
@@ -97,7 +109,7 @@ class Proof:
                 await self._run(world, what, (first, second), plan)
                 await self._close(world, "interleaved twice", what)
 
-    async def at_random(self, scene: World, acts: tuple[str, ...], random: Random) -> None:
+    async def at_random(self, scene: W, acts: tuple[str, ...], random: Random) -> None:
         """Let acts take their steps in any order, each by one of two workers."""
         world = scene.copy()
         actors = [f"{name} by {index % 2 + 1}" for index, name in enumerate(acts)]
@@ -114,17 +126,51 @@ class Proof:
             self._check_outcome(world, actor, what)
         await self._close(world, "at random", what)
 
-    async def _run(
-        self, world: World, what: str, acts: tuple[str, str], plan: tuple[tuple[str, int | None], ...]
-    ) -> None:
+    async def _run(self, world: W, what: str, acts: tuple[str, str], plan: tuple[tuple[str, int | None], ...]) -> None:
         first, second = acts
         self.begin(world, "a", first)
-        if first == second and first in world.asked:
-            for lying in world.lying(world.asked[first]):  # delivered twice
-                world.conductor.start("b", world.hosts[1].deliver(world.asked[first].queue, lying))
-        else:
+        if first != second or not self._begin_again(world, first):
             self.begin(world, "b", second, host=1)
         for actor, count in plan:
             await world.conductor.advance(actor, count)
         for actor in ("a", "b"):
             self._check_outcome(world, actor, what)
+
+
+class Proof[W: World = World](Prover[W]):
+    """What was tried in worlds of devices."""
+
+    async def _found(self, world: W) -> list[str]:
+        return [*await audit(world), *(repr(bug) for bug in world.bugs)]
+
+    def begin(self, world: W, actor: str, name: str, *, host: int = 0) -> None:
+        """Have an actor stand before the first step of an act."""
+        call = self._call(world, name)
+        if call is not None:
+            world.conductor.start(actor, call)
+            return
+        asked = self._message(world, name)
+        if asked is None:
+            return
+        if name not in world.asked:
+            self._ask(world, name, *asked)
+        taken = world.take(name)
+        if taken is not None:
+            world.conductor.start(actor, world.hosts[host].deliver(*taken))
+
+    def _begin_again(self, world: W, name: str) -> bool:
+        if name not in world.asked:
+            return False
+        for lying in world.lying(world.asked[name]):
+            world.conductor.start("b", world.hosts[1].deliver(world.asked[name].queue, lying))
+        return True
+
+    def _call(self, world: W, name: str) -> Coroutine[None, None, None] | None:
+        """Give an act that comes by no queue."""
+        return ALL_CALLS[name](world) if name in ALL_CALLS else None
+
+    def _message(self, world: W, name: str) -> tuple[Queue, Mapping[str, Any]] | None:
+        return message(world, name)
+
+    def _ask(self, world: W, name: str, queue: Queue, body: Mapping[str, Any]) -> None:
+        world.ask(name, queue, body)

@@ -1,6 +1,6 @@
 """DPS, hub, vault and lists in memory, with the semantics that the app relies on; each call is a step.
 
-``tests/contract/adapters/test_in_memory_services.py`` holds DPS, hub and registrar against the app's adapters over the
+``tests/contract/in_memory/test_services.py`` holds DPS, hub and registrar against the app's adapters over the
 emulator. Queues, tables and blobs are in :mod:`tests.world.storage`.
 """
 

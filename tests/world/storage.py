@@ -1,6 +1,6 @@
 """A storage account in memory: tables, blobs and queues with the semantics that the app relies on; each call is a step.
 
-``tests/contract/adapters/test_in_memory_storage.py`` holds it against the app's adapters over Azurite.
+``tests/contract/in_memory/test_storage.py`` holds it against the app's adapters over Azurite.
 """
 
 from __future__ import annotations
