@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devstack.made_parts import with_part
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,7 +16,6 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE, FIGURES = REPOSITORY / "docs" / "cost.md", REPOSITORY / "docs" / "figures.md"
 TIMERS = REPOSITORY / "triggers" / "timers.py"
 PRICES_BEGIN, COSTS_BEGIN = "<!-- Prices, made by `make docs`. -->\n", "<!-- Costs, made by `make docs`. -->\n"
-END = "<!-- End of what is made. -->\n"
 FLEETS = (10_000, 1_000_000)
 """Devices issued in a year."""
 
@@ -158,11 +159,7 @@ def costs_table(of: Measured) -> str:
 
 def with_tables(page: str, of: Measured) -> str:
     """Put the tables into the page, in the place of those before."""
-    for begin, table in ((PRICES_BEGIN, prices_table()), (COSTS_BEGIN, costs_table(of))):
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(END)
-        page = before + begin + table + END + after
-    return page
+    return with_part(with_part(page, PRICES_BEGIN, prices_table()), COSTS_BEGIN, costs_table(of))
 
 
 def read() -> Measured:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from devstack.made_parts import with_part
+from devstack.zones import read_zones
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REPOSITORY = Path(__file__).parents[1]
-PAGE = REPOSITORY / "docs" / "deploy.md"
-ZONES = REPOSITORY / "infra" / "zones.json"
-BEGIN, END = "<!-- Made from infra/zones.json by `make docs`. -->\n", "<!-- End of what is made. -->\n"
+PAGE = Path(__file__).parents[1] / "docs" / "deploy.md"
+BEGIN = "<!-- Made from infra/zones.json by `make docs`. -->\n"
 
 
 def roles_table(said: Mapping[str, Any]) -> str:
@@ -35,9 +35,7 @@ def _where(said: Mapping[str, Any], grant: Mapping[str, str]) -> str:
 
 def with_table(page: str) -> str:
     """Put the table into the page, in the place of the one before."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + roles_table(json.loads(ZONES.read_text(encoding="utf-8"))) + END + after
+    return with_part(page, BEGIN, roles_table(read_zones()))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from devstack.made_parts import with_part
 from shared.telemetry.metrics import METRICS
 
 PAGE = Path(__file__).parents[1] / "docs" / "telemetry.md"
-BEGIN, END = "<!-- Made from shared/telemetry/metrics.py by `make docs`. -->\n", "<!-- End of what is made. -->\n"
+BEGIN = "<!-- Made from shared/telemetry/metrics.py by `make docs`. -->\n"
 
 
 def metrics_table() -> str:
@@ -22,9 +23,7 @@ def metrics_table() -> str:
 
 def with_table(page: str) -> str:
     """Put the table into the page, in the place of the one before."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + metrics_table() + END + after
+    return with_part(page, BEGIN, metrics_table())
 
 
 if __name__ == "__main__":

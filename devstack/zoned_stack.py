@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from devstack import zones
 from devstack.stack import GENERATED, Stack, free_ports, write_owner_only
+from emulator.platform.identity.roles import DECISIONS
 from shared.settings import STORAGE_CONNECTION, described_settings
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ZonedStack(Stack):
     @property
     def decisions_file(self) -> Path:
         """Which assignment decided what, a line of JSON each."""
-        return self.roles_file.parent / "decisions.jsonl"
+        return self.roles_file.parent / DECISIONS
 
     def _azurite_ports(self) -> tuple[int, int, int]:
         blob, queue, table = (self._inner[service] for service in _STORAGE)

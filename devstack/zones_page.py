@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devstack.zones import read_zones
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
-ZONES_FILE = REPOSITORY / "infra" / "zones.json"
 PAGE = REPOSITORY / "docs" / "zones.md"
 README = REPOSITORY / "README.md"
 _MARKED = re.compile(r"(?<=<!-- roles -->\n\n).*?(?=\n<!-- /roles -->)", re.DOTALL)
@@ -38,12 +38,6 @@ _RESOURCES = {
     "hubs": "each IoT hub",
     "eventTopic": "Event Grid topic, if there is one",
 }
-
-
-def read_zones() -> dict[str, Any]:
-    """Read infra/zones.json."""
-    said: dict[str, Any] = json.loads(ZONES_FILE.read_text(encoding="utf-8"))
-    return said
 
 
 def zones_page(said: Mapping[str, Any]) -> str:

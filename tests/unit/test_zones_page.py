@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from devstack.zones_page import PAGE, README, read_zones, readme_with_roles, zones_page
+from devstack.zones import read_zones
+from devstack.zones_page import PAGE, README, readme_with_roles, zones_page
 
 
 def test_the_page_and_the_readme_show_the_roles_that_are_assigned() -> None:
