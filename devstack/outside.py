@@ -218,6 +218,21 @@ class World:
             lambda body: body["state"] in {"done", "rejected"},
         )
 
+    def open_group(self, group: str, *, root: str = "dpsCa") -> None:
+        """Have a root and an enrollment group made, and wait until the one is verified and the other enabled."""
+        self.post_message("certificate-requests", {"requestId": "root", "kind": "root", "name": root})
+        until(
+            "the root is verified",
+            lambda: self.get(f"certificate-authorities/{root}", missing={}),
+            lambda body: body.get("proofOfPossession") == "verified",
+        )
+        self.post_message("enrollment-group-requests", {"requestId": "g", "enrollmentGroup": group, "action": "create"})
+        until(
+            "the group is enabled",
+            lambda: self.get(f"enrollment-groups/{group}", missing={}),
+            lambda body: body.get("state") == "enabled",
+        )
+
     def anonymous(self, path: str) -> bytes:
         """Read without a key.
 

@@ -59,18 +59,7 @@ def _branch(children: dict[str, list[ReceivedSpan]], parent: str, indent: str, f
 
 def order_traced(receiver: Receiver, world: World) -> list[ReceivedSpan]:
     """Have one order carried out, and give the spans of its trace, once it has the last event's and each parent."""
-    world.post_message("certificate-requests", {"requestId": "root", "kind": "root", "name": "dpsCa"})
-    until(
-        "the root is verified",
-        lambda: world.get("certificate-authorities/dpsCa", missing={}),
-        lambda body: body.get("proofOfPossession") == "verified",
-    )
-    world.post_message("enrollment-group-requests", {"requestId": "g", "enrollmentGroup": "line-1", "action": "create"})
-    until(
-        "the group is enabled",
-        lambda: world.get("enrollment-groups/line-1", missing={}),
-        lambda body: body.get("state") == "enabled",
-    )
+    world.open_group("line-1")
     world.post_message(
         "device-orders",
         {

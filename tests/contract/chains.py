@@ -302,7 +302,6 @@ def also_named(device: str, answer: str, name: x509.GeneralName) -> Row:
 
 
 AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
-LAPSED = {"days": (-9.0, -1.0)}
 
 ROWS = [
     # what is sent

@@ -99,20 +99,7 @@ def witnessed(stack: Stack, devices: Path) -> World:
 def prepare(world: World) -> None:
     """Set the webhooks' secret, and make the root and the enrollment group that the tests order for."""
     world.sign_webhooks("webhook-secret", WEBHOOK_SECRET)
-    world.post_message("certificate-requests", {"requestId": "root", "kind": "root", "name": "dpsCa"})
-    until(
-        "the root is verified",
-        lambda: world.get("certificate-authorities/dpsCa", missing={}),
-        lambda body: body.get("proofOfPossession") == "verified",
-    )
-    world.post_message(
-        "enrollment-group-requests", {"requestId": "group", "enrollmentGroup": GROUP, "action": "create"}
-    )
-    until(
-        "the group is enabled",
-        lambda: world.get(f"enrollment-groups/{GROUP}", missing={}),
-        lambda body: body.get("state") == "enabled",
-    )
+    world.open_group(GROUP)
 
 
 @pytest.fixture(scope="session")

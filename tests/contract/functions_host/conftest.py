@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.storage.queue import QueueClient
 
-from devstack.stack import Stack
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from devstack.stack import Stack
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLE = Path(__file__).parent / "sample_app"
@@ -61,15 +61,6 @@ class RunningHost:
         return QueueClient.from_connection_string(
             endpoints.storage_connection_string, name, connection_verify=endpoints.tls_ca_file
         )
-
-
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Azurite and the emulated identity, without the app."""
-    stack = Stack.free(tmp_path_factory.mktemp("cloud"))
-    stack.with_host = False
-    with stack:
-        yield stack
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.client import BadStatusLine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 
 PLACES = ("in memory", "Azurite")
 LEASE = timedelta(minutes=5)
-
-
-class StoredBlobs(Protocol):
-    """What the app's blobs and those in memory have in common, beside the workflows' protocol."""
-
-    async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None: ...
 
 
 @dataclass
