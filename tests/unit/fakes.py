@@ -12,11 +12,10 @@ from cryptography import x509
 
 from shared.errors import Conflict, Rejected
 from shared.pki import names
-from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.registrar import Assignment
 from shared.threads import ThreadPool
-from tests.unit.pki.hierarchy import vault_of
+from tests.world.authority_services import Vault
 from tests.world.services import Hubs, Provisioning
 from tests.world.storage import Table
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
+    from shared.pki.signing_keys import PublicKey, SignatureAlgorithm
     from shared.ports.hubs import HubIdentity
     from shared.ports.registrar import ClientCredentials
 
@@ -112,49 +111,32 @@ class FakeQueues:
 
 
 @dataclass
-class FakeVault:
-    """A vault in memory; it wraps by adding a word, and names keys without regard to case."""
+class FakeVault(Vault):
+    """The vault of the tests' world, which signs in a thread of its own.
 
-    keys: dict[str, PrivateKey] = field(default_factory=dict)
-    threads: ThreadPool = field(default_factory=lambda: ThreadPool("vault", 1))
+    Attributes:
+        foreign: names of others' keys, in lower case.
+        signatures: how often it signed.
+    """
 
     foreign: set[str] = field(default_factory=set)
-    """Names of others' keys, in lower case."""
+    signatures: int = 0
+
+    def __post_init__(self) -> None:
+        self.threads = ThreadPool("vault", 1)
 
     async def check_free(self, name: str, algorithm: str | None = None) -> None:
-        del algorithm
+        await super().check_free(name, algorithm)
         if name.lower() in self.foreign:
             raise Conflict.because(f"the vault has a key {name!r} already", field="name")
 
     async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
         await self.check_free(name)
-        key = self.keys.setdefault(name.lower(), generate_key(KeyAlgorithm(algorithm)))
-        return name, key.public_key()
-
-    async def holds(self, name: str) -> bool:
-        return name.lower() in self.keys
-
-    async def public_key(self, key_id: str) -> PublicKey:
-        return self.keys[key_id.lower()].public_key()
-
-    async def import_key(self, name: str, key: PrivateKey) -> str:
-        self.keys[name.lower()] = key
-        return name
-
-    signatures: int = 0
+        return await super().get_or_create(name, algorithm)
 
     def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
         self.signatures += 1
-        return vault_of(self.keys[key_id.lower()])(algorithm, digest)
-
-    async def wrapping_key(self, name: str) -> str:
-        return name
-
-    def wrap(self, _key_id: str, content: bytes) -> bytes:
-        return b"wrapped " + content
-
-    def unwrap(self, _key_id: str, content: bytes) -> bytes:
-        return content.removeprefix(b"wrapped ")
+        return super().sign_digest(key_id, algorithm, digest)
 
 
 class Killed(BaseException):

@@ -16,6 +16,7 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.status.revocation_lists import CRLS
 from tests.unit.pki.hierarchy import vault_of
+from tests.world.conductor import Conductor
 from tests.world.storage import Blobs
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from shared.pki.signing_keys import PrivateKey, PublicKey, SignatureAlgorithm
     from shared.ports.blobs import StoredBlob
-    from tests.world.conductor import Conductor
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Computing:
 class Vault:
     """A vault: a key is made once under its name, whatever its case; it wraps by adding a word."""
 
-    conductor: Conductor
+    conductor: Conductor = field(default_factory=Conductor)
     keys: dict[str, PrivateKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
