@@ -94,7 +94,8 @@ def _events(world: World) -> list[str]:
     return found
 
 
-def _told(world: World) -> set[tuple[str, str]]:
+def told_by(world: World) -> set[tuple[str, str]]:
+    """Give the events of a world, by their type and correlation."""
     return {(event["type"].rpartition(".")[2], event["correlationid"]) for event in world.events()}
 
 
@@ -126,7 +127,7 @@ def _replaced(world: World, certificates: dict[str, CertificateRecord]) -> list[
 
 async def _messages(world: World, record: DeviceRecord | None) -> list[str]:
     """No message is lost or poison, and what one asked for was told."""
-    found, told = [f"poison: {text}" for text in world.poison()], _told(world)
+    found, told = [f"poison: {text}" for text in world.poison()], told_by(world)
     found += await _open_lines(world)
     found += [f"set aside: {each.body!r}" for each in world.rejections() if each.kind is RejectionKind.POISON]
     for asked in world.asked.values():
@@ -248,7 +249,7 @@ def _final(record: DeviceRecord) -> bool:
 
 async def _lines(world: World) -> list[str]:
     """A line of an order that is done says what became of its device, and so does an event."""
-    found, told = [], _told(world)
+    found, told = [], told_by(world)
     for asked in world.asked.values():
         if asked.queue not in {Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS} or world.lying(asked):
             continue

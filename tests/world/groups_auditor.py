@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.messages import Queue
 from shared.domain.audit import group_faults
 from shared.domain.groups import GroupState
-from tests.world.auditor import audit
+from tests.world.auditor import audit, told_by
 from tests.world.groups_world import thumbprint
 from tests.world.world import GROUP
 
@@ -41,7 +41,7 @@ def _about_groups(world: GroupWorld) -> list[Asked]:
 
 def _messages(world: GroupWorld) -> Iterator[str]:
     """No request waits for ever, and each one is told once: that it is done, or that it is refused."""
-    told = {(event["type"].rpartition(".")[2], event["correlationid"]) for event in world.events()}
+    told = told_by(world)
     for asked in _about_groups(world):
         request_id = asked.body["requestId"]
         done, refused = (("EnrollmentGroupChanged", request_id) in told, ("RequestRejected", request_id) in told)
