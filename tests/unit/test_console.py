@@ -170,6 +170,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         groups=SimpleNamespace(
             directory=SimpleNamespace(
                 list_groups=answering([{**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}]),
+                summary=answering({**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}),
                 left_on_old_ca=answering(([{"registrationId": HOSTILE, "serialNumber": HOSTILE, "endsBy": NOW}], "x")),
             )
         ),

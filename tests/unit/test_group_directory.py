@@ -44,10 +44,14 @@ async def test_groups_are_listed_but_for_those_that_are_deleted() -> None:
     for group in ("a", "b"):
         await scene.ask("create", group)
     await scene.ask("delete", "a")
-    assert [each["enrollmentGroup"] for each in await scene.directory.list_groups()] == ["b"]
+    listed = await scene.directory.list_groups()
+    assert [each["enrollmentGroup"] for each in listed] == ["b"]
+    assert await scene.directory.summary("b") == listed[0]
     for group in ("a", "no"):
         with pytest.raises(NotFound) as refused:
             await scene.directory.describe(group)
+        with pytest.raises(NotFound):
+            await scene.directory.summary(group)
         assert str(refused.value) == f"enrollmentGroup: the enrollment group {group!r} does not exist"
         with pytest.raises(NotFound):
             await scene.directory.registrations(group, size=10, continuation=None)

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.authorities import AuthorityState
-from shared.errors import NotFound
 from triggers.console.pages import page, rendered
 from triggers.http.endpoints import continuation_of, group_id_of, shown_continuation
 
@@ -108,10 +107,7 @@ _SHOWN = 50
 async def console_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an enrollment group, and the devices that its rollover waits for."""
     wanted = group_id_of(request)
-    groups = await services.groups.directory.list_groups()
-    group = next((each for each in groups if each["enrollmentGroup"] == wanted), None)
-    if group is None:
-        raise NotFound.because(f"the enrollment group {wanted!r} does not exist")
+    group = await services.groups.directory.summary(wanted)
     left: Sequence[Mapping[str, Any]] = ()
     following = None
     if group["rollover"]:

@@ -13,7 +13,7 @@ from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
 from shared.workflows.devices.finding import DeviceFilters
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
-from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, registration_id_of, shown_continuation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ async def _found(services: Services, wanted: str) -> str | None:
 @page("devices/{registrationId}")
 async def console_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a device: its state, its certificates, its doors, its history."""
-    registration_id = path_value("registrationId", request.route_params["registrationId"])
+    registration_id = registration_id_of(request)
     device = await services.devices.describe(registration_id)
     certificates = [
         await services.certificate_requests.describe(each["serialNumber"])
@@ -111,10 +111,10 @@ async def _doors(
         )
         for each in certificates
     ]
-    groups = await services.groups.directory.list_groups()
-    group = next((each for each in groups if each["enrollmentGroup"] == device["enrollmentGroup"]), None)
-    if group is not None:
-        doors.insert(0, (f"enrollment group {group['enrollmentGroup']}", str(group["state"]), "by the ledger"))
+    if device["enrollmentGroup"]:
+        with suppress(NotFound):  # it was deleted
+            group = await services.groups.directory.summary(device["enrollmentGroup"])
+            doors.insert(0, (f"enrollment group {group['enrollmentGroup']}", str(group["state"]), "by the ledger"))
     if device["assignedHub"]:
         doors.append((device["assignedHub"], *await _identity(services, device["registrationId"])))
     return doors

@@ -8,7 +8,7 @@ from shared.contracts.ids import path_value
 from shared.contracts.orders import OrderAction
 from shared.domain.orders import UNDER_WAY, LineState, OrderState
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
-from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, order_id_of, shown_continuation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
     """Show an order: its progress, and its lines in pages."""
     state = chosen(request, "state", tuple(LineState))
     order = await services.order_answers.describe(
-        path_value("orderId", request.route_params["orderId"]),
+        order_id_of(request),
         state=state,
         size=_SHOWN,
         continuation=continuation_of(request),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.answers import RejectionClosing, Replay
-from shared.contracts.ids import path_value
 from shared.contracts.messages import INBOUND_QUEUES
 from shared.contracts.parsing import parse
 from shared.domain.rejections import RejectionState
@@ -15,7 +14,7 @@ from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
 from shared.workflows.intake.rejections import REPLAYED_AT_ONCE
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
-from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, rejection_id_of, shown_continuation
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -51,21 +50,21 @@ async def console_rejections(services: Services, request: func.HttpRequest) -> f
 @page("rejections/{id}")
 async def console_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show one message that was refused or set aside, and what can be done about it."""
-    found = await services.rejected_messages.describe(_identifier(request))
+    found = await services.rejected_messages.describe(rejection_id_of(request))
     return rendered("rejection.html", rejection=found, acts_here=services.settings.zone is Zone.ALL)
 
 
 @page("rejections/{id}/replay")
 async def console_replay(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what a replay will do, and ask."""
-    found = await services.rejected_messages.describe(_identifier(request))
+    found = await services.rejected_messages.describe(rejection_id_of(request))
     return rendered("replay.html", rejection=found)
 
 
 @page("rejections/{id}/replay", method="POST")
 async def console_replayed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a message back into its queue."""
-    identifier = _identifier(request)
+    identifier = rejection_id_of(request)
     await services.rejected_messages.replay(identifier)
     return redirect(f"{ROOT}/rejections/{segment(identifier)}")
 
@@ -73,14 +72,14 @@ async def console_replayed(services: Services, request: func.HttpRequest) -> fun
 @page("rejections/{id}/close")
 async def console_close(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what closing will do, and ask why."""
-    found = await services.rejected_messages.describe(_identifier(request))
+    found = await services.rejected_messages.describe(rejection_id_of(request))
     return rendered("close.html", rejection=found)
 
 
 @page("rejections/{id}/close", method="POST")
 async def console_closed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Close a rejection with a comment."""
-    identifier = _identifier(request)
+    identifier = rejection_id_of(request)
     comment = parse(RejectionClosing, {"comment": form_of(request).get("comment", "")}).comment
     await services.rejected_messages.close(identifier, comment)
     return redirect(f"{ROOT}/rejections/{segment(identifier)}")
@@ -106,7 +105,3 @@ async def console_replayed_many(services: Services, request: func.HttpRequest) -
     filters = Filters(queue=wanted.queue, cause=wanted.cause, until=point_in_time(form.get("until", ""), field="until"))
     done = await services.rejected_messages.replay_many(filters, per_minute=per_minute)
     return rendered("replayed_many.html", done=done)
-
-
-def _identifier(request: func.HttpRequest) -> str:
-    return path_value("id", request.route_params["id"])

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.orders import OrderState
+from shared.domain.orders import UNDER_WAY, OrderState
 from shared.domain.requests import RequestState
 from triggers.console.authorities import shown_authorities
 from triggers.console.pages import page, rendered
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _SHOWN = 20
 """Items of each list; there is a page with all of them."""
 
-_UNDER_WAY = (OrderState.ACCEPTED, OrderState.PROCESSING, OrderState.WAITING)
 _MONTHS = 12
 _SOON = timedelta(days=90)
 
@@ -41,7 +40,7 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
         services.rejected_messages.page(size=_SHOWN, continuation=None),
         requests_in(RequestState.WAITING),
         shown_authorities(services),
-        *(orders_in(state) for state in _UNDER_WAY),
+        *(orders_in(state) for state in OrderState if state in UNDER_WAY),
     )
     now = services.clock()
     return rendered(

@@ -165,6 +165,16 @@ def registration_id_of(request: func.HttpRequest) -> str:
     return path_value("registrationId", request.route_params["registrationId"])
 
 
+def order_id_of(request: func.HttpRequest) -> str:
+    """Give the path's order."""
+    return path_value("orderId", request.route_params["orderId"])
+
+
+def rejection_id_of(request: func.HttpRequest) -> str:
+    """Give the path's rejection."""
+    return path_value("id", request.route_params["id"])
+
+
 def authority_name_of(request: func.HttpRequest) -> str:
     """Give the path's certificate authority."""
     return path_value("name", request.route_params["name"])

@@ -18,7 +18,6 @@ from shared.contracts.answers import (
     Replay,
     Replayed,
 )
-from shared.contracts.ids import path_value
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.parsing import parse
 from shared.domain.rejections import RejectionKind, RejectionState
@@ -35,6 +34,7 @@ from triggers.http.endpoints import (
     page_answer,
     page_size_of,
     published,
+    rejection_id_of,
 )
 from triggers.openapi import Answer, Parameter
 from triggers.openapi import document as api_document
@@ -136,7 +136,7 @@ async def list_rejections(services: Services, request: func.HttpRequest) -> func
 @endpoint("GET", "rejections/{id}", answers=[Answer(200, "the rejection", (Rejection,))], refuses={404})
 async def get_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show one message that was refused or set aside, and whether it was replayed."""
-    identifier = path_value("id", request.route_params["id"])
+    identifier = rejection_id_of(request)
     return json_answer(Rejection, await services.rejected_messages.describe(identifier))
 
 
@@ -148,7 +148,7 @@ async def get_rejection(services: Services, request: func.HttpRequest) -> func.H
 )
 async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a refused message back into its queue, once: repeated, it changes nothing."""
-    identifier = path_value("id", request.route_params["id"])
+    identifier = rejection_id_of(request)
     return json_answer(Rejection, await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)
 
 
@@ -170,6 +170,6 @@ async def replay_rejections(services: Services, request: func.HttpRequest) -> fu
 )
 async def close_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say of a rejection that it will not be replayed, and why."""
-    identifier = path_value("id", request.route_params["id"])
+    identifier = rejection_id_of(request)
     comment = parse(RejectionClosing, body_of(request)).comment
     return json_answer(Rejection, await services.rejected_messages.close(identifier, comment))

@@ -34,6 +34,7 @@ from triggers.http.endpoints import (
     endpoint,
     is_new,
     json_answer,
+    order_id_of,
     page_answer,
     page_size_of,
     queued,
@@ -137,7 +138,7 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
     """Show an order: its progress, and its devices; those of more than 5,000, or of a state, come in pages."""
     try:
         described = await services.order_answers.describe(
-            path_value("orderId", request.route_params["orderId"]),
+            order_id_of(request),
             state=chosen(request, "state", tuple(LineState)),
             size=page_size_of(request) if "pageSize" in request.params else None,
             continuation=continuation_of(request),
@@ -216,7 +217,7 @@ async def retry_device_order(services: Services, request: func.HttpRequest) -> f
 async def _act(
     services: Services, request: func.HttpRequest, action: OrderAction, **further: IssuedDevices
 ) -> func.HttpResponse:
-    order_id = path_value("orderId", request.route_params["orderId"])
+    order_id = order_id_of(request)
     act = OrderAct(request_id=request_id_of(request), order_id=order_id, action=action, **further)
     if await is_new(services, Queue.DEVICE_ORDERS, act):
         await services.order_requests.check(act)
@@ -279,7 +280,7 @@ async def get_order_results_json(services: Services, request: func.HttpRequest) 
 async def _results(
     services: Services, request: func.HttpRequest
 ) -> tuple[OrderRecord, Sequence[OrderLine], str | None]:
-    order = await services.order_answers.order(path_value("orderId", request.route_params["orderId"]))
+    order = await services.order_answers.order(order_id_of(request))
     lines, following = await services.order_answers.page_of_lines(order, _RESULT_LINES, continuation_of(request))
     return order, lines, following
 

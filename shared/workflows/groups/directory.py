@@ -43,6 +43,14 @@ class GroupDirectory:
         """List all groups."""
         return [_summary(group) async for group in self.groups.list() if group.state is not GroupState.DELETED]
 
+    async def summary(self, group_id: str) -> dict[str, Any]:
+        """Show a group as the list does: what the ledger knows of it. DPS is not asked.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        return _summary(await self._known(group_id))
+
     async def registrations(
         self, group_id: str, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
