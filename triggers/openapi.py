@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,8 +78,7 @@ class Operation:
 
     Attributes:
         answers: what it answers when all is well.
-        refuses: statuses of refusals beside those that follow from the route; with a model of its own where the
-            problem has further members.
+        refuses: statuses of refusals beside those that follow from the route.
         body: of the request: its model, or the media type of what is not JSON.
         body_required: whether a request without it is refused.
         other_bodies: media types that it takes as well.
@@ -93,7 +92,7 @@ class Operation:
     summary: str
     anonymous: bool
     answers: tuple[Answer, ...]
-    refuses: Mapping[int, type[Problem]] = field(default_factory=dict)
+    refuses: frozenset[int] = frozenset()
     body: type[Contract] | str | None = None
     body_required: bool = True
     other_bodies: tuple[str, ...] = ()
@@ -187,7 +186,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "responses": {f"Refused{status}": _refusal(status, Problem) for status in _REFUSALS},
+            "responses": {f"Refused{status}": _refusal(status) for status in _REFUSALS},
             "securitySchemes": {"functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"}},
         },
     }
@@ -196,7 +195,6 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 def _models(operation: Operation) -> Iterator[type[Contract]]:
     if operation.body is not None and not isinstance(operation.body, str):
         yield operation.body
-    yield from operation.refuses.values()
     for answer in operation.answers:
         yield from (each for each in answer.content if not isinstance(each, str))
 
@@ -226,9 +224,7 @@ def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
 
 def _responses(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
     for status in operation.statuses():
-        own = operation.refuses.get(status, Problem)
-        shared = {"$ref": f"#/components/responses/Refused{status}"}
-        yield str(status), shared if own is Problem else _refusal(status, own)
+        yield str(status), {"$ref": f"#/components/responses/Refused{status}"}
     for answer in operation.answers:
         response: dict[str, Any] = {"description": answer.meaning}
         if answer.content:
@@ -248,7 +244,7 @@ def _media(model: type[Contract]) -> dict[str, Any]:
     return {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example_of(model)}
 
 
-def _refusal(status: int, model: type[Problem]) -> dict[str, Any]:
+def _refusal(status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _REFUSALS[status]}
     if status not in {403, 413, 429}:
         detail = {
@@ -257,8 +253,8 @@ def _refusal(status: int, model: type[Problem]) -> dict[str, Any]:
             "status": status,
             "detail": _REFUSALS[status],
         }
-        example = example_of(model) if model is not Problem or status == HTTPStatus.BAD_REQUEST else detail
-        described["content"] = {PROBLEM: {**_media(model), "example": example}}
+        example = example_of(Problem) if status == HTTPStatus.BAD_REQUEST else detail
+        described["content"] = {PROBLEM: {**_media(Problem), "example": example}}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         described["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
     return described

@@ -349,13 +349,10 @@ def problem(
     *,
     errors: Any = (),
     headers: Mapping[str, str] | None = None,
-    model: type[Problem] = Problem,
-    more: Mapping[str, Any] | None = None,
 ) -> func.HttpResponse:
-    """Compose a problem document (RFC 9457); ``errors`` names each bad field, ``more`` are members of the model."""
+    """Compose a problem document (RFC 9457); ``errors`` names each bad field."""
     body: dict[str, Any] = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
     if errors:
         body["errors"] = errors
-    body |= more or {}
-    text = json.dumps(model.model_validate(body).model_dump(mode="json", by_alias=True, exclude_unset=True))
+    text = json.dumps(Problem.model_validate(body).model_dump(mode="json", by_alias=True, exclude_unset=True))
     return func.HttpResponse(text, status_code=status.value, mimetype=PROBLEM, headers=dict(headers or {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from shared.contracts.answers import Problem, Serial
+from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.events import OrderProgress
 from shared.domain.devices import CertificateSummary, HistoryEntry
@@ -62,7 +62,11 @@ class OrderedDevice(Contract):
 
 
 class Order(Contract):
-    """An order, with all of its lines or a page of them."""
+    """An order, with all of its lines or a page of them.
+
+    One that was refused as a whole is ``rejected``, and has ``reasons`` and no lines. ``acceptedAt`` is when it was
+    refused then, and ``enrollmentGroup`` is ``null`` if the message did not name a valid one.
+    """
 
     model_config = with_example(
         {
@@ -78,7 +82,7 @@ class Order(Contract):
     )
 
     order_id: str
-    enrollment_group: str
+    enrollment_group: str | None
     state: OrderState
     register_by: RegisterBy
     accepted_at: datetime
@@ -101,7 +105,7 @@ _LISTED_ORDER = {
 
 
 class ListedOrder(Contract):
-    """An order in a list. One that was refused has no group and no devices: its reasons are at ``location``."""
+    """An order in a list. One that was refused has no devices, and its reasons are at ``location``."""
 
     model_config = with_example(_LISTED_ORDER)
 
@@ -163,30 +167,6 @@ class OrderResultPage(Contract):
     state: OrderState
     items: list[OrderResult]
     continuation_token: str | None
-
-
-class RefusedOrder(Problem):
-    """The order does not exist: what came by the queue was refused, unless the last three fields are missing."""
-
-    model_config = with_example(
-        {
-            "type": "about:blank",
-            "title": "Not Found",
-            "status": 404,
-            "detail": "orderId: the order 'order-2' does not exist: what came under this id was refused; its reasons "
-            "say why",
-            "errors": [{"field": "orderId", "message": "the order 'order-2' does not exist"}],
-            "orderId": "order-2",
-            "state": "rejected",
-            "rejectedAt": "2026-05-01T12:00:00Z",
-            "reasons": [{"field": "enrollmentGroup", "message": "the enrollment group 'line-9' does not exist"}],
-        }
-    )
-
-    order_id: str | None = None
-    state: Literal["rejected"] | None = None
-    rejected_at: datetime | None = None
-    reasons: list[StatedReason] | None = None
 
 
 class DeviceSummary(Contract):

@@ -131,7 +131,7 @@ class OrderCompleted(Told):
     """The last line of an order is done.
 
     ``failed`` names the lines that failed, as many as fit; ``failedNotListed`` says how many more there are.
-    ``results`` is the URL of a blob with all lines, in CSV.
+    ``results`` is the URL of a blob with all lines, in CSV, and ``resultsJson`` that of one in JSON.
     """
 
     model_config = with_example(
@@ -143,6 +143,7 @@ class OrderCompleted(Told):
             "failed": [],
             "failedNotListed": 0,
             "results": "https://factory.blob.core.windows.net/results/order-1.csv",
+            "resultsJson": "https://factory.blob.core.windows.net/results/order-1.json",
         }
     )
 
@@ -153,6 +154,7 @@ class OrderCompleted(Told):
     failed: list[FailedLine]
     failed_not_listed: int
     results: str
+    results_json: str
 
 
 class DeviceRegistered(Told):

@@ -80,7 +80,7 @@ class OrderRecord(Record):
     Attributes:
         fingerprint: of its content: the same id with other content is refused.
         device_count: its lines.
-        accepted_at: when it was accepted, or rejected.
+        accepted_at: when it was accepted, or refused.
         list_name: of the blob with its devices; ``None`` if they came with the order.
         list_etag: of the blob when the order was accepted: what it holds is what was ordered.
         list_size: bytes of the blob.
@@ -127,11 +127,6 @@ class OrderRecord(Record):
     retries: int = 0
     retrying: bool = False
     retried_by: str | None = None
-
-    @property
-    def was_never_accepted(self) -> bool:
-        """Whether all that came under its id was refused, so that no such order exists."""
-        return self.state is OrderState.REJECTED and not self.fingerprint
 
     @property
     def is_cancelled(self) -> bool:

@@ -105,9 +105,13 @@ class Orders:
                 raise RuntimeError(f"order {known.record.order_id!r} was there a moment ago and is gone")
             known = present
 
-    async def refuse(self, order_id: str, reasons: tuple[dict[str, str], ...], at: datetime) -> None:
+    async def refuse(
+        self, order_id: str, reasons: tuple[dict[str, str], ...], at: datetime, *, group: str = ""
+    ) -> None:
         """Record why an order was refused, unless there is an order of this id that was not."""
-        refused = OrderRecord(order_id=order_id, state=OrderState.REJECTED, accepted_at=at, reasons=reasons)
+        refused = OrderRecord(
+            order_id=order_id, state=OrderState.REJECTED, accepted_at=at, reasons=reasons, enrollment_group=group
+        )
         made = await self._orders.try_insert(refused)
         if made is not None:
             await self._noted(None, made)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.contracts.answers_devices import OrderResultPage
 from shared.contracts.messages import Queue, read_message
 from shared.contracts.orders import DeviceOrder, OrderWatch
 from shared.contracts.parsing import parse
@@ -19,7 +20,7 @@ from shared.ledger.orders import Orders
 from shared.ports.blobs import StoredBlob
 from shared.threads import ThreadPool
 from shared.workflows.devices import order_answers, order_blobs, order_dispatch, order_lines
-from shared.workflows.devices.order_answers import OrderAnswers, Refused
+from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
@@ -217,11 +218,19 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         "failed": [],
         "failedNotListed": 0,
         "results": f"{ACCOUNT}/results/o.csv",
+        "resultsJson": f"{ACCOUNT}/results/o.json",
     }
     rows = world.blobs.blobs["o.csv"].content.decode().split("\r\n")
     assert rows[0] == "registrationId,state,deviceId,assignedHub,serialNumber,thumbprint,expiresAt,reason,place"
     assert rows[-2] == f"d249,registered,,,,,,,{'line 251' if form == 'list' else 'devices[249]'}"
     assert len(rows) == 252
+    results = json.loads(world.blobs.blobs["o.json"].content)
+    OrderResultPage.model_validate(results)
+    assert [len(results["items"]), results["state"], results["items"][249]["registrationId"]] == [
+        250,
+        "completed",
+        "d249",
+    ]
     assert (await world.answers.describe("o"))["state"] == "completed"
 
 
@@ -648,25 +657,29 @@ async def test_a_line_says_why_it_waits(world: World) -> None:
     assert [each.get("reason") for each in shown] == ["tried again: no route", None]
 
 
-async def test_a_refused_order_says_so_and_leaves_its_id_free(world: World) -> None:
-    """There is no such order; what was refused under its id is told, until another one takes it."""
+async def test_a_refused_order_is_a_rejected_one_and_leaves_its_id_free(world: World) -> None:
+    """It is shown as any other, with what was refused last under its id, until an accepted one takes the id."""
     await world.orders.refuse("o", Rejected.because("must be a number", field="validityDays").documented(), START)
-    await world.orders.refuse("o", Rejected.because("is not a known field", field="colour").documented(), START)
-    with pytest.raises(Refused) as refused:
-        await world.answers.describe("o")
-    assert str(refused.value) == (
-        "orderId: the order 'o' does not exist: what came under this id was refused; its reasons say why"
-    )
-    assert refused.value.shown == {
+    await world.orders.refuse("o", Rejected.because("is not known", field="colour").documented(), START, group="g")
+    assert await world.answers.describe("o") == {
         "orderId": "o",
+        "enrollmentGroup": "g",
         "state": "rejected",
-        "rejectedAt": "2026-03-01T12:00:00Z",
-        "reasons": ({"field": "colour", "message": "is not a known field"},),
+        "registerBy": "service",
+        "acceptedAt": START,
+        "completedAt": None,
+        "reasons": ({"field": "colour", "message": "is not known"},),
+        "progress": {"total": 0, "ordered": 0, "issued": 0, "registered": 0, "failed": 0, "cancelled": 0},
+        "devices": [],
     }
+    items, _ = await world.answers.page(state=OrderState.REJECTED, group="g", since=None, size=10, continuation=None)
+    assert [(each["orderId"], each["state"]) for each in items] == [("o", "rejected")]
+    world.now += timedelta(seconds=1)
     await world.post(**inline())
     assert (await world.answers.describe("o"))["state"] == "processing"
     await world.orders.refuse("o", Rejected.because("too late").documented(), START)
     assert (await world.answers.describe("o"))["state"] == "processing"
+    assert await listed(world) == [("o", "processing")]
 
 
 async def test_another_order_of_the_same_id_is_refused(world: World) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 import pytest
 
-from shared.domain.orders import LineState, OrderLine
+from shared.domain.orders import LineState, OrderLine, OrderState
 from shared.domain.words import RegisterBy
 from shared.errors import Rejected
 from shared.workflows.devices.order_results import COLUMNS, OrderResults, csv_of
@@ -92,23 +92,29 @@ async def test_results_are_written_in_parts_of_a_hundred_lines(world: World) -> 
     blobs: Any = Parts()
     settings: Any = world
     results = OrderResults(orders=world.orders, blobs=blobs, settings=settings)
-    assert await results.write("o") == "http://127.0.0.1:10000/account/results/o.csv"
-    assert [len(cells(part.decode())) for part in blobs.parts] == [101, 100, 50]
-    assert [each[0] for part in blobs.parts for each in cells(part.decode())][1:] == [f"d{n}" for n in range(250)]
-    blobs.parts.clear()
-    await results.write("none")
-    assert [cells(part.decode()) for part in blobs.parts] == [[list(COLUMNS)]]
+    base = "http://127.0.0.1:10000/account/results"
+    assert await results.write("o", OrderState.CANCELLED) == (f"{base}/o.csv", f"{base}/o.json")
+    parts = [cells(part.decode()) for part in blobs.parts["o.csv"]]
+    assert [len(part) for part in parts] == [1, 100, 100, 50]
+    assert [each[0] for part in parts for each in part][1:] == [f"d{n}" for n in range(250)]
+    assert [part.count(b"registrationId") for part in blobs.parts["o.json"]] == [100, 100, 50, 0]
+    [as_json] = [json.loads(b"".join(blobs.parts["o.json"]))]
+    assert [each["registrationId"] for each in as_json.pop("items")] == [f"d{n}" for n in range(250)]
+    assert as_json == {"orderId": "o", "state": "cancelled", "continuationToken": None}
+    await results.write("none", OrderState.COMPLETED)
+    assert [cells(part.decode()) for part in blobs.parts["none.csv"]] == [[list(COLUMNS)]]
+    assert json.loads(b"".join(blobs.parts["none.json"]))["items"] == []
 
 
 class Parts:
-    """Takes the parts of a blob."""
+    """Takes the parts of blobs."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self.parts: dict[str, list[bytes]] = {}
 
-    async def write(self, container: str, _name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
-        assert (container, content_type) == ("results", "text/csv")
-        self.parts += [part async for part in parts]
+    async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
+        assert (container, content_type) == ("results", "text/csv" if name.endswith(".csv") else "application/json")
+        self.parts[name] = [part async for part in parts]
 
 
 async def test_results_are_asked_for_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,16 +153,21 @@ async def test_results_are_asked_for_page_by_page(world: World, monkeypatch: pyt
     assert last["items"][0]["registrationId"] == "d2"
 
 
-@pytest.mark.parametrize("handler", [orders.get_order_results_csv, orders.get_order_results_json])
-async def test_a_refused_order_has_no_results(world: World, monkeypatch: pytest.MonkeyPatch, handler: Any) -> None:
-    """It is not found, and why it was refused is said."""
+async def test_a_refused_order_has_results_without_lines(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state says why there are none."""
     services: Any = world
     services.order_answers = world.answers
     monkeypatch.setattr(outcomes, "services", lambda: services)
     await world.orders.refuse("o", Rejected.because("is not a known field", field="colour").documented(), START)
-    answer = await ask(handler, {})
-    assert answer.status_code == 404
-    assert json.loads(answer.get_body())["reasons"] == [{"field": "colour", "message": "is not a known field"}]
+    as_csv = await ask(orders.get_order_results_csv, {})
+    assert (as_csv.status_code, cells(as_csv.get_body().decode())) == (200, [list(COLUMNS)])
+    as_json = await ask(orders.get_order_results_json, {})
+    assert json.loads(as_json.get_body()) == {
+        "orderId": "o",
+        "state": "rejected",
+        "items": [],
+        "continuationToken": None,
+    }
 
 
 async def ask(handler: Any, query: dict[str, str]) -> func.HttpResponse:

@@ -6,7 +6,6 @@ import json
 import re
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import azure.functions as func
 from pydantic import Field
 
-from shared.contracts.answers import Accepted, Problem
+from shared.contracts.answers import Accepted
 from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
 from shared.contracts.messages import MESSAGE_LIMIT, Queue
@@ -28,7 +27,7 @@ from triggers.openapi import JSON, Answer, Operation, Parameter
 from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from shared.services import Services
 
@@ -56,7 +55,7 @@ def endpoint(
     route: str,
     *,
     answers: Sequence[Answer],
-    refuses: Collection[int] | Mapping[int, type[Problem]] = (),
+    refuses: Collection[int] = (),
     body: type[Contract] | str | None = None,
     body_required: bool = True,
     other_bodies: tuple[str, ...] = (),
@@ -87,7 +86,7 @@ def endpoint(
                 summary,
                 anonymous,
                 tuple(answers),
-                refuses=refuses if isinstance(refuses, Mapping) else dict.fromkeys(refuses, Problem),
+                refuses=frozenset(refuses),
                 body=body,
                 body_required=body_required,
                 other_bodies=other_bodies,

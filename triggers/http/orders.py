@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import azure.functions as func
 from pydantic import Field
 
-from shared.contracts.answers_devices import Order, OrderPage, OrderResultPage, RefusedOrder
+from shared.contracts.answers_devices import Order, OrderPage, OrderResultPage
 from shared.contracts.ids import EnrollmentGroupId, RequestId, path_value
 from shared.contracts.messages import MESSAGE_LIMIT, Queue
 from shared.contracts.orders import DeviceOrder, DeviceOrderSchema, OrderAct, OrderAction, OrderCancellation
@@ -19,10 +18,8 @@ from shared.domain.words import RegisterBy
 from shared.errors import Reason, Rejected
 from shared.reading.numbers import whole_number
 from shared.reading.times import point_in_time
-from shared.workflows.devices.order_answers import Refused
 from shared.workflows.devices.order_results import CSV, csv_of, result_of
 from shared.workflows.intake.following import location_of
-from triggers import outcomes
 from triggers.http.endpoints import (
     CONTINUATION,
     PAGING,
@@ -131,20 +128,17 @@ def _with_list(
     "GET",
     "device-orders/{orderId}",
     answers=[Answer(200, "the order", (Order,))],
-    refuses={404: RefusedOrder},
+    refuses={404},
     parameters=(Parameter("state", "only the lines in this state", LineState), *PAGING),
 )
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its devices; those of more than 5,000, or of a state, come in pages."""
-    try:
-        described = await services.order_answers.describe(
-            order_id_of(request),
-            state=chosen(request, "state", tuple(LineState)),
-            size=page_size_of(request) if "pageSize" in request.params else None,
-            continuation=continuation_of(request),
-        )
-    except Refused as refused:
-        return _refused(refused)
+    described = await services.order_answers.describe(
+        order_id_of(request),
+        state=chosen(request, "state", tuple(LineState)),
+        size=page_size_of(request) if "pageSize" in request.params else None,
+        continuation=continuation_of(request),
+    )
     following = described.get("continuationToken")
     return json_answer(
         Order, {**described, "continuationToken": shown_continuation(following)} if following else described
@@ -236,15 +230,12 @@ _RESULT_LINES = 5000
     answers=[
         Answer(200, "a page of the results", (CSV,), (("Link", "the next page, with `rel=next` (RFC 8288)"),)),
     ],
-    refuses={404: RefusedOrder},
+    refuses={404},
     parameters=(CONTINUATION,),
 )
 async def get_order_results_csv(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give what became of the devices of an order, 5,000 lines at a time; the first page has the header."""
-    try:
-        order, lines, following = await _results(services, request)
-    except Refused as refused:
-        return _refused(refused)
+    order, lines, following = await _results(services, request)
     text = csv_of(lines, header=not request.params.get("continuationToken"))
     headers = {"Content-Disposition": f'attachment; filename="{order.order_id.replace(":", "_")}.csv"'}
     if following:
@@ -257,15 +248,12 @@ async def get_order_results_csv(services: Services, request: func.HttpRequest) -
     "GET",
     "device-orders/{orderId}/results.json",
     answers=[Answer(200, "a page of the results", (OrderResultPage,))],
-    refuses={404: RefusedOrder},
+    refuses={404},
     parameters=(CONTINUATION,),
 )
 async def get_order_results_json(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give what became of the devices of an order, 5,000 lines at a time."""
-    try:
-        order, lines, following = await _results(services, request)
-    except Refused as refused:
-        return _refused(refused)
+    order, lines, following = await _results(services, request)
     return json_answer(
         OrderResultPage,
         {
@@ -283,9 +271,3 @@ async def _results(
     order = await services.order_answers.order(order_id_of(request))
     lines, following = await services.order_answers.page_of_lines(order, _RESULT_LINES, continuation_of(request))
     return order, lines, following
-
-
-def _refused(refused: Refused) -> func.HttpResponse:
-    return outcomes.problem(
-        HTTPStatus.NOT_FOUND, str(refused), errors=refused.documented(), model=RefusedOrder, more=refused.shown
-    )

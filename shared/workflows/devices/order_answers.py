@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.base import timestamp
 from shared.domain.orders import LineState, OrderRecord, OrderState
-from shared.errors import NotFound, Reason, Rejected
+from shared.errors import NotFound, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,26 +19,6 @@ SHOWN_LIMIT = 5000
 """Lines that an order shows at once; those of a longer one come in pages."""
 
 PAGE_SIZE = 100
-
-
-class Refused(NotFound):
-    """An order of this id does not exist: one that came by the queue was refused, and its id is free.
-
-    Attributes:
-        shown: the order's id, its state, when it was rejected, and the reasons, each ``{"field", "message"}``.
-    """
-
-    def __init__(self, order: OrderRecord) -> None:
-        message = (
-            f"the order {order.order_id!r} does not exist: what came under this id was refused; its reasons say why"
-        )
-        super().__init__(Reason("orderId", message))
-        self.shown = {
-            "orderId": order.order_id,
-            "state": "rejected",
-            "rejectedAt": timestamp(order.accepted_at),
-            "reasons": order.reasons,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +44,7 @@ class OrderAnswers:
             continuation: of the page before.
 
         Raises:
-            NotFound: the order does not exist; :class:`Refused`, if one of this id was refused.
+            NotFound: the order does not exist.
             Rejected: the continuation is not valid.
         """
         order = await self.order(order_id)
@@ -83,7 +62,7 @@ class OrderAnswers:
             counts = _counts_of(lines) if whole else counts
         shown = {
             "orderId": order.order_id,
-            "enrollmentGroup": order.enrollment_group,
+            "enrollmentGroup": order.enrollment_group or None,
             "state": order.state,
             "registerBy": order.register_by,
             "acceptedAt": order.accepted_at,
@@ -110,16 +89,14 @@ class OrderAnswers:
         return lines, str(end) if lines and end < order.device_count else None
 
     async def order(self, order_id: str) -> OrderRecord:
-        """Find an order.
+        """Find an order; one that was refused is ``rejected``, and its id is free.
 
         Raises:
-            NotFound: it does not exist; :class:`Refused`, if one of this id was refused.
+            NotFound: it does not exist.
         """
         known = await self.orders.get(order_id)
         if known is None:
             raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")
-        if known.record.was_never_accepted:
-            raise Refused(known.record)
         return known.record
 
     async def page(

@@ -82,7 +82,7 @@ class OrderRequests:
 
     async def _order(self, act: OrderAct) -> Versioned[OrderRecord]:
         known = await self.orders.get(act.order_id)
-        if known is None or known.record.was_never_accepted:
+        if known is None:
             raise NotFound.because(f"the order {act.order_id!r} does not exist", field="orderId")
         return known
 

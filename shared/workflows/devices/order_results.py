@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from shared.contracts.answers_devices import OrderResult
 from shared.contracts.base import timestamp
 from shared.ledger.orders import PARTITION_LINES
 from shared.rules.csv_cells import csv_text
@@ -14,7 +16,7 @@ from shared.workflows.devices.batches import in_batches
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from shared.domain.orders import OrderLine
+    from shared.domain.orders import OrderLine, OrderState
     from shared.ledger.orders import Orders
     from shared.ports.blobs import Blobs
     from shared.settings import Settings
@@ -23,6 +25,7 @@ RESULTS = "results"
 """Container of the results of orders that have ended."""
 
 CSV = "text/csv"
+JSON = "application/json"
 
 COLUMNS = (
     "registrationId",
@@ -57,10 +60,21 @@ def csv_of(lines: Iterable[OrderLine], *, header: bool) -> str:
     return csv_text((*([COLUMNS] if header else ()), *map(_cells, lines)))
 
 
+def _json_of(line: OrderLine) -> str:
+    return OrderResult.model_validate(result_of(line)).model_dump_json(by_alias=True)
+
+
 def _cells(line: OrderLine) -> list[str | None]:
     result = result_of(line)
     result["expiresAt"] = timestamp(line.expires_at) if line.expires_at else None
     return [result[name] for name in COLUMNS]
+
+
+class Written(NamedTuple):
+    """The URLs of the results of an order."""
+
+    csv: str
+    json: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +85,28 @@ class OrderResults:
     blobs: Blobs
     settings: Settings
 
-    async def write(self, order_id: str) -> str:
-        """Write an order's results into a blob, over those that are there, and give its URL."""
-        name = f"{order_id}.csv"
-        await self.blobs.write(RESULTS, name, self._parts(order_id), content_type=CSV)
+    async def write(self, order_id: str, state: OrderState) -> Written:
+        """Write an order's results into blobs, over those that are there."""
+        csv, as_json = f"{order_id}.csv", f"{order_id}.json"
+        await self.blobs.write(RESULTS, csv, self._csv(order_id), content_type=CSV)
+        await self.blobs.write(RESULTS, as_json, self._json(order_id, state), content_type=JSON)
+        return Written(self._url(csv), self._url(as_json))
+
+    def _url(self, name: str) -> str:
         return f"{self.settings.order_lists_url}/{RESULTS}/{quote(name)}"
 
-    async def _parts(self, order_id: str) -> AsyncIterator[bytes]:
-        is_first = True
-        async for batch in in_batches(self.orders.lines(order_id), PARTITION_LINES):
-            yield csv_of(batch, header=is_first).encode()
-            is_first = False
-        if is_first:
-            yield csv_of((), header=True).encode()
+    async def _csv(self, order_id: str) -> AsyncIterator[bytes]:
+        yield csv_of((), header=True).encode()
+        async for batch in self._batches(order_id):
+            yield csv_of(batch, header=False).encode()
+
+    async def _json(self, order_id: str, state: OrderState) -> AsyncIterator[bytes]:
+        """Write what ``results.json`` answers, with all lines in one page."""
+        separator = f'{{"orderId":{json.dumps(order_id)},"state":"{state.value}","items":['
+        async for batch in self._batches(order_id):
+            yield (separator + ",".join(map(_json_of, batch))).encode()
+            separator = ","
+        yield (separator.removesuffix(",") + '],"continuationToken":null}\n').encode()
+
+    def _batches(self, order_id: str) -> AsyncIterator[list[OrderLine]]:
+        return in_batches(self.orders.lines(order_id), PARTITION_LINES)

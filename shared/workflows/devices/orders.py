@@ -230,7 +230,8 @@ class DeviceOrders:
         return await self.orders.change(known, counted(counts)), timedelta(seconds=ceil(pause.total_seconds()))
 
     async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
-        results = await self.results.write(order.order_id)
+        state = end_of(order, counts)
+        results = await self.results.write(order.order_id, state)
         failed: list[dict[str, Any]] = []
         left = _FAILED_BYTES
         async for known in self.orders.lines_in(order.order_id, LineState.FAILED):
@@ -247,11 +248,12 @@ class DeviceOrders:
             data={
                 "orderId": order.order_id,
                 "enrollmentGroup": order.enrollment_group,
-                "state": end_of(order, counts),
+                "state": state,
                 "progress": progress_of(counts.by_state, order),
                 "failed": failed,
                 "failedNotListed": counts.by_state.get(LineState.FAILED, 0) - len(failed),
-                "results": results,
+                "results": results.csv,
+                "resultsJson": results.json,
             },
             occasion=_occasion(order),
         )

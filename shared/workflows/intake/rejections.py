@@ -164,7 +164,7 @@ class RejectedMessages:
         else:
             await self.following.refused(message.queue, content, reasons, identifier)
         if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None and "action" not in content:
-            await self._refuse_order(correlation_id, reasons)
+            await self._refuse_order(correlation_id, content, reasons)
         await self.outbox.publish(
             EventType.REQUEST_REJECTED,
             subject=subject or correlation_id or identifier,
@@ -180,13 +180,18 @@ class RejectedMessages:
         )
         return identifier
 
-    async def _refuse_order(self, order_id: str, reasons: tuple[dict[str, str], ...]) -> None:
-        """Let an order say why there is none, where its id can be one."""
+    async def _refuse_order(
+        self, order_id: str, content: Mapping[str, Any], reasons: tuple[dict[str, str], ...]
+    ) -> None:
+        """Let an order say why it was refused, where its id can be one."""
+        group = ""
         try:
             order_id = path_value("requestId", order_id)
         except Rejected:
             return
-        await self.orders.refuse(order_id, reasons, self.clock())
+        with suppress(Rejected):
+            group = path_value("enrollmentGroup", str(content.get("enrollmentGroup", "")))
+        await self.orders.refuse(order_id, reasons, self.clock(), group=group)
 
     async def note_failure(self, message: ReceivedMessage, error: BaseException) -> None:
         """Note why a try failed, for the case that the message is set aside: its copy in the poison queue can't say."""
