@@ -1,0 +1,70 @@
+"""One act in the audit log: who did or tried what to what, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from shared.domain.callers import Actor
+from shared.domain.record import Record
+
+REASON_LIMIT = 1000
+"""Characters that are kept of a reason and of a comment."""
+
+
+class SubjectKind(StrEnum):
+    """What kind of thing an act is about."""
+
+    DEVICE = "device"
+    GROUP = "enrollmentGroup"
+    AUTHORITY = "certificateAuthority"
+    CERTIFICATE = "certificate"
+    ORDER = "order"
+    REQUEST = "request"
+    REJECTION = "rejection"
+    OPERATION = "operation"
+
+
+class AuditOutcome(StrEnum):
+    """What came of an act.
+
+    ``begun``: it is written ahead of the deed; one that stays so was broken off, or is still waiting. ``done``: it took
+    effect. ``refused``: it can't be. ``failed``: the world is wrong. ``denied``: the caller may not do it.
+    """
+
+    BEGUN = "begun"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    DENIED = "denied"
+
+
+class AuditEntry(Record):
+    """One act.
+
+    Attributes:
+        entry_id: tells acts of one moment apart; the same however often one act is repeated.
+        at: when it was asked for.
+        actor: who asked.
+        action: what for, as in ``revoke``.
+        subject: id of what it is about: a registration id, a group's id, a CA's name, or an operation's name.
+        enrollment_group: that the subject belongs to, where that is known.
+        request_id: of the request; ``None`` of what was carried out at once.
+        reason: for which it was asked, or why it was not done.
+        comment: as who asked gave it.
+    """
+
+    documents: ClassVar[frozenset[str]] = frozenset({"actor"})
+
+    entry_id: str
+    at: datetime
+    actor: Actor
+    action: str
+    subject_kind: SubjectKind
+    subject: str
+    outcome: AuditOutcome
+    enrollment_group: str | None = None
+    request_id: str | None = None
+    reason: str | None = None
+    comment: str | None = None
