@@ -14,7 +14,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
-from shared.adapters.observed import storage_transport
+from shared.adapters.observed import ObservedTransport
 from shared.ports.blobs import BlobDescription, StoredBlob
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class Blobs:
     """The account's block blobs."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = BlobServiceClient(url, credential=credential, transport=storage_transport("blobs"))
+        self._service = BlobServiceClient(
+            url, credential=credential, transport=ObservedTransport("blobs", "the blobs", read_seconds=30)
+        )
 
     async def create(
         self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]

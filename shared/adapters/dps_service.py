@@ -24,7 +24,7 @@ class ProvisioningService:
     """A DPS, as its operator sees it. Bodies are the service's own JSON."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._client = DeviceProvisioningClient(url, credential, transport=ObservedTransport("dps"))
+        self._client = DeviceProvisioningClient(url, credential, transport=ObservedTransport("dps", "the DPS"))
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
         """Read an enrollment group, ``None`` if it does not exist."""

@@ -18,7 +18,9 @@ class EventTopic:
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
         from azure.eventgrid.aio import EventGridPublisherClient  # noqa: PLC0415 - a tenth of a second, for who has a topic
 
-        self._client = EventGridPublisherClient(url, credential, transport=ObservedTransport("event_grid"))
+        self._client = EventGridPublisherClient(
+            url, credential, transport=ObservedTransport("event_grid", "the Event Grid topic")
+        )
 
     async def send(self, text: str) -> None:
         """Send a CloudEvents event in structured JSON. Sent again, it has the same id.

@@ -8,6 +8,11 @@ from typing import Self
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
 
+from shared.adapters.breakers import Breaker
+from shared.adapters.observed import ObservedRequests, ObservedTransport
+
+_SERVICE, _NAME = "identity", "the managed identity endpoint"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -24,9 +29,12 @@ class Identity:
     @classmethod
     def managed(cls, client_id: str | None) -> Self:
         """Use the system-assigned identity, or the user-assigned one with ``client_id``."""
-        if client_id is None:
-            return cls(AsyncManagedIdentityCredential(), ManagedIdentityCredential())
-        return cls(AsyncManagedIdentityCredential(client_id=client_id), ManagedIdentityCredential(client_id=client_id))
+        return cls(
+            AsyncManagedIdentityCredential(client_id=client_id, transport=ObservedTransport(_SERVICE, _NAME)),
+            ManagedIdentityCredential(
+                client_id=client_id, transport=ObservedRequests(_SERVICE, Breaker(_NAME, _SERVICE))
+            ),
+        )
 
     async def close(self) -> None:
         """Close the connections to the identity endpoint."""

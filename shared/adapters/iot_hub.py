@@ -1,13 +1,14 @@
 """The IoT Hub registry: device identities and twins (api-version 2021-04-12).
 
-Microsoft's azure-iot-hub is synchronous, so every call runs in a thread of the registries' own.
+Microsoft's azure-iot-hub is synchronous, so every call runs in a thread of its hub. A hub that hangs holds its own
+threads and nothing else. What shuts devices out has threads of its own: it never waits for what lets them in.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.hub import IoTHubRegistryManager
@@ -19,6 +20,7 @@ from azure.iot.hub.models import (
     TwinProperties,
 )
 
+from shared.adapters.breakers import Breaker
 from shared.adapters.observed import telling
 from shared.adapters.sdk_errors import translated
 from shared.errors import Deferred, NotFound, PreconditionFailed
@@ -26,7 +28,7 @@ from shared.ports.hubs import HubIdentity
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from azure.core.credentials import TokenCredential
 
@@ -34,8 +36,44 @@ ANY_VERSION = "*"
 BULK_LIMIT = 100
 """Identities that one call may change (Microsoft: "IoT Hub quotas and throttling")."""
 
-_CALLS_AT_ONCE = 16
+_CALLS_AT_ONCE, _URGENT_CALLS_AT_ONCE = 16, 8
 _ATTEMPTS = 3
+_CONNECT_SECONDS, _READ_SECONDS = 5, 10
+
+
+class _Hub:
+    """One hub: its registry, the threads that call it, and the breaker that watches them.
+
+    Args:
+        name: its host name.
+        address: the host, and port, where it is reached.
+        credential: the app's identity.
+    """
+
+    def __init__(self, name: str, address: str, credential: TokenCredential) -> None:
+        registry = IoTHubRegistryManager.from_token_credential(address, credential)
+        config = registry.protocol.config
+        config.hooks.append(telling("iot_hub"))
+        # msrest waits 100 s, and asks three times more. Once more is enough for a connection that the hub has closed.
+        config.connection.timeout = (_CONNECT_SECONDS, _READ_SECONDS)
+        config.retry_policy.policy.read = 1
+        self.registry, self._breaker = registry, Breaker(f"the IoT hub {name}", "iot_hub")
+        self._threads = ThreadPool(f"hub-{name}", _CALLS_AT_ONCE)
+        self._urgent_threads = ThreadPool(f"hub-{name}-urgent", _URGENT_CALLS_AT_ONCE)
+
+    async def call[T](self, call: Callable[[IoTHubRegistryManager], T], *, urgent: bool = False) -> T:
+        """Make a call in a thread; an urgent one does not wait for others."""
+
+        def watched() -> T:
+            with self._breaker.watching():
+                return call(self.registry)
+
+        return await (self._urgent_threads if urgent else self._threads).run(watched)
+
+    def close(self) -> None:
+        """Take no further calls."""
+        self._threads.close()
+        self._urgent_threads.close()
 
 
 class IotHubRegistries:
@@ -49,25 +87,20 @@ class IotHubRegistries:
     def __init__(self, service_urls: Mapping[str, str], credential: TokenCredential) -> None:
         self._service_urls = service_urls
         self._credential = credential
-        self._registries: dict[str, IoTHubRegistryManager] = {}
-        self._lock = threading.Lock()
-        self._threads = ThreadPool("iot-hub", _CALLS_AT_ONCE)
+        self._hubs: dict[str, _Hub] = {}
 
-    def _registry(self, hub: str) -> IoTHubRegistryManager:
-        with self._lock:
-            registry = self._registries.get(hub)
-            if registry is None:
-                host = self._service_urls.get(hub.lower(), f"https://{hub}").removeprefix("https://")
-                registry = IoTHubRegistryManager.from_token_credential(host, self._credential)
-                registry.protocol.config.hooks.append(telling("iot_hub"))
-                self._registries[hub] = registry
-            return registry
+    def _hub(self, name: str) -> _Hub:
+        hub = self._hubs.get(name.lower())
+        if hub is None:
+            address = self._service_urls.get(name.lower(), f"https://{name}").removeprefix("https://")
+            hub = self._hubs[name.lower()] = _Hub(name, address, self._credential)
+        return hub
 
     async def get(self, hub: str, device_id: str) -> HubIdentity | None:
         """Read a device identity, ``None`` if it does not exist."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
-                device = await self._threads.run(lambda: self._registry(hub).get_device(device_id))
+                device = await self._hub(hub).call(lambda registry: registry.get_device(device_id))
         except NotFound:
             return None
         return _identity(device)
@@ -78,8 +111,7 @@ class IotHubRegistries:
         It is written even if it is disabled already: whoever was about to let the device in has an outdated ETag then.
         """
 
-        def change() -> Any:
-            registry = self._registry(hub)
+        def change(registry: IoTHubRegistryManager) -> Any:
             device = registry.get_device(device_id)
             device.status, device.status_reason = "disabled", reason
             return registry.protocol.devices.create_or_update_identity(device_id, device, f'"{device.etag}"')
@@ -87,7 +119,7 @@ class IotHubRegistries:
         for _ in range(_ATTEMPTS):
             try:
                 with translated(f"device {device_id!r} in {hub}"):
-                    return _identity(await self._threads.run(change))
+                    return _identity(await self._hub(hub).call(change, urgent=True))
             except NotFound:
                 return None
             except PreconditionFailed:
@@ -98,15 +130,14 @@ class IotHubRegistries:
     async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
         """Let a device in, if its identity is as it was seen; ``None`` if it has changed or gone since."""
 
-        def change() -> Any:
-            registry = self._registry(hub)
+        def change(registry: IoTHubRegistryManager) -> Any:
             device = registry.get_device(seen.device_id)
             device.status, device.status_reason = "enabled", reason
             return registry.protocol.devices.create_or_update_identity(seen.device_id, device, f'"{seen.etag}"')
 
         try:
             with translated(f"device {seen.device_id!r} in {hub}"):
-                return _identity(await self._threads.run(change))
+                return _identity(await self._hub(hub).call(change))
         except (NotFound, PreconditionFailed):
             return None
 
@@ -122,14 +153,16 @@ class IotHubRegistries:
         for start in range(0, len(device_ids), BULK_LIMIT):
             batch = device_ids[start : start + BULK_LIMIT]
             with translated(f"{len(batch)} devices in {hub}"):
-                disabled += await self._threads.run(_disable, self._registry(hub), batch, reason)
+                disabled += await self._hub(hub).call(partial(_disable, device_ids=batch, reason=reason), urgent=True)
         return disabled
 
     async def delete(self, hub: str, device_id: str) -> None:
         """Delete a device identity, if it exists."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
-                await self._threads.run(lambda: self._registry(hub).delete_device(device_id, etag=ANY_VERSION))
+                await self._hub(hub).call(
+                    lambda registry: registry.delete_device(device_id, etag=ANY_VERSION), urgent=True
+                )
         except NotFound:
             return
 
@@ -139,7 +172,7 @@ class IotHubRegistries:
         """Merge tags and desired properties into a device's twin."""
         twin = Twin(tags=dict(tags), properties=TwinProperties(desired=dict(desired)))
         with translated(f"twin of {device_id!r} in {hub}"):
-            await self._threads.run(lambda: self._registry(hub).update_twin(device_id, twin, etag=ANY_VERSION))
+            await self._hub(hub).call(lambda registry: registry.update_twin(device_id, twin, etag=ANY_VERSION))
 
     async def check(self, hub: str) -> None:
         """Raise unless the hub answers and lets this identity in."""
@@ -147,7 +180,8 @@ class IotHubRegistries:
 
     def close(self) -> None:
         """Take no further calls."""
-        self._threads.close()
+        for hub in self._hubs.values():
+            hub.close()
 
 
 def _disable(registry: IoTHubRegistryManager, device_ids: Sequence[str], reason: str) -> int:

@@ -39,7 +39,7 @@ class IotHubAuthorities:
             resource.subscription_id,
             base_url=resource_manager_url,
             credential_scopes=["https://management.azure.com/.default"],
-            transport=ObservedTransport("resource_manager"),
+            transport=ObservedTransport("resource_manager", "Azure Resource Manager", read_seconds=30),
         )
 
     @property

@@ -1,7 +1,8 @@
 """Calls of services, as telemetry tells of them: each request that is sent, each repetition by itself.
 
-Transports of azure-core that do what Microsoft's own do, and tell of it afterwards. Calls of storage get no spans:
-there are some thirty of them for a device, and the metrics say what one asks about them.
+Transports of azure-core that do what Microsoft's own do, and tell of it afterwards. Each has short time limits (those
+of azure-core are five minutes) and a breaker, so that a service that hangs holds up nobody for long. Calls of storage
+get no spans: there are some thirty of them for a device, and the metrics say what one asks about them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from azure.core.pipeline.transport import AsyncHttpTransport, RequestsTransport
 
+from shared.adapters.breakers import Breaker
 from shared.reading.numbers import digits
 from shared.telemetry import metrics
 from shared.telemetry.spans import SpanKind, past
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from shared.telemetry.metrics import Value
 
 _STORAGE = frozenset({"queues", "tables", "blobs"})
+_CONNECT_SECONDS, _READ_SECONDS = 5, 15
 _DENIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _CHALLENGED = frozenset({"key_vault"})
 """Services whose 401 is how a conversation begins (Key Vault: authentication challenge)."""
@@ -101,24 +104,28 @@ class ObservedTransport(AsyncHttpTransport[Any, Any]):
 
     Args:
         service: what kind of service they go to.
+        name: of the service, for messages.
+        read_seconds: how long nothing may come of an answer.
         options: of azure-core's own.
     """
 
-    def __init__(self, service: str, **options: Any) -> None:
+    def __init__(self, service: str, name: str, *, read_seconds: int = _READ_SECONDS, **options: Any) -> None:
         # As late as the SDKs do it: aiohttp takes a second, and reads SSL_CERT_FILE when it is imported.
         from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415
 
         self._service = service
-        self._sender = AioHttpTransport(**options)
+        self._breaker = Breaker(name, service)
+        self._sender = AioHttpTransport(connection_timeout=_CONNECT_SECONDS, read_timeout=read_seconds, **options)
 
     async def send(self, request: Any, **options: Any) -> Any:
         """Send a request."""
-        call = Call.begin(self._service, request.method, request.url)
-        try:
-            response: Any = await self._sender.send(request, **options)
-        except BaseException as error:
-            call.failed(error)
-            raise
+        with self._breaker.watching():
+            call = Call.begin(self._service, request.method, request.url)
+            try:
+                response: Any = await self._sender.send(request, **options)
+            except BaseException as error:
+                call.failed(error)
+                raise
         call.answered(response.status_code, response.headers.get("Retry-After"))
         return response
 
@@ -148,27 +155,29 @@ class ObservedTransport(AsyncHttpTransport[Any, Any]):
 
 
 class ObservedRequests(RequestsTransport):  # type: ignore[misc]
-    """The same for clients that are synchronous."""
+    """The same for clients that are synchronous.
 
-    def __init__(self, service: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._service = service
+    Args:
+        service: what kind of service they go to.
+        breaker: of the service; clients of one service share it.
+        read_seconds: how long nothing may come of an answer.
+    """
+
+    def __init__(self, service: str, breaker: Breaker, *, read_seconds: int = _READ_SECONDS) -> None:
+        super().__init__(connection_timeout=_CONNECT_SECONDS, read_timeout=read_seconds)
+        self._service, self._breaker = service, breaker
 
     def send(self, request: Any, **options: Any) -> Any:
         """Send a request as azure-core does."""
-        call = Call.begin(self._service, request.method, request.url)
-        try:
-            response: Any = super().send(request, **options)
-        except BaseException as error:
-            call.failed(error)
-            raise
+        with self._breaker.watching():
+            call = Call.begin(self._service, request.method, request.url)
+            try:
+                response: Any = super().send(request, **options)
+            except BaseException as error:
+                call.failed(error)
+                raise
         call.answered(response.status_code, response.headers.get("Retry-After"))
         return response
-
-
-def storage_transport(service: str) -> ObservedTransport:
-    """Give a transport for queues or blobs, with the time limits of azure-storage's own (_shared/constants.py)."""
-    return ObservedTransport(service, connection_timeout=20, read_timeout=60)
 
 
 def telling(service: str) -> Callable[..., None]:

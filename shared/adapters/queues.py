@@ -10,7 +10,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from shared.adapters.observed import storage_transport
+from shared.adapters.observed import ObservedTransport
 from shared.ports.queues import TakenMessage
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Queues:
     """The account's queues; messages are base64 text, as host.json says."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = QueueServiceClient(url, credential=credential, transport=storage_transport("queues"))
+        self._service = QueueServiceClient(
+            url, credential=credential, transport=ObservedTransport("queues", "the queues")
+        )
         self._clients: dict[str, QueueClient] = {}
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:

@@ -34,6 +34,7 @@ from azure.iot.device.exceptions import (
 from msrest.exceptions import AuthenticationError, ClientRequestError, HttpOperationError
 from requests import RequestException
 
+from shared.adapters.breakers import ServiceSilent
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected, ServiceFailed
 from shared.reading.numbers import digits
 
@@ -130,6 +131,8 @@ def service_of(error: BaseException) -> str:
     """Name the service that an outage is of, as far as its error tells."""
     if isinstance(error, BaseExceptionGroup):
         return ", ".join(sorted({service_of(each) for each in error.exceptions}))
+    if isinstance(error, ServiceSilent):
+        return error.service
     response = getattr(error, "response", None)
     request = getattr(response, "request", None) or getattr(error, "request", None)
     url = str(getattr(request, "url", "") or "")

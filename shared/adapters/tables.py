@@ -190,7 +190,9 @@ class Tables:
     """The account's tables."""
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = TableServiceClient(url, credential=credential, transport=ObservedTransport("tables"))
+        self._service = TableServiceClient(
+            url, credential=credential, transport=ObservedTransport("tables", "the tables")
+        )
 
     def table(self, name: str) -> Table:
         """Give access to one table."""

@@ -16,6 +16,7 @@ from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, Sig
 from azure.keyvault.secrets.aio import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from shared.adapters.breakers import Breaker
 from shared.adapters.observed import ObservedRequests, ObservedTransport
 from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from shared.ports.vault import PrivateKey, PublicKey
 
+_SERVICE, _NAME = "key_vault", "Key Vault"
 _CALLS_AT_ONCE = 16
 _READ_SECONDS = 20
 """A signature that got lost is asked for again, which harms nothing."""
@@ -107,11 +109,12 @@ class VaultKeys:
         self._in_hsm = in_hsm
         self._credential = credential
         self._verify_challenge = verify_challenge
+        self._breaker = Breaker(_NAME, _SERVICE)
         self._client = KeyClient(
             url,
             credential,
             verify_challenge_resource=verify_challenge,
-            transport=ObservedRequests("key_vault", read_timeout=_READ_SECONDS),
+            transport=self._transport(),
         )
         self.threads = ThreadPool("key-vault", _CALLS_AT_ONCE)
         self._signers: dict[str, CryptographyClient] = {}
@@ -274,10 +277,13 @@ class VaultKeys:
                     f"{self._url}/keys/{named.name}/{named.version}",
                     self._credential,
                     verify_challenge_resource=self._verify_challenge,
-                    transport=ObservedRequests("key_vault", read_timeout=_READ_SECONDS),
+                    transport=self._transport(),
                 )
                 self._signers[key_id] = signer
             return signer
+
+    def _transport(self) -> ObservedRequests:
+        return ObservedRequests(_SERVICE, self._breaker, read_seconds=_READ_SECONDS)
 
     async def check(self) -> None:
         """Raise unless the vault answers and lets this identity in."""
@@ -341,7 +347,10 @@ class VaultSecrets:
     ) -> None:
         self._ownership = ownership
         self._client = SecretClient(
-            url, credential, verify_challenge_resource=verify_challenge, transport=ObservedTransport("key_vault")
+            url,
+            credential,
+            verify_challenge_resource=verify_challenge,
+            transport=ObservedTransport(_SERVICE, _NAME, read_seconds=_READ_SECONDS),
         )
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:

@@ -221,6 +221,13 @@ THROTTLE_WAIT = Metric(
     (SERVICE, SERVER),
     _LONG,
 )
+CALLS_REFUSED = Metric(
+    "device_factory.calls.refused",
+    Kind.COUNTER,
+    "{call}",
+    "Calls that were not made, since the service had not answered the ones before.",
+    (SERVICE,),
+)
 DPS_OPERATIONS = Metric(
     "device_factory.dps.operations",
     Kind.COUNTER,

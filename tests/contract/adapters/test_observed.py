@@ -93,7 +93,7 @@ async def test_a_hub_that_throttles_is_counted_with_the_wait_that_it_asks_for(
     fail(emulator, service="iot_hub", status=429, retryAfterSeconds=7)
     with ManagedIdentityCredential() as credential:
         hubs = IotHubRegistries({hub["hostName"]: hub["serviceUrl"]}, credential)
-        registry = hubs._registry(hub["hostName"])  # noqa: SLF001
+        registry = hubs._hub(hub["hostName"]).registry  # noqa: SLF001
         registry.protocol.config.retry_policy.retries = 0  # else it waits as it is told
         with pytest.raises(Deferred):
             await hubs.get(hub["hostName"], "press-1")
@@ -122,7 +122,7 @@ async def test_each_operation_of_the_dps_counts_once(emulator: RunningEmulator, 
 
 
 async def test_a_call_that_gets_no_answer_is_told_with_its_error(kept: Kept) -> None:
-    async with ObservedTransport("dps") as transport:
+    async with ObservedTransport("dps", "the DPS") as transport:
         with pytest.raises(ServiceRequestError):
             await transport.send(HttpRequest("GET", "http://127.0.0.1:1/enrollments/press-1?api-version=1"))
     [told] = attributes(kept, metrics.CALL_DURATION)
