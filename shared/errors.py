@@ -10,7 +10,9 @@
     │   ├── LengthRequired    ... because its body did not arrive (HTTP 411)
     │   └── Gone              ... because it was handed out before (HTTP 410)
     ├── Deferred              not yet: put it back for later, without using up a delivery
-    │   ├── AwaitsDevice      ... because a device has to register by itself first, which may take it weeks
+    │   ├── AwaitsOthers      ... because somebody outside has to act first, which may take weeks
+    │   │   └── AwaitsDevice  ... a device, which has to register by itself
+    │   ├── UnderWay          ... because messages of its own carry it out
     │   └── Overtaken         ... because somebody else has changed what it is about: the next look tells
     └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
 
@@ -138,8 +140,16 @@ class Deferred(DeviceFactoryError):
         super().__init__(message)
 
 
-class AwaitsDevice(Deferred):
+class AwaitsOthers(Deferred):
+    """Somebody outside has to do something first."""
+
+
+class AwaitsDevice(AwaitsOthers):
     """A device has to do something first."""
+
+
+class UnderWay(Deferred):
+    """The request is being carried out by messages of its own: it does not wait, and is not at its end."""
 
 
 class Overtaken(Deferred):

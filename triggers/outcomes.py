@@ -36,6 +36,7 @@ from shared.contracts.messages import (
     read_message,
 )
 from shared.errors import (
+    AwaitsOthers,
     Conflict,
     Deferred,
     DeviceFactoryError,
@@ -47,6 +48,7 @@ from shared.errors import (
     PreconditionFailed,
     Rejected,
     Reused,
+    UnderWay,
 )
 from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
@@ -121,7 +123,7 @@ async def _attempt(
         trying.waits(Outcome.DEFERRED, deferred)
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
         await wait(deferred.retry_after, 0)
-        await _say_waiting(received, said, str(deferred), deferred.retry_after)
+        await _say_deferred(received, said, deferred)
         if attempts:
             await _show_waiting(received, None)
     except Exception as error:
@@ -152,10 +154,20 @@ def outage_delay(attempts: int) -> timedelta:
     return timedelta(seconds=min(10 << min(attempts, 3), 60))
 
 
-async def _say_waiting(received: ReceivedMessage, said: Message, what: str, delay: timedelta) -> None:
+async def _say_deferred(received: ReceivedMessage, said: Message, deferred: Deferred) -> None:
+    """Say of the message's request what it waits for, if it does not go on by messages of its own."""
+    if not isinstance(deferred, UnderWay):
+        for_others = isinstance(deferred, AwaitsOthers)
+        await _say_waiting(received, said, str(deferred), deferred.retry_after, for_others=for_others)
+
+
+async def _say_waiting(
+    received: ReceivedMessage, said: Message, what: str, delay: timedelta, *, for_others: bool = False
+) -> None:
     """Say of the message's request what it waits for."""
     at = services().clock() + delay
-    await _unless_down(services().following.waits(received.queue, said.data, what, next_try=at))
+    following = services().following
+    await _unless_down(following.waits(received.queue, said.data, what, next_try=at, for_others=for_others))
 
 
 async def _show_waiting(received: ReceivedMessage, why: str | None) -> None:

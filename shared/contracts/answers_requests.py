@@ -31,13 +31,21 @@ _FOLLOWED: dict[str, object] = {
 
 
 class BatchProgress(Contract):
-    """Of a renewal of a group: for how many devices one is queued, which need a CSR, and which need nothing."""
+    """How far a request about a group is.
 
-    model_config = with_example({"queued": 1200, "needCsr": 3, "skipped": 41})
+    ``queued`` counts the devices that something was asked for, ``needCsr`` those that have to bring a CSR, and
+    ``skipped`` those that need nothing. Of the queued ones, ``done`` are done at the services, ``failed`` were refused,
+    and ``waiting`` wait for somebody outside, such as the device itself.
+    """
+
+    model_config = with_example({"queued": 1200, "needCsr": 3, "skipped": 41, "done": 1100, "failed": 2, "waiting": 60})
 
     queued: int
     need_csr: int
     skipped: int
+    done: int
+    failed: int
+    waiting: int
 
 
 class FollowedRequest(Contract):

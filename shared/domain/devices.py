@@ -19,7 +19,7 @@ from shared.domain import lifecycles
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
 from shared.domain.record import Part, Record
 from shared.domain.words import DeviceState, EventType, RevocationReason
-from shared.errors import Deferred, Overtaken
+from shared.errors import AwaitsOthers, Overtaken
 
 HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
 HELD_LIMIT = 31_000  # characters of a device's certificates in their column: at least 45 of them
@@ -341,9 +341,11 @@ class DeviceRecord(Record):
         return self.changed(announcements=(*self.announcements, added))
 
 
-def on_hold(record: DeviceRecord) -> Deferred:
+def on_hold(record: DeviceRecord) -> AwaitsOthers:
     """Say that work on a device goes on when its hold is undone."""
-    return Deferred(f"{record.registration_id!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD)
+    return AwaitsOthers(
+        f"{record.registration_id!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD
+    )
 
 
 def overtaken(record: DeviceRecord) -> Overtaken:

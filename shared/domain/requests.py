@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -38,30 +38,50 @@ class Wait(Part):
         since: when it began to wait, for whatever causes since then.
         next_try: when it is looked at again; ``None`` if somebody has to act first.
         tries: how often it was tried since then.
+        for_others: whether somebody outside has to act, such as its device: the app's own part is done.
     """
 
     what: str
     since: datetime
     next_try: datetime | None = None
     tries: int = 1
+    for_others: bool = False
 
 
 class Progress(Part):
-    """How far a request is that is carried out in batches.
+    """How far a request about a group is, whose devices are gone through in batches, and each get a part of their own.
 
     Attributes:
         continuation: where the next batch begins; ``None`` after the last one.
         next_at: when it is due.
-        queued: requests that were made for single devices.
+        seen: devices that were gone through.
+        queued: parts that were made.
         need_csr: devices that have to bring a CSR first.
         skipped: devices for which there is nothing to do.
+        done: parts that were carried out.
+        failed: parts that were refused.
+        waiting: parts that wait for somebody outside, such as their device.
     """
 
     continuation: str | None = None
     next_at: datetime | None = None
+    seen: int = 0
     queued: int = 0
     need_csr: int = 0
     skipped: int = 0
+    done: int = 0
+    failed: int = 0
+    waiting: int = 0
+
+    @property
+    def is_dispatched(self) -> bool:
+        """Whether all of its parts were made."""
+        return self.continuation is None
+
+
+def part_key(kind: str, request_id: str, member: str | None = None) -> str:
+    """Give the key of a request's row, or of that of its part for a member of its group."""
+    return "|".join(filter(None, (kind, request_id, member)))
 
 
 class RequestRecord(Record):
@@ -70,6 +90,7 @@ class RequestRecord(Record):
     Attributes:
         kind: the queue that requests of this kind come by. Each kind has ids of its own.
         member: of the part of a request that concerns one member of a group, the member's id.
+        whole: id of the request about a group that it is a part of.
         fingerprint: of its content: the same id with other content is refused.
         received_at: when it was asked for.
         nonce: proves that a part comes from this request; nobody outside learns it.
@@ -91,6 +112,7 @@ class RequestRecord(Record):
     fingerprint: str
     received_at: datetime
     member: str | None = None
+    whole: str | None = None
     nonce: str = Field(default_factory=lambda: secrets.token_hex(16))
     queued_at: datetime | None = None
     state: RequestState = RequestState.RUNNING
@@ -105,7 +127,7 @@ class RequestRecord(Record):
     @property
     def key(self) -> str:
         """The row's key. No id holds a ``|``, so that no request of one's own gets at a part of another."""
-        return "|".join(filter(None, (self.kind, self.request_id, self.member)))
+        return part_key(self.kind, self.request_id, self.member)
 
 
 type Change = Callable[[RequestRecord], RequestRecord]
@@ -124,7 +146,14 @@ def begun(request: RequestRecord) -> RequestRecord:
     return request.changed(state=RequestState.RUNNING)
 
 
-def waits(what: str, *, at: datetime, next_try: datetime | None, rejection_id: str | None = None) -> Change:
+def waits(
+    what: str,
+    *,
+    at: datetime,
+    next_try: datetime | None,
+    rejection_id: str | None = None,
+    for_others: bool = False,
+) -> Change:
     """Enter that it waits, and what for."""
 
     def change(request: RequestRecord) -> RequestRecord:
@@ -132,7 +161,11 @@ def waits(what: str, *, at: datetime, next_try: datetime | None, rejection_id: s
             return request
         before = request.wait
         wait = Wait(
-            what=what, since=before.since if before else at, next_try=next_try, tries=before.tries + 1 if before else 1
+            what=what,
+            since=before.since if before else at,
+            next_try=next_try,
+            tries=before.tries + 1 if before else 1,
+            for_others=for_others,
         )
         return request.changed(state=RequestState.WAITING, wait=wait, rejection_id=rejection_id)
 
@@ -166,6 +199,98 @@ def rejected(at: datetime, reasons: tuple[dict[str, str], ...], rejection_id: st
         return request.changed(
             state=RequestState.REJECTED, wait=None, reasons=reasons, rejection_id=rejection_id, ended_at=at
         )
+
+    return change
+
+
+# --- parts of requests about groups ---
+
+
+class PartState(StrEnum):
+    """How far a part is, as its request counts it.
+
+    ``waiting``: somebody outside has to act. ``setAside``: an operator has, who replays or closes its message.
+    """
+
+    OPEN = "open"
+    WAITING = "waiting"
+    SET_ASIDE = "setAside"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class PartNote(Record):
+    """A part of a request about a group, where its request counts it; what it is now stands in its own row.
+
+    Attributes:
+        kind: of the request and the part.
+        whole: id of the request.
+        key: of the part's own row.
+        revision: of that row, when this was noted; -1 before there is one.
+        noted_at: when that was.
+    """
+
+    kind: str
+    whole: str
+    key: str
+    state: PartState = PartState.OPEN
+    revision: int = -1
+    noted_at: datetime
+
+
+class PartCounts(NamedTuple):
+    """The parts of a request, counted."""
+
+    total: int
+    open: int
+    waiting: int
+    set_aside: int
+    done: int
+    failed: int
+
+
+def part_note(request: RequestRecord, now: datetime) -> PartNote | None:
+    """Give a request as the one about its group counts it; ``None`` if it is not a part of one."""
+    whole = request.whole or (request.request_id if request.member is not None else None)
+    if whole is None:
+        return None
+    return PartNote(
+        kind=request.kind,
+        whole=whole,
+        key=request.key,
+        state=_part_state(request),
+        revision=request.revision,
+        noted_at=now,
+    )
+
+
+def _part_state(request: RequestRecord) -> PartState:
+    if request.state is RequestState.DONE:
+        return PartState.DONE
+    if request.state is RequestState.REJECTED:
+        return PartState.FAILED
+    if request.state is RequestState.WAITING and request.rejection_id is not None:
+        return PartState.SET_ASIDE
+    waits_outside = request.state is RequestState.WAITING and request.wait is not None and request.wait.for_others
+    return PartState.WAITING if waits_outside else PartState.OPEN
+
+
+def counted(parts: PartCounts) -> Change:
+    """Enter how far the parts of a request are."""
+
+    def change(request: RequestRecord) -> RequestRecord:
+        if request.state in ENDED:
+            return request
+        before = request.progress or Progress()
+        after = before.changed(
+            queued=parts.total,
+            # A device whose part is done looks like one without, if its batch is gone through again.
+            skipped=max(0, before.seen - before.need_csr - parts.total),
+            done=parts.done,
+            failed=parts.failed,
+            waiting=parts.waiting,
+        )
+        return request.changed(progress=after)
 
     return change
 

@@ -1,14 +1,28 @@
 """Requests that were accepted, found by their kind and id, and in the order in which they were asked for.
 
 A row of their list that could not be written any more is found by the sweep, since it says that the request is open.
+
+The parts of a request about a group are counted in partitions of the request's own, where each has a row that follows
+its own one. A row that could not be written any more is found by who counts.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.requests import RequestLogEntry, RequestRecord, RequestState, logged
+from shared.domain.requests import (
+    PartCounts,
+    PartNote,
+    PartState,
+    RequestLogEntry,
+    RequestRecord,
+    RequestState,
+    logged,
+    part_key,
+    part_note,
+)
 from shared.ledger.latest_first import LatestFirst
 from shared.ledger.rows import Rows
 from shared.ledger.table import spread
@@ -22,6 +36,12 @@ if TYPE_CHECKING:
 
 _LOG = "log"
 """Partition of the list; those of requests have two characters."""
+
+_UNHEARD = timedelta(minutes=5)
+"""A part that was not heard of for so long is looked at itself."""
+
+_LOOKED_AT = 100
+"""So many of these at most, each time that the parts are counted."""
 
 
 class Requests:
@@ -41,6 +61,7 @@ class Requests:
             place=lambda entry: (entry.at, f"{entry.kind}|{entry.request_id}"),
             revision=lambda entry: entry.revision,
         )
+        self._parts = Rows(table, PartNote, key=lambda note: (_partition_of(note), note.key))
         self._clock = clock
 
     async def claim(self, record: RequestRecord) -> Versioned[RequestRecord]:
@@ -53,7 +74,8 @@ class Requests:
                     continue
                 if known.record.state is not RequestState.REJECTED:
                     return known
-                known = await self._rows.try_replace(known, record)
+                again = record.changed(revision=known.record.revision + 1, whole=record.whole or known.record.whole)
+                known = await self._rows.try_replace(known, again)
             if known is not None:
                 await self._note(known.record)
                 return known
@@ -63,9 +85,9 @@ class Requests:
         known = await self.find(kind, request_id)
         return known if known is not None and known.record.state is not RequestState.REJECTED else None
 
-    async def find(self, kind: str, request_id: str) -> Versioned[RequestRecord] | None:
-        """Find a request, a rejected one as well."""
-        return await self._at(f"{kind}|{request_id}")
+    async def find(self, kind: str, request_id: str, member: str | None = None) -> Versioned[RequestRecord] | None:
+        """Find a request, or its part for a member of its group; a rejected one as well."""
+        return await self._at(part_key(kind, request_id, member))
 
     async def _at(self, key: str) -> Versioned[RequestRecord] | None:
         return await self._rows.get(spread(key), key)
@@ -92,6 +114,60 @@ class Requests:
     async def _note(self, record: RequestRecord) -> None:
         if record.member is None:
             await self._log.note(logged(record, self._clock()))
+        note = part_note(record, self._clock())
+        if note is not None:
+            await self._note_part(note)
+
+    # --- parts of requests about groups ---
+
+    async def expect_part(self, kind: str, whole: str, key: str) -> None:
+        """Have a part of a request counted that is about to be sent.
+
+        Args:
+            kind: of both.
+            whole: id of the request.
+            key: that the part's own row will have.
+        """
+        await self._parts.try_insert(PartNote(kind=kind, whole=whole, key=key, noted_at=self._clock()))
+
+    async def _note_part(self, note: PartNote) -> None:
+        """Have a part counted as it is, if it is not yet, or as something later."""
+        while True:
+            known = await self._parts.get(_partition_of(note), note.key)
+            if known is None:
+                written = await self._parts.try_insert(note)
+            elif known.record.revision >= note.revision or known.record.state is note.state:
+                return
+            else:
+                written = await self._parts.try_replace(known, note)
+            if written is not None:
+                return
+
+    async def count_parts(self, kind: str, whole: str) -> PartCounts:
+        """Count the parts of a request: a read for each thousand of them."""
+        found, unheard = Counter[PartState](), list[PartNote]()
+        # No id holds a "|" or a "}", and "}" sorts behind "|": these are the partitions of this request alone.
+        begin = f"parts|{kind}|{whole}"
+        condition = "PartitionKey ge @first and PartitionKey lt @last"
+        async for note in self._parts.list(condition, {"first": f"{begin}|", "last": f"{begin}}}"}):
+            found[note.state] += 1
+            is_unheard = note.state is PartState.OPEN and note.noted_at < self._clock() - _UNHEARD
+            if is_unheard and len(unheard) < _LOOKED_AT:
+                unheard.append(note)
+        for note in unheard:
+            known = await self._at(note.key)
+            if known is not None:
+                await self._note(known.record)
+        return PartCounts(
+            total=found.total(),
+            open=found[PartState.OPEN],
+            waiting=found[PartState.WAITING],
+            set_aside=found[PartState.SET_ASIDE],
+            done=found[PartState.DONE],
+            failed=found[PartState.FAILED],
+        )
+
+    # --- the list of requests ---
 
     async def page(
         self,
@@ -117,3 +193,8 @@ class Requests:
         known = await self.find(entry.kind, entry.request_id)
         if known is not None and known.record.received_at == entry.at:
             await self._note(known.record)
+
+
+def _partition_of(note: PartNote) -> str:
+    """Spread the parts of a request over sixteen partitions."""
+    return f"parts|{note.kind}|{note.whole}|{spread(note.key)[0]}"

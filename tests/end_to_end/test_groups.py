@@ -466,6 +466,13 @@ def test_a_group_is_shut_out_of_its_hub_together(world: World) -> None:
     world.post_message("revocation-requests", message)
     for each in ids:
         wait_for_state(world, each, "revoked")
+    followed = until(
+        "its end",
+        lambda: world.get("requests/together?kind=revocation-requests"),
+        lambda body: body["state"] not in {"queued", "running"},
+    )
+    counts = {"queued": 5, "needCsr": 0, "skipped": 0, "done": 5, "failed": 0, "waiting": 0}
+    assert (followed["state"], followed["progress"]) == ("done", counts)
     identities = [world.get(f"devices/{each}/identity") for each in ids]
     assert {each["status"] for each in identities} == {"disabled"}
     assert {each["statusReason"] for each in identities} == {"certificate revoked: superseded"}
@@ -488,7 +495,8 @@ def test_a_group_is_renewed_as_a_whole_after_a_roll(stack_and_world: tuple[Stack
     answer = world.post("enrollment-groups/whole/renew", {"onlyIssuer": "whole-ca1", "perMinute": 600})
     done = world.followed(answer)
     assert (done["state"], done["about"]) == ("done", "/api/enrollment-groups/whole")
-    assert done["progress"] == {"queued": 2, "needCsr": 0, "skipped": 0}
+    counts = {"queued": 2, "needCsr": 0, "skipped": 0, "done": 0, "failed": 0, "waiting": 2}
+    assert done["progress"] == counts, "both have only to come by"
     for device in ("whole-1", "whole-2"):
         wait_for_state(world, device, "renewing")
     listed = world.get("requests?kind=renewal-requests")["items"]

@@ -141,7 +141,7 @@ class DeviceScene:
         )
         self.public_keys = PublicKeys(FakeTable())
         self.orders, self.groups = Orders(orders=FakeTable(), lines=FakeTable()), Groups(FakeTable())
-        self.requests, self.expiry = Requests(FakeTable()), ExpiryIndex(FakeTable())
+        self.requests, self.expiry = Requests(FakeTable(), clock=self.clock), ExpiryIndex(FakeTable())
         self.computing = ThreadPool("computing", 1)
 
     def clock(self) -> datetime:

@@ -85,6 +85,7 @@ FOLLOWED = {
     "requestedAt": NOW,
     "waitingSince": NOW,
     "nextTry": None,
+    "progress": {"queued": 9, "needCsr": 1, "skipped": 2, "done": 7, "failed": 1, "waiting": 1},
     "tries": 2,
     "endedAt": None,
     "reasons": [{"field": HOSTILE, "message": HOSTILE}],

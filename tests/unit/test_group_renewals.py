@@ -11,7 +11,7 @@ from shared.contracts.devices import CertificateRenewal, GroupRenewal, renewal_r
 from shared.contracts.messages import Queue
 from shared.domain.groups import GroupState
 from shared.domain.words import DeviceState, RenewalNeeds
-from shared.errors import AwaitsDevice, Conflict, Deferred, NotFound
+from shared.errors import AwaitsDevice, AwaitsOthers, Conflict, Deferred, NotFound, UnderWay
 from shared.workflows.intake.following import FollowedRequests
 from tests.unit.devices import COMPROMISE, DeviceScene, csr
 from tests.unit.fakes import Killed, Trap
@@ -44,20 +44,46 @@ async def shown(scene: DeviceScene) -> tuple[str, Any]:
     return described["state"], described["progress"]
 
 
-async def to_the_end(scene: DeviceScene, wanted: GroupRenewal) -> int:
-    """Deliver the message until it is done, and give how often that took."""
-    for delivery in range(1, 100):
+def progress(**counts: int) -> dict[str, int]:
+    return {"queued": 0, "needCsr": 0, "skipped": 0, "done": 0, "failed": 0, "waiting": 0, **counts}
+
+
+async def to_the_end(scene: DeviceScene, wanted: GroupRenewal) -> None:
+    """Deliver the message until a renewal is queued for the last device."""
+    for _ in range(100):
         try:
             await scene.group_renewals.carry_out(wanted)
+        except UnderWay:
+            return
         except Deferred as deferred:
             scene.now += deferred.retry_after
-        else:
-            return delivery
-    raise AssertionError("the renewal did not end")
+    raise AssertionError("the renewal did not come to its last device")
+
+
+async def queue_all(scene: DeviceScene, **fields: Any) -> None:
+    """Carry out a renewal of the group whose devices fit into one batch."""
+    with pytest.raises(UnderWay):
+        await scene.group_renewals.carry_out(renewal(**fields))
+
+
+async def carry_out(scene: DeviceScene, message: dict[str, Any]) -> None:
+    """Carry out the renewal of one device, as the host does."""
+    single = renewal_request(message)
+    assert isinstance(single, CertificateRenewal)
+    try:
+        await scene.renewals.carry_out(single)
+    except Deferred as deferred:
+        await FollowedRequests(requests=scene.requests, orders=scene.orders, clock=scene.clock).waits(
+            Queue.RENEWAL_REQUESTS,
+            message,
+            str(deferred),
+            next_try=None,
+            for_others=isinstance(deferred, AwaitsOthers),
+        )
 
 
 async def test_a_group_is_renewed_so_many_devices_a_minute() -> None:
-    """A message that comes too early does nothing; done is done when the last device's request is queued."""
+    """A message that comes too early does nothing; when the last one is queued, the request is under way."""
     scene = await line(*PRESSES)
     wanted = renewal(per_minute=2)
     for queued_by_then in (2, 4):
@@ -69,18 +95,40 @@ async def test_a_group_is_renewed_so_many_devices_a_minute() -> None:
         with pytest.raises(Deferred):
             await scene.group_renewals.carry_out(wanted)
         assert len(queued(scene)) == queued_by_then
-        assert await shown(scene) == ("running", {"queued": queued_by_then, "needCsr": 0, "skipped": 0})
+        assert await shown(scene) == ("running", progress(queued=queued_by_then))
         scene.now += timedelta(seconds=1)
-    await scene.group_renewals.carry_out(wanted)
-    assert await shown(scene) == ("done", {"queued": 5, "needCsr": 0, "skipped": 0})
-    await scene.group_renewals.carry_out(wanted)
+    for _ in range(2):
+        with pytest.raises(UnderWay, match="5 of 5 devices are under way"):
+            await scene.group_renewals.carry_out(wanted)
+        assert await shown(scene) == ("running", progress(queued=5))
     assert sorted(data["registrationId"] for data in queued(scene).values()) == PRESSES
+
+
+async def test_a_renewal_of_a_group_is_done_when_its_devices_are_or_have_only_to_come_by() -> None:
+    """Its counts say how many use their next certificate, how many have yet to fetch it, and how many were refused."""
+    scene = await line("press", "late", "gone")
+    await queue_all(scene)
+    messages = {data["registrationId"]: data for data in queued(scene).values()}
+    await carry_out(scene, messages["press"])
+    scene.boot(await scene.certificate(2))
+    await carry_out(scene, messages["press"])
+    await carry_out(scene, messages["late"])
+    with pytest.raises(UnderWay, match="1 of 3 devices are under way"):
+        await scene.group_renewals.carry_out(renewal())
+    assert await shown(scene) == ("running", progress(queued=3, done=1, waiting=1))
+    await scene.revoke(COMPROMISE, registration_id="gone")
+    with pytest.raises(Conflict):
+        await carry_out(scene, messages["gone"])
+    await scene.group_renewals.carry_out(renewal())
+    assert await shown(scene) == ("done", progress(queued=3, done=1, waiting=1, failed=1))
+    await carry_out(scene, messages["late"])
+    assert await shown(scene) == ("done", progress(queued=3, done=1, waiting=1, failed=1)), "it has ended"
 
 
 async def test_each_device_is_renewed_by_a_request_that_can_be_followed() -> None:
     """It has an id of its own, and ends as any renewal does."""
     scene = await line("press")
-    await scene.group_renewals.carry_out(renewal())
+    await queue_all(scene)
     ((identifier, message),) = queued(scene).items()
     following = FollowedRequests(requests=scene.requests, orders=scene.orders, clock=scene.clock)
     assert (await following.describe(identifier, None))["state"] == "queued"
@@ -111,7 +159,7 @@ async def test_a_renewal_of_a_group_that_is_killed_anywhere_renews_each_device_o
             assert after > 10, "it was killed nowhere"
             return
         assert sorted(data["registrationId"] for data in queued(scene).values()) == PRESSES[:3], f"killed after {after}"
-        assert await shown(scene) == ("done", {"queued": 3, "needCsr": 0, "skipped": 0})
+        assert await shown(scene) == ("running", progress(queued=3))
     raise AssertionError("it has more steps than were tried")
 
 
@@ -125,13 +173,13 @@ async def test_only_the_certificates_of_one_ca_are_replaced() -> None:
     scene.now += timedelta(minutes=1)
     await to_the_end(scene, renewal(only_issuer="line-1-ca1"))
     assert sorted(data["registrationId"] for data in queued(scene).values()) == ["early", "late", "stuck"]
-    assert await shown(scene) == ("done", {"queued": 3, "needCsr": 0, "skipped": 0})
+    assert await shown(scene) == ("running", progress(queued=3))
 
 
 async def test_a_device_that_is_renewed_meanwhile_is_not_renewed_again() -> None:
     """By the same CA: its new certificate stands in the index that is read, and it is skipped."""
     scene = await line("press")
-    await scene.group_renewals.carry_out(renewal(only_issuer="line-1-ca1", request_id="other"))
+    await queue_all(scene, only_issuer="line-1-ca1", request_id="other")
     ((_, message),) = queued(scene).items()
     await scene.renewing("by-hand")
     single = renewal_request(message)
@@ -141,7 +189,7 @@ async def test_a_device_that_is_renewed_meanwhile_is_not_renewed_again() -> None
     assert (await scene.record()).renewal == "by-hand"
     scene.queues.sent.clear()
     await scene.group_renewals.carry_out(renewal())
-    assert (queued(scene), await shown(scene)) == ({}, ("done", {"queued": 0, "needCsr": 0, "skipped": 1}))
+    assert (queued(scene), await shown(scene)) == ({}, ("done", progress(skipped=1)))
 
 
 async def test_a_device_that_made_its_own_key_is_named_until_it_brings_a_csr() -> None:
@@ -153,7 +201,7 @@ async def test_a_device_that_made_its_own_key_is_named_until_it_brings_a_csr() -
     await scene.deliver()
     scene.now += timedelta(minutes=5)
     await scene.group_renewals.carry_out(renewal())
-    assert (queued(scene), await shown(scene)) == ({}, ("done", {"queued": 0, "needCsr": 1, "skipped": 0}))
+    assert (queued(scene), await shown(scene)) == ({}, ("done", progress(needCsr=1)))
     listed, _ = await scene.missed.page("line", needs=RenewalNeeds.CSR, size=10, continuation=None)
     certificate = (await scene.record()).certificate
     assert certificate is not None
@@ -182,8 +230,8 @@ async def test_devices_that_can_not_be_renewed_are_skipped() -> None:
     scene = await line("press", "gone")
     await scene.revoke(COMPROMISE, registration_id="gone")
     scene.now += timedelta(minutes=1)
-    await scene.group_renewals.carry_out(renewal())
-    assert await shown(scene) == ("done", {"queued": 1, "needCsr": 0, "skipped": 1})
+    await queue_all(scene)
+    assert await shown(scene) == ("running", progress(queued=1, skipped=1))
 
 
 async def test_what_can_not_begin_is_refused() -> None:

@@ -3,6 +3,8 @@
 The request goes through its devices in batches. Where the next one begins and when it is due stands in the request's
 own record, and the message is put back until then. So a killed host costs a batch that is made again, which changes
 nothing: the request for one device has an id that follows from the group's request, and is queued once.
+
+The request is done when those for its devices are, or wait for their devices alone.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING
 from shared.contracts.devices import CertificateRenewal
 from shared.contracts.messages import Queue
 from shared.domain.renewal import Step, latest, step_of
-from shared.domain.requests import Progress, advanced
+from shared.domain.requests import Progress, advanced, part_key
 from shared.domain.words import RenewalNeeds
 from shared.errors import Deferred, NotFound
+from shared.workflows.intake.parts import follow_parts, note_parts
 from shared.workflows.intake.requests import once, part_for, submit
 
 if TYPE_CHECKING:
@@ -73,30 +76,44 @@ class GroupRenewals:
             raise NotFound.because(refusal.reasons[0].message, field="onlyIssuer") from None
 
     async def carry_out(self, request: GroupRenewal) -> None:
+        """Queue the renewals of the next batch of devices; after the last one, see to it that they are carried out.
+
+        Raises:
+            NotFound, Conflict: as :meth:`check`.
+            Deferred: another batch follows, or renewals are under way.
+        """
+        async with once(self.requests, Queue.RENEWAL_REQUESTS, request, self.clock) as accepted:
+            if accepted is None:
+                return
+            if accepted.progress is None or not accepted.progress.is_dispatched:
+                await self._next_batch(request, accepted)
+            await follow_parts(self.requests, accepted)
+
+    async def _next_batch(self, request: GroupRenewal, accepted: RequestRecord) -> None:
         """Queue the renewals of the next batch of devices.
 
         Raises:
             NotFound, Conflict: as :meth:`check`.
-            Deferred: another batch follows.
+            Deferred: the batch is not due, or another one follows.
         """
-        async with once(self.requests, Queue.RENEWAL_REQUESTS, request, self.clock) as accepted:
-            if accepted is None or (accepted.progress is not None and accepted.progress.continuation is None):
-                return
-            before = accepted.progress or Progress()
-            self._wait_for(before, request)
-            await self.check(request)
-            began = self.clock()
-            devices, continuation = await self._batch(request, before.continuation)
-            steps = await self._queue(request, accepted, devices)
-            takes = timedelta(minutes=steps[Step.RENEW] / request.per_minute)
-            after = Progress(
-                continuation=continuation,
-                next_at=began + max(takes, _SHORTEST) if continuation is not None else None,
-                queued=before.queued + steps[Step.RENEW],
-                need_csr=before.need_csr + steps[Step.NEEDS_CSR],
-                skipped=before.skipped + steps[Step.SKIP],
-            )
-            await self.requests.enter(accepted, advanced(accepted.progress, after))
+        before = accepted.progress or Progress()
+        self._wait_for(before, request)
+        await self.check(request)
+        began = self.clock()
+        devices, continuation = await self._batch(request, before.continuation)
+        steps = await self._queue(request, accepted, devices)
+        takes = timedelta(minutes=steps[Step.RENEW] / request.per_minute)
+        after = before.changed(
+            continuation=continuation,
+            next_at=began + max(takes, _SHORTEST) if continuation is not None else None,
+            seen=before.seen + len(devices),
+            queued=before.queued + steps[Step.RENEW],
+            need_csr=before.need_csr + steps[Step.NEEDS_CSR],
+            skipped=before.skipped + steps[Step.SKIP],
+        )
+        await self.requests.enter(accepted, advanced(accepted.progress, after))
+        if not after.is_dispatched:
+            await note_parts(self.requests, accepted)
             self._wait_for(after, request)
 
     def _wait_for(self, progress: Progress, request: GroupRenewal) -> None:
@@ -167,7 +184,9 @@ class GroupRenewals:
             registration_id=device.registration_id,
             replaces=_serial_of(device),
         )
-        await submit(self.requests, self.outbox, Queue.RENEWAL_REQUESTS, wanted, self.clock)
+        kind, whole = Queue.RENEWAL_REQUESTS, accepted.request_id
+        await self.requests.expect_part(kind, whole, part_key(kind, wanted.request_id))
+        await submit(self.requests, self.outbox, kind, wanted, self.clock, whole=whole)
 
 
 def _serial_of(device: DeviceRecord) -> str:

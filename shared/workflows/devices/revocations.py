@@ -8,16 +8,20 @@ makes it so.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
+from itertools import batched
 from typing import TYPE_CHECKING
 
 from shared.contracts.devices import MemberRevocation, RevocationAction
 from shared.contracts.messages import Queue
 from shared.domain import revocation
+from shared.domain.requests import Progress, advanced, part_key
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.intake.parts import follow_parts
 from shared.workflows.intake.requests import Part, once, part_for
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _PAGE = 200
+_AT_ONCE = 16
 
 type _Act = Callable[[DeviceRecord], DeviceRecord]
 
@@ -58,6 +63,7 @@ class Revocations:
         Raises:
             NotFound: the device, certificate or group does not exist.
             Conflict: there is nothing to revoke, or to reinstate.
+            Deferred: devices of a group are under way.
         """
         part = Part(request.registration_id, request.part) if isinstance(request, MemberRevocation) else None
         async with once(self.requests, Queue.REVOCATION_REQUESTS, request, self.clock, part=part) as to_do:
@@ -65,6 +71,7 @@ class Revocations:
                 return
             if request.enrollment_group is not None:
                 await self._fan_out(request, request.enrollment_group, to_do)
+                await follow_parts(self.requests, to_do)
                 return
             registration_id, act = await self._act(request)
             await change(self.devices, registration_id, act, at=self.clock())
@@ -139,28 +146,42 @@ class Revocations:
             raise NotFound.because(f"the enrollment group {group_id!r} does not exist", field="enrollmentGroup")
 
     async def _fan_out(self, request: RevocationRequest, group_id: str, accepted: RequestRecord) -> None:
-        """Send one request per device of a group."""
-        await self._check_group(group_id)
-        continuation: str | None = None
-        while True:
+        """Send one request per device of a group, from where an earlier attempt broke off."""
+        before = accepted.progress
+        if before is None:
+            await self._check_group(group_id)
+        while before is None or not before.is_dispatched:
             page, continuation = await self.devices.page(
-                enrollment_group=group_id, size=_PAGE, continuation=continuation
+                enrollment_group=group_id, size=_PAGE, continuation=before.continuation if before else None
             )
             concerned = [device for device in page if _concerned(device, request.action)]
             if request.action is RevocationAction.REVOKE:
                 # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
                 await self.identities.disable_many(concerned, reason=f"certificate revoked: {request.reason.value}")
-            for device in concerned:
-                single = MemberRevocation(
-                    request_id=request.request_id,
-                    registration_id=device.registration_id,
-                    reason=request.reason,
-                    action=request.action,
-                    part=part_for(accepted, device.registration_id).token,
-                )
-                await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
-            if continuation is None:
-                return
+            for several in batched(concerned, _AT_ONCE, strict=False):
+                await asyncio.gather(*(self._ask(request, accepted, device.registration_id) for device in several))
+            made = before or Progress()
+            after = made.changed(
+                continuation=continuation,
+                seen=made.seen + len(page),
+                queued=made.queued + len(concerned),
+                skipped=made.skipped + len(page) - len(concerned),
+            )
+            await self.requests.enter(accepted, advanced(before, after))
+            before = after
+
+    async def _ask(self, request: RevocationRequest, accepted: RequestRecord, registration_id: str) -> None:
+        """Ask for one device of a group; it is counted before it is sent, so that none is left out."""
+        single = MemberRevocation(
+            request_id=request.request_id,
+            registration_id=registration_id,
+            reason=request.reason,
+            action=request.action,
+            part=part_for(accepted, registration_id).token,
+        )
+        key = part_key(Queue.REVOCATION_REQUESTS, request.request_id, registration_id)
+        await self.requests.expect_part(Queue.REVOCATION_REQUESTS, request.request_id, key)
+        await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
 
 
 def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:

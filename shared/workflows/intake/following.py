@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.devices import MemberRevocation
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
 from shared.domain.orders import OrderState
 from shared.domain.requests import (
     ENDED,
+    Progress,
     RequestRecord,
     RequestState,
     begun,
@@ -22,6 +25,7 @@ from shared.domain.requests import (
     waits,
 )
 from shared.errors import Conflict, NotFound, Rejected
+from shared.workflows.intake.requests import Part, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -149,12 +153,19 @@ class FollowedRequests:
         await self.requests.enter(known, queued(self.clock()))
 
     async def waits(
-        self, kind: Queue, data: Any, what: str, *, next_try: datetime | None, rejection_id: str | None = None
+        self,
+        kind: Queue,
+        data: Any,
+        what: str,
+        *,
+        next_try: datetime | None,
+        rejection_id: str | None = None,
+        for_others: bool = False,
     ) -> None:
-        """Enter that the request of a message waits, if it has one of its own."""
+        """Enter that the request of a message, or the part of one, waits, if it has a row of its own."""
         known = await self._request_of(kind, data)
         if known is not None:
-            change = waits(what, at=self.clock(), next_try=next_try, rejection_id=rejection_id)
+            change = waits(what, at=self.clock(), next_try=next_try, rejection_id=rejection_id, for_others=for_others)
             await self.requests.enter(known, change)
 
     async def refused(self, kind: Queue, data: Any, reasons: tuple[dict[str, str], ...], rejection_id: str) -> None:
@@ -186,6 +197,11 @@ class FollowedRequests:
             await self.requests.enter(known, rejected(self.clock(), reasons, known.rejection_id))
 
     async def _request_of(self, kind: Queue, data: Any) -> RequestRecord | None:
+        if kind is Queue.REVOCATION_REQUESTS and isinstance(data, dict) and "part" in data:
+            with suppress(Rejected):
+                part = parse(MemberRevocation, data)
+                return await part_of(self.requests, kind, part, Part(part.registration_id, part.part), self.clock())
+            return None
         identifier = _request_id(kind, data)
         known = await self.requests.find(kind, identifier) if identifier is not None else None
         return known.record if known else None
@@ -256,11 +272,21 @@ def _of_request(record: RequestRecord) -> dict[str, Any]:
         "reasons": (record.reasons or ()) if record.state is RequestState.REJECTED else (),
         "rejectionId": record.rejection_id,
         "endedAt": record.ended_at if record.state in ENDED else None,
-        "progress": record.progress.model_dump(include=_COUNTS, by_alias=True) if record.progress else None,
+        "progress": _counts_of(record.progress) if record.progress else None,
     }
 
 
-_COUNTS = {"queued", "need_csr", "skipped"}
+def _counts_of(progress: Progress) -> dict[str, int]:
+    return {
+        "queued": progress.queued,
+        "needCsr": progress.need_csr,
+        "skipped": progress.skipped,
+        "done": progress.done,
+        "failed": progress.failed,
+        "waiting": progress.waiting,
+    }
+
+
 _OF_ORDERS: Mapping[OrderState, RequestState] = {
     OrderState.COMPLETED: RequestState.DONE,
     OrderState.COMPLETED_WITH_FAILURES: RequestState.DONE,

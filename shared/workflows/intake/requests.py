@@ -122,7 +122,14 @@ async def once(
 
 
 async def submit(
-    requests: Requests, outbox: Outbox, kind: Queue, request: Any, clock: Clock, *, delay: timedelta | None = None
+    requests: Requests,
+    outbox: Outbox,
+    kind: Queue,
+    request: Any,
+    clock: Clock,
+    *,
+    delay: timedelta | None = None,
+    whole: str | None = None,
 ) -> None:
     """Accept a request that came over HTTP, or is the app's own: take its id and put it into its queue, once.
 
@@ -133,12 +140,14 @@ async def submit(
         request: a :class:`shared.contracts.base.Contract` with a ``request_id``.
         clock: gives the present time.
         delay: how long it stays in its queue at least.
+        whole: id of the request about a group that it is a part of.
 
     Raises:
         Conflict: the id was used before, with other content.
         Rejected: it is too large for a queue.
     """
-    known = (await requests.claim(_record(kind, request, clock(), state=RequestState.QUEUED))).record
+    wanted = _record(kind, request, clock(), state=RequestState.QUEUED, whole=whole)
+    known = (await requests.claim(wanted)).record
     _check_same(known, request)
     if known.queued_at is not None or known.state is not RequestState.QUEUED:
         return
@@ -167,13 +176,16 @@ def _record(
     request: Request,
     at: datetime,
     part: Part | None = None,
+    *,
     state: RequestState = RequestState.RUNNING,
+    whole: str | None = None,
 ) -> RequestRecord:
     return RequestRecord(
         state=state,
         kind=kind.value,
         request_id=request.request_id,
         member=part.member if part else None,
+        whole=request.request_id if part else whole,
         fingerprint=request.fingerprint,
         received_at=at,
         about=about(kind, request) if part is None else None,
@@ -194,6 +206,17 @@ def about(kind: Queue, request: Any) -> str | None:
         return f"/api/devices/{device.lower()}"
     group = getattr(request, "enrollment_group", None)
     return f"/api/enrollment-groups/{group}" if group else None
+
+
+async def part_of(requests: Requests, kind: Queue, request: Request, part: Part, at: datetime) -> RequestRecord:
+    """Find the row of a part, which gets one if its message never got as far.
+
+    Raises:
+        NotAuthentic: the part was not made by the request whose id it carries.
+    """
+    await _check_part(requests, kind, request, part)
+    known = await requests.find(kind, request.request_id, part.member)
+    return (known or await requests.claim(_record(kind, request, at, part))).record
 
 
 async def _check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> None:
