@@ -77,6 +77,7 @@ docs: setup ## write the pages of docs/ that are made from code
 	@$(PY) -m devstack.cost_page
 	@$(PY) -m shared.domain.lifecycles >docs/lifecycles.md
 	@$(PY) -m devstack.zones_page
+	@$(PY) -m devstack.roles_page
 
 lock: setup ## pin all dependencies anew
 	@$(PY) -m pip install --quiet pip-tools

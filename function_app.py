@@ -7,4 +7,4 @@ settings = worker.settings()
 worker.set_up_logging()
 worker.set_up_telemetry()
 
-app = app_of(settings.zone)
+app = app_of(settings.zone, entra=settings.entra_authentication)

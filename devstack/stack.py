@@ -13,14 +13,17 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from devstack import azurite
+from devstack.functions_host.keys import Keys
 from emulator.platform.configuration import HTTPS_PORT, host_name_of
 from emulator.platform.store import PRIVATE, PRIVATE_FOLDER
 from emulator.platform.tls import ensure_tls
+from shared.domain.callers import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,6 +109,9 @@ class Endpoints:
     tls_ca_file: str
     emulator_admin_url: str
     master_key: str
+    role_keys: Mapping[str, str] = field(default_factory=dict)
+    """A function key for each role, that may do nothing else."""
+
     zones: Mapping[str, str] = field(default_factory=dict)
     """URL of each trust zone's app, where zones run apart."""
 
@@ -311,10 +317,24 @@ class Stack:
             [
                 *(sys.executable, "-m", "devstack.functions_host", "--app-dir", str(REPOSITORY)),
                 *("--settings", str(settings), "--address", options.address, "--port", str(port)),
-                *("--keys-file", str(options.state_dir / "function-keys.json"), *lease),
+                *("--keys-file", str(self._keys_file), *lease),
             ],
             {**os.environ, **self.endpoints.environment()},
         )
+
+    @property
+    def _keys_file(self) -> Path:
+        return self.options.state_dir / "function-keys.json"
+
+    @property
+    def _keys(self) -> Keys:
+        return Keys.kept(self._keys_file, [*Role])
+
+    def _key_roles(self) -> str:
+        """Say what the keys may do: the one everything, the others what they are named after."""
+        keys = self._keys
+        entries = [("everything", ",".join(Role), keys.function), *((role, role, keys.named[role]) for role in Role)]
+        return "; ".join(f"{name} {roles} {sha256(key.encode()).hexdigest()}" for name, roles, key in entries)
 
     def settings(self) -> dict[str, str]:
         """Give the app's settings: those of the example file, with this stack's endpoints."""
@@ -338,6 +358,7 @@ class Stack:
             "IOT_HUB_RESOURCE_IDS": ";".join(hub["resourceId"] for hub in emulator["iotHubs"]),
             "ARM_URL": emulator["armUrl"],
             "IOT_HUBS": ";".join(f"{hub['hostName']}={hub['serviceUrl']}" for hub in emulator["iotHubs"]),
+            "KEY_ROLES": self._key_roles(),
             "PUBLIC_BASE_URL": f"http://{host_name_of(self.options.address)}:{self.options.functions_port}",
             **self.options.settings,
         }
@@ -360,8 +381,9 @@ class Stack:
         storage, emulator = self._storage, self._emulator
         return Endpoints(
             functions_url=self._host.get("functionsUrl", ""),
-            function_key=self._host.get("functionKey", ""),
-            master_key=self._host.get("masterKey", ""),
+            function_key=self._keys.function,
+            master_key=self._keys.master,
+            role_keys={name: self._keys.named[name] for name in Role},
             zones=self._host.get("zones", {}),
             storage_connection_string=storage.connection_string,
             blob_service_url=storage.blob,

@@ -6,7 +6,8 @@
     │   ├── Conflict          ... because it contradicts what exists (HTTP 409)
     │   │   └── Reused        ... because its id was used for something else
     │   ├── PreconditionFailed  ... because what it was based on has changed (HTTP 412)
-    │   ├── NotAuthentic      ... because its signature is missing or wrong (HTTP 401)
+    │   ├── NotAuthentic      ... because who asks, or the signature, is missing or wrong (HTTP 401)
+    │   ├── Forbidden         ... because who asks has not the role for it (HTTP 403)
     │   ├── LengthRequired    ... because its body did not arrive (HTTP 411)
     │   └── Gone              ... because it was handed out before (HTTP 410)
     ├── Deferred              not yet: put it back for later, without using up a delivery
@@ -112,7 +113,11 @@ class PreconditionFailed(Rejected):
 
 
 class NotAuthentic(Rejected):
-    """The request's signature is missing or wrong."""
+    """Who asks does not say who they are in a way that counts here, or the request's signature is missing or wrong."""
+
+
+class Forbidden(Rejected):
+    """Who asks has not the role that the request needs; the message names the role, and nothing of what is there."""
 
 
 class Gone(Rejected):

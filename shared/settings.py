@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Self, get_type_hints
 
+from shared.domain.key_roles import NamedKey, read_named_keys
 from shared.reading.addresses import STORAGE_CONNECTION, Addresses
 from shared.reading.settings import (
     COUNTRY,
@@ -20,12 +21,18 @@ from shared.reading.settings import (
     TEXT,
     WEB_URL,
     InvalidSettings,
+    Kind,
     Setting,
     number,
     one_of,
     whole,
 )
 from shared.rules.zones import Zone
+
+KEY_ROLES = Kind(
+    "entries separated by `;`, each a name, roles separated by `,`, and SHA-256 digests separated by `,`",
+    read_named_keys,
+)
 
 __all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_settings"]
 
@@ -203,16 +210,42 @@ class Settings(Addresses):
             otherwise="nobody can sign in to the console with a function key",
         ),
     ]
+    key_roles: Annotated[
+        tuple[NamedKey, ...],
+        Setting(
+            "KEY_ROLES",
+            KEY_ROLES,
+            "What function keys may do. An entry has a name, roles, and the SHA-256 of the key in hexadecimal, with "
+            'blanks between them: `printf %s "$key" | sha256sum` gives it. A role may be limited to an enrollment '
+            "group, as in `Devices.Revoke:line-1`. Two digests may stand there while a key is changed. A key that is "
+            "in no entry may only read (`Fleet.Read`).",
+            example="erp Orders.Write,Fleet.Read 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+            default="",
+            otherwise="every function key may only read",
+        ),
+    ]
+    entra_authentication: Annotated[
+        bool,
+        Setting(
+            "ENTRA_AUTHENTICATION",
+            FLAG,
+            "Whether App Service authentication is on, and signs callers in with Microsoft Entra ID. With it, callers "
+            "are known by `X-MS-CLIENT-PRINCIPAL` and need no function key, and the app asks its host whether a "
+            "function key is one. Without it a request with that header is refused.",
+            example="true",
+            default="false",
+        ),
+    ]
     platform_signs_in: Annotated[
         bool | None,
         Setting(
             "WEBSITE_AUTH_ENABLED",
             FLAG,
-            "Whether App Service authentication is on. Azure sets it; do not set it yourself, since without "
-            "App Service authentication anybody can say who they are.",
+            "Whether App Service authentication is on. Azure sets it. The app does not start if it says `false` and "
+            "ENTRA_AUTHENTICATION says `true`, since then anybody could say who they are.",
             example="True",
             default="",
-            otherwise="what a request says of its user is not believed",
+            otherwise="ENTRA_AUTHENTICATION is believed",
         ),
     ]
 
@@ -236,6 +269,11 @@ class Settings(Addresses):
             zone = values.get("zone", zone)
         if zone in {Zone.ISSUING, Zone.STATUS} and values.get("status_vault_url", "wrong") is None:
             problems.append(f"STATUS_VAULT_URL is not set, and the zone {zone.value!r} needs it")
+        if values.get("entra_authentication") and values.get("platform_signs_in") is False:
+            problems.append(
+                "ENTRA_AUTHENTICATION is true, and WEBSITE_AUTH_ENABLED says that App Service authentication is off, "
+                "so that anybody could say who they are: switch it on, or set ENTRA_AUTHENTICATION to false"
+            )
         if values.get("hub_resources") and values.get("dps_resource", "wrong") is None:
             problems.append(
                 "IOT_HUB_RESOURCE_IDS is set and DPS_RESOURCE_ID is not: set it too, since a root is proved to the DPS "
@@ -265,6 +303,7 @@ def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
         "deployment_name": values["deployment_name"] or values["dps_id_scope"] or "",
         "ca_keys_in_hsm": bool(values["ca_keys_in_hsm"]),
         "adopted_vault_names": adopted | ({webhook_secret.lower()} if webhook_secret else set()),
+        "key_roles": values["key_roles"] or (),
         "hub_resources": values["hub_resources"] or (),
         "iot_hub_service_urls": values["iot_hub_service_urls"] or {},
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from shared.contracts.base import Contract
+    from shared.domain.callers import Role
 
 PROBLEM = "application/problem+json"
 """RFC 9457."""
@@ -83,6 +84,8 @@ class Operation:
         body_required: whether a request without it is refused.
         other_bodies: media types that it takes as well.
         parameters: in the query and in headers.
+        role: that a caller needs; ``None`` if it is anonymous.
+        scope: finds the enrollment group that the role must be given for (:mod:`triggers.http.scopes`).
         alone: whether it asks no service, so that none can be down.
     """
 
@@ -97,6 +100,8 @@ class Operation:
     body_required: bool = True
     other_bodies: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    role: Role | None = None
+    scope: Any = None
     alone: bool = False
 
     @property
@@ -110,7 +115,7 @@ class Operation:
         if "{" in self.route or self.parameters or self.body is not None:
             yield 400
         if not self.anonymous:
-            yield 401
+            yield from (401, 503)  # whether a function key is one may have to be asked for
         if self.method != "GET":
             yield from (411, 413)
         if IDEMPOTENCY_KEY in self.parameters:
@@ -122,8 +127,10 @@ class Operation:
 
 _REFUSALS: Mapping[int, str] = {
     400: "What is asked for can't be carried out; `errors` names each bad field.",
-    401: "The function key is missing or wrong (no body), or the webhook's signature is.",
-    403: "The rules of the deployment's network keep the caller out; the platform answers, without a body.",
+    401: "Who asks is not known, or the webhook's signature is missing or wrong. Where the host checks function "
+    "keys, it answers without a body.",
+    403: "The caller has not the role that the operation needs, see `x-required-role`. Without a body: the rules of "
+    "the deployment's network keep the caller out.",
     404: "What is named does not exist.",
     409: "It contradicts what exists; also where the id was used before with other content.",
     410: "It was handed out before, and is not kept.",
@@ -162,6 +169,24 @@ SIGNATURE = tuple(
 )
 
 
+_SCHEMES = {
+    "functionKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-functions-key",
+        "description": "What it may do is in the setting KEY_ROLES.",
+    },
+    "entra": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of Microsoft Entra ID, whose app roles say what its bearer may do; where App Service "
+        "authentication is on. `x-required-role` of an operation names the role, which may be given for one "
+        "enrollment group, as in `Devices.Revoke:line-1`.",
+    },
+}
+
+
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """Compose the document."""
     models: set[type[Contract]] = {Problem, *(each for operation in operations for each in _models(operation))}
@@ -187,7 +212,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "components": {
             "schemas": schemas["$defs"],
             "responses": {f"Refused{status}": _refusal(status) for status in _REFUSALS},
-            "securitySchemes": {"functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"}},
+            "securitySchemes": _SCHEMES,
         },
     }
 
@@ -204,10 +229,11 @@ def _described(operation: Operation) -> dict[str, Any]:
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": [*_path_parameters(operation), *(each.described() for each in operation.parameters)],
-        "responses": dict(sorted(_responses(operation))),
+        "responses": dict(sorted(_responses(operation), key=lambda each: each[0])),
     }
     if not operation.anonymous:
-        described["security"] = [{"functionKey": []}]
+        described["security"] = [{"functionKey": []}, {"entra": []}]
+        described["x-required-role"] = operation.role
     if operation.body is not None:
         described["requestBody"] = {
             "required": operation.body_required,
@@ -246,7 +272,7 @@ def _media(model: type[Contract]) -> dict[str, Any]:
 
 def _refusal(status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _REFUSALS[status]}
-    if status not in {403, 413, 429}:
+    if status not in {413, 429}:
         detail = {
             "type": "about:blank",
             "title": HTTPStatus(status).phrase,

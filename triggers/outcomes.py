@@ -3,7 +3,7 @@
 ==============  =====================================================================  ==============================
 error           queue                                                                  HTTP
 ==============  =====================================================================  ==============================
-``Rejected``    complete the message, record it, emit ``RequestRejected``              400, 401, 404, 409 to 412, 422
+``Rejected``    complete the message, record it, emit ``RequestRejected``              400 to 404, 409 to 412, 422
 ``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
 an outage       the same, ever later, and say so in the log and at the order's line    503 with Retry-After
 anything else   raise: the host retries, then poison                                   500
@@ -40,6 +40,7 @@ from shared.errors import (
     Conflict,
     Deferred,
     DeviceFactoryError,
+    Forbidden,
     Gone,
     LengthRequired,
     Misconfigured,
@@ -80,6 +81,7 @@ _STATUS: Mapping[type[Rejected], HTTPStatus] = {
     Gone: HTTPStatus.GONE,
     LengthRequired: HTTPStatus.LENGTH_REQUIRED,
     NotAuthentic: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
 }
 
 

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from devstack.functions_host import configuration, http_server
 from devstack.functions_host.configuration import ConfigurationError, HostSettings, resolve
+from devstack.functions_host.keys import Keys
 from devstack.functions_host.queue_listener import LEASE_SECONDS, QueueListener
 from devstack.functions_host.timer_listener import LOCK_SECONDS, HostStorage, TimerListener
 from devstack.functions_host.worker import AppError, Worker
@@ -68,7 +69,7 @@ class _Host:
     async def start(self) -> dict[str, Any]:
         place = self._bound()
         functions = await self._worker.start()
-        keys = http_server.Keys.kept(self._arguments.keys_file)
+        keys = Keys.kept(self._arguments.keys_file)
         application = http_server.application(self._worker, functions, keys, self._settings.route_prefix)
         # The real host hands a compressed body on as it came.
         self._runner = web.AppRunner(

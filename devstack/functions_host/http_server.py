@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
 import logging
-import os
 import re
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -22,8 +18,8 @@ from devstack.functions_host.worker import InvocationFailed, log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
 
+    from devstack.functions_host.keys import Keys
     from devstack.functions_host.routes import Route
     from devstack.functions_host.worker import Function, Worker
 
@@ -35,38 +31,6 @@ ANSWER_SECONDS = 230
 
 BODY_LIMIT = 100 * 1024 * 1024
 """Bytes (ScriptConstants.DefaultMaxRequestBodySize of Azure/azure-functions-host: 104857600)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The host's keys.
-
-    Attributes:
-        function: opens functions of level ``function``.
-        master: opens everything.
-    """
-
-    function: str
-    master: str
-
-    @classmethod
-    def kept(cls, path: Path) -> Keys:
-        """Read the keys, or make them at the first start; the file is its owner's only."""
-        if path.exists():
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        keys = cls(secrets.token_urlsafe(40), secrets.token_urlsafe(40))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"function": keys.function, "master": keys.master}, file)
-        return keys
-
-    def open(self, level: str, given: str) -> bool:
-        """Tell whether a key opens a function of some level."""
-        if level == "anonymous":
-            return True
-        accepted = [self.master] if level == "admin" else [self.master, self.function]
-        return any(hmac.compare_digest(key.encode(), given.encode()) for key in accepted)
 
 
 def application(worker: Worker, functions: Sequence[Function], keys: Keys, route_prefix: str) -> web.Application:

@@ -8,6 +8,7 @@ from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from shared.adapters.own_host import OwnHost
+from shared.domain.callers import Role
 from shared.errors import NotFound
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
@@ -151,7 +153,10 @@ class NoAuthorities:
 
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    settings = Settings.from_environment({**GOOD, "WEBSITE_HOSTNAME": "factory.azurewebsites.net"})
+    digest = sha256(KEY.encode()).hexdigest()
+    settings = Settings.from_environment(
+        {**GOOD, "WEBSITE_HOSTNAME": "factory.azurewebsites.net", "KEY_ROLES": f"everything {','.join(Role)} {digest}"}
+    )
     rollover = {"from": HOSTILE, "to": HOSTILE, "state": "rolling", "startedAt": NOW, "problem": HOSTILE}
     queues: Any = FakeQueues()
     listed = {**DEVICE, "certificate": {"notAfter": "2027-05-01T11:59:59Z"}}
@@ -196,6 +201,7 @@ def functions() -> Mapping[str, Any]:
     return {str(each.get_function_name()): each for each in app_of(Zone.ALL).get_functions()}
 
 
+ROUTE = {"id": REJECTION["id"], "registrationId": "press-1", "orderId": "order-1", "act": "cancel", "requestId": "r-1"}
 SAME = {"sec-fetch-site": "same-origin"}
 SIGNED_IN = {"cookie": access.cookie(KEY, "/api/console", "https://host").partition(";")[0]}
 
@@ -606,35 +612,100 @@ async def test_a_host_that_does_not_answer_lets_nobody_in(services: SimpleNamesp
 # --- App Service authentication ---
 
 
-def principal(*claims: tuple[str, str], role_typ: str = "roles") -> dict[str, str]:
-    said = {"auth_typ": "aad", "role_typ": role_typ, "claims": [{"typ": typ, "val": val} for typ, val in claims]}
+def principal(*roles: str) -> dict[str, str]:
+    claims = [("oid", "5b54"), ("preferred_username", HOSTILE), *(("roles", role) for role in roles)]
+    said = {"auth_typ": "aad", "claims": [{"typ": typ, "val": val} for typ, val in claims]}
     return {"x-ms-client-principal": b64encode(json.dumps(said).encode()).decode()}
 
 
 async def test_somebody_with_the_role_needs_no_key(services: SimpleNamespace) -> None:
-    services.settings = replace(services.settings, platform_signs_in=True)
-    for role in ("roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"):
-        answer = await ask("console_orders", headers=principal((role, "DeviceFactory.Operator"), role_typ=role))
-        assert answer.status_code == 200
+    services.settings = replace(services.settings, entra_authentication=True)
+    answer = await ask("console_orders", headers=principal("Fleet.Read"))
+    assert answer.status_code == 200
+    assert '<span class="faint">&lt;script&gt;alert(1)' in answer.get_body().decode()
 
 
-async def test_somebody_without_the_role_is_not_let_in(services: SimpleNamespace) -> None:
-    services.settings = replace(services.settings, platform_signs_in=True)
-    for headers in (
-        principal(("roles", "DeviceFactory.Reader"), ("name", "DeviceFactory.Operator")),
-        principal(),
-        {"x-ms-client-principal": "%%%"},
-        {"x-ms-client-principal": b64encode(b'{"claims": "roles"}').decode()},
-        {"x-ms-client-principal": b64encode(b'{"claims": [1, null]}').decode()},
-    ):
-        assert (await ask("console_orders", headers=headers)).status_code == 303
+async def test_a_user_that_can_t_be_read_is_nobody(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, entra_authentication=True)
+    for text in ("%%%", b64encode(b'{"claims": "roles"}').decode(), b64encode(b'{"claims": [1, null]}').decode()):
+        assert (await ask("console_orders", headers={"x-ms-client-principal": text})).status_code == 401
 
 
 @pytest.mark.usefixtures("services")
 async def test_without_app_service_authentication_nobody_can_say_who_they_are() -> None:
     """The header comes from outside then, from anybody."""
-    answer = await ask("console_orders", headers=principal(("roles", "DeviceFactory.Operator")))
-    assert answer.status_code == 303
+    answer = await ask("console_orders", headers={**SIGNED_IN, **principal("Fleet.Read")})
+    assert answer.status_code == 400
+
+
+# --- roles ---
+
+ACTS = {
+    **dict.fromkeys(("console_renew", "console_renewed", "console_order_act", "console_order_acted"), "Orders.Write"),
+    **dict.fromkeys(("console_revoke", "console_revoked", "console_reinstate", "console_reinstated"), "Devices.Revoke"),
+    **dict.fromkeys(("console_replayed", "console_closed", "console_replayed_many"), "Orders.Write"),
+}
+"""What needs more than to read, with its role; the rejection here is of an order."""
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("name", [*READ, *DONE])
+async def test_a_page_is_for_whoever_has_its_role(services: SimpleNamespace, name: str, role: Role) -> None:
+    """All others get a page with its name; nothing is read or done for them."""
+    services.settings = replace(services.settings, entra_authentication=True)
+    needed = "Fleet.Read" if name.endswith(("replayed", "closed", "replayed_many")) else ACTS.get(name, "Fleet.Read")
+    route = {**ROUTE, **(READ.get(name) or {})}
+    form = {"requestId": "r-1", "reason": "superseded"} if name in DONE else None
+    answer = await ask(name, headers={**SAME, **principal(role)}, route=route, form=form)
+    if role == needed:
+        further = ACTS.get(name, "Fleet.Read") != needed
+        assert (answer.status_code in {400, 403}) if further else (answer.status_code in {200, 303})
+    else:
+        assert answer.status_code == 403
+        assert f"this needs the role {needed}<" in answer.get_body().decode()
+        assert (services.rejected_messages.done, services.outbox.queues.sent) == ([], [])
+
+
+async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, entra_authentication=True)
+    route = {"id": REJECTION["id"]}
+    for name, form in (("console_replayed", {}), ("console_closed", {"comment": "x"})):
+        refused = await ask(name, headers={**SAME, **principal("Fleet.Read")}, route=route, form=form)
+        assert (refused.status_code, services.rejected_messages.done) == (403, [])
+        assert "this needs the role Orders.Write<" in refused.get_body().decode()
+    done = await ask(
+        "console_replayed", headers={**SAME, **principal("Fleet.Read", "Orders.Write")}, route=route, form={}
+    )
+    assert (done.status_code, services.rejected_messages.done) == (303, [("replay", REJECTION["id"])])
+
+
+@pytest.mark.parametrize(
+    ("name", "offered"),
+    [
+        ("console_device", {"/renew": "Orders.Write", "/revoke": "Devices.Revoke", "/reinstate": "Devices.Revoke"}),
+        ("console_order", {"/cancel": "Orders.Write"}),
+        ("console_rejection", {"/replay": "Orders.Write", "/close": "Orders.Write"}),
+    ],
+)
+async def test_an_act_is_offered_to_whoever_may_do_it(
+    services: SimpleNamespace, name: str, offered: Mapping[str, str]
+) -> None:
+    """Somebody who only reads sees no button that would refuse them."""
+    services.settings = replace(services.settings, entra_authentication=True)
+    for role in ("Fleet.Read", "Orders.Write", "Devices.Revoke"):
+        answer = await ask(name, headers=principal("Fleet.Read", role), route=READ[name])
+        text = answer.get_body().decode()
+        assert {path for path in offered if f'{path}"' in text} == {path for path in offered if offered[path] == role}
+
+
+async def test_a_role_of_one_group_offers_acts_on_what_belongs_to_it(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, entra_authentication=True)
+    for group, is_offered in (("line-1", True), ("line-2", False)):
+        services.devices.describe = answering({**DEVICE, "enrollmentGroup": group})
+        answer = await ask(
+            "console_device", headers=principal("Fleet.Read", "Devices.Revoke:line-1"), route=READ["console_device"]
+        )
+        assert ('/revoke"' in answer.get_body().decode()) is is_offered
 
 
 # --- the host, asked whether it takes a key ---

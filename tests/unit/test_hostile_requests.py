@@ -12,7 +12,7 @@ import pytest
 from shared.errors import Rejected
 from tests.hostile import CONTINUATIONS, IDS, NUMBERS
 from triggers import http_api, outcomes
-from triggers.http.endpoints import caller_of, published, request_id_of
+from triggers.http.endpoints import holder_of, published, request_id_of
 
 if TYPE_CHECKING:
     from triggers.http.endpoints import Handler
@@ -153,7 +153,7 @@ async def test_an_idempotency_key_that_is_not_an_id_is_refused(key: str) -> None
     with pytest.raises(Rejected):
         request_id_of(request)
     with pytest.raises(Rejected):
-        caller_of(request)
+        holder_of(request)
 
 
 def test_a_key_in_quotes_is_the_key() -> None:
@@ -161,4 +161,4 @@ def test_a_key_in_quotes_is_the_key() -> None:
     requests: list[Any] = [SimpleNamespace(headers={"Idempotency-Key": text}, params={}) for text in ("k-1", ' "k-1" ')]
     bare, quoted = requests
     assert request_id_of(quoted) == request_id_of(bare) == "k-1"
-    assert caller_of(quoted) == caller_of(bare)
+    assert holder_of(quoted) == holder_of(bare)

@@ -18,7 +18,7 @@ from triggers.registration import app_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EVERYWHERE = {"health_live", "health_ready"}
+EVERYWHERE = {"health_live", "health_ready", "console_access"}
 
 LEAST: Mapping[Zone, Mapping[str, str]] = {
     Zone.INTAKE: {
@@ -50,7 +50,7 @@ def test_the_worker_can_read_the_annotations_of_every_function() -> None:
 
 
 def test_the_public_zone_answers_relying_parties_and_does_nothing_else() -> None:
-    """Four functions and its health: no queue, no timer, nothing that takes a function key."""
+    """Four functions, its health, and whether a key is one: no queue, no timer, nothing else that takes a key."""
     assert functions_of(Zone.STATUS) == {"get_crl", "get_ca_certificate", "post_ocsp", "get_ocsp", *EVERYWHERE}
 
 

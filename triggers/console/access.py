@@ -1,4 +1,4 @@
-"""Who may see the console: people with a function key, or with a role where App Service authentication is on.
+"""Who may see the console: people with a function key, or whom App Service authentication has signed in.
 
 The functions of the console are anonymous to the host, since a browser can't send a function key with a link. So each
 of them asks here first. docs/decisions/0009 says why.
@@ -7,84 +7,42 @@ of them asks here first. docs/decisions/0009 says why.
 from __future__ import annotations
 
 import re
-from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from shared.errors import Deferred
-from shared.reading.json_text import read_json
+from triggers import callers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import azure.functions as func
 
+    from shared.domain.callers import Caller
     from shared.services import Services
 
 COOKIE = "console"
-ROLE = "DeviceFactory.Operator"
-"""The app role that somebody needs where App Service authentication is on."""
-
 _LOOPBACK = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|::1")
-_KEY_LIMIT = 512
 _LIFE = 8 * 3600
 """Seconds that a sign-in lasts: a shift."""
 
 
-async def visitor(services: Services, request: func.HttpRequest) -> str | None:
-    """Give the name of who asks, or ``None`` for somebody who has to sign in first.
+async def visitor(services: Services, request: func.HttpRequest) -> Caller | None:
+    """Give who asks, or ``None`` for somebody who has to sign in first.
 
     Raises:
+        Rejected: the request says who its user is, where nobody checks that.
         Deferred: it can't be checked now.
     """
-    if services.settings.platform_signs_in:
-        name = operator(request.headers)
-        if name is not None:
-            return name
+    address = callers.address_of(request.headers)
+    principal = callers.signed_in(services, request.headers)
+    if principal is not None:
+        return replace(principal, address=address)
     key = key_in_cookie(request.headers)
-    return "function key" if key and await takes(services, key) else None
-
-
-async def takes(services: Services, key: str) -> bool:
-    """Tell whether the host takes a function key.
-
-    Raises:
-        Deferred: the host does not answer.
-    """
-    if len(key) > _KEY_LIMIT or not (key.isascii() and key.isprintable()):
-        return False
-    try:
-        return await services.own_host.takes(key)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise Deferred(
-            f"the function key can't be checked now ({type(error).__name__}); come again in a moment",
-            retry_after=timedelta(seconds=5),
-        ) from error
-
-
-def operator(headers: Mapping[str, str]) -> str | None:
-    """Give the name of somebody whom App Service authentication has signed in, and who has the role.
-
-    It takes such headers from outside away, but only while it is on ("Work with user identities in Azure App Service
-    authentication", azure/app-service/configure-authentication-user-identities).
-    """
-    principal = _principal(headers.get("x-ms-client-principal") or "")
-    claims = [each for each in principal.get("claims", ()) if isinstance(each, dict)]
-    roles = {"roles", principal.get("role_typ")}
-    if not any(each.get("typ") in roles and each.get("val") == ROLE for each in claims):
-        return None
-    return (headers.get("x-ms-client-principal-name") or "signed in")[:200]
-
-
-def _principal(text: str) -> dict[str, Any]:
-    try:
-        found = read_json(b64decode(text, validate=True))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and isinstance(found.get("claims"), list) else {}
+    if key and await callers.takes(services, key):
+        return replace(callers.holder_of(services, key), address=address)
+    return None
 
 
 def key_in_cookie(headers: Mapping[str, str]) -> str | None:

@@ -10,11 +10,14 @@ from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct, OrderAction
 from shared.contracts.parsing import parse
+from shared.domain.callers import Role
 from shared.domain.words import IssuedDevices, RevocationReason
 from shared.errors import NotAuthentic, NotFound
 from shared.workflows.intake.requests import submit
+from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import is_new, registration_id_of
+from triggers.http.scopes import of_device, of_order, permit
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 
-@page("devices/{registrationId}/renew")
+@page("devices/{registrationId}/renew", role=Role.ORDERS_WRITE, scope=of_device)
 async def console_renew(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what a renewal will do, and ask."""
     registration_id = registration_id_of(request)
@@ -30,7 +33,7 @@ async def console_renew(services: Services, request: func.HttpRequest) -> func.H
     return await _asked(services, registration_id, "renew")
 
 
-@page("devices/{registrationId}/renew", method="POST")
+@page("devices/{registrationId}/renew", method="POST", role=Role.ORDERS_WRITE, scope=of_device)
 async def console_renewed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device's certificate renewed."""
     wanted = RenewalRequest(request_id=_request_id(request), registration_id=registration_id_of(request))
@@ -39,7 +42,7 @@ async def console_renewed(services: Services, request: func.HttpRequest) -> func
     return await _queued(services, Queue.RENEWAL_REQUESTS, wanted)
 
 
-@page("devices/{registrationId}/revoke")
+@page("devices/{registrationId}/revoke", role=Role.DEVICES_REVOKE, scope=of_device)
 async def console_revoke(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what a revocation will do, and ask why."""
     _check_unsigned(services)
@@ -48,7 +51,7 @@ async def console_revoke(services: Services, request: func.HttpRequest) -> func.
     return await _asked(services, registration_id, "revoke")
 
 
-@page("devices/{registrationId}/revoke", method="POST")
+@page("devices/{registrationId}/revoke", method="POST", role=Role.DEVICES_REVOKE, scope=of_device)
 async def console_revoked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device revoked, or put on hold."""
     reason = form_of(request).get("reason") or None
@@ -56,7 +59,7 @@ async def console_revoked(services: Services, request: func.HttpRequest) -> func
     return await _about_revocation(services, wanted)
 
 
-@page("devices/{registrationId}/reinstate")
+@page("devices/{registrationId}/reinstate", role=Role.DEVICES_REVOKE, scope=of_device)
 async def console_reinstate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what it means to undo a hold, and ask."""
     _check_unsigned(services)
@@ -65,14 +68,14 @@ async def console_reinstate(services: Services, request: func.HttpRequest) -> fu
     return await _asked(services, registration_id, "reinstate")
 
 
-@page("devices/{registrationId}/reinstate", method="POST")
+@page("devices/{registrationId}/reinstate", method="POST", role=Role.DEVICES_REVOKE, scope=of_device)
 async def console_reinstated(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a hold undone."""
     wanted = _revocation(registration_id_of(request), _request_id(request), action=RevocationAction.REINSTATE.value)
     return await _about_revocation(services, wanted)
 
 
-@page("orders/{orderId}/{act}")
+@page("orders/{orderId}/{act}", role=Role.ORDERS_WRITE, scope=of_order)
 async def console_order_act(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what cancelling, closing or retrying an order will do, and to how many, and ask."""
     act = _order_act(request, "preview")
@@ -81,11 +84,12 @@ async def console_order_act(services: Services, request: func.HttpRequest) -> fu
     return rendered("order_act.html", act=act.action.value, order=order, request_id=_new_request_id())
 
 
-@page("orders/{orderId}/{act}", method="POST")
+@page("orders/{orderId}/{act}", method="POST", role=Role.ORDERS_WRITE, scope=of_order)
 async def console_order_acted(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have an order cancelled, closed, or its failed lines tried again."""
     act = _order_act(request, _request_id(request), issued=form_of(request).get("issued") or None)
     if act.issued is IssuedDevices.REVOKE:
+        await permit(services, request, callers.current(), Role.DEVICES_REVOKE, of_order)
         _check_unsigned(services)
     if await is_new(services, Queue.DEVICE_ORDERS, act):
         await services.order_requests.check(act)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.authorities import AuthorityState
 from triggers.console.pages import page, rendered
 from triggers.http.endpoints import continuation_of, group_id_of, shown_continuation
+from triggers.http.scopes import of_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ async def console_authorities(services: Services, _request: func.HttpRequest) ->
 _SHOWN = 50
 
 
-@page("groups/{id}", known=("continuationToken",))
+@page("groups/{id}", known=("continuationToken",), scope=of_group)
 async def console_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an enrollment group, and the devices that its rollover waits for."""
     wanted = group_id_of(request)

@@ -14,6 +14,7 @@ from shared.rules.zones import Zone
 from shared.workflows.devices.finding import DeviceFilters
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, registration_id_of, shown_continuation
+from triggers.http.scopes import by_enrollment_group, of_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,11 @@ _SERIAL_DIGITS = 40
 _THUMBPRINT_DIGITS = {40, 64}  # SHA-1, SHA-256
 
 
-@page("devices", known=("find", "enrollmentGroup", "state", "expiresBefore", "continuationToken"))
+@page(
+    "devices",
+    known=("find", "enrollmentGroup", "state", "expiresBefore", "continuationToken"),
+    scope=by_enrollment_group,
+)
 async def console_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Find one device, or list those of a group, in a state, or whose certificate ends soon."""
     wanted = (request.params.get("find") or "").strip()
@@ -80,7 +85,7 @@ async def _found(services: Services, wanted: str) -> str | None:
     return str(found[0]["registrationId"]) if found else None
 
 
-@page("devices/{registrationId}")
+@page("devices/{registrationId}", scope=of_device)
 async def console_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a device: its state, its certificates, its doors, its history."""
     registration_id = registration_id_of(request)

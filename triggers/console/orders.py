@@ -9,6 +9,7 @@ from shared.contracts.orders import OrderAction
 from shared.domain.orders import UNDER_WAY, LineState, OrderState
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, order_id_of, shown_continuation
+from triggers.http.scopes import by_group, of_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
-@page("orders", known=("find", "group", "state", "continuationToken"))
+@page("orders", known=("find", "group", "state", "continuationToken"), scope=by_group)
 async def console_orders(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List orders, the latest first."""
     wanted = (request.params.get("find") or "").strip()
@@ -46,7 +47,7 @@ async def console_orders(services: Services, request: func.HttpRequest) -> func.
     )
 
 
-@page("orders/{orderId}", known=("state", "continuationToken"))
+@page("orders/{orderId}", known=("state", "continuationToken"), scope=of_order)
 async def console_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its lines in pages."""
     state = chosen(request, "state", tuple(LineState))

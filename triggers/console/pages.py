@@ -15,10 +15,13 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import azure.functions as func
 import jinja2
 
+from shared.acting import acting
+from shared.domain.callers import ANONYMOUS, Role
 from shared.errors import Rejected
-from triggers import outcomes
+from triggers import callers, outcomes
 from triggers.console import access
 from triggers.http.endpoints import refuse_unknown
+from triggers.http.scopes import everything, permit
 from triggers.openapi import PROBLEM
 from triggers.worker import HOST_JSON
 from triggers.zones import blueprint_of
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from shared.services import Services
+    from triggers.http.scopes import Scope
 
     type Page = Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
 
@@ -51,7 +55,12 @@ HEADERS = {
 
 
 def page(
-    route: str = "", *, method: str = "GET", known: tuple[str, ...] = (), signed_in: bool = True
+    route: str = "",
+    *,
+    method: str = "GET",
+    known: tuple[str, ...] = (),
+    role: Role | None = Role.FLEET_READ,
+    scope: Scope = everything,
 ) -> Callable[[Page], Page]:
     """Register a page as an HTTP function.
 
@@ -59,7 +68,8 @@ def page(
         route: below the console.
         method: ``GET``, or ``POST`` for a form, which must come from a page of the console.
         known: parameters of the query that it takes.
-        signed_in: whether who asks must be signed in.
+        role: that who asks needs; with ``None`` they need not even be signed in.
+        scope: finds the enrollment group that the role must be given for, see :mod:`triggers.http.scopes`.
     """
     methods = ["GET", "HEAD"] if method == "GET" else [method]
     path = f"console/{route}".rstrip("/")
@@ -76,10 +86,15 @@ def page(
         async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
             if method == "POST" and not access.is_from_console(request.headers):
                 return outcomes.problem(HTTPStatus.FORBIDDEN, access.ELSEWHERE)
-            if signed_in and await access.visitor(services, request) is None:
+            caller = await access.visitor(services, request) if role is not None else ANONYMOUS
+            if caller is None:
                 return redirect(f"{ROOT}/sign-in?{_way_back(request, method)}")
-            refuse_unknown(request, frozenset(known))
-            return await handler(services, request)
+            with callers.answering(caller):
+                if role is not None:
+                    await permit(services, request, caller, role, scope)
+                refuse_unknown(request, frozenset(known))
+                with acting(caller.as_actor(role)):
+                    return await handler(services, request)
 
         return handler
 
@@ -108,8 +123,13 @@ def _dressed(answer: func.HttpResponse) -> func.HttpResponse:
 def rendered(template: str, *, status: int = HTTPStatus.OK, **values: Any) -> func.HttpResponse:
     """Answer with a page: a template, filled in."""
     now = datetime.now(UTC)
-    text = _templates().get_template(template).render(root=ROOT, now=now, **values)
+    text = _templates().get_template(template).render(root=ROOT, now=now, may=may, caller=callers.current(), **values)
     return func.HttpResponse(text, status_code=int(status), mimetype=_HTML, charset="utf-8")
+
+
+def may(role: str, group: str | None = None) -> bool:
+    """Tell whether who asks may do what needs a role, so that nothing is offered to them that would be refused."""
+    return callers.current().may(Role(role), group)
 
 
 def redirect(to: str, *, cookie: str | None = None) -> func.HttpResponse:

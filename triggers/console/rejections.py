@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.answers import RejectionClosing, Replay
-from shared.contracts.messages import INBOUND_QUEUES
+from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.parsing import parse
 from shared.domain.rejections import RejectionState
 from shared.ledger.rejections import Filters
@@ -13,6 +13,7 @@ from shared.reading.numbers import whole_number
 from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
 from shared.workflows.intake.rejections import REPLAYED_AT_ONCE
+from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, rejection_id_of, shown_continuation
 
@@ -44,6 +45,7 @@ async def console_rejections(services: Services, request: func.HttpRequest) -> f
         items=items,
         following=shown_continuation(following),
         acts_here=services.settings.zone is Zone.ALL,
+        may_replay=callers.may_replay(filters.queue),
     )
 
 
@@ -51,7 +53,12 @@ async def console_rejections(services: Services, request: func.HttpRequest) -> f
 async def console_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show one message that was refused or set aside, and what can be done about it."""
     found = await services.rejected_messages.describe(rejection_id_of(request))
-    return rendered("rejection.html", rejection=found, acts_here=services.settings.zone is Zone.ALL)
+    return rendered(
+        "rejection.html",
+        rejection=found,
+        acts_here=services.settings.zone is Zone.ALL,
+        role=callers.ROLE_OF_QUEUE[Queue(found["queue"])],
+    )
 
 
 @page("rejections/{id}/replay")
@@ -65,6 +72,7 @@ async def console_replay(services: Services, request: func.HttpRequest) -> func.
 async def console_replayed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a message back into its queue."""
     identifier = rejection_id_of(request)
+    await _require_for(services, identifier)
     await services.rejected_messages.replay(identifier)
     return redirect(f"{ROOT}/rejections/{segment(identifier)}")
 
@@ -81,8 +89,13 @@ async def console_closed(services: Services, request: func.HttpRequest) -> func.
     """Close a rejection with a comment."""
     identifier = rejection_id_of(request)
     comment = parse(RejectionClosing, {"comment": form_of(request).get("comment", "")}).comment
+    await _require_for(services, identifier)
     await services.rejected_messages.close(identifier, comment)
     return redirect(f"{ROOT}/rejections/{segment(identifier)}")
+
+
+async def _require_for(services: Services, identifier: str) -> None:
+    callers.require_for((await services.rejected_messages.describe(identifier))["queue"])
 
 
 @page("replays", known=("queue", "cause"))
@@ -101,6 +114,7 @@ async def console_replayed_many(services: Services, request: func.HttpRequest) -
     """Put many messages back into their queues: those that were refused when the page before was shown."""
     form = form_of(request)
     wanted = parse(Replay, {name: form.get(name) or None for name in ("queue", "cause")})
+    callers.require_for(wanted.queue)
     per_minute = whole_number(form.get("perMinute", ""), 1, 10_000, field="perMinute", what="number of messages")
     filters = Filters(queue=wanted.queue, cause=wanted.cause, until=point_in_time(form.get("until", ""), field="until"))
     done = await services.rejected_messages.replay_many(filters, per_minute=per_minute)

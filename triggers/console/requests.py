@@ -8,6 +8,7 @@ from shared.contracts.ids import path_value
 from shared.workflows.intake.following import KINDS
 from triggers.console.pages import ROOT, page, rendered, segment
 from triggers.http.endpoints import chosen
+from triggers.http.scopes import of_request
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -21,7 +22,7 @@ _PLACES = {
 """Pages of the console for paths of the API, by their first part."""
 
 
-@page("requests/{requestId}", known=("kind",))
+@page("requests/{requestId}", known=("kind",), scope=of_request)
 async def console_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show how far a request is."""
     identifier = path_value("requestId", request.route_params["requestId"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from triggers import callers
 from triggers.console import access
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered
 from triggers.zones import blueprint_of
@@ -32,23 +33,23 @@ async def console_access(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
-@page("sign-in", known=("then",), signed_in=False)
+@page("sign-in", known=("then",), role=None)
 async def console_sign_in(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the form that takes a function key."""
     return _form(services, request.params.get("then"))
 
 
-@page("sign-in", method="POST", signed_in=False)
+@page("sign-in", method="POST", role=None)
 async def console_signed_in(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have the browser keep a function key that the host takes."""
     form = form_of(request)
     key, then = form.get("key", "").strip(), form.get("then")
-    if not await access.takes(services, key):
+    if not await callers.takes(services, key):
         return _form(services, then, refused=True)
     return redirect(_place(then), cookie=access.cookie(key, ROOT, request.url))
 
 
-@page("sign-out", method="POST", signed_in=False)
+@page("sign-out", method="POST", role=None)
 async def console_sign_out(_services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Take the function key out of the browser."""
     return redirect(f"{ROOT}/sign-in", cookie=access.cookie("", ROOT, request.url))
@@ -62,8 +63,7 @@ def _form(services: Services, then: str | None, *, refused: bool = False) -> fun
         then=_place(then),
         refused=refused,
         takes_keys=settings.own_host is not None,
-        platform=bool(settings.platform_signs_in),
-        role=access.ROLE,
+        platform=settings.entra_authentication,
     )
 
 
@@ -72,7 +72,7 @@ def _place(then: str | None) -> str:
     return then if then and _WITHIN.fullmatch(then) else ROOT
 
 
-@page("console.css", signed_in=False)
+@page("console.css", role=None)
 async def console_style(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Give the style sheet."""
     return func.HttpResponse(_style(), mimetype="text/css", headers={"Cache-Control": "public, max-age=300"})

@@ -26,9 +26,11 @@ from shared.contracts.certificates import (
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.domain.callers import Role
 from shared.domain.words import CertificateKind
 from shared.errors import NotFound, Rejected
 from shared.pki import names
+from triggers import callers
 from triggers.http.endpoints import (
     FILE_LIMIT,
     QUEUED,
@@ -42,6 +44,7 @@ from triggers.http.endpoints import (
     request_id_of,
     request_of,
 )
+from triggers.http.scopes import of_authority, of_body, of_certificate, of_new_certificate
 from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
@@ -71,7 +74,9 @@ def _authority(record: Any) -> dict[str, Any]:
     }
 
 
-@endpoint("GET", "certificate-authorities", answers=[Answer(200, "all of them", (AuthorityPage,))])
+@endpoint(
+    "GET", "certificate-authorities", answers=[Answer(200, "all of them", (AuthorityPage,))], role=Role.FLEET_READ
+)
 async def list_certificate_authorities(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the certificate authorities."""
     return page_answer(AuthorityPage, [_authority(record) async for record in services.authorities.list()], None)
@@ -84,6 +89,7 @@ async def list_certificate_authorities(services: Services, _request: func.HttpRe
     refuses={404, 409},
     body=CertificateRequest,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.AUTHORITIES_MANAGE,
 )
 async def create_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a root or an issuing CA made."""
@@ -99,6 +105,8 @@ async def create_certificate_authority(services: Services, request: func.HttpReq
     answers=[Answer(200, "the CA, or its chain in PEM", (Authority, PEM))],
     refuses={404, 409},
     parameters=(Parameter("format", "pem: the chain", Annotated[Literal["json", "pem"], Field(default="json")]),),
+    role=Role.FLEET_READ,
+    scope=of_authority,
 )
 async def get_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a certificate authority, or give its chain up to the root as PEM."""
@@ -119,6 +127,8 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
     refuses={404, 409},
     body=VerificationCode,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.AUTHORITIES_MANAGE,
+    scope=of_authority,
 )
 async def create_verification_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Prove possession of a CA's key to DPS or IoT Hub by hand: sign the code that the service gave."""
@@ -136,6 +146,8 @@ async def create_verification_certificate(services: Services, request: func.Http
     "certificate-authorities/{name}/signing-request",
     answers=[Answer(200, "the PKCS#10 request, in PEM", (PEM,))],
     refuses={404},
+    role=Role.FLEET_READ,
+    scope=of_authority,
 )
 async def get_signing_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the signing request of a CA that is signed elsewhere."""
@@ -152,6 +164,8 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
     answers=[Answer(200, "installed", (AuthoritySummary,))],
     refuses={404, 409},
     body=AuthorityCertificate,
+    role=Role.AUTHORITIES_MANAGE,
+    scope=of_authority,
 )
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
@@ -167,6 +181,8 @@ async def install_certificate(services: Services, request: func.HttpRequest) -> 
     refuses={404, 409},
     body=AuthorityImport,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.AUTHORITIES_MANAGE,
+    scope=of_authority,
 )
 async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
@@ -184,10 +200,14 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
     refuses={404, 409},
     body=CertificateRequest,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.ORDERS_WRITE,
+    scope=of_new_certificate,
 )
 async def create_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Have one certificate made."""
+    """Have one certificate made; one that is not a device's needs the role for CAs as well."""
     wanted = request_of(CertificateRequest, request)
+    if wanted.kind is not CertificateKind.DEVICE:
+        callers.require(Role.AUTHORITIES_MANAGE, None)
     return await _queued(services, wanted)
 
 
@@ -198,7 +218,14 @@ async def _queued(services: Services, wanted: CertificateRequest) -> func.HttpRe
     return await queued(services, Queue.CERTIFICATE_REQUESTS, wanted)
 
 
-@endpoint("GET", "certificates/{serialNumber}", answers=[Answer(200, "the certificate", (Certificate,))], refuses={404})
+@endpoint(
+    "GET",
+    "certificates/{serialNumber}",
+    answers=[Answer(200, "the certificate", (Certificate,))],
+    refuses={404},
+    role=Role.FLEET_READ,
+    scope=of_certificate,
+)
 async def get_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a certificate by its serial number."""
     serial = path_value("serialNumber", request.route_params["serialNumber"])
@@ -211,6 +238,8 @@ async def get_certificate(services: Services, request: func.HttpRequest) -> func
     answers=[Answer(200, "what DPS would answer, and why", (Check,))],
     refuses={404},
     body=CertificateCheck,
+    role=Role.FLEET_READ,
+    scope=of_body,
 )
 async def check_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""

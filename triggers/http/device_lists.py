@@ -11,6 +11,7 @@ from pydantic import Field
 
 from shared.contracts.answers_devices import DeviceCertificatePage, DeviceCounts, DevicePage
 from shared.contracts.ids import EnrollmentGroupId, IssuerName, RequestId, SerialNumber, path_value
+from shared.domain.callers import Role
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.reading.times import LATEST, point_in_time
@@ -26,6 +27,7 @@ from triggers.http.endpoints import (
     page_size_of,
     shown_continuation,
 )
+from triggers.http.scopes import by_enrollment_group
 from triggers.openapi import Answer, Parameter
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ _EXPIRES = Parameter("expiresBefore", "only those in service whose certificate e
         Parameter("thumbprint", "the same by a SHA-1 or SHA-256 thumbprint"),
         *PAGING,
     ),
+    role=Role.FLEET_READ,
+    scope=by_enrollment_group,
 )
 async def list_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List devices, those that match all filters; with ``Accept: text/csv`` as CSV."""
@@ -93,7 +97,7 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
     return page_answer(DevicePage, items, following)
 
 
-@endpoint("GET", "device-counts", answers=[Answer(200, "the numbers", (DeviceCounts,))])
+@endpoint("GET", "device-counts", answers=[Answer(200, "the numbers", (DeviceCounts,))], role=Role.FLEET_READ)
 async def count_devices(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Count devices: by state, and by the month in which their certificate expires."""
     return json_answer(DeviceCounts, await services.devices.counts())
@@ -104,6 +108,8 @@ async def count_devices(services: Services, _request: func.HttpRequest) -> func.
     "certificates",
     answers=[Answer(200, "a page of certificates", (DeviceCertificatePage,))],
     parameters=(_EXPIRES, _GROUP, _ISSUER, *PAGING),
+    role=Role.FLEET_READ,
+    scope=by_enrollment_group,
 )
 async def list_certificates(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the certificates that devices in service use, those first that expire first."""

@@ -20,12 +20,13 @@ from shared.contracts.devices import (
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.domain.callers import Role
 from shared.errors import Rejected
 from triggers.http.endpoints import (
     QUEUED,
     body_of,
-    caller_of,
     endpoint,
+    holder_of,
     is_new,
     json_answer,
     queued,
@@ -33,13 +34,21 @@ from triggers.http.endpoints import (
     request_id_of,
     request_of,
 )
+from triggers.http.scopes import of_device, of_revocation
 from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 
 if TYPE_CHECKING:
     from shared.services import Services
 
 
-@endpoint("GET", "devices/{registrationId}", answers=[Answer(200, "the device", (Device,))], refuses={404})
+@endpoint(
+    "GET",
+    "devices/{registrationId}",
+    answers=[Answer(200, "the device", (Device,))],
+    refuses={404},
+    role=Role.FLEET_READ,
+    scope=of_device,
+)
 async def get_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a device, with its history."""
     return json_answer(Device, await services.devices.describe(registration_id_of(request)))
@@ -68,6 +77,8 @@ _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
         IDEMPOTENCY_KEY,
     ),
     head=False,
+    role=Role.BUNDLES_READ,
+    scope=of_device,
 )
 async def get_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Hand out a device's bundle.
@@ -79,7 +90,7 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
     if wanted not in _FORMATS:
         raise Rejected.because(f"{wanted!r} is not a format; give pem or pfx", field="format")
     registration_id = registration_id_of(request)
-    bundle = await services.devices.hand_out(registration_id, wanted=wanted, caller=caller_of(request))
+    bundle = await services.devices.hand_out(registration_id, wanted=wanted, caller=holder_of(request))
     headers = {
         "Cache-Control": "no-store",
         "Content-Disposition": f'attachment; filename="{registration_id}.{wanted}"',
@@ -96,10 +107,12 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
     answers=[Answer(204, "the private key in it is deleted")],
     refuses={404, 409, 410},
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.BUNDLES_READ,
+    scope=of_device,
 )
 async def confirm_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Confirm the receipt of a device's bundle: its private key is deleted here."""
-    await services.devices.confirm(registration_id_of(request), caller=caller_of(request))
+    await services.devices.confirm(registration_id_of(request), caller=holder_of(request))
     return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -110,6 +123,8 @@ async def confirm_bundle(services: Services, request: func.HttpRequest) -> func.
     refuses={404, 409},
     body=Revocation,
     parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
 )
 async def revoke_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device revoked; signed as a webhook is, where a secret is set."""
@@ -122,6 +137,8 @@ async def revoke_device(services: Services, request: func.HttpRequest) -> func.H
     answers=[QUEUED],
     refuses={404, 409},
     parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
 )
 async def reinstate_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a hold undone; signed as a webhook is, where a secret is set."""
@@ -134,6 +151,8 @@ async def reinstate_device(services: Services, request: func.HttpRequest) -> fun
     answers=[QUEUED],
     refuses={404, 409},
     parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
 )
 async def delete_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device revoked and taken out of its hub; signed as a webhook is, where a secret is set."""
@@ -162,6 +181,8 @@ async def _about_device(services: Services, request: func.HttpRequest, action: R
     body=Renewal,
     body_required=False,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.ORDERS_WRITE,
+    scope=of_device,
 )
 async def renew_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a device's certificate renewed."""
@@ -178,13 +199,27 @@ async def renew_device(services: Services, request: func.HttpRequest) -> func.Ht
 _IDENTITY = Answer(200, "the identity", (Identity,))
 
 
-@endpoint("GET", "devices/{registrationId}/identity", answers=[_IDENTITY], refuses={404})
+@endpoint(
+    "GET",
+    "devices/{registrationId}/identity",
+    answers=[_IDENTITY],
+    refuses={404},
+    role=Role.FLEET_READ,
+    scope=of_device,
+)
 async def get_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the identity of a device in the hub that DPS has assigned to it."""
     return json_answer(Identity, await services.identities.describe(registration_id_of(request)))
 
 
-@endpoint("DELETE", "devices/{registrationId}/identity", answers=[Answer(204, "gone from its hub")], refuses={404, 409})
+@endpoint(
+    "DELETE",
+    "devices/{registrationId}/identity",
+    answers=[Answer(204, "gone from its hub")],
+    refuses={404, 409},
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
+)
 async def delete_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the identity of a device in its hub; it gets a new one when it registers again."""
     await services.identities.delete(registration_id_of(request))
@@ -198,6 +233,8 @@ async def delete_identity(services: Services, request: func.HttpRequest) -> func
     refuses={404, 409},
     body=IdentityChange,
     body_required=False,
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
 )
 async def disable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Keep a device out of its hub and end its connection; its certificate stays valid."""
@@ -211,6 +248,8 @@ async def disable_device(services: Services, request: func.HttpRequest) -> func.
     refuses={404, 409},
     body=IdentityChange,
     body_required=False,
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
 )
 async def enable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Let a device that was disabled into its hub again."""
@@ -234,6 +273,8 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
     refuses={404, 409},
     body=RevocationRequest,
     parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+    role=Role.DEVICES_REVOKE,
+    scope=of_revocation,
 )
 async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""

@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import azure.functions as func
 from pydantic import Field
 
+from shared.acting import acting
 from shared.contracts.answers import Accepted
 from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
@@ -22,14 +24,17 @@ from shared.errors import Reason, Rejected
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.following import location_of
 from shared.workflows.intake.requests import is_repeated, submit
-from triggers import outcomes, preconditions
+from triggers import callers, outcomes, preconditions
+from triggers.http.scopes import everything, permit
 from triggers.openapi import JSON, Answer, Operation, Parameter
 from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from shared.domain.callers import Role
     from shared.services import Services
+    from triggers.http.scopes import Scope
 
     type Handler = Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
 
@@ -60,11 +65,16 @@ def endpoint(
     body_required: bool = True,
     other_bodies: tuple[str, ...] = (),
     parameters: tuple[Parameter, ...] = (),
+    role: Role | None = None,
+    scope: Scope = everything,
     anonymous: bool = False,
     alone: bool = False,
     head: bool = True,
 ) -> Callable[[Handler], Handler]:
     """Register a handler as an HTTP function, and as an operation of the OpenAPI document.
+
+    ``role`` is what a caller needs, and ``scope`` finds the enrollment group that it must be given for, see
+    :mod:`triggers.http.scopes`; an ``anonymous`` operation needs none.
 
     What can be answered is documented here, see :class:`triggers.openapi.Operation`; the end-to-end tests hold every
     answer against it.
@@ -72,8 +82,10 @@ def endpoint(
     HEAD is answered as GET is, without the body, which every host leaves out (RFC 9110 section 9.3.2); ``head=False``
     is for a GET that changes something.
     """
+    if anonymous is (role is not None):
+        raise TypeError(f"{method} {route}: give either role= or anonymous=True")
     methods = [method, "HEAD"] if method == "GET" and head else [method]
-    level = func.AuthLevel.ANONYMOUS if anonymous else func.AuthLevel.FUNCTION
+    level = func.AuthLevel.ANONYMOUS if anonymous else None  # that of the app: triggers.registration
 
     def register(handler: Handler) -> Handler:
         name = handler.__name__
@@ -91,6 +103,8 @@ def endpoint(
                 body_required=body_required,
                 other_bodies=other_bodies,
                 parameters=parameters,
+                role=role,
+                scope=scope,
                 alone=alone,
             )
         )
@@ -104,8 +118,13 @@ def endpoint(
             return await outcomes.answer(req, handler if anonymous else checked, route)
 
         async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-            refuse_unknown(request, known)
-            return await handler(services, request)
+            caller = await callers.caller_of(services, request)
+            with callers.answering(caller):
+                if role is not None:
+                    await permit(services, request, caller, role, scope)
+                refuse_unknown(request, known)
+                with acting(caller.as_actor(role, request_id_in(request))):
+                    return await handler(services, request)
 
         return handler
 
@@ -184,20 +203,26 @@ def group_id_of(request: func.HttpRequest) -> str:
     return path_value("enrollmentGroup", request.route_params["id"])
 
 
-def caller_of(request: func.HttpRequest) -> str:
-    """Tell callers apart: by the function key that let them in, and by their Idempotency-Key.
+def holder_of(request: func.HttpRequest) -> str:
+    """Tell apart who gets a bundle: by who they are, and by their Idempotency-Key.
 
     Returns:
-        A digest, from which the key can't be told.
+        A digest, from which neither can be told.
     """
-    key = request.headers.get("x-functions-key") or request.params.get("code") or ""
-    named = _idempotency_key(request) or ""
-    return sha256(f"{key}\n{named}".encode(errors="replace")).hexdigest()[:32]
+    caller, named = callers.current(), _idempotency_key(request) or ""
+    return sha256(f"{caller.kind}\n{caller.id}\n{named}".encode(errors="replace")).hexdigest()[:32]
 
 
 def request_id_of(request: func.HttpRequest) -> str:
     """Take the caller's Idempotency-Key as the request's id, or make one."""
     return _idempotency_key(request) or uuid.uuid4().hex
+
+
+def request_id_in(request: func.HttpRequest) -> str | None:
+    """Give the caller's Idempotency-Key, where it can be a request's id."""
+    with suppress(Rejected):
+        return _idempotency_key(request)
+    return None
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:

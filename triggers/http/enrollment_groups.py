@@ -12,6 +12,7 @@ from shared.contracts.devices import GroupRenewal, GroupRenewing
 from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest, EnrollmentGroupRoll, GroupAction
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.domain.callers import Role
 from shared.domain.words import RenewalNeeds
 from shared.errors import NotFound
 from triggers import preconditions
@@ -33,6 +34,7 @@ from triggers.http.endpoints import (
     queued,
     request_id_of,
 )
+from triggers.http.scopes import of_group
 from triggers.openapi import CONDITIONS, IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
@@ -47,16 +49,25 @@ _change = partial(
     refuses={404, 409, 412},
     body_required=False,
     parameters=(IDEMPOTENCY_KEY, CONDITIONS[0]),
+    role=Role.GROUPS_MANAGE,
+    scope=of_group,
 )
 
 
-@endpoint("GET", "enrollment-groups", answers=[Answer(200, "all of them", (GroupPage,))])
+@endpoint("GET", "enrollment-groups", answers=[Answer(200, "all of them", (GroupPage,))], role=Role.FLEET_READ)
 async def list_enrollment_groups(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the enrollment groups."""
     return page_answer(GroupPage, await services.groups.directory.list_groups(), None)
 
 
-@endpoint("GET", "enrollment-groups/{id}", answers=[Answer(200, "the group", (Group,), ETAG)], refuses={404})
+@endpoint(
+    "GET",
+    "enrollment-groups/{id}",
+    answers=[Answer(200, "the group", (Group,), ETAG)],
+    refuses={404},
+    role=Role.FLEET_READ,
+    scope=of_group,
+)
 async def get_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an enrollment group, with what DPS holds of it; its ETag guards changes."""
     described = await services.groups.directory.describe(group_id_of(request))
@@ -71,6 +82,8 @@ async def get_enrollment_group(services: Services, request: func.HttpRequest) ->
     body=EnrollmentGroupDefinition,
     body_required=False,
     parameters=(IDEMPOTENCY_KEY, *CONDITIONS),
+    role=Role.GROUPS_MANAGE,
+    scope=of_group,
 )
 async def put_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have an enrollment group created, or changed if it exists; If-Match guards the change."""
@@ -110,6 +123,8 @@ async def roll_enrollment_group(services: Services, request: func.HttpRequest) -
     answers=[Answer(200, "a page of devices, by serial number", (DeviceLeftPage,))],
     refuses={404},
     parameters=PAGING,
+    role=Role.FLEET_READ,
+    scope=of_group,
 )
 async def list_rollover_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the devices whose certificates keep the old CA of a rollover in use."""
@@ -127,6 +142,8 @@ async def list_rollover_devices(services: Services, request: func.HttpRequest) -
     body=GroupRenewing,
     body_required=False,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.GROUPS_MANAGE,
+    scope=of_group,
 )
 async def renew_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have the devices of an enrollment group renewed, so many a minute."""
@@ -148,6 +165,8 @@ async def renew_enrollment_group(services: Services, request: func.HttpRequest) 
     answers=[Answer(200, "a page of devices, by registration id", (MissedRenewalPage,))],
     refuses={404},
     parameters=(Parameter("needs", "only those for which this one has to act", RenewalNeeds), *PAGING),
+    role=Role.FLEET_READ,
+    scope=of_group,
 )
 async def list_missed_renewals(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the devices that should be renewed by now, and can't be before somebody acts."""
@@ -206,6 +225,8 @@ async def _foreseen(services: Services, request: func.HttpRequest, wanted: Enrol
     answers=[Answer(200, "a page of registrations", (RegistrationPage,))],
     refuses={404},
     parameters=PAGING,
+    role=Role.FLEET_READ,
+    scope=of_group,
 )
 async def list_registrations(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List the registration records of an enrollment group in DPS."""
@@ -221,6 +242,8 @@ async def list_registrations(services: Services, request: func.HttpRequest) -> f
     answers=[Answer(200, "the entry that DPS would match, its answer, and every reason", (Check,))],
     refuses={404},
     body=EnrollmentCheck,
+    role=Role.FLEET_READ,
+    scope=of_group,
 )
 async def check_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Tell what DPS would answer to a device with this chain, and why."""

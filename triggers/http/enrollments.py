@@ -10,8 +10,10 @@ import azure.functions as func
 from shared.contracts.answers_groups import Enrollment
 from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
+from shared.domain.callers import Role
 from triggers import preconditions
 from triggers.http.endpoints import ETAG, body_of, endpoint, etag_header, json_answer, registration_id_of
+from triggers.http.scopes import of_device
 from triggers.openapi import CONDITIONS, Answer
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _ENTRY = Answer(200, "the enrollment", (Enrollment,), ETAG)
 
 
-@endpoint("GET", "enrollments/{registrationId}", answers=[_ENTRY], refuses={404})
+@endpoint("GET", "enrollments/{registrationId}", answers=[_ENTRY], refuses={404}, role=Role.FLEET_READ, scope=of_device)
 async def get_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the individual enrollment of a device, as DPS holds it; its ETag guards changes."""
     entry = await services.individual_enrollments.get(registration_id_of(request))
@@ -36,6 +38,8 @@ async def get_enrollment(services: Services, request: func.HttpRequest) -> func.
     body=IndividualEnrollmentDefinition,
     body_required=False,
     parameters=CONDITIONS,
+    role=Role.GROUPS_MANAGE,
+    scope=of_device,
 )
 async def put_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Create the individual enrollment of a device, or change it; If-Match guards the change."""
@@ -52,6 +56,8 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
     answers=[_ENTRY],
     refuses={404, 409, 412},
     parameters=CONDITIONS,
+    role=Role.DEVICES_REVOKE,
+    scope=of_device,
 )
 async def disable_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
@@ -67,6 +73,8 @@ async def disable_enrollment(services: Services, request: func.HttpRequest) -> f
     answers=[Answer(204, "it does not exist any more; a group decides")],
     refuses={404, 409, 412},
     parameters=CONDITIONS,
+    role=Role.GROUPS_MANAGE,
+    scope=of_device,
 )
 async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""

@@ -20,9 +20,11 @@ from shared.contracts.answers import (
 )
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.parsing import parse
+from shared.domain.callers import Role
 from shared.domain.rejections import RejectionKind, RejectionState
 from shared.ledger.rejections import Filters
 from shared.reading.times import point_in_time
+from triggers import callers
 from triggers.asyncapi import document as queues_document
 from triggers.http.endpoints import (
     PAGING,
@@ -36,6 +38,7 @@ from triggers.http.endpoints import (
     published,
     rejection_id_of,
 )
+from triggers.http.scopes import nothing
 from triggers.openapi import Answer, Parameter
 from triggers.openapi import document as api_document
 
@@ -62,6 +65,8 @@ async def health_live(_services: Services, _request: func.HttpRequest) -> func.H
         Answer(503, "one does not", (Readiness,)),
     ],
     alone=True,
+    role=Role.FLEET_READ,
+    scope=nothing,
 )
 async def health_ready(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Tell of each dependency whether it answers and lets the app in."""
@@ -82,13 +87,27 @@ def _queues() -> dict[str, Any]:
     return queues_document()
 
 
-@endpoint("GET", "openapi.json", answers=[Answer(200, "this document", (Description,))], alone=True)
+@endpoint(
+    "GET",
+    "openapi.json",
+    answers=[Answer(200, "this document", (Description,))],
+    alone=True,
+    role=Role.FLEET_READ,
+    scope=nothing,
+)
 async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe this API."""
     return json_answer(Description, _api())
 
 
-@endpoint("GET", "asyncapi.json", answers=[Answer(200, "the document", (Description,))], alone=True)
+@endpoint(
+    "GET",
+    "asyncapi.json",
+    answers=[Answer(200, "the document", (Description,))],
+    alone=True,
+    role=Role.FLEET_READ,
+    scope=nothing,
+)
 async def asyncapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe the queues, the messages that they take, and the events."""
     return json_answer(Description, _queues())
@@ -113,6 +132,7 @@ _ALL = "all"
         Parameter("until", "only those refused until this time (RFC 3339)"),
         *PAGING,
     ),
+    role=Role.FLEET_READ,
 )
 async def list_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List what was refused or set aside and is open, with the reasons and the message itself."""
@@ -133,7 +153,9 @@ async def list_rejections(services: Services, request: func.HttpRequest) -> func
     return page_answer(RejectionPage, items, following)
 
 
-@endpoint("GET", "rejections/{id}", answers=[Answer(200, "the rejection", (Rejection,))], refuses={404})
+@endpoint(
+    "GET", "rejections/{id}", answers=[Answer(200, "the rejection", (Rejection,))], refuses={404}, role=Role.FLEET_READ
+)
 async def get_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show one message that was refused or set aside, and whether it was replayed."""
     identifier = rejection_id_of(request)
@@ -145,17 +167,33 @@ async def get_rejection(services: Services, request: func.HttpRequest) -> func.H
     "rejections/{id}/replay",
     answers=[Answer(202, "put back into its queue", (Rejection,))],
     refuses={404, 409},
+    role=Role.FLEET_READ,
 )
 async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Put a refused message back into its queue, once: repeated, it changes nothing."""
+    """Put a refused message back into its queue, once: repeated, it changes nothing.
+
+    It needs the role of what the message asks for as well.
+    """
     identifier = rejection_id_of(request)
+    await _require_for(services, identifier)
     return json_answer(Rejection, await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)
 
 
-@endpoint("POST", "rejections/replay", answers=[Answer(202, "put back into their queues", (Replayed,))], body=Replay)
+async def _require_for(services: Services, identifier: str) -> None:
+    callers.require_for((await services.rejected_messages.describe(identifier))["queue"])
+
+
+@endpoint(
+    "POST",
+    "rejections/replay",
+    answers=[Answer(202, "put back into their queues", (Replayed,))],
+    body=Replay,
+    role=Role.FLEET_READ,
+)
 async def replay_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put back up to 500 open rejections that the filters mean, so many a minute."""
     wanted = parse(Replay, body_of(request, optional=True))
+    callers.require_for(wanted.queue)
     filters = Filters(queue=wanted.queue, kind=wanted.kind, cause=wanted.cause, since=wanted.since, until=wanted.until)
     done = await services.rejected_messages.replay_many(filters, per_minute=wanted.per_minute)
     return json_answer(Replayed, done, HTTPStatus.ACCEPTED)
@@ -167,9 +205,11 @@ async def replay_rejections(services: Services, request: func.HttpRequest) -> fu
     answers=[Answer(200, "the rejection", (Rejection,))],
     refuses={404, 409},
     body=RejectionClosing,
+    role=Role.FLEET_READ,
 )
 async def close_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say of a rejection that it will not be replayed, and why."""
     identifier = rejection_id_of(request)
+    await _require_for(services, identifier)
     comment = parse(RejectionClosing, body_of(request)).comment
     return json_answer(Rejection, await services.rejected_messages.close(identifier, comment))

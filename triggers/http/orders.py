@@ -13,13 +13,15 @@ from shared.contracts.ids import EnrollmentGroupId, RequestId, path_value
 from shared.contracts.messages import MESSAGE_LIMIT, Queue
 from shared.contracts.orders import DeviceOrder, DeviceOrderSchema, OrderAct, OrderAction, OrderCancellation
 from shared.contracts.parsing import decoded, parse
+from shared.domain.callers import Role
 from shared.domain.orders import LineState, OrderState
-from shared.domain.words import RegisterBy
+from shared.domain.words import IssuedDevices, RegisterBy
 from shared.errors import Reason, Rejected
 from shared.reading.numbers import whole_number
 from shared.reading.times import point_in_time
 from shared.workflows.devices.order_results import CSV, csv_of, result_of
 from shared.workflows.intake.following import location_of
+from triggers import callers
 from triggers.http.endpoints import (
     CONTINUATION,
     PAGING,
@@ -38,13 +40,13 @@ from triggers.http.endpoints import (
     request_id_of,
     shown_continuation,
 )
+from triggers.http.scopes import by_group, of_new_order, of_order, permit
 from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.domain.orders import OrderLine, OrderRecord
-    from shared.domain.words import IssuedDevices
     from shared.services import Services
 
 
@@ -66,6 +68,8 @@ _WAY_OUT = ": put the devices of a large order into a blob and name it in device
         Parameter("validityDays", "of an order in CSV", Annotated[int, Field(ge=1, le=3650)]),
         IDEMPOTENCY_KEY,
     ),
+    role=Role.ORDERS_WRITE,
+    scope=of_new_order,
 )
 async def create_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Order devices, in JSON or with a list in CSV; orderId is the idempotency key."""
@@ -130,6 +134,8 @@ def _with_list(
     answers=[Answer(200, "the order", (Order,))],
     refuses={404},
     parameters=(Parameter("state", "only the lines in this state", LineState), *PAGING),
+    role=Role.FLEET_READ,
+    scope=of_order,
 )
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its devices; those of more than 5,000, or of a state, come in pages."""
@@ -155,6 +161,8 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
         Parameter("since", "only those that came since this time (RFC 3339)"),
         *PAGING,
     ),
+    role=Role.FLEET_READ,
+    scope=by_group,
 )
 async def list_device_orders(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List orders, the latest first."""
@@ -177,10 +185,14 @@ async def list_device_orders(services: Services, request: func.HttpRequest) -> f
     body=OrderCancellation,
     body_required=False,
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.ORDERS_WRITE,
+    scope=of_order,
 )
 async def cancel_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Cancel an order: what has not begun is not begun, and what is issued is kept or revoked."""
+    """Cancel an order: what has not begun is not begun, and what is issued is kept, or revoked with that role."""
     issued = parse(OrderCancellation, body_of(request, optional=True)).issued
+    if issued is IssuedDevices.REVOKE:
+        await permit(services, request, callers.current(), Role.DEVICES_REVOKE, of_order)
     return await _act(services, request, OrderAction.CANCEL, issued=issued)
 
 
@@ -190,6 +202,8 @@ async def cancel_device_order(services: Services, request: func.HttpRequest) -> 
     answers=[QUEUED],
     refuses={404, 409},
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.ORDERS_WRITE,
+    scope=of_order,
 )
 async def close_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Close an order: it completes without waiting for first boots of devices."""
@@ -202,6 +216,8 @@ async def close_device_order(services: Services, request: func.HttpRequest) -> f
     answers=[QUEUED],
     refuses={404, 409},
     parameters=(IDEMPOTENCY_KEY,),
+    role=Role.ORDERS_WRITE,
+    scope=of_order,
 )
 async def retry_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Try the failed lines of an order again."""
@@ -232,6 +248,8 @@ _RESULT_LINES = 5000
     ],
     refuses={404},
     parameters=(CONTINUATION,),
+    role=Role.FLEET_READ,
+    scope=of_order,
 )
 async def get_order_results_csv(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give what became of the devices of an order, 5,000 lines at a time; the first page has the header."""
@@ -250,6 +268,8 @@ async def get_order_results_csv(services: Services, request: func.HttpRequest) -
     answers=[Answer(200, "a page of the results", (OrderResultPage,))],
     refuses={404},
     parameters=(CONTINUATION,),
+    role=Role.FLEET_READ,
+    scope=of_order,
 )
 async def get_order_results_json(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give what became of the devices of an order, 5,000 lines at a time."""

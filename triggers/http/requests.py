@@ -9,10 +9,12 @@ from pydantic import Field
 
 from shared.contracts.answers_requests import FollowedRequest, RequestPage
 from shared.contracts.ids import path_value
+from shared.domain.callers import Role
 from shared.domain.requests import RequestState
 from shared.reading.times import point_in_time
 from shared.workflows.intake.following import KINDS
 from triggers.http.endpoints import PAGING, chosen, continuation_of, endpoint, json_answer, page_answer, page_size_of
+from triggers.http.scopes import of_request
 from triggers.openapi import Answer, Parameter
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ _KIND = Parameter("kind", "the queue that requests of this kind come by", Annota
         _KIND,
         Parameter("Prefer", f"`wait=N`: up to {LONGEST_WAIT} seconds for a change; RFC 7240", str, "header"),
     ),
+    role=Role.FLEET_READ,
+    scope=of_request,
 )
 async def get_request(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show how far a request is, whatever way it came."""
@@ -61,6 +65,7 @@ async def get_request(services: Services, request: func.HttpRequest) -> func.Htt
         Parameter("since", "only those asked for since this time (RFC 3339)"),
         *PAGING,
     ),
+    role=Role.FLEET_READ,
 )
 async def list_requests(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List requests, the latest first; orders are listed by ``device-orders``."""

@@ -70,6 +70,11 @@ class DeviceDirectory:
         device = (await device_of(self.devices, registration_id)).record
         return {**shown(device), "history": [entry.model_dump(by_alias=True) for entry in device.history]}
 
+    async def group_of(self, registration_id: str) -> str | None:
+        """Give the enrollment group of a device; ``None`` if it has none, or does not exist."""
+        known = await self.devices.get(registration_id)
+        return known.record.enrollment_group if known else None
+
     async def page(
         self, filters: DeviceFilters, *, size: int, continuation: str | None
     ) -> tuple[Sequence[dict[str, Any]], str | None]:
