@@ -55,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             variants=dict(options.variant),
             exchange_log=options.exchange_log,
             roles=options.roles,
-            event_queue=options.event_queue,
         )
         asyncio.run(_run(configuration))
     except (ConfigurationError, PortTaken, StoreInUse) as error:
@@ -116,7 +115,7 @@ def _scale(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=controls.COMMAND,
-        description="Local stand-in for Azure DPS, IoT Hub, Key Vault, an Event Grid topic and managed identity. "
+        description="Local stand-in for Azure DPS, IoT Hub, Key Vault and the managed identity endpoint. "
         "Prints its endpoints as one line of JSON when it is ready. Loopback only.",
         epilog=f"Controls of a running emulator: {', '.join(controls.COMMANDS)}; each has its own --help.",
     )
@@ -175,11 +174,6 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="what identities may do, in JSON; it is read again when it changes (none: everything)",
-    )
-    parser.add_argument(
-        "--event-queue",
-        metavar="URL",
-        help="of a storage queue that subscribes to the Event Grid topic, as in https://.../account/queue (none)",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

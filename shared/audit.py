@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from shared.adapters.sdk_errors import is_outage, role_missing, service_of
 from shared.domain.attestations import held_certificates
 from shared.domain.audit import Observed, faults, group_faults
+from shared.domain.authorities import AuthorityState
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
@@ -74,22 +75,26 @@ class Auditor:
 
     async def _faults_of(self, record: AuthorityRecord) -> list[str]:
         """Give what is wrong with a CA. One that can't be loaded can't sign: its key is gone, or is another one."""
-        if record.certificate is None:
-            return list(authority_faults(record, ObservedAuthority(None)))
+        if record.certificate is None or record.state is AuthorityState.DELETED:
+            return list(authority_faults(record, ObservedAuthority(await self._row(record))))
         try:
             issuer = await self.services.authorities.load(record.name)
         except Exception as error:  # noqa: BLE001 - whatever its vault says is what is wrong
             return [f"it can't sign: {error}"]
-        row = await self.certificates.get(record.serial_number or "")
         observed = ObservedAuthority(
-            certificate=row.record if row else None,
+            certificate=await self._row(record),
             uploads={
                 each.holder: _shown(await each.get(record.name)) for each in self.services.clients.ca_certificates
             },
             published=await self._published(record, issuer) if issuer.may_sign_crls else None,
             signs_lists=issuer.may_sign_crls,
+            groups=tuple([each.enrollment_group async for each in self.groups.list() if _lets_in(each, record)]),
         )
         return list(authority_faults(record, observed))
+
+    async def _row(self, record: AuthorityRecord) -> CertificateRecord | None:
+        row = await self.certificates.get(record.serial_number or "none")
+        return row.record if row else None
 
     async def _published(self, record: AuthorityRecord, issuer: Issuer) -> PublishedNumber:
         _, content = await self.services.revocation_lists.read(record.name)
@@ -149,6 +154,10 @@ class Auditor:
             _, content = await self.services.revocation_lists.read(name)
             self.lists[name] = frozenset(map(serial_text, listed_serial_numbers(content, issuer)))
         return self.lists[name]
+
+
+def _lets_in(group: GroupRecord, authority: AuthorityRecord) -> bool:
+    return group.state is GroupState.ENABLED and authority.name in {group.issuer, group.previous_issuer}
 
 
 def _shown(uploaded: UploadedAuthority | None) -> UploadedCertificate | None:

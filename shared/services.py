@@ -24,12 +24,11 @@ from shared.ledger.requests import Requests
 from shared.ledger.responders import ResponderRows
 from shared.rules.zones import SIGNING, Zone
 from shared.threads import ThreadPool
-from shared.workflows.authorities.installation import AuthorityInstallation
 from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.keys import AuthorityKeys, WithheldKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.possession import Possession
-from shared.workflows.authorities.wiring import authority_workflows
+from shared.workflows.authorities.wiring import AuthorityWorkflows, authority_workflows
 from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
@@ -64,7 +63,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.settings import Settings
-    from shared.workflows.authorities.convergence import AuthorityConverger
     from shared.workflows.devices.order_uploads import OrderUploads
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
@@ -84,8 +82,7 @@ class Services:
     clients: Clients
     outbox: Outbox
     authorities: CertificateAuthorities
-    authority_installation: AuthorityInstallation
-    authority_converger: AuthorityConverger
+    authority_workflows: AuthorityWorkflows
     possession: Possession
     certificate_requests: CertificateRequests
     groups: GroupWorkflows
@@ -180,7 +177,7 @@ def build(
         vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
         clock=clock,
     )
-    authority_converger, creation = authority_workflows(
+    of_authorities = authority_workflows(
         records=records,
         authorities=authorities,
         certificates=certificates,
@@ -192,6 +189,9 @@ def build(
         outbox=outbox,
         settings=settings,
         clock=clock,
+        devices=devices,
+        groups=groups,
+        requests=requests,
     )
     bundles = Bundles(blobs=clients.blobs, expiry=expiry, public_keys=public_keys, settings=settings, clock=clock)
     device_certificates = DeviceCertificates(
@@ -216,7 +216,7 @@ def build(
         outbox=outbox,
         clock=clock,
     )
-    usable_groups = UsableGroups(groups=groups, clock=clock)
+    usable_groups = UsableGroups(groups=groups, authorities=authorities, clock=clock)
     assignments = Assignments(
         registrar=clients.registrar, provisioning=clients.provisioning, hubs=clients.hubs, clock=clock
     )
@@ -255,15 +255,7 @@ def build(
         clients=clients,
         outbox=outbox,
         authorities=authorities,
-        authority_installation=AuthorityInstallation(
-            records=records,
-            keys=keys,
-            possession=possession,
-            converger=authority_converger,
-            settings=settings,
-            clock=clock,
-        ),
-        authority_converger=authority_converger,
+        authority_workflows=of_authorities,
         possession=possession,
         certificate_requests=CertificateRequests(
             requests=requests,
@@ -271,7 +263,7 @@ def build(
             devices=devices,
             groups=groups,
             authorities=authorities,
-            creation=creation,
+            creation=of_authorities.creation,
             possession=possession,
             device_certificates=device_certificates,
             failures=failures,
@@ -285,7 +277,7 @@ def build(
             requests=requests,
             certificates=certificates,
             authorities=authorities,
-            creation=creation,
+            creation=of_authorities.creation,
             possession=possession,
             provisioning=clients.provisioning,
             resource=clients.dps_authorities,

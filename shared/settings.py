@@ -116,6 +116,17 @@ class Settings(Addresses):
             default="30",
         ),
     ]
+    unrepeated_devices: Annotated[
+        int,
+        Setting(
+            "REVOKE_UNREPEATED_DEVICES",
+            whole("devices", 0, 1_000_000),
+            "How many devices a CA may be revoked with without their number being repeated in the request.",
+            example="10",
+            default="100",
+            zones=frozenset({Zone.ALL, Zone.ISSUING}),
+        ),
+    ]
     crl_validity: Annotated[
         timedelta,
         Setting(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.base import SOURCE, example_of
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from shared.domain.words import EventType
 
 _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
-    Queue.CERTIFICATE_REQUESTS: (CertificateRequest,),
+    Queue.CERTIFICATE_REQUESTS: (CertificateRequest, AuthorityAct),
     Queue.ENROLLMENT_GROUP_REQUESTS: (EnrollmentGroupRequest,),
     Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderAct, OrderWatch),
     Queue.DEVICE_REGISTRATIONS: (DeviceRegistration,),

@@ -2,6 +2,7 @@
 
 from triggers.http import (
     authorities,
+    authority_acts,
     device_lists,
     devices,
     enrollment_groups,
@@ -14,6 +15,7 @@ from triggers.http import (
 
 __all__ = [
     "authorities",
+    "authority_acts",
     "device_lists",
     "devices",
     "enrollment_groups",

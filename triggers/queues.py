@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import azure.functions as func  # noqa: TC002 - the worker reads the annotations
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import GroupRenewal, renewal_request, revocation_request
 from shared.contracts.groups import EnrollmentGroupRequest
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 
 async def _certificate_request(services: Services, body: Any, _asked_at: datetime) -> None:
-    await services.certificate_requests.carry_out(parse(CertificateRequest, body))
+    if isinstance(body, dict) and "action" in body:
+        await services.authority_workflows.acts.carry_out(parse(AuthorityAct, body))
+    else:
+        await services.certificate_requests.carry_out(parse(CertificateRequest, body))
 
 
 async def _enrollment_group_request(services: Services, body: Any, asked_at: datetime) -> None:

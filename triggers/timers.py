@@ -47,7 +47,7 @@ async def rollover_sweep(timer: func.TimerRequest) -> None:
 async def authority_sweep(timer: func.TimerRequest) -> None:
     """Finish CAs that are signed and not open yet, such as those that the DPS had no place for; every ten minutes."""
     await measured(services().measurements.authorities)
-    finished = await services().authority_converger.sweep()
+    finished = await services().authority_workflows.converger.sweep()
     log.info("CA sweep (late: %s): %d CAs", timer.past_due, finished)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from azure.core import MatchConditions
@@ -121,6 +122,21 @@ class ProvisioningServiceAuthorities:
                     etag=etag,
                     match_condition=MatchConditions.IfNotModified,
                 )
+            )
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a CA certificate, as it was read; one that is not there is gone already.
+
+        Raises:
+            PreconditionFailed: it has changed since.
+        """
+        with suppress(NotFound), translated(f"CA certificate {name!r} of the DPS"):
+            await self._client.dps_certificate.delete(
+                self._resource.resource_group,
+                self._resource.name,
+                name,
+                etag=etag,
+                match_condition=MatchConditions.IfNotModified,
             )
 
     async def check(self) -> None:

@@ -6,6 +6,7 @@ DPS. What DPS registers, it registers by thumbprint.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from azure.mgmt.iothub.v2023_06_30.aio import IotHubClient
@@ -87,6 +88,15 @@ class IotHubAuthorities:
         body = CertificateVerificationDescription(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
         with translated(f"proof of possession for CA certificate {name!r} of {self.holder}"):
             return uploaded(await self._client.certificates.verify(self._group, self._hub, name, etag, body))
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a CA certificate, as it was read; one that is not there is gone already.
+
+        Raises:
+            PreconditionFailed: it has changed since.
+        """
+        with suppress(NotFound), translated(f"CA certificate {name!r} of {self.holder}"):
+            await self._client.certificates.delete(self._group, self._hub, name, etag)
 
     async def check(self) -> None:
         """Raise unless the service answers and lets this identity see its CA certificates."""

@@ -10,6 +10,7 @@ from pydantic import ConfigDict
 
 from shared.contracts.base import SOURCE, Contract, StatedReason, timestamp, with_example
 from shared.contracts.messages import Queue
+from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.certificates import InternalKind
 from shared.domain.devices import CertificateSummary
 from shared.domain.groups import GroupState
@@ -76,6 +77,31 @@ class CertificateIssued(Told):
     enrollment_group: str | None = None
     order_id: str | None = None
     bundle: str | None = None
+
+
+class CertificateAuthorityChanged(Told):
+    """An act on a CA is done, and everything follows it. ``enrollmentGroups`` have the CA, or one below it.
+
+    ``reason`` of a revocation is one of RFC 5280.
+    """
+
+    model_config = with_example(
+        {
+            "name": "line-1-ca1",
+            "action": "revoke",
+            "state": "revoked",
+            "reason": "keyCompromise",
+            "comment": None,
+            "enrollmentGroups": ["line-1"],
+        }
+    )
+
+    name: str
+    action: AuthorityAction
+    state: AuthorityState
+    reason: str | None = None
+    comment: str | None = None
+    enrollment_groups: list[str]
 
 
 class EnrollmentGroupChanged(Told):
@@ -296,6 +322,7 @@ class RequestRejected(Told):
 
 EVENTS: Mapping[EventType, type[Told]] = {
     EventType.CERTIFICATE_ISSUED: CertificateIssued,
+    EventType.CERTIFICATE_AUTHORITY_CHANGED: CertificateAuthorityChanged,
     EventType.ENROLLMENT_GROUP_CHANGED: EnrollmentGroupChanged,
     EventType.ORDER_ACCEPTED: OrderAccepted,
     EventType.DEVICE_REGISTERED: DeviceRegistered,

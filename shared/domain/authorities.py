@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shared.domain import lifecycles
 from shared.domain.record import Part, Record
-from shared.domain.words import CertificateKind, KeyCustody
+from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 
 
 class AuthorityState(StrEnum):
@@ -20,6 +20,20 @@ class AuthorityState(StrEnum):
     AWAITING_CERTIFICATE = "awaitingCertificate"
     SIGNED = "signed"
     ACTIVE = "active"
+    DISABLED = "disabled"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+    DELETED = "deleted"
+
+
+OPENED = frozenset({AuthorityState.ACTIVE, AuthorityState.DISABLED, AuthorityState.RETIRED, AuthorityState.REVOKED})
+"""CAs that are, or were, open: they answer for what they have signed, by their lists and by OCSP."""
+
+SERVING = OPENED | {AuthorityState.SIGNED}
+"""CAs that have a certificate, and a key that is needed."""
+
+OVER = frozenset({AuthorityState.REVOKED, AuthorityState.DELETED})
+"""Nobody is to trust such a CA."""
 
 
 class ProofOfPossession(StrEnum):
@@ -36,6 +50,7 @@ class Missing(StrEnum):
     CERTIFICATE = "certificate"
     PROOF = "proof"
     OPENING = "opening"
+    ACT = "act"
 
 
 class WantedAuthority(Part):
@@ -102,6 +117,36 @@ class PublishedList(Part):
     next_update: datetime
 
 
+class AuthorityAction(StrEnum):
+    """What can be done to a CA that is there."""
+
+    DISABLE = "disable"
+    ENABLE = "enable"
+    RETIRE = "retire"
+    REVOKE = "revoke"
+    DELETE = "delete"
+
+
+class AuthorityChange(Part):
+    """What an act wants of a CA, from when it was decided until everything follows.
+
+    Attributes:
+        request: its id.
+        action: what is done.
+        decided_at: when it was.
+        reason: why it is revoked; of another act, in the words of whoever asked.
+        comment: what whoever asked adds.
+        groups: the enrollment groups that have it, or a CA below it: these are told.
+    """
+
+    request: str
+    action: AuthorityAction
+    decided_at: datetime
+    reason: str | None = None
+    comment: str | None = None
+    groups: tuple[str, ...] = ()
+
+
 class AuthorityRecord(Record):
     """One certificate authority.
 
@@ -128,11 +173,18 @@ class AuthorityRecord(Record):
         published: the newest list; ``None`` before the first.
         proof_of_possession: towards DPS; ``None`` for a CA below one of ours.
         problem: why a service has not taken its proof; of one that is not made, why it can't be.
+        change: the act that was decided last, until everything follows.
+        acts: ids of the last requests that were carried out; one that comes again changes nothing.
+        since: when an act led to its state.
+        revoked_at: when it was revoked.
+        revocation_reason: why.
     """
 
     lifecycle = lifecycles.AUTHORITY
 
-    documents: ClassVar[frozenset[str]] = frozenset({"wanted", "making", "list_making", "list_entries", "published"})
+    documents: ClassVar[frozenset[str]] = frozenset(
+        {"wanted", "making", "list_making", "list_entries", "published", "change", "acts"}
+    )
 
     name: str
     kind: CertificateKind
@@ -165,6 +217,11 @@ class AuthorityRecord(Record):
     published: PublishedList | None = None
     proof_of_possession: ProofOfPossession | None = None
     problem: str | None = None
+    change: AuthorityChange | None = None
+    acts: tuple[str, ...] = ()
+    since: datetime | None = None
+    revoked_at: datetime | None = None
+    revocation_reason: RevocationReason | None = None
 
     @property
     def signed_by(self) -> str:
@@ -177,6 +234,10 @@ class AuthorityRecord(Record):
 
         What DPS does not take is not opened: so the proof comes first.
         """
+        if self.change is not None:
+            return Missing.ACT
+        if self.state in OVER:
+            return None
         if self.state is AuthorityState.REQUESTED:
             return Missing.CERTIFICATE if self.wanted is not None else None
         if self.certificate is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityState, ProofOfPossession
+from shared.domain.authorities import OPENED, OVER, AuthorityState, ProofOfPossession
 from shared.domain.certificates import CertificateState
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class ObservedAuthority:
         key_fits: whether that key is the one of its certificate.
         published: its list; ``None`` if it does not have one.
         signs_lists: whether its certificate allows it to sign one.
+        groups: enrollment groups by which DPS lets devices in, and that have it.
     """
 
     certificate: CertificateRecord | None
@@ -67,6 +68,7 @@ class ObservedAuthority:
     key_fits: bool = True
     published: PublishedNumber | None = None
     signs_lists: bool = True
+    groups: tuple[str, ...] = ()
 
 
 def authority_faults(record: AuthorityRecord, observed: ObservedAuthority) -> Iterator[str]:
@@ -75,8 +77,12 @@ def authority_faults(record: AuthorityRecord, observed: ObservedAuthority) -> It
         yield f"it is {record.state}, lacks {record.missing or 'its key'}, and nothing says why"
     if record.state is AuthorityState.REQUESTED:
         return
-    if not observed.has_key:
+    if not observed.has_key and record.state is not AuthorityState.DELETED:
         yield "its key is not in its place"
+    if record.state in OVER:
+        yield from (
+            f"it is {record.state}, and the enrollment group {each!r} lets in by it" for each in observed.groups
+        )
     if record.certificate is None:
         return
     if observed.has_key and not observed.key_fits:
@@ -87,16 +93,22 @@ def authority_faults(record: AuthorityRecord, observed: ObservedAuthority) -> It
 
 
 def _books(record: AuthorityRecord, row: CertificateRecord | None) -> Iterator[str]:
-    if record.state is not AuthorityState.ACTIVE:
+    if record.state not in OPENED | OVER:
         return
     if row is None:
         yield f"its certificate {record.serial_number} is not recorded"
     elif row.subject == record.name and (row.pem != record.certificate or row.state not in _COUNTS):
         yield f"its certificate {record.serial_number} is recorded as another one, which is {row.state}"
+    elif row.subject == record.name and record.state in OVER and row.state is CertificateState.ACTIVE:
+        yield f"it is {record.state}, and its certificate {record.serial_number} is {row.state}"
 
 
 def _services(record: AuthorityRecord, uploads: Mapping[str, UploadedCertificate | None]) -> Iterator[str]:
     for service, held in uploads.items():
+        if record.state in OVER and held is not None and held.thumbprint == record.thumbprint:
+            yield f"it is {record.state}, and {service} lets in by it"
+        if record.state in OVER:
+            continue
         if held is not None and held.thumbprint not in {"", record.thumbprint}:
             yield f"{service} holds another certificate, of thumbprint {held.thumbprint}"
         proved = record.proof_of_possession is ProofOfPossession.VERIFIED
@@ -105,7 +117,7 @@ def _services(record: AuthorityRecord, uploads: Mapping[str, UploadedCertificate
 
 
 def _list(record: AuthorityRecord, observed: ObservedAuthority) -> Iterator[str]:
-    if record.state is not AuthorityState.ACTIVE or not observed.signs_lists:
+    if record.state not in OPENED or not observed.signs_lists:
         return
     if observed.published is None:
         yield "it has no list"

@@ -161,6 +161,11 @@ AUTHORITY = Lifecycle(
         ("requested", "signed", "signed", By.APP),
         ("awaitingCertificate", "certificate installed", "signed", By.OPERATOR),
         ("signed", "open to its group, and proved to DPS", "active", By.APP),
+        ("active", "disabled", "disabled", By.OPERATOR),
+        ("disabled", "enabled", "active", By.OPERATOR),
+        ("active | disabled", "retired", "retired", By.OPERATOR),
+        ("active | disabled | retired", "revoked", "revoked", By.OPERATOR),
+        ("requested | awaitingCertificate | signed | disabled | retired | revoked", "deleted", "deleted", By.OPERATOR),
     ),
 )
 

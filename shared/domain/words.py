@@ -22,6 +22,7 @@ class EventType(StrEnum):
     """``type`` of an event on ``provisioning-events``."""
 
     CERTIFICATE_ISSUED = "DeviceProvisioning.CertificateIssued"
+    CERTIFICATE_AUTHORITY_CHANGED = "DeviceProvisioning.CertificateAuthorityChanged"
     ENROLLMENT_GROUP_CHANGED = "DeviceProvisioning.EnrollmentGroupChanged"
     ORDER_ACCEPTED = "DeviceProvisioning.OrderAccepted"
     DEVICE_REGISTERED = "DeviceProvisioning.DeviceRegistered"

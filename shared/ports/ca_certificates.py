@@ -77,6 +77,14 @@ class CaCertificates(Protocol):
         """Prove possession with a certificate whose CN is the code, signed by the CA."""
         ...
 
+    async def delete(self, name: str, etag: str) -> None:
+        """Delete a CA certificate, as it was read; one that is not there is gone already.
+
+        Raises:
+            PreconditionFailed: it has changed since.
+        """
+        ...
+
 
 class DpsCaCertificates(CaCertificates, Protocol):
     """The CA certificates of a DPS, and which hubs are linked to it."""

@@ -30,8 +30,6 @@ VARIANTS = {pair.partition("=")[0]: pair.partition("=")[2] for pair in os.enviro
 APART = os.environ.get("ZONES", "1") != "1"
 """Whether the tests run against four trust zones, each with its roles alone: ZONES=4."""
 
-FORM: type[Stack] = ZonedStack if APART else Stack
-
 GROUP = "line-1"
 WEBHOOK_SECRET = "whsec_" + b64encode(token_bytes(24)).decode() + "\n"
 
@@ -42,8 +40,7 @@ def running(
     *,
     message_lease: float | None = None,
     extra_hubs: int = 0,
-    event_topic: bool = False,
-    kind: type[Stack] = FORM,
+    kind: type[Stack] = ZonedStack if APART else Stack,
     settings: Mapping[str, str] = SETTINGS,
 ) -> Iterator[tuple[Stack, World]]:
     """Run a stack of one's own with a root and one enrollment group in it."""
@@ -51,12 +48,7 @@ def running(
     try:
         with (
             kind.free(
-                folder,
-                message_lease=message_lease,
-                event_topic=event_topic,
-                extra_hubs=extra_hubs,
-                settings=settings,
-                variants=VARIANTS,
+                folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=settings, variants=VARIANTS
             ) as stack,
             closing(witnessed(stack, folder / "devices")) as world,
         ):
@@ -112,8 +104,8 @@ def prepare(world: World) -> None:
 
 @pytest.fixture(scope="session")
 def stack_and_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, World]]:
-    """One stack for all tests; each uses ids of its own in it. Its events go by a topic, those of the others do not."""
-    with running(tmp_path_factory.mktemp("stack"), event_topic=True) as both:
+    """One stack for all tests; each uses ids of its own in it."""
+    with running(tmp_path_factory.mktemp("stack")) as both:
         yield both
 
 

@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
+from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
+from shared.ledger.groups import Groups
+from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
+from shared.workflows.authorities.acts import AuthorityActs
 from shared.workflows.authorities.convergence import AuthorityConverger
 from shared.workflows.authorities.creation import AuthorityCreation
+from shared.workflows.authorities.endings import AuthorityEndings
 from shared.workflows.authorities.installation import OPENING, AuthorityInstallation
 from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
+from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
@@ -46,6 +53,9 @@ class Worker:
     settings: Any
     clock: Clock
     opening: ThreadPool
+    groups: Groups
+    devices: Devices
+    requests: Requests
 
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
@@ -56,7 +66,21 @@ class Worker:
         self.making = AuthorityMaking(
             authorities=self.authorities, keys=self.keys, issuance=self.issuance, possession=self.possession, **kept
         )
+        self.reach = AuthorityReach(
+            records=self.records, certificates=self.certificates, groups=self.groups, clock=self.clock
+        )
+        self.endings = AuthorityEndings(
+            records=self.records,
+            certificates=self.certificates,
+            devices=self.devices,
+            reach=self.reach,
+            possession=self.possession,
+            lists=self.lists,
+            outbox=self.outbox,
+            clock=self.clock,
+        )
         self.converger = AuthorityConverger(
+            endings=self.endings,
             certificates=self.certificates,
             expiry=self.expiry,
             keys=self.keys,
@@ -64,6 +88,13 @@ class Worker:
             possession=self.possession,
             lists=self.lists,
             outbox=self.outbox,
+            **kept,
+        )
+        self.acts = AuthorityActs(
+            requests=self.requests,
+            certificates=self.certificates,
+            reach=self.reach,
+            converger=self.converger,
             **kept,
         )
         acts: dict[str, Any] = {
@@ -110,7 +141,14 @@ class AuthorityScene:
         self.certificates = Certificates(
             certificates=self.certificate_rows, revocations=self.revocation_rows, in_force=FakeTable()
         )
+        self.groups, self.requests = Groups(FakeTable()), Requests(FakeTable())
+        self.devices = Devices(
+            identities=self.certificate_rows,
+            unsettled=FakeTable(),
+            changes=ChangeNotes(FakeTable(), clock=self.clock),
+        )
         self.settings: Any = SimpleNamespace(
+            unrepeated_devices=2,
             public_base_url=None,
             subject_organization="Example",
             subject_country="US",
@@ -148,6 +186,9 @@ class AuthorityScene:
             settings=self.settings,
             clock=self.clock,
             opening=self.opening,
+            groups=self.groups,
+            devices=self.devices,
+            requests=self.requests,
         )
 
     async def root(self, name: str, **fields: Any) -> None:

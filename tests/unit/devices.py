@@ -71,12 +71,22 @@ HOLD, COMPROMISE = RevocationReason.CERTIFICATE_HOLD, RevocationReason.KEY_COMPR
 
 
 class FakeAuthorities:
-    """One issuing CA under any name."""
+    """One issuing CA under any name.
+
+    Attributes:
+        refusal: why it signs nothing.
+    """
+
+    refusal: Exception | None = None
 
     async def get(self, name: str) -> str:
         if name == "none":
             raise NotFound.because("the certificate authority 'none' does not exist", field="name")
         return name
+
+    async def check_signs(self, _name: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
     async def loaded(self, name: str) -> LoadedAuthority:
         return LoadedAuthority(name, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
@@ -213,7 +223,7 @@ class DeviceScene:
 
     @property
     def groups_in_use(self) -> UsableGroups:
-        return UsableGroups(groups=self.groups, clock=self.clock)
+        return UsableGroups(groups=self.groups, authorities=self.authorities, clock=self.clock)
 
     @property
     def assignments(self) -> Assignments:

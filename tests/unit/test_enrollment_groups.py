@@ -10,6 +10,7 @@ import pytest
 
 from shared.contracts.groups import EnrollmentGroupDefinition, EnrollmentGroupRequest
 from shared.contracts.parsing import parse
+from shared.domain.authorities import AuthorityState
 from shared.domain.words import CertificateKind
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ledger.groups import Groups
@@ -62,7 +63,8 @@ class FakeAuthorities:
         if name not in {"dpsCa", "line-1-ca1", "g-ca1"}:
             raise NotFound.because(f"the certificate authority {name!r} does not exist", field="issuer")
         kind = CertificateKind.ROOT if name == "dpsCa" else CertificateKind.INTERMEDIATE
-        return SimpleNamespace(name=name, kind=kind, path_length=None if name == "dpsCa" else 0)
+        state = AuthorityState.ACTIVE
+        return SimpleNamespace(name=name, kind=kind, path_length=None if name == "dpsCa" else 0, state=state)
 
     async def load(self, name: str) -> Issuer:
         await self.get(name)

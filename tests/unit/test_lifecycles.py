@@ -17,7 +17,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ENDS = {
     "device": {"revoked", "deleted", "failed", "expired"},
     "certificate": {"revoked", "abandoned", "superseded", "expired"},
-    "certificate authority": {"active"},
+    "certificate authority": {"active", "disabled", "retired", "revoked", "deleted"},
     "enrollment group": {"enabled", "disabled", "deleted"},
     "rollover": {"retired"},
     "order": {"completed", "completedWithFailures", "cancelled", "rejected"},
@@ -45,7 +45,9 @@ def test_what_has_ended_does_not_come_back() -> None:
     """Literally: no serial number that was given up is used, and no order that is complete is worked on."""
     assert CERTIFICATE.reachable("abandoned") == frozenset()
     assert ORDER.reachable("completed") == frozenset()
-    assert AUTHORITY.reachable("active") == frozenset()
+    assert AUTHORITY.reachable("deleted") == frozenset()
+    assert AUTHORITY.reachable("revoked") == {"deleted"}
+    assert AUTHORITY.reachable("retired") == {"revoked", "deleted"}
     assert "active" not in CERTIFICATE.reachable("superseded", without=frozenset({"onHold"}))
 
 

@@ -48,6 +48,8 @@ NEEDED: Mapping[Role, frozenset[str]] = {
         {
             *("create_certificate_authority", "create_verification_certificate", "install_certificate"),
             "import_certificate_authority",
+            *("disable_certificate_authority", "enable_certificate_authority", "retire_certificate_authority"),
+            *("revoke_certificate_authority", "delete_certificate_authority"),
         }
     ),
     Role.FLEET_READ: frozenset(

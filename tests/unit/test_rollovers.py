@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
+from shared.domain.authorities import AuthorityState
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import STATUS, Change, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
@@ -63,7 +64,13 @@ class FakeAuthorities:
         self.step()
 
     async def get(self, name: str) -> Any:
-        return SimpleNamespace(name=name, kind=CertificateKind.INTERMEDIATE, path_length=0, custody=KeyCustody.VAULT)
+        return SimpleNamespace(
+            name=name,
+            kind=CertificateKind.INTERMEDIATE,
+            path_length=0,
+            custody=KeyCustody.VAULT,
+            state=AuthorityState.ACTIVE,
+        )
 
     async def above(self, _name: str) -> str:
         return "dpsCa"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
+from shared.domain.authorities import AuthorityAction
 from tests.world.authority_world import (
     ELSEWHERE,
     GROUPS,
@@ -35,6 +37,13 @@ MESSAGES: dict[str, Act] = {
     "delete the group": lambda world: world.group(GroupAction.DELETE, "gx"),
     "revoke": lambda world: world.revoke("root", 11),
     "revoke another": lambda world: world.revoke("root", 12),
+    "disable the CA": lambda world: world.act(LINE.name, AuthorityAction.DISABLE),
+    "enable the CA": lambda world: world.act(LINE.name, AuthorityAction.ENABLE),
+    "retire the CA": lambda world: world.act(LINE.name, AuthorityAction.RETIRE),
+    "revoke the CA": lambda world: world.act(LINE.name, AuthorityAction.REVOKE),
+    "delete the CA": lambda world: world.act(LINE.name, AuthorityAction.DELETE),
+    "revoke the group's CA": lambda world: world.act(GROUPS.name, AuthorityAction.REVOKE),
+    "revoke the root": lambda world: world.act(ROOT.name, AuthorityAction.REVOKE),
 }
 """Acts that come by a queue: they are delivered until they are done."""
 
@@ -95,6 +104,18 @@ async def listing() -> AuthorityWorld:
     return await _after(await rooted(), "revoke")
 
 
+async def acting() -> AuthorityWorld:
+    """A CA that is open, and a group that has another one."""
+    return await _after(await rooted(), "create", "create the group")
+
+
+async def retired() -> AuthorityWorld:
+    """A CA that was retired a while ago."""
+    world = await _after(await rooted(), "create", "retire the CA")
+    world.now += timedelta(minutes=5)
+    return world
+
+
 SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "empty": empty,
     "rooted": rooted,
@@ -103,6 +124,8 @@ SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "grouped": rooted,
     "one place": one_place,
     "listing": listing,
+    "acting": acting,
+    "retired": retired,
 }
 
 MEANT: dict[str, tuple[str, ...]] = {
@@ -120,9 +143,27 @@ MEANT: dict[str, tuple[str, ...]] = {
     ),
     "awaiting": ("create elsewhere", "install", "install another"),
     "imported": ("import again", "import as another"),
-    "grouped": ("create the group", "create it again", "delete the group", "create for a group"),
+    "grouped": (
+        "create the group",
+        "create it again",
+        "delete the group",
+        "create for a group",
+        "revoke the group's CA",
+    ),
     "one place": ("create root", "import"),
     "listing": ("revoke", "revoke another", "publish all", "read the list"),
+    "acting": (
+        "disable the CA",
+        "enable the CA",
+        "retire the CA",
+        "revoke the CA",
+        "revoke the group's CA",
+        "revoke the root",
+        "create wrapped",
+        "publish all",
+        "delete the group",
+    ),
+    "retired": ("delete the CA", "revoke the CA", "revoke the root", "publish all"),
 }
 """The acts that a scene is for."""
 
@@ -134,6 +175,8 @@ BROKEN_OFF: dict[str, tuple[str, ...]] = {
     "grouped": ("create the group",),
     "one place": ("import",),
     "listing": ("revoke another",),
+    "acting": ("disable the CA", "revoke the group's CA", "revoke the root"),
+    "retired": ("delete the CA", "revoke the CA"),
 }
 """The acts of a scene that ``make test`` breaks off; the others differ little from one of them."""
 
@@ -149,6 +192,11 @@ OFTEN = (
     ("listing", "revoke another", "publish all"),
     ("listing", "publish all", "revoke another"),
     ("listing", "revoke another", "read the list"),
+    ("acting", "disable the CA", "revoke the CA"),
+    ("acting", "revoke the group's CA", "revoke the root"),
+    ("acting", "revoke the root", "create wrapped"),
+    ("grouped", "create the group", "revoke the group's CA"),
+    ("retired", "delete the CA", "revoke the CA"),
 )
 """Pairs that ``make test`` tries."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from shared.domain.authorities import AuthorityState
+from shared.domain.authorities import OPENED, OVER, AuthorityAction, AuthorityState
+from shared.domain.authority_acts import BECOMES
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, authority_faults
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.groups import GroupRecord, GroupState
@@ -25,6 +26,20 @@ _MADE_BY = {
     "create root": ROOT, "create": LINE, "create again": LINE, "create for a group": GROUPS, "roll to it": GROUPS,
     "create wrapped": WRAPPED, "create elsewhere": ELSEWHERE,
 }  # fmt: skip
+_ACTS = {
+    "disable the CA": (AuthorityAction.DISABLE, "line"),
+    "enable the CA": (AuthorityAction.ENABLE, "line"),
+    "retire the CA": (AuthorityAction.RETIRE, "line"),
+    "revoke the CA": (AuthorityAction.REVOKE, "line"),
+    "delete the CA": (AuthorityAction.DELETE, "line"),
+    "revoke the group's CA": (AuthorityAction.REVOKE, "group-ca1"),
+    "revoke the root": (AuthorityAction.REVOKE, "root"),
+}
+_FROM_THEN_ON = {
+    AuthorityState.RETIRED: {AuthorityState.RETIRED, *OVER},
+    AuthorityState.REVOKED: OVER,
+    AuthorityState.DELETED: {AuthorityState.DELETED},
+}
 
 
 async def audit(world: AuthorityWorld) -> list[str]:
@@ -40,6 +55,8 @@ async def audit(world: AuthorityWorld) -> list[str]:
     found += _events(world, known)
     found += _lists(world)
     found += _messages(world, known)
+    found += _acts(world, known)
+    found += _below(known)
     found += _groups(world, known)
     return found
 
@@ -104,7 +121,9 @@ def _one_certificate(record: AuthorityRecord, rows: dict[str, CertificateRecord]
         else []
     )
     expected = {record.serial_number, *(names.serial_text(each.serial_number) for each in further)}
-    if in_force - expected or (record.state is AuthorityState.ACTIVE and in_force != expected):
+    if record.state in OVER:
+        expected = set()
+    if in_force - expected or (record.state in OPENED and in_force != expected):
         return [f"{record.name}: in force are {sorted(in_force)}, and its row has {sorted(map(str, expected))}"]
     return []
 
@@ -135,10 +154,41 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
             found.append(f"event {event['id']} says two things")
         told[event["subject"]].add(f"{event['id']} {event['data']['serialNumber']}")
     for name, record in known.items():
-        expected = 1 if record.state is AuthorityState.ACTIVE else 0
+        expected = 1 if record.state in OPENED | OVER else 0
         if len(told[name]) != expected or not all(each.endswith(f" {record.serial_number}") for each in told[name]):
             found.append(f"{name} is {record.state} with {record.serial_number}, and told was {sorted(told[name])}")
     return found + [f"told of {name}, which does not exist" for name in told.keys() - known.keys()]
+
+
+def _acts(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
+    """An act that was carried out is told, and says one thing; what is final stays so."""
+    told = defaultdict[str, set[str]](set)
+    for event in world.events():
+        if event["type"].endswith(".CertificateAuthorityChanged"):
+            told[event["correlationid"]].add(json.dumps([event["id"], event["data"]], sort_keys=True))
+    found = [f"{request} is told as {sorted(said)}" for request, said in told.items() if len(said) != 1]
+    for message in world.messages.values():
+        action, name = _ACTS.get(message.name, (None, ""))
+        if action is None or message.rejected or not message.done:
+            continue
+        if f"{action}-{name}" not in told:
+            found.append(f"{message.name} was carried out, and is not told")
+        final = {AuthorityState.RETIRED, AuthorityState.REVOKED, AuthorityState.DELETED}
+        wanted = BECOMES[action]
+        if wanted in final and known[name].state not in _FROM_THEN_ON[wanted]:
+            found.append(f"{message.name} was carried out, and {name} is {known[name].state}")
+    return found
+
+
+def _below(known: dict[str, AuthorityRecord]) -> list[str]:
+    """What is below a revoked CA is revoked, too."""
+    return [
+        f"{record.parent} is revoked, and {record.name} below it {record.state}"
+        for record in known.values()
+        if record.parent in known
+        and known[record.parent].state is AuthorityState.REVOKED
+        and record.state in OPENED - OVER
+    ]
 
 
 def _groups(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
@@ -154,7 +204,11 @@ def _groups(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
         taken = [each["info"]["sha256Thumbprint"] for each in held]
         authority = known.get(record.issuer)
         certificate = _certificate(authority) if authority else None
-        if record.state is not GroupState.ENABLED or authority is None or authority.state is not AuthorityState.ACTIVE:
+        if authority is not None and authority.state in OVER:
+            if record.state is not GroupState.DISABLED or entry is None or entry["provisioningStatus"] != "disabled":
+                found.append(f"the group {record.enrollment_group} is {record.state}, and its CA {authority.state}")
+            continue
+        if record.state is not GroupState.ENABLED or authority is None or authority.state not in OPENED:
             found.append(
                 f"the group {record.enrollment_group} is {record.state}, and its CA {record.issuer!r} is not open"
             )
@@ -188,11 +242,7 @@ def _messages(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[
         if made is None or message.rejected or not message.done:
             continue
         record = known.get(made.name)
-        wanted = (
-            {AuthorityState.ACTIVE, AuthorityState.AWAITING_CERTIFICATE}
-            if made is ELSEWHERE
-            else {AuthorityState.ACTIVE}
-        )
+        wanted = {AuthorityState.ACTIVE, AuthorityState.AWAITING_CERTIFICATE} if made is ELSEWHERE else OPENED | OVER
         if record is None or record.fingerprint != made.fingerprint or record.state not in wanted:
             found.append(
                 f"{message.name} was carried out, and {made.name} is {record.state if record else 'not there'}"

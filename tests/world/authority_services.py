@@ -186,6 +186,13 @@ class CaPlaces:
             self.places[name] = replace(place, etag=self._next(), verified=True)
             return self._shown(name)
 
+    async def delete(self, name: str, etag: str) -> None:
+        async with self.conductor.step(f"{self.holder}.delete"):
+            if name in self.places:
+                self._check(name, etag)
+                del self.places[name]
+                self.writes += 1
+
     def shown(self, name: str) -> UploadedCertificate | None:
         """Give what is held under a name, for the audit."""
         place = self.places.get(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import SecretStr
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import AuthorityImport
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
-from shared.domain.authorities import AuthorityRecord
+from shared.contracts.parsing import parse
+from shared.domain.authorities import AuthorityAction, AuthorityRecord
 from shared.domain.certificates import CertificateRecord, RevocationRecord
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 from shared.errors import Deferred, Rejected
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
+from shared.ledger.changes import ChangeNotes
+from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
@@ -52,7 +57,7 @@ if TYPE_CHECKING:
     from shared.contracts.groups import GroupAction
     from shared.workflows.authorities.loading import CertificateAuthorities
 
-TABLES = ("issuers", "identities", "revocations", "inforce", "expiry", "groups", "requests")
+TABLES = ("issuers", "identities", "revocations", "inforce", "expiry", "groups", "requests", "unsettled", "directory")
 
 ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
 LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0)
@@ -64,6 +69,7 @@ WRAPPED = AuthorityDefinition(
 OTHERWISE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", key_algorithm="EC-P384")
 ELSEWHERE = AuthorityDefinition("elsewhere", CertificateKind.INTERMEDIATE, externally_signed=True)
 
+_OF_THE_APP = {Queue.CERTIFICATE_REQUESTS, Queue.ENROLLMENT_GROUP_REQUESTS}
 _PEM = Encoding.PEM
 TOP_KEY = ec.derive_private_key(7, ec.SECP256R1())
 TOP = authority("top", key=TOP_KEY, signed_by=TOP_KEY)
@@ -99,6 +105,9 @@ class AuthorityWorld:
     careless: bool = False
     """Whether the CAs' rows are written whatever their version, as no table does it."""
 
+    taken_up: frozenset[str] = frozenset()
+    """Ids of what the app has asked for itself, and that was taken up."""
+
     def __post_init__(self) -> None:
         self.tables = {name: Table(name, self.conductor) for name in TABLES}
         self.tables["issuers"].careless = self.careless
@@ -120,9 +129,15 @@ class AuthorityWorld:
             crl_validity=timedelta(days=7),
             issuing_custody="vault",
             root_authority="root",
+            unrepeated_devices=10,
         )
         self.provisioning = Provisioning(self.conductor)
         self.groups, self.requests = Groups(self.tables["groups"]), Requests(self.tables["requests"])
+        self.devices = Devices(
+            identities=self.tables["identities"],
+            unsettled=self.tables["unsettled"],
+            changes=ChangeNotes(self.tables["directory"], clock=self.clock),
+        )
 
     def clock(self) -> datetime:
         return self.now
@@ -150,6 +165,9 @@ class AuthorityWorld:
             settings=self.settings,
             clock=self.clock,
             opening=opening,
+            groups=self.groups,
+            devices=self.devices,
+            requests=self.requests,
         )
 
     def group_workflows(self) -> tuple[EnrollmentGroups, GroupConverger]:
@@ -207,7 +225,7 @@ class AuthorityWorld:
             after.places, after.writes, after.limit = dict(before.places), before.writes, before.limit
         self.blobs.copied(twin.blobs)
         twin.provisioning.groups, twin.provisioning.writes = dict(self.provisioning.groups), self.provisioning.writes
-        twin.queues.sent = list(self.queues.sent)
+        twin.queues.sent, twin.taken_up = list(self.queues.sent), self.taken_up
         return twin
 
     # --- messages ---
@@ -233,6 +251,7 @@ class AuthorityWorld:
         for _ in range(30):
             self.now += timedelta(minutes=3)
             before = self._writes()
+            self._take_up()
             for message in [each for each in self.messages.values() if not each.done]:
                 await self.attempt(message)
             await self.worker().converger.sweep()
@@ -242,6 +261,22 @@ class AuthorityWorld:
                     return
                 self.now = max(self.now, end - timedelta(minutes=3))
         raise AssertionError("it does not come to rest")
+
+    def _take_up(self) -> None:
+        """Take up what the app itself has asked for: acts on CAs, and requests about groups."""
+        for queue, body in self.queues.sent:
+            if queue in _OF_THE_APP and body["data"]["requestId"] not in self.taken_up:
+                self.taken_up |= {body["data"]["requestId"]}
+                data = body["data"]
+                deliver = self._act if queue == Queue.CERTIFICATE_REQUESTS else self._about_group
+                self.post(f"{queue} {data['requestId']}", partial(deliver, data))
+
+    async def _act(self, data: dict[str, Any]) -> None:
+        await self.worker().acts.carry_out(parse(AuthorityAct, data))
+
+    async def _about_group(self, data: dict[str, Any]) -> None:
+        requests, _ = self.group_workflows()
+        await requests.carry_out(parse(EnrollmentGroupRequest, data), asked_at=self.now)
 
     def _writes(self) -> tuple[int, ...]:
         written = (sum(each.writes for each in group) for group in (self.tables.values(), self.services))
@@ -271,6 +306,11 @@ class AuthorityWorld:
         return {each.serial_number: each for each in found}
 
     # --- what can be asked for ---
+
+    async def act(self, name: str, action: AuthorityAction) -> None:
+        """Carry out an act on a CA, whose request is named by both."""
+        reason = {"reason": "keyCompromise"} if action is AuthorityAction.REVOKE else {}
+        await self._act({"requestId": f"{action}-{name}", "name": name, "action": action, **reason})
 
     async def create(self, definition: AuthorityDefinition, cause: str) -> None:
         await self.worker().creation.ensure(definition, cause=cause)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.messages import Queue
+from shared.domain.authorities import AuthorityState
 from shared.domain.groups import GroupRecord, RolloverState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.pki import names
@@ -59,7 +60,14 @@ class IssuingAuthorities(Authorities):
 
     async def get(self, name: str) -> Any:
         kind = CertificateKind.INTERMEDIATE
-        return SimpleNamespace(name=name, kind=kind, path_length=0, custody=KeyCustody.VAULT, certificate="")
+        return SimpleNamespace(
+            name=name,
+            kind=kind,
+            path_length=0,
+            custody=KeyCustody.VAULT,
+            certificate="",
+            state=AuthorityState.ACTIVE,
+        )
 
     async def load(self, name: str) -> Issuer:
         assert name in self.made, f"{name} is used before it is made"

@@ -84,6 +84,9 @@ class Authorities:
         self._conductor = conductor
         self.signed: Counter[str] = Counter()
 
+    async def check_signs(self, _name: str) -> None:
+        pass
+
     async def loaded(self, _name: str) -> LoadedAuthority:
         return LoadedAuthority(ISSUER, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
 

@@ -170,7 +170,7 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
     certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
-    record = await services.authority_installation.install(authority_name_of(request), certificates.encode())
+    record = await services.authority_workflows.installation.install(authority_name_of(request), certificates.encode())
     return json_answer(AuthoritySummary, _authority(record))
 
 
@@ -188,7 +188,7 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = authority_name_of(request)
     wanted = parse(AuthorityImport, body_of(request, limit=FILE_LIMIT))
-    record = await services.authority_installation.take_over(name, wanted, cause=request_id_of(request))
+    record = await services.authority_workflows.installation.take_over(name, wanted, cause=request_id_of(request))
     location = {"Location": f"/api/certificate-authorities/{name}"}
     return json_answer(AuthoritySummary, _authority(record), HTTPStatus.CREATED, location)
 

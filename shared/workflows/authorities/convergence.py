@@ -1,6 +1,7 @@
 """Brings the vault, the services, the books and the lists to what a CA's record wants.
 
-A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -> ``signed`` -> ``active``. An act
+A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -> ``signed`` -> ``active``. Later it may
+be ``disabled`` for a while, and ends as ``retired``, ``revoked`` or ``deleted``. An act
 changes its record, and that alone: from then on it is decided what the CA is to be. What is brought about here finds
 what an earlier attempt left, so that anybody may start it, at any time, and any number of times.
 """
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityState, Missing, ProofOfPossession
+from shared.domain.authorities import OPENED, AuthorityState, Missing, ProofOfPossession
+from shared.domain.authority_acts import followed
 from shared.domain.certificates import CertificateState
 from shared.domain.expiry import DueNotice, Notice
 from shared.domain.words import EventType
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from shared.pki.issuers import Issuer
     from shared.ports.lists import Lists
     from shared.settings import Settings
+    from shared.workflows.authorities.endings import AuthorityEndings
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.authorities.making import AuthorityMaking
     from shared.workflows.authorities.possession import Possession
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 _ATTEMPTS = 10
 _LEFT_LYING = timedelta(minutes=1)
 """What is younger is somebody's work."""
+
+_SETTLED = OPENED | {AuthorityState.DELETED}
 
 IMPORT_ENDS = timedelta(minutes=30)
 """An import has ended by then, whatever became of it: the host ends the process of a call after ``functionTimeout``."""
@@ -60,6 +65,7 @@ class AuthorityConverger:
     keys: AuthorityKeys
     making: AuthorityMaking
     possession: Possession
+    endings: AuthorityEndings
     lists: Lists
     outbox: Outbox
     settings: Settings
@@ -88,6 +94,8 @@ class AuthorityConverger:
                     record = await self._prove(name)
                 case Missing.OPENING:
                     record = await self._open(record)
+                case Missing.ACT:
+                    record = await self._follow(record)
         return record
 
     async def sweep(self) -> int:
@@ -99,11 +107,11 @@ class AuthorityConverger:
         Raises:
             ExceptionGroup: services failed; every CA was tried.
         """
-        unfinished = [
-            each async for each in self.records.list() if each.state is not AuthorityState.ACTIVE or each.missing
-        ]
+        known = [each async for each in self.records.list()]
         finished, failures = 0, list[Exception]()
-        for record in unfinished:
+        for record in known:
+            if record.state in _SETTLED - {AuthorityState.REVOKED} and record.missing is None:
+                continue
             try:
                 finished += await self._carry_on(record)
             except (Deferred, Rejected):
@@ -123,8 +131,12 @@ class AuthorityConverger:
             if record.problem is not None or age < _LEFT_LYING:
                 return False  # refused, as its sender was told; or its own message is at it
         if record.missing is None:
+            if record.state is AuthorityState.REVOKED:
+                await self._see_to_revoked(record)
             return False
-        return (await self.converge(record.name)).state is AuthorityState.ACTIVE
+        if record.change is not None and self.clock() - record.change.decided_at < _LEFT_LYING:
+            return False  # its own message is at it
+        return (await self.converge(record.name)).state in _SETTLED
 
     async def _end_import(self, name: str) -> None:
         """Give the name back that an import which broke off has taken; if its key is here, it keeps the name."""
@@ -139,6 +151,21 @@ class AuthorityConverger:
             await self.records.try_replace(known, record.changed(problem=problem))
             return
         await self.records.withdraw(known)  # one that has changed meanwhile is not left lying any more
+
+    # --- acts ---
+
+    async def _follow(self, record: AuthorityRecord) -> AuthorityRecord:
+        """Have everything follow the act that was decided last."""
+        wanted = record.change
+        if wanted is None:
+            return record
+        await self.endings.follow(record, wanted)
+        return await change(self.records, record.name, lambda present: followed(present, wanted))
+
+    async def _see_to_revoked(self, record: AuthorityRecord) -> None:
+        """Shut out what a revoked CA has let in after all: it was under way when the CA was revoked."""
+        if record.not_after is not None and record.not_after >= self.clock():
+            await self.endings.shut(record)
 
     # --- possession ---
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.authority_acts import check_signs
 from shared.domain.words import CertificateKind
 from shared.errors import Rejected
 from shared.pki import names
@@ -63,8 +64,8 @@ class AuthorityCreation:
         Raises:
             NotFound: its parent does not exist.
             Conflict: its name, its key or its place in a service is taken.
-            Rejected: it does not fit below its parent, or a service has no place left.
-            Deferred: its parent is being made.
+            Rejected: it does not fit below its parent, which may sign nothing any more, or a service has no place left.
+            Deferred: its parent is being made, or disabled.
         """
         holder = await self.records.holder(definition.name)
         if holder is not None:
@@ -72,6 +73,7 @@ class AuthorityCreation:
             return
         check_name(definition.name)
         if definition.parent is not None:
+            check_signs(await self.authorities.get(definition.parent))
             self._check_below(definition, await self.authorities.load(definition.parent))
         await self.keys.check_free(definition.name, definition.key_algorithm, definition.custody)
         if definition.kind is CertificateKind.ROOT:

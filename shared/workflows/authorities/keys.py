@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from shared.domain.authorities import AuthorityState
 from shared.domain.words import KeyCustody
 from shared.errors import Misconfigured
 from shared.pki.readable import load_certificates
@@ -100,10 +101,14 @@ class AuthorityKeys:
     async def open(self, record: AuthorityRecord) -> PrivateKey:
         """Give the key of a recorded CA. Its public half comes from where the key is, to be held against certificates.
 
+        A CA that was deleted keeps its certificate, for the chains of others, and signs nothing.
+
         Raises:
             WrappedKeyError: the ledger's entry was changed.
             RuntimeError: the record names no key.
         """
+        if record.state is AuthorityState.DELETED:
+            return _withheld(record, _deleted)
         if record.key_id is not None:
             public_key = await self.vault.public_key(record.key_id)
             return self._in_vault(record.key_id, public_key).signing_key
@@ -134,12 +139,20 @@ class WithheldKeys(AuthorityKeys):
 
     async def open(self, record: AuthorityRecord) -> PrivateKey:
         """Give what shows a CA's public key, as its certificate has it, and refuses to sign."""
-        certificate, *_ = load_certificates((record.certificate or "").encode())
-        return remote_key(certificate.public_key(), _refuse_to_sign)
+        return _withheld(record, _refuse_to_sign)
+
+
+def _withheld(record: AuthorityRecord, refuse: Callable[[str, bytes], bytes]) -> PrivateKey:
+    certificate, *_ = load_certificates((record.certificate or "").encode())
+    return remote_key(certificate.public_key(), refuse)
 
 
 def _refuse_to_sign(_algorithm: str, _digest: bytes) -> bytes:
     raise Misconfigured("this trust zone reaches no key of a CA, and was asked to sign with one")
+
+
+def _deleted(_algorithm: str, _digest: bytes) -> bytes:
+    raise RuntimeError("this CA was deleted, and was asked to sign")
 
 
 async def told[T](ca: str, signing: Awaitable[T]) -> T:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityState
+from shared.domain.authorities import SERVING, AuthorityState
+from shared.domain.authority_acts import check_signs
 from shared.errors import Deferred
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuers import Issuer
@@ -32,6 +33,7 @@ BEING_MADE = timedelta(seconds=1)
 _AWAITED = timedelta(minutes=10)
 _CHECK_HOLDS = timedelta(minutes=1)
 """So long a key that was found is not asked for again, however often readiness is."""
+_SEEN_FOR = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,22 @@ class LoadedAuthority:
         issuer: signs; its chain goes up to the root.
         anchor: the certificate of its chain whose possession is proved to DPS: the topmost CA of which the key is ours.
         anchor_name: what that CA is called here.
+        deleted: whether it was deleted: then it signs nothing, and its certificate is still part of chains.
     """
 
     name: str
     issuer: Issuer
     anchor: x509.Certificate
     anchor_name: str
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The record of a CA, as it was read at a time."""
+
+    record: AuthorityRecord
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +75,7 @@ class CertificateAuthorities:
     _loading: Turns = field(default_factory=Turns)
     _checked: dict[str, datetime] = field(default_factory=dict)
     """When the key of each CA was last found in its place."""
+    _seen: dict[str, _Seen] = field(default_factory=dict)
 
     async def load(self, name: str) -> Issuer:
         """Give a CA for signing: its certificate, its key, and its chain up to the root.
@@ -81,6 +94,22 @@ class CertificateAuthorities:
                     self._loaded[name] = await self._load(name)
         return self._loaded[name]
 
+    async def check_signs(self, name: str) -> None:
+        """See that a CA signs certificates now.
+
+        What one worker has seen counts for some seconds. Whoever signs later than :data:`DECISION_HOLDS` after it was
+        asked for looks again, and a CA that is to be deleted waits for longer than both together.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Deferred: it is disabled.
+            Conflict: it is retired, revoked or deleted.
+        """
+        seen = self._seen.get(name)
+        if seen is None or self.clock() - seen.at > _SEEN_FOR:
+            seen = self._seen[name] = _Seen(await self.get(name), self.clock())
+        check_signs(seen.record)
+
     async def _load(self, name: str) -> LoadedAuthority:
         record = await self.get(name)
         if record.state is AuthorityState.AWAITING_CERTIFICATE:
@@ -98,7 +127,7 @@ class CertificateAuthorities:
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
         self._checked[name] = self.clock()
         anchor, anchor_name = (parent.anchor, parent.anchor_name) if parent else (certificate, name)
-        return LoadedAuthority(name, issuer, anchor, anchor_name)
+        return LoadedAuthority(name, issuer, anchor, anchor_name, record.state is AuthorityState.DELETED)
 
     async def check(self) -> None:
         """Load every CA that is in use, so that one that can't sign is known before it is needed.
@@ -106,7 +135,7 @@ class CertificateAuthorities:
         Raises:
             ExceptionGroup: some can't be loaded: the key is gone or does not match, or the chain may not sign.
         """
-        known = [record async for record in self.records.list() if record.certificate is not None]
+        known = [record async for record in self.records.list() if record.state in SERVING]
         outcomes = await asyncio.gather(*map(self._check_one, known), return_exceptions=True)
         failed = [
             (each.name, error) for each, error in zip(known, outcomes, strict=True) if isinstance(error, Exception)

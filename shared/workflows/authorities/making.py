@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.domain.authorities import AuthorityState, Making
+from shared.domain.authority_acts import check_signs
 from shared.errors import Rejected
 from shared.ledger.table import Stale
 from shared.pki import names
@@ -130,6 +131,7 @@ class AuthorityMaking:
     async def _signer(self, definition: AuthorityDefinition, key: AuthorityKey) -> Signer:
         if definition.parent is None:
             return Signer(definition.name, None, own_key=key.signing_key)
+        check_signs(await self.authorities.get(definition.parent))
         above = await self.authorities.loaded(definition.parent)
         return Signer(definition.parent, above.issuer, urls=self.authorities.distribution_points(above))
 

@@ -1,4 +1,4 @@
-"""Proof of possession: what a DPS, or an IoT hub, has to be shown before it takes devices of a CA.
+"""Proof of possession: what a DPS, or an IoT hub, has to be shown before it takes devices of a CA; and its end.
 
 Microsoft: "How to verify X.509 CA certificates". A service has 25 places for CA certificates ("Azure IoT DPS limits",
 "IoT Hub quotas and throttling").
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.domain.authorities import ProofOfPossession
+from shared.domain.authority_acts import check_signs
 from shared.domain.words import CertificateKind
 from shared.errors import Conflict, Deferred, PreconditionFailed, Rejected
 from shared.pki import names
@@ -69,6 +70,26 @@ class Possession:
         for service in self.services:
             await prove(service, record.name, next(all_certificates(record)), sign)
 
+    async def withdraw(self, record: AuthorityRecord) -> None:
+        """Free the places of a CA's certificates in every service; those of another CA of that name are left.
+
+        A service that does not know a root lets no device in by it. So this shuts doors, too.
+
+        Raises:
+            Deferred: others are changing them.
+        """
+        own = {names.thumbprint(each) for each in all_certificates(record)}
+        for service in self.services:
+            present = await service.get(record.name)
+            if present is None or present.thumbprint not in {"", *own}:
+                continue
+            try:
+                await service.delete(record.name, present.etag)
+            except PreconditionFailed as changed:
+                raise Deferred(
+                    f"the place of {record.name!r} in {service.holder} is being changed by others", retry_after=_RETRY
+                ) from changed
+
     async def verification_certificate(self, name: str, code: str, *, cause: str) -> x509.Certificate:
         """Sign a certificate whose CN is a service's verification code, with a key that is thrown away.
 
@@ -79,8 +100,10 @@ class Possession:
 
         Raises:
             NotFound: the CA does not exist.
-            Deferred: it is being made, or waits for its certificate.
+            Conflict: it signs nothing any more.
+            Deferred: it is being made, or waits for its certificate, or is disabled.
         """
+        check_signs(await self.authorities.get(name))
         wanted = Wanted(
             kind=CertificateKind.VERIFICATION,
             profile=verification_profile(),

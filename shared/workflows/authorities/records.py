@@ -13,6 +13,7 @@ from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.ledger.table import TEXT_LIMIT
 from shared.pki import names
+from shared.pki.certificates import issued_by
 from shared.pki.identities import authority_identity
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.readable import load_certificates
@@ -238,3 +239,17 @@ async def signer_of(chain: Sequence[x509.Certificate], records: Authorities) -> 
         return None
     signers = [record.name async for record in records.list() if chain[1] in all_certificates(record)]
     return signers[0] if signers else None
+
+
+async def signers_of(record: AuthorityRecord, records: Authorities) -> list[tuple[x509.Certificate, str | None]]:
+    """Give each certificate of a CA, with the name of the CA of ours that signed it; ``None`` for another's."""
+    known = [each async for each in records.list() if each.certificate]
+    return [
+        (
+            certificate,
+            next(
+                (each.name for each in known if any(issued_by(certificate, it) for it in all_certificates(each))), None
+            ),
+        )
+        for certificate in all_certificates(record)
+    ]

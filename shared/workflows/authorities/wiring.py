@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.workflows.authorities.acts import AuthorityActs
 from shared.workflows.authorities.convergence import AuthorityConverger
 from shared.workflows.authorities.creation import AuthorityCreation
+from shared.workflows.authorities.endings import AuthorityEndings
+from shared.workflows.authorities.installation import AuthorityInstallation
 from shared.workflows.authorities.making import AuthorityMaking
+from shared.workflows.authorities.reach import AuthorityReach
 
 if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.groups import Groups
+    from shared.ledger.requests import Requests
     from shared.ports.lists import Lists
     from shared.settings import Settings
     from shared.workflows.authorities.issuance import Issuance
@@ -19,6 +27,23 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.intake.outbox import Clock, Outbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityWorkflows:
+    """What can be asked of CAs.
+
+    Attributes:
+        converger: brings about what their records want.
+        creation: has CAs made.
+        installation: takes what comes from elsewhere.
+        acts: ends CAs that are there, and lets them rest.
+    """
+
+    converger: AuthorityConverger
+    creation: AuthorityCreation
+    installation: AuthorityInstallation
+    acts: AuthorityActs
 
 
 def authority_workflows(
@@ -34,8 +59,12 @@ def authority_workflows(
     outbox: Outbox,
     settings: Settings,
     clock: Clock,
-) -> tuple[AuthorityConverger, AuthorityCreation]:
-    """Give what brings a CA about, however often it is asked, and what takes the request for one."""
+    devices: Devices,
+    groups: Groups,
+    requests: Requests,
+) -> AuthorityWorkflows:
+    """Wire what brings CAs about, and what takes requests for them and about them."""
+    reach = AuthorityReach(records=records, certificates=certificates, groups=groups, clock=clock)
     making = AuthorityMaking(
         records=records,
         authorities=authorities,
@@ -52,6 +81,16 @@ def authority_workflows(
         keys=keys,
         making=making,
         possession=possession,
+        endings=AuthorityEndings(
+            records=records,
+            certificates=certificates,
+            devices=devices,
+            reach=reach,
+            possession=possession,
+            lists=lists,
+            outbox=outbox,
+            clock=clock,
+        ),
         lists=lists,
         outbox=outbox,
         settings=settings,
@@ -66,4 +105,16 @@ def authority_workflows(
         settings=settings,
         clock=clock,
     )
-    return converger, creation
+    acts = AuthorityActs(
+        requests=requests,
+        records=records,
+        certificates=certificates,
+        reach=reach,
+        converger=converger,
+        settings=settings,
+        clock=clock,
+    )
+    installation = AuthorityInstallation(
+        records=records, keys=keys, possession=possession, converger=converger, settings=settings, clock=clock
+    )
+    return AuthorityWorkflows(converger=converger, creation=creation, installation=installation, acts=acts)

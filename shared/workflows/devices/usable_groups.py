@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from shared.domain.groups import GroupRecord
     from shared.ledger.groups import Groups
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock
 
 _SHARED_FOR = timedelta(seconds=5)
@@ -27,6 +28,7 @@ class UsableGroups:
     """Finds groups that take devices."""
 
     groups: Groups
+    authorities: CertificateAuthorities
     clock: Clock
 
     async def get(self, group_id: str) -> GroupRecord:
@@ -34,8 +36,8 @@ class UsableGroups:
 
         Raises:
             NotFound: it does not exist.
-            Conflict: it is disabled.
-            Deferred: it is being made.
+            Conflict: it is disabled, or its CA signs nothing any more.
+            Deferred: it is being made, or its CA is disabled.
         """
         known = await self.groups.get(group_id)
         if known is not None and known.record.state is GroupState.REQUESTED:
@@ -57,6 +59,7 @@ class UsableGroups:
                 "their certificates elsewhere; order for a group that has one",
                 field="enrollmentGroup",
             )
+        await self.authorities.check_signs(known.record.issuer)
         return known.record
 
     async def decide(self, group_id: str) -> Decision:

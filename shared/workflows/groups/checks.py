@@ -13,6 +13,7 @@ from shared.domain.attestations import (
     same_attestation,
     x509_attestation,
 )
+from shared.domain.authorities import OVER
 from shared.domain.entries import check_alone, check_conditions, check_etag, foreign, group_entry, with_references
 from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, Rejected
@@ -65,6 +66,8 @@ class GroupChecks:
             elif request.action in {GroupAction.PUT, GroupAction.UPDATE}:
                 await self._foresee_update(request, record)
             elif request.action is not GroupAction.DELETE:
+                if request.action is GroupAction.ENABLE:
+                    await self.enable(record)
                 await read_entry(self.provisioning, request.enrollment_group)
 
     async def _foresee_update(self, request: EnrollmentGroupRequest, record: GroupRecord) -> None:
@@ -146,6 +149,20 @@ class GroupChecks:
             return None, record.issuer
         issuer = await self.issuers.below(record.enrollment_group, references, request.issuer or record.issuer or None)
         return references, issuer
+
+    async def enable(self, record: GroupRecord) -> None:
+        """See that DPS may let devices in by a group's CAs.
+
+        Raises:
+            Conflict: one of them is revoked: whoever has its key could sign for any device.
+        """
+        for name in filter(None, (record.previous_issuer, record.issuer)):
+            if (await self.authorities.get(name)).state in OVER:
+                raise Conflict.because(
+                    f"{name!r}, a CA of the enrollment group {record.enrollment_group!r}, is revoked; roll the group "
+                    "to another CA, and enable it when the revoked one has left it",
+                    field="action",
+                )
 
     async def roll(self, request: EnrollmentGroupRequest, record: GroupRecord) -> str | AuthorityDefinition:
         """See that another CA can take over in a group, and give which one.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from shared.domain.authority_acts import check_signs
 from shared.domain.groups import GroupState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, NotFound, Rejected
@@ -81,6 +82,7 @@ class GroupIssuers:
     ) -> str | AuthorityDefinition:
         if request.issuer is not None:
             named = await self.authorities.get(request.issuer)
+            check_signs(named)
             await self.possession.check_proved(named.name)
             if _signs_devices(named):
                 _check_custody(named, request.custody)
@@ -88,6 +90,7 @@ class GroupIssuers:
                 return named.name
             parent = named.name
         else:
+            check_signs(await self.authorities.get(parent))
             await self.possession.check_proved(parent)
         wanted = AuthorityDefinition(
             name=issuer_name(request.enrollment_group, generation),
@@ -159,11 +162,13 @@ async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups
     Raises:
         NotFound: the CA does not exist.
         Rejected: it is a root, or has other CAs below it.
-        Conflict: none of the groups that have it is enabled.
+        Conflict: none of the groups that have it is enabled, or it signs nothing any more.
+        Deferred: it is disabled.
     """
     authority = await authorities.get(name)
     if authority.certificate is None:
         await authorities.load(name)  # says what it waits for
+    check_signs(authority)
     if not _signs_devices(authority):
         kind = "a root" if authority.kind is CertificateKind.ROOT else "a CA that may have others below it"
         raise Rejected.because(

@@ -136,6 +136,8 @@ class EnrollmentGroups:
             case GroupAction.DELETE:
                 return self._deletion(asked, record)
             case GroupAction.DISABLE | GroupAction.ENABLE:
+                if asked.request.action is GroupAction.ENABLE:
+                    await self.checks.enable(record)
                 return self._switch(asked, record)
             case _:
                 return await self._update(asked, record)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
 from shared.domain.requests import RequestRecord, RequestState, begun, done, queued, rejected
 from shared.domain.words import CertificateKind
@@ -198,6 +199,8 @@ def about(kind: Queue, request: Any) -> str | None:
         return f"/api/device-orders/{request.order_id}"
     if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
         return f"/api/enrollment-groups/{request.enrollment_group}"
+    if kind is Queue.CERTIFICATE_REQUESTS and isinstance(request, AuthorityAct):
+        return f"/api/certificate-authorities/{request.name}"
     if kind is Queue.CERTIFICATE_REQUESTS and request.kind is not CertificateKind.DEVICE:
         verifies = request.kind is CertificateKind.VERIFICATION
         return f"/api/certificate-authorities/{request.issuer if verifies else request.name}"

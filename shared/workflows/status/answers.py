@@ -57,6 +57,8 @@ class StatusAnswers:
             asked = ocsp.read_request(request, authority.issuer)
         except UnreadableRequest as error:
             return ocsp.refusal(error)
+        if authority.deleted:  # its key is gone, and so are all certificates that it has signed
+            return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.UNAUTHORIZED))
         status = await self._status(authority, asked.serial_number)
         now = self.clock()
         try:

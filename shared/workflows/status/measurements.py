@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 _DAY_SECONDS = 86_400
+_MEASURED = frozenset({AuthorityState.ACTIVE, AuthorityState.DISABLED})
+"""Those that are to sign again. Who retires or revokes a CA knows that it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Measurements:
     async def authorities(self) -> None:
         """Tell of each CA in use how long it lasts, and of each active one how old its list is."""
         now = self.clock()
-        known = {record.name: record async for record in self.records.list() if record.state is AuthorityState.ACTIVE}
+        known = {record.name: record async for record in self.records.list() if record.state in _MEASURED}
         for record in known.values():
             if record.published is not None:
                 age = (now - record.published.made_at).total_seconds()

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from shared.domain.authorities import SERVING
 from shared.domain.certificates import InternalKind
 from shared.domain.responders import ResponderRecord
 from shared.errors import Deferred, Rejected
@@ -131,7 +132,7 @@ class KeptResponders:
     async def check(self, authorities: CertificateAuthorities) -> None:
         """Raise unless the key of a responder can be unwrapped. A new CA's own is about to be made."""
         missing: Deferred | None = None
-        for name in [record.name async for record in authorities.list() if record.certificate is not None]:
+        for name in [record.name async for record in authorities.list() if record.state in SERVING]:
             try:
                 await self._open(name)
             except Deferred as deferred:
@@ -183,7 +184,7 @@ class ResponderUpkeep:
         if self.vault is None:
             return 0
         made, failures = 0, list[Exception]()
-        for name in [record.name async for record in self.authorities.list() if record.certificate is not None]:
+        for name in [record.name async for record in self.authorities.list() if record.state in SERVING]:
             try:
                 made += await self._renew(name, self.vault)
             except Rejected:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityState, ListMaking, PublishedList
+from shared.domain.authorities import OPENED, AuthorityState, ListMaking, PublishedList
 from shared.errors import Deferred, NotFound
 from shared.ledger.table import Stale
 from shared.pki.list_checks import check_successor, read_list
@@ -111,7 +111,7 @@ class RevocationLists:
         Raises:
             ExceptionGroup: some could not be; every CA was tried.
         """
-        names = [record.name async for record in self.records.list() if record.state is AuthorityState.ACTIVE]
+        names = [record.name async for record in self.records.list() if self._is_due(record)]
         published, failures = 0, list[Exception]()
         for name in names:
             try:
@@ -121,6 +121,11 @@ class RevocationLists:
         if failures:
             raise ExceptionGroup(f"{len(failures)} of {len(names)} CRLs were not published", failures)
         return published
+
+    def _is_due(self, record: AuthorityRecord) -> bool:
+        """Tell whether a CA still answers for certificates: one that is over does until its own certificate ends."""
+        lasts = record.not_after is None or record.not_after >= self.clock()
+        return record.state in OPENED and (lasts or record.state in {AuthorityState.ACTIVE, AuthorityState.DISABLED})
 
     async def publish(self, name: str) -> bool:
         """See that what has changed is on a CA's list; ``False`` if its certificate does not allow it to sign one.
@@ -140,8 +145,9 @@ class RevocationLists:
         return await self.authorities.computing(_is_published, record, stored)
 
     async def _publish_unless(self, name: str, done: Callable[[AuthorityRecord], Awaitable[bool]]) -> bool:
-        issuer = await self.authorities.load(name)
-        if not issuer.may_sign_crls:
+        loaded = await self.authorities.loaded(name)
+        issuer = loaded.issuer
+        if not issuer.may_sign_crls or loaded.deleted:
             return False  # an imported CA; its revocations are in the ledger, and OCSP tells of them
         if self.reads_only:
             raise Deferred(f"the CRL of {name!r} is about to be published", retry_after=_MADE_ELSEWHERE)
@@ -258,7 +264,9 @@ class RevocationLists:
                 return ListDescription(stored.etag, published.made_at, published.next_update), stored.content
             if not await self._publish_unless(name, self._is_intact):
                 raise NotFound.because(
-                    f"{name!r} has no CRL: the key usage of its certificate forbids it to sign one (cRLSign)"
+                    f"{name!r} was deleted, and its last CRL is not kept"
+                    if record.state is AuthorityState.DELETED
+                    else f"{name!r} has no CRL: the key usage of its certificate forbids it to sign one (cRLSign)"
                 )
         raise Deferred(f"the CRL of {name!r} is changing", retry_after=timedelta(seconds=2))
 

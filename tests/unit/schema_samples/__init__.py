@@ -23,6 +23,7 @@ from pydantic.alias_generators import to_camel
 
 import shared.domain
 import shared.ledger
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import (
     CertificateRenewal,
@@ -146,6 +147,20 @@ MESSAGES = (
         Queue.RENEWAL_REQUESTS,
         GroupRenewal,
         ({"requestId": "renewal-3", "enrollmentGroup": "line-1", "perMinute": 300, "onlyIssuer": "line-1-ca1"},),
+    ),
+    Sent(
+        Queue.CERTIFICATE_REQUESTS,
+        AuthorityAct,
+        (
+            {
+                "requestId": "ca-2",
+                "name": "line-1-ca1",
+                "action": "revoke",
+                "reason": "keyCompromise",
+                "comment": "ticket 4711",
+                "devices": 12,
+            },
+        ),
     ),
     Sent(
         Queue.CERTIFICATE_REQUESTS,

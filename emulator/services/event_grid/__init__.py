@@ -1,1 +1,0 @@
-"""An Event Grid custom topic."""

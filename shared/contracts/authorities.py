@@ -1,0 +1,114 @@
+"""Acts on certificate authorities that are there, and what they would do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.contracts.base import Contract, with_example
+from shared.contracts.ids import IssuerName, RequestId
+from shared.domain.authorities import AuthorityAction, AuthorityState
+from shared.domain.words import RevocationReason
+
+_Words = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+_Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
+
+_FINAL = tuple(each for each in RevocationReason if each is not RevocationReason.CERTIFICATE_HOLD)
+
+
+class AuthorityActing(Contract):
+    """Body of ``POST /certificate-authorities/{name}/disable``, ``enable`` and ``retire``, and of its ``DELETE``."""
+
+    model_config = with_example({"reason": "the line is closed", "comment": "ticket 4711"})
+
+    reason: _Words | None = None
+    comment: _Words | None = None
+
+
+class AuthorityRevoking(Contract):
+    """Body of ``POST /certificate-authorities/{name}/revoke``.
+
+    ``devices`` repeats how many devices the preview has named, where these are more than the deployment lets through
+    without it. The number may be off by a tenth, since devices come and go.
+    """
+
+    model_config = with_example({"reason": "keyCompromise", "comment": "ticket 4711", "devices": 1200})
+
+    reason: RevocationReason
+    comment: _Words | None = None
+    devices: _Count | None = None
+
+
+class AuthorityAct(Contract):
+    """An act on a CA that is there (queue ``certificate-requests``).
+
+    ``reason`` of a revocation is one of RFC 5280; of another act, it is in your own words.
+    """
+
+    model_config = with_example({"requestId": "ca-2", "name": "line-1-ca1", "action": "retire"})
+
+    request_id: RequestId
+    name: IssuerName
+    action: AuthorityAction
+    reason: _Words | None = None
+    comment: _Words | None = None
+    devices: _Count | None = None
+
+    @model_validator(mode="after")
+    def _fields_of_action(self) -> Self:
+        revokes = self.action is AuthorityAction.REVOKE
+        if revokes and self.reason not in _FINAL:
+            raise PydanticCustomError(
+                "reason",
+                "a revoked CA stays revoked, and reason says why: one of {reasons}; a CA that is to rest for a while "
+                "is disabled",
+                {"reasons": ", ".join(_FINAL)},
+            )
+        if not revokes and self.devices is not None:
+            raise PydanticCustomError("devices", "devices belongs to action 'revoke' only; leave it out")
+        return self
+
+
+class AuthorityList(Contract):
+    """Body of ``PUT /certificate-authorities/{name}/crl``: the newest list of a CA whose key is not here, in PEM."""
+
+    model_config = with_example({"crl": "-----BEGIN X509 CRL-----\n...\n-----END X509 CRL-----\n"})
+
+    crl: Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
+
+
+class AuthorityPreview(Contract):
+    """What an act on a CA would do.
+
+    ``devices`` counts the devices that have a certificate in force of this CA or of one below it, up to 10,000:
+    ``moreDevices`` then. They are listed by ``GET /devices?issuer=...``, for each CA that ``authorities`` names.
+    ``effects`` says it in words. ``repeatDevices`` tells whether ``devices`` has to be repeated in the request.
+    """
+
+    model_config = with_example(
+        {
+            "name": "line-1-ca1",
+            "action": "revoke",
+            "state": "active",
+            "becomes": "revoked",
+            "authorities": ["line-1-ca1"],
+            "enrollmentGroups": ["line-1"],
+            "devices": 1200,
+            "moreDevices": False,
+            "repeatDevices": True,
+            "effects": ["1200 devices are revoked: their hubs and DPS let them in no more"],
+        }
+    )
+
+    name: str
+    action: AuthorityAction
+    state: AuthorityState
+    becomes: AuthorityState
+    authorities: list[str]
+    enrollment_groups: list[str]
+    devices: int
+    more_devices: bool
+    repeat_devices: bool
+    effects: list[str]

@@ -1,0 +1,171 @@
+"""Acts on certificate authorities that are there: what each leads to, and when it is refused. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityRecord, AuthorityState
+from shared.domain.words import RevocationReason
+from shared.errors import Conflict, Deferred
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ACTS = 40
+_LOOK_AGAIN = timedelta(minutes=10)
+
+BECOMES: Mapping[AuthorityAction, AuthorityState] = {
+    AuthorityAction.DISABLE: AuthorityState.DISABLED,
+    AuthorityAction.ENABLE: AuthorityState.ACTIVE,
+    AuthorityAction.RETIRE: AuthorityState.RETIRED,
+    AuthorityAction.REVOKE: AuthorityState.REVOKED,
+    AuthorityAction.DELETE: AuthorityState.DELETED,
+}
+"""The state that each act leads to."""
+
+_POSSIBLE: Mapping[AuthorityAction, frozenset[AuthorityState]] = {
+    AuthorityAction.DISABLE: frozenset({AuthorityState.ACTIVE}),
+    AuthorityAction.ENABLE: frozenset({AuthorityState.DISABLED}),
+    AuthorityAction.RETIRE: frozenset({AuthorityState.ACTIVE, AuthorityState.DISABLED}),
+    AuthorityAction.REVOKE: frozenset({AuthorityState.ACTIVE, AuthorityState.DISABLED, AuthorityState.RETIRED}),
+    AuthorityAction.DELETE: frozenset(
+        {
+            AuthorityState.REQUESTED,
+            AuthorityState.AWAITING_CERTIFICATE,
+            AuthorityState.SIGNED,
+            AuthorityState.DISABLED,
+            AuthorityState.RETIRED,
+            AuthorityState.REVOKED,
+        }
+    ),
+}
+"""The states from which an act leads on. What an act leads to stays as it is if the act comes again."""
+
+_WAY_OUT: Mapping[AuthorityState, str] = {
+    AuthorityState.REQUESTED: "wait until it is made; one that can't be made can be deleted",
+    AuthorityState.AWAITING_CERTIFICATE: "install its certificate first, or delete it",
+    AuthorityState.SIGNED: "wait until possession of its key is proved, or delete it",
+    AuthorityState.ACTIVE: "retire it first, so that it signs nothing any more",
+    AuthorityState.DISABLED: "enable it first",
+    AuthorityState.RETIRED: "that is final: have another CA made, and roll its groups to that one",
+    AuthorityState.REVOKED: "that is final: have another CA made, and roll its groups to that one",
+    AuthorityState.DELETED: "that is final: have another CA made, under another name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An act that is asked for.
+
+    Attributes:
+        request: id of its request.
+        action: what is to be done.
+        reason: why; the name of a :class:`RevocationReason` for a revocation.
+        comment: what whoever asks adds.
+        groups: the enrollment groups that have the CA, or one below it.
+    """
+
+    request: str
+    action: AuthorityAction
+    reason: str | None = None
+    comment: str | None = None
+    groups: tuple[str, ...] = ()
+
+    def change(self, at: datetime) -> AuthorityChange:
+        """Give what it wants of a CA, decided now."""
+        return AuthorityChange(
+            request=self.request,
+            action=self.action,
+            decided_at=at,
+            reason=self.reason,
+            comment=self.comment,
+            groups=self.groups,
+        )
+
+
+def check_possible(record: AuthorityRecord, action: AuthorityAction) -> None:
+    """See that the state of a CA allows an act.
+
+    Raises:
+        Conflict: it does not.
+    """
+    state = record.state
+    made = state is not AuthorityState.REQUESTED or record.problem is not None
+    if state is BECOMES[action] or (state in _POSSIBLE[action] and made):
+        return
+    raise Conflict.because(
+        f"the certificate authority {record.name!r} is {state}, so it can't be {_done(action)}: {_WAY_OUT[state]}",
+        field="name",
+    )
+
+
+def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityRecord:
+    """Give a CA as an act wants it; as it is if the act was decided before.
+
+    The state changes at once. What has to follow, and the event, stand in ``change`` until they are done.
+
+    Raises:
+        Conflict: its state does not allow the act.
+        Deferred: what another act wants is not done yet.
+    """
+    if is_decided(record, wanted.request):
+        return record
+    if record.change is not None:
+        raise Deferred(
+            f"another act on {record.name!r} is being carried out: {record.change.action}",
+            retry_after=timedelta(seconds=5),
+        )
+    check_possible(record, wanted.action)
+    after = BECOMES[wanted.action]
+    changes: dict[str, object] = {
+        "state": after,
+        "change": wanted.change(at),
+    }
+    if after is not record.state:
+        changes |= {"since": at, "making": None, "problem": None}
+    if wanted.action is AuthorityAction.REVOKE and record.revoked_at is None:
+        changes |= {"revoked_at": at, "revocation_reason": RevocationReason(wanted.reason or "unspecified")}
+    if wanted.action is AuthorityAction.DELETE:
+        # The end of a key that is kept here. One in the vault is its owner's to purge.
+        changes |= {"wrapped_key": None}
+    return record.changed(**changes)
+
+
+def is_decided(record: AuthorityRecord, request: str) -> bool:
+    """Tell whether what a request wants of a CA was decided before."""
+    return request in record.acts or (record.change is not None and record.change.request == request)
+
+
+def followed(record: AuthorityRecord, change: AuthorityChange) -> AuthorityRecord:
+    """Give a CA when everything follows what an act wanted."""
+    if record.change != change:
+        return record
+    return record.changed(change=None, acts=(*record.acts, change.request)[-_ACTS:])
+
+
+def check_signs(record: AuthorityRecord) -> None:
+    """See that a CA signs certificates.
+
+    What waits for a CA that is disabled goes on when it is enabled again. The other ends are final.
+
+    Raises:
+        Deferred: it is disabled.
+        Conflict: it is retired, revoked or deleted.
+    """
+    if record.state is AuthorityState.DISABLED:
+        raise Deferred(
+            f"the certificate authority {record.name!r} is disabled and signs nothing until it is enabled",
+            retry_after=_LOOK_AGAIN,
+        )
+    if record.state in {AuthorityState.RETIRED, AuthorityState.REVOKED, AuthorityState.DELETED}:
+        raise Conflict.because(
+            f"the certificate authority {record.name!r} is {record.state} and signs nothing any more; roll its group "
+            "to another CA, or name another",
+            field="issuer",
+        )
+
+
+def _done(action: AuthorityAction) -> str:
+    return f"{action.value}d" if action.value.endswith("e") else f"{action.value}ed"

@@ -1,0 +1,176 @@
+"""Acts on CAs that are there: checked, shown beforehand, entered into the CA's row in one write, and brought about."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts.messages import Queue
+from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
+from shared.domain.authority_acts import BECOMES, Wanted, check_possible, decided, is_decided
+from shared.domain.certificates import DECISION_HOLDS
+from shared.errors import Conflict, Deferred, Overtaken
+from shared.workflows.authorities.changes import authority_of
+from shared.workflows.authorities.effects import effects_of
+from shared.workflows.intake.requests import once
+
+if TYPE_CHECKING:
+    from shared.contracts.authorities import AuthorityAct
+    from shared.domain.authorities import AuthorityRecord
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.requests import Requests
+    from shared.settings import Settings
+    from shared.workflows.authorities.convergence import AuthorityConverger
+    from shared.workflows.authorities.reach import AuthorityReach, Reached
+    from shared.workflows.intake.outbox import Clock
+
+_ATTEMPTS = 10
+
+SETTLING = 2 * DECISION_HOLDS
+"""So long after a CA was told to sign nothing, what was decided before may still be signed; doubled for slow clocks."""
+
+_SHARE = 10
+"""The number that is repeated may be off by one part in so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityActs:
+    """Carries out acts on CAs."""
+
+    requests: Requests
+    records: Authorities
+    certificates: Certificates
+    reach: AuthorityReach
+    converger: AuthorityConverger
+    settings: Settings
+    clock: Clock
+
+    async def foresee(self, act: AuthorityAct) -> None:
+        """See what of an act can't succeed as things are, for a caller who waits for the answer.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Conflict: its state, or what hangs on it, does not allow the act, or the number of devices is not repeated.
+        """
+        record = (await authority_of(self.records, act.name)).record
+        with suppress(Deferred):  # certificates of it may be under way: the request waits for them in its queue
+            await self._check(act, record)
+
+    async def preview(self, name: str, action: AuthorityAction) -> dict[str, Any]:
+        """Show what an act would do, and to how many.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Conflict: its state, or what hangs on it, does not allow the act.
+        """
+        record = (await authority_of(self.records, name)).record
+        check_possible(record, action)
+        reached = await self.reach.of(name)
+        if action is AuthorityAction.DELETE:
+            await self._check_deletion(record, reached)
+        return {
+            "name": name,
+            "action": action,
+            "state": record.state,
+            "becomes": BECOMES[action],
+            "authorities": list(reached.authorities),
+            "enrollmentGroups": list(reached.groups),
+            "devices": reached.devices,
+            "moreDevices": reached.more,
+            "repeatDevices": action is AuthorityAction.REVOKE and self._is_to_repeat(reached),
+            "effects": list(effects_of(record, action, reached)),
+        }
+
+    async def carry_out(self, act: AuthorityAct) -> None:
+        """Enter an act into the CA's row, and have everything follow.
+
+        Raises:
+            NotFound, Conflict: as :meth:`foresee`.
+            Deferred: certificates of it may be under way, or others are at it.
+        """
+        async with once(self.requests, Queue.CERTIFICATE_REQUESTS, act, self.clock) as to_do:
+            if to_do is None:
+                return
+            await self._decide(act)
+            await self.converger.converge(act.name)
+
+    async def _decide(self, act: AuthorityAct) -> None:
+        for _ in range(_ATTEMPTS):
+            known = await authority_of(self.records, act.name)
+            record = known.record
+            if is_decided(record, act.request_id):
+                return
+            if record.change is not None:
+                await self.converger.converge(act.name)  # what was decided before comes first
+                continue
+            await self._check(act, record)
+            groups = await self.reach.groups_under(act.name)
+            wanted = Wanted(act.request_id, act.action, reason=act.reason, comment=act.comment, groups=groups)
+            if await self.records.try_replace(known, decided(record, wanted, self.clock())) is not None:
+                return
+        raise Overtaken(f"{act.name!r} is being changed by others")
+
+    async def _check(self, act: AuthorityAct, record: AuthorityRecord) -> None:
+        check_possible(record, act.action)
+        if record.state is BECOMES[act.action]:
+            return
+        if act.action is AuthorityAction.REVOKE:
+            self._check_repeated(act, await self.reach.of(act.name))
+        if act.action is AuthorityAction.DELETE:
+            self._check_settled(record)
+            await self._check_deletion(record, await self.reach.of(act.name))
+
+    def _is_to_repeat(self, reached: Reached) -> bool:
+        return reached.devices > self.settings.unrepeated_devices
+
+    def _check_repeated(self, act: AuthorityAct, reached: Reached) -> None:
+        """See that whoever revokes many devices knows how many: a slip of the hand names another CA."""
+        if not self._is_to_repeat(reached):
+            return
+        given = act.devices
+        if given is not None and abs(given - reached.devices) * _SHARE <= reached.devices:
+            return
+        said = "devices is not given" if given is None else f"devices is {given}"
+        raise Conflict.because(
+            f"{act.name!r} is the CA of {'more than ' if reached.more else ''}{reached.devices} devices, which are "
+            f"revoked with it, and {said}; to revoke them all, repeat the number: devices {reached.devices}",
+            field="devices",
+        )
+
+    def _check_settled(self, record: AuthorityRecord) -> None:
+        """Wait for certificates that were decided on before the CA was told to sign nothing."""
+        over = record.since + SETTLING if record.since is not None else None
+        if over is not None and self.clock() < over:
+            raise Deferred(
+                f"certificates of {record.name!r} may be under way, since it is {record.state} for less than "
+                f"{SETTLING.seconds} seconds",
+                retry_after=max(over - self.clock(), timedelta(seconds=1)),
+            )
+
+    async def _check_deletion(self, record: AuthorityRecord, reached: Reached) -> None:
+        """See that nobody needs a CA any more: whoever has a certificate of it needs its lists."""
+        name, reasons = record.name, list[str]()
+        if groups := await self.reach.groups_of(name):
+            reasons.append(f"it is a CA of the enrollment groups {_listed(each.enrollment_group for each in groups)}")
+        below = [each.name for each in await self.reach.below(name) if self._lives(each)]
+        if below:
+            reasons.append(f"the CAs {_listed(below)} have certificates of it in force")
+        if reached.devices:
+            reasons.append(f"{'more than ' if reached.more else ''}{reached.devices} devices have certificates of it")
+        elif record.state is not AuthorityState.REVOKED and await self._lists_somebody(name):
+            reasons.append("revoked certificates of it have not expired, and stand on its list until then")
+        if reasons:
+            raise Conflict.because(f"{name!r} can't be deleted: {'; '.join(reasons)}", field="name")
+
+    def _lives(self, record: AuthorityRecord) -> bool:
+        return record.state in OPENED and record.not_after is not None and record.not_after >= self.clock()
+
+    async def _lists_somebody(self, name: str) -> bool:
+        return any([each.not_after >= self.clock() async for each in self.certificates.revoked_by(name)])
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, sorted(names)))

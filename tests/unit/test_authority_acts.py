@@ -1,0 +1,416 @@
+"""Acts on CAs: what each does, to whom, when it is refused, and that all of it is done however often it is begun."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from shared.contracts.authorities import AuthorityAct
+from shared.contracts.parsing import parse
+from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
+from shared.domain.authority_acts import BECOMES, check_possible
+from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
+from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
+from shared.errors import Conflict, Deferred, Rejected
+from shared.workflows.authorities.records import AuthorityDefinition
+from tests.unit.authorities import AuthorityScene
+from tests.unit.pki.hierarchy import NOW
+from tests.unit.test_authority_audit import ca
+from tests.unit.test_owned_authorities import FakeService
+
+if TYPE_CHECKING:
+    from shared.domain.authorities import AuthorityRecord
+
+LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0, custody=KeyCustody.WRAPPED)
+MINUTE = timedelta(minutes=1)
+
+
+class FreedService(FakeService):
+    """A service of which a place can be freed."""
+
+    async def delete(self, name: str, etag: str) -> None:
+        assert self.certificates[name].etag == etag
+        del self.certificates[name]
+
+
+async def scene_with_line(**fields: Any) -> AuthorityScene:
+    """A root, an issuing CA below it, and the group ``line`` that has the CA."""
+    scene = AuthorityScene(**fields)
+    await scene.root("root")
+    await scene.worker().creation.ensure(LINE, cause="make-line")
+    await scene.groups.insert(
+        GroupRecord(
+            enrollment_group="g", state=GroupState.ENABLED, issuer="line", updated_at=NOW, last_request="make-group"
+        )
+    )
+    scene.queues.sent.clear()
+    scene.lists.published.clear()
+    return scene
+
+
+async def device(scene: AuthorityScene, name: str, *, number: int, used: bool = True) -> str:
+    """Enter a device with a certificate in force of the CA ``line``; one that it has used before, if not used."""
+    serial = f"{number:040x}"
+    held = HeldCertificate(
+        serial_number=serial,
+        state=CertificateState.ACTIVE,
+        issuer="line",
+        purpose=Purpose.ORDER,
+        cause="o",
+        recorded_at=NOW,
+        public_key="k",
+    )
+    row = CertificateRecord(
+        serial_number=serial,
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.ACTIVE,
+        subject=name,
+        issuer="line",
+        cause="o",
+        recorded_at=NOW,
+        not_before=NOW,
+        not_after=NOW + timedelta(days=300),
+    )
+    summary = CertificateSummary(
+        serial_number=serial, thumbprint="A", not_before=NOW, not_after=NOW + timedelta(days=300), issuer="line"
+    )
+    await scene.certificates.try_add(row)
+    await scene.certificates.enter_in_force(row, until=NOW + timedelta(days=300))
+    if await scene.devices.get(name) is None:
+        record = DeviceRecord(
+            registration_id=name,
+            state=DeviceState.REGISTERED,
+            order_id="o",
+            updated_at=NOW,
+            enrollment_group="g",
+            certificate=summary if used else None,
+            held=(held,),
+        )
+        await scene.devices.insert(record)
+    return serial
+
+
+async def act(scene: AuthorityScene, name: str, action: AuthorityAction, request: str = "", **fields: Any) -> None:
+    body = {"requestId": request or f"{action}-{name}", "name": name, "action": action.value, **fields}
+    await scene.worker().acts.carry_out(parse(AuthorityAct, body))
+
+
+async def state_of(scene: AuthorityScene, name: str) -> str:
+    return (await record_of(scene, name)).state.value
+
+
+async def record_of(scene: AuthorityScene, name: str) -> AuthorityRecord:
+    known = await scene.records.get(name)
+    assert known is not None
+    return known.record
+
+
+def told(scene: AuthorityScene) -> list[dict[str, Any]]:
+    return [
+        body["data"]
+        for queue, body, _ in scene.queues.sent
+        if queue == "provisioning-events" and body["type"].endswith(".CertificateAuthorityChanged")
+    ]
+
+
+def asked(scene: AuthorityScene, queue: str) -> list[dict[str, Any]]:
+    return [body["data"] for name, body, _ in scene.queues.sent if name == queue]
+
+
+# --- what may follow what ---
+
+STATES: dict[AuthorityAction, set[str]] = {
+    AuthorityAction.DISABLE: {"active", "disabled"},
+    AuthorityAction.ENABLE: {"active", "disabled"},
+    AuthorityAction.RETIRE: {"active", "disabled", "retired"},
+    AuthorityAction.REVOKE: {"active", "disabled", "retired", "revoked"},
+    AuthorityAction.DELETE: {"awaitingCertificate", "signed", "disabled", "retired", "revoked", "deleted"},
+}
+
+
+@pytest.mark.parametrize("action", AuthorityAction)
+@pytest.mark.parametrize("state", AuthorityState)
+def test_an_act_is_possible_in_the_states_that_lead_on_and_in_the_one_it_leads_to(
+    action: AuthorityAction, state: AuthorityState
+) -> None:
+    """Each refusal names the state, and what would be right."""
+    if state.value in STATES[action]:
+        check_possible(ca(state), action)
+        return
+    with pytest.raises(Conflict, match=rf"is {state.value}, so it can't be .*: .+"):
+        check_possible(ca(state), action)
+
+
+def test_a_ca_that_can_not_be_made_can_be_deleted() -> None:
+    """Its row says why it can't be made; one that is being made is left to whoever makes it."""
+    check_possible(ca(AuthorityState.REQUESTED, problem="its name is taken"), AuthorityAction.DELETE)
+
+
+async def test_an_active_ca_is_deleted_after_it_was_retired() -> None:
+    """As it is: a CA that signs could sign at the moment it is deleted."""
+    scene = await scene_with_line()
+    with pytest.raises(Conflict, match=r"'line' is active, so it can't be deleted: retire it first"):
+        await act(scene, "line", AuthorityAction.DELETE)
+
+
+# --- disable, enable, retire ---
+
+
+async def test_a_disabled_ca_signs_nothing_until_it_is_enabled() -> None:
+    """What waits for it is put back; and its group is told."""
+    scene = await scene_with_line()
+    await act(scene, "line", AuthorityAction.DISABLE, comment="ticket 1")
+    with pytest.raises(Deferred, match="'line' is disabled and signs nothing until it is enabled"):
+        await scene.worker().authorities.check_signs("line")
+    with pytest.raises(Deferred, match="'line' is disabled"):
+        await scene.worker().possession.verification_certificate("line", "CODE", cause="x")
+    await act(scene, "line", AuthorityAction.ENABLE)
+    await scene.worker().authorities.check_signs("line")
+    assert told(scene) == [
+        {
+            "name": "line",
+            "action": "disable",
+            "state": "disabled",
+            "reason": None,
+            "comment": "ticket 1",
+            "enrollmentGroups": ["g"],
+        },
+        {
+            "name": "line",
+            "action": "enable",
+            "state": "active",
+            "reason": None,
+            "comment": None,
+            "enrollmentGroups": ["g"],
+        },
+    ]
+
+
+async def test_nothing_is_made_below_a_ca_that_is_disabled_or_retired() -> None:
+    """Asked for while it is disabled, it waits; below one that is retired, it is refused in words."""
+    scene = await scene_with_line()
+    below = AuthorityDefinition("other", CertificateKind.INTERMEDIATE, "root", path_length=0)
+    await act(scene, "root", AuthorityAction.DISABLE)
+    with pytest.raises(Deferred, match="'root' is disabled"):
+        await scene.worker().creation.ensure(below, cause="r1")
+    await act(scene, "root", AuthorityAction.RETIRE)
+    with pytest.raises(Conflict, match="'root' is retired and signs nothing any more; roll its group to another CA"):
+        await scene.worker().creation.ensure(below, cause="r1")
+    assert await scene.records.get("other") is None
+
+
+async def test_what_a_worker_has_seen_of_a_ca_counts_for_seconds() -> None:
+    """A worker that has just looked goes on for five seconds, which a deletion waits for; then it looks again."""
+    scene = await scene_with_line()
+    worker = scene.worker()
+    await worker.authorities.check_signs("line")
+    await act(scene, "line", AuthorityAction.RETIRE)
+    await worker.authorities.check_signs("line")
+    scene.now += timedelta(seconds=6)
+    with pytest.raises(Conflict, match="'line' is retired"):
+        await worker.authorities.check_signs("line")
+
+
+# --- revoke ---
+
+
+async def test_a_ca_that_is_revoked_is_on_its_issuers_list_and_shut_out_everywhere() -> None:
+    """Its certificate, its group, its devices; and the event says what was done once all of it is on its way."""
+    scene = await scene_with_line()
+    serial = await device(scene, "press-1", number=1)
+    former = await device(scene, "press-2", number=2, used=False)
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    record = await record_of(scene, "line")
+    assert (record.state, record.revocation_reason, record.change) == ("revoked", "keyCompromise", None)
+    listed = [each async for each in scene.certificates.revoked_by("root")]
+    assert [(each.serial_number, each.reason) for each in listed] == [(record.serial_number, "keyCompromise")]
+    assert scene.lists.published == ["root"]
+    row = await scene.certificates.get(record.serial_number or "")
+    assert row is not None
+    assert (row.record.state, row.record.revocation_reason) == ("revoked", "keyCompromise")
+    (disabled,) = asked(scene, "enrollment-group-requests")
+    assert (disabled["enrollmentGroup"], disabled["action"]) == ("g", "disable")
+    revoked = asked(scene, "revocation-requests")
+    assert {each.get("registrationId") or each["serialNumber"] for each in revoked} == {"press-1", former}
+    assert {each["reason"] for each in revoked} == {"keyCompromise"}
+    assert serial not in {each.get("serialNumber") for each in revoked}
+    assert told(scene)[-1]["state"] == "revoked"
+
+
+async def test_a_revoked_root_leaves_its_places_and_takes_the_cas_below_it_along() -> None:
+    """No list names a root: the services forget it. What it has signed counts for nothing."""
+    service = FreedService()
+    scene = await scene_with_line(verifiers=[service])
+    assert (await record_of(scene, "root")).proof_of_possession is ProofOfPossession.VERIFIED
+    await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise")
+    assert service.certificates == {}
+    below = await record_of(scene, "line")
+    assert below.state is AuthorityState.REVOKED
+    assert below.change is not None
+    assert below.change.comment == "'root' above it was revoked"
+    (message,) = asked(scene, "certificate-requests")
+    await scene.worker().acts.carry_out(parse(AuthorityAct, message))
+    assert (await record_of(scene, "line")).change is None
+    assert [each.serial_number async for each in scene.certificates.revoked_by("root")] == [below.serial_number]
+    assert [(each["name"], each["enrollmentGroups"]) for each in told(scene)] == [("root", ["g"]), ("line", ["g"])]
+
+
+async def test_the_place_of_another_ca_of_that_name_is_left() -> None:
+    """Somebody else has put it there."""
+    service = FreedService()
+    scene = await scene_with_line(verifiers=[service])
+    others = service.certificates["root"].__class__(verified=True, etag="9", thumbprint="OTHER")
+    service.certificates["root"] = others
+    await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise")
+    assert service.certificates == {"root": others}
+
+
+async def test_many_devices_are_revoked_when_their_number_is_repeated() -> None:
+    """Two may go without; a tenth more or less has come or gone meanwhile."""
+    scene = await scene_with_line()
+    for number in range(1, 21):
+        await device(scene, f"press-{number}", number=number)
+    with pytest.raises(Conflict, match=r"'line' is the CA of 20 devices, .* devices is not given; .* devices 20"):
+        await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    with pytest.raises(Conflict, match="devices is 17; to revoke them all, repeat the number: devices 20"):
+        await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", devices=17)
+    assert await state_of(scene, "line") == "active"
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", devices=18)
+    assert len(asked(scene, "revocation-requests")) == 20
+
+
+async def test_the_sweep_shuts_out_what_was_under_way_when_its_ca_was_revoked() -> None:
+    """A certificate that was decided on before is signed a moment later; and a group that is enabled is disabled."""
+    scene = await scene_with_line()
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    scene.queues.sent.clear()
+    await device(scene, "late", number=7)
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")] == ["late"]
+    assert [each["enrollmentGroup"] for each in asked(scene, "enrollment-group-requests")] == ["g"]
+    assert told(scene) == []
+
+
+async def test_a_revocation_says_why_and_is_final() -> None:
+    """A hold is none of a CA: that one is disabled."""
+    for reason in (None, "certificateHold", "because"):
+        with pytest.raises(Rejected, match="a revoked CA stays revoked, and reason says why: one of unspecified, key"):
+            parse(AuthorityAct, {"requestId": "r", "name": "ca", "action": "revoke", "reason": reason})
+    with pytest.raises(Rejected, match="devices belongs to action 'revoke' only"):
+        parse(AuthorityAct, {"requestId": "r", "name": "ca", "action": "retire", "devices": 1})
+
+
+# --- delete ---
+
+
+async def test_a_ca_is_deleted_when_nobody_needs_it_and_its_record_stays() -> None:
+    """Its key that is kept here is gone, its certificate is on its issuer's list, and its name stays taken."""
+    scene = await scene_with_line()
+    await act(scene, "line", AuthorityAction.RETIRE)
+    with pytest.raises(Deferred, match="certificates of 'line' may be under way"):
+        await act(scene, "line", AuthorityAction.DELETE)
+    scene.now += MINUTE
+    with pytest.raises(Conflict, match="'line' can't be deleted: it is a CA of the enrollment groups 'g'"):
+        await act(scene, "line", AuthorityAction.DELETE)
+    group = await scene.groups.get("g")
+    assert group is not None
+    await scene.groups.replace(group, group.record.changed(state=GroupState.DELETED))
+    await act(scene, "line", AuthorityAction.DELETE)
+    record = await record_of(scene, "line")
+    assert (record.state, record.wrapped_key, record.missing) == ("deleted", None, None)
+    assert [each.reason async for each in scene.certificates.revoked_by("root")] == ["cessationOfOperation"]
+    with pytest.raises(Conflict, match="'line' is deleted and signs nothing any more"):
+        await scene.worker().authorities.check_signs("line")
+    loaded = await scene.worker().authorities.loaded("line")
+    assert (loaded.deleted, loaded.issuer.certificate.subject) == (True, _certificate(record).subject)
+    await scene.worker().authorities.check()
+
+
+def _certificate(record: AuthorityRecord) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((record.certificate or "").encode())
+
+
+async def test_a_ca_of_which_certificates_are_in_force_or_listed_is_not_deleted() -> None:
+    """Devices that have one, CAs below it, and revoked ones that have not expired: each is named."""
+    scene = await scene_with_line()
+    for name in ("line", "root"):
+        await act(scene, name, AuthorityAction.RETIRE)
+    scene.now += MINUTE
+    with pytest.raises(Conflict, match="the CAs 'line' have certificates of it in force"):
+        await act(scene, "root", AuthorityAction.DELETE)
+    await device(scene, "press-1", number=1)
+    with pytest.raises(Conflict, match="1 devices have certificates of it"):
+        await act(scene, "line", AuthorityAction.DELETE)
+    await scene.certificates.leave_in_force("line", f"{1:040x}")
+    await scene.certificates.enter_revocation(
+        RevocationRecord(
+            serial_number=f"{1:040x}",
+            issuer="line",
+            revoked_at=NOW,
+            reason=RevocationReason.SUPERSEDED,
+            not_after=NOW + timedelta(days=300),
+        )
+    )
+    with pytest.raises(Conflict, match="revoked certificates of it have not expired, and stand on its list until then"):
+        await act(scene, "line", AuthorityAction.DELETE)
+    assert await state_of(scene, "line") == "retired"
+
+
+# --- previews ---
+
+
+async def test_a_preview_says_what_an_act_would_do_and_to_how_many_and_does_nothing() -> None:
+    """Of a root: the CA below it, the group, and its devices."""
+    scene = await scene_with_line()
+    for number in (1, 2, 3):
+        await device(scene, f"press-{number}", number=number)
+    found = await scene.worker().acts.preview("root", AuthorityAction.REVOKE)
+    assert (found["authorities"], found["enrollmentGroups"], found["devices"]) == (["root", "line"], ["g"], 3)
+    assert (found["becomes"], found["moreDevices"], found["repeatDevices"]) == ("revoked", False, True)
+    assert "3 devices are revoked: DPS and their hubs let them in no more" in found["effects"]
+    assert "1 CAs below it are revoked with it: line" in found["effects"]
+    assert scene.queues.sent == []
+    assert await state_of(scene, "root") == "active"
+
+
+@pytest.mark.parametrize("action", AuthorityAction)
+async def test_each_act_has_a_preview_that_says_what_it_leads_to(action: AuthorityAction) -> None:
+    """In words that a person understands, of whom it concerns."""
+    scene = await scene_with_line()
+    state = {AuthorityAction.ENABLE: "disabled", AuthorityAction.DELETE: "retired"}.get(action, "active")
+    group = await scene.groups.get("g")
+    assert group is not None
+    if action is AuthorityAction.DELETE:
+        await scene.groups.replace(group, group.record.changed(state=GroupState.DELETED))
+    if state != "active":
+        await act(scene, "line", AuthorityAction.DISABLE if state == "disabled" else AuthorityAction.RETIRE)
+    found = await scene.worker().acts.preview("line", action)
+    assert (found["state"], found["becomes"]) == (state, BECOMES[action])
+    assert found["effects"]
+
+
+# --- again ---
+
+
+async def test_an_act_that_comes_again_is_told_once_and_another_one_helps_it_first() -> None:
+    """A worker is gone before it has told: the next act has that done, and then its own."""
+    scene = await scene_with_line()
+    send = scene.queues.send
+
+    async def no_answer(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no answer")
+
+    scene.queues.send = no_answer  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await act(scene, "line", AuthorityAction.DISABLE)
+    assert await state_of(scene, "line") == "disabled"
+    scene.queues.send = send  # type: ignore[method-assign]
+    await act(scene, "line", AuthorityAction.RETIRE)
+    await act(scene, "line", AuthorityAction.DISABLE)
+    assert [each["action"] for each in told(scene)] == ["disable", "retire"]
+    assert await state_of(scene, "line") == "retired"

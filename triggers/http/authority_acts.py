@@ -1,0 +1,127 @@
+"""Acts on certificate authorities that are there: disabled for a while, or brought to their end."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from shared.contracts.authorities import AuthorityAct, AuthorityActing, AuthorityPreview, AuthorityRevoking
+from shared.contracts.ids import path_value
+from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
+from shared.domain.authorities import AuthorityAction
+from shared.domain.callers import Role
+from triggers.http.endpoints import (
+    QUEUED,
+    authority_name_of,
+    body_of,
+    chosen,
+    endpoint,
+    is_new,
+    json_answer,
+    queued,
+    request_id_of,
+)
+from triggers.http.scopes import of_authority
+from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+_DRY_RUN = Parameter(
+    "dryRun",
+    "true: nothing is done, and the answer says what would be",
+    Annotated[Literal["true", "false"], Field(default="false")],
+)
+_act = partial(
+    endpoint,
+    answers=[QUEUED, Answer(200, "what it would do (dryRun)", (AuthorityPreview,))],
+    refuses={404, 409},
+    body=AuthorityActing,
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY, _DRY_RUN),
+    role=Role.AUTHORITIES_MANAGE,
+    scope=of_authority,
+)
+
+
+@_act("POST", "certificate-authorities/{name}/disable")
+async def disable_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a CA sign nothing until it is enabled; its lists and OCSP go on."""
+    return await _acted(services, request, AuthorityAction.DISABLE)
+
+
+@_act("POST", "certificate-authorities/{name}/enable")
+async def enable_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a CA that is disabled sign again."""
+    return await _acted(services, request, AuthorityAction.ENABLE)
+
+
+@_act("POST", "certificate-authorities/{name}/retire")
+async def retire_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a CA sign nothing any more; its lists and OCSP go on until its end."""
+    return await _acted(services, request, AuthorityAction.RETIRE)
+
+
+@_act("DELETE", "certificate-authorities/{name}")
+async def delete_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a CA deleted of which no certificate is in force; its record stays."""
+    return await _acted(services, request, AuthorityAction.DELETE)
+
+
+@_act(
+    "POST",
+    "certificate-authorities/{name}/revoke",
+    body=AuthorityRevoking,
+    parameters=(IDEMPOTENCY_KEY, _DRY_RUN, *SIGNATURE),
+)
+async def revoke_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a CA revoked, with the CAs below it and all devices; signed as a webhook is, where a secret is set."""
+    if _is_dry(request):
+        return await _previewed(services, request, AuthorityAction.REVOKE)
+    identifier = await services.webhooks.authenticate(request.headers, request.get_body())
+    given = parse(AuthorityRevoking, body_of(request, optional=True))
+    request_id = path_value("requestId", identifier) if identifier is not None else None
+    return await _queued(services, request, AuthorityAction.REVOKE, given, request_id=request_id)
+
+
+async def _acted(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
+    if _is_dry(request):
+        return await _previewed(services, request, action)
+    return await _queued(services, request, action, parse(AuthorityActing, body_of(request, optional=True)))
+
+
+async def _previewed(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
+    found = await services.authority_workflows.acts.preview(authority_name_of(request), action)
+    return json_answer(AuthorityPreview, found)
+
+
+async def _queued(
+    services: Services,
+    request: func.HttpRequest,
+    action: AuthorityAction,
+    given: Any,
+    *,
+    request_id: str | None = None,
+) -> func.HttpResponse:
+    """Queue an act, unless it can be seen that it would not succeed."""
+    act = parse(
+        AuthorityAct,
+        {
+            **given.model_dump(mode="json", by_alias=True, exclude_none=True),
+            "requestId": request_id or request_id_of(request),
+            "name": authority_name_of(request),
+            "action": action.value,
+        },
+    )
+    if await is_new(services, Queue.CERTIFICATE_REQUESTS, act):
+        await services.authority_workflows.acts.foresee(act)
+    return await queued(services, Queue.CERTIFICATE_REQUESTS, act)
+
+
+def _is_dry(request: func.HttpRequest) -> bool:
+    return chosen(request, "dryRun", ("true", "false")) == "true"
