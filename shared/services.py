@@ -36,10 +36,12 @@ from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.enrollments import IndividualEnrollments
+from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_requests import OrderRequests
 from shared.workflows.devices.order_workflows import order_workflows
@@ -88,6 +90,7 @@ class Services:
     groups: GroupWorkflows
     individual_enrollments: IndividualEnrollments
     identities: DeviceIdentities
+    explaining: Explaining
     converger: DeviceConverger
     takeovers: Takeovers
     device_orders: DeviceOrders
@@ -247,6 +250,19 @@ def build(
         outbox=outbox,
         clock=clock,
     )
+    group_work = group_workflows(
+        groups=groups,
+        requests=requests,
+        certificates=certificates,
+        authorities=authorities,
+        creation=of_authorities.creation,
+        possession=possession,
+        provisioning=clients.provisioning,
+        resource=clients.dps_authorities,
+        outbox=outbox,
+        settings=settings,
+        clock=clock,
+    )
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     return Services(
@@ -272,19 +288,7 @@ def build(
             settings=settings,
             clock=clock,
         ),
-        groups=group_workflows(
-            groups=groups,
-            requests=requests,
-            certificates=certificates,
-            authorities=authorities,
-            creation=of_authorities.creation,
-            possession=possession,
-            provisioning=clients.provisioning,
-            resource=clients.dps_authorities,
-            outbox=outbox,
-            settings=settings,
-            clock=clock,
-        ),
+        groups=group_work,
         individual_enrollments=IndividualEnrollments(
             devices=devices,
             certificates=certificates,
@@ -294,6 +298,20 @@ def build(
             clock=clock,
         ),
         identities=identities,
+        explaining=Explaining(
+            directory=Directory(table("directory")),
+            looking=Looking(
+                devices=devices,
+                certificates=certificates,
+                groups=groups,
+                authorities=records,
+                requests=requests,
+                rejections=Rejections(table("rejections")),
+                hubs=clients.hubs,
+                previews=group_work.previews,
+                settings=settings,
+            ),
+        ),
         converger=converger,
         takeovers=Takeovers(
             devices=devices,

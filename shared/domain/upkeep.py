@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+TAKEN_OVER = "registered by the enrollment group"
+"""How the note of a device begins that another group has registered."""
+
+
 def expired(record: DeviceRecord, serial_number: str, at: datetime) -> DeviceRecord:
     """Enter that a certificate has ended by time. A device that has another one to use goes on."""
     ended = record.find(serial_number)
@@ -66,7 +70,7 @@ def enrolled_individually(record: DeviceRecord, *, own_entry: bool, disabled: bo
 
 def pinned(record: DeviceRecord, *, group: str, at: datetime) -> DeviceRecord:
     """Have DPS take the device's own certificates alone, since another group has registered it."""
-    note = f"registered by the enrollment group {group}, which is not its own: it has to register again"
+    note = f"{TAKEN_OVER} {group}, which is not its own: it has to register again"
     return record.noted(at, note, own_entry=True, generation=record.generation + 1)
 
 

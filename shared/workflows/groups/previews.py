@@ -60,7 +60,7 @@ class Previews:
         """
         chain = _read(chain_pem)
         enrollment, groups, verified = await asyncio.gather(
-            self.provisioning.get_enrollment(registration_id), self._groups(), self._verified(chain)
+            self.provisioning.get_enrollment(registration_id), self.groups(), self.verified(chain)
         )
         named = next((each for each in groups if str(each["enrollmentGroupId"]).lower() == group_id), None)
         if group_id is not None and named is None:
@@ -73,10 +73,11 @@ class Previews:
         known = Knowledge(enrollment, [*filter(attests_by_certificates, groups)], verified, self.clock(), named)
         return _described(group_id, registration_id, decide(chain, registration_id, known))
 
-    async def _groups(self) -> list[Entry]:
+    async def groups(self) -> list[Entry]:
+        """Give all enrollment groups of the DPS."""
         return [each async for each in self.provisioning.list_groups()]
 
-    async def _verified(self, chain: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:
+    async def verified(self, chain: Sequence[x509.Certificate]) -> dict[str, x509.Certificate]:
         """Find the CA certificates that are verified in the DPS, by their names there.
 
         The service names them by thumbprint; where it does not give the certificate, ours or the chain's is it.

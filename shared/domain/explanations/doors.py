@@ -1,0 +1,81 @@
+"""The doors of a device: DPS, its hub, and what its CA's list and OCSP responder say; each as it is now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.domain.certificates import CertificateState
+from shared.domain.explanations.parts import Door, DoorState, Seen, Unseen, day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def doors(seen: Seen) -> tuple[Door, ...]:
+    """Give each door, and why it is as it is."""
+    return (_dps(seen), *_hub(seen), *_books(seen))
+
+
+def _dps(seen: Seen) -> Door:
+    state, why = _dps_state(seen)
+    return Door("dps", "DPS", state, why)
+
+
+def _dps_state(seen: Seen) -> tuple[DoorState, str]:
+    unseen = seen.unseen_dps
+    if unseen is not None and not _is_disabled(seen):
+        return DoorState.UNKNOWN, unseen.why
+    if not seen.chain:
+        return DoorState.SHUT, "it has no certificate to come with"
+    if _is_disabled(seen):
+        return DoorState.SHUT, "its individual enrollment is disabled"
+    if isinstance(seen.decisions, Unseen) or not seen.decisions:
+        return DoorState.UNKNOWN, "the chain of its certificate is not known here"
+    decision = seen.decisions[0]
+    if decision.causes:
+        return DoorState.SHUT, f"{decision.causes[0].message}: {decision.causes[0].finding.message}"
+    match = decision.match
+    by = f"the {_words(match.kind)} {match.identifier!r} lets it in" if match else "an entry lets it in"
+    return DoorState.OPEN, by
+
+
+def _words(kind: str) -> str:
+    return "enrollment group" if kind == "enrollmentGroup" else "individual enrollment"
+
+
+def _is_disabled(seen: Seen) -> bool:
+    return seen.own_entry is not None and seen.own_entry.get("provisioningStatus") == "disabled"
+
+
+def _hub(seen: Seen) -> Iterator[Door]:
+    if seen.hub is None:
+        return
+    state, why = _hub_state(seen)
+    yield Door("hub", seen.hub, state, why)
+
+
+def _hub_state(seen: Seen) -> tuple[DoorState, str]:
+    identity = seen.identity
+    if isinstance(identity, Unseen):
+        return DoorState.UNKNOWN, identity.why
+    if identity is None:
+        return DoorState.SHUT, "it has no identity there"
+    if not identity.enabled:
+        return DoorState.SHUT, f"its identity is disabled{f': {identity.reason}' if identity.reason else ''}"
+    if identity.thumbprints and not any(map(seen.at_hub, seen.device.in_use)):
+        return DoorState.SHUT, "its identity is for another certificate than it uses"
+    present = seen.device.certificate
+    if present is not None and present.not_after < seen.now:
+        return DoorState.SHUT, f"its certificate expired on {day(present.not_after)}"
+    return DoorState.OPEN, "connected now" if identity.connected else "its identity is enabled, and not connected now"
+
+
+def _books(seen: Seen) -> Iterator[Door]:
+    present = seen.device.certificate
+    held = seen.device.find(present.serial_number) if present else None
+    if present is None or held is None:
+        return
+    revoked = held.state is CertificateState.REVOKED
+    state = DoorState.SHUT if revoked else DoorState.OPEN
+    why = f"certificate {held.serial_number} is {f'on the list: {held.reason}' if revoked else 'not on the list'}"
+    yield Door("revocationStatus", f"CRL and OCSP of {held.issuer}", state, why)
