@@ -43,6 +43,7 @@ from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.order_answers import OrderAnswers
+from shared.workflows.devices.order_bundles import OrderBundles
 from shared.workflows.devices.order_requests import OrderRequests
 from shared.workflows.devices.order_workflows import order_workflows
 from shared.workflows.devices.renewals import Renewals
@@ -95,6 +96,7 @@ class Services:
     takeovers: Takeovers
     device_orders: DeviceOrders
     order_answers: OrderAnswers
+    order_bundles: OrderBundles
     order_requests: OrderRequests
     order_uploads: OrderUploads
     usable_groups: UsableGroups
@@ -265,6 +267,15 @@ def build(
     )
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
+    order_answers = OrderAnswers(orders=orders)
+    device_directory = DeviceDirectory(
+        devices=devices,
+        certificates=certificates,
+        directory=Directory(table("directory")),
+        bundles=bundles,
+        settings=settings,
+        clock=clock,
+    )
     return Services(
         settings=settings,
         clock=clock,
@@ -324,7 +335,8 @@ def build(
         ),
         device_orders=device_orders,
         order_uploads=order_uploads,
-        order_answers=OrderAnswers(orders=orders),
+        order_answers=order_answers,
+        order_bundles=OrderBundles(answers=order_answers, devices=devices, directory=device_directory, clock=clock),
         order_requests=OrderRequests(requests=requests, orders=orders, device_orders=device_orders, clock=clock),
         usable_groups=usable_groups,
         registrations=registrations,
@@ -346,14 +358,7 @@ def build(
             clock=clock,
         ),
         responder_upkeep=responder_upkeep,
-        devices=DeviceDirectory(
-            devices=devices,
-            certificates=certificates,
-            directory=Directory(table("directory")),
-            bundles=bundles,
-            settings=settings,
-            clock=clock,
-        ),
+        devices=device_directory,
         directory_upkeep=DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock),
         lifetimes=lifetimes(
             requests=requests,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import azure.functions as func
 from pydantic import Field
@@ -28,6 +28,7 @@ from triggers.http.endpoints import (
     QUEUED,
     accepted,
     body_of,
+    caller_of,
     chosen,
     continuation_of,
     endpoint,
@@ -291,3 +292,46 @@ async def _results(
     order = await services.order_answers.order(order_id_of(request))
     lines, following = await services.order_answers.page_of_lines(order, _RESULT_LINES, continuation_of(request))
     return order, lines, following
+
+
+# --- bundles ---
+
+ZIP = "application/zip"
+
+
+@endpoint(
+    "GET",
+    "device-orders/{orderId}/bundles",
+    answers=[
+        Answer(
+            200,
+            "an archive with `manifest.json` (ArchiveManifest) and the bundles",
+            (ZIP,),
+            (("Link", "the next page, with `rel=next` (RFC 8288)"),),
+        )
+    ],
+    refuses={404},
+    parameters=(
+        Parameter("format", "what bundles are wanted as", Annotated[Literal["pem", "pfx"], Field(default="pem")]),
+        *PAGING,
+        IDEMPOTENCY_KEY,
+    ),
+    head=False,
+)
+async def get_order_bundles(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Hand out the bundles of an order that may still be handed out, as an archive of a page of its devices.
+
+    Each goes to one caller, as it does alone; the same caller gets the same archive again.
+    """
+    order_id, wanted = order_id_of(request), chosen(request, "format", ("pem", "pfx")) or "pem"
+    size = page_size_of(request)
+    archive = await services.order_bundles.archive(
+        order_id, wanted=wanted, caller=caller_of(request), size=size, continuation=continuation_of(request)
+    )
+    name = order_id.replace(":", "_")
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}-bundles.zip"'}
+    if archive.following:
+        token = shown_continuation(archive.following)
+        path = f"/api/device-orders/{order_id}/bundles"
+        headers["Link"] = f'<{path}?format={wanted}&pageSize={size}&continuationToken={token}>; rel="next"'
+    return func.HttpResponse(archive.content, mimetype=ZIP, headers=headers)
