@@ -44,10 +44,15 @@ class Contract(BaseModel):
     read_later: ClassVar[frozenset[str]] = frozenset()
     """Fields whose items are checked one by one, by a contract of their own."""
 
+    added_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields, as they stand on the wire, that came later: where they are left out, the fingerprint stays as it was."""
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the content, in hexadecimal: equal for equal content, whatever its order or spacing was."""
-        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+        content = self.model_dump(mode="json", by_alias=True)
+        known = {name: value for name, value in content.items() if value is not None or name not in self.added_later}
+        text = json.dumps(known, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:

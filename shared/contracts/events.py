@@ -145,6 +145,33 @@ class OrderProgress(Contract):
     cancelled: int = 0
 
 
+class OrderProgressed(Told):
+    """Lines of an order are done, as many as it wanted to be told of; ``finished`` counts them."""
+
+    model_config = with_example(
+        {
+            "orderId": "order-1",
+            "enrollmentGroup": "line-1",
+            "state": "processing",
+            "finished": 1000,
+            "progress": {
+                "total": 5000,
+                "ordered": 4000,
+                "issued": 0,
+                "registered": 998,
+                "failed": 2,
+                "cancelled": 0,
+            },
+        }
+    )
+
+    order_id: str
+    enrollment_group: str
+    state: Literal["processing", "waiting"]
+    finished: int
+    progress: OrderProgress
+
+
 class FailedLine(Contract):
     """A line of an order that failed."""
 
@@ -325,6 +352,7 @@ EVENTS: Mapping[EventType, type[Told]] = {
     EventType.CERTIFICATE_AUTHORITY_CHANGED: CertificateAuthorityChanged,
     EventType.ENROLLMENT_GROUP_CHANGED: EnrollmentGroupChanged,
     EventType.ORDER_ACCEPTED: OrderAccepted,
+    EventType.ORDER_PROGRESSED: OrderProgressed,
     EventType.DEVICE_REGISTERED: DeviceRegistered,
     EventType.ORDER_COMPLETED: OrderCompleted,
     EventType.DEVICE_REVOKED: DeviceRevoked,

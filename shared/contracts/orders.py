@@ -92,6 +92,14 @@ class DeviceRequest(Contract):
         return self
 
 
+class ProgressEvents(Contract):
+    """How often an order tells how far it is: after each ``every`` lines that are done."""
+
+    model_config = with_example({"every": 1000})
+
+    every: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
 class DeviceOrder(Contract):
     """An ERP's order of devices for one enrollment group (queue ``device-orders``).
 
@@ -100,6 +108,7 @@ class DeviceOrder(Contract):
     """
 
     read_later: ClassVar[frozenset[str]] = frozenset({"devices"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"progressEvents"})
 
     order_id: RequestId
     enrollment_group: EnrollmentGroupId
@@ -107,6 +116,7 @@ class DeviceOrder(Contract):
     devices_url: BlobUrl | None = None
     register_by: RegisterBy = RegisterBy.SERVICE
     validity_days: Annotated[int, Field(strict=True, ge=1, le=3650)] | None = None
+    progress_events: ProgressEvents | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -97,6 +97,7 @@ def retried_by(request_id: str, at: datetime) -> OrderChange:
             retries=order.retries + 1,
             retrying=True,
             retried_by=request_id,
+            progress=None,
         )
 
     return change

@@ -74,6 +74,22 @@ class LineCounts(Part):
     awaiting: int
 
 
+class Told(Part):
+    """What an order tells of its progress: written down before it is told, so that it is told as it is written.
+
+    Attributes:
+        finished: lines that were done.
+        state: of the order.
+        counts: its lines by state.
+        is_told: whether the event is out.
+    """
+
+    finished: int
+    state: OrderState
+    counts: dict[str, int]
+    is_told: bool = False
+
+
 class OrderRecord(Record):
     """One order.
 
@@ -94,13 +110,15 @@ class OrderRecord(Record):
         issued: what becomes of devices that have their certificate when it is cancelled.
         revoked: lines whose devices are being revoked, from the first on.
         retries: how often its failed lines were tried again.
+        progress_every: after how many lines that are done it tells its progress; ``None`` for never.
+        progress: what it told last.
         retrying: whether some of these are still to be sent, for the request ``retried_by``.
     """
 
     lifecycle = lifecycles.ORDER
     schema_version: ClassVar[int] = 2
 
-    documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons"})
+    documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons", "progress"})
 
     order_id: str
     fingerprint: str = ""
@@ -127,6 +145,8 @@ class OrderRecord(Record):
     retries: int = 0
     retrying: bool = False
     retried_by: str | None = None
+    progress_every: int | None = None
+    progress: Told | None = None
 
     @property
     def is_cancelled(self) -> bool:
@@ -249,6 +269,25 @@ def counted(counts: LineCounts) -> Callable[[OrderRecord], OrderRecord]:
         return order.changed(state=state, counts=counts.by_state)
 
     return change
+
+
+def progressed(counts: LineCounts) -> Callable[[OrderRecord], OrderRecord]:
+    """Write down what is to be told of an order's progress, if enough lines are done since it told something."""
+
+    def change(order: OrderRecord) -> OrderRecord:
+        if order.progress_every is None or order.state not in DISPATCHED or order.is_cancelled:
+            return order
+        finished, before = order.device_count - counts.left, order.progress.finished if order.progress else 0
+        if not counts.left or finished // order.progress_every <= before // order.progress_every:
+            return order
+        return order.changed(progress=Told(finished=finished, state=order.state, counts=counts.by_state))
+
+    return change
+
+
+def progress_told(told: Told) -> Callable[[OrderRecord], OrderRecord]:
+    """Enter that an order's progress was told."""
+    return lambda order: order.changed(progress=told.changed(is_told=True)) if order.progress == told else order
 
 
 def end_of(order: OrderRecord, counts: LineCounts) -> OrderState:

@@ -26,6 +26,7 @@ class EventType(StrEnum):
     ENROLLMENT_GROUP_CHANGED = "DeviceProvisioning.EnrollmentGroupChanged"
     ORDER_ACCEPTED = "DeviceProvisioning.OrderAccepted"
     DEVICE_REGISTERED = "DeviceProvisioning.DeviceRegistered"
+    ORDER_PROGRESSED = "DeviceProvisioning.OrderProgressed"
     ORDER_COMPLETED = "DeviceProvisioning.OrderCompleted"
     DEVICE_REVOKED = "DeviceProvisioning.DeviceRevoked"
     DEVICE_REINSTATED = "DeviceProvisioning.DeviceReinstated"

@@ -193,8 +193,10 @@ def test_every_problem_is_told_at_once() -> None:
         "enrollmentGroup: is required",
         "devices: needs at least 1, and has 0",
         "validityDays: input should be greater than or equal to 1; it is '0'",
-        "x: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
-        "y: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
+        "x: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, progressEvents, "
+        "registerBy, validityDays",
+        "y: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, progressEvents, "
+        "registerBy, validityDays",
     ]
 
 

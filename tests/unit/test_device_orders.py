@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.order_progress import OrderProgressEvents
 from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.intake.outbox import Outbox
@@ -120,6 +122,7 @@ class World:
             dispatch=dispatch,
             endings=endings,
             results=OrderResults(orders=self.orders, blobs=blobs, settings=anything),
+            progress=OrderProgressEvents(orders=self.orders, outbox=outbox),
             outbox=outbox,
             clock=clock,
         )
@@ -232,6 +235,84 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         "d249",
     ]
     assert (await world.answers.describe("o"))["state"] == "completed"
+
+
+async def finish(world: World, *lines: int) -> None:
+    """Let the devices of some lines be registered."""
+    for index in lines:
+        known = await world.orders.get_line("o", index)
+        assert known is not None
+        await world.orders.replace_line(known, known.record.changed(state=LineState.REGISTERED))
+
+
+async def test_an_order_tells_its_progress_after_so_many_lines() -> None:
+    """Once for each step, however often it is looked at; the end is told as the end."""
+    world = World()
+    await world.post(**inline(10), progressEvents={"every": 3})
+    told = []
+    for lines in ((0, 1), (2,), (), (3, 4, 5, 6, 7, 8), (9,)):
+        await finish(world, *lines)
+        await world.deliver_all()
+        told.append([each["data"]["finished"] for each in world.events("OrderProgressed")])
+    assert told == [[], [3], [3], [3, 9], [3, 9]]
+    assert world.events("OrderProgressed")[1]["id"] == "OrderProgressed/o/o/9"
+    assert world.events("OrderProgressed")[1]["data"] == {
+        "orderId": "o",
+        "enrollmentGroup": "g",
+        "state": "processing",
+        "finished": 9,
+        "progress": {"total": 10, "ordered": 1, "issued": 0, "registered": 9, "failed": 0, "cancelled": 0},
+    }
+    assert await world.state() is OrderState.COMPLETED
+    world.threads.close()
+
+
+async def test_an_order_that_does_not_ask_tells_no_progress(world: World) -> None:
+    """Its begin and its end are enough."""
+    await world.post(**inline(10))
+    await finish(world, *range(9))
+    await world.deliver_all()
+    assert world.events("OrderProgressed") == []
+
+
+@pytest.mark.parametrize("every", [0, -1, 1_000_001, "10", 1.5, None])
+def test_progress_is_told_after_one_line_or_more(every: Any) -> None:
+    """What is not a number of lines is refused by its field."""
+    with pytest.raises(Rejected) as refused:
+        parse(DeviceOrder, {**inline(), "progressEvents": {"every": every}})
+    assert [reason.field for reason in refused.value.reasons] == ["progressEvents.every"]
+
+
+def test_an_order_without_a_field_that_came_later_is_the_same_order() -> None:
+    """One that was accepted before an upgrade may be posted again after it; with the field it is another one."""
+    plain = parse(DeviceOrder, inline())
+    assert plain.fingerprint == "938996ab8478ae3ce12d3d908ff8e8ca457a14c9d13747a648338008498dcd35"
+    assert parse(DeviceOrder, {**inline(), "progressEvents": {"every": 1}}).fingerprint != plain.fingerprint
+
+
+async def test_progress_is_told_as_it_was_written_down_wherever_a_worker_is_killed() -> None:
+    """After each write: an event that comes twice says one thing, though more lines are done by then."""
+    killed_at, trap = 0, Trap()
+    while trap.steps >= killed_at:
+        killed_at += 1
+        world, trap = World(), Trap(after=killed_at)
+        await world.post(**inline(6), progressEvents={"every": 2})
+        [watch] = world.standing()
+        world.rows.step = world.queues.step = trap.step
+        done = 0
+        for _ in range(10):
+            await finish(world, *range(done, min(done + 2, 6)))
+            done += 2
+            with suppress(Killed):
+                await world.deliver(watch)
+            standing = world.standing()
+            watch = standing[-1] if standing else watch
+        assert await world.state() is OrderState.COMPLETED, f"killed at step {killed_at}"
+        said: dict[str, Any] = {}
+        for event in world.events("OrderProgressed"):
+            assert said.setdefault(event["id"], event["data"]) == event["data"], f"killed at step {killed_at}"
+        world.threads.close()
+    assert killed_at > 8, "it was killed nowhere"
 
 
 async def test_one_message_stands_for_twenty_lines(world: World) -> None:

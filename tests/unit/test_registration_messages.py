@@ -29,6 +29,7 @@ from shared.workflows.devices import registrations
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.order_progress import OrderProgressEvents
 from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.orders import DeviceOrders
 from tests.unit.devices import ISSUER, DeviceScene, csr, registered
@@ -139,6 +140,7 @@ async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
             clock=scene.clock,
         ),
         results=OrderResults(orders=scene.orders, blobs=anything.blobs, settings=anything.settings),
+        progress=OrderProgressEvents(orders=scene.orders, outbox=scene.outbox),
         outbox=scene.outbox,
         clock=scene.clock,
     )

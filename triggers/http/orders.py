@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 
-_OF_CSV = ("orderId", "enrollmentGroup", "registerBy", "validityDays")
+_OF_CSV = ("orderId", "enrollmentGroup", "registerBy", "validityDays", "progressEvery")
 _WAY_OUT = ": put the devices of a large order into a blob and name it in devicesUrl"
 
 
@@ -67,6 +67,7 @@ _WAY_OUT = ": put the devices of a large order into a blob and name it in device
         Parameter("enrollmentGroup", "of an order in CSV", EnrollmentGroupId),
         Parameter("registerBy", "of an order in CSV", RegisterBy),
         Parameter("validityDays", "of an order in CSV", Annotated[int, Field(ge=1, le=3650)]),
+        Parameter("progressEvery", "of an order in CSV: progressEvents.every", Annotated[int, Field(ge=1)]),
         IDEMPOTENCY_KEY,
     ),
     role=Role.ORDERS_WRITE,
@@ -119,6 +120,10 @@ def _options_of_csv(request: func.HttpRequest) -> dict[str, Any]:
         options["validityDays"] = whole_number(
             options["validityDays"], 1, 3650, field="validityDays", what="number of days"
         )
+    every = options.pop("progressEvery", None)
+    if every is not None:
+        number = whole_number(every, 1, 1_000_000, field="progressEvery", what="number of lines")
+        options["progressEvents"] = {"every": number}
     return options
 
 

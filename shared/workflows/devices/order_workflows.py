@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
+from shared.workflows.devices.order_progress import OrderProgressEvents
 from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.order_uploads import OrderUploads
 from shared.workflows.devices.ordered_devices import OrderedDevices
@@ -77,6 +78,7 @@ def order_workflows(
         ),
         endings=OrderEndings(orders=orders, devices=devices, failures=failures, outbox=outbox, clock=clock),
         results=OrderResults(orders=orders, blobs=order_lists, settings=settings),
+        progress=OrderProgressEvents(orders=orders, outbox=outbox),
         outbox=outbox,
         clock=clock,
     )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.order_blobs import OrderBlobs
     from shared.workflows.devices.order_dispatch import OrderDispatch
     from shared.workflows.devices.order_endings import OrderEndings
+    from shared.workflows.devices.order_progress import OrderProgressEvents
     from shared.workflows.devices.order_results import OrderResults
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -64,6 +65,7 @@ class DeviceOrders:
     dispatch: OrderDispatch
     endings: OrderEndings
     results: OrderResults
+    progress: OrderProgressEvents
     outbox: Outbox
     clock: Clock
 
@@ -113,6 +115,7 @@ class DeviceOrders:
             enrollment_group=order.enrollment_group,
             register_by=order.register_by,
             validity_days=order.validity_days,
+            progress_every=order.progress_events.every if order.progress_events else None,
             device_count=len(order.devices or ()),
             accepted_at=self.clock(),
         )
@@ -227,7 +230,8 @@ class DeviceOrders:
         if order.is_cancelled:
             high = _BUSY
         pause = min(pause, max(high, order.device_count * _COUNT_PER_LINE))
-        return await self.orders.change(known, counted(counts)), timedelta(seconds=ceil(pause.total_seconds()))
+        known = await self.progress.tell(await self.orders.change(known, counted(counts)), counts)
+        return known, timedelta(seconds=ceil(pause.total_seconds()))
 
     async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
         state = end_of(order, counts)

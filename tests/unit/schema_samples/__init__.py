@@ -86,6 +86,7 @@ MESSAGES = (
                 "devices": [{"registrationId": "press-1", "tags": {"plant": "Bremen"}, "initialTwin": _TWIN}],
                 "registerBy": "device",
                 "validityDays": 90,
+                "progressEvents": {"every": 1000},
             },
             {
                 "orderId": "order-2",
