@@ -31,7 +31,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("create_certificate", "renew_device"),
         }
     ),
-    Role.BUNDLES_READ: frozenset({"get_bundle", "confirm_bundle"}),
+    Role.BUNDLES_READ: frozenset({"get_bundle", "get_order_bundles", "confirm_bundle"}),
     Role.DEVICES_REVOKE: frozenset(
         {
             *("revoke_device", "reinstate_device", "delete_device", "create_revocation"),

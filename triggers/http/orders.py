@@ -28,10 +28,10 @@ from triggers.http.endpoints import (
     QUEUED,
     accepted,
     body_of,
-    caller_of,
     chosen,
     continuation_of,
     endpoint,
+    holder_of,
     is_new,
     json_answer,
     order_id_of,
@@ -322,6 +322,8 @@ ZIP = "application/zip"
         IDEMPOTENCY_KEY,
     ),
     head=False,
+    role=Role.BUNDLES_READ,
+    scope=of_order,
 )
 async def get_order_bundles(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Hand out the bundles of an order that may still be handed out, as an archive of a page of its devices.
@@ -331,7 +333,7 @@ async def get_order_bundles(services: Services, request: func.HttpRequest) -> fu
     order_id, wanted = order_id_of(request), chosen(request, "format", ("pem", "pfx")) or "pem"
     size = page_size_of(request)
     archive = await services.order_bundles.archive(
-        order_id, wanted=wanted, caller=caller_of(request), size=size, continuation=continuation_of(request)
+        order_id, wanted=wanted, caller=holder_of(request), size=size, continuation=continuation_of(request)
     )
     name = order_id.replace(":", "_")
     headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}-bundles.zip"'}
