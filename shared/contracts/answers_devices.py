@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, StatedReason, with_example
-from shared.contracts.events import OrderProgress
+from shared.contracts.events_orders import OrderProgress
 from shared.domain.devices import CertificateSummary, HistoryEntry
 from shared.domain.orders import LineState, OrderState
 from shared.domain.words import DeviceState, RegisterBy

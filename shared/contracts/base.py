@@ -73,6 +73,12 @@ class StatedReason(Contract):
     message: str
 
 
+class Told(Contract):
+    """Base of what an event tells: all fields are always there."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
 def timestamp(at: datetime) -> str:
     """Give a point in time as RFC 3339 text in UTC, to the second or finer as it is."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
