@@ -18,8 +18,8 @@ demo: setup ## run the main job from end to end, and check every step; ZONES=4: 
 check: setup ## within a minute: lint, unit tests without generated input, contracts of the adapters
 	@$(PY) -m tests.side_by_side check
 
-test: setup ## lint, and all tests, side by side; COVERAGE=1: and fail if they take too few branches of the app
-	@$(PY) -m tests.side_by_side test
+test: setup ## lint, and all tests, side by side; COVERAGE=1: and fail if they take too few branches of the app; ZONES=4: the end-to-end tests alone, in four trust zones
+	@$(PY) -m tests.side_by_side test --zones $(or $(ZONES),1)
 
 test-console: setup ## the console in a browser; needs Chromium, and make test does not
 	@for name in chromium chromedriver; do command -v $$name >/dev/null || { echo \
@@ -35,8 +35,8 @@ coverage: setup ## the branches of the app that the last `make test COVERAGE=1` 
 mutants: setup ## change the workflows in small ways, and see whether the unit tests notice; hours, or ARGS="--sample 100"
 	@$(PY) -m tests.mutants $(ARGS)
 
-run: setup ## start the local stack and keep it running, until Ctrl-C
-	@exec $(PY) -m devstack run $(ARGS)
+run: setup ## start the local stack and keep it running, until Ctrl-C; ZONES=4: in four trust zones
+	@exec $(PY) -m devstack run --zones $(or $(ZONES),1) $(ARGS)
 
 stack: setup ## the same without the functions host, for `func start`
 	@exec $(PY) -m devstack stack $(ARGS)

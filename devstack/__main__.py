@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devstack import auditing, traces
+from devstack import auditing, traces, zones
 from devstack.azurite import AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
+from devstack.zoned_stack import ZonedStack
 from emulator import controls
 from emulator.platform.configuration import HTTPS_PORT
 from emulator.platform.variants import OPTION_HELP, option_value
@@ -36,6 +37,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
     parser.add_argument("--state-dir", type=Path, default=default.state_dir)
+    parser.add_argument(
+        "--zones",
+        type=int,
+        choices=(1, len(zones.ZONES)),
+        default=1,
+        help="how many apps share the work, each with an identity that has its zone's roles alone (%(default)s)",
+    )
     parser.add_argument(
         "--address",
         default=default.address,
@@ -81,6 +89,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     except ValueError:
         parser.error(f"--azurite-ports is {arguments.azurite_ports!r}; give three numbers, as in 10000,10001,10002")
     arguments.azurite_ports = (blob, queue, table)
+    if arguments.what == "stack" and arguments.zones > 1:
+        parser.error(f"--zones {arguments.zones} goes with run: `func start` runs one app for everything")
     return arguments
 
 
@@ -104,6 +114,11 @@ def _options(arguments: argparse.Namespace) -> Options:
     )
 
 
+def _stack(arguments: argparse.Namespace) -> Stack:
+    kind = ZonedStack if arguments.zones > 1 else Stack
+    return kind(_options(arguments), with_host=arguments.what == "run")
+
+
 def _write_settings_for_core_tools(stack: Stack) -> None:
     """Write local.settings.json for ``func start``, unless somebody wrote one by hand."""
     path = REPOSITORY / "local.settings.json"
@@ -121,6 +136,8 @@ def _write_settings_for_core_tools(stack: Stack) -> None:
 def _say_ready(stack: Stack) -> None:
     endpoints = stack.endpoints
     print(f"  storage   {endpoints.queue_service_url}", flush=True)
+    for zone, url in endpoints.zones.items():
+        print(f"  {zone:<9} {url}/api  (its zone alone; functions has them all)")
     print(f"  DPS       {endpoints.dps_service_url}  devices: {endpoints.dps_device_host}:8883")
     print(f"  key vault {endpoints.key_vault_url}")
     if endpoints.functions_url:
@@ -144,11 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda *_: ended.set())
-    parts = "Azurite, the emulated Azure services" + (" and the functions host" if arguments.what == "run" else "")
+    hosts = " and the functions host" if arguments.zones == 1 else f" and {arguments.zones} functions hosts"
+    parts = "Azurite, the emulated Azure services" + (hosts if arguments.what == "run" else "")
     print(f"starting {parts} ...", flush=True)
     started = time.perf_counter()
     try:
-        with Stack(_options(arguments), with_host=arguments.what == "run") as stack:
+        with _stack(arguments) as stack:
             print(f"ready after {time.perf_counter() - started:.1f} s", flush=True)
             if arguments.what == "stack":
                 _write_settings_for_core_tools(stack)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import signal
 import ssl
 import sys
@@ -38,6 +39,7 @@ from triggers.zones import zones_of_functions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+LOG = logging.getLogger(__name__)
 _BODY_LIMIT = 256 * 1024 * 1024
 _SECONDS = 240
 _DROPPED = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
@@ -54,6 +56,14 @@ class _Forwarding:
     session: aiohttp.ClientSession
 
     async def to(self, base: str, request: web.Request, body: bytes) -> web.Response:
+        """Give the answer of what stands behind; 502 if it can't be reached, as while it is started anew."""
+        try:
+            return await self._answer(base, request, body)
+        except aiohttp.ClientConnectionError as error:
+            LOG.warning("%s %s was not answered: %s", request.method, request.path, error)
+            return web.Response(status=502, text=f"{base} can't be reached\n")
+
+    async def _answer(self, base: str, request: web.Request, body: bytes) -> web.Response:
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _DROPPED]
         chunked = body and "Content-Length" not in request.headers
         async with self.session.request(

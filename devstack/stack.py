@@ -215,6 +215,15 @@ class Stack:
         return self.options.state_dir / "logs"
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the functions hosts, each a part of its own."""
+        return ("functions_host",)
+
+    def log_of(self, name: str) -> Path:
+        """Give the log of a part."""
+        return self._logs / f"{name}.log"
+
+    @property
     def _tls(self) -> TlsFiles:
         addresses = (self.options.address, *self.options.extra_hubs)
         return ensure_tls(self.options.state_dir / "tls", ["localhost", *addresses])
@@ -305,9 +314,14 @@ class Stack:
 
     def start_functions_host(self) -> None:
         """Start the functions host with the app, on settings that point at this stack."""
-        settings = self.options.state_dir / "local.settings.json"
-        write_owner_only(settings, {"_comment": GENERATED, "IsEncrypted": False, "Values": self.settings()})
+        settings = self._written("local.settings.json", self.settings())
         self._host = self._spawn_host("functions_host", settings, self.options.functions_port)
+
+    def _written(self, name: str, settings: Mapping[str, str]) -> Path:
+        """Write app settings into a file as `func` has them, and give its path."""
+        path = self.options.state_dir / name
+        write_owner_only(path, {"_comment": GENERATED, "IsEncrypted": False, "Values": settings})
+        return path
 
     def _spawn_host(self, name: str, settings: Path, port: int) -> dict[str, Any]:
         options = self.options
@@ -409,7 +423,7 @@ class Stack:
     def _spawn(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], *, piped: bool = False
     ) -> subprocess.Popen[str]:
-        path = self._logs / f"{name}.log"
+        path = self.log_of(name)
         path.touch(PRIVATE)
         with path.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own programs
@@ -437,7 +451,7 @@ class Stack:
         return ready
 
     def _last_lines(self, name: str) -> str:
-        lines = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.log_of(name).read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
 
     def _check_alive(self, name: str) -> None:
@@ -457,7 +471,7 @@ class Stack:
             self._check_alive(name)
 
     def process_id(self, name: str) -> int:
-        """Give the process id of ``azurite``, ``emulator`` or ``functions_host``."""
+        """Give the process id of ``azurite``, ``emulator`` or one of the ``hosts``."""
         return self._running[name].pid
 
     def kill(self, name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devstack import zones
-from devstack.stack import GENERATED, Stack, free_ports, write_owner_only
+from devstack.stack import Stack, free_ports, write_owner_only
 from emulator.platform.identity.roles import DECISIONS
 from shared.settings import STORAGE_CONNECTION, described_settings
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from shared.rules.zones import Zone
 
 _STORAGE = ("blob", "queue", "table")
+
+
+def host_of(zone: Zone) -> str:
+    """Name the functions host of a zone, as :attr:`Stack.hosts` does."""
+    return f"functions_host_{zone.value}"
 
 
 @dataclass
@@ -49,6 +54,11 @@ class ZonedStack(Stack):
     def decisions_file(self) -> Path:
         """Which assignment decided what, a line of JSON each."""
         return self.roles_file.parent / DECISIONS
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the functions hosts, one for each zone."""
+        return tuple(host_of(zone) for zone in zones.ZONES)
 
     def _azurite_ports(self) -> tuple[int, int, int]:
         blob, queue, table = (self._inner[service] for service in _STORAGE)
@@ -84,20 +94,18 @@ class ZonedStack(Stack):
 
     def start_functions_host(self) -> None:
         """Start a functions host for each zone, on the settings that the zone uses."""
+        self._written("local.settings.json", self.settings())  # for `devstack audit`, which is no zone's and reads all
         for zone in zones.ZONES:
-            ready = self.start_zone(zone)
+            ready = self._start_zone(zone)
         self._host = {
             **ready,
             "functionsUrl": f"http://{self.options.address}:{self.options.functions_port}",
             "zones": {zone.value: self._url_of(zone) for zone in zones.ZONES},
         }
 
-    def start_zone(self, zone: Zone) -> dict[str, Any]:
-        """Start the functions host of a zone."""
-        name = f"functions_host_{zone.value}"
-        settings = self.options.state_dir / f"{name}.settings.json"
-        content = {"_comment": GENERATED, "IsEncrypted": False, "Values": self.settings_of(zone)}
-        write_owner_only(settings, content)
+    def _start_zone(self, zone: Zone) -> dict[str, Any]:
+        name = host_of(zone)
+        settings = self._written(f"{name}.settings.json", self.settings_of(zone))
         return self._spawn_host(name, settings, self._inner[zone.value])
 
     def settings_of(self, zone: Zone) -> dict[str, str]:

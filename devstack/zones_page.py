@@ -23,7 +23,8 @@ _HEAD = """# Trust zones
 The app can run as one, or as four apps that are made from the same package. The setting `ZONE` says which functions an
 app has. Each app has an identity of its own, with the rights that its functions need and no others. So whoever takes
 over one of them gets no further than its rights go. The local cloud holds each zone to its roles:
-`make demo ZONES=4`.
+`make demo ZONES=4` for the main job, `make run ZONES=4` for a stack that stays, `make test ZONES=4` for the end-to-end
+tests.
 
 A gateway in front of the four sends each request to the zone that has its function.
 """

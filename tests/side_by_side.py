@@ -108,6 +108,12 @@ def parts() -> list[Part]:
     ]
 
 
+def parts_apart(zones: int) -> list[Part]:
+    """The end-to-end tests against so many trust zones. test_zones needs no telling, and the other tests have none."""
+    apart = [part for part in _end_to_end() if part.arguments != ("tests/end_to_end/test_zones.py",)]
+    return [replace(part, name=f"{part.name}, {zones} zones", environment={"ZONES": str(zones)}) for part in apart]
+
+
 def quick_parts() -> list[Part]:
     """What is worth knowing before a commit: unit tests without generated input, and contracts of the app's adapters."""
     return [
@@ -134,10 +140,10 @@ def run(part: Part) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def run_all(chosen: Sequence[Part]) -> bool:
+def run_all(chosen: Sequence[Part], at_once: int = _AT_ONCE) -> bool:
     """Run parts side by side, and say of each how it went; returns whether all is well."""
     began, well, counts = time.monotonic(), True, Counter[str]()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         running = {pool.submit(run, part): part for part in chosen}
         for done in as_completed(running):
             status, printed = done.result()
@@ -183,7 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.side_by_side", description="Run the tests side by side.")
     parser.add_argument("what", choices=("check", "test", "prove"))
+    parser.add_argument("--zones", type=int, default=1, help="of test: the end-to-end tests alone, in so many zones")
     given = parser.parse_args(arguments)
+    if given.zones > 1:
+        return _status(run_all(parts_apart(given.zones), at_once=_AT_ONCE // given.zones))
     if given.what == "prove":
         return _status(run_all([Part("world, deeper", ("tests/world",), environment={"PROVE": "1"})]))
     if given.what == "check":

@@ -30,6 +30,8 @@ VARIANTS = {pair.partition("=")[0]: pair.partition("=")[2] for pair in os.enviro
 APART = os.environ.get("ZONES", "1") != "1"
 """Whether the tests run against four trust zones, each with its roles alone: ZONES=4."""
 
+FORM: type[Stack] = ZonedStack if APART else Stack
+
 GROUP = "line-1"
 WEBHOOK_SECRET = "whsec_" + b64encode(token_bytes(24)).decode() + "\n"
 
@@ -40,7 +42,7 @@ def running(
     *,
     message_lease: float | None = None,
     extra_hubs: int = 0,
-    kind: type[Stack] = ZonedStack if APART else Stack,
+    kind: type[Stack] = FORM,
     settings: Mapping[str, str] = SETTINGS,
 ) -> Iterator[tuple[Stack, World]]:
     """Run a stack of one's own with a root and one enrollment group in it."""

@@ -96,7 +96,7 @@ def test_what_a_message_says_does_not_forge_lines_of_the_log(stack_and_world: tu
         lambda: [each["correlationid"] for each in world.events("DeviceProvisioning.RequestRejected")],
         lambda found: "forged" in found,
     )
-    log = (stack.options.state_dir / "logs" / "functions_host.log").read_bytes()
+    log = b"".join(stack.log_of(name).read_bytes() for name in stack.hosts)
     assert rb"'x\n2026-03-01 00:00:00 CRITICAL forged\x1b[2J\x00'" in log
     assert re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", log) is None
 

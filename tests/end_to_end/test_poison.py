@@ -9,20 +9,21 @@ import sys
 from base64 import b64decode
 from typing import TYPE_CHECKING
 
-import pytest
+import requests
 
 from devstack.outside import until
 from devstack.stack import REPOSITORY
-from tests.end_to_end.conftest import APART
 
 if TYPE_CHECKING:
     from devstack.outside import World
     from devstack.stack import Stack
 
 
-@pytest.mark.skipif(APART, reason="each zone has a readiness of its own, see test_zones")
-def test_a_missing_role_is_waited_for(world: World) -> None:
+def test_a_missing_role_is_waited_for(stack_and_world: tuple[Stack, World]) -> None:
     """Without its role on the vault the app can do nothing; the request waits, and is carried out once it is granted."""
+    stack, world = stack_and_world
+    endpoints = stack.endpoints
+    issuing = endpoints.zones.get("issuing", endpoints.functions_url)
     queue = world.plain_queue("certificate-requests")
     world.withhold_roles("key_vault")
     try:
@@ -32,7 +33,9 @@ def test_a_missing_role_is_waited_for(world: World) -> None:
             lambda: (len(queue.peek_messages()), queue.get_queue_properties().approximate_message_count),
             lambda found: found == (0, 1),
         )
-        ready = world.request("GET", "health/ready")
+        ready = requests.get(
+            f"{issuing}/api/health/ready", headers={"x-functions-key": endpoints.function_key}, timeout=60
+        )
     finally:
         world.withhold_roles()
     assert ready.status_code == 503

@@ -11,15 +11,16 @@ import pytest
 
 from devstack.otlp_receiver import Receiver
 from devstack.outside import World, until
-from devstack.stack import Stack
 from devstack.traces import SENDER, SETTINGS, TRACE_ID, order_traced, tree
 from shared.telemetry.metrics import METRICS
+from tests.end_to_end.conftest import FORM
 from tests.end_to_end.conftest import SETTINGS as QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devstack.otlp_receiver import Received, ReceivedSpan
+    from devstack.stack import Stack
 
 DEVICE = "press-1"
 PRIVATE = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n-----END PRIVATE KEY-----\n"
@@ -57,7 +58,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             settings = {**QUICK, **SETTINGS, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
             settings.pop("WEBHOOK_SECRET_NAME")
             with (
-                Stack.free(folder, settings=settings) as stack,
+                FORM.free(folder, settings=settings) as stack,
                 closing(World(stack.endpoints, folder / "devices")) as world,
             ):
                 done = Seen(world, stack, receiver.received, order_traced(receiver, world))

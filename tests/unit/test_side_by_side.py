@@ -6,7 +6,7 @@ import tomllib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.side_by_side import IN_A_BROWSER, PYTEST, REPOSITORY, Part, parts, run_all
+from tests.side_by_side import IN_A_BROWSER, PYTEST, REPOSITORY, Part, parts, parts_apart, run_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,15 @@ def test_every_test_is_in_one_part() -> None:
     )
     assert files(IN_A_BROWSER)
     assert f"pytest -q {IN_A_BROWSER}\n" in (REPOSITORY / "Makefile").read_text()
+
+
+def test_in_zones_every_end_to_end_test_runs_and_no_other() -> None:
+    """But for test_zones, which is in zones always; each part is told how many zones there are."""
+    apart = parts_apart(4)
+    assert Counter(file for part in apart for file in run_by(part)) == Counter(
+        files("tests/end_to_end") - files("tests/end_to_end/test_zones.py")
+    )
+    assert [part.environment for part in apart] == [{"ZONES": "4"}] * len(apart)
 
 
 def test_a_part_that_fails_fails_the_run_and_shows_all_that_it_printed(capsys: pytest.CaptureFixture[str]) -> None:
