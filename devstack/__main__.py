@@ -74,6 +74,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="URL",
         help="send telemetry there by OTLP over HTTP, as in http://127.0.0.1:4318 (OTEL_EXPORTER_OTLP_ENDPOINT)",
     )
+    parser.add_argument(
+        "--event-topic",
+        action="store_true",
+        help="send events to the emulated Event Grid topic; a subscription brings them into provisioning-events",
+    )
     parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
     parser.add_argument(
         "--variant",
@@ -108,6 +113,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         identity_port=arguments.identity_port,
         admin_port=arguments.admin_port,
         amqp_port=arguments.amqp_port,
+        event_topic=arguments.event_topic,
         extra_hubs=tuple(arguments.extra_hub),
         variants=dict(arguments.variant),
         settings={"OTEL_EXPORTER_OTLP_ENDPOINT": arguments.otlp_endpoint} if arguments.otlp_endpoint else {},

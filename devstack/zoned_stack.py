@@ -65,7 +65,7 @@ class ZonedStack(Stack):
         return blob, queue, table
 
     def _emulator_options(self) -> list[str]:
-        return ["--roles", str(self.roles_file)]
+        return [*super()._emulator_options(), "--roles", str(self.roles_file)]
 
     def _open_storage(self) -> None:
         options, tls = self.options, self._tls

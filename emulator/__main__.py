@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             variants=dict(options.variant),
             exchange_log=options.exchange_log,
             roles=options.roles,
+            event_queue=options.event_queue,
         )
         asyncio.run(_run(configuration))
     except (ConfigurationError, PortTaken, StoreInUse) as error:
@@ -115,7 +116,7 @@ def _scale(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=controls.COMMAND,
-        description="Local stand-in for Azure DPS, IoT Hub, Key Vault and the managed identity endpoint. "
+        description="Local stand-in for Azure DPS, IoT Hub, Key Vault, an Event Grid topic and managed identity. "
         "Prints its endpoints as one line of JSON when it is ready. Loopback only.",
         epilog=f"Controls of a running emulator: {', '.join(controls.COMMANDS)}; each has its own --help.",
     )
@@ -174,6 +175,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="what identities may do, in JSON; it is read again when it changes (none: everything)",
+    )
+    parser.add_argument(
+        "--event-queue",
+        metavar="URL",
+        help="of a storage queue that subscribes to the Event Grid topic, as in https://.../account/queue (none)",
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 from emulator.platform.faults import FaultError
-from emulator.platform.identity.tokens import DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE
+from emulator.platform.identity.tokens import (
+    DPS_AUDIENCE,
+    EVENT_GRID_AUDIENCE,
+    IOT_HUB_AUDIENCE,
+    KEY_VAULT_AUDIENCE,
+    MANAGEMENT_AUDIENCE,
+)
 from emulator.platform.throttling import ThrottlingError
 from emulator.platform.variants import VariantError
 from emulator.protocols.wire import WireError, json_body
@@ -20,12 +26,14 @@ if TYPE_CHECKING:
 
     from emulator.platform.context import Context
     from emulator.services.dps.state import Provisioning
+    from emulator.services.event_grid.topic import Topic
 
 AUDIENCE_OF: Mapping[str, str] = {
     "dps": DPS_AUDIENCE,
     "iot_hub": IOT_HUB_AUDIENCE,
     "key_vault": KEY_VAULT_AUDIENCE,
     "management": MANAGEMENT_AUDIENCE,
+    "event_grid": EVENT_GRID_AUDIENCE,
 }
 
 
@@ -58,6 +66,7 @@ class Admin:
     provisioning: Provisioning
     hubs: Mapping[str, Hub]
     listeners: Sequence[Listener]
+    topic: Topic
     endpoints: Mapping[str, Any]
 
     def routes(self) -> list[web.RouteDef]:
@@ -79,6 +88,7 @@ class Admin:
             web.get("/telemetry", self.telemetry),
             web.post("/messages", self.send_message),
             web.get("/connections", self.connections),
+            web.get("/events", self.events),
         ]
 
     async def health(self, _: web.Request) -> web.Response:
@@ -181,6 +191,10 @@ class Admin:
         if wanted not in self.hubs:
             raise _refusal(f"The hub {wanted!r} does not exist; the hubs are {', '.join(self.hubs)}.")
         return self.hubs[wanted]
+
+    async def events(self, request: web.Request) -> web.Response:
+        """The latest events of the topic, oldest first; of one type if the query names it."""
+        return web.json_response({"events": self.topic.events(request.query.get("type"))})
 
     async def connections(self, _: web.Request) -> web.Response:
         """How many devices are connected over MQTT."""

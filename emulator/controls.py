@@ -182,7 +182,9 @@ def _add_roles(roles: _Control) -> None:
     roles.action("grant", "give all roles back", ("PUT", "/roles", {"withheld": []}))
     text = "withhold these roles and no others"
     withhold = roles.action("withhold", text, lambda given: ("PUT", "/roles", {"withheld": given.service}))
-    withhold.add_argument("service", nargs="+", metavar="SERVICE", help="dps, iot_hub, key_vault or management")
+    withhold.add_argument(
+        "service", nargs="+", metavar="SERVICE", help="dps, iot_hub, key_vault, management, event_grid"
+    )
 
 
 def _add_variants(variants: _Control) -> None:

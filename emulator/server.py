@@ -33,6 +33,8 @@ from emulator.services.dps import device_routes
 from emulator.services.dps import routes as dps_routes
 from emulator.services.dps.device_api import DeviceApi
 from emulator.services.dps.state import Provisioning
+from emulator.services.event_grid import routes as event_grid_routes
+from emulator.services.event_grid.topic import Topic
 from emulator.services.iot_hub import device as hub_device
 from emulator.services.iot_hub import device_routes as hub_device_routes
 from emulator.services.iot_hub import routes as hub_routes
@@ -97,6 +99,7 @@ class Emulator:
 
         hubs = IotHubs(context)
         provisioning = Provisioning(context, hubs)
+        topic = Topic(context, tls.ca_file)
         api = DeviceApi(context, provisioning)
         accept = _acceptor(context, api, hubs)
         serve = partial(amqp_clients.server, context, api)
@@ -110,12 +113,13 @@ class Emulator:
             "iot_hub_device": hub_device_routes.routes(context, hubs),
             "dps_device": device_routes.routes(context, api),
             "websocket": websockets.routes(),
+            "event_grid": event_grid_routes.routes(context, topic),
         }
         mqtt = await _start_mqtt(configuration, tls, accept, running)
         await _start_amqp(hubs, serve, sockets.amqp, tls, running)
         endpoints = _endpoints(context, tls, header)
 
-        controls = admin.Admin(context, provisioning, hubs, (*mqtt, websockets), endpoints)
+        controls = admin.Admin(context, provisioning, hubs, (*mqtt, websockets), topic, endpoints)
         public = _application(context, services, _recorded_in(configuration, running))
         public.on_shutdown.append(websockets.end)
         for application, bound, secured in (
@@ -341,6 +345,7 @@ def _endpoints(context: Context, tls: TlsFiles, identity_header: str) -> Mapping
         ],
         "keyVaultUrl": configuration.https_url,
         "armUrl": configuration.https_url,
+        "eventTopicUrl": f"{configuration.https_url}{event_grid_routes.PATH}",
         "dpsConnectionString": sas.connection_string(configuration.authority, sas.DPS_POLICY, dps_key),
         "iotHubConnectionStrings": hub_strings,
         "adminUrl": f"http://{configuration.address}:{configuration.admin_port}",

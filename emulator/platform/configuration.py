@@ -75,6 +75,7 @@ class Configuration:
         variants: which behaviour holds where public sources differ; what is left out is the default.
         exchange_log: file to which what is asked and answered over HTTPS is appended; None for none.
         roles: file of what identities may do; None lets every identity do everything.
+        event_queue: URL of a queue that gets the events of the topic; None for none.
     """
 
     state_dir: Path
@@ -97,6 +98,7 @@ class Configuration:
     variants: Mapping[str, str] = field(default_factory=dict)
     exchange_log: Path | None = None
     roles: Path | None = None
+    event_queue: str | None = None
 
     def __post_init__(self) -> None:
         addresses = self.addresses
@@ -149,9 +151,14 @@ class Configuration:
         """ARM id of the provisioning service."""
         return self._resource_id("provisioningServices", self.dps_name)
 
-    def _resource_id(self, kind: str, name: str) -> str:
+    @property
+    def event_topic_id(self) -> str:
+        """ARM id of the Event Grid topic."""
+        return self._resource_id("topics", "events", provider="Microsoft.EventGrid")
+
+    def _resource_id(self, kind: str, name: str, *, provider: str = "Microsoft.Devices") -> str:
         group = f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-        return f"{group}/providers/Microsoft.Devices/{kind}/{name}"
+        return f"{group}/providers/{provider}/{kind}/{name}"
 
     def on_ports(
         self, *, https: int, websocket: int | None, mqtt: int, amqp: int | None, identity: int, admin: int

@@ -104,6 +104,7 @@ def emulator_in_thread(
     websocket_port: int | None = None,
     variants: Mapping[str, str] | None = None,
     roles: Path | None = None,
+    event_queue: str | None = None,
 ) -> Iterator[RunningEmulator]:
     """Run an emulator on an address of its own until the end of the ``with`` block."""
     configuration = Configuration(
@@ -119,6 +120,7 @@ def emulator_in_thread(
         extra_hub_addresses=tuple(extra_hub_addresses),
         websocket_port=websocket_port,
         roles=roles,
+        event_queue=event_queue,
         variants=variants or {},
     )
     loop = asyncio.new_event_loop()

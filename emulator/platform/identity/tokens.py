@@ -27,7 +27,11 @@ IOT_HUB_AUDIENCE = "https://iothubs.azure.net"
 KEY_VAULT_AUDIENCE = "https://vault.azure.net"
 MANAGEMENT_AUDIENCE = "https://management.azure.com"
 STORAGE_AUDIENCE = "https://storage.azure.com"
-AUDIENCES = (DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE, STORAGE_AUDIENCE)
+EVENT_GRID_AUDIENCE = "https://eventgrid.azure.net"
+AUDIENCES = (
+    *(DPS_AUDIENCE, IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE, MANAGEMENT_AUDIENCE, STORAGE_AUDIENCE),
+    EVENT_GRID_AUDIENCE,
+)
 
 LIFETIME = timedelta(hours=24)  # what a managed identity gets
 CLOCK_SKEW = timedelta(minutes=5)  # granted to nbf only; the services here share one clock with the issuer

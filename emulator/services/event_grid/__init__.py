@@ -1,0 +1,1 @@
+"""An Event Grid custom topic."""
