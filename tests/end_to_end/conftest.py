@@ -42,6 +42,7 @@ def running(
     *,
     message_lease: float | None = None,
     extra_hubs: int = 0,
+    event_topic: bool = False,
     kind: type[Stack] = FORM,
     settings: Mapping[str, str] = SETTINGS,
 ) -> Iterator[tuple[Stack, World]]:
@@ -50,7 +51,12 @@ def running(
     try:
         with (
             kind.free(
-                folder, message_lease=message_lease, extra_hubs=extra_hubs, settings=settings, variants=VARIANTS
+                folder,
+                message_lease=message_lease,
+                event_topic=event_topic,
+                extra_hubs=extra_hubs,
+                settings=settings,
+                variants=VARIANTS,
             ) as stack,
             closing(witnessed(stack, folder / "devices")) as world,
         ):
@@ -106,8 +112,8 @@ def prepare(world: World) -> None:
 
 @pytest.fixture(scope="session")
 def stack_and_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, World]]:
-    """One stack for all tests; each uses ids of its own in it."""
-    with running(tmp_path_factory.mktemp("stack")) as both:
+    """One stack for all tests; each uses ids of its own in it. Its events go by a topic, those of the others do not."""
+    with running(tmp_path_factory.mktemp("stack"), event_topic=True) as both:
         yield both
 
 
