@@ -98,6 +98,12 @@ param logDailyQuotaGb int = -1
 ])
 param instanceMemory int = 2048
 
+@description('Client id of a registration in Microsoft Entra ID by which people and programs sign in. Empty for none.')
+param entraClientId string = ''
+
+@description('Tenant of that registration. Empty for the tenant of the subscription.')
+param entraTenantId string = ''
+
 @description('App settings that differ from their defaults, each NAME=value: docs/settings.md lists them.')
 param appSettings array = []
 
@@ -559,6 +565,9 @@ module apps 'modules/app.bicep' = [
       instances: instancesAtMost[app.name]
       readyInstances: 0
       subnetId: privateNetwork ? network!.outputs.appSubnetIds[i] : ''
+      // The public app has nobody to sign in.
+      entraClientId: app.name == 'status' ? '' : entraClientId
+      entraTenantId: empty(entraTenantId) ? tenant().tenantId : entraTenantId
       // The one app for everything is called by others than Front Door too.
       frontDoorId: frontDoor && zones == 'separate' && app.name == 'status' ? frontDoorProfile!.outputs.frontDoorId : ''
     }

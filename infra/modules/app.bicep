@@ -47,6 +47,12 @@ param subnetId string = ''
 @description('The Front Door that alone may call the app; empty lets everyone call it.')
 param frontDoorId string = ''
 
+@description('Client id of the registration in Microsoft Entra ID by which people and programs sign in; empty for none.')
+param entraClientId string = ''
+
+@description('Tenant of the registration.')
+param entraTenantId string = tenant().tenantId
+
 var ownSettings = filter(
   items(settings),
   setting =>
@@ -147,6 +153,52 @@ resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
   name: 'scm'
   properties: {
     allow: false
+  }
+}
+
+// Who calls is written into X-MS-CLIENT-PRINCIPAL, which nobody outside can set then. Requests without a token pass too,
+// since machines come with function keys. What anybody may read is left out, so the app must not read the header there.
+resource signIn 'Microsoft.Web/sites/config@2025-03-01' = if (!empty(entraClientId)) {
+  parent: app
+  name: 'authsettingsV2'
+  properties: {
+    platform: {
+      enabled: true
+      runtimeVersion: '~1'
+    }
+    globalValidation: {
+      requireAuthentication: false
+      unauthenticatedClientAction: 'AllowAnonymous'
+      excludedPaths: [
+        '/api/crl/*'
+        '/api/ca/*'
+        '/api/ocsp/*'
+        '/api/health/live'
+      ]
+    }
+    httpSettings: {
+      requireHttps: true
+    }
+    identityProviders: {
+      azureActiveDirectory: {
+        enabled: true
+        // Without a secret people sign in by an id token alone, and the app never calls anything as them.
+        registration: {
+          clientId: entraClientId
+          openIdIssuer: '${environment().authentication.loginEndpoint}${entraTenantId}/v2.0'
+        }
+        validation: {
+          allowedAudiences: [
+            'api://${entraClientId}'
+          ]
+        }
+      }
+    }
+    login: {
+      tokenStore: {
+        enabled: false
+      }
+    }
   }
 }
 

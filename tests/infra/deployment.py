@@ -343,6 +343,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "empty": lambda of: not of,
     "environment": lambda: {
         "suffixes": {"storage": "core.windows.net"},
+        "authentication": {"loginEndpoint": "https://login.microsoftonline.com/"},
         "resourceManager": "https://management.azure.com/",
     },
     "filter": lambda of, fits: [item for item in of if fits(item)],
