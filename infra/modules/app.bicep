@@ -157,7 +157,8 @@ resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
 }
 
 // Who calls is written into X-MS-CLIENT-PRINCIPAL, which nobody outside can set then. Requests without a token pass too,
-// since machines come with function keys. What anybody may read is left out, so the app must not read the header there.
+// since machines come with function keys. What anybody may read is left out (a path with * is its start:
+// MicrosoftDocs/azure-docs#86514), and there the app does not look who calls.
 resource signIn 'Microsoft.Web/sites/config@2025-03-01' = if (!empty(entraClientId)) {
   parent: app
   name: 'authsettingsV2'

@@ -16,6 +16,8 @@ from shared.settings import described_settings
 from tests.infra.bicep import INFRA
 from tests.infra.deployment import SUBSCRIPTION, Resource, compute, deploy
 from tests.infra.test_settings import HOST
+from triggers.http.endpoints import published
+from triggers.registration import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ GIVEN_BY_AZURE = {"WEBSITE_HOSTNAME", "WEBSITE_AUTH_ENABLED"}
 READ = {each.name: each for each in described_settings().values() if each.name not in GIVEN_BY_AZURE}
 OTHER_HUB = f"{SUBSCRIPTION}/resourceGroups/rg-of-others/providers/Microsoft.Devices/IotHubs/old-hub"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-plant-1"
+_PUBLISHING = MODULES  # they publish their routes when they are imported
 
 
 @functools.cache
@@ -101,6 +104,48 @@ def test_hsm_keys_are_asked_for_where_the_vault_has_them() -> None:
         each.name[:5]: each.body["properties"]["sku"]["name"] for each in of("Microsoft.KeyVault/vaults", resources)
     }
     assert skus == {"kv-ca": "premium", "kv-pw": "standard", "kv-st": "standard"}
+
+
+# Sign-in
+
+CLIENT = "c0ffee00-0000-4000-8000-000000000001"
+TENANT = "7e4a4700-0000-4000-8000-000000000002"
+
+
+def sign_in(**parameters: Any) -> dict[str, Mapping[str, Any]]:
+    """Give what App Service authentication is told, by the name of the app."""
+    found = of("Microsoft.Web/sites/config", deployed(**parameters))
+    return {each.path.split("-")[1]: each.body["properties"] for each in found if each.name == "authsettingsV2"}
+
+
+def test_nobody_signs_in_unless_a_registration_is_named() -> None:
+    assert sign_in() == {}
+    assert set(sign_in(entraClientId=CLIENT)) == {"intake", "issuing", "revocation"}
+    assert set(sign_in(entraClientId=CLIENT, zones="single")) == {"factory"}
+
+
+def test_who_signs_in_comes_from_the_registrations_tenant_and_needs_no_secret() -> None:
+    """The issuer is that of version 2.0 (azure/app-service/configure-authentication-provider-aad)."""
+    own = sign_in(entraClientId=CLIENT)["issuing"]["identityProviders"]["azureActiveDirectory"]
+    other = sign_in(entraClientId=CLIENT, entraTenantId=TENANT)["issuing"]["identityProviders"]["azureActiveDirectory"]
+    issuer = "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0"
+    assert own["registration"] == {"clientId": CLIENT, "openIdIssuer": issuer}
+    assert other["registration"]["openIdIssuer"] == f"https://login.microsoftonline.com/{TENANT}/v2.0"
+    assert own["validation"]["allowedAudiences"] == [f"api://{CLIENT}"]
+
+
+def test_requests_without_a_token_pass_and_the_caller_is_left_out_only_where_anybody_may_read() -> None:
+    """Machines come with function keys. The console reads who calls, so it is not among what is left out."""
+    told = sign_in(entraClientId=CLIENT)["intake"]
+    rules = told["globalValidation"]
+    assert (rules["requireAuthentication"], rules["unauthenticatedClientAction"]) == (False, "AllowAnonymous")
+    assert told["platform"]["enabled"]
+    anonymous = {f"/api/{each.route}" for each in published if each.anonymous and not each.route.startswith("console")}
+    for path in rules["excludedPaths"]:
+        start = path.removesuffix("*")
+        below = [f"/api/{each.route}" for each in published if f"/api/{each.route}".startswith(start)]
+        assert below, path
+        assert set(below) <= anonymous, path
 
 
 # Roles
