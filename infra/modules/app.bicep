@@ -48,10 +48,10 @@ param subnetId string = ''
 param frontDoorId string = ''
 
 @description('Client id of the registration in Microsoft Entra ID by which people and programs sign in; empty for none.')
-param entraClientId string = ''
+param entraClientId string
 
 @description('Tenant of the registration.')
-param entraTenantId string = tenant().tenantId
+param entraTenantId string
 
 var ownSettings = filter(
   items(settings),

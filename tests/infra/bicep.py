@@ -1,6 +1,6 @@
 """Reads Bicep as the tests need it: what a file declares, what it uses, and the objects in it.
 
-tree-sitter-bicep gives the syntax. Bicep's compiler is not needed, and computes what this does not: types of expressions.
+tree-sitter-bicep gives the syntax. kinds.py has the types that Bicep's compiler would look at.
 """
 
 from __future__ import annotations

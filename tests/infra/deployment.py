@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.infra.bicep import INFRA, Source, fields, parse, source, text
+from tests.infra.bicep import INFRA, Source, fields, line, parse, source, text
+from tests.infra.kinds import FaultError, Later, check_body, check_call, check_declared, check_deployment_name, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ class Resource:
         group: id of what it is deployed in: a resource group, or the subscription.
         body: what it is deployed with; empty if it was there.
         on: the resource that it extends, such as what a role is assigned on.
+        version: of its type.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Resource:
     group: str
     body: Mapping[str, Any] = field(default_factory=dict)
     on: Resource | None = None
+    version: str = ""
 
     @property
     def id(self) -> str:
@@ -65,23 +68,49 @@ class Module:
     outputs: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a deployment came to.
+
+    Attributes:
+        resources: all that are deployed.
+        computed: ids of the nodes that were computed.
+    """
+
+    resources: list[Resource] = field(default_factory=list)
+    computed: set[int] = field(default_factory=set)
+
+
 def compute(expression: str, **known: Any) -> Any:
     """Give the value of an expression in Bicep."""
     file = Source(INFRA / "nowhere.bicep", parse(f"var it = {expression}\n".encode()))
-    return _File(file, f"{SUBSCRIPTION}/resourceGroups/here", known, []).value(file.variables["it"], {})
+    here = f"{SUBSCRIPTION}/resourceGroups/here"
+    return _File(file, here, known, Deployment()).value(file.variables["it"], {})
 
 
 def deploy(**parameters: Any) -> tuple[list[Resource], Mapping[str, Any]]:
-    """Give all that main.bicep deploys with some parameters, and its outputs."""
-    deployed: list[Resource] = []
-    outputs = _File(source(INFRA / "main.bicep"), SUBSCRIPTION, parameters, deployed).deploy()
-    return deployed, outputs
+    """Give all that main.bicep deploys with some parameters, and its outputs.
+
+    Raises:
+        FaultError: Bicep or Azure would refuse it.
+    """
+    deployed = Deployment()
+    return deployed.resources, deploy_file(source(INFRA / "main.bicep"), deployed, **parameters)
+
+
+def deploy_file(file: Source, deployed: Deployment, **parameters: Any) -> Mapping[str, Any]:
+    """Deploy a file, and give its outputs; what was deployed and computed is added to ``deployed``.
+
+    Raises:
+        FaultError: Bicep or Azure would refuse it.
+    """
+    return _File(file, SUBSCRIPTION, parameters, deployed).deploy()
 
 
 class _File:
     """One file, deployed once."""
 
-    def __init__(self, file: Source, group: str, parameters: Mapping[str, Any], deployed: list[Resource]) -> None:
+    def __init__(self, file: Source, group: str, parameters: Mapping[str, Any], deployed: Deployment) -> None:
         self._file, self._group, self._deployed = file, group, deployed
         self._known: dict[str, Any] = dict(parameters)
         self._lazy = dict(file.variables)
@@ -95,9 +124,26 @@ class _File:
         }
 
     def deploy(self) -> Mapping[str, Any]:
+        for name, node in self._file.parameters.items():
+            self._checked(node, lambda name=name, node=node: check_declared(node, self._named(name)))  # type: ignore[misc]
         while self._waiting:
             self._declare(next(iter(self._waiting)))
-        return {name: self.value(node, {}) for name, node in self._file.outputs.items()}
+        return {name: self._output(name) for name in self._file.outputs}
+
+    def _output(self, name: str) -> Any:
+        value = self._file.outputs[name]
+        computed = self.value(value, {})
+        self._checked(value, lambda: check_declared(value.parent, computed))  # type: ignore[arg-type]
+        return computed
+
+    def _checked[T](self, node: Node, does: Callable[[], T]) -> T:
+        """Do something, and say of a fault where it is."""
+        try:
+            return does()
+        except FaultError as fault:
+            if str(fault).startswith(_SAYS_WHERE):
+                raise
+            raise FaultError(f"{_SAYS_WHERE}{self._file.path.name}:{line(node)}: {fault}") from None
 
     def _declare(self, symbol: str) -> None:
         node = self._waiting.pop(symbol)
@@ -111,7 +157,7 @@ class _File:
             existing = "existing" in [text(each) for each in node.children]
 
             def make(body: Node, env: Env) -> Any:
-                return self._resource(what.split("@")[0], body, env, existing=existing)
+                return self._resource(what, body, env, existing=existing)
 
         self._known[symbol] = self._turns(node.named_children[-1], {}, make)
 
@@ -129,20 +175,25 @@ class _File:
             dict(zip(names, (item, i), strict=False)) for i, item in enumerate(self.value(node.named_children[1], env))
         ]
 
-    def _resource(self, kind: str, body: Node, env: Env, *, existing: bool) -> Resource:
+    def _resource(self, what: str, body: Node, env: Env, *, existing: bool) -> Resource:
+        kind, _, version = what.partition("@")
         said = {key: self.value(value, env) for key, value in fields(body) if key != "dependsOn"}
         parent, scope = said.pop("parent", None), said.pop("scope", None)
         path = f"{parent.path}/{said['name']}" if parent else said["name"]
         on = scope if isinstance(scope, Resource) and not existing else None
         group = scope.id if isinstance(scope, Resource) and existing else self._group
-        made = Resource(kind, said["name"], path, group, {} if existing else said, on)
+        made = Resource(kind, said["name"], path, group, {} if existing else said, on, version)
         if not existing:
-            self._deployed.append(made)
+            self._checked(body, lambda: check_body(what, said))
+            self._deployed.resources.append(made)
         return made
 
     def _module(self, path: str, body: Node, env: Env) -> Module:
         said = dict(fields(body))
         scope = self.value(said["scope"], env)
+        if "name" in said:
+            named = self.value(said["name"], env)
+            self._checked(said["name"], lambda: check_deployment_name(named))
         given = {key: self.value(value, env) for key, value in fields(said["params"])}
         inner = _File(source(self._file.path.parent / path), scope.id, given, self._deployed)
         return Module(inner.deploy())
@@ -151,6 +202,7 @@ class _File:
 
     def value(self, node: Node, env: Env) -> Any:
         """Compute an expression."""
+        self._deployed.computed.add(node.id)
         first = _first(node)
         if first.type == "lambda_expression" and first.id not in env:
             return self._lambda(node, first, env)
@@ -167,8 +219,9 @@ class _File:
 
     def _identifier(self, node: Node, env: Env) -> Any:
         name = text(node)
-        if name in env:
-            return env[name]
+        return env[name] if name in env else self._named(name)
+
+    def _named(self, name: str) -> Any:
         if name in self._waiting:
             self._declare(name)
         if name not in self._known:
@@ -180,6 +233,7 @@ class _File:
         raw, at, parts = node.text or b"", 1, list[str]()
         for each in node.named_children:
             if each.type == "interpolation":
+                self._deployed.computed.add(each.id)
                 start, end = each.children[0].end_byte - 2 - node.start_byte, each.end_byte - node.start_byte
                 parts += [_said(raw[at:start]), str(self.value(each.named_children[0], env))]
                 at = end
@@ -258,23 +312,24 @@ class _File:
         return then(self.value(node, env))
 
     def _part(self, node: Node, of: Any, env: Env) -> Any:
+        self._deployed.computed.add(node.id)
         if node.type == "subscript_expression":
             index = self.value(node.named_children[1], env)
-            return f"{of.removesuffix('>')}[{index}]>" if isinstance(of, str) else of[index]
+            return self._checked(node, lambda: _at(of, index))
         name = text(node.named_children[-1])
-        if isinstance(of, Mapping):
-            return of.get(name) if f".?{name}" in text(node) else of[name]
-        if isinstance(of, (Module, Resource)) and hasattr(of, name):
-            return getattr(of, name)
-        return f"<{of.name}.{name}>" if isinstance(of, Resource) else f"{of.removesuffix('>')}.{name}>"
+        if isinstance(of, Mapping) and f".?{name}" in text(node):
+            return of.get(name)
+        return self._checked(node, lambda: _property(of, name))
 
     def _call_expression(self, node: Node, env: Env) -> Any:
         called, arguments = node.named_children
         given = [self.value(each, env) for each in arguments.named_children]
         if called.type == "member_expression":
             of = self.value(called.named_children[0], env)
-            return f"<{of.name}.{text(called.named_children[1])}()>"
+            self._deployed.computed.add(called.id)
+            return Answered(f"<{of.name}.{text(called.named_children[1])}()>")
         name = text(called)
+        self._checked(node, lambda: check_call(name, given))
         if name in {"loadJsonContent", "loadTextContent"}:
             return _load(self._file.path.parent / given[0], as_json=name == "loadJsonContent")
         here = self._group.split("/")[2::2]
@@ -283,6 +338,41 @@ class _File:
         if name == "resourceId" and len(given) == 2:
             return _resource_id(*here, *given)
         return _FUNCTIONS[name](*given)
+
+
+class Answered(str):
+    """What a call of a resource, such as ``listkeys``, answers: anything, as far as is known here."""
+
+    __slots__ = ()
+
+
+_SAYS_WHERE = "at "
+
+
+def _at(of: Any, index: Any) -> Any:
+    if isinstance(of, Answered):
+        return Answered(f"{of.removesuffix('>')}[{index}]>")
+    if isinstance(of, Mapping):
+        return _property(of, index)
+    if not isinstance(of, Sequence) or not isinstance(index, int) or not 0 <= index < len(of):
+        raise FaultError(f"there is no {index!r} in it")
+    return of[index]
+
+
+def _property(of: Any, name: str) -> Any:
+    if isinstance(of, Answered):
+        return Answered(f"{of.removesuffix('>')}.{name}>")
+    if isinstance(of, Later):
+        return of.part(name)
+    if isinstance(of, Mapping):
+        if name not in of:
+            raise FaultError(f"it has no {name!r}; it has {', '.join(map(str, of)) or 'nothing'}")
+        return of[name]
+    if isinstance(of, Module) and name == "outputs":
+        return of.outputs
+    if isinstance(of, Resource):
+        return getattr(of, name) if name in {"id", "name"} else read(of.name, f"{of.kind}@{of.version}", name)
+    raise FaultError(f"it has no {name!r}, since it is {of!r}")
 
 
 def _said(raw: bytes) -> str:

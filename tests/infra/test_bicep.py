@@ -1,6 +1,7 @@
 """The Bicep of infra/ can be parsed, its names lead somewhere, and Azure knows what it deploys.
 
-What stands in for the compiler: facts/resource_types.json has the shapes of Azure's resource types.
+What stands in for the compiler: facts/resource_types.json has the shapes of Azure's resource types. Here it is looked at
+what is written; test_kinds.py looks at what it comes to.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.infra.bicep import FILES, INFRA, alternatives, fields, line, literal, parse, source, text, walk
+from tests.infra.kinds import OF_EVERY_RESOURCE, SIGNATURES, TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,39 +22,8 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 FACTS = Path(__file__).parent / "facts"
-TYPES: dict[str, Any] = json.loads((FACTS / "resource_types.json").read_text(encoding="utf-8"))["types"]
 ROLES: dict[str, str] = json.loads((FACTS / "roles.json").read_text(encoding="utf-8"))["roles"]
 
-FUNCTIONS = {
-    *("any", "cidrSubnet", "concat", "contains", "empty", "environment", "filter", "flatten", "guid", "indexOf"),
-    *(
-        "intersection",
-        "items",
-        "join",
-        "last",
-        "length",
-        "loadJsonContent",
-        "loadTextContent",
-        "map",
-        "range",
-        "replace",
-    ),
-    *(
-        "resourceGroup",
-        "resourceId",
-        "skip",
-        "split",
-        "string",
-        "subscription",
-        "subscriptionResourceId",
-        "take",
-        "tenant",
-    ),
-    *("toLower", "toObject", "union", "uniqueString"),
-}
-"""Those of Microsoft's page "Bicep functions" that infra/ uses."""
-
-OF_EVERY_RESOURCE = {"scope", "parent", "dependsOn"}
 NODES = {"string": {"string"}, "int": {"number"}, "bool": {"boolean"}, "array": {"array"}, "object": {"object"}}
 LITERALS = {"string", "number", "boolean", "array", "object"}
 
@@ -152,7 +123,7 @@ def name_faults(path: Path) -> list[str]:
     """Say which names in a file lead nowhere."""
     file = source(path)
     declared = {*file.parameters, *file.variables, *(each.symbol for each in (*file.resources, *file.modules))}
-    known = frozenset(declared | FUNCTIONS)
+    known = frozenset(declared | set(SIGNATURES))
     found = []
     for statement in file.root.named_children:
         if statement.type in {
