@@ -8,13 +8,13 @@ it is first written.
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json, to_json
 
 from shared.domain.lifecycles import Lifecycle
 from shared.errors import Deferred
@@ -53,7 +53,9 @@ class Part(BaseModel):
         """
         if unknown := changes.keys() - type(self).model_fields.keys():
             raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
-        after = type(self).model_validate({**dict(self), **changes})
+        # The fields as they are: iterating over a model gives the same, and takes thirty times as long.
+        present = {**self.__dict__, **(self.__pydantic_extra__ or {})}
+        after = type(self).model_validate({**present, **changes})
         if self.lifecycle is not None:
             self.lifecycle.check(self.phase, after.phase)
         return after
@@ -73,14 +75,12 @@ class Record(Part):
 
     def columns(self) -> dict[str, Any]:
         """Give the record as columns of a row, without its keys."""
-        values = self.model_dump(by_alias=True, exclude_none=True)
-        as_json = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(self.documents))
-        # A column is measured in characters, so that an umlaut should not take six.
-        return {
-            VERSION: self.schema_version,
-            **values,
-            **{name: json.dumps(value, separators=(",", ":"), ensure_ascii=False) for name, value in as_json.items()},
-        }
+        documents = set(self.documents)
+        values = self.model_dump(by_alias=True, exclude_none=True, exclude=documents)
+        as_json = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=documents)
+        # A column is measured in characters, and this leaves an umlaut as it is, which would take six escaped.
+        texts = {name: to_json(value).decode() for name, value in as_json.items()}
+        return {VERSION: self.schema_version, **values, **texts}
 
     @classmethod
     def from_columns(cls, values: Mapping[str, Any]) -> Self:
@@ -97,7 +97,7 @@ class Record(Part):
             raise _unreadable(cls, version)
         try:
             return cls.model_validate(
-                {name: json.loads(values[name]) if name in documents else values[name] for name in kept}
+                {name: from_json(values[name]) if name in documents else values[name] for name in kept}
             )
         except ValidationError:
             if is_newer:

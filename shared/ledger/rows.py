@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shared.ledger.table import TEXT_LIMIT, Stale, Versioned, keyed, versioned
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from shared.domain.record import Record
     from shared.ports.rows import Table
@@ -66,13 +66,10 @@ class Rows[R: Record]:
         return [self._read(row.values) for row in rows], following
 
     def _row(self, record: R) -> dict[str, Any]:
-        return dict(_columns(keyed(*self._key(record), record)))
+        return _in_parts(keyed(*self._key(record), record))
 
     def _read(self, columns: Mapping[str, Any]) -> R:
-        whole = {name: value for name, value in columns.items() if _PART not in name}
-        for name in sorted(each for each in columns if _PART in each):
-            whole[name.partition(_PART)[0]] += columns[name]
-        return self._kind.from_columns(whole)
+        return self._kind.from_columns(_whole(columns))
 
 
 def _won[R: Record](written: Versioned[R] | None, record: R) -> Versioned[R]:
@@ -81,9 +78,23 @@ def _won[R: Record](written: Versioned[R] | None, record: R) -> Versioned[R]:
     return written
 
 
-def _columns(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in row.items():
-        yield name, value[:TEXT_LIMIT] if isinstance(value, str) else value
-        if isinstance(value, str):
-            for part, start in enumerate(range(TEXT_LIMIT, len(value), TEXT_LIMIT), start=1):
-                yield f"{name}{_PART}{part:02}", value[start : start + TEXT_LIMIT]
+def _in_parts(row: dict[str, Any]) -> dict[str, Any]:
+    """Divide the texts that are longer than a column takes."""
+    long = [name for name, value in row.items() if isinstance(value, str) and len(value) > TEXT_LIMIT]
+    for name in long:
+        text = row[name]
+        row[name] = text[:TEXT_LIMIT]
+        for part, start in enumerate(range(TEXT_LIMIT, len(text), TEXT_LIMIT), start=1):
+            row[f"{name}{_PART}{part:02}"] = text[start : start + TEXT_LIMIT]
+    return row
+
+
+def _whole(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Join the texts that were divided."""
+    parts = sorted(name for name in columns if _PART in name)
+    if not parts:
+        return columns
+    whole = {name: value for name, value in columns.items() if _PART not in name}
+    for name in parts:
+        whole[name.partition(_PART)[0]] += columns[name]
+    return whole

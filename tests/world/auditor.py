@@ -59,7 +59,7 @@ async def audit(world: World) -> list[str]:
 
 def _certificates(world: World) -> dict[str, CertificateRecord]:
     rows = world.storage.table("identities").rows
-    found = [CertificateRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("c:")]
+    found = [row.read(CertificateRecord) for (_, key), row in rows.items() if key.startswith("c:")]
     return {each.serial_number: each for each in found}
 
 
@@ -87,10 +87,9 @@ def _signatures(world: World, certificates: dict[str, CertificateRecord]) -> lis
 def _events(world: World) -> list[str]:
     said: dict[str, str] = {}
     found = []
-    for event in world.events():
-        meaning = json.dumps(event["data"], sort_keys=True)
-        if said.setdefault(event["id"], meaning) != meaning:
-            found.append(f"event {event['id']} says two things: {said[event['id']]} and {meaning}")
+    for event_id, meaning in world.told():
+        if said.setdefault(event_id, meaning) != meaning:
+            found.append(f"event {event_id} says two things: {said[event_id]} and {meaning}")
     return found
 
 
@@ -149,7 +148,7 @@ async def _open_lines(world: World) -> list[str]:
     """A line that is not done has a message that sees to it, and its order has another."""
     found = []
     for row in world.storage.table("orderlines").rows.values():
-        line = OrderLine.from_columns(row.values)
+        line = row.read(OrderLine)
         orders = [each for each in world.asked.values() if "action" not in each.body]
         asked = [each for each in orders if each.body.get("orderId") == line.order_id]
         if not line.is_open or not asked:
@@ -233,7 +232,7 @@ def _counts(rows: Mapping[tuple[str, str], Row], listings: list[Listing]) -> lis
 
 
 def _answered_notes(rows: Mapping[tuple[str, str], Row], records: dict[str, DeviceRecord], now: datetime) -> list[str]:
-    notes = [ChangeNote.from_columns(row.values) for (partition, _), row in rows.items() if partition == "!changes"]
+    notes = [row.read(ChangeNote) for (partition, _), row in rows.items() if partition == "!changes"]
     return [
         f"the note {each.row} is answered, and is left"
         for each in notes

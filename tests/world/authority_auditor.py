@@ -91,7 +91,7 @@ def _published(world: AuthorityWorld, name: str) -> PublishedNumber | None:
     if stored is None:
         return None
     revoked = [
-        RevocationRecord.from_columns(row.values)
+        row.read(RevocationRecord)
         for (partition, _), row in world.tables["revocations"].rows.items()
         if partition == name
     ]
@@ -195,7 +195,7 @@ def _groups(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
     """A group signs with a CA that is open, and DPS takes the certificate that the CA has."""
     found = []
     for row in world.tables["groups"].rows.values():
-        record = GroupRecord.from_columns(row.values)
+        record = row.read(GroupRecord)
         entry = world.provisioning.groups.get(record.enrollment_group)
         if record.state is GroupState.DELETED:
             found += [f"the group {record.enrollment_group} is deleted, and DPS has it"] if entry else []

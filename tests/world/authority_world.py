@@ -297,12 +297,12 @@ class AuthorityWorld:
     def known(self) -> list[AuthorityRecord]:
         """Give the records of all CAs."""
         rows = self.tables["issuers"].rows.items()
-        return [AuthorityRecord.from_columns(row.values) for (part, _), row in rows if part == "issuer"]
+        return [row.read(AuthorityRecord) for (part, _), row in rows if part == "issuer"]
 
     def rows(self) -> dict[str, CertificateRecord]:
         """Give every certificate of the ledger, by serial number."""
         rows = self.tables["identities"].rows
-        found = [CertificateRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("c:")]
+        found = [row.read(CertificateRecord) for (_, key), row in rows.items() if key.startswith("c:")]
         return {each.serial_number: each for each in found}
 
     # --- what can be asked for ---

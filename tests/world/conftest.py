@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,22 @@ from triggers import outcomes, timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_OFTEN = 100_000
+"""Objects between two collections of garbage: a run leaves few cycles, and each collection looks through its world."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rarely_collected() -> Iterator[None]:
+    """Spare what was imported from being looked through again and again."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OFTEN, 20, 20)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -137,7 +137,7 @@ class GroupWorld(World):
     def group(self) -> GroupRecord | None:
         """Give the group as the ledger has it."""
         row = self.storage.table("groups").rows.get(("group", GROUP))
-        return GroupRecord.from_columns(row.values) if row else None
+        return row.read(GroupRecord) if row else None
 
     @property
     def unsettled(self) -> bool:

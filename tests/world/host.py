@@ -12,7 +12,7 @@ import json
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,15 +75,21 @@ class Host:
     """One worker.
 
     Attributes:
+        make: wires the app, when something is first asked of this worker.
         bugs: what functions were ended by that is not an outage.
         failed: how many calls failed, for whatever reason.
     """
 
-    services: Services
+    make: Callable[[], Services]
     queues: Queues
     conductor: Conductor
     bugs: list[BaseException] = field(default_factory=list)
     failed: int = 0
+
+    @cached_property
+    def services(self) -> Services:
+        """What it has: nothing of it is shared with another worker."""
+        return self.make()
 
     async def deliver(self, queue: str, message: Queued) -> None:
         """Call a queue's function with a message that was taken, and see to what becomes of it."""

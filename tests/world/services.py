@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -205,13 +206,17 @@ def with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> dic
 def _described(held: Mapping[str, Any], before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if not held.get("certificate"):
         return dict(before[held["info"]["sha256Thumbprint"]])
-    certificate = x509.load_pem_x509_certificate(held["certificate"].encode())
-    info = {
+    return {"certificate": held["certificate"], "info": dict(_info(held["certificate"]))}
+
+
+@lru_cache(4096)
+def _info(pem: str) -> Mapping[str, str]:
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return {
         "sha256Thumbprint": names.sha256_thumbprint(certificate),
         "subjectName": certificate.subject.rfc4514_string(),
         "serialNumber": f"{certificate.serial_number:X}",
     }
-    return {"certificate": held["certificate"], "info": info}
 
 
 @dataclass

@@ -22,6 +22,7 @@ from tests.world.conductor import Conductor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
+    from shared.domain.record import Record
     from shared.ports.rows import Step
 
 type Key = tuple[str, str]
@@ -41,6 +42,15 @@ _COMPARISONS = {
 class Row:
     values: Mapping[str, Any]
     etag: str
+    _as_read: dict[type[Record], Record] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def read[R: Record](self, kind: type[R]) -> R:
+        """Give the record in it, which is read once, however often an auditor looks."""
+        if kind not in self._as_read:
+            self._as_read[kind] = kind.from_columns(self.values)
+        found = self._as_read[kind]
+        assert isinstance(found, kind)
+        return found
 
 
 @dataclass

@@ -41,8 +41,8 @@ async def faults(world: World) -> list[str]:
     found = await audit(world)
     rows = world.storage.table("identities").rows
     for device in DEVICES:
-        [record] = [DeviceRecord.from_columns(row.values) for (_, key), row in rows.items() if key == f"d:{device}"]
-        made = [CertificateRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("c:")]
+        [record] = [row.read(DeviceRecord) for (_, key), row in rows.items() if key == f"d:{device}"]
+        made = [row.read(CertificateRecord) for (_, key), row in rows.items() if key.startswith("c:")]
         active = [each for each in made if each.subject == device and each.state is CertificateState.ACTIVE]
         if record.state is not DeviceState.REGISTERED or len(active) != 1:
             found.append(f"{device} is {record.state} with {len(active)} certificates in force")

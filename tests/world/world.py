@@ -172,7 +172,7 @@ class World:
         self.orders = Orders(orders=table("orders"), lines=table("orderlines"))
         self.groups = Groups(table("groups"))
         self.requests = Requests(table("requests"))
-        self.hosts = [Host(self._build(), self.queues, self.conductor) for _ in range(2)]
+        self.hosts = [Host(self._build, self.queues, self.conductor) for _ in range(2)]
 
     def clock(self) -> datetime:
         return self.now
@@ -255,7 +255,7 @@ class World:
 
     def lying(self, asked: Asked) -> list[Queued]:
         """Give the messages that stand for what was asked for: the one that came, or those it was put back as."""
-        found = [each for each in self.queues.queues.get(asked.queue, ()) if read_message(each.text).data == asked.body]
+        found = [each for each in self.queues.queues.get(asked.queue, ()) if _data(each.content) == asked.body]
         if asked.queue is Queue.DEVICE_ORDERS and not found and "action" not in asked.body:
             return self.lying_of_order(asked.body["orderId"])
         return found
@@ -266,7 +266,7 @@ class World:
             each
             for queue in (Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS)
             for each in self.queues.queues.get(queue, ())
-            if read_message(each.text).data["orderId"] == order_id
+            if _data(each.content)["orderId"] == order_id
         ]
 
     def take(self, name: str) -> tuple[str, Queued] | None:
@@ -285,7 +285,7 @@ class World:
     def rejections(self) -> list[RejectionRecord]:
         """Give what was refused or set aside, and not replayed."""
         rows = self.storage.table("rejections").rows.values()
-        records = [RejectionRecord.from_columns(row.values) for row in rows]
+        records = [row.read(RejectionRecord) for row in rows]
         return [record for record in records if record.state is not RejectionState.REPLAYED]
 
     def rejected(self, asked: Asked) -> bool:
@@ -404,14 +404,14 @@ class World:
     def records(self) -> dict[str, DeviceRecord]:
         """Give all devices as the ledger has them, by registration id."""
         rows = self.storage.table("identities").rows
-        found = [DeviceRecord.from_columns(row.values) for (_, key), row in rows.items() if key.startswith("d:")]
+        found = [row.read(DeviceRecord) for (_, key), row in rows.items() if key.startswith("d:")]
         return {record.registration_id: record for record in found}
 
     def record(self) -> DeviceRecord | None:
         """Give the device as the ledger has it."""
         rows = self.storage.table("identities").rows
         found = rows.get((partition_of(DEVICE), f"d:{DEVICE}"))
-        return DeviceRecord.from_columns(found.values) if found else None
+        return found.read(DeviceRecord) if found else None
 
     def former(self) -> str | None:
         """Give the serial number of a certificate that the device had before; ``None`` if there is none."""
@@ -424,15 +424,31 @@ class World:
         lying = self.queues.queues.get(Queue.PROVISIONING_EVENTS, ())
         return [_event(each.content) for each in lying]
 
+    def told(self) -> list[tuple[str, str]]:
+        """Give the id of each event that was published, and what it says."""
+        return [_told(each.content) for each in self.queues.queues.get(Queue.PROVISIONING_EVENTS, ())]
+
     def poison(self) -> list[str]:
         """Give what lies in the poison queues."""
         return [each.text for name, lying in self.queues.queues.items() if name.endswith(POISON) for each in lying]
 
 
 @lru_cache(4096)
+def _data(content: str) -> Mapping[str, Any]:
+    data: Mapping[str, Any] = read_message(base64.b64decode(content).decode()).data
+    return data
+
+
+@lru_cache(4096)
 def _event(content: str) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(base64.b64decode(content))
     return event
+
+
+@lru_cache(4096)
+def _told(content: str) -> tuple[str, str]:
+    event = _event(content)
+    return event["id"], json.dumps(event["data"], sort_keys=True)
 
 
 def run[T](work: Awaitable[T]) -> T:
