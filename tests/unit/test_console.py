@@ -69,6 +69,15 @@ DEVICE: dict[str, Any] = {
     "updatedAt": NOW,
     "history": [{"at": NOW, "state": "registered", "note": HOSTILE}],
 }
+DO = {"text": HOSTILE, "call": {"method": "POST", "path": HOSTILE, "body": None}}
+CAUSE = {"code": "identityDisabled", "kind": "fault", "text": HOSTILE}
+EXPLAINED: dict[str, Any] = {
+    "cause": CAUSE,
+    "whatToDo": DO,
+    "further": [{**CAUSE, "whatToDo": {"text": HOSTILE, "call": None}}],
+    "doors": [{"door": "hub", "name": HOSTILE, "state": "shut", "why": HOSTILE}],
+    "timeline": [{"at": NOW, "source": "ledger", "text": HOSTILE}],
+}
 LINE = {"registrationId": HOSTILE, "state": "failed", "reason": HOSTILE}
 ORDER: dict[str, Any] = {
     "orderId": HOSTILE,
@@ -189,7 +198,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             with_thumbprint=answering([]),
             with_serial_number=answering([]),
         ),
-        identities=SimpleNamespace(describe=answering({"status": HOSTILE, "connectionState": HOSTILE})),
+        explaining=SimpleNamespace(of_device=answering(EXPLAINED)),
         order_answers=SimpleNamespace(describe=answering(ORDER), page=answering(([LISTED], "x"))),
     )
     monkeypatch.setattr(outcomes, "services", lambda: there)
@@ -538,6 +547,16 @@ async def test_a_device_is_found_by_its_id_or_by_what_is_known_of_its_certificat
 async def test_a_day_that_does_not_exist_is_refused() -> None:
     answer = await ask("console_devices", params={"expiresBefore": "2026-02-30"})
     assert (answer.status_code, b"is not a time" in answer.get_body()) == (400, True)
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_device_says_why_it_is_so_and_what_to_do() -> None:
+    """The cause, its remedy with the call for it, each door, and what happened."""
+    text = (await ask("console_device", route={"registrationId": "press-1"})).get_body().decode()
+    assert '<div class="note bad">' in text
+    assert "The cause <q>identity disabled</q>" in text
+    assert "The call for it: <code>POST &lt;script&gt;" in text
+    assert "<td>shut</td><td>&lt;script&gt;" in text
 
 
 # --- signing in ---

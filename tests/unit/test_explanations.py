@@ -181,6 +181,19 @@ async def ending() -> ExplainedScene:
     return scene
 
 
+async def message_refused() -> ExplainedScene:
+    """Whoever asked was told so, and nobody has closed it."""
+    scene = await in_service()
+    await refuse(scene, RejectionKind.REJECTED)
+    return scene
+
+
+async def on_hold_beyond_the_end() -> ExplainedScene:
+    scene = await held()
+    scene.now += YEAR
+    return scene
+
+
 async def just_put_on_hold() -> ExplainedScene:
     """The hold is written, and the services are about to follow."""
     scene = await in_service()
@@ -246,6 +259,8 @@ HEALTHY: dict[str, tuple[Making, str, str]] = {
         (group_disabled, "groupDisabled", "wanted"),
         (rolling, "inService", "healthy"),
         (ending, "expiresSoon", "due"),
+        (message_refused, "requestRejected", "due"),
+        (on_hold_beyond_the_end, "onHold", "wanted"),
         (just_put_on_hold, "onHold", "wanted"),
         (just_reinstated, "beingFollowed", "waiting"),
         (being_assigned, "assigning", "waiting"),
@@ -445,11 +460,15 @@ async def services_did_not_follow(scene: ExplainedScene) -> None:
     scene.now += timedelta(hours=1)
 
 
-async def message_was_refused(scene: ExplainedScene) -> None:
+async def message_was_set_aside(scene: ExplainedScene) -> None:
+    await refuse(scene, RejectionKind.POISON)
+
+
+async def refuse(scene: ExplainedScene, kind: RejectionKind) -> None:
     await scene.rejections.try_insert(
         RejectionRecord(
             rejection_id="2026-03-01-0123456789",
-            kind=RejectionKind.REJECTED,
+            kind=kind,
             queue=Queue.RENEWAL_REQUESTS,
             body=b'{"requestId": "r", "registrationId": "PRESS"}',
             reasons=({"field": "csr", "message": "the key is too weak"},),
@@ -513,7 +532,7 @@ FAULTS: dict[str, tuple[Planting, str]] = {
         (former_certificate_came_back, "identityFormerCertificate"),
         (registration_is_at_another_hub, "atAnotherHub"),
         (registration_is_missing, "registrationMissing"),
-        (message_was_refused, "requestRejected"),
+        (message_was_set_aside, "requestSetAside"),
         (request_was_set_aside, "requestStuck"),
     )
 }

@@ -1,4 +1,4 @@
-"""Devices: one found by what is known of it, and what the app knows of its certificates and doors."""
+"""Devices: one found by what is known of it, and why it is as it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.ids import path_value
 from shared.domain.words import DeviceState
-from shared.errors import NotFound, Rejected
+from shared.errors import Rejected
 from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
 from shared.workflows.devices.finding import DeviceFilters
@@ -87,7 +87,7 @@ async def _found(services: Services, wanted: str) -> str | None:
 
 @page("devices/{registrationId}", scope=of_device)
 async def console_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show a device: its state, its certificates, its doors, its history."""
+    """Show a device: why it is as it is, its doors, its certificates, what happened."""
     registration_id = registration_id_of(request)
     device = await services.devices.describe(registration_id)
     certificates = [
@@ -100,38 +100,5 @@ async def console_device(services: Services, request: func.HttpRequest) -> func.
         device=device,
         certificates=certificates,
         revokes_here=services.settings.zone is Zone.ALL,
-        doors=[*await _doors(services, device, certificates)],
+        explained=await services.explaining.of_device(registration_id),
     )
-
-
-async def _doors(
-    services: Services, device: dict[str, Any], certificates: list[dict[str, Any]]
-) -> list[tuple[str, str, str]]:
-    """Give each door of a device: its name, whether it is open, and how that is known."""
-    doors = [
-        (
-            f"CRL and OCSP of {each['issuer']}",
-            f"on the list: {each['revocationReason']}" if each["revokedAt"] else "not on the list",
-            f"certificate {each['serialNumber']}, by the ledger",
-        )
-        for each in certificates
-    ]
-    if device["enrollmentGroup"]:
-        with suppress(NotFound):  # it was deleted
-            group = await services.groups.directory.summary(device["enrollmentGroup"])
-            doors.insert(0, (f"enrollment group {group['enrollmentGroup']}", str(group["state"]), "by the ledger"))
-    if device["assignedHub"]:
-        doors.append((device["assignedHub"], *await _identity(services, device["registrationId"])))
-    return doors
-
-
-async def _identity(services: Services, registration_id: str) -> tuple[str, str]:
-    if services.settings.zone is not Zone.ALL:
-        return "not known here", "the zone of this page does not reach hubs"
-    try:
-        identity = await services.identities.describe(registration_id)
-    except NotFound:
-        return "no identity", "asked just now"
-    except Exception as error:  # noqa: BLE001 - the rest of the page is worth more than a hub's answer
-        return "not known now", f"the hub did not answer: {type(error).__name__}"
-    return f"{identity['status']}, {identity['connectionState']}", "asked just now"

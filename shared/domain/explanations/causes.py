@@ -63,9 +63,10 @@ RULES: Sequence[Rule] = (
     Rule("hubRoleMissing", _UNKNOWN, hub.hub_unseen(Blind.ROLE_MISSING), dps.give_role),
     Rule("hubUnavailable", _UNKNOWN, hub.hub_unseen(Blind.UNAVAILABLE), record.look_at_services),
     # What was asked for, and what it is about to become.
-    Rule("requestRejected", _FAULT, record.rejected, record.replay),
+    Rule("requestSetAside", _FAULT, record.set_aside, record.replay),
     Rule("requestStuck", _FAULT, record.request_stuck, record.see_request),
     Rule("beingFollowed", _WAITING, record.being_followed, record.wait),
+    Rule("requestRejected", Kind.DUE, record.rejected, record.close),
     Rule("expiresSoon", Kind.DUE, record.expires_soon, record.renew),
     Rule("assigning", _WAITING, dps.assigning, record.wait),
     Rule("successorWaits", _WAITING, record.successor_waits, record.use_successor),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import IN_ITS_HUB, Purpose
+from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, Purpose
 from shared.domain.explanations.parts import AT_WORK, Call, Remedy, Seen, day
+from shared.domain.rejections import RejectionKind
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.pki import names
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.devices import CertificateSummary
+    from shared.domain.rejections import RejectionRecord
 
 NOTHING = Remedy("Nothing has to be done.")
 
@@ -134,8 +136,8 @@ def wait(_seen: Seen) -> Remedy:
 
 
 def present(seen: Seen) -> CertificateSummary | None:
-    """Give the certificate that it uses."""
-    return seen.device.certificate
+    """Give the certificate that it uses; one that is out of service uses none."""
+    return None if seen.device.state in OUT_OF_SERVICE else seen.device.certificate
 
 
 def successor_good(seen: Seen) -> bool:
@@ -200,7 +202,7 @@ def set_clock(_seen: Seen) -> Remedy:
 def issuer_expired(seen: Seen) -> str | None:
     """A CA above it has ended."""
     ended = next((each for each in seen.chain[1:] if each.not_valid_after_utc < seen.now), None)
-    if ended is None:
+    if ended is None or present(seen) is None:
         return None
     return f"the CA {_name(ended)} above its certificate expired on {day(ended.not_valid_after_utc)}"
 
@@ -220,26 +222,46 @@ def _name(certificate: x509.Certificate) -> str:
 # --- its requests ---
 
 
+def set_aside(seen: Seen) -> str | None:
+    """Something that was asked for it failed again and again, and was not carried out."""
+    return _refusal(seen, RejectionKind.POISON, "was set aside")
+
+
 def rejected(seen: Seen) -> str | None:
-    """Something that was asked for it was refused."""
-    if not seen.rejections:
+    """Something that was asked for it can't be carried out, and whoever asked was told so."""
+    return _refusal(seen, RejectionKind.REJECTED, "was refused")
+
+
+def _refusal(seen: Seen, kind: RejectionKind, fate: str) -> str | None:
+    found = _refused(seen, kind)
+    if not found:
         return None
-    last = max(seen.rejections, key=lambda each: each.rejected_at)
-    why = "; ".join(each["message"] for each in last.reasons)
-    more = f"; {len(seen.rejections) - 1} more are open" if len(seen.rejections) > 1 else ""
-    return f"a message about it in {last.queue} was {_fate(last.kind)} on {day(last.rejected_at)}: {why}{more}"
+    last = found[-1]
+    why = "; ".join([each["message"] for each in last.reasons] + [each.cause for each in last.failures[-1:]])
+    more = f"; {len(found) - 1} more are open" if len(found) > 1 else ""
+    return f"a message about it in {last.queue} {fate} on {day(last.rejected_at)}: {why}{more}"
 
 
-def _fate(kind: str) -> str:
-    return "refused" if kind == "rejected" else "set aside"
+def _refused(seen: Seen, kind: RejectionKind) -> list[RejectionRecord]:
+    return sorted((each for each in seen.rejections if each.kind is kind), key=lambda each: each.rejected_at)
 
 
 def replay(seen: Seen) -> Remedy:
-    """Carry it out again."""
-    last = max(seen.rejections, key=lambda each: each.rejected_at)
+    """Carry out again what was set aside."""
+    last = _refused(seen, RejectionKind.POISON)[-1]
     return Remedy(
-        "Mend what the reasons say and have the message carried out again, or close the rejection with a comment.",
+        "Mend what the reasons say, and have the message carried out again.",
         Call("POST", f"/api/rejections/{last.rejection_id}/replay"),
+    )
+
+
+def close(seen: Seen) -> Remedy:
+    """Deal with what was refused."""
+    last = _refused(seen, RejectionKind.REJECTED)[-1]
+    return Remedy(
+        "Ask again in the way that the reasons say, and close the rejection; or have the message carried out again, if "
+        "it can succeed now.",
+        Call("POST", f"/api/rejections/{last.rejection_id}/close", {"comment": "asked again"}),
     )
 
 

@@ -1,0 +1,107 @@
+"""What is explained of a device agrees with what the world shows: no false alarm at rest, and no open door unseen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from shared.contracts.explanations import Explanation
+from shared.domain.attestations import x509_attestation
+from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.words import CertificateKind, DeviceState
+from shared.ledger.authorities import Authorities
+from shared.pki import names
+from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.world.acts import ACTS, CALLS, SCENES, message
+from tests.world.services import HUB
+from tests.world.world import DEVICE, GROUP, ISSUER, World
+
+if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
+
+_TRUE = {"failed", "certificateExpired"}
+"""Faults that acts really bring about: a refused order, and the end of a certificate."""
+
+
+async def with_group(world: World) -> World:
+    """Enter the group in DPS, and its CAs in the ledger, which the world of devices leaves out."""
+    root, issuing = hierarchy().root.certificate, hierarchy().issuing.certificate
+    entry = {"enrollmentGroupId": GROUP, "attestation": x509_attestation(issuing), "provisioningStatus": "enabled"}
+    await world.provisioning.put_group(entry)
+    issuers = Authorities(world.storage.table("issuers"))
+    for name, certificate, parent in (("dpsCa", root, None), (ISSUER, issuing, "dpsCa")):
+        await issuers.try_insert(
+            AuthorityRecord(
+                name=name,
+                kind=CertificateKind.INTERMEDIATE if parent else CertificateKind.ROOT,
+                state=AuthorityState.ACTIVE,
+                key_algorithm="ec-p256",
+                fingerprint="f",
+                cause="r",
+                requested_at=NOW,
+                parent=parent,
+                certificate=names.pem(certificate),
+                thumbprint=names.thumbprint(certificate),
+                proof_of_possession=None if parent else ProofOfPossession.VERIFIED,
+            )
+        )
+    # The world's CAs sign and are not listed; the preview reads their records.
+    authorities: Any = world.authorities
+    authorities.list = issuers.list
+    return world
+
+
+async def explained(world: World) -> dict[str, Any]:
+    found = await world.services.explaining.of_device(DEVICE)
+    Explanation.model_validate(found)
+    return found
+
+
+async def act(world: World, name: str) -> None:
+    """Carry one act out, and wait until everything is at rest."""
+    if name in CALLS:
+        await CALLS[name](world)
+    elif (asked := message(world, name)) is not None:
+        world.ask(name, *asked)
+        await world.deliver(name)
+    await world.drain()
+
+
+async def check(world: World, record: DeviceRecord) -> None:
+    """Compare what is explained with what DPS and the hub do."""
+    found = await explained(world)
+    faults = {each["code"] for each in (found["cause"], *found["further"]) if each["kind"] == "fault"}
+    assert faults <= (set() if record.state in OUT_OF_SERVICE else _TRUE), found
+    if record.shut_out:
+        assert found["cause"]["code"] in {"onHold", "revoked", "deleted", "failed"}
+    if record.certificate is None:
+        return
+    known = await world.certificates.get(record.certificate.serial_number)
+    assert known is not None
+    leaf = x509.load_pem_x509_certificate((known.record.pem or "").encode())
+    lives = record.certificate.not_after >= world.now
+    doors = {each["door"]: each["state"] for each in found["doors"]}
+    assert (doors["dps"] == "open") is (lives and world.provisioning.admits(DEVICE, leaf))
+    identity = world.hubs.identities.get((HUB, record.device_id or ""))
+    if identity is not None:
+        takes = names.sha256_thumbprint(leaf) in identity.thumbprints or record.state is DeviceState.RENEWING
+        assert (doors["hub"] == "open") is (lives and identity.enabled and takes)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+async def test_at_rest_after_any_act_nothing_is_wrong_that_is_not(scene: str) -> None:
+    """Each act in each state: what is explained of the device then is true."""
+    for name in ACTS:
+        world = await with_group(await SCENES[scene]())
+        try:
+            await act(world, name)
+        except Exception as error:  # an act that this state refuses changes nothing
+            if not type(error).__module__.startswith("shared."):
+                raise
+            await world.drain()
+        record = world.record()
+        if record is not None:
+            await check(world, record)
