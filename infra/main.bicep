@@ -104,6 +104,9 @@ param entraClientId string = ''
 @description('Tenant of that registration. Empty for the tenant of the subscription.')
 param entraTenantId string = ''
 
+@description('What function keys may do, as docs/settings.md says of KEY_ROLES. Empty lets each of them read.')
+param keyRoles string = ''
+
 @description('App settings that differ from their defaults, each NAME=value: docs/settings.md lists them.')
 param appSettings array = []
 
@@ -501,8 +504,8 @@ var settings = {
   REVOKE_UNREPEATED_DEVICES: ''
   CRL_VALIDITY_DAYS: ''
   WEBHOOK_SECRET_NAME: ''
-  KEY_ROLES: ''
-  ENTRA_AUTHENTICATION: ''
+  KEY_ROLES: keyRoles
+  ENTRA_AUTHENTICATION: empty(entraClientId) ? '' : 'true'
   OTEL_EXPORTER_OTLP_ENDPOINT: ''
   BUNDLE_RETRIEVAL_MINUTES: ''
   ORDER_UPLOAD_MEGABYTES: ''
@@ -565,8 +568,7 @@ module apps 'modules/app.bicep' = [
       instances: instancesAtMost[app.name]
       readyInstances: 0
       subnetId: privateNetwork ? network!.outputs.appSubnetIds[i] : ''
-      // The public app has nobody to sign in.
-      entraClientId: app.name == 'status' ? '' : entraClientId
+      entraClientId: entraClientId
       entraTenantId: empty(entraTenantId) ? tenant().tenantId : entraTenantId
       // The one app for everything is called by others than Front Door too.
       frontDoorId: frontDoor && zones == 'separate' && app.name == 'status' ? frontDoorProfile!.outputs.frontDoorId : ''

@@ -157,8 +157,8 @@ resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
 }
 
 // Who calls is written into X-MS-CLIENT-PRINCIPAL, which nobody outside can set then. Requests without a token pass too,
-// since machines come with function keys. What anybody may read is left out (a path with * is its start:
-// MicrosoftDocs/azure-docs#86514), and there the app does not look who calls.
+// since machines come with function keys and anybody may read CRLs. There are no excludedPaths: they would win nothing,
+// and whoever found another spelling of such a path could write the header.
 resource signIn 'Microsoft.Web/sites/config@2025-03-01' = if (!empty(entraClientId)) {
   parent: app
   name: 'authsettingsV2'
@@ -170,12 +170,6 @@ resource signIn 'Microsoft.Web/sites/config@2025-03-01' = if (!empty(entraClient
     globalValidation: {
       requireAuthentication: false
       unauthenticatedClientAction: 'AllowAnonymous'
-      excludedPaths: [
-        '/api/crl/*'
-        '/api/ca/*'
-        '/api/ocsp/*'
-        '/api/health/live'
-      ]
     }
     httpSettings: {
       requireHttps: true

@@ -16,8 +16,6 @@ from shared.settings import described_settings
 from tests.infra.bicep import INFRA
 from tests.infra.deployment import SUBSCRIPTION, Resource, compute, deploy
 from tests.infra.test_settings import HOST
-from triggers.http.endpoints import published
-from triggers.registration import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +27,6 @@ GIVEN_BY_AZURE = {"WEBSITE_HOSTNAME", "WEBSITE_AUTH_ENABLED"}
 READ = {each.name: each for each in described_settings().values() if each.name not in GIVEN_BY_AZURE}
 OTHER_HUB = f"{SUBSCRIPTION}/resourceGroups/rg-of-others/providers/Microsoft.Devices/IotHubs/old-hub"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-plant-1"
-_PUBLISHING = MODULES  # they publish their routes when they are imported
 
 
 @functools.cache
@@ -120,7 +117,7 @@ def sign_in(**parameters: Any) -> dict[str, Mapping[str, Any]]:
 
 def test_nobody_signs_in_unless_a_registration_is_named() -> None:
     assert sign_in() == {}
-    assert set(sign_in(entraClientId=CLIENT)) == {"intake", "issuing", "revocation"}
+    assert set(sign_in(entraClientId=CLIENT)) == {"intake", "issuing", "revocation", "status"}
     assert set(sign_in(entraClientId=CLIENT, zones="single")) == {"factory"}
 
 
@@ -134,18 +131,31 @@ def test_who_signs_in_comes_from_the_registrations_tenant_and_needs_no_secret() 
     assert own["validation"]["allowedAudiences"] == [f"api://{CLIENT}"]
 
 
-def test_requests_without_a_token_pass_and_the_caller_is_left_out_only_where_anybody_may_read() -> None:
-    """Machines come with function keys. The console reads who calls, so it is not among what is left out."""
-    told = sign_in(entraClientId=CLIENT)["intake"]
-    rules = told["globalValidation"]
-    assert (rules["requireAuthentication"], rules["unauthenticatedClientAction"]) == (False, "AllowAnonymous")
-    assert told["platform"]["enabled"]
-    anonymous = {f"/api/{each.route}" for each in published if each.anonymous and not each.route.startswith("console")}
-    for path in rules["excludedPaths"]:
-        start = path.removesuffix("*")
-        below = [f"/api/{each.route}" for each in published if f"/api/{each.route}".startswith(start)]
-        assert below, path
-        assert set(below) <= anonymous, path
+def test_requests_without_a_token_pass_and_no_path_is_left_out() -> None:
+    """Machines come with function keys. Where authentication is left out, anybody could say who they are."""
+    for told in sign_in(entraClientId=CLIENT).values():
+        assert told["globalValidation"] == {
+            "requireAuthentication": False,
+            "unauthenticatedClientAction": "AllowAnonymous",
+        }
+        assert told["platform"]["enabled"]
+
+
+@pytest.mark.parametrize("zones", ["separate", "single"])
+def test_an_app_believes_who_calls_if_and_only_if_app_service_says_it(zones: str) -> None:
+    for client in ("", CLIENT):
+        told = sign_in(entraClientId=client, zones=zones)
+        resources = deployed(entraClientId=client, zones=zones)
+        for each in of("Microsoft.Web/sites", resources):
+            name = each.name.split("-")[1]
+            assert settings(name, resources)["ENTRA_AUTHENTICATION"] == ("true" if name in told else "")
+            assert (name in told) == bool(client)
+
+
+def test_what_function_keys_may_do_is_a_choice() -> None:
+    said = "erp Orders.Write,Fleet.Read 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert settings("intake", deployed())["KEY_ROLES"] == ""
+    assert settings("intake", deployed(keyRoles=said))["KEY_ROLES"] == said
 
 
 # Roles
