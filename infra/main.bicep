@@ -509,6 +509,9 @@ var settings = {
   OTEL_EXPORTER_OTLP_ENDPOINT: ''
   BUNDLE_RETRIEVAL_MINUTES: ''
   ORDER_UPLOAD_MEGABYTES: ''
+  RETAIN_REQUESTS_DAYS: ''
+  RETAIN_REJECTIONS_DAYS: ''
+  RETAIN_ORDER_LISTS_DAYS: ''
   REGISTRATION_TIMEOUT_SECONDS: ''
 }
 
@@ -530,6 +533,9 @@ var zonesOfSettings = {
   IOT_HUBS: ['issuing', 'revocation']
   WEBHOOK_SECRET_NAME: ['revocation']
   ORDER_UPLOAD_MEGABYTES: ['intake']
+  RETAIN_REQUESTS_DAYS: ['issuing']
+  RETAIN_REJECTIONS_DAYS: ['issuing']
+  RETAIN_ORDER_LISTS_DAYS: ['issuing']
   REVOKE_UNREPEATED_DEVICES: ['issuing']
 }
 

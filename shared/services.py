@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.order_uploads import OrderUploads
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
+    from shared.workflows.devices.retention import Retention
     from shared.workflows.intake.outbox import Clock
 
 
@@ -112,6 +113,7 @@ class Services:
     rejected_messages: RejectedMessages
     requests: Requests
     following: FollowedRequests
+    retention: Retention
     webhooks: Webhooks
     readiness: Readiness
     measurements: Measurements
@@ -156,7 +158,7 @@ def build(
     changes = ChangeNotes(table("directory"), clock=clock)
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
-    orders = Orders(orders=table("orders"), lines=table("orderlines"))
+    orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     computing = threads("computing", os.process_cpu_count() or 1)
     reaches_keys = settings.zone in SIGNING
@@ -226,8 +228,10 @@ def build(
         registrar=clients.registrar, provisioning=clients.provisioning, hubs=clients.hubs, clock=clock
     )
     failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
-    device_orders, registrations, order_uploads = order_workflows(
+    device_orders, registrations, order_uploads, retention = order_workflows(
         orders=orders,
+        requests=requests,
+        rejections=rejections,
         devices=devices,
         groups=usable_groups,
         device_certificates=device_certificates,
@@ -373,10 +377,11 @@ def build(
             clock=clock,
         ),
         rejected_messages=RejectedMessages(
-            rejections=Rejections(table("rejections")), orders=orders, following=following, outbox=outbox, clock=clock
+            rejections=rejections, orders=orders, following=following, outbox=outbox, clock=clock
         ),
         requests=requests,
         following=following,
+        retention=retention,
         webhooks=webhooks,
         own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),
         measurements=Measurements(records, groups, clients.queues, clock),

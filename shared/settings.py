@@ -173,6 +173,39 @@ class Settings(Addresses):
             zones=frozenset({Zone.ALL, Zone.INTAKE}),
         ),
     ]
+    retain_requests: Annotated[
+        timedelta,
+        Setting(
+            "RETAIN_REQUESTS_DAYS",
+            number("days", 8, 3650),
+            "How long a request is kept after its end. Then its id is free. Messages may lie in a queue for a week.",
+            example="90",
+            default="365",
+            zones=frozenset({Zone.ALL, Zone.ISSUING}),
+        ),
+    ]
+    retain_rejections: Annotated[
+        timedelta,
+        Setting(
+            "RETAIN_REJECTIONS_DAYS",
+            number("days", 1, 3650),
+            "How long a rejection is kept after it was replayed or closed. An open one is kept until then.",
+            example="90",
+            default="365",
+            zones=frozenset({Zone.ALL, Zone.ISSUING}),
+        ),
+    ]
+    retain_order_lists: Annotated[
+        timedelta,
+        Setting(
+            "RETAIN_ORDER_LISTS_DAYS",
+            number("days", 1, 3650),
+            "How long a list of devices that came with an order over HTTP is kept after the order's end.",
+            example="7",
+            default="30",
+            zones=frozenset({Zone.ALL, Zone.ISSUING}),
+        ),
+    ]
     registration_timeout: Annotated[
         timedelta,
         Setting(

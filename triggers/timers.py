@@ -54,9 +54,10 @@ async def authority_sweep(timer: func.TimerRequest) -> None:
 @blueprint_of("request_sweep").timer_trigger(arg_name="timer", schedule="45 */10 * * * *")
 @sweep
 async def request_sweep(timer: func.TimerRequest) -> None:
-    """See to requests that are open and that nothing was heard of for ten minutes; every ten minutes."""
+    """See to requests that are open and were not heard of, and delete what was kept long enough; every ten minutes."""
     looked_at = await services().following.mend()
-    log.info("request sweep (late: %s): %d requests", timer.past_due, looked_at)
+    deleted = await services().retention.sweep()
+    log.info("request sweep (late: %s): %d requests; deleted: %s", timer.past_due, looked_at, deleted)
 
 
 @blueprint_of("directory_upkeep").timer_trigger(arg_name="timer", schedule="20 * * * * *")

@@ -51,6 +51,9 @@ class Ending(StrEnum):
     CLOSE = "close"
 
 
+UPLOADS = "uploads/"
+"""How the names of lists begin that the app keeps itself; others belong to who put them there."""
+
 DISPATCHED = frozenset({OrderState.PROCESSING, OrderState.WAITING})
 """States of an order whose lines are all on their way, and not all done."""
 
@@ -319,6 +322,7 @@ class ListedOrder(Record):
 
     Attributes:
         revision: of the order's record that it was made from: the later one stays.
+        list_name: of the blob with its devices, if the app keeps it, and it is not deleted.
     """
 
     order_id: str
@@ -328,6 +332,7 @@ class ListedOrder(Record):
     accepted_at: datetime
     completed_at: datetime | None = None
     revision: int = 0
+    list_name: str | None = None
 
 
 def listed(order: OrderRecord) -> ListedOrder:
@@ -340,4 +345,5 @@ def listed(order: OrderRecord) -> ListedOrder:
         accepted_at=order.accepted_at,
         completed_at=order.completed_at,
         revision=order.revision,
+        list_name=order.list_name if order.list_name and order.list_name.startswith(UPLOADS) else None,
     )

@@ -94,6 +94,19 @@ class LatestFirst[E: Record]:
         async for entry in self._rows.list(f"PartitionKey eq @partition and {condition}", within):
             yield entry
 
+    async def older(self, at: datetime, condition: str, parameters: Mapping[str, Any]) -> AsyncIterator[E]:
+        """List the entries from before some time that fulfil a condition; no others are read."""
+        async for entry in self.where(
+            f"RowKey gt @older and {condition}", {"older": f"{_backwards(at):013d}", **parameters}
+        ):
+            yield entry
+
+    async def replace(self, entry: E, changed: E) -> None:
+        """Replace an entry, unless it is another one by now."""
+        known = await self._rows.get(*self._key(entry))
+        if known is not None and known.record == entry:
+            await self._rows.try_replace(known, changed)
+
     def _key(self, entry: E) -> tuple[str, str]:
         at, name = self._place(entry)
         return self._partition, f"{_backwards(at):013d}|{name}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.orders import (
     OPEN_STATES,
+    UPLOADS,
     LineCounts,
     LineState,
     ListedOrder,
@@ -155,6 +156,21 @@ class Orders:
             size=size,
             continuation=continuation,
         )
+
+    async def with_lists(self, before: datetime) -> AsyncIterator[ListedOrder]:
+        """List the orders that ended before some time, and whose list the app still keeps."""
+        kept = {"first": UPLOADS}
+        async for entry in self._list.older(
+            before, "listName ge @first and completedAt lt @before", {**kept, "before": before}
+        ):
+            yield entry
+        rejected = {**kept, "state": OrderState.REJECTED.value}
+        async for entry in self._list.older(before, "listName ge @first and state eq @state", rejected):
+            yield entry
+
+    async def forget_list(self, entry: ListedOrder) -> None:
+        """Enter that an order's list is deleted."""
+        await self._list.replace(entry, entry.changed(list_name=None))
 
     # --- lines ---
 

@@ -11,7 +11,7 @@ from shared.ledger.rows import Rows
 from shared.telemetry.metrics import QUEUE, REJECTIONS, WHAT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
@@ -102,6 +102,19 @@ class Rejections:
             parameters["until"] = filters.until.date().isoformat()
         found, following = await self._rows.page(" and ".join(terms), parameters, size=size, continuation=continuation)
         return [each for each in found if filters.fit(each)], following
+
+    async def ended(self, before: datetime) -> AsyncIterator[RejectionRecord]:
+        """List those that were replayed or closed before some time; days after it are not read."""
+        for state in (RejectionState.REPLAYED, RejectionState.CLOSED):
+            condition = "PartitionKey le @day and state eq @state"
+            async for record in self._rows.list(condition, {"day": before.date().isoformat(), "state": state.value}):
+                ended_at = record.closed_at if state is RejectionState.CLOSED else record.replayed_at
+                if ended_at is not None and ended_at < before:
+                    yield record
+
+    async def forget(self, record: RejectionRecord) -> None:
+        """Delete one that has ended, which stays as it is."""
+        await self._table.delete(_day(record.rejection_id), record.rejection_id)
 
     # --- what went wrong before a message is set aside ---
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.domain.requests import (
+    ENDED,
     PartCounts,
     PartNote,
     PartState,
@@ -61,6 +62,7 @@ class Requests:
             place=lambda entry: (entry.at, f"{entry.kind}|{entry.request_id}"),
             revision=lambda entry: entry.revision,
         )
+        self._table = table
         self._parts = Rows(table, PartNote, key=lambda note: (_partition_of(note), note.key))
         self._clock = clock
 
@@ -90,7 +92,7 @@ class Requests:
         return await self._at(part_key(kind, request_id, member))
 
     async def _at(self, key: str) -> Versioned[RequestRecord] | None:
-        return await self._rows.get(spread(key), key)
+        return await self._rows.get(*self._place(key))
 
     async def enter(self, record: RequestRecord, change: Change) -> None:
         """Record what became of a request, unless its id belongs to another one by now."""
@@ -134,22 +136,17 @@ class Requests:
         """Have a part counted as it is, if it is not yet, or as something later."""
         while True:
             known = await self._parts.get(_partition_of(note), note.key)
-            if known is None:
-                written = await self._parts.try_insert(note)
-            elif known.record.revision >= note.revision or known.record.state is note.state:
+            if known is None:  # its request is not kept any more
                 return
-            else:
-                written = await self._parts.try_replace(known, note)
-            if written is not None:
+            if known.record.revision >= note.revision or known.record.state is note.state:
+                return
+            if await self._parts.try_replace(known, note) is not None:
                 return
 
     async def count_parts(self, kind: str, whole: str) -> PartCounts:
         """Count the parts of a request: a read for each thousand of them."""
         found, unheard = Counter[PartState](), list[PartNote]()
-        # No id holds a "|" or a "}", and "}" sorts behind "|": these are the partitions of this request alone.
-        begin = f"parts|{kind}|{whole}"
-        condition = "PartitionKey ge @first and PartitionKey lt @last"
-        async for note in self._parts.list(condition, {"first": f"{begin}|", "last": f"{begin}}}"}):
+        async for note in self._notes_of(kind, whole):
             found[note.state] += 1
             is_unheard = note.state is PartState.OPEN and note.noted_at < self._clock() - _UNHEARD
             if is_unheard and len(unheard) < _LOOKED_AT:
@@ -166,6 +163,13 @@ class Requests:
             done=found[PartState.DONE],
             failed=found[PartState.FAILED],
         )
+
+    async def _notes_of(self, kind: str, whole: str) -> AsyncIterator[PartNote]:
+        # No id holds a "|" or a "}", and "}" sorts behind "|": these are the partitions of this request alone.
+        begin = f"parts|{kind}|{whole}"
+        condition = "PartitionKey ge @first and PartitionKey lt @last"
+        async for note in self._parts.list(condition, {"first": f"{begin}|", "last": f"{begin}}}"}):
+            yield note
 
     # --- the list of requests ---
 
@@ -187,6 +191,54 @@ class Requests:
         condition = "isOpen eq @open and updatedAt lt @before"
         async for entry in self._log.where(condition, {"open": True, "before": before}):
             yield entry
+
+    # --- retention ---
+
+    async def ended(self, before: datetime) -> AsyncIterator[RequestLogEntry]:
+        """List what ended before some time, the latest first; no other rows are read."""
+        condition = "isOpen eq @open and updatedAt lt @before"
+        async for entry in self._log.older(before, condition, {"open": False, "before": before}):
+            yield entry
+
+    async def forget(self, entry: RequestLogEntry, before: datetime, *, limit: int) -> int:
+        """Delete a request that ended before some time, its parts first, and its row of the list at last.
+
+        Args:
+            entry: its row of the list.
+            before: the time.
+            limit: parts that are deleted at most; the others are left for the next time, with the request.
+
+        Returns:
+            How many were deleted, with the request itself.
+        """
+        known = await self.find(entry.kind, entry.request_id)
+        is_another = known is not None and known.record.received_at != entry.at  # its id was free, and is used again
+        if known is not None and not is_another:
+            if known.record.state not in ENDED or known.record.ended_at is None or known.record.ended_at >= before:
+                await self._note(known.record)
+                return 0
+            removed = await self._forget_parts(entry, limit)
+            if removed >= limit or not await self._table.delete_unchanged(*self._place(known.record.key), known.etag):
+                return removed
+        else:
+            removed = 0
+        await self._log.remove(entry)
+        return removed + 1
+
+    async def _forget_parts(self, whole: RequestLogEntry, limit: int) -> int:
+        removed = 0
+        async for note in self._notes_of(whole.kind, whole.request_id):
+            if removed >= limit:
+                break
+            if note.key.startswith(f"{part_key(whole.kind, whole.request_id)}|"):  # others are requests themselves
+                await self._table.delete(*self._place(note.key))
+            await self._table.delete(_partition_of(note), note.key)
+            removed += 1
+        return removed
+
+    @staticmethod
+    def _place(key: str) -> tuple[str, str]:
+        return spread(key), key
 
     async def renote(self, entry: RequestLogEntry) -> None:
         """Make a row of the list say what its request is now."""

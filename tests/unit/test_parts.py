@@ -205,6 +205,7 @@ async def test_a_part_that_nothing_was_heard_of_for_a_while_is_looked_at_itself(
     table, now = FakeTable(), [NOW]
     requests = Requests(table, clock=lambda: now[0])
     part = RequestRecord(kind=KIND, request_id="all", member="press-1", whole="all", fingerprint="f", received_at=NOW)
+    await requests.expect_part(KIND, "all", part.key)
     await requests.claim(part)
     [row] = [each for each in table.rows.values() if each.values.get("key") == f"{KIND}|all|press-1"]
     await requests.enter(part, done(NOW))

@@ -79,7 +79,7 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     if await services.device_orders.check_unchanged(order) is None:
         await services.usable_groups.get(order.enrollment_group)
         if upload is not None:
-            await services.order_uploads.keep(*upload)
+            await services.order_uploads.keep(order.order_id, *upload)
     sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
     await services.following.order_accepted(order.order_id, order.fingerprint, sent)
     return accepted(order, location_of(Queue.DEVICE_ORDERS, order.order_id))
@@ -130,7 +130,7 @@ def _options_of_csv(request: func.HttpRequest) -> dict[str, Any]:
 def _with_list(
     services: Services, options: dict[str, Any], content: bytes, form: str
 ) -> tuple[DeviceOrder, tuple[bytes, str]]:
-    url = services.order_uploads.url_of(content, form)
+    url = services.order_uploads.url_of(str(options.get("orderId")), content, form)
     return parse(DeviceOrder, {**options, "devicesUrl": url}), (content, form)
 
 

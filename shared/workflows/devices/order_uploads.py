@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.contracts.parsing import refuse_private_keys
+from shared.domain.orders import UPLOADS
 from shared.errors import Reason, Rejected
 from shared.workflows.devices.order_blobs import ORDERS
 from shared.workflows.devices.order_lists import FIELD, read_list
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from shared.threads import ThreadPool
 
 _TYPES = {"csv": "text/csv", "json": "application/json"}
-_FOLDER = "uploads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,28 +28,29 @@ class OrderUploads:
     settings: Settings
     threads: ThreadPool
 
-    def url_of(self, content: bytes, form: str) -> str:
-        """Give the URL of a list's blob, which follows from its content: so a list that comes again is the same one.
+    def url_of(self, order_id: str, content: bytes, form: str) -> str:
+        """Give the URL of a list's blob, which follows from its order and its content: the same if it comes again.
 
         Args:
+            order_id: of its order, which no other one shares the blob with.
             content: the list.
             form: ``csv`` or ``json``.
         """
-        return f"{self.settings.order_lists_url}/{ORDERS}/{_name(content, form)}"
+        return f"{self.settings.order_lists_url}/{ORDERS}/{_name(order_id, content, form)}"
 
-    async def keep(self, content: bytes, form: str) -> None:
+    async def keep(self, order_id: str, content: bytes, form: str) -> None:
         """Keep a list, unless it is there.
 
         Raises:
             Rejected: it can't be read as a whole, or there is a private key in it. Nothing is kept then.
         """
         await self.threads.run(_check, content, f"the body ({form})")
-        name = _name(content, form)
+        name = _name(order_id, content, form)
         await self.blobs.create(ORDERS, name, content, content_type=_TYPES[form], metadata={})
 
 
-def _name(content: bytes, form: str) -> str:
-    return f"{_FOLDER}/{sha256(content).hexdigest()}.{form}"
+def _name(order_id: str, content: bytes, form: str) -> str:
+    return f"{UPLOADS}{sha256(order_id.encode() + b'\n' + content).hexdigest()}.{form}"
 
 
 def _check(content: bytes, name: str) -> None:

@@ -13,10 +13,13 @@ from shared.workflows.devices.order_uploads import OrderUploads
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
 from shared.workflows.devices.registrations import Registrations
+from shared.workflows.devices.retention import Retention
 
 if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.orders import Orders
+    from shared.ledger.rejections import Rejections
+    from shared.ledger.requests import Requests
     from shared.ports.blobs import Blobs
     from shared.ports.hubs import IotHubRegistries
     from shared.settings import Settings
@@ -30,16 +33,22 @@ if TYPE_CHECKING:
 
 
 class OrderWorkflows(NamedTuple):
-    """What takes orders in and sees them through, carries out the messages of their lines, and keeps their lists."""
+    """What takes orders in and sees them through, carries out the messages of their lines, and keeps their lists.
+
+    ``retention`` deletes what was kept long enough.
+    """
 
     device_orders: DeviceOrders
     registrations: Registrations
     uploads: OrderUploads
+    retention: Retention
 
 
 def order_workflows(
     *,
     orders: Orders,
+    requests: Requests,
+    rejections: Rejections,
     devices: Devices,
     groups: UsableGroups,
     device_certificates: DeviceCertificates,
@@ -83,4 +92,7 @@ def order_workflows(
         clock=clock,
     )
     uploads = OrderUploads(blobs=order_lists, settings=settings, threads=threads)
-    return OrderWorkflows(device_orders, registrations, uploads)
+    retention = Retention(
+        requests=requests, rejections=rejections, orders=orders, lists=order_lists, settings=settings, clock=clock
+    )
+    return OrderWorkflows(device_orders, registrations, uploads, retention)
