@@ -54,6 +54,7 @@ from shared.errors import (
 from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
+from shared.workflows.intake.requests import delivering
 from triggers.observed import Outcome, Try, answering, processing
 from triggers.openapi import PROBLEM
 from triggers.worker import log, services
@@ -117,7 +118,8 @@ async def _attempt(
 
     try:
         try:
-            await carry_out(services(), said.data, asked)
+            with delivering(received.message_id):
+                await carry_out(services(), said.data, asked)
         except Rejected as rejection:
             trying.outcome = Outcome.REJECTED
             await _reject(received, rejection)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -84,6 +84,23 @@ def part_key(kind: str, request_id: str, member: str | None = None) -> str:
     return "|".join(filter(None, (kind, request_id, member)))
 
 
+DELIVERY_LASTS = timedelta(minutes=10)
+"""So long a delivery is at work at most: then the host ends it (``functionTimeout`` in host.json)."""
+
+
+class Delivery(Part):
+    """A delivery of a request's message that somebody is at work on, or died over.
+
+    Attributes:
+        number: how many had begun, with this one.
+        by: tells it from all others.
+    """
+
+    number: int
+    by: str
+    began_at: datetime
+
+
 class RequestRecord(Record):
     """One request.
 
@@ -101,11 +118,15 @@ class RequestRecord(Record):
         rejection_id: of its message, if that was refused or set aside.
         ended_at: when it was done, or rejected; the id of a rejected one is free again from then on.
         progress: of one that is carried out in batches.
+        deliveries: how many deliveries of its message have begun.
+        at_work: those that have not ended.
+        refused_message: the queue's id of the message that was refused, if it came by its queue.
         revision: goes up with each change.
     """
 
     lifecycle = lifecycles.REQUEST
-    documents: ClassVar[frozenset[str]] = frozenset({"wait", "reasons", "progress"})
+    schema_version: ClassVar[int] = 2
+    documents: ClassVar[frozenset[str]] = frozenset({"wait", "reasons", "progress", "at_work"})
 
     kind: str
     request_id: str
@@ -122,7 +143,20 @@ class RequestRecord(Record):
     rejection_id: str | None = None
     ended_at: datetime | None = None
     progress: Progress | None = None
+    deliveries: int = 0
+    at_work: tuple[Delivery, ...] = ()
+    refused_message: str | None = None
     revision: int = 0
+
+    @property
+    def as_told(self) -> RequestRecord:
+        """What somebody outside may see of it: not who is at work."""
+        return self.changed(deliveries=0, at_work=(), revision=0)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody but the last delivery is at work."""
+        return all(each.number == self.deliveries for each in self.at_work)
 
     @property
     def key(self) -> str:
@@ -144,6 +178,29 @@ def begun(request: RequestRecord) -> RequestRecord:
     if request.state not in {RequestState.QUEUED, RequestState.WAITING}:
         return request
     return request.changed(state=RequestState.RUNNING)
+
+
+def taken_up(by: str, at: datetime) -> Change:
+    """Enter that one more delivery of its message begins."""
+
+    def change(request: RequestRecord) -> RequestRecord:
+        if request.state in ENDED:
+            return request
+        number = request.deliveries + 1
+        alive = tuple(each for each in request.at_work if each.began_at > at - DELIVERY_LASTS)
+        return begun(request).changed(deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at)))
+
+    return change
+
+
+def left(by: str) -> Change:
+    """Enter that a delivery has ended, and the request has not."""
+
+    def change(request: RequestRecord) -> RequestRecord:
+        at_work = tuple(each for each in request.at_work if each.by != by)
+        return request if len(at_work) == len(request.at_work) else request.changed(at_work=at_work)
+
+    return change
 
 
 def waits(
@@ -183,7 +240,7 @@ def done(at: datetime) -> Change:
     def change(request: RequestRecord) -> RequestRecord:
         if request.state in ENDED:
             return request
-        return request.changed(state=RequestState.DONE, wait=None, rejection_id=None, ended_at=at)
+        return request.changed(state=RequestState.DONE, wait=None, rejection_id=None, ended_at=at, at_work=())
 
     return change
 
@@ -197,8 +254,37 @@ def rejected(at: datetime, reasons: tuple[dict[str, str], ...], rejection_id: st
         if request.state is RequestState.DONE:
             return request
         return request.changed(
-            state=RequestState.REJECTED, wait=None, reasons=reasons, rejection_id=rejection_id, ended_at=at
+            state=RequestState.REJECTED,
+            wait=None,
+            reasons=reasons,
+            rejection_id=rejection_id,
+            ended_at=at,
+            at_work=(),
         )
+
+    return change
+
+
+def refused_by(
+    by: str, begun_as: RequestRecord, at: datetime, reasons: tuple[dict[str, str], ...], message: str | None
+) -> Change:
+    """Enter that it was refused by a delivery, if no other one can carry it out.
+
+    Another one may have met a better moment: one that began later, or one that was at work when this one began.
+
+    Args:
+        by: that delivery.
+        begun_as: the request when that delivery had begun.
+        at: now.
+        reasons: why it is refused.
+        message: the queue's id of the message that was delivered.
+    """
+
+    def change(request: RequestRecord) -> RequestRecord:
+        if begun_as.is_alone and request.deliveries == begun_as.deliveries:
+            after = rejected(at, reasons)(request)
+            return after if after is request else after.changed(refused_message=message)
+        return left(by)(request)
 
     return change
 

@@ -66,15 +66,21 @@ class Requests:
         self._parts = Rows(table, PartNote, key=lambda note: (_partition_of(note), note.key))
         self._clock = clock
 
-    async def claim(self, record: RequestRecord) -> Versioned[RequestRecord]:
-        """Record a request unless its id is taken, and give what is recorded under its id."""
+    async def claim(self, record: RequestRecord, *, message: str | None = None) -> Versioned[RequestRecord]:
+        """Record a request unless its id is taken, and give what is recorded under its id.
+
+        Args:
+            record: the request.
+            message: the queue's id of its message; if it was refused, it stays so.
+        """
         while True:
             known = await self._rows.try_insert(record)
             if known is None:
                 known = await self._at(record.key)
                 if known is None:
                     continue
-                if known.record.state is not RequestState.REJECTED:
+                is_refused_here = message is not None and known.record.refused_message == message
+                if known.record.state is not RequestState.REJECTED or is_refused_here:
                     return known
                 again = record.changed(revision=known.record.revision + 1, whole=record.whole or known.record.whole)
                 known = await self._rows.try_replace(known, again)
@@ -94,19 +100,20 @@ class Requests:
     async def _at(self, key: str) -> Versioned[RequestRecord] | None:
         return await self._rows.get(*self._place(key))
 
-    async def enter(self, record: RequestRecord, change: Change) -> None:
-        """Record what became of a request, unless its id belongs to another one by now."""
+    async def enter(self, record: RequestRecord, change: Change) -> RequestRecord | None:
+        """Record what became of a request, and give it as it is then; ``None`` if its id is another one's by now."""
         while True:
             known = await self._at(record.key)
             if known is None or known.record.nonce != record.nonce:
-                return
+                return None
             after = change(known.record)
             if after == known.record:
-                return
+                return after
             after = after.changed(revision=known.record.revision + 1)
             if await self._rows.try_replace(known, after) is not None:
-                await self._note(after)
-                return
+                if after.as_told != known.record.as_told:
+                    await self._note(after)
+                return after
 
     async def refuse(self, record: RequestRecord) -> None:
         """Record a request that was refused before its id was taken, unless its id is taken."""

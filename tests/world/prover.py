@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
@@ -109,10 +110,35 @@ class Prover[W: Conducted](ABC):
                 await self._run(world, what, (first, second), plan)
                 await self._close(world, "interleaved twice", what)
 
+    async def change_between(self, scene: W, name: str, other: str, *, order: str) -> None:
+        """Pause an act before each step, and its second delivery as well; another act runs to its end; then they end.
+
+        Args:
+            scene: the world that they begin in.
+            name: the act that comes twice, by "a" and "b".
+            other: the one between.
+            order: who ends first.
+        """
+        steps = range(await self.length(scene, name) + 1)
+        for step, second in itertools.product(steps, steps):
+            world, what = scene.copy(), f"{other} after {step} and {second} steps of {name}, and then {order}"
+            self.begin(world, "a", name)
+            await world.conductor.advance("a", step)
+            if self._begin_again(world, name):
+                await world.conductor.advance("b", second)
+            self.begin(world, "c", other)
+            await world.conductor.advance("c")
+            for actor in order:
+                await world.conductor.advance(actor)
+            for actor in "abc":
+                self._check_outcome(world, actor, what)
+            await self._close(world, "changed in between", what)
+
     async def at_random(self, scene: W, acts: tuple[str, ...], random: Random) -> None:
         """Let acts take their steps in any order, each by one of two workers."""
         world = scene.copy()
-        actors = [f"{name} by {index % 2 + 1}" for index, name in enumerate(acts)]
+        # The same act may come twice: each is an actor of its own.
+        actors = [f"{index + 1}, {name} by {index % 2 + 1}" for index, name in enumerate(acts)]
         for index, (actor, name) in enumerate(zip(actors, acts, strict=True)):
             self.begin(world, actor, name, host=index % 2)
         moving, order = list(actors), list[str]()

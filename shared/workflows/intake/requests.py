@@ -22,23 +22,39 @@ so nobody can take its place beforehand::
 from __future__ import annotations
 
 import hmac
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
-from shared.domain.requests import RequestRecord, RequestState, begun, done, queued, rejected
+from shared.domain.requests import (
+    ENDED,
+    RequestRecord,
+    RequestState,
+    done,
+    left,
+    queued,
+    refused_by,
+    rejected,
+    taken_up,
+)
 from shared.domain.words import CertificateKind
-from shared.errors import NotAuthentic, Rejected, Reused
+from shared.errors import Deferred, NotAuthentic, Reason, Rejected, Reused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from datetime import datetime, timedelta
+    from collections.abc import AsyncIterator, Iterator
+    from datetime import datetime
 
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock, Outbox
+
+
+_MESSAGE: ContextVar[str | None] = ContextVar("message", default=None)
+_ANOTHER_ENDS = timedelta(seconds=30)
 
 
 class Request(Protocol):
@@ -78,6 +94,16 @@ def part_for(request: RequestRecord, member: str) -> Part:
     return Part(member, hmac.new(request.nonce.encode(), member.encode(), sha256).hexdigest())
 
 
+@contextmanager
+def delivering(message_id: str) -> Iterator[None]:
+    """Say by which message the requests inside come. One that was refused stays so; another one may fare better."""
+    before = _MESSAGE.set(message_id or None)
+    try:
+        yield
+    finally:
+        _MESSAGE.reset(before)
+
+
 @asynccontextmanager
 async def once(
     requests: Requests,
@@ -93,6 +119,12 @@ async def once(
     Gives the request's record when the work is still to be done: the first time, or after an attempt that broke off;
     otherwise ``None``. If the body raises ``Rejected``, the id is free again.
 
+    Raised is also what its message was refused for before, if that one is delivered again (:func:`delivering`).
+
+    A request is refused only if no other delivery of it may carry it out: it could have been judged a moment later,
+    when it can be done. Who meets a delivery that began later leaves the verdict to that one, whose message is there
+    until it gives one. Who meets one that began before waits until that has ended.
+
     Args:
         requests: all requests.
         kind: the queue that it came by.
@@ -104,22 +136,75 @@ async def once(
     Raises:
         Conflict: the id was used before, with other content.
         NotAuthentic: the part was not made by the request whose id it carries.
+        Deferred: the body was refused, and another delivery is at work.
     """
     if part is not None:
         await _check_part(requests, kind, request, part)
-    known = (await requests.claim(_record(kind, request, asked_at or clock(), part))).record
-    _check_same(known, request)
+    record = _record(kind, request, asked_at or clock(), part)
+    delivery = record.nonce
+    known = await _begin(requests, taken_up(delivery, clock())(record), request, clock)
     if known.state is RequestState.DONE:
         yield None
         return
-    if begun(known) is not known:
-        await requests.enter(known, begun)
+    if known.state is RequestState.REJECTED:
+        raise Rejected(*(Reason(each["field"], each["message"]) for each in known.reasons or ()))
     try:
-        yield known
-    except Rejected as rejection:
-        await requests.enter(known, rejected(clock(), rejection.documented()))
+        try:
+            yield known
+        except Rejected as rejection:
+            if await _is_refused(requests, delivery, known, rejection, clock()):
+                raise
+        else:
+            await requests.enter(known, done(clock()))
+    except Rejected:
         raise
-    await requests.enter(known, done(clock()))
+    except Exception:
+        await _leave(requests, known, delivery)
+        raise
+
+
+async def _begin(requests: Requests, record: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
+    """Enter that a delivery begins, unless the request is done, or its message was refused."""
+    known = record
+    try:
+        while True:
+            known = (await requests.claim(record, message=_MESSAGE.get())).record
+            _check_same(known, request)
+            if known.state in ENDED or known.nonce == record.nonce:
+                return known
+            begun_as = await requests.enter(known, taken_up(record.nonce, clock()))
+            if begun_as is not None and begun_as.state is not RequestState.REJECTED:
+                return begun_as
+    except Rejected:
+        raise
+    except Exception:  # it may have been entered, and the answer got lost
+        await _leave(requests, known, record.nonce)
+        raise
+
+
+async def _leave(requests: Requests, known: RequestRecord, delivery: str) -> None:
+    """Enter that a delivery has ended by an error, which is what counts; if that fails, it is taken for dead."""
+    with suppress(Exception):
+        await requests.enter(known, left(delivery))
+
+
+async def _is_refused(
+    requests: Requests, delivery: str, known: RequestRecord, rejection: Rejected, now: datetime
+) -> bool:
+    """Enter a refusal, and tell whether it counts; it does not if the request was carried out, or still may be.
+
+    Raises:
+        Deferred: a delivery that began before is at work, or died less than ten minutes ago.
+    """
+    after = await requests.enter(known, refused_by(delivery, known, now, rejection.documented(), _MESSAGE.get()))
+    if after is None or after.state is RequestState.REJECTED:
+        return True
+    if after.state is RequestState.DONE or after.deliveries > known.deliveries:
+        return False
+    raise Deferred(
+        f"another delivery of request {known.request_id!r} is at work; this one would be refused: {rejection}",
+        retry_after=_ANOTHER_ENDS,
+    )
 
 
 async def submit(
