@@ -111,6 +111,9 @@ def run_order(stack: Stack, world: World, count: int) -> OrderFigures:
           lambda done: done == count)  # fmt: skip
     seconds = time.perf_counter() - began
     processor = {part: used - before[part] for part, used in _processor(stack).items()}
+    # What the directory takes for these devices counts, too; it is kept beside the work, and may end after it.
+    until("the directory has them", lambda: world.get("device-counts")["states"]["registered"],
+          lambda registered: registered == present + count)  # fmt: skip
     return OrderFigures(count, seconds, operations_since(log, start), peak, processor)
 
 

@@ -10,6 +10,7 @@ have ended. So what an issuing CA still answers for is found without reading the
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import batched
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import (
@@ -19,10 +20,11 @@ from shared.domain.certificates import (
     RevocationRecord,
 )
 from shared.ledger.rows import Rows
-from shared.ledger.table import Stale, keyed
+from shared.ledger.table import TRANSACTION_LIMIT, Stale, keyed
+from shared.ports.rows import Delete, Put
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime
 
     from shared.ledger.table import Versioned
@@ -88,6 +90,16 @@ class Certificates:
             serial_number=record.serial_number, issuer=record.issuer, subject=record.subject, until=until
         )
         await self._in_force.put(keyed(record.issuer, record.serial_number, entry))
+
+    async def enter_all_in_force(self, entries: Sequence[InForceRecord]) -> None:
+        """Put certificates that are to be recorded into the index of their issuer, which they have in common."""
+        for some in batched(entries, TRANSACTION_LIMIT, strict=False):
+            await self._in_force.write_together([Put(keyed(each.issuer, each.serial_number, each)) for each in some])
+
+    async def leave_all_in_force(self, issuer: str, serial_numbers: Sequence[str]) -> None:
+        """Take certificates that were not recorded out of the index; who entered them does so, and nobody else."""
+        for some in batched(serial_numbers, TRANSACTION_LIMIT, strict=False):
+            await self._in_force.write_together([Delete({"PartitionKey": issuer, "RowKey": each}) for each in some])
 
     async def leave_in_force(self, issuer: str, serial_number: str) -> None:
         """Take a certificate that nobody will use again out of the index; one that stays by mistake does no harm."""

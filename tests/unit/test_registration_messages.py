@@ -72,6 +72,12 @@ async def states(scene: DeviceScene) -> list[LineState]:
     return [line.state async for line in scene.orders.lines("order")]
 
 
+async def in_force(scene: DeviceScene) -> set[str]:
+    """Give the serial numbers in the index of what is in force."""
+    entries, _ = await scene.certificates.page_in_force(ISSUER, scene.now, size=100, continuation=None)
+    return {each.serial_number for each in entries}
+
+
 def own_messages(scene: DeviceScene) -> list[tuple[int, timedelta | None]]:
     """Give the lines that got a message of their own, with its delay."""
     sent = [(body["data"], delay) for queue, body, delay in scene.queues.sent if queue == Queue.DEVICE_REGISTRATIONS]
@@ -114,7 +120,7 @@ def counted_scene(counts: Counter[str]) -> DeviceScene:
 
 
 async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
-    """From its order to the order's end, the host's own included: what belongs together is written together."""
+    """From its order to the order's end, with the host's own and the directory's: what belongs together is one write."""
     counts, devices = Counter[str](), 100
     scene = await counted_scene(counts).set_up()
     anything: Any = scene
@@ -157,6 +163,7 @@ async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
         await scene.registrations.register(parse(DeviceRegistration, message))
     assert set(await states(scene)) == {LineState.REGISTERED}
     assert sum(each["lines"] for each in sent) == devices
+    assert await scene.directory_upkeep.run() == devices
     per_device = (counts.total() + len(sent) * HOST_STEPS) / devices
     assert per_device <= 9, counts
 
@@ -366,6 +373,50 @@ async def test_a_device_that_proves_to_be_known_leaves_nothing_in_the_index() ->
     await scene.order("again")
     assert [key for _, key in scene.in_force.rows] == await scene.serials()
     assert await scene.certificates.count_in_force(ISSUER, scene.now, limit=10) == 1
+
+
+async def test_serial_numbers_that_no_device_needed_leave_the_index_together() -> None:
+    """They are drawn for all devices of a message at once: one can't be had, and one has a validity that is too long."""
+    counts = Counter[str]()
+    scene = await counted_scene(counts).set_up()
+    await scene.order("before", "lathe")
+    await ordered(scene, "press", "lathe", "drill", drill={"validity_days": 36_000})
+    counts.clear()
+    await deliver(scene, 3)
+    assert await states(scene) == [LineState.REGISTERED, LineState.FAILED, LineState.FAILED]
+    assert await in_force(scene) == {*await scene.serials("press"), *await scene.serials("lathe")}
+    assert {name: count for name, count in counts.items() if name.startswith("inforce")} == {
+        "inforce.write_together": 2,
+        "inforce.page": 1,
+    }
+
+
+async def test_a_number_that_was_drawn_for_a_former_ca_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group has got another CA while a line waited for its turn: its certificate is entered with that one."""
+    monkeypatch.setattr(registrations, "_AT_ONCE", 1)
+    scene = await DeviceScene().set_up()
+    await ordered(scene, "press", "lathe")
+    register = scene.registrar.register
+
+    async def rolled_meanwhile(registration_id: str, credentials: Any) -> Any:
+        if registration_id == "press":
+            await scene.group(GroupState.ENABLED, issuer="line-1-ca2")
+            scene.now += timedelta(seconds=6)
+        return await register(registration_id, credentials)
+
+    scene.registrar.register = rolled_meanwhile  # type: ignore[method-assign]
+    await deliver(scene, 2)
+    assert await states(scene) == [LineState.REGISTERED] * 2
+    [first], [second] = await scene.serials("press"), await scene.serials("lathe")
+    assert set(scene.in_force.rows) == {(ISSUER, first), ("line-1-ca2", second)}
+
+
+async def test_a_certificate_stays_in_the_index_until_it_has_ended() -> None:
+    """Its number is drawn before its life begins, by the time that its message takes at most."""
+    scene = await registered()
+    [row] = scene.in_force.rows.values()
+    certificate = await scene.certificate(1)
+    assert row.values["until"] - certificate.not_valid_after_utc >= timedelta(minutes=10)
 
 
 async def test_a_key_that_was_made_here_is_its_device_s_from_when_it_is_handed_out() -> None:

@@ -90,8 +90,13 @@ class DirectoryUpkeep:
             await self.run()
 
     async def run(self) -> int:
-        """Bring the directory to what has changed, and give the number of devices that it was brought to."""
+        """Bring the directory to what has changed, and give the number of devices that it was brought to.
+
+        While this worker has other work, what was noted within the last twenty seconds is left out. Most of it is being
+        worked on, and would be read twice.
+        """
         async with self._running:
+            noted_before = self.clock() - (timedelta(seconds=_PACE) if self._at_work else timedelta())
             self.devices.changes.unread = False
             if not self._filled:
                 self._filled = await self._fill()
@@ -99,7 +104,9 @@ class DirectoryUpkeep:
             async for note in self.devices.changes.all():
                 notes[note.registration_id].append(note)
             self._looked = {each: at for each, at in self._looked.items() if each in notes}
-            due = [each for each, own in notes.items() if self._due(own)]
+            rested = [each for each, own in notes.items() if all(note.since <= noted_before for note in own)]
+            self.devices.changes.unread |= len(rested) < len(notes)
+            due = [each for each in rested if self._due(notes[each])]
             for some in batched(due, _BATCH, strict=False):
                 await self._follow({each: notes[each] for each in some})
             return len(due)

@@ -154,18 +154,19 @@ class DeviceCertificates:
         authority = await self.authorities.loaded(decision.issuer)
         issuer = authority.issuer
         key, public_key = await self._key(request)
-        serial = new_serial_number(int(partition_of(request.registration_id), 16))
-        prepared = prepare(
-            device_profile(validity=request.validity),
-            subject=Subject(common_name=request.registration_id),
-            public_key=public_key,
-            issuer=issuer,
-            serial_number=serial,
-            now=self.clock(),
-            urls=self.authorities.distribution_points(authority),
-        )
-        reservation = self._reservation(request, decision, names.serial_text(serial), fingerprint(public_key))
-        claimed = await self._reserve(request, reservation, known, acts)
+        with request.drawn.number_of(request.registration_id, decision.issuer, self.clock()) as drawn:
+            serial = drawn or new_serial_number(int(partition_of(request.registration_id), 16))
+            prepared = prepare(
+                device_profile(validity=request.validity),
+                subject=Subject(common_name=request.registration_id),
+                public_key=public_key,
+                issuer=issuer,
+                serial_number=serial,
+                now=self.clock(),
+                urls=self.authorities.distribution_points(authority),
+            )
+            reservation = self._reservation(request, decision, names.serial_text(serial), fingerprint(public_key))
+            claimed = await self._reserve(request, reservation, known, acts, indexed=drawn is not None)
         self._check_still_decided(request, decision)
         certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
         self._check(request, certificate, authority)
@@ -185,6 +186,8 @@ class DeviceCertificates:
         reservation: HeldCertificate,
         known: Versioned[DeviceRecord] | None,
         acts: Acts,
+        *,
+        indexed: bool,
     ) -> Versioned[DeviceRecord]:
         """Claim a device, and record the serial number of the certificate that is about to be signed for it.
 
@@ -196,7 +199,8 @@ class DeviceCertificates:
         row = self._row(request, reservation)
         claim = await self._claim(request, reservation, taken)
         # In the index first: so a rollover that waits before it looks sees every certificate that the old CA signs.
-        await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
+        if not indexed:
+            await self.certificates.enter_in_force(row, until=self.clock() + request.validity)
         try:
             if known is None:
                 claimed = await self.devices.insert(wanted, reserved=row)
@@ -204,7 +208,8 @@ class DeviceCertificates:
                 await note(self.devices, known.record, wanted, at=self.clock())
                 claimed = await self.devices.replace(known, wanted, reserved=row)
         except Stale:
-            await self.certificates.leave_in_force(row.issuer, row.serial_number)  # it was not recorded
+            if not indexed:
+                await self.certificates.leave_in_force(row.issuer, row.serial_number)  # it was not recorded
             raise
         if claim is not None:
             await self.keys.confirm(claim)

@@ -20,10 +20,11 @@ from shared.log_lines import about
 from shared.telemetry.metrics import REGISTRATION_WAIT
 from shared.telemetry.spans import span
 from shared.workflows.devices.changes import change
+from shared.workflows.devices.drawn_numbers import NO_NUMBERS, draw, give_back
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from datetime import datetime
 
     from shared.domain.issuance import Committed
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from shared.ports.registrar import Assignment
     from shared.workflows.devices.assignments import Assignments
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.drawn_numbers import DrawnNumbers
     from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.issuing import DeviceCertificates
     from shared.workflows.devices.wanted_certificates import Decision, IssuedCertificate
@@ -57,31 +59,53 @@ class OrderedDevices:
     outbox: Outbox
     clock: Clock
 
-    async def announce(self, lines: Iterable[OrderLine]) -> None:
-        """Note the devices of lines that are about to be made, all at once instead of one by one."""
-        new = [line.registration_id for line in lines if line.registration_id and line.state is LineState.ORDERED]
-        if new:
-            await self.devices.changes.announce(new)
+    async def prepare(self, lines: Sequence[OrderLine], decide: Decide) -> DrawnNumbers:
+        """Do all at once what is done before a device is made: note them, and draw their serial numbers.
 
-    async def bring(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine:
+        Args:
+            lines: of one order.
+            decide: finds the CA that signs for an enrollment group.
+        """
+        new = [line for line in lines if line.state is LineState.ORDERED and line.refusal is None]
+        if not new:
+            return NO_NUMBERS
+        await self.devices.changes.announce([_device(line) for line in new])
+        try:
+            decision = await decide(new[0].enrollment_group)
+        except (Rejected, Deferred):
+            return NO_NUMBERS  # each line says so
+        issuing = self.device_certificates
+        return await draw(
+            issuing.certificates,
+            issuer=decision.issuer,
+            validities={_device(line): issuing.validity(line.validity_days) for line in new},
+            clock=self.clock,
+        )
+
+    async def give_back(self, drawn: DrawnNumbers) -> None:
+        """Take back the serial numbers that no device needed."""
+        await give_back(self.device_certificates.certificates, drawn)
+
+    async def bring(self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers) -> OrderLine:
         """Do what is still to be done for a line, and give it as it is then: registered, or failed.
 
         Args:
             known: the line, which is open and names a device.
             decide: finds the CA that signs for an enrollment group.
+            drawn: serial numbers for the devices of its message.
 
         Raises:
             Deferred: DPS is throttling, or the device has not registered itself yet.
         """
         with _told(known.record, self.clock):
-            return await self._bring(known, decide)
+            return await self._bring(known, decide, drawn)
 
-    async def _bring(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine:
+    async def _bring(self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers) -> OrderLine:
         line = known.record
         if line.refusal is not None:
             return await self._fail(line, line.refusal)
         try:
-            device = await self._provision(known, decide)
+            device = await self._provision(known, decide, drawn)
         except Rejected as rejection:
             return await self._fail(await self._refused(known, rejection), rejection.documented())
         certificate = device.certificate
@@ -97,9 +121,9 @@ class OrderedDevices:
             awaits_device=False,
         )
 
-    async def _provision(self, known: Versioned[OrderLine], decide: Decide) -> DeviceRecord:
+    async def _provision(self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers) -> DeviceRecord:
         line = known.record
-        device, issued = await self.device_certificates.issue(self._request(line, decide), self._acts(line))
+        device, issued = await self.device_certificates.issue(self._request(line, decide, drawn), self._acts(line))
         if device.record.state in IN_ITS_HUB:
             await self._announce_registered(device.record)
             return device.record
@@ -161,7 +185,7 @@ class OrderedDevices:
             )
         return assignment
 
-    def _request(self, line: OrderLine, decide: Decide) -> DeviceCertificateRequest:
+    def _request(self, line: OrderLine, decide: Decide, drawn: DrawnNumbers) -> DeviceCertificateRequest:
         return DeviceCertificateRequest(
             registration_id=_device(line),
             issuer=partial(decide, line.enrollment_group),
@@ -173,6 +197,7 @@ class OrderedDevices:
             enrollment_group=line.enrollment_group,
             field=f"{line.where}.csr",
             expected_new=line.state is LineState.ORDERED,
+            drawn=drawn,
         )
 
     def _acts(self, line: OrderLine) -> Acts:

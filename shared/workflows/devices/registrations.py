@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
+    from shared.workflows.devices.drawn_numbers import DrawnNumbers
     from shared.workflows.devices.ordered_devices import Decide, OrderedDevices
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -88,11 +89,11 @@ class Registrations:
 
     async def _bring(self, lines: Sequence[Versioned[OrderLine]]) -> dict[int, Exception]:
         """Work on lines side by side, and write those that are done; give what was raised, by the others' numbers."""
-        await self.ordered_devices.announce(each.record for each in lines)
         decide = self.groups.shared()
+        drawn = await self.ordered_devices.prepare([each.record for each in lines], decide)
         known = {each.record.line: each for each in lines}
         left: dict[int, Exception] = {}
-        at_work = {asyncio.create_task(self._outcome(each, decide)) for each in lines}
+        at_work = {asyncio.create_task(self._outcome(each, decide, drawn)) for each in lines}
         try:
             while at_work:
                 done, at_work = await asyncio.wait(at_work, timeout=_CLOSING)
@@ -104,11 +105,14 @@ class Registrations:
             for task in at_work:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
+        await self.ordered_devices.give_back(drawn)
         return dict(sorted(left.items()))
 
-    async def _outcome(self, known: Versioned[OrderLine], decide: Decide) -> OrderLine | tuple[int, Exception]:
+    async def _outcome(
+        self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers
+    ) -> OrderLine | tuple[int, Exception]:
         async with self.gate:
             try:
-                return await self.ordered_devices.bring(known, decide)
+                return await self.ordered_devices.bring(known, decide, drawn)
             except Exception as error:  # noqa: BLE001 - one line's failure ends no other's work
                 return known.record.line, error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.workflows.devices.drawn_numbers import NO_NUMBERS, DrawnNumbers
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime, timedelta
@@ -42,6 +44,7 @@ class DeviceCertificateRequest:
         key_algorithm: of a service-made key.
         field: path of the CSR in the request, for error messages.
         expected_new: whether the device is most likely not known yet; then it is looked for only if that proves wrong.
+        drawn: serial numbers that were drawn for it and others beforehand, if any were.
     """
 
     registration_id: str
@@ -55,6 +58,7 @@ class DeviceCertificateRequest:
     predecessor: str | None = None
     field: str = "csr"
     expected_new: bool = False
+    drawn: DrawnNumbers = NO_NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
