@@ -125,7 +125,6 @@ class RequestRecord(Record):
     """
 
     lifecycle = lifecycles.REQUEST
-    schema_version: ClassVar[int] = 2
     documents: ClassVar[frozenset[str]] = frozenset({"wait", "reasons", "progress", "at_work"})
 
     kind: str
@@ -178,29 +177,6 @@ def begun(request: RequestRecord) -> RequestRecord:
     if request.state not in {RequestState.QUEUED, RequestState.WAITING}:
         return request
     return request.changed(state=RequestState.RUNNING)
-
-
-def taken_up(by: str, at: datetime) -> Change:
-    """Enter that one more delivery of its message begins."""
-
-    def change(request: RequestRecord) -> RequestRecord:
-        if request.state in ENDED:
-            return request
-        number = request.deliveries + 1
-        alive = tuple(each for each in request.at_work if each.began_at > at - DELIVERY_LASTS)
-        return begun(request).changed(deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at)))
-
-    return change
-
-
-def left(by: str) -> Change:
-    """Enter that a delivery has ended, and the request has not."""
-
-    def change(request: RequestRecord) -> RequestRecord:
-        at_work = tuple(each for each in request.at_work if each.by != by)
-        return request if len(at_work) == len(request.at_work) else request.changed(at_work=at_work)
-
-    return change
 
 
 def waits(
@@ -261,30 +237,6 @@ def rejected(at: datetime, reasons: tuple[dict[str, str], ...], rejection_id: st
             ended_at=at,
             at_work=(),
         )
-
-    return change
-
-
-def refused_by(
-    by: str, begun_as: RequestRecord, at: datetime, reasons: tuple[dict[str, str], ...], message: str | None
-) -> Change:
-    """Enter that it was refused by a delivery, if no other one can carry it out.
-
-    Another one may have met a better moment: one that began later, or one that was at work when this one began.
-
-    Args:
-        by: that delivery.
-        begun_as: the request when that delivery had begun.
-        at: now.
-        reasons: why it is refused.
-        message: the queue's id of the message that was delivered.
-    """
-
-    def change(request: RequestRecord) -> RequestRecord:
-        if begun_as.is_alone and request.deliveries == begun_as.deliveries:
-            after = rejected(at, reasons)(request)
-            return after if after is request else after.changed(refused_message=message)
-        return left(by)(request)
 
     return change
 

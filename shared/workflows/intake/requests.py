@@ -31,16 +31,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
+from shared.domain.request_deliveries import left, refused_by, taken_up
 from shared.domain.requests import (
     ENDED,
     RequestRecord,
     RequestState,
     done,
-    left,
     queued,
-    refused_by,
     rejected,
-    taken_up,
 )
 from shared.domain.words import CertificateKind
 from shared.errors import Deferred, NotAuthentic, Reason, Rejected, Reused
