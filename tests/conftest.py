@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from hypothesis import settings
+
+from tests.side_by_side import share_of
+
+if TYPE_CHECKING:
+    import pytest
 
 # The same inputs on every machine and in every run; the longer, random runs are in benchmarks/.
 settings.register_profile("same-every-time", derandomize=True, database=None, deadline=None)
 settings.load_profile("same-every-time")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the other shares of the tests to other processes, if ``SHARE`` tells which one is wanted here."""
+    if share := os.environ.get("SHARE"):
+        kept = {item.nodeid for item in share_of(items, share, key=lambda item: item.nodeid)}
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+        items[:] = [item for item in items if item.nodeid in kept]

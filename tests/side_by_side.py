@@ -1,8 +1,10 @@
 """Runs the parts of the tests side by side: ``python -m tests.side_by_side check | test | prove``.
 
 Most of the end-to-end tests wait (for queues to be polled, for a DPS that answers 202 first), and the others compute: so
-what waits starts first, with a stack for each part, and what computes fills the processors below it. A part that fails
-shows all that it has printed; the others go on to their ends.
+what waits starts first, with a stack for each part, and what computes fills the processors below it, the longest part
+first. A part that would go on when all others are done is divided. A part that fails shows all that it has printed; the
+others go on to their ends. The parts keep compiled modules for each other, also where ``PYTHONDONTWRITEBYTECODE`` is
+set: a test run starts the app and its tests some eighty times.
 
 With ``COVERAGE`` in the environment ``test`` also tells how many branches of ``shared/`` and ``triggers/`` were taken,
 also by the functions hosts that the tests start, and fails below ``FLOOR``; ``make coverage`` names the branches that
@@ -26,14 +28,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 MEASURED = REPOSITORY / ".devstack" / "coverage"
 FLOOR = 92.0
 """Percent of the branches; raise it whenever more are reached."""
 
-_ALONE = ("test_api", "test_crashes", "test_groups", "test_zones")
+_ALONE = ("test_crashes", "test_zones", "test_api", "test_groups")
 """The longest files of the end-to-end tests; each gets a stack of its own, the others share two."""
 
 IN_A_BROWSER = "tests/console"
@@ -57,6 +59,7 @@ class Part:
         waits: it waits more than it computes, so it goes before what computes.
         runs_app: the branches of the app that it takes are counted.
         environment: beside what is there.
+        share: which one of how many shares of the tests it runs; see :func:`share_of`.
     """
 
     name: str
@@ -65,6 +68,24 @@ class Part:
     waits: bool = False
     runs_app: bool = True
     environment: Mapping[str, str] | None = None
+    share: tuple[int, int] = (1, 1)
+
+
+def share_of[T](found: Sequence[T], share: str, *, key: Callable[[T], str]) -> list[T]:
+    """Give one share of what was found: ``2/3`` is the second of three, and the three together are all.
+
+    Raises:
+        ValueError: it is not a share.
+    """
+    number, _, count = share.partition("/")
+    if not 1 <= int(number) <= int(count):
+        raise ValueError(f"{share!r} is not a share; the second of three is '2/3'")
+    return sorted(found, key=key)[int(number) - 1 :: int(count)]
+
+
+def _divided(part: Part, count: int) -> list[Part]:
+    """Divide a part's tests among several processes."""
+    return [replace(part, name=f"{part.name}, {n}", share=(n, count)) for n in range(1, count + 1)]
 
 
 def _end_to_end() -> list[Part]:
@@ -87,7 +108,8 @@ def _world() -> list[Part]:
     names = (*_MANY_RUNS, *(path.stem for path in REPOSITORY.glob("tests/world/test_*_under_interleaving.py")))
     runs = sorted(f"tests/world/{name}.py" for name in names)
     others = ("tests/world", *(f"--ignore={file}" for file in runs))
-    return [Part("world: many runs", tuple(runs), runs_app=False), Part("world: the others", others)]
+    many = Part("world: many runs", tuple(runs), runs_app=False)
+    return [*_divided(many, 4), Part("world: the others", others)]
 
 
 def lint() -> Part:
@@ -99,13 +121,13 @@ def parts() -> list[Part]:
     """All tests, each in one part; the longest first."""
     return [
         *_end_to_end(),
-        lint(),
-        Part("emulator", ("emulator/tests",), runs_app=False),
         Part("contracts", ("tests/contract",)),
+        Part("emulator", ("emulator/tests",), runs_app=False),
+        *_world(),
         Part("unit: pki", ("tests/unit/pki",)),
+        lint(),
         *_units(),
         Part("infrastructure", ("tests/infra",)),
-        *_world(),
     ]
 
 
@@ -118,11 +140,11 @@ def parts_apart(zones: int) -> list[Part]:
 def quick_parts() -> list[Part]:
     """What is worth knowing before a commit: unit tests without generated input, and contracts of the app's adapters."""
     return [
-        lint(),
-        Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py")),
-        *_units(),
-        Part("infrastructure", ("tests/infra",)),
         Part("contracts: adapters", ("tests/contract/adapters",)),
+        lint(),
+        *_units(),
+        Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py")),
+        Part("infrastructure", ("tests/infra",)),
     ]
 
 
@@ -131,7 +153,7 @@ def run(part: Part) -> tuple[int, str]:
     done = subprocess.run(
         [*(() if part.waits else _BELOW), *part.program, *part.arguments],
         cwd=REPOSITORY,
-        env={**os.environ, **(part.environment or {})},
+        env=_environment(part),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -139,6 +161,12 @@ def run(part: Part) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout
+
+
+def _environment(part: Part) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    number, count = part.share
+    return {**kept, **(part.environment or {}), **({"SHARE": f"{number}/{count}"} if count > 1 else {})}
 
 
 def run_all(chosen: Sequence[Part], at_once: int = _AT_ONCE) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from tests.side_by_side import IN_A_BROWSER, PYTEST, REPOSITORY, Part, parts, parts_apart, run_all
+import pytest
+
+from tests.conftest import pytest_collection_modifyitems
+from tests.side_by_side import IN_A_BROWSER, PYTEST, REPOSITORY, Part, parts, parts_apart, run, run_all, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-    import pytest
 
 
 def files(argument: str) -> set[Path]:
@@ -32,9 +36,14 @@ def run_by(part: Part) -> Iterator[Path]:
 def test_every_test_is_in_one_part() -> None:
     """All files below pytest's own test paths run, and none of them twice; what needs a browser has a target of its own."""
     paths = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
-    assert Counter(file for part in parts() if part.program == PYTEST for file in run_by(part)) == Counter(
-        file for path in paths for file in files(path) - files(IN_A_BROWSER)
-    )
+    shares = defaultdict[Path, list[tuple[int, int]]](list)
+    for part in parts():
+        for file in run_by(part) if part.program == PYTEST else ():
+            shares[file].append(part.share)
+    assert shares.keys() == {file for path in paths for file in files(path) - files(IN_A_BROWSER)}
+    for file, found in shares.items():
+        count = len(found)
+        assert sorted(found) == [(number, count) for number in range(1, count + 1)], file
     assert files(IN_A_BROWSER)
     assert f"pytest -q {IN_A_BROWSER}\n" in (REPOSITORY / "Makefile").read_text()
 
@@ -46,6 +55,42 @@ def test_in_zones_every_end_to_end_test_runs_and_no_other() -> None:
         files("tests/end_to_end") - files("tests/end_to_end/test_zones.py")
     )
     assert [part.environment for part in apart] == [{"ZONES": "4"}] * len(apart)
+
+
+def test_shares_are_all_there_is_and_none_of_it_twice() -> None:
+    """In whatever order each process has found the tests."""
+    found = [f"test_{number}" for number in range(10)]
+    shares = [share_of(found if number % 2 else found[::-1], f"{number}/3", key=str) for number in (1, 2, 3)]
+    assert [len(share) for share in shares] == [4, 3, 3]
+    assert sorted(itertools.chain(*shares)) == found
+    for wrong in ("0/3", "4/3"):
+        with pytest.raises(ValueError, match=f"'{wrong}' is not a share; the second of three is '2/3'"):
+            share_of(found, wrong, key=str)
+
+
+def test_a_process_runs_the_share_that_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it leaves to others it tells as deselected."""
+    left: list[Any] = []
+
+    def note(*, items: list[Any]) -> None:
+        left.extend(items)
+
+    config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=note))
+    items: list[Any] = [SimpleNamespace(nodeid=f"test_{number}") for number in (3, 1, 2)]
+    one, two, three = items[1], items[2], items[0]
+    monkeypatch.setenv("SHARE", "1/2")
+    pytest_collection_modifyitems(config, items)
+    assert (items, left) == ([three, one], [two])
+
+
+def test_a_part_is_told_its_share_and_keeps_what_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says of compiled modules: the other parts want them."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("SHARE", raising=False)
+    script = 'echo "${SHARE-whole} ${PYTHONDONTWRITEBYTECODE-kept} $ZONES"'
+    part = Part("one", ("-c", script), program=("bash",), environment={"ZONES": "4"})
+    assert run(part) == (0, "whole kept 4\n")
+    assert run(replace(part, share=(2, 3))) == (0, "2/3 kept 4\n")
 
 
 def test_a_part_that_fails_fails_the_run_and_shows_all_that_it_printed(capsys: pytest.CaptureFixture[str]) -> None:
