@@ -41,7 +41,7 @@ __all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_setti
 class Settings(Addresses):
     """Everything that differs from one deployment to the next. What each means stands beside it.
 
-    What a zone does not use is empty there.
+    What a zone does not use has its default there, or is empty.
     """
 
     subject_organization: Annotated[

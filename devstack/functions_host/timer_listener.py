@@ -12,6 +12,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
@@ -33,6 +34,9 @@ LOG = logging.getLogger("functions_host")
 CONTAINER = "azure-webjobs-hosts"
 LOCK_SECONDS = 60
 """How long the lock of a killed host stands (SingletonOptions.ListenerLockPeriod)."""
+
+_IS_THERE = frozenset({HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED})
+"""A blob exists, or is leased (BlobAlreadyExists, LeaseIdMissing)."""
 
 _LOCK_POLL_SECONDS = 60.0
 _RELEASE_SECONDS = 2.0
@@ -161,7 +165,7 @@ class TimerListener:
         """Tick until cancelled.
 
         Raises:
-            AzureError: the host's storage does not keep lock or status any more.
+            AzureError: the host's storage does not give or keep lock or status.
         """
         lease = await self._locked()
         ticks, renewal = asyncio.create_task(self._ticks()), asyncio.create_task(self._keep(lease))
@@ -178,15 +182,20 @@ class TimerListener:
                     await lease.release()
 
     async def _locked(self) -> BlobLeaseClient:
-        """Wait for the function's lock, and take it."""
+        """Wait for the function's lock, and take it; errors are those of :meth:`run`."""
         blob = self._storage.lock(self._name)
-        with suppress(ResourceExistsError, HttpResponseError):
+        try:
             await blob.upload_blob(b"", overwrite=False)
+        except HttpResponseError as error:
+            if error.status_code not in _IS_THERE:
+                raise
         while True:
             lease = BlobLeaseClient(blob)
             try:
                 await lease.acquire(lease_duration=self._storage.lock_seconds)
-            except HttpResponseError:
+            except HttpResponseError as error:
+                if error.status_code != HTTPStatus.CONFLICT:  # another host has it: LeaseAlreadyPresent
+                    raise
                 await asyncio.sleep(min(_LOCK_POLL_SECONDS, self._storage.lock_seconds))
             else:
                 return lease

@@ -237,15 +237,14 @@ class Setting:
     zones: AbstractSet[Zone] = frozenset(Zone)
 
     def read(self, environment: Mapping[str, str], zone: Zone = Zone.ALL) -> Any:
-        """Give the value, or ``None`` if it is not set and has no default, or the zone does not use it.
+        """Give the value, or ``None`` if it is not set and has no default. A zone that does not use it has the default.
 
         Raises:
             ValueError: with every problem, each beginning with the setting's name.
         """
-        if zone not in self.zones:
-            return None
-        value = environment.get(self.name, "").strip() or self.default
-        if value is None:
+        is_used = zone in self.zones
+        value = (environment.get(self.name, "").strip() if is_used else "") or self.default
+        if value is None and is_used:
             raise ValueError(f"{self.name} is not set")
         if not value:
             return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import azure.functions as func
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure.functions.http import HttpResponseConverter
 from azure_functions_runtime.bindings.datumdef import datum_as_proto
 
@@ -17,7 +18,7 @@ from devstack.functions_host import http_server
 from devstack.functions_host.configuration import ConfigurationError, apply_local_settings, read_host_json, resolve
 from devstack.functions_host.protocol import Protos
 from devstack.functions_host.queue_listener import Pauses
-from devstack.functions_host.timer_listener import Schedule, Status
+from devstack.functions_host.timer_listener import HostStorage, Schedule, Status, TimerListener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,3 +135,21 @@ def test_a_cookie_of_an_answer_is_set_as_the_real_host_sets_it() -> None:
         "SameSite=Strict",
         "Secure",
     ]
+
+
+class DeniedBlob:
+    """A blob that the app has no role for."""
+
+    async def upload_blob(self, _content: bytes, *, overwrite: bool) -> None:
+        del overwrite
+        error = HttpResponseError("AuthorizationPermissionMismatch")
+        error.status_code = 403
+        raise error
+
+
+async def test_a_timer_whose_lock_is_denied_ends_its_host() -> None:
+    """It does not wait as if another host had the lock: what else fails says so, as in the cloud."""
+    storage = HostStorage(cast("Any", SimpleNamespace(get_blob_client=lambda *_: DeniedBlob())), "host")
+    timer = TimerListener("tick", {"schedule": "0 * * * * *"}, storage, cast("Any", None))
+    with pytest.raises(HttpResponseError, match="AuthorizationPermissionMismatch"):
+        await timer.run()

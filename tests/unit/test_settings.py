@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.rules.zones import Zone
 from shared.settings import InvalidSettings, Settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def test_the_least_settings_are_enough() -> None:
     assert settings.device_validity.days == 365
     assert settings.key_vault_verify_challenge
     assert settings.dps_resource is None
+
+
+@pytest.mark.parametrize("zone", Zone)
+def test_a_number_that_a_zone_does_not_use_has_its_default_there(zone: Zone) -> None:
+    """So its type says what it is in every zone, and what is set for another zone is not read."""
+    vault = {"STATUS_VAULT_URL": "https://s.vault.azure.net"}
+    settings = Settings.from_environment({**GOOD, **vault, "ZONE": zone.value, "ORDER_UPLOAD_MEGABYTES": "50"})
+    assert settings.order_upload_megabytes == (50 if zone in {Zone.ALL, Zone.INTAKE} else 20)
+    assert settings.retain_requests.days == 365
 
 
 def test_every_missing_setting_is_named() -> None:

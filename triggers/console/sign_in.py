@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from shared.services import ACCESS_PATH
 from triggers import callers
 from triggers.console import access
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered
@@ -26,7 +27,7 @@ _blueprint = blueprint_of("console_access")
 
 
 @_blueprint.function_name("console_access")
-@_blueprint.route(route="console/access", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@_blueprint.route(route=ACCESS_PATH.removeprefix("/api/"), methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 async def console_access(req: func.HttpRequest) -> func.HttpResponse:
     """Answer whoever has a function key, which the host checks."""
     del req

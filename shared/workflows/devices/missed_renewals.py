@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.expiry import MissedRenewal
-from shared.domain.groups import GroupState
 from shared.domain.words import CertificateKind, EventType
-from shared.workflows.groups.entries import unknown
+from shared.workflows.groups.entries import existing
 
 if TYPE_CHECKING:
     from shared.domain.devices import CertificateSummary, DeviceRecord
@@ -75,9 +74,7 @@ class MissedRenewals:
         Raises:
             NotFound: the group does not exist.
         """
-        known = await self.groups.get(group_id)
-        if known is None or known.record.state is GroupState.DELETED:
-            raise unknown(group_id)
+        await existing(self.groups, group_id)
         records, following = await self.expiry.page_of_missed(
             group_id, needs=needs, size=size, continuation=continuation
         )

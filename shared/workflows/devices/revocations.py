@@ -21,6 +21,7 @@ from shared.domain.requests import Progress, advanced, part_key
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.groups.entries import unknown
 from shared.workflows.intake.parts import follow_parts
 from shared.workflows.intake.requests import Part, once, part_for
 
@@ -142,8 +143,9 @@ class Revocations:
         return known.record.subject
 
     async def _check_group(self, group_id: str) -> None:
+        """See that a group was there once: the devices of one that was deleted may still be revoked."""
         if await self.groups.get(group_id) is None:
-            raise NotFound.because(f"the enrollment group {group_id!r} does not exist", field="enrollmentGroup")
+            raise unknown(group_id)
 
     async def _fan_out(self, request: RevocationRequest, group_id: str, accepted: RequestRecord) -> None:
         """Send one request per device of a group, from where an earlier attempt broke off."""

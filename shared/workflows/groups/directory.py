@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.groups import GroupState
-from shared.workflows.groups.entries import unknown
+from shared.workflows.groups.entries import existing
 from shared.workflows.groups.rollovers import summary
 
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ class GroupDirectory:
         return await self.rollovers.left(await self._known(group_id), size=size, continuation=continuation)
 
     async def _known(self, group_id: str) -> GroupRecord:
-        known = await self.groups.get(group_id)
-        if known is None or known.record.state is GroupState.DELETED:
-            raise unknown(group_id)
-        return known.record
+        return await existing(self.groups, group_id)
 
 
 def _summary(record: GroupRecord) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.domain.groups import GroupState
 from shared.errors import Deferred, NotFound, Reason, Rejected
 
 if TYPE_CHECKING:
     from shared.contracts.groups import EntrySettings
     from shared.domain.attestations import Entry
-    from shared.domain.groups import CaReferences
+    from shared.domain.groups import CaReferences, GroupRecord
+    from shared.ledger.groups import Groups
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
 
@@ -43,6 +45,18 @@ def gone(group_id: str) -> Rejected:
 def unknown(group_id: str) -> Rejected:
     """Tell that a group does not exist."""
     return NotFound.because(f"{named(group_id)} does not exist", field="enrollmentGroup")
+
+
+async def existing(groups: Groups, group_id: str) -> GroupRecord:
+    """Find a group that was not deleted.
+
+    Raises:
+        NotFound: it does not exist.
+    """
+    known = await groups.get(group_id)
+    if known is None or known.record.state is GroupState.DELETED:
+        raise unknown(group_id)
+    return known.record
 
 
 def named(group_id: str) -> str:
