@@ -144,7 +144,8 @@ def test_a_device_is_found_by_its_serial_number(operator: Browser, world: World)
     assert operator.heading == "Device press-2"
     assert "registered" in operator.text
     assert "not on the list" in operator.text
-    assert "enabled, disconnected" in operator.text
+    assert "its identity is enabled, and not connected now" in operator.text
+    assert "Why it is so" in operator.text
 
 
 def test_what_others_wrote_is_shown_and_not_run(operator: Browser, world: World) -> None:
@@ -170,7 +171,8 @@ def test_a_device_is_put_on_hold_and_let_in_again(operator: Browser, world: Worl
     until("it is on hold", lambda: world.state("press-3"), lambda state: state == "revoked")
     operator.press("/api/devices/press-3")
     assert "on the list: certificateHold" in operator.text
-    assert "disabled, disconnected" in operator.text
+    assert "on hold: it is on hold since" in operator.text
+    assert "its identity is disabled" in operator.text
     operator.press("Reinstate ...")
     operator.press("Reinstate this device")
     until("it is in again", lambda: world.state("press-3"), lambda state: state == "registered")

@@ -17,7 +17,7 @@ from shared.workflows.devices.looking import Looking
 from shared.workflows.groups.previews import Previews
 from tests.unit.devices import ISSUER, DeviceScene
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.unit.pki.hierarchy import NOW, Hierarchy, hierarchy
 
 ROOT, ISSUING = hierarchy().root.certificate, hierarchy().issuing.certificate
 
@@ -27,10 +27,10 @@ class ExplainedScene(DeviceScene):
     """A deployment with the enrollment group ``line``, also in DPS.
 
     Attributes:
-        proof: whether DPS has verified the root.
+        pki: the CAs that sign.
     """
 
-    proof: ProofOfPossession = ProofOfPossession.VERIFIED
+    pki: Hierarchy = field(default_factory=hierarchy)
     rejection_rows: FakeTable = field(default_factory=FakeTable)
     issuers: Authorities = field(default_factory=lambda: Authorities(FakeTable()))
 
@@ -39,8 +39,8 @@ class ExplainedScene(DeviceScene):
         await super().set_up()
         await self.enter_group()
         for name, certificate, parent, proof in (
-            ("dpsCa", ROOT, None, self.proof),
-            (ISSUER, ISSUING, "dpsCa", None),
+            ("dpsCa", self.pki.root.certificate, None, ProofOfPossession.VERIFIED),
+            (ISSUER, self.pki.issuing.certificate, "dpsCa", None),
         ):
             await self.issuers.try_insert(
                 AuthorityRecord(
@@ -59,13 +59,13 @@ class ExplainedScene(DeviceScene):
             )
         return self
 
-    async def enter_group(self, certificate: Any = ISSUING, *, group: str = "line", status: str = "enabled") -> None:
+    async def enter_group(self, certificate: Any = None, *, group: str = "line", status: str = "enabled") -> None:
         """Write the group in DPS, whatever was there."""
         self.provisioning.groups.pop(group, None)
         await self.provisioning.put_group(
             {
                 "enrollmentGroupId": group,
-                "attestation": x509_attestation(certificate),
+                "attestation": x509_attestation(certificate or self.pki.issuing.certificate),
                 "provisioningStatus": status,
             }
         )

@@ -554,7 +554,7 @@ async def test_a_device_says_why_it_is_so_and_what_to_do() -> None:
     """The cause, its remedy with the call for it, each door, and what happened."""
     text = (await ask("console_device", route={"registrationId": "press-1"})).get_body().decode()
     assert '<div class="note bad">' in text
-    assert "The cause <q>identity disabled</q>" in text
+    assert "<strong>identity disabled</strong>: &lt;script&gt;" in text
     assert "The call for it: <code>POST &lt;script&gt;" in text
     assert "<td>shut</td><td>&lt;script&gt;" in text
 
