@@ -1,4 +1,4 @@
-"""Who the work under way is done for: what is written, told and asked for meanwhile says so."""
+"""Who the work under way is done for, and why: what is written, told and asked for meanwhile says so."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ if TYPE_CHECKING:
 
     from shared.domain.callers import Actor
 
-_current: ContextVar[Actor | None] = ContextVar("actor", default=None)
+_actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
+_comment: ContextVar[str | None] = ContextVar("comment", default=None)
 
 
-def current() -> Actor | None:
+def actor() -> Actor | None:
     """Give who asked for the work under way; ``None`` where nobody did."""
-    return _current.get()
+    return _actor.get()
+
+
+def comment() -> str | None:
+    """Give what they said to it."""
+    return _comment.get()
 
 
 @contextmanager
-def acting(actor: Actor | None) -> Iterator[None]:
+def acting(who: Actor | None, said: str | None = None) -> Iterator[None]:
     """Do what follows for somebody."""
-    token = _current.set(actor)
+    before = _actor.set(who), _comment.set(said)
     try:
         yield
     finally:
-        _current.reset(token)
+        _actor.reset(before[0])
+        _comment.reset(before[1])

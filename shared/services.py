@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shared.adapters.own_host import OwnHost
 from shared.checks import checks
 from shared.clients import Clients
+from shared.ledger.audit_log import AuditTable
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
@@ -52,6 +53,7 @@ from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.devices.wiring import Lifetimes, lifetimes
 from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
+from shared.workflows.intake.audit import Audit
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
@@ -112,6 +114,8 @@ class Services:
     lifetimes: Lifetimes
     rejected_messages: RejectedMessages
     requests: Requests
+    audit: Audit
+    audit_log: AuditTable
     following: FollowedRequests
     retention: Retention
     webhooks: Webhooks
@@ -154,9 +158,11 @@ def build(
         certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
     )
     records, groups = Authorities(table("issuers")), Groups(table("groups"))
-    requests = Requests(table("requests"), clock=clock)
     changes = ChangeNotes(table("directory"), clock=clock)
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
+    audit_log = AuditTable(table("audit"))
+    audit = Audit(log=audit_log, clock=clock, devices=devices.group_of, authorities=records.group_of)
+    requests = Requests(table("requests"), clock=clock, trail=audit)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
@@ -244,6 +250,7 @@ def build(
         settings=settings,
         clock=clock,
         threads=threads("lists", 4),
+        trail=audit,
     )
     identities = DeviceIdentities(devices=devices, hubs=clients.hubs, converger=converger, clock=clock)
     revocations = Revocations(
@@ -380,6 +387,8 @@ def build(
             rejections=rejections, orders=orders, following=following, outbox=outbox, clock=clock
         ),
         requests=requests,
+        audit=audit,
+        audit_log=audit_log,
         following=following,
         retention=retention,
         webhooks=webhooks,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TABLES: Sequence[str] = (
+    "audit",
     "directory",
     "expiry",
     "groups",

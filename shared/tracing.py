@@ -20,6 +20,12 @@ def current() -> str | None:
     return _current.get()
 
 
+def trace_id() -> str | None:
+    """Give the id of the trace of the work under way: 32 hexadecimal digits."""
+    value = _current.get()
+    return value[3:35] if value else None
+
+
 @contextmanager
 def continued(traceparent: str | None) -> Iterator[str]:
     """Carry on a sender's trace; begin one if it is missing or malformed (W3C Trace Context section 3.2)."""

@@ -1,6 +1,7 @@
 """The HTTP API. Reads answer from the ledger and the services; what takes long is queued and answered with 202."""
 
 from triggers.http import (
+    audit,
     authorities,
     authority_acts,
     device_lists,
@@ -15,6 +16,7 @@ from triggers.http import (
 )
 
 __all__ = [
+    "audit",
     "authorities",
     "authority_acts",
     "device_lists",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from shared.acting import acting
+from shared.domain.callers import Actor, CallerKind
 from shared.errors import Deferred
 from shared.log_lines import about, what_about
 from shared.telemetry import metrics
@@ -132,7 +134,7 @@ def sweep[**P](work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None
         error: dict[str, Value] = {}
         began = time.perf_counter()
         try:
-            with span(name):
+            with span(name), acting(Actor(kind=CallerKind.TIMER, id=name)):
                 await work(*args, **kwargs)
         except BaseException as failure:
             error = {metrics.ERROR: type(failure).__name__}

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 
 from shared import tracing
+from shared.acting import acting
 from shared.adapters.sdk_errors import is_outage, role_missing, service_of
 from shared.contracts.answers import Problem
 from shared.contracts.messages import (
@@ -35,6 +36,7 @@ from shared.contracts.messages import (
     put_back,
     read_message,
 )
+from shared.domain.callers import NAME_LIMIT, Actor, CallerKind
 from shared.errors import (
     AwaitsOthers,
     Conflict,
@@ -52,6 +54,7 @@ from shared.errors import (
     UnderWay,
 )
 from shared.reading.text import text_of
+from shared.redaction import without_secrets
 from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
 from shared.workflows.intake.requests import delivering
@@ -118,7 +121,7 @@ async def _attempt(
 
     try:
         try:
-            with delivering(received.message_id):
+            with delivering(received.message_id), acting(_sender_of(queue, said), said.comment):
                 await carry_out(services(), said.data, asked)
         except Rejected as rejection:
             trying.outcome = Outcome.REJECTED
@@ -149,6 +152,14 @@ async def _attempt(
     else:
         if attempts:
             await _show_waiting(received, None)
+
+
+def _sender_of(queue: Queue, said: Message) -> Actor | None:
+    """Give who put a message into its queue, as it claims; nobody but the app itself puts parts of orders there."""
+    if queue is Queue.DEVICE_REGISTRATIONS:
+        return None
+    name = without_secrets(said.source)[:NAME_LIMIT] if said.source else None
+    return Actor(kind=CallerKind.QUEUE, id=queue.value, name=name)
 
 
 def outage_delay(attempts: int) -> timedelta:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import azure.functions as func  # noqa: TC002 - the worker reads the annotations
 
+from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import GroupRenewal, renewal_request, revocation_request
@@ -40,7 +42,10 @@ async def _device_order(services: Services, body: Any, asked_at: datetime) -> No
     elif isinstance(body, dict) and "action" in body:
         await services.order_requests.carry_out(parse(OrderAct, body), asked_at=asked_at)
     else:
-        await services.device_orders.advance(parse(DeviceOrder, body))
+        order = parse(DeviceOrder, body)
+        asked = await services.following.order_asked_by(order.order_id, order.fingerprint)
+        with acting(asked.actor, asked.comment) if asked else nullcontext():
+            await services.device_orders.advance(order)
 
 
 async def _device_registration(services: Services, body: Any, _asked_at: datetime) -> None:

@@ -8,7 +8,8 @@ from typing import Literal
 from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.events_orders import OrderProgress
-from shared.domain.devices import CertificateSummary, HistoryEntry
+from shared.domain.devices import CertificateSummary
+from shared.domain.history import HistoryEntry
 from shared.domain.orders import LineState, OrderState
 from shared.domain.words import DeviceState, RegisterBy
 
@@ -190,7 +191,18 @@ class Device(DeviceSummary):
     """A device, with its history: the oldest entry first."""
 
     model_config = with_example(
-        {**_DEVICE, "history": [{"at": "2026-05-01T12:00:00Z", "state": "ordered", "note": "order order-1"}]}
+        {
+            **_DEVICE,
+            "history": [
+                {
+                    "at": "2026-05-01T12:00:00Z",
+                    "state": "ordered",
+                    "note": "order order-1",
+                    "actor": None,
+                    "comment": None,
+                }
+            ],
+        }
     )
 
     history: list[HistoryEntry]

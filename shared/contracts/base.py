@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, LiteralStri
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from shared.domain.callers import CallerKind
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shared.domain.callers import Actor
 
 SOURCE = "/device-identity-factory"
 """``source`` of the events this app sends."""
@@ -73,10 +77,51 @@ class StatedReason(Contract):
     message: str
 
 
+class ToldActor(Contract):
+    """Who asked for what an event or a history tells; ``id`` is an object id, or the name of a key or a queue."""
+
+    model_config = with_example(
+        {
+            "kind": "user",
+            "id": "5b5450db-eb26-4c1a-981c-ba1d25f0483d",
+            "name": "ada@example.com",
+            "role": "Devices.Revoke",
+            "requestId": "revocation-1",
+            "address": "192.0.2.7",
+        }
+    )
+
+    kind: CallerKind
+    id: str
+    name: str | None = None
+    role: str | None = None
+    request_id: str | None = None
+    address: str | None = None
+
+
+_OF_ACTOR = frozenset(each.alias or name for name, each in ToldActor.model_fields.items())
+
+
+def told_actor(actor: Actor | None) -> dict[str, Any] | None:
+    """Give an actor as events and answers have it."""
+    if actor is None:
+        return None
+    return {name: value for name, value in actor.model_dump(by_alias=True).items() if name in _OF_ACTOR}
+
+
 class Told(Contract):
-    """Base of what an event tells: all fields are always there."""
+    """Base of what an event tells: all fields are always there. What the app does by itself has no ``actor``."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    actor: ToldActor | None = None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Give the example of each event an actor."""
+        extra: Any = cls.model_config.get("json_schema_extra") or {}
+        for example in extra.get("examples", ()):
+            example.setdefault("actor", example_of(ToldActor))
 
 
 def timestamp(at: datetime) -> str:

@@ -10,8 +10,12 @@ from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import EnrollmentGroupId, IssuerName, RegistrationId, RequestId, SerialNumber, SigningRequest
+from shared.contracts.messages import COMMENT_LIMIT
 from shared.contracts.parsing import parse
 from shared.domain.words import RevocationReason
+
+Comment = Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT)]
+"""What somebody says to what they ask for."""
 
 
 class RevocationAction(StrEnum):
@@ -58,6 +62,20 @@ class RevocationRequest(Contract):
         if self.action is RevocationAction.DELETE and self.registration_id is None:
             raise PydanticCustomError("delete_target", "action 'delete' takes one device: name its registrationId")
         return self
+
+
+class RevocationCall(RevocationRequest):
+    """Body of ``POST /revocations``: what is asked for, and what is said to it."""
+
+    model_config = with_example(
+        {"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise", "comment": "ticket 4711"}
+    )
+
+    comment: Comment | None = None
+
+    def request(self) -> RevocationRequest:
+        """Give what is asked for; the comment is kept with who asked."""
+        return RevocationRequest.model_validate(self.model_dump(exclude={"comment"}))
 
 
 class MemberRevocation(RevocationRequest):
@@ -129,9 +147,10 @@ def renewal_request(body: Any) -> RenewalRequest | GroupRenewal:
 class Revocation(Contract):
     """Body of ``POST /devices/{registrationId}/revoke``. Most reasons are final, so one has to be given."""
 
-    model_config = with_example({"reason": "keyCompromise"})
+    model_config = with_example({"reason": "keyCompromise", "comment": "found on a dump"})
 
     reason: RevocationReason
+    comment: Comment | None = None
 
 
 class IdentityChange(Contract):
@@ -140,6 +159,7 @@ class IdentityChange(Contract):
     model_config = with_example({"reason": "returned for repair"})
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    comment: Comment | None = None
 
 
 class Renewal(Contract):

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from shared.contracts.base import SOURCE, StatedReason, Told, timestamp, with_example
+from shared.contracts.base import SOURCE, StatedReason, Told, timestamp, told_actor, with_example
 from shared.contracts.events_orders import OrderAccepted, OrderCompleted, OrderProgressed
 from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityAction, AuthorityState
@@ -18,6 +18,8 @@ from shared.domain.words import CertificateKind, DeviceState, EventType, Renewal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shared.domain.callers import Actor
 
 
 _SERIAL = "1f7d1b3c5a6e4f8091a2b3c4d5e6f70819203142"
@@ -281,6 +283,7 @@ def event(
     traceparent: str | None,
     data: Mapping[str, Any],
     occasion: str = "",
+    actor: Actor | None = None,
 ) -> str:
     """Compose an event for ``provisioning-events``.
 
@@ -295,6 +298,7 @@ def event(
         traceparent: W3C trace context to carry on.
         data: the event's own fields, as :data:`EVENTS` has them for its type; never a private key or a password.
         occasion: tells repeated events of one kind, subject and cause apart, such as a serial number.
+        actor: who asked for it.
     """
     name = "/".join(filter(None, (kind.removeprefix("DeviceProvisioning."), subject, correlation_id, occasion)))
     body: dict[str, Any] = {
@@ -306,7 +310,9 @@ def event(
         "time": timestamp(at),
         "datacontenttype": "application/json",
         "correlationid": correlation_id,
-        "data": EVENTS[kind].model_validate(data).model_dump(mode="json", by_alias=True),
+        "data": EVENTS[kind]
+        .model_validate({**data, "actor": told_actor(actor)})
+        .model_dump(mode="json", by_alias=True),
     }
     if traceparent:
         body["traceparent"] = traceparent

@@ -58,6 +58,7 @@ class CloudEvent(BaseModel):
     traceparent: str | None = None
     correlationid: str | None = None
     schemaversion: int = 1
+    comment: Any = None
     data: Any = None
     data_base64: str | None = None
 
@@ -72,6 +73,9 @@ next one sends, and leaves out what it does not know.
 NEVER_SET = datetime(2000, 1, 1, tzinfo=UTC)
 """A time before is that of a clock that was never set: year 1 of .NET and Go, 1601 of Windows, 1970 of Unix."""
 
+
+COMMENT_LIMIT = 1000
+"""Characters of a comment that are kept."""
 
 _ATTEMPT = "deliveryattempt"
 """CloudEvents extension of this app's own: how often a message was put back because a service was down."""
@@ -88,11 +92,15 @@ class Message(NamedTuple):
         data: the decoded body.
         traceparent: the sender's (CloudEvents distributed-tracing extension), if it gave one.
         time: when the sender made it, in UTC, if it says so by a clock that was set.
+        source: what an event claims to come from.
+        comment: what its sender says to it (CloudEvents extension of this app's own).
     """
 
     data: Any
     traceparent: str | None = None
     time: datetime | None = None
+    source: str | None = None
+    comment: str | None = None
 
 
 def read_message(text: str) -> Message:
@@ -119,7 +127,7 @@ def read_message(text: str) -> Message:
         event = CloudEvent.model_validate(body)
     except ValidationError as error:
         raise Rejected(*(reason_of(CloudEvent, problem, "") for problem in error.errors())) from None
-    return Message(_data_of(event), event.traceparent, _time_of(event))
+    return Message(_data_of(event), event.traceparent, _time_of(event), event.source, _comment_of(event))
 
 
 def _data_of(event: CloudEvent) -> Any:
@@ -130,6 +138,10 @@ def _data_of(event: CloudEvent) -> Any:
     if event.data is not None:
         raise Rejected.because("data and data_base64 can't be given together; give one of them", field="data_base64")
     return decoded(octets("data_base64", event.data_base64), "what it holds", field="data_base64")
+
+
+def _comment_of(event: CloudEvent) -> str | None:
+    return event.comment[:COMMENT_LIMIT] if isinstance(event.comment, str) and event.comment else None
 
 
 def _time_of(event: CloudEvent) -> datetime | None:

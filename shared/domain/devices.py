@@ -16,14 +16,14 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from shared.domain import lifecycles
+from shared.domain.callers import Actor
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
+from shared.domain.history import HistoryEntry, asked_by, with_entry
 from shared.domain.record import Part, Record
 from shared.domain.words import DeviceState, EventType, RevocationReason
 from shared.errors import AwaitsOthers, Overtaken
 
-HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly, inside a column's 32 K characters
 HELD_LIMIT = 31_000  # characters of a device's certificates in their column: at least 45 of them
-NOTE_LIMIT = 200  # characters of an entry of the history
 _ACTS_LIMIT = 40
 _ON_HOLD = timedelta(minutes=1)
 
@@ -61,14 +61,6 @@ class CertificateSummary(Part):
     not_before: datetime
     not_after: datetime
     issuer: str
-
-
-class HistoryEntry(Part):
-    """One change of a device's state."""
-
-    at: datetime
-    state: DeviceState
-    note: str = ""
 
 
 class HeldCertificate(Part):
@@ -152,12 +144,13 @@ class HeldCertificate(Part):
 
 
 class Announcement(Part):
-    """An event that becomes true when the services are as wanted."""
+    """An event that becomes true when the services are as wanted; ``actor`` is who asked for what it tells."""
 
     kind: EventType
     correlation: str
     data: dict[str, Any]
     occasion: str = ""
+    actor: Actor | None = None
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -302,15 +295,27 @@ class DeviceRecord(Record):
 
     def entered(self, state: DeviceState, at: datetime, note: str = "", **changes: object) -> DeviceRecord:
         """Give the record after a change of state, with its history."""
-        return self.changed(state=state, updated_at=at, history=self._history(at, state, note), **changes)
+        return self.changed(state=state, updated_at=at, history=with_entry(self.history, at, state, note), **changes)
 
     def noted(self, at: datetime, note: str, **changes: object) -> DeviceRecord:
         """Give the record with an entry in its history, in the state that it has."""
-        return self.changed(history=self._history(at, self.state, note), **changes)
+        return self.changed(history=with_entry(self.history, at, self.state, note), **changes)
 
-    def _history(self, at: datetime, state: DeviceState, note: str) -> tuple[HistoryEntry, ...]:
-        cut = note if len(note) <= NOTE_LIMIT else f"{note[: NOTE_LIMIT - 3]}..."
-        return (*self.history, HistoryEntry(at=at, state=state, note=cut))[-HISTORY_LIMIT:]
+    def asked_by(self, before: DeviceRecord | None, actor: Actor, comment: str | None) -> DeviceRecord:
+        """Say of what is new in it who asked for it.
+
+        Args:
+            before: the record as it was read; ``None`` for a new one.
+            actor: who asked.
+            comment: what they said to it.
+        """
+        history = asked_by(self.history, before.history if before else (), actor, comment)
+        told = before.announcements if before else ()
+        announcements = tuple(
+            each if each.actor or each in told else each.model_copy(update={"actor": actor})
+            for each in self.announcements
+        )
+        return self.model_copy(update={"history": history, "announcements": announcements})
 
     def with_held(self, *changed: HeldCertificate) -> tuple[HeldCertificate, ...]:
         """Give what it holds, with some of it changed; each notes the generation that is coming."""

@@ -9,7 +9,6 @@ from shared.domain import lifecycles
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     HELD_LIMIT,
-    HISTORY_LIMIT,
     IN_ITS_HUB,
     OPEN_STATES,
     REORDERABLE,
@@ -22,6 +21,7 @@ from shared.domain.devices import (
     on_hold,
     overtaken,
 )
+from shared.domain.history import HISTORY_LIMIT
 from shared.domain.revocation import revoked_certificate
 from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
 from shared.errors import Conflict

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.domain import lifecycles
+from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 from shared.domain.words import IssuedDevices, RegisterBy
 
@@ -116,12 +117,14 @@ class OrderRecord(Record):
         progress_every: after how many lines that are done it tells its progress; ``None`` for never.
         progress: what it told last.
         retrying: whether some of these are still to be sent, for the request ``retried_by``.
+        actor: who ordered.
+        comment: what they said to it.
     """
 
     lifecycle = lifecycles.ORDER
     schema_version: ClassVar[int] = 2
 
-    documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons", "progress"})
+    documents: ClassVar[frozenset[str]] = frozenset({"counts", "reasons", "progress", "actor"})
 
     order_id: str
     fingerprint: str = ""
@@ -150,6 +153,8 @@ class OrderRecord(Record):
     retried_by: str | None = None
     progress_every: int | None = None
     progress: Told | None = None
+    actor: Actor | None = None
+    comment: str | None = None
 
     @property
     def is_cancelled(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from pydantic import Field
 
 from shared.domain import lifecycles
+from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class RequestRecord(Record):
         whole: id of the request about a group that it is a part of.
         fingerprint: of its content: the same id with other content is refused.
         received_at: when it was asked for.
+        actor: who asked, as it was known when the request was accepted; ``None`` where that was the app itself.
+        comment: what they said to it.
         nonce: proves that a part comes from this request; nobody outside learns it.
         queued_at: when it was put into its queue by who accepted it; ``None`` for one that came by the queue.
         about: path of what it is about, as in ``/api/devices/press-1``.
@@ -125,7 +128,7 @@ class RequestRecord(Record):
     """
 
     lifecycle = lifecycles.REQUEST
-    documents: ClassVar[frozenset[str]] = frozenset({"wait", "reasons", "progress", "at_work"})
+    documents: ClassVar[frozenset[str]] = frozenset({"actor", "wait", "reasons", "progress", "at_work"})
 
     kind: str
     request_id: str
@@ -133,6 +136,8 @@ class RequestRecord(Record):
     received_at: datetime
     member: str | None = None
     whole: str | None = None
+    actor: Actor | None = None
+    comment: str | None = None
     nonce: str = Field(default_factory=lambda: secrets.token_hex(16))
     queued_at: datetime | None = None
     state: RequestState = RequestState.RUNNING

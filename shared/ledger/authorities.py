@@ -31,6 +31,11 @@ class Authorities:
         known = await self.holder(name)
         return known if known and known.record.name == name else None
 
+    async def group_of(self, name: str) -> str | None:
+        """Give the enrollment group of a CA; ``None`` if it has none, or does not exist."""
+        known = await self.get(name)
+        return known.record.enrollment_group if known else None
+
     async def holder(self, name: str) -> Versioned[AuthorityRecord] | None:
         """Find the CA that has taken a name, in upper or lower case."""
         return await self._rows.get(_PARTITION, name.lower())

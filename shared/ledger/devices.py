@@ -13,6 +13,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from shared import acting
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
 from shared.domain.listing import NOTE_COUNTS, NOTE_STAYS, listing_of, under_way
@@ -83,6 +84,11 @@ class Devices:
         row = await self._table.get(partition_of(registration_id), _device_row(registration_id))
         return Versioned(DeviceRecord.from_columns(row.values), row.etag) if row else None
 
+    async def group_of(self, registration_id: str) -> str | None:
+        """Give the enrollment group of a device; ``None`` if it has none, or does not exist."""
+        known = await self.get(registration_id)
+        return known.record.enrollment_group if known else None
+
     async def insert(
         self, record: DeviceRecord, *, reserved: CertificateRecord | None = None
     ) -> Versioned[DeviceRecord]:
@@ -96,7 +102,7 @@ class Devices:
             Stale: it is known.
             Conflict: its id is the device id of another registration id.
         """
-        stamped = record.changed(stamp=uuid.uuid4().hex)
+        stamped = _asked(None, record).changed(stamp=uuid.uuid4().hex)
         own = record.registration_id
         await self.changes.enter(own, None)
         steps: list[Step] = [Insert(_row(stamped))]
@@ -140,7 +146,7 @@ class Devices:
         before = known.record
         if record.generation != before.generation and before.converged == before.generation:
             record = record.changed(followed_state=before.state)
-        stamped = record.changed(stamp=uuid.uuid4().hex)
+        stamped = _asked(before, record).changed(stamp=uuid.uuid4().hex)
         await self._note(before, stamped)
         partition = partition_of(record.registration_id)
         steps: list[Step] = [Replace(_row(stamped), known.etag)]
@@ -235,6 +241,12 @@ class Devices:
         row = await self._table.get(partition, key)
         if row is not None and DeviceIdClaim.from_columns(row.values).registration_id == registration_id:
             await self._table.delete_unchanged(partition, key, row.etag)
+
+
+def _asked(before: DeviceRecord | None, record: DeviceRecord) -> DeviceRecord:
+    """Say of what is new who the work under way is done for."""
+    actor = acting.actor()
+    return record if actor is None else record.asked_by(before, actor, acting.comment())
 
 
 def _counted(before: DeviceRecord | None, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:

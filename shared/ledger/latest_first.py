@@ -58,6 +58,10 @@ class LatestFirst[E: Record]:
             else:
                 written = await self._rows.try_replace(known, entry)
 
+    async def has(self, entry: E) -> bool:
+        """Tell whether an entry is in the list."""
+        return await self._rows.get(*self._key(entry)) is not None
+
     async def remove(self, entry: E) -> None:
         """Take an entry out."""
         await self._table.delete(*self._key(entry))
@@ -67,6 +71,7 @@ class LatestFirst[E: Record]:
         columns: Mapping[str, str | None],
         *,
         since: datetime | None,
+        until: datetime | None = None,
         size: int,
         continuation: str | None,
     ) -> tuple[Sequence[E], str | None]:
@@ -75,6 +80,7 @@ class LatestFirst[E: Record]:
         Args:
             columns: what entries must have, by column; ``None`` for whatever they have.
             since: the earliest time.
+            until: the latest time.
             size: entries at most.
             continuation: of the page before.
         """
@@ -86,6 +92,9 @@ class LatestFirst[E: Record]:
         if since is not None:
             terms.append("RowKey lt @since")
             parameters["since"] = f"{_backwards(since) + 1:013d}"
+        if until is not None:
+            terms.append("RowKey ge @until")
+            parameters["until"] = f"{_backwards(until):013d}"
         return await self._rows.page(" and ".join(terms), parameters, size=size, continuation=continuation)
 
     async def where(self, condition: str, parameters: Mapping[str, Any]) -> AsyncIterator[E]:

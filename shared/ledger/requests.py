@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.domain.requests import (
     ENDED,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.domain.requests import Change
+    from shared.errors import Rejected
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
@@ -45,15 +46,35 @@ _LOOKED_AT = 100
 """So many of these at most, each time that the parts are counted."""
 
 
+class Trail(Protocol):
+    """Writes down that requests are carried out."""
+
+    async def begun(self, known: RequestRecord, request: Any) -> None:
+        """Write down what a request asks for; repeated, it adds nothing."""
+        ...
+
+    async def ended(self, known: RequestRecord, request: Any, refusal: Rejected | None) -> None:
+        """Write down that it was carried out, or why it was refused; repeated, it adds nothing."""
+        ...
+
+
 class Requests:
     """The requests' table.
 
     Args:
         table: holds requests and their list.
         clock: tells when a row of the list was written.
+        trail: writes down that requests are carried out.
     """
 
-    def __init__(self, table: Table, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        trail: Trail | None = None,
+    ) -> None:
+        self.trail = trail
         self._rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
         self._log = LatestFirst(
             table,

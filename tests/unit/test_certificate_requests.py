@@ -126,6 +126,7 @@ async def test_a_certificate_is_told_in_one_shape_whatever_it_is_for() -> None:
     ]
     for each in told:
         assert set(each) == {
+            "actor",
             "kind",
             "name",
             "issuer",

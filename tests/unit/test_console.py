@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -18,8 +19,10 @@ import azure.functions as func
 import pytest
 from aiohttp import web
 
+from shared import acting
 from shared.adapters.own_host import OwnHost
-from shared.domain.callers import Role
+from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.callers import Actor, CallerKind, Role
 from shared.errors import NotFound
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from shared.ledger.rejections import Filters
+    from shared.workflows.intake.audit import Act
 
 KEY = "let-me-in=="
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
@@ -67,7 +71,15 @@ DEVICE: dict[str, Any] = {
     "nextCertificate": None,
     "reason": HOSTILE,
     "updatedAt": NOW,
-    "history": [{"at": NOW, "state": "registered", "note": HOSTILE}],
+    "history": [
+        {
+            "at": NOW,
+            "state": "registered",
+            "note": HOSTILE,
+            "actor": {"kind": "user", "id": HOSTILE, "name": HOSTILE},
+            "comment": HOSTILE,
+        }
+    ],
 }
 DO = {"text": HOSTILE, "call": {"method": "POST", "path": HOSTILE, "body": None}}
 CAUSE = {"code": "identityDisabled", "kind": "fault", "text": HOSTILE}
@@ -154,6 +166,37 @@ class Rejected:
         return REJECTION
 
 
+class Audit:
+    """The audit log, that notes what is written down."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, ...]] = []
+
+    @asynccontextmanager
+    async def carried_out(self, act: Act) -> AsyncIterator[None]:
+        self.noted.append((act.action, act.subject, acting.comment() or ""))
+        yield
+
+    async def denied(self, operation: str, why: str) -> None:
+        actor = acting.actor()
+        self.noted.append(("denied", operation, actor.id if actor else "", why))
+
+    async def page(self, *_: Any, **__: Any) -> Any:
+        actor = Actor(kind=CallerKind.USER, id=HOSTILE, name=HOSTILE, role="Devices.Revoke", address="192.0.2.7")
+        entry = AuditEntry(
+            entry_id="e",
+            at=NOW,
+            actor=actor,
+            action="revoke",
+            subject_kind=SubjectKind.DEVICE,
+            subject=HOSTILE,
+            outcome=AuditOutcome.DONE,
+            reason=HOSTILE,
+            comment=HOSTILE,
+        )
+        return [entry], "x"
+
+
 class NoAuthorities:
     async def list(self) -> AsyncIterator[Any]:
         for each in list[Any]():
@@ -175,6 +218,8 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         own_host=Host(),
         readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
         rejected_messages=Rejected(),
+        audit=Audit(),
+        audit_log=Audit(),
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
         renewals=SimpleNamespace(check=answering(None)),
         order_requests=SimpleNamespace(check=answering(None)),
@@ -242,6 +287,7 @@ READ = {
     "console_orders": None,
     "console_order": {"orderId": "order-1"},
     "console_authorities": None,
+    "console_audit": None,
     "console_rejections": None,
     "console_rejection": {"id": REJECTION["id"]},
     "console_group": {"id": "line-1"},
@@ -662,6 +708,7 @@ async def test_without_app_service_authentication_nobody_can_say_who_they_are() 
 ACTS = {
     **dict.fromkeys(("console_renew", "console_renewed", "console_order_act", "console_order_acted"), "Orders.Write"),
     **dict.fromkeys(("console_revoke", "console_revoked", "console_reinstate", "console_reinstated"), "Devices.Revoke"),
+    "console_audit": "Audit.Read",
     **dict.fromkeys(("console_replayed", "console_closed", "console_replayed_many"), "Orders.Write"),
 }
 """What needs more than to read, with its role; the rejection here is of an order."""
@@ -683,6 +730,20 @@ async def test_a_page_is_for_whoever_has_its_role(services: SimpleNamespace, nam
         assert answer.status_code == 403
         assert f"this needs the role {needed}<" in answer.get_body().decode()
         assert (services.rejected_messages.done, services.outbox.queues.sent) == ([], [])
+
+
+async def test_what_is_done_and_what_is_denied_is_written_down(services: SimpleNamespace) -> None:
+    """Before the deed, with what was said to it; what becomes a request is written down when it is carried out."""
+    services.settings = replace(services.settings, entra_authentication=True)
+    form = {"comment": "done by hand"}
+    may = {**SAME, **principal("Fleet.Read", "Orders.Write")}
+    await ask("console_closed", headers=may, route={"id": REJECTION["id"]}, form=form)
+    await ask("console_revoke", headers=may, route=READ["console_revoke"])
+    await ask("console_renewed", headers=may, route=READ["console_renew"], form={"requestId": "r-1"})
+    assert services.audit.noted == [
+        ("close", REJECTION["id"], "done by hand"),
+        ("denied", "console_revoke", "5b54", "this needs the role Devices.Revoke"),
+    ]
 
 
 async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services: SimpleNamespace) -> None:

@@ -275,8 +275,8 @@ def test_the_bare_object_and_a_cloud_event_are_the_same() -> None:
     data = {"orderId": "1"}
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     wrapped = {"specversion": "1.0", "id": "1", "source": "/erp", "type": "x", "traceparent": trace, "data": data}
-    assert read_message(json.dumps(wrapped)) == (data, trace, None)
-    assert read_message(json.dumps(data)) == (data, None, None)
+    assert read_message(json.dumps(wrapped)) == (data, trace, None, "/erp", None)
+    assert read_message(json.dumps(data)) == (data, None, None, None, None)
 
 
 def test_a_cloud_event_without_what_it_needs_is_rejected() -> None:
@@ -294,9 +294,9 @@ def test_a_command_reads_back_as_it_was() -> None:
     """What the app sends to its own queues is what it reads from them."""
     request = RevocationRequest(request_id="r", registration_id="a", reason=RevocationReason.SUPERSEDED)
     at = datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=UTC)
-    body, trace, time = read_message(command(Queue.REVOCATION_REQUESTS, request, at=at, traceparent="t"))
+    body, trace, time, source, _ = read_message(command(Queue.REVOCATION_REQUESTS, request, at=at, traceparent="t"))
     assert parse(RevocationRequest, body) == request
-    assert (trace, time) == ("t", at)
+    assert (trace, time, source) == ("t", at, "/device-identity-factory")
 
 
 @pytest.mark.parametrize("action", ["reinstate", "delete"])

@@ -214,6 +214,7 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
     assert [each["data"]["deviceCount"] for each in world.events("OrderAccepted")] == [250]
     [completed] = world.events("OrderCompleted")
     assert completed["data"] == {
+        "actor": None,
         "orderId": "o",
         "enrollmentGroup": "g",
         "state": "completed",

@@ -39,7 +39,7 @@ def test_an_event_is_a_cloud_event_whose_id_follows_from_what_happened() -> None
         "time": "2026-05-01T12:00:00.000005Z",
         "datacontenttype": "application/json",
         "correlationid": "c",
-        "data": {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2},
+        "data": {"actor": None, "orderId": "o", "enrollmentGroup": "g", "deviceCount": 2},
     }
 
 
@@ -55,7 +55,7 @@ def test_an_event_is_a_cloud_event_whose_id_follows_from_what_happened() -> None
 def test_what_is_rejected_is_told_in_one_shape(data: dict[str, Any]) -> None:
     """A message, an order and a line of one have the same fields, and what does not concern them is null."""
     told = composed(EventType.REQUEST_REJECTED, data)["data"]
-    assert list(told) == ["queue", "kind", "reasons", "rejectionId", "orderId", "line", "registrationId"]
+    assert list(told) == ["actor", "queue", "kind", "reasons", "rejectionId", "orderId", "line", "registrationId"]
     assert {name: value for name, value in told.items() if value is not None} == data
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from shared.domain.devices import CertificateSummary, DeviceRecord, HistoryEntry
+from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.domain.history import HistoryEntry
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.ledger.changes import ChangeNotes

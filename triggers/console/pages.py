@@ -15,10 +15,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import azure.functions as func
 import jinja2
 
+from shared import tracing
 from shared.acting import acting
 from shared.domain.callers import ANONYMOUS, Role
 from shared.errors import Rejected
-from triggers import callers, outcomes
+from triggers import auditing, callers, outcomes
 from triggers.console import access
 from triggers.http.endpoints import refuse_unknown
 from triggers.http.scopes import everything, permit
@@ -61,6 +62,7 @@ def page(
     known: tuple[str, ...] = (),
     role: Role | None = Role.FLEET_READ,
     scope: Scope = everything,
+    act: str | None = None,
 ) -> Callable[[Page], Page]:
     """Register a page as an HTTP function.
 
@@ -70,6 +72,7 @@ def page(
         known: parameters of the query that it takes.
         role: that who asks needs; with ``None`` they need not even be signed in.
         scope: finds the enrollment group that the role must be given for, see :mod:`triggers.http.scopes`.
+        act: what a form does at once, for the audit log.
     """
     methods = ["GET", "HEAD"] if method == "GET" else [method]
     path = f"console/{route}".rstrip("/")
@@ -89,12 +92,16 @@ def page(
             caller = await access.visitor(services, request) if role is not None else ANONYMOUS
             if caller is None:
                 return redirect(f"{ROOT}/sign-in?{_way_back(request, method)}")
-            with callers.answering(caller):
-                if role is not None:
-                    await permit(services, request, caller, role, scope)
-                refuse_unknown(request, frozenset(known))
-                with acting(caller.as_actor(role)):
-                    return await handler(services, request)
+            async with auditing.trying(services, request, name) as tried:
+                tried.caller = caller
+                with callers.answering(caller):
+                    if role is not None:
+                        await permit(services, request, caller, role, scope)
+                    refuse_unknown(request, frozenset(known))
+                    comment = form_of(request).get("comment") if method == "POST" else None
+                    with acting(caller.as_actor(role, tracing.trace_id()), comment):
+                        async with auditing.carried_out(services, request, act, tried):
+                            return await handler(services, request)
 
         return handler
 

@@ -68,7 +68,7 @@ async def console_replay(services: Services, request: func.HttpRequest) -> func.
     return rendered("replay.html", rejection=found)
 
 
-@page("rejections/{id}/replay", method="POST")
+@page("rejections/{id}/replay", method="POST", act="replay")
 async def console_replayed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a message back into its queue."""
     identifier = rejection_id_of(request)
@@ -84,7 +84,7 @@ async def console_close(services: Services, request: func.HttpRequest) -> func.H
     return rendered("close.html", rejection=found)
 
 
-@page("rejections/{id}/close", method="POST")
+@page("rejections/{id}/close", method="POST", act="close")
 async def console_closed(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Close a rejection with a comment."""
     identifier = rejection_id_of(request)
@@ -109,7 +109,7 @@ async def console_replay_many(services: Services, request: func.HttpRequest) -> 
     return rendered("replay_many.html", filters=filters, count=len(found), is_more=following is not None, found=found)
 
 
-@page("replays", method="POST")
+@page("replays", method="POST", act="replay")
 async def console_replayed_many(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put many messages back into their queues: those that were refused when the page before was shown."""
     form = form_of(request)

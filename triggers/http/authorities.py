@@ -129,6 +129,7 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
     parameters=(IDEMPOTENCY_KEY,),
     role=Role.AUTHORITIES_MANAGE,
     scope=of_authority,
+    act="prove",
 )
 async def create_verification_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Prove possession of a CA's key to DPS or IoT Hub by hand: sign the code that the service gave."""
@@ -166,6 +167,7 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
     body=AuthorityCertificate,
     role=Role.AUTHORITIES_MANAGE,
     scope=of_authority,
+    act="install",
 )
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
@@ -183,6 +185,7 @@ async def install_certificate(services: Services, request: func.HttpRequest) -> 
     parameters=(IDEMPOTENCY_KEY,),
     role=Role.AUTHORITIES_MANAGE,
     scope=of_authority,
+    act="import",
 )
 async def import_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""

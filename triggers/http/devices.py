@@ -15,6 +15,7 @@ from shared.contracts.devices import (
     RenewalRequest,
     Revocation,
     RevocationAction,
+    RevocationCall,
     RevocationRequest,
 )
 from shared.contracts.ids import path_value
@@ -79,6 +80,7 @@ _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
     head=False,
     role=Role.BUNDLES_READ,
     scope=of_device,
+    act="handOutBundle",
 )
 async def get_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Hand out a device's bundle.
@@ -109,6 +111,7 @@ async def get_bundle(services: Services, request: func.HttpRequest) -> func.Http
     parameters=(IDEMPOTENCY_KEY,),
     role=Role.BUNDLES_READ,
     scope=of_device,
+    act="confirmBundle",
 )
 async def confirm_bundle(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Confirm the receipt of a device's bundle: its private key is deleted here."""
@@ -219,6 +222,7 @@ async def get_identity(services: Services, request: func.HttpRequest) -> func.Ht
     refuses={404, 409},
     role=Role.DEVICES_REVOKE,
     scope=of_device,
+    act="deleteIdentity",
 )
 async def delete_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the identity of a device in its hub; it gets a new one when it registers again."""
@@ -235,6 +239,7 @@ async def delete_identity(services: Services, request: func.HttpRequest) -> func
     body_required=False,
     role=Role.DEVICES_REVOKE,
     scope=of_device,
+    act="disable",
 )
 async def disable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Keep a device out of its hub and end its connection; its certificate stays valid."""
@@ -250,6 +255,7 @@ async def disable_device(services: Services, request: func.HttpRequest) -> func.
     body_required=False,
     role=Role.DEVICES_REVOKE,
     scope=of_device,
+    act="enable",
 )
 async def enable_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Let a device that was disabled into its hub again."""
@@ -271,7 +277,7 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
     "revocations",
     answers=[QUEUED],
     refuses={404, 409},
-    body=RevocationRequest,
+    body=RevocationCall,
     parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
     role=Role.DEVICES_REVOKE,
     scope=of_revocation,
@@ -279,7 +285,7 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
 async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""
     identifier = await _authenticated(services, request)
-    wanted = request_of(RevocationRequest, request, request_id=identifier)
+    wanted = request_of(RevocationCall, request, request_id=identifier).request()
     return await _queued_revocation(services, wanted)
 
 

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import azure.functions as func
 from pydantic import Field
 
+from shared import tracing
 from shared.acting import acting
 from shared.contracts.answers import Accepted
 from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
-from shared.contracts.messages import MESSAGE_LIMIT, Queue
+from shared.contracts.messages import COMMENT_LIMIT, MESSAGE_LIMIT, Queue
 from shared.contracts.parsing import decoded, parse
 from shared.errors import Reason, Rejected
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.following import location_of
 from shared.workflows.intake.requests import is_repeated, submit
-from triggers import callers, outcomes, preconditions
+from triggers import auditing, callers, outcomes, preconditions
 from triggers.http.scopes import everything, permit
 from triggers.openapi import JSON, Answer, Operation, Parameter
 from triggers.zones import blueprint_of
@@ -47,6 +48,9 @@ PAGING = (
     Parameter("pageSize", "items of a page", Annotated[int, Field(ge=1, le=_PAGE_LIMIT, default=100)]),
     CONTINUATION,
 )
+COMMENT = Parameter(
+    "comment", "why, for the history and the audit log", Annotated[str, Field(min_length=1, max_length=COMMENT_LIMIT)]
+)
 QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where it can be followed"),))
 ETAG = (("ETag", "guards changes: RFC 9110 section 8.8.3"),)
 _STRUCTURED_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
@@ -67,6 +71,7 @@ def endpoint(
     parameters: tuple[Parameter, ...] = (),
     role: Role | None = None,
     scope: Scope = everything,
+    act: str | None = None,
     anonymous: bool = False,
     alone: bool = False,
     head: bool = True,
@@ -74,7 +79,8 @@ def endpoint(
     """Register a handler as an HTTP function, and as an operation of the OpenAPI document.
 
     ``role`` is what a caller needs, and ``scope`` finds the enrollment group that it must be given for, see
-    :mod:`triggers.http.scopes`; an ``anonymous`` operation needs none.
+    :mod:`triggers.http.scopes`; an ``anonymous`` operation needs none. ``act`` is what an operation does at once, for
+    the audit log; what becomes a request is written down when that is carried out.
 
     What can be answered is documented here, see :class:`triggers.openapi.Operation`; the end-to-end tests hold every
     answer against it.
@@ -84,6 +90,8 @@ def endpoint(
     """
     if anonymous is (role is not None):
         raise TypeError(f"{method} {route}: give either role= or anonymous=True")
+    if method != "GET" or act is not None:
+        parameters = (*parameters, COMMENT)
     methods = [method, "HEAD"] if method == "GET" and head else [method]
     level = func.AuthLevel.ANONYMOUS if anonymous else None  # that of the app: triggers.registration
 
@@ -118,13 +126,15 @@ def endpoint(
             return await outcomes.answer(req, handler if anonymous else checked, route)
 
         async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-            caller = await callers.caller_of(services, request)
-            with callers.answering(caller):
-                if role is not None:
-                    await permit(services, request, caller, role, scope)
-                refuse_unknown(request, known)
-                with acting(caller.as_actor(role, request_id_in(request))):
-                    return await handler(services, request)
+            async with auditing.trying(services, request, name) as tried:
+                caller = tried.caller = await callers.caller_of(services, request)
+                with callers.answering(caller):
+                    if role is not None:
+                        await permit(services, request, caller, role, scope)
+                    refuse_unknown(request, known)
+                    with acting(caller.as_actor(role, request_id_in(request)), comment_of(request)):
+                        async with auditing.carried_out(services, request, act, tried):
+                            return await handler(services, request)
 
         return handler
 
@@ -219,10 +229,24 @@ def request_id_of(request: func.HttpRequest) -> str:
 
 
 def request_id_in(request: func.HttpRequest) -> str | None:
-    """Give the caller's Idempotency-Key, where it can be a request's id."""
+    """Give the caller's Idempotency-Key where it can be a request's id, or else the trace's id, which the log has."""
     with suppress(Rejected):
-        return _idempotency_key(request)
-    return None
+        named = _idempotency_key(request)
+        if named is not None:
+            return named
+    return tracing.trace_id()
+
+
+def comment_of(request: func.HttpRequest) -> str | None:
+    """Read what a caller says to what they ask for, in the query or in the body.
+
+    Raises:
+        Rejected: it is too long.
+    """
+    text = request.params.get("comment") or auditing.said_in(request, "comment")
+    if text is not None and len(text) > COMMENT_LIMIT:
+        raise Rejected.because(f"has {len(text)} characters; at most {COMMENT_LIMIT} are kept", field="comment")
+    return text
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:

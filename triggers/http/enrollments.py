@@ -40,6 +40,7 @@ async def get_enrollment(services: Services, request: func.HttpRequest) -> func.
     parameters=CONDITIONS,
     role=Role.GROUPS_MANAGE,
     scope=of_device,
+    act="putEnrollment",
 )
 async def put_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Create the individual enrollment of a device, or change it; If-Match guards the change."""
@@ -58,6 +59,7 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
     parameters=CONDITIONS,
     role=Role.DEVICES_REVOKE,
     scope=of_device,
+    act="disableEnrollment",
 )
 async def disable_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
@@ -75,6 +77,7 @@ async def disable_enrollment(services: Services, request: func.HttpRequest) -> f
     parameters=CONDITIONS,
     role=Role.GROUPS_MANAGE,
     scope=of_device,
+    act="deleteEnrollment",
 )
 async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""

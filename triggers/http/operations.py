@@ -168,6 +168,7 @@ async def get_rejection(services: Services, request: func.HttpRequest) -> func.H
     answers=[Answer(202, "put back into its queue", (Rejection,))],
     refuses={404, 409},
     role=Role.FLEET_READ,
+    act="replay",
 )
 async def replay_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put a refused message back into its queue, once: repeated, it changes nothing.
@@ -189,6 +190,7 @@ async def _require_for(services: Services, identifier: str) -> None:
     answers=[Answer(202, "put back into their queues", (Replayed,))],
     body=Replay,
     role=Role.FLEET_READ,
+    act="replay",
 )
 async def replay_rejections(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Put back up to 500 open rejections that the filters mean, so many a minute."""
@@ -206,6 +208,7 @@ async def replay_rejections(services: Services, request: func.HttpRequest) -> fu
     refuses={404, 409},
     body=RejectionClosing,
     role=Role.FLEET_READ,
+    act="close",
 )
 async def close_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say of a rejection that it will not be replayed, and why."""

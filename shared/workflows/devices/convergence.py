@@ -117,6 +117,7 @@ class DeviceConverger:
                 correlation_id=each.correlation,
                 data=each.data,
                 occasion=each.occasion,
+                actor=each.actor,
             )
 
     async def _enter(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:

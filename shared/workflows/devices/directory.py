@@ -72,8 +72,7 @@ class DeviceDirectory:
 
     async def group_of(self, registration_id: str) -> str | None:
         """Give the enrollment group of a device; ``None`` if it has none, or does not exist."""
-        known = await self.devices.get(registration_id)
-        return known.record.enrollment_group if known else None
+        return await self.devices.group_of(registration_id)
 
     async def page(
         self, filters: DeviceFilters, *, size: int, continuation: str | None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.orders import OrderTrail
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -61,6 +62,7 @@ def order_workflows(
     settings: Settings,
     clock: Clock,
     threads: ThreadPool,
+    trail: OrderTrail | None = None,
 ) -> OrderWorkflows:
     """Put together what sees to orders and their lines."""
     ordered_devices = OrderedDevices(
@@ -90,6 +92,7 @@ def order_workflows(
         progress=OrderProgressEvents(orders=orders, outbox=outbox),
         outbox=outbox,
         clock=clock,
+        trail=trail,
     )
     uploads = OrderUploads(blobs=order_lists, settings=settings, threads=threads)
     retention = Retention(

@@ -11,8 +11,9 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from shared import acting
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderWatch
 from shared.domain.orders import (
@@ -32,8 +33,11 @@ from shared.errors import Conflict, Deferred
 from shared.ledger.table import Stale
 from shared.workflows.devices.order_answers import progress_of
 from shared.workflows.devices.order_lists import listed
+from shared.workflows.intake.requests import asked_by
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shared.contracts.orders import DeviceOrder
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
@@ -55,6 +59,14 @@ _FAILED_SHOWN = 100
 _FAILED_BYTES = 32 * 1024
 
 
+class OrderTrail(Protocol):
+    """Writes down that orders are taken in."""
+
+    async def ordered(self, order_id: str, group: str, at: datetime) -> None:
+        """Write down that an order was taken in; repeated, it adds nothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceOrders:
     """Takes orders in and sees them through."""
@@ -68,6 +80,7 @@ class DeviceOrders:
     progress: OrderProgressEvents
     outbox: Outbox
     clock: Clock
+    trail: OrderTrail | None = None
 
     async def advance(self, order: DeviceOrder) -> None:
         """Take an order in, and see to it that a message watches it.
@@ -84,6 +97,7 @@ class DeviceOrders:
         if is_new and order.devices is not None:
             known = await self.dispatch.carry_on(known, listed(order.devices))
         if known.record.state in UNDER_WAY and not self.is_watched(known.record):
+            await self._write_down(known.record)
             await self._announce_accepted(known.record)
             await self._see_to(known)
 
@@ -118,6 +132,8 @@ class DeviceOrders:
             progress_every=order.progress_events.every if order.progress_events else None,
             device_count=len(order.devices or ()),
             accepted_at=self.clock(),
+            actor=asked_by(order.order_id),
+            comment=acting.comment(),
         )
         if order.devices_url is not None:
             record = await self.lists.noted(record, str(order.devices_url))
@@ -137,6 +153,10 @@ class DeviceOrders:
             return await self.orders.replace(refused, record)
         except Stale:
             return None
+
+    async def _write_down(self, order: OrderRecord) -> None:
+        if self.trail is not None:
+            await self.trail.ordered(order.order_id, order.enrollment_group, order.accepted_at)
 
     async def _announce_accepted(self, order: OrderRecord) -> None:
         await self.outbox.publish(

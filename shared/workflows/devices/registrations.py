@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared import acting
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceRegistration
 from shared.domain.order_acts import begun, line_cancelled
-from shared.domain.orders import OrderLine
+from shared.domain.orders import OrderLine, OrderRecord
 from shared.errors import Deferred, NotFound
 
 if TYPE_CHECKING:
@@ -62,8 +64,11 @@ class Registrations:
         lines = await self.orders.get_lines(message.order_id, message.line, message.lines)
         if not lines:
             raise NotFound.because(f"order {message.order_id!r} has no line {message.line}")
-        to_do = await self._begin([known for known in lines if known.record.is_open and known.record.registration_id])
-        left = await self._bring(to_do)
+        to_do, order = await self._begin(
+            [known for known in lines if known.record.is_open and known.record.registration_id]
+        )
+        with acting.acting(order.actor, order.comment) if order else nullcontext():
+            left = await self._bring(to_do)
         waits = [error for error in left.values() if isinstance(error, Deferred)]
         if waits and len(waits) == len(left):
             raise min(waits, key=lambda error: error.retry_after)
@@ -75,17 +80,22 @@ class Registrations:
             delay = error.retry_after if isinstance(error, Deferred) else None
             await self.outbox.order(Queue.DEVICE_REGISTRATIONS, own, delay=delay)
 
-    async def _begin(self, lines: Sequence[Versioned[OrderLine]]) -> list[Versioned[OrderLine]]:
-        """Enter that lines are at work, unless their order was cancelled; give those that something is to be done for.
+    async def _begin(
+        self, lines: Sequence[Versioned[OrderLine]]
+    ) -> tuple[list[Versioned[OrderLine]], OrderRecord | None]:
+        """Enter that lines are at work, unless their order was cancelled.
+
+        Gives those that something is to be done for, and their order.
 
         The order is read after its lines are: who cancels it changes the lines that are there after it has changed.
         """
         if not lines:
-            return []
+            return [], None
         now, order = self.clock(), await self.orders.get(lines[0].record.order_id)
         is_cancelled = order is not None and order.record.is_cancelled
         change = line_cancelled(now, order.record.issued) if order is not None and is_cancelled else begun(now)
-        return [known for known in await self.orders.change_lines(lines, change) if known.record.is_open]
+        to_do = [known for known in await self.orders.change_lines(lines, change) if known.record.is_open]
+        return to_do, order.record if order else None
 
     async def _bring(self, lines: Sequence[Versioned[OrderLine]]) -> dict[int, Exception]:
         """Work on lines side by side, and write those that are done; give what was raised, by the others' numbers."""

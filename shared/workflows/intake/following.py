@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared import acting
 from shared.contracts.devices import MemberRevocation
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
@@ -25,7 +26,7 @@ from shared.domain.requests import (
     waits,
 )
 from shared.errors import Conflict, NotFound, Rejected
-from shared.workflows.intake.requests import Part, part_of
+from shared.workflows.intake.requests import Part, asked_by, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -147,10 +148,17 @@ class FollowedRequests:
             received_at=self.clock(),
             state=RequestState.QUEUED,
             about=f"/api/device-orders/{order_id}",
+            actor=asked_by(order_id),
+            comment=acting.comment(),
         )
         known = (await self.requests.claim(record)).record
         await send
         await self.requests.enter(known, queued(self.clock()))
+
+    async def order_asked_by(self, order_id: str, fingerprint: str) -> RequestRecord | None:
+        """Find the row of an order that came over HTTP, which says who asked; ``None`` if it came by its queue."""
+        known = await self.requests.find(Queue.DEVICE_ORDERS, order_id)
+        return known.record if known is not None and known.record.fingerprint == fingerprint else None
 
     async def waits(
         self,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared import tracing
+from shared import acting, tracing
 from shared.contracts.events import event
 from shared.contracts.messages import MESSAGE_LIMIT, Queue, command
 from shared.contracts.parsing import refuse_private_keys
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from shared.contracts.base import Contract
+    from shared.domain.callers import Actor
     from shared.domain.words import EventType
     from shared.ports.event_topic import EventTopic
     from shared.ports.queues import Queues
@@ -41,9 +42,16 @@ class Outbox:
     topic: EventTopic | None = None
 
     async def publish(
-        self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
+        self,
+        kind: EventType,
+        *,
+        subject: str,
+        correlation_id: str,
+        data: Mapping[str, Any],
+        occasion: str = "",
+        actor: Actor | None = None,
     ) -> None:
-        """Publish an event; see :func:`shared.contracts.events.event`.
+        """Publish an event; see :func:`shared.contracts.events.event`. Its actor is who the work under way is done for.
 
         Raises:
             pydantic.ValidationError: the data is not as the contract has it for this type, which is a bug.
@@ -58,6 +66,7 @@ class Outbox:
                 traceparent=tracing.current(),
                 data=data,
                 occasion=occasion,
+                actor=actor or acting.actor(),
             )
             if self.topic is None:
                 await self.queues.send(Queue.PROVISIONING_EVENTS, text)

@@ -29,6 +29,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
 from shared.domain.request_deliveries import left, refused_by, taken_up
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
 
+    from shared.domain.callers import Actor
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -136,29 +138,52 @@ async def once(
         NotAuthentic: the part was not made by the request whose id it carries.
         Deferred: the body was refused, and another delivery is at work.
     """
+    actor, comment = acting.actor(), acting.comment()
     if part is not None:
-        await _check_part(requests, kind, request, part)
-    record = _record(kind, request, asked_at or clock(), part)
+        whole = await _check_part(requests, kind, request, part)
+        actor, comment = whole.actor, whole.comment
+    with acting.acting(actor, comment):
+        record = _record(kind, request, asked_at or clock(), part)
     delivery = record.nonce
     known = await _begin(requests, taken_up(delivery, clock())(record), request, clock)
     if known.state is RequestState.DONE:
         yield None
         return
     if known.state is RequestState.REJECTED:
-        raise Rejected(*(Reason(each["field"], each["message"]) for each in known.reasons or ()))
+        refusal = Rejected(*(Reason(each["field"], each["message"]) for each in known.reasons or ()))
+        await _ended(requests, known, request, refusal)
+        raise refusal
     try:
         try:
-            yield known
+            # Who asked is known from the row: what the message says of it, anybody could have written.
+            with acting.acting(known.actor, known.comment):
+                await _begun(requests, known, request)
+                yield known
         except Rejected as rejection:
             if await _is_refused(requests, delivery, known, rejection, clock()):
+                await _ended(requests, known, request, rejection)
                 raise
         else:
+            await _ended(requests, known, request)
             await requests.enter(known, done(clock()))
     except Rejected:
         raise
     except Exception:
         await _leave(requests, known, delivery)
         raise
+
+
+async def _begun(requests: Requests, known: RequestRecord, request: Request) -> None:
+    """Have it written down that a request is being carried out, before anything is."""
+    if requests.trail is not None:
+        await requests.trail.begun(known, request)
+
+
+async def _ended(requests: Requests, known: RequestRecord, request: Request, refusal: Rejected | None = None) -> None:
+    """Have it written down what came of it."""
+    if requests.trail is not None:
+        with acting.acting(known.actor, known.comment):
+            await requests.trail.ended(known, request, refusal)
 
 
 async def _begin(requests: Requests, record: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
@@ -273,7 +298,15 @@ def _record(
         fingerprint=request.fingerprint,
         received_at=at,
         about=about(kind, request) if part is None else None,
+        actor=asked_by(request.request_id),
+        comment=acting.comment(),
     )
+
+
+def asked_by(request_id: str) -> Actor | None:
+    """Give who asks for the work under way, by a request of some id."""
+    actor = acting.actor()
+    return actor.changed(request_id=request_id) if actor else None
 
 
 def about(kind: Queue, request: Any) -> str | None:
@@ -305,13 +338,14 @@ async def part_of(requests: Requests, kind: Queue, request: Request, part: Part,
     return (known or await requests.claim(_record(kind, request, at, part))).record
 
 
-async def _check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> None:
+async def _check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> RequestRecord:
     whole = await requests.get(kind, request.request_id)
     if whole is None or not hmac.compare_digest(part_for(whole.record, part.member).token, part.token):
         raise NotAuthentic.because(
             f"this is not a part of request {request.request_id!r}; only the service makes parts: leave 'part' out",
             field="part",
         )
+    return whole.record
 
 
 def _check_same(known: RequestRecord, request: Request) -> None:

@@ -1,0 +1,188 @@
+"""Writes down who did or tried what: ahead of the deed, and what came of it."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shared import acting
+from shared.contracts.authorities import AuthorityAct
+from shared.contracts.messages import Queue
+from shared.contracts.orders import OrderAct
+from shared.domain.audit_entries import REASON_LIMIT, AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.callers import Actor, CallerKind
+from shared.domain.words import CertificateKind
+from shared.errors import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
+
+    from shared.domain.requests import RequestRecord
+    from shared.workflows.intake.outbox import Clock
+
+APP = Actor(kind=CallerKind.TIMER, id="device-identity-factory")
+"""The app itself, where nobody asked."""
+
+DENIED_A_MINUTE = 120
+"""Denied tries of one worker that are written down in a minute, so that nobody fills the log by knocking."""
+
+
+class AuditLog(Protocol):
+    """Where entries go."""
+
+    async def append(self, entry: AuditEntry) -> None:
+        """Add an entry, or what came of one that was begun; repeated, it adds nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is done to what.
+
+    Attributes:
+        action: as in ``revoke``.
+        kind: of what it is done to.
+        subject: its id.
+        group: that it belongs to, where that is known.
+        reason: for which it is asked.
+    """
+
+    action: str
+    kind: SubjectKind
+    subject: str
+    group: str | None = None
+    reason: str | None = None
+
+
+class Audit:
+    """Writes entries.
+
+    Args:
+        log: where they go.
+        clock: gives the present time.
+        devices: finds the enrollment group of a device.
+        authorities: finds that of a CA.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: AuditLog,
+        clock: Clock,
+        devices: Callable[[str], Awaitable[str | None]],
+        authorities: Callable[[str], Awaitable[str | None]],
+    ) -> None:
+        self._log, self._clock = log, clock
+        self._groups = {SubjectKind.DEVICE: devices, SubjectKind.AUTHORITY: authorities}
+        self._denied = (clock(), 0)
+
+    @asynccontextmanager
+    async def carried_out(self, act: Act, *, request_id: str | None = None) -> AsyncIterator[None]:
+        """Write down an act that somebody waits for, around it; each time it is asked for, it is an act of its own."""
+        entry = await self._entry(act, uuid.uuid4().hex, self._clock(), request_id)
+        async with self._around(entry):
+            yield
+
+    async def begun(self, known: RequestRecord, request: Any) -> None:
+        """Write down what a request asks for; repeated, it adds nothing."""
+        await self._log.append(await self._of_request(known, request))
+
+    async def ended(self, known: RequestRecord, request: Any, refusal: Rejected | None) -> None:
+        """Write down that it was carried out, or why it was refused; repeated, it adds nothing."""
+        entry = await self._of_request(known, request)
+        if refusal is None:
+            await self._log.append(entry.changed(outcome=AuditOutcome.DONE))
+        else:
+            await self._log.append(_ended(entry, AuditOutcome.REFUSED, str(refusal)))
+
+    async def _of_request(self, known: RequestRecord, request: Any) -> AuditEntry:
+        # A request that was refused, and is sent again, is another one under the same id.
+        name = f"{known.key}|{known.nonce[:8]}"
+        return await self._entry(act_of(Queue(known.kind), request), name, known.received_at, known.request_id)
+
+    async def ordered(self, order_id: str, group: str, at: datetime) -> None:
+        """Write down that an order was taken in."""
+        act = Act("order", SubjectKind.ORDER, order_id, group)
+        entry = await self._entry(act, f"{Queue.DEVICE_ORDERS}|{order_id}", at, order_id)
+        await self._log.append(entry.changed(outcome=AuditOutcome.DONE))
+
+    async def denied(self, operation: str, why: str) -> None:
+        """Write down a try that was denied; of very many in a minute not each."""
+        began, count = self._denied
+        if self._clock() - began >= timedelta(minutes=1):
+            began, count = self._clock(), 0
+        self._denied = began, count + 1
+        if count < DENIED_A_MINUTE:
+            act = Act(operation, SubjectKind.OPERATION, operation, reason=why)
+            entry = await self._entry(act, uuid.uuid4().hex, self._clock(), None)
+            await self._log.append(entry.changed(outcome=AuditOutcome.DENIED))
+
+    @asynccontextmanager
+    async def _around(self, entry: AuditEntry) -> AsyncIterator[None]:
+        await self._log.append(entry)
+        try:
+            yield
+        except Rejected as rejection:
+            await self._log.append(_ended(entry, AuditOutcome.REFUSED, str(rejection)))
+            raise
+        except Exception as error:
+            with suppress(Exception):
+                await self._log.append(_ended(entry, AuditOutcome.FAILED, type(error).__name__))
+            raise
+        await self._log.append(entry.changed(outcome=AuditOutcome.DONE))
+
+    async def _entry(self, act: Act, name: str, at: datetime, request_id: str | None) -> AuditEntry:
+        group = act.group
+        if group is None and act.kind in self._groups:
+            group = await self._groups[act.kind](act.subject)
+        actor, comment = acting.actor() or APP, acting.comment()
+        return AuditEntry(
+            entry_id=name,
+            at=at,
+            actor=actor,
+            action=act.action,
+            subject_kind=act.kind,
+            subject=act.subject,
+            outcome=AuditOutcome.BEGUN,
+            enrollment_group=group,
+            request_id=request_id or actor.request_id,
+            reason=act.reason[:REASON_LIMIT] if act.reason else None,
+            comment=comment[:REASON_LIMIT] if comment else None,
+        )
+
+
+def _ended(entry: AuditEntry, outcome: AuditOutcome, why: str) -> AuditEntry:
+    return entry.changed(outcome=outcome, reason=why[:REASON_LIMIT])
+
+
+def act_of(kind: Queue, request: Any) -> Act:
+    """Say what a request of a queue does to what."""
+    if isinstance(request, OrderAct):
+        return Act(request.action.value, SubjectKind.ORDER, request.order_id)
+    if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
+        return Act(request.action.value, SubjectKind.GROUP, request.enrollment_group, request.enrollment_group)
+    if kind is Queue.CERTIFICATE_REQUESTS:
+        return _act_of_certificate(request)
+    revokes = kind is Queue.REVOCATION_REQUESTS
+    action = request.action.value if revokes else "renew"
+    reason = request.reason.value if action == "revoke" else None
+    device, group = getattr(request, "registration_id", None), getattr(request, "enrollment_group", None)
+    if device is not None:
+        return Act(action, SubjectKind.DEVICE, device, reason=reason)
+    if group is not None:
+        return Act(action, SubjectKind.GROUP, group, group, reason=reason)
+    return Act(action, SubjectKind.CERTIFICATE, request.serial_number, reason=reason)
+
+
+def _act_of_certificate(request: Any) -> Act:
+    if isinstance(request, AuthorityAct):
+        return Act(request.action.value, SubjectKind.AUTHORITY, request.name, reason=request.reason)
+    if request.kind is CertificateKind.DEVICE:
+        return Act("issue", SubjectKind.DEVICE, request.name.lower())
+    if request.kind is CertificateKind.VERIFICATION:
+        return Act("prove", SubjectKind.AUTHORITY, request.issuer)
+    return Act("create", SubjectKind.AUTHORITY, request.name)

@@ -1,0 +1,95 @@
+"""Has what HTTP requests do at once, and what was denied, written into the audit log."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from shared import acting, tracing
+from shared.contracts.ids import path_value
+from shared.domain.audit_entries import SubjectKind
+from shared.domain.callers import ANONYMOUS
+from shared.errors import Forbidden, NotAuthentic
+from shared.reading.json_text import read_json
+from shared.workflows.intake.audit import Act
+from triggers import callers
+from triggers.worker import log
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import azure.functions as func
+
+    from shared.domain.callers import Caller
+    from shared.services import Services
+
+
+@dataclass(slots=True)
+class Tried:
+    """What somebody tries.
+
+    Attributes:
+        caller: who that is, as far as it is known.
+        is_begun: whether it is written down as an act.
+    """
+
+    caller: Caller
+    is_begun: bool = False
+
+
+@asynccontextmanager
+async def trying(services: Services, request: func.HttpRequest, operation: str) -> AsyncIterator[Tried]:
+    """Write a try down if it is denied: by whom, as far as is known, and why."""
+    tried = Tried(replace(ANONYMOUS, address=callers.address_of(request.headers)))
+    try:
+        yield tried
+    except (Forbidden, NotAuthentic) as denied:
+        if not tried.is_begun:
+            await _write_down(services, tried.caller, operation, str(denied))
+        raise
+
+
+async def _write_down(services: Services, caller: Caller, operation: str, why: str) -> None:
+    try:
+        with acting.acting(caller.as_actor(None, tracing.trace_id())):
+            await services.audit.denied(operation, why)
+    except Exception as error:  # noqa: BLE001 - what is denied stays denied
+        log.error("a denied try of %s is not in the audit log: %s: %s", operation, type(error).__name__, error)
+
+
+@asynccontextmanager
+async def carried_out(
+    services: Services, request: func.HttpRequest, action: str | None, tried: Tried
+) -> AsyncIterator[None]:
+    """Write an act down ahead of the deed, and what came of it; without an action, nothing."""
+    if action is None:
+        yield
+        return
+    kind, subject = _subject_of(request, action)
+    async with services.audit.carried_out(Act(action, kind, subject, reason=said_in(request, "reason"))):
+        tried.is_begun = True
+        yield
+
+
+def _subject_of(request: func.HttpRequest, action: str) -> tuple[SubjectKind, str]:
+    """Say what the path is about."""
+    route = request.route_params
+    for name, kind in (
+        ("registrationId", SubjectKind.DEVICE),
+        ("name", SubjectKind.AUTHORITY),
+        ("id", SubjectKind.REJECTION),
+    ):
+        if name in route:
+            return kind, path_value(name, route[name])
+    return SubjectKind.OPERATION, action
+
+
+def said_in(request: func.HttpRequest, name: str) -> str | None:
+    """Read a text out of a body in JSON; ``None`` if it has none."""
+    try:
+        body: Any = read_json(request.get_body())
+    except ValueError:
+        return None
+    found = body.get(name) if isinstance(body, dict) else None
+    return found if isinstance(found, str) and found else None
