@@ -115,7 +115,6 @@ class Services:
     rejected_messages: RejectedMessages
     requests: Requests
     audit: Audit
-    audit_log: AuditTable
     following: FollowedRequests
     retention: Retention
     webhooks: Webhooks
@@ -160,8 +159,7 @@ def build(
     records, groups = Authorities(table("issuers")), Groups(table("groups"))
     changes = ChangeNotes(table("directory"), clock=clock)
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
-    audit_log = AuditTable(table("audit"))
-    audit = Audit(log=audit_log, clock=clock, devices=devices.group_of, authorities=records.group_of)
+    audit = Audit(log=AuditTable(table("audit")), clock=clock, devices=devices.group_of, authorities=records.group_of)
     requests = Requests(table("requests"), clock=clock, trail=audit)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
@@ -388,7 +386,6 @@ def build(
         ),
         requests=requests,
         audit=audit,
-        audit_log=audit_log,
         following=following,
         retention=retention,
         webhooks=webhooks,

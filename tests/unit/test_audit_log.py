@@ -171,6 +171,9 @@ async def test_what_cannot_be_written_down_is_not_done(log: Log) -> None:
         async def append(self, _entry: AuditEntry) -> None:
             raise OSError
 
+        async def page(self, *_: Any, **__: Any) -> Any:
+            raise OSError
+
     audit = Audit(log=Down(), clock=lambda: NOW, devices=log.group, authorities=log.group)
     done = []
     with pytest.raises(OSError):  # noqa: PT011 - it has no words
@@ -258,7 +261,7 @@ async def test_a_part_is_done_for_whoever_asked_for_the_whole(log: Log) -> None:
 
 
 async def answered(log: Log, accept: str, **params: str) -> func.HttpResponse:
-    services: Any = SimpleNamespace(audit_log=log.table)
+    services: Any = SimpleNamespace(audit=log.audit)
     request = func.HttpRequest(
         "GET", "https://host/api/audit", headers={"Accept": accept}, params=params, route_params={}, body=b""
     )

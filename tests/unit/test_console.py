@@ -171,6 +171,7 @@ class Audit:
 
     def __init__(self) -> None:
         self.noted: list[tuple[str, ...]] = []
+        self.log = self
 
     @asynccontextmanager
     async def carried_out(self, act: Act) -> AsyncIterator[None]:
@@ -219,7 +220,6 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
         rejected_messages=Rejected(),
         audit=Audit(),
-        audit_log=Audit(),
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
         renewals=SimpleNamespace(check=answering(None)),
         order_requests=SimpleNamespace(check=answering(None)),

@@ -258,6 +258,7 @@ async def test_an_order_tells_its_progress_after_so_many_lines() -> None:
     assert told == [[], [3], [3], [3, 9], [3, 9]]
     assert world.events("OrderProgressed")[1]["id"] == "OrderProgressed/o/o/9"
     assert world.events("OrderProgressed")[1]["data"] == {
+        "actor": None,
         "orderId": "o",
         "enrollmentGroup": "g",
         "state": "processing",

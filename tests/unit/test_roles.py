@@ -62,7 +62,16 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("list_enrollment_groups", "get_enrollment_group", "list_rollover_devices", "list_missed_renewals"),
             *("list_registrations", "check_enrollment", "get_enrollment"),
             *("list_device_orders", "get_device_order", "get_order_results_csv", "get_order_results_json"),
-            *("list_devices", "count_devices", "get_device", "get_identity", "get_request", "list_requests"),
+            *(
+                "list_devices",
+                "count_devices",
+                "get_device",
+                "get_explanation",
+                "create_explanation",
+                "get_identity",
+                "get_request",
+                "list_requests",
+            ),
             *("list_rejections", "get_rejection", "replay_rejection", "replay_rejections", "close_rejection"),
         }
     ),
@@ -276,7 +285,15 @@ LISTS = {
 }
 WHOLE = {
     *("list_certificate_authorities", "create_certificate_authority", "list_enrollment_groups", "count_devices"),
-    *("list_requests", "list_rejections", "get_rejection", "replay_rejection", "replay_rejections", "close_rejection"),
+    *(
+        "list_requests",
+        "create_explanation",
+        "list_rejections",
+        "get_rejection",
+        "replay_rejection",
+        "replay_rejections",
+        "close_rejection",
+    ),
 }
 """What is about all groups."""
 

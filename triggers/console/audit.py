@@ -22,7 +22,7 @@ _FILTERS = ("device", "group", "ca", "actor", "action")
 @page("audit", known=(*_FILTERS, "continuationToken"), role=Role.AUDIT_READ, scope=by_group)
 async def console_audit(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List who did or tried what, the latest first."""
-    found, following = await services.audit_log.page(
+    found, following = await services.audit.log.page(
         filters_of(request), size=_SHOWN, continuation=continuation_of(request)
     )
     return rendered(

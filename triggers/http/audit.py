@@ -70,7 +70,7 @@ _TEXT = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
 )
 async def list_audit_entries(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """List who did or tried what, the latest first; with ``Accept`` as JSON lines or CSV."""
-    found, following = await services.audit_log.page(
+    found, following = await services.audit.log.page(
         filters_of(request), size=page_size_of(request), continuation=continuation_of(request)
     )
     items = [shown_act(each) for each in found]

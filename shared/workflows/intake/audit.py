@@ -18,10 +18,11 @@ from shared.domain.words import CertificateKind
 from shared.errors import Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from datetime import datetime
 
     from shared.domain.requests import RequestRecord
+    from shared.ledger.audit_log import AuditFilters
     from shared.workflows.intake.outbox import Clock
 
 APP = Actor(kind=CallerKind.TIMER, id="device-identity-factory")
@@ -36,6 +37,12 @@ class AuditLog(Protocol):
 
     async def append(self, entry: AuditEntry) -> None:
         """Add an entry, or what came of one that was begun; repeated, it adds nothing."""
+        ...
+
+    async def page(
+        self, filters: AuditFilters, *, size: int, continuation: str | None
+    ) -> tuple[Sequence[AuditEntry], str | None]:
+        """List one page, the latest first, and the continuation of the next."""
         ...
 
 
@@ -76,7 +83,7 @@ class Audit:
         devices: Callable[[str], Awaitable[str | None]],
         authorities: Callable[[str], Awaitable[str | None]],
     ) -> None:
-        self._log, self._clock = log, clock
+        self.log, self._clock = log, clock
         self._groups = {SubjectKind.DEVICE: devices, SubjectKind.AUTHORITY: authorities}
         self._denied = (clock(), 0)
 
@@ -89,15 +96,15 @@ class Audit:
 
     async def begun(self, known: RequestRecord, request: Any) -> None:
         """Write down what a request asks for; repeated, it adds nothing."""
-        await self._log.append(await self._of_request(known, request))
+        await self.log.append(await self._of_request(known, request))
 
     async def ended(self, known: RequestRecord, request: Any, refusal: Rejected | None) -> None:
         """Write down that it was carried out, or why it was refused; repeated, it adds nothing."""
         entry = await self._of_request(known, request)
         if refusal is None:
-            await self._log.append(entry.changed(outcome=AuditOutcome.DONE))
+            await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
         else:
-            await self._log.append(_ended(entry, AuditOutcome.REFUSED, str(refusal)))
+            await self.log.append(_ended(entry, AuditOutcome.REFUSED, str(refusal)))
 
     async def _of_request(self, known: RequestRecord, request: Any) -> AuditEntry:
         # A request that was refused, and is sent again, is another one under the same id.
@@ -108,7 +115,7 @@ class Audit:
         """Write down that an order was taken in."""
         act = Act("order", SubjectKind.ORDER, order_id, group)
         entry = await self._entry(act, f"{Queue.DEVICE_ORDERS}|{order_id}", at, order_id)
-        await self._log.append(entry.changed(outcome=AuditOutcome.DONE))
+        await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
 
     async def denied(self, operation: str, why: str) -> None:
         """Write down a try that was denied; of very many in a minute not each."""
@@ -119,21 +126,21 @@ class Audit:
         if count < DENIED_A_MINUTE:
             act = Act(operation, SubjectKind.OPERATION, operation, reason=why)
             entry = await self._entry(act, uuid.uuid4().hex, self._clock(), None)
-            await self._log.append(entry.changed(outcome=AuditOutcome.DENIED))
+            await self.log.append(entry.changed(outcome=AuditOutcome.DENIED))
 
     @asynccontextmanager
     async def _around(self, entry: AuditEntry) -> AsyncIterator[None]:
-        await self._log.append(entry)
+        await self.log.append(entry)
         try:
             yield
         except Rejected as rejection:
-            await self._log.append(_ended(entry, AuditOutcome.REFUSED, str(rejection)))
+            await self.log.append(_ended(entry, AuditOutcome.REFUSED, str(rejection)))
             raise
         except Exception as error:
             with suppress(Exception):
-                await self._log.append(_ended(entry, AuditOutcome.FAILED, type(error).__name__))
+                await self.log.append(_ended(entry, AuditOutcome.FAILED, type(error).__name__))
             raise
-        await self._log.append(entry.changed(outcome=AuditOutcome.DONE))
+        await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
 
     async def _entry(self, act: Act, name: str, at: datetime, request_id: str | None) -> AuditEntry:
         group = act.group
