@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from shared.adapters.own_host import OwnHost
 from shared.checks import checks
 from shared.clients import Clients
-from shared.ledger.audit_log import AuditTable
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
@@ -21,7 +20,6 @@ from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
-from shared.ledger.requests import Requests
 from shared.ledger.responders import ResponderRows
 from shared.rules.zones import SIGNING, Zone
 from shared.threads import ThreadPool
@@ -53,12 +51,12 @@ from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.devices.wiring import Lifetimes, lifetimes
 from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
-from shared.workflows.intake.audit import Audit
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.webhooks import Webhooks
+from shared.workflows.intake.wiring import audited
 from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.measurements import Measurements
 from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
@@ -67,11 +65,13 @@ from shared.workflows.status.revocation_lists import RevocationLists
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.ledger.requests import Requests
     from shared.settings import Settings
     from shared.workflows.devices.order_uploads import OrderUploads
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
     from shared.workflows.devices.retention import Retention
+    from shared.workflows.intake.audit import Audit
     from shared.workflows.intake.outbox import Clock
 
 
@@ -159,8 +159,7 @@ def build(
     records, groups = Authorities(table("issuers")), Groups(table("groups"))
     changes = ChangeNotes(table("directory"), clock=clock)
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
-    audit = Audit(log=AuditTable(table("audit")), clock=clock, devices=devices.group_of, authorities=records.group_of)
-    requests = Requests(table("requests"), clock=clock, trail=audit)
+    audit, requests = audited(table, devices, records, clock)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)

@@ -85,3 +85,24 @@ def lifetimes(
         ),
         missed_renewals=missed,
     )
+
+
+def directories(
+    table: Callable[[str], Table],
+    *,
+    devices: Devices,
+    certificates: Certificates,
+    bundles: Bundles,
+    settings: Settings,
+    clock: Clock,
+) -> tuple[DeviceDirectory, DirectoryUpkeep]:
+    """Put together what lists devices, and what keeps the lists as the records are."""
+    directory = DeviceDirectory(
+        devices=devices,
+        certificates=certificates,
+        directory=Directory(table("directory")),
+        bundles=bundles,
+        settings=settings,
+        clock=clock,
+    )
+    return directory, DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock)
