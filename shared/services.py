@@ -14,7 +14,7 @@ from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
-from shared.ledger.directory import Directory, Projection
+from shared.ledger.directory import Directory
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
@@ -32,8 +32,6 @@ from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
-from shared.workflows.devices.directory import DeviceDirectory
-from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.enrollments import IndividualEnrollments
 from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.failures import Failures
@@ -49,7 +47,7 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.devices.wiring import Lifetimes, lifetimes
+from shared.workflows.devices.wiring import Lifetimes, directories, lifetimes
 from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
@@ -67,6 +65,8 @@ if TYPE_CHECKING:
 
     from shared.ledger.requests import Requests
     from shared.settings import Settings
+    from shared.workflows.devices.directory import DeviceDirectory
+    from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
     from shared.workflows.devices.order_uploads import OrderUploads
     from shared.workflows.devices.orders import DeviceOrders
     from shared.workflows.devices.registrations import Registrations
@@ -276,13 +276,8 @@ def build(
     webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
-    device_directory = DeviceDirectory(
-        devices=devices,
-        certificates=certificates,
-        directory=Directory(table("directory")),
-        bundles=bundles,
-        settings=settings,
-        clock=clock,
+    device_directory, directory_upkeep = directories(
+        table, devices=devices, certificates=certificates, bundles=bundles, settings=settings, clock=clock
     )
     return Services(
         settings=settings,
@@ -367,7 +362,7 @@ def build(
         ),
         responder_upkeep=responder_upkeep,
         devices=device_directory,
-        directory_upkeep=DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock),
+        directory_upkeep=directory_upkeep,
         lifetimes=lifetimes(
             requests=requests,
             devices=devices,

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.ledger.directory import Directory, Projection
 from shared.workflows.devices.automatic_renewals import AutomaticRenewals
+from shared.workflows.devices.directory import DeviceDirectory
+from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.missed_renewals import MissedRenewals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.requests import Requests
+    from shared.ports.rows import Table
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.devices.bundles import Bundles
