@@ -513,6 +513,10 @@ var settings = {
   RETAIN_REJECTIONS_DAYS: ''
   RETAIN_ORDER_LISTS_DAYS: ''
   REGISTRATION_TIMEOUT_SECONDS: ''
+  RECONCILIATION_INTERVAL_MINUTES: ''
+  RECONCILIATION_QUOTA_PERCENT: ''
+  RECONCILIATION_POLICY: ''
+  IOT_HUB_UNITS: '${hubUnits}'
 }
 
 // The zones that a setting is for, where these are not all: Setting.zones in shared/settings.py.
@@ -537,6 +541,10 @@ var zonesOfSettings = {
   RETAIN_REJECTIONS_DAYS: ['issuing']
   RETAIN_ORDER_LISTS_DAYS: ['issuing']
   REVOKE_UNREPEATED_DEVICES: ['issuing']
+  RECONCILIATION_INTERVAL_MINUTES: ['issuing']
+  RECONCILIATION_QUOTA_PERCENT: ['issuing']
+  RECONCILIATION_POLICY: ['issuing']
+  IOT_HUB_UNITS: ['issuing']
 }
 
 module apps 'modules/app.bicep' = [

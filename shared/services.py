@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,12 +21,13 @@ from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
 from shared.ledger.responders import ResponderRows
 from shared.rules.zones import SIGNING, Zone
+from shared.served import Services
 from shared.threads import ThreadPool
 from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.keys import AuthorityKeys, WithheldKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.possession import Possession
-from shared.workflows.authorities.wiring import AuthorityWorkflows, authority_workflows
+from shared.workflows.authorities.wiring import authority_workflows
 from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
@@ -47,14 +47,15 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.devices.wiring import Lifetimes, directories, lifetimes
-from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
+from shared.workflows.devices.wiring import directories, lifetimes
+from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.webhooks import Webhooks
 from shared.workflows.intake.wiring import audited
+from shared.workflows.reconciliation.wiring import reconciler
 from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.measurements import Measurements
 from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
@@ -63,68 +64,14 @@ from shared.workflows.status.revocation_lists import RevocationLists
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.ledger.requests import Requests
     from shared.settings import Settings
-    from shared.workflows.devices.directory import DeviceDirectory
-    from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
-    from shared.workflows.devices.order_uploads import OrderUploads
-    from shared.workflows.devices.orders import DeviceOrders
-    from shared.workflows.devices.registrations import Registrations
-    from shared.workflows.devices.retention import Retention
-    from shared.workflows.intake.audit import Audit
     from shared.workflows.intake.outbox import Clock
 
 
+__all__ = ["ACCESS_PATH", "Services", "build", "now"]
+
 ACCESS_PATH = "/api/console/access"
 """The function that the host answers whoever has a function key (triggers/console/sign_in.py)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """Everything a trigger can call."""
-
-    settings: Settings
-    clock: Clock
-    clients: Clients
-    outbox: Outbox
-    authorities: CertificateAuthorities
-    authority_workflows: AuthorityWorkflows
-    possession: Possession
-    certificate_requests: CertificateRequests
-    groups: GroupWorkflows
-    individual_enrollments: IndividualEnrollments
-    identities: DeviceIdentities
-    explaining: Explaining
-    converger: DeviceConverger
-    takeovers: Takeovers
-    device_orders: DeviceOrders
-    order_answers: OrderAnswers
-    order_bundles: OrderBundles
-    order_requests: OrderRequests
-    order_uploads: OrderUploads
-    usable_groups: UsableGroups
-    registrations: Registrations
-    renewals: Renewals
-    revocations: Revocations
-    revocation_lists: RevocationLists
-    status_answers: StatusAnswers
-    responder_upkeep: ResponderUpkeep
-    devices: DeviceDirectory
-    directory_upkeep: DirectoryUpkeep
-    lifetimes: Lifetimes
-    rejected_messages: RejectedMessages
-    requests: Requests
-    audit: Audit
-    following: FollowedRequests
-    retention: Retention
-    webhooks: Webhooks
-    readiness: Readiness
-    measurements: Measurements
-    own_host: OwnHost
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self.clients.close()
 
 
 def now() -> datetime:
@@ -384,6 +331,22 @@ def build(
         retention=retention,
         webhooks=webhooks,
         own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),
+        reconciler=reconciler(
+            table=table("findings"),
+            devices=devices,
+            groups=groups,
+            records=records,
+            keys=keys,
+            ca_certificates=clients.ca_certificates,
+            provisioning=clients.provisioning,
+            hubs=clients.hubs,
+            converger=converger,
+            group_converger=group_work.converger,
+            possession=possession,
+            outbox=outbox,
+            settings=settings,
+            clock=clock,
+        ),
         measurements=Measurements(records, groups, clients.queues, clock),
         readiness=Readiness(
             checks(

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Self, get_type_hints
 
 from shared.domain.key_roles import NamedKey, read_named_keys
-from shared.reading.addresses import STORAGE_CONNECTION, Addresses
+from shared.reading.addresses import STORAGE_CONNECTION
 from shared.reading.settings import (
     COUNTRY,
     FLAG,
@@ -28,6 +28,7 @@ from shared.reading.settings import (
     whole,
 )
 from shared.rules.zones import Zone
+from shared.upkeep_settings import UpkeepSettings
 
 KEY_ROLES = Kind(
     "entries separated by `;`, each a name, roles separated by `,`, and SHA-256 digests separated by `,`",
@@ -38,7 +39,7 @@ __all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_setti
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Addresses):
+class Settings(UpkeepSettings):
     """Everything that differs from one deployment to the next. What each means stands beside it.
 
     What a zone does not use has its default there, or is empty.
@@ -171,39 +172,6 @@ class Settings(Addresses):
             example="50",
             default="20",
             zones=frozenset({Zone.ALL, Zone.INTAKE}),
-        ),
-    ]
-    retain_requests: Annotated[
-        timedelta,
-        Setting(
-            "RETAIN_REQUESTS_DAYS",
-            number("days", 8, 3650),
-            "How long a request is kept after its end. Then its id is free. Messages may lie in a queue for a week.",
-            example="90",
-            default="365",
-            zones=frozenset({Zone.ALL, Zone.ISSUING}),
-        ),
-    ]
-    retain_rejections: Annotated[
-        timedelta,
-        Setting(
-            "RETAIN_REJECTIONS_DAYS",
-            number("days", 1, 3650),
-            "How long a rejection is kept after it was replayed or closed. An open one is kept until then.",
-            example="90",
-            default="365",
-            zones=frozenset({Zone.ALL, Zone.ISSUING}),
-        ),
-    ]
-    retain_order_lists: Annotated[
-        timedelta,
-        Setting(
-            "RETAIN_ORDER_LISTS_DAYS",
-            number("days", 1, 3650),
-            "How long a list of devices that came with an order over HTTP is kept after the order's end.",
-            example="7",
-            default="30",
-            zones=frozenset({Zone.ALL, Zone.ISSUING}),
         ),
     ]
     registration_timeout: Annotated[
@@ -349,6 +317,9 @@ def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
         "adopted_vault_names": adopted | ({webhook_secret.lower()} if webhook_secret else set()),
         "key_roles": values["key_roles"] or (),
         "hub_resources": values["hub_resources"] or (),
+        "reconciliation_policy": values["reconciliation_policy"] or {},
+        "reconciliation_percent": values["reconciliation_percent"] or 0,
+        "hub_units": values["hub_units"] or 1,
         "iot_hub_service_urls": values["iot_hub_service_urls"] or {},
     }
 

@@ -30,6 +30,7 @@ TABLES: Sequence[str] = (
     "audit",
     "directory",
     "expiry",
+    "findings",
     "groups",
     "identities",
     "inforce",

@@ -14,6 +14,7 @@ from triggers.worker import log, services
 from triggers.zones import blueprint_of
 
 _LEFT_LYING = timedelta(minutes=1)
+_RECONCILING = timedelta(seconds=45)
 _NOT_OF_REVOCATION = tuple(queue for queue in INBOUND_QUEUES if queue is not Queue.REVOCATION_REQUESTS)
 """Queues that the zone of the poison sweep may look into; the zone of revocation looks into its own."""
 
@@ -99,6 +100,14 @@ async def group_sweep(timer: func.TimerRequest) -> None:
     """Go on with groups that DPS does not follow since a minute; every minute."""
     groups = await services().groups.converger.sweep(older_than=_LEFT_LYING)
     log.info("group sweep (late: %s): %d groups", timer.past_due, groups)
+
+
+@blueprint_of("reconciliation").timer_trigger(arg_name="timer", schedule="25 * * * * *")
+@sweep
+async def reconciliation(timer: func.TimerRequest) -> None:
+    """Compare the ledger with DPS, hubs and vaults, a share of their quotas at a time; every minute."""
+    steps = await services().reconciler.run(until=services().clock() + _RECONCILING)
+    log.info("reconciliation (late: %s): %d steps", timer.past_due, steps)
 
 
 @blueprint_of("takeover_sweep").timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")

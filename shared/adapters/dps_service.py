@@ -125,6 +125,14 @@ class ProvisioningService:
         except NotFound:
             return
 
+    async def page_of_enrollments(
+        self, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List one page of all individual enrollments, and the continuation of the next page."""
+        with translated("the individual enrollments"):
+            found = await self._client.enrollment.query({"query": "SELECT * FROM enrollments"}, top=size)
+            return await _first_page(found.by_page(continuation))
+
     async def page_of_registrations(
         self, group_id: str, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
@@ -141,10 +149,7 @@ class ProvisioningService:
             )
         with translated(f"registrations of enrollment group {group_id!r}"):
             found = await self._client.device_registration_state.query(group_id, top=size)
-            pages: Any = found.by_page(continuation)
-            async for page in pages:
-                return [dict(item) async for item in page], pages.continuation_token or None
-        return [], None
+            return await _first_page(found.by_page(continuation))
 
     async def check(self) -> None:
         """Raise unless the service answers and lets this identity in."""
@@ -168,6 +173,12 @@ def _as_it_was_read(etag: str | None) -> Iterator[None]:
         if etag is None:
             raise
         raise PreconditionFailed(*gone.reasons) from gone
+
+
+async def _first_page(pages: Any) -> tuple[list[dict[str, Any]], str | None]:
+    async for page in pages:
+        return [dict(item) async for item in page], pages.continuation_token or None
+    return [], None
 
 
 async def _found(what: str, call: Awaitable[Any]) -> dict[str, Any] | None:

@@ -14,27 +14,32 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import (
     AuthenticationMechanism,
+    Device,
     ExportImportDevice,
     QuerySpecification,
     Twin,
     TwinProperties,
+    X509Thumbprint,
 )
 
 from shared.adapters.breakers import Breaker
 from shared.adapters.observed import telling
 from shared.adapters.sdk_errors import translated
-from shared.errors import Deferred, NotFound, PreconditionFailed
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ports.hubs import HubIdentity
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from azure.core.credentials import TokenCredential
 
 ANY_VERSION = "*"
 BULK_LIMIT = 100
 """Identities that one call may change (Microsoft: "IoT Hub quotas and throttling")."""
+
+_QUERY_CHARACTERS, _PAGE = 8000, 1000
+"""Of the ids in one query, and results of one page; Microsoft's pages give no limit for either."""
 
 _CALLS_AT_ONCE, _URGENT_CALLS_AT_ONCE = 16, 8
 _ATTEMPTS = 3
@@ -104,6 +109,54 @@ class IotHubRegistries:
         except NotFound:
             return None
         return _identity(device)
+
+    async def find(self, hub: str, device_ids: Sequence[str]) -> dict[str, HubIdentity]:
+        """Read many identities of a hub: those that exist, by their ids. One query for each 8,000 characters."""
+        found = dict[str, HubIdentity]()
+        for batch in _queried(device_ids):
+            with translated(f"{len(batch)} devices in {hub}"):
+                twins = await self._hub(hub).call(partial(_twins, device_ids=batch))
+            found |= {twin.device_id: _identity_of(twin) for twin in twins}
+        return found
+
+    async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
+        """Make an identity that lets in one or two certificates (SHA-256); ``None`` if there is one."""
+        primary, secondary = thumbprints[0], thumbprints[-1]  # as DPS enters one certificate: twice
+        device = Device(
+            device_id=device_id,
+            status="enabled",
+            status_reason=reason,
+            authentication=AuthenticationMechanism(
+                type="selfSigned",
+                x509_thumbprint=X509Thumbprint(primary_thumbprint=primary, secondary_thumbprint=secondary),
+            ),
+        )
+        try:
+            with translated(f"device {device_id!r} in {hub}"):
+                made = await self._hub(hub).call(
+                    lambda registry: registry.protocol.devices.create_or_update_identity(device_id, device)
+                )
+        except (Conflict, PreconditionFailed):
+            return None
+        return _identity(made)
+
+    async def set_thumbprints(
+        self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
+    ) -> HubIdentity | None:
+        """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not."""
+        held = X509Thumbprint(primary_thumbprint=thumbprints[0], secondary_thumbprint=thumbprints[-1])
+
+        def change(registry: IoTHubRegistryManager) -> Any:
+            device = registry.get_device(seen.device_id)
+            device.authentication = AuthenticationMechanism(type="selfSigned", x509_thumbprint=held)
+            device.status_reason = reason
+            return registry.protocol.devices.create_or_update_identity(seen.device_id, device, f'"{seen.etag}"')
+
+        try:
+            with translated(f"device {seen.device_id!r} in {hub}"):
+                return _identity(await self._hub(hub).call(change))
+        except (NotFound, PreconditionFailed):
+            return None
 
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
         """Keep a device out and end its connection, whatever others write; ``None`` if the identity does not exist.
@@ -210,13 +263,53 @@ def _disabled(twin: Twin, reason: str) -> ExportImportDevice:
     )
 
 
-def _identity(device: Any) -> HubIdentity:
-    held = device.authentication.x509_thumbprint if device.authentication else None
+def _queried(device_ids: Sequence[str]) -> Iterator[list[str]]:
+    """Divide ids into batches that a query takes."""
+    batch, length = list[str](), 0
+    for device_id in device_ids:
+        room = len(json.dumps(device_id)) + 2
+        if batch and (length + room > _QUERY_CHARACTERS or len(batch) == _PAGE):
+            yield batch
+            batch, length = [], 0
+        batch.append(device_id)
+        length += room
+    if batch:
+        yield batch
+
+
+def _twins(registry: IoTHubRegistryManager, device_ids: Sequence[str]) -> list[Twin]:
+    listed = json.dumps(list(device_ids))  # the query language escapes as JSON does, and has no parameters
+    query = QuerySpecification(query=f"SELECT * FROM devices WHERE deviceId IN {listed}")  # noqa: S608 - escaped above
+    found, continuation = list[Twin](), None
+    while True:
+        page = registry.query_iot_hub(query, continuation_token=continuation, max_item_count=_PAGE)
+        found += page.items
+        continuation = page.continuation_token
+        if not continuation:
+            return found
+
+
+def _identity_of(twin: Twin) -> HubIdentity:
+    return HubIdentity(
+        device_id=twin.device_id,
+        enabled=twin.status == "enabled",
+        thumbprints=_thumbprints(twin.x509_thumbprint),
+        connected=twin.connection_state == "Connected",
+        etag=twin.device_etag or "",
+        reason=twin.status_reason or None,
+    )
+
+
+def _thumbprints(held: Any) -> frozenset[str]:
     found = (held.primary_thumbprint, held.secondary_thumbprint) if held else ()
+    return frozenset(each.upper() for each in found if each)
+
+
+def _identity(device: Any) -> HubIdentity:
     return HubIdentity(
         device_id=device.device_id,
         enabled=device.status == "enabled",
-        thumbprints=frozenset(each.upper() for each in found if each),
+        thumbprints=_thumbprints(device.authentication.x509_thumbprint if device.authentication else None),
         connected=device.connection_state == "Connected",
         etag=device.etag or "",
         reason=device.status_reason or None,

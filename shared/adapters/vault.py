@@ -187,6 +187,15 @@ class VaultKeys:
             )
         return present
 
+    async def problem(self, key_id: str) -> str | None:
+        """Tell why a version of a key can't sign: it is gone, or disabled; ``None`` if it can."""
+        named = KeyVaultKeyIdentifier(key_id)
+        try:
+            key = await self._call(named.name, self._client.get_key, named.name, named.version)
+        except ResourceNotFoundError:
+            return f"the vault does not have version {named.version} of the key {named.name!r}; it may be soft-deleted"
+        return None if key.properties.enabled else f"the key {named.name!r} is disabled"
+
     async def public_key(self, key_id: str) -> PublicKey:
         """Give the public half of a version of a key.
 

@@ -12,6 +12,7 @@ from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.certificates import InternalKind
 from shared.domain.devices import CertificateSummary
+from shared.domain.findings import FindingKind, Severity, SubjectKind
 from shared.domain.groups import GroupState
 from shared.domain.rejections import RejectionKind
 from shared.domain.words import CertificateKind, DeviceState, EventType, RenewalNeeds, RevocationReason
@@ -256,6 +257,41 @@ class RequestRejected(Told):
     registration_id: str | None = None
 
 
+class Drift(Told):
+    """The ledger and a service say different things, or did so until it was put right.
+
+    ``where`` is ``DPS``, a hub's host name, ``Key Vault`` or ``ledger``.
+    """
+
+    model_config = with_example(
+        {
+            "findingId": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+            "kind": "doorOpen",
+            "severity": "critical",
+            "subjectKind": "device",
+            "subject": "press-1",
+            "where": "hub-1.azure-devices.net",
+            "ledger": "the device is revoked",
+            "service": "its identity is enabled",
+            "since": "2026-05-01T12:00:00Z",
+            "enrollmentGroup": "line-1",
+            "certificateAuthority": "line-1-ca1",
+        }
+    )
+
+    finding_id: str
+    kind: FindingKind
+    severity: Severity
+    subject_kind: SubjectKind
+    subject: str
+    where: str
+    ledger: str
+    service: str
+    since: datetime
+    enrollment_group: str | None
+    certificate_authority: str | None
+
+
 EVENTS: Mapping[EventType, type[Told]] = {
     EventType.CERTIFICATE_ISSUED: CertificateIssued,
     EventType.CERTIFICATE_AUTHORITY_CHANGED: CertificateAuthorityChanged,
@@ -270,6 +306,8 @@ EVENTS: Mapping[EventType, type[Told]] = {
     EventType.CERTIFICATE_EXPIRED: CertificateDue,
     EventType.CERTIFICATE_RENEWED: CertificateRenewed,
     EventType.REQUEST_REJECTED: RequestRejected,
+    EventType.DRIFT_FOUND: Drift,
+    EventType.DRIFT_MENDED: Drift,
 }
 """The fields of each type's ``data``."""
 

@@ -116,6 +116,21 @@ def foreign(group_id: str) -> Rejected:
     )
 
 
+_KEPT = (
+    "allocationPolicy",
+    "customAllocationDefinition",
+    "iotHubs",
+    "initialTwin",
+    "reprovisionPolicy",
+    "capabilities",
+)
+
+
+def kept_settings(entry: Entry) -> dict[str, Any]:
+    """Give what a group's entry has beside its attestation and its status: what others may change unseen."""
+    return {name: entry[name] for name in _KEPT if entry.get(name) is not None}
+
+
 # --- conditions ---
 
 

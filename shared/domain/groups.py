@@ -143,11 +143,15 @@ class GroupRecord(Record):
         renew_automatically: whether its devices are renewed by themselves.
         asked: of each thing that can be set, when what it is now was asked for.
         acts: ids of the last requests that were carried out; one that comes again changes nothing.
+        entry_settings: what its entry had beside attestation and status when DPS followed it last; ``None`` if that
+            was not noted.
     """
 
     lifecycle = lifecycles.GROUP
 
-    documents: ClassVar[frozenset[str]] = frozenset({"change", "rollover", "ca_references", "asked", "acts"})
+    documents: ClassVar[frozenset[str]] = frozenset(
+        {"change", "rollover", "ca_references", "asked", "acts", "entry_settings"}
+    )
 
     enrollment_group: str
     state: GroupState
@@ -162,6 +166,7 @@ class GroupRecord(Record):
     renew_automatically: bool = False
     asked: dict[str, datetime] = Field(default_factory=dict)
     acts: tuple[str, ...] = ()
+    entry_settings: dict[str, Any] | None = None
 
     def overtaken(self, what: str, at: datetime) -> bool:
         """Tell whether something was asked for later than at a time, and is carried out.
@@ -195,8 +200,13 @@ class GroupRecord(Record):
         """Tell whether what a request asks for was decided, and is not done yet."""
         return request in {each.request for each in (self.change, self.preparing) if each}
 
-    def followed(self, at: datetime) -> Self:
-        """Give the record when DPS follows its change."""
+    def followed(self, at: datetime, entry_settings: dict[str, Any] | None = None) -> Self:
+        """Give the record when DPS follows its change.
+
+        Args:
+            at: the present time.
+            entry_settings: what its entry has now; ``None`` if it was not looked at.
+        """
         change = self.change
         if change is None:
             return self
@@ -215,6 +225,7 @@ class GroupRecord(Record):
                 self.renew_automatically if change.renew_automatically is None else change.renew_automatically
             ),
             asked={**self.asked, **times},
+            entry_settings=self.entry_settings if entry_settings is None else entry_settings,
             updated_at=at,
             last_request=change.request,
         )

@@ -225,7 +225,24 @@ REQUEST = Lifecycle(
     ),
 )
 
-LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER, REQUEST)
+FINDING = Lifecycle(
+    "finding",
+    _steps(
+        (BEGIN, "found", "open", By.APP),
+        ("open", "the services follow the ledger again", "mended", By.APP),
+        ("open", "the ledger follows the services", "adopted", By.OPERATOR),
+        ("open | closed", "not there any more", "gone", By.APP),
+        ("open", "closed with a comment", "closed", By.OPERATOR),
+        ("mended | adopted | gone", "found again", "open", By.APP),
+    ),
+)
+
+RECONCILIATION = Lifecycle(
+    "reconciliation",
+    _steps((BEGIN, "begun", "running", By.TIME), ("running", "everything was compared", "done", By.APP)),
+)
+
+LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER, REQUEST, FINDING, RECONCILIATION)
 
 
 _INTRODUCTION = """What may follow which state. Made from `shared/domain/lifecycles.py`; a test keeps it so. `onHold` is

@@ -82,6 +82,17 @@ def moved(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> De
     return record.noted(at, note, assigned_hub=hub, device_id=device_id)
 
 
+def given_up(record: DeviceRecord, *, before: datetime, at: datetime) -> DeviceRecord:
+    """Give up the serial numbers that were reserved before a time, and that no certificate came of."""
+    stale = [each for each in record.held if each.state is CertificateState.RESERVED and each.recorded_at < before]
+    if not stale:
+        return record
+    serials = {each.serial_number for each in stale}
+    held = record.with_held(*(each.changed(state=CertificateState.ABANDONED) for each in stale))
+    pending = None if record.pending in serials else record.pending
+    return record.noted(at, "a serial number that was never signed is given up", held=held, pending=pending)
+
+
 def told(record: DeviceRecord, announcements: Iterable[Announcement]) -> DeviceRecord:
     """Enter what was told."""
     done = {each.name for each in announcements}

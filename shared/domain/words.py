@@ -34,6 +34,8 @@ class EventType(StrEnum):
     CERTIFICATE_EXPIRED = "DeviceProvisioning.CertificateExpired"
     CERTIFICATE_RENEWED = "DeviceProvisioning.CertificateRenewed"
     REQUEST_REJECTED = "DeviceProvisioning.RequestRejected"
+    DRIFT_FOUND = "DeviceProvisioning.DriftFound"
+    DRIFT_MENDED = "DeviceProvisioning.DriftMended"
 
 
 class RevocationReason(StrEnum):

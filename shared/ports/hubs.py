@@ -38,6 +38,20 @@ class IotHubRegistries(Protocol):
         """Read a device identity, ``None`` if it does not exist."""
         ...
 
+    async def find(self, hub: str, device_ids: Sequence[str]) -> dict[str, HubIdentity]:
+        """Read many identities of a hub: those that exist, by their ids. One query for each 8,000 characters."""
+        ...
+
+    async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
+        """Make an identity that lets in one or two certificates (SHA-256); ``None`` if there is one."""
+        ...
+
+    async def set_thumbprints(
+        self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
+    ) -> HubIdentity | None:
+        """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not."""
+        ...
+
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
         """Keep a device out and end its connection, whatever others write; ``None`` if the identity does not exist."""
         ...

@@ -37,6 +37,12 @@ class ProvisioningService(Protocol):
         """List all enrollment groups."""
         ...
 
+    async def page_of_enrollments(
+        self, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """List one page of all individual enrollments, and the continuation of the next page."""
+        ...
+
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
         """Read an individual enrollment."""
         ...

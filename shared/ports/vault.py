@@ -47,6 +47,10 @@ class VaultKeys(Protocol):
         """Tell whether a key of the deployment's has a name."""
         ...
 
+    async def problem(self, key_id: str) -> str | None:
+        """Tell why a version of a key can't sign: it is gone, or disabled; ``None`` if it can."""
+        ...
+
     async def public_key(self, key_id: str) -> PublicKey:
         """Give the public half of a version of a key."""
         ...

@@ -228,6 +228,13 @@ CALLS_REFUSED = Metric(
     "Calls that were not made, since the service had not answered the ones before.",
     (SERVICE,),
 )
+DRIFT = Metric(
+    "device_factory.drift",
+    Kind.COUNTER,
+    "{finding}",
+    "Differences between the ledger and the services that were found anew, by kind.",
+    (WHAT,),
+)
 DPS_OPERATIONS = Metric(
     "device_factory.dps.operations",
     Kind.COUNTER,

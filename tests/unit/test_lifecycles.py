@@ -22,6 +22,8 @@ ENDS = {
     "rollover": {"retired"},
     "order": {"completed", "completedWithFailures", "cancelled", "rejected"},
     "request": {"done", "rejected"},
+    "finding": {"closed"},
+    "reconciliation": {"done"},
 }
 """States in which nothing is waited for."""
 

@@ -156,6 +156,14 @@ class Provisioning(ProvisioningService):
             following = str(begin + size) if len(found) > begin + size else None
             return found[begin : begin + size], following
 
+    async def page_of_enrollments(
+        self, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        async with self.conductor.step("dps.page_of_enrollments", "dps"):
+            begin, found = int(continuation or 0), [dict(each) for each in self.enrollments.values()]
+            following = str(begin + size) if len(found) > begin + size else None
+            return found[begin : begin + size], following
+
     async def check(self) -> None:
         async with self.conductor.step("check", "dps"):
             pass
@@ -249,6 +257,27 @@ class Hubs:
         async with self.conductor.step("hub.get", "hub"):
             return self.identities.get((hub, device_id))
 
+    async def find(self, hub: str, device_ids: Sequence[str]) -> dict[str, HubIdentity]:
+        async with self.conductor.step("hub.find", "hub"):
+            found = {each: self.identities.get((hub, each)) for each in device_ids}
+            return {device_id: identity for device_id, identity in found.items() if identity is not None}
+
+    async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
+        async with self.conductor.step("hub.create", "hub"):
+            if (hub, device_id) in self.identities:
+                return None
+            self.opened("the hub")
+            return self.enter(hub, device_id, *thumbprints, reason=reason)
+
+    async def set_thumbprints(
+        self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
+    ) -> HubIdentity | None:
+        async with self.conductor.step("hub.set_thumbprints", "hub"):
+            present = self.identities.get((hub, seen.device_id))
+            if present is None or present.etag != seen.etag:
+                return None
+            return self.enter(hub, seen.device_id, *thumbprints, enabled=present.enabled, reason=reason)
+
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
         for _ in range(_ATTEMPTS):
             seen = await self.get(hub, device_id)
@@ -308,6 +337,7 @@ class Registrar:
     Attributes:
         begun: device ids and certificates of registrations that DPS is about to finish, by registration id.
         refuses: whether DPS lets nobody in.
+        group: that it finds for every device.
     """
 
     conductor: Conductor
@@ -315,6 +345,7 @@ class Registrar:
     hubs: Hubs
     begun: dict[str, tuple[str, x509.Certificate]] = field(default_factory=dict)
     refuses: bool = False
+    group: str = "line"
 
     async def boot(self, registration_id: str, certificate: x509.Certificate) -> Assignment | None:
         """Register as a device does; ``None`` if DPS refuses."""
@@ -347,6 +378,7 @@ class Registrar:
         if registration_id in self.provisioning.registrations:
             self.provisioning.registrations[registration_id] = {
                 "registrationId": registration_id,
+                "enrollmentGroupId": self.group,
                 "status": "assigned",
                 "assignedHub": HUB,
                 "deviceId": device_id,

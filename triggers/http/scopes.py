@@ -124,6 +124,11 @@ async def of_new_certificate(services: Services, request: func.HttpRequest) -> s
     return group if await group_of_device(services, name) in {None, group} else None
 
 
+async def of_finding(services: Services, request: func.HttpRequest) -> str | None:
+    """It is about the finding in the path, which may be of a group or one of its devices."""
+    return (await services.reconciler.describe_finding(request.route_params["id"])).enrollment_group
+
+
 async def of_revocation(services: Services, request: func.HttpRequest) -> str | None:
     """It is about the device, the certificate or the group that the body names."""
     body = _body(request)

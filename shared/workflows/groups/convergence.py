@@ -23,6 +23,7 @@ from shared.domain.entries import (
     check_conditions,
     check_etag,
     group_entry,
+    kept_settings,
     taken_over,
     with_change,
     with_next,
@@ -205,18 +206,18 @@ class GroupConverger:
         return x509_attestation(*[(await self.authorities.load(issuer)).certificate for issuer in issuers])
 
     async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
-        change = record.change
+        change, written = record.change, None
         if change is not None:
             if not change.only_told:
-                await self._enter(record, change, entry)
+                written = await self._enter(record, change, entry)
             await self._tell(record.enrollment_group, change)
-        return record.followed(self.clock())
+        return record.followed(self.clock(), kept_settings(written) if written else None)
 
-    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
-        """Have DPS follow a change of a group whose entry it has."""
+    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
+        """Have DPS follow a change of a group whose entry it has, and give that as it is then."""
         if change.action == GroupAction.DELETE:
             await self._delete(record.enrollment_group, change, entry)
-            return
+            return None
         if entry is None:
             raise gone(record.enrollment_group)
         if change.action == GroupAction.CREATE:
@@ -226,7 +227,7 @@ class GroupConverger:
         else:
             check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
-        await self._write(entry, wanted, if_match=change.if_match)
+        return await self._write(entry, wanted, if_match=change.if_match)
 
     async def _delete(self, group_id: str, change: Change, entry: Entry | None) -> None:
         if entry is None:
@@ -235,13 +236,13 @@ class GroupConverger:
         check_conditions(named(group_id), entry["etag"], change.if_match)
         await self.provisioning.delete_group(group_id, etag=entry["etag"])
 
-    async def _write(self, entry: Entry, wanted: Entry, *, if_match: str | None = None) -> None:
+    async def _write(self, entry: Entry, wanted: Entry, *, if_match: str | None = None) -> Entry:
         """Write an entry as it was read. If nothing of it changes it is not written, so that its ETag stays."""
         if wanted == entry:  # also what an earlier attempt did, which has changed the ETag
             await self._check_unchanged(entry["enrollmentGroupId"], entry)
-            return
+            return entry
         check_etag(named(entry["enrollmentGroupId"]), entry["etag"], if_match)
-        await self.provisioning.put_group(wanted, etag=entry["etag"])
+        return await self.provisioning.put_group(wanted, etag=entry["etag"])
 
     async def _check_unchanged(self, group_id: str, entry: Entry | None) -> None:
         """See that an entry is as it is wanted at present, too: no ETag guards what is not written.

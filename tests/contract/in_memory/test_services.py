@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -288,6 +288,53 @@ async def test_many_are_shut_out_with_one_call(place: Place) -> None:
     assert (shut.enabled, shut.reason, shut.thumbprints) == (False, REASON, frozenset(thumbprints(FIRST)))
     assert await place.hubs.disable_many(place.hub, [DEVICE], reason="again") == 0
     assert await place.identity() == shut
+
+
+async def test_many_identities_are_read_with_one_call(place: Place) -> None:
+    """Those that exist, as they are read alone; more than one query takes are asked for in several."""
+    await place.register()
+    found = await place.hubs.find(place.hub, [*(f"{'x' * 60}-{n}" for n in range(300)), DEVICE, "nobody"])
+    assert found == {DEVICE: await place.identity()}
+    assert found[DEVICE].thumbprints == thumbprints(FIRST)
+
+
+async def test_an_identity_is_made_once(place: Place) -> None:
+    """With one certificate, or with two, and enabled."""
+    [thumbprint] = thumbprints(FIRST)
+    made = await place.hubs.create(place.hub, "press-002", [thumbprint], reason=REASON)
+    assert made == await place.identity("press-002")
+    assert (made.enabled, made.thumbprints, made.reason) == (True, frozenset({thumbprint}), REASON)
+    assert await place.hubs.create(place.hub, "press-002", [thumbprint], reason=REASON) is None
+    two = sorted(thumbprints(FIRST, SECOND))
+    made = await place.hubs.create(place.hub, "press-003", two, reason=REASON)
+    assert made is not None
+    assert made.thumbprints == set(two)
+
+
+async def test_an_identity_takes_other_certificates_as_it_was_seen(place: Place) -> None:
+    """It stays enabled or disabled; an outdated sight changes nothing."""
+    await place.register()
+    seen, [wanted] = await place.identity(), thumbprints(SECOND)
+    changed = await place.hubs.set_thumbprints(place.hub, seen, [wanted], reason=REASON)
+    assert changed == await place.identity()
+    assert (changed.enabled, changed.thumbprints) == (True, frozenset({wanted}))
+    assert await place.hubs.set_thumbprints(place.hub, seen, [wanted], reason=REASON) is None
+    nobody = replace(changed, device_id="nobody")
+    assert await place.hubs.set_thumbprints(place.hub, nobody, [wanted], reason=REASON) is None
+
+
+async def test_all_individual_enrollments_are_read_page_by_page(place: Place) -> None:
+    ids = [f"press-{n:03}" for n in range(5)]
+    for registration_id in ids:
+        await place.dps.put_enrollment({**individual(make(registration_id, ROOT)), "registrationId": registration_id})
+    found, continuation = list[str](), None
+    while True:
+        page, continuation = await place.dps.page_of_enrollments(size=2, continuation=continuation)
+        assert len(page) <= 2
+        found += [each["registrationId"] for each in page]
+        if continuation is None:
+            break
+    assert sorted(found) == ids
 
 
 # --- secrets of the vault ---

@@ -1,0 +1,160 @@
+"""What reconciliation is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from shared.contracts.base import Contract, with_example
+from shared.contracts.ids import EnrollmentGroupId, RegistrationId
+from shared.domain.findings import FindingKind, FindingState, Severity, SubjectKind
+from shared.domain.reconciliation import ReconciliationState, Stage
+
+_FINDING = {
+    "id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    "kind": "identityDisabled",
+    "severity": "medium",
+    "state": "open",
+    "subjectKind": "device",
+    "subject": "press-1",
+    "where": "hub-1.azure-devices.net",
+    "ledger": "the device is registered",
+    "service": "its identity is disabled: maintenance",
+    "since": "2026-05-01T12:00:00Z",
+    "seenAt": "2026-05-01T13:00:00Z",
+    "enrollmentGroup": "line-1",
+    "certificateAuthority": "line-1-ca1",
+    "problem": None,
+    "endedAt": None,
+    "comment": None,
+    "mending": "the identity is enabled",
+    "adopting": "the ledger says that the device is disabled",
+    "acts": [
+        {
+            "what": "the identity is enabled",
+            "method": "POST",
+            "path": "/api/findings/0a1b2c3d4e5f60718293a4b5c6d7e8f9/mend",
+        }
+    ],
+}
+
+
+class ProposedAct(Contract):
+    """A call that sees to a finding."""
+
+    model_config = with_example(
+        {"what": "the group lets no device in", "method": "POST", "path": "/api/enrollment-groups/line-1/disable"}
+    )
+
+    what: str
+    method: str
+    path: str
+
+
+class DriftFinding(Contract):
+    """A difference between the ledger and a service.
+
+    ``mending`` says what making the services follow the ledger does, ``adopting`` what making the ledger follow the
+    services does; ``null`` where the app can't. ``acts`` are the calls that can be made about it.
+    """
+
+    model_config = with_example(_FINDING)
+
+    id: str
+    kind: FindingKind
+    severity: Severity
+    state: FindingState
+    subject_kind: SubjectKind
+    subject: str
+    where: str
+    ledger: str
+    service: str
+    since: datetime
+    seen_at: datetime
+    enrollment_group: str | None
+    certificate_authority: str | None
+    problem: str | None
+    ended_at: datetime | None
+    comment: str | None
+    mending: str | None
+    adopting: str | None
+    acts: tuple[ProposedAct, ...]
+
+
+class DriftFindingPage(Contract):
+    """A page of findings."""
+
+    model_config = with_example({"items": [_FINDING], "continuationToken": None})
+
+    items: tuple[DriftFinding, ...]
+    continuation_token: str | None
+
+
+class DriftFindingClosing(Contract):
+    """Why a finding may stay as it is."""
+
+    model_config = with_example({"comment": "under repair until June"})
+
+    comment: Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+
+
+class ReconciliationRequest(Contract):
+    """What is to be compared: one device, one group with its devices, or everything."""
+
+    model_config = with_example({"enrollmentGroup": "line-1"})
+
+    registration_id: RegistrationId | None = None
+    enrollment_group: EnrollmentGroupId | None = None
+
+    @model_validator(mode="after")
+    def _one_scope(self) -> Self:
+        if self.registration_id is not None and self.enrollment_group is not None:
+            raise ValueError("name registrationId or enrollmentGroup, not both; without both, everything is compared")
+        return self
+
+
+class Reconciliation(Contract):
+    """A pass of reconciliation.
+
+    ``lookedAt`` counts what was compared by stage, ``calls`` the calls by service, ``found`` the differences by kind.
+    ``continuesAt`` is the time from which on it may use the services again, if it has used its share.
+    """
+
+    model_config = with_example(
+        {
+            "id": "2026-05-01T120000-0a1b2c3d",
+            "state": "done",
+            "stage": "gone",
+            "registrationId": None,
+            "enrollmentGroup": None,
+            "beganAt": "2026-05-01T12:00:00Z",
+            "endedAt": "2026-05-01T12:00:04Z",
+            "continuesAt": None,
+            "lookedAt": {"authorities": 2, "groups": 1, "enrollments": 0, "registrations": 40, "devices": 40},
+            "calls": {"dps": 4, "queries hub-1.azure-devices.net": 1},
+            "found": {"identityDisabled": 1},
+        }
+    )
+
+    id: str
+    state: ReconciliationState
+    stage: Stage
+    registration_id: str | None
+    enrollment_group: str | None
+    began_at: datetime
+    ended_at: datetime | None
+    continues_at: datetime | None
+    looked_at: dict[str, Annotated[int, Field(ge=0)]]
+    calls: dict[str, Annotated[int, Field(ge=0)]]
+    found: dict[str, Annotated[int, Field(ge=0)]]
+
+
+class ReconciliationPage(Contract):
+    """The passes of the last weeks, the latest first."""
+
+    model_config = with_example({"items": [], "continuationToken": None})
+
+    items: tuple[Reconciliation, ...]
+    continuation_token: str | None

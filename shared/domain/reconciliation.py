@@ -1,0 +1,390 @@
+"""What the services say against what the ledger says: the comparing half of reconciliation.
+
+Pure. A record that the services do not follow yet is left out: what it wants is on its way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from pydantic import Field
+
+from shared.domain import lifecycles
+from shared.domain.attestations import attests_by_certificates, held_certificates, references, signers
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
+from shared.domain.entries import kept_settings
+from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.groups import STATUS, GroupState
+from shared.domain.record import Record
+from shared.domain.wanted import wanted
+from shared.domain.words import DeviceState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from shared.domain.attestations import Entry
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.groups import GroupRecord
+    from shared.ports.hubs import HubIdentity
+
+DPS = "DPS"
+"""``where`` of a difference that is in the DPS."""
+
+RESERVED_FOR = timedelta(days=1)
+"""So long a serial number may wait for its signature."""
+
+
+class Unread:
+    """Stands for what was not read."""
+
+
+UNREAD: Final = Unread()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of one device; a part that was not read is not compared.
+
+    Attributes:
+        entry: its individual enrollment; ``None`` without one.
+        registration: its registration record; ``None`` without one.
+        identity: at the hub that the ledger has; ``None`` without one.
+        elsewhere: identities under its device id at other hubs, by host name.
+    """
+
+    entry: Entry | Unread | None = UNREAD
+    registration: Mapping[str, Any] | Unread | None = UNREAD
+    identity: HubIdentity | Unread | None = UNREAD
+    elsewhere: Mapping[str, HubIdentity] | Unread = UNREAD
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Thumbprints of what was ever issued to a device, upper-case hexadecimal, SHA-1 and SHA-256.
+
+    Attributes:
+        in_use: of the certificates that it uses.
+        all: of every one; ``None`` if only those in use are known.
+    """
+
+    in_use: frozenset[str]
+    all: frozenset[str] | None = None
+
+
+def device_differences(record: DeviceRecord, seen: Seen, own: Own, now: datetime) -> Iterator[Difference]:
+    """Give what differs about a device that is settled.
+
+    If not all of its thumbprints are known, a certificate that is not in use shows as a rogue one: look closer then.
+    """
+    if not record.settled:
+        return
+    if not isinstance(seen.entry, Unread):
+        yield from _entry(record, seen.entry, own, now)
+    if not isinstance(seen.identity, Unread):
+        yield from _identity(record, seen.identity, own)
+    if not isinstance(seen.registration, Unread) and seen.registration is not None:
+        yield from _registration(record, seen.registration)
+    if not isinstance(seen.elsewhere, Unread):
+        yield from _elsewhere(record, seen.elsewhere)
+    yield from _reserved(record, now)
+
+
+def needs_entry(record: DeviceRecord, now: datetime) -> bool:
+    """Tell whether a device must have an individual enrollment: DPS would let it in by its group."""
+    want = wanted(record, now)
+    return want.own_entry or (want.shut and _could_come_in(record, now))
+
+
+def _could_come_in(record: DeviceRecord, now: datetime) -> bool:
+    return any(each.issued and not each.expired(now) for each in record.held)
+
+
+def _about(record: DeviceRecord, kind: FindingKind, where: str, ledger: str, service: str) -> Difference:
+    return Difference(
+        kind=kind,
+        subject_kind=SubjectKind.DEVICE,
+        subject=record.registration_id,
+        ledger=ledger,
+        service=service,
+        where=where,
+        enrollment_group=record.enrollment_group,
+        certificate_authority=record.certificate.issuer if record.certificate else None,
+    )
+
+
+def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -> Iterator[Difference]:
+    want = wanted(record, now)
+    said = f"the device is {_state(record)}"
+    disabled = entry is not None and entry.get(STATUS) == "disabled"
+    if want.shut:
+        if not disabled and _could_come_in(record, now):
+            held = "an individual enrollment lets it in" if entry else "no individual enrollment keeps it out"
+            yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+        return
+    if entry is None:
+        if want.own_entry:
+            yield _about(
+                record,
+                FindingKind.ENROLLMENT_MISSING,
+                DPS,
+                f"{said}, and has an individual enrollment with its own certificates",
+                "it does not have an individual enrollment",
+            )
+        return
+    admitted = frozenset(held_certificates(entry)) if attests_by_certificates(entry) else None
+    if admitted is None or admitted - (own.in_use if own.all is None else own.all):
+        what = "other certificates" if admitted is not None else "a symmetric key or a TPM"
+        yield _about(record, FindingKind.ENROLLMENT_FOREIGN, DPS, said, f"its individual enrollment accepts {what}")
+    elif disabled and not want.entry_disabled and record.state in IN_SERVICE:
+        yield _about(record, FindingKind.ENROLLMENT_DISABLED, DPS, said, "its individual enrollment is disabled")
+
+
+def _identity(record: DeviceRecord, identity: HubIdentity | None, own: Own) -> Iterator[Difference]:
+    hub = record.assigned_hub or ""
+    said = f"the device is {_state(record)}"
+    if identity is None:
+        if record.state in IN_ITS_HUB:
+            yield _about(record, FindingKind.IDENTITY_MISSING, hub, said, "the hub has no identity for it")
+        return
+    if record.shut_out or record.disabled:
+        if identity.enabled:
+            yield _about(record, FindingKind.DOOR_OPEN, hub, said, "its identity is enabled")
+        elif record.state is DeviceState.DELETED:
+            yield _about(record, FindingKind.IDENTITY_LEFT, hub, said, "the hub has an identity for it")
+        return
+    if record.state not in IN_ITS_HUB:
+        return
+    if not identity.enabled:
+        why = f": {identity.reason}" if identity.reason else ""
+        yield _about(record, FindingKind.IDENTITY_DISABLED, hub, said, f"its identity is disabled{why}")
+    if unknown := identity.thumbprints - own.in_use:
+        shown = ", ".join(sorted(unknown))
+        if own.all is not None and unknown <= own.all:
+            yield _about(
+                record,
+                FindingKind.IDENTITY_CERTIFICATE,
+                hub,
+                f"{said}, and uses {', '.join(record.in_use)}",
+                f"its identity takes a certificate that it does not use any more: {shown}",
+            )
+        else:
+            yield _about(
+                record,
+                FindingKind.ROGUE_CERTIFICATE,
+                hub,
+                f"{said}, and uses {', '.join(record.in_use)}",
+                f"its identity takes a certificate that was never issued here: {shown}",
+            )
+
+
+def _registration(record: DeviceRecord, registration: Mapping[str, Any]) -> Iterator[Difference]:
+    hub = str(registration.get("assignedHub") or "")
+    if registration.get("status") != "assigned" or not hub or record.state not in IN_ITS_HUB:
+        return
+    if hub.lower() != (record.assigned_hub or "").lower():
+        yield _about(
+            record,
+            FindingKind.HUB_CHANGED,
+            DPS,
+            f"the device is in {record.assigned_hub or 'no hub'}",
+            f"it is assigned to {hub}",
+        )
+
+
+def _elsewhere(record: DeviceRecord, identities: Mapping[str, HubIdentity]) -> Iterator[Difference]:
+    """A device that DPS has moved may leave its identity behind, which lets the same certificate in."""
+    for hub, identity in identities.items():
+        if identity.enabled and (record.shut_out or record.disabled):
+            said = f"the device is {_state(record)}, and was in {record.assigned_hub or 'no hub'} last"
+            yield _about(record, FindingKind.DOOR_OPEN, hub, said, "this hub has an identity for it that is enabled")
+
+
+def _reserved(record: DeviceRecord, now: datetime) -> Iterator[Difference]:
+    for each in record.held:
+        if each.state is CertificateState.RESERVED and each.recorded_at < now - RESERVED_FOR:
+            said = f"serial number {each.serial_number} is reserved since {each.recorded_at:%Y-%m-%d %H:%M} UTC"
+            yield _about(record, FindingKind.SERIAL_RESERVED, "ledger", said, "no certificate was committed with it")
+
+
+def _state(record: DeviceRecord) -> str:
+    if record.on_hold:
+        return "on hold"
+    return f"{record.state}, and disabled" if record.disabled and not record.shut_out else str(record.state)
+
+
+# --- registrations of a group ---
+
+
+def unknown_device(
+    group: GroupRecord, registration: Mapping[str, Any], identity: HubIdentity | None, *, rogue: bool
+) -> Difference:
+    """Give the difference of a registration that the ledger knows no device for.
+
+    Args:
+        group: that DPS found for it.
+        registration: as DPS has it.
+        identity: at its hub.
+        rogue: whether nobody else may sign for the group: then a key of ours has signed what the ledger does not know.
+    """
+    hub = str(registration.get("assignedHub") or "no hub")
+    shown = ", ".join(sorted(identity.thumbprints)) if identity else "unknown"
+    return Difference(
+        kind=FindingKind.ROGUE_CERTIFICATE if rogue else FindingKind.UNKNOWN_DEVICE,
+        subject_kind=SubjectKind.DEVICE,
+        subject=str(registration["registrationId"]).lower(),
+        ledger="no such device was ever ordered",
+        service=f"it is registered by the enrollment group {group.enrollment_group!r}, in {hub}, with the "
+        f"certificate {shown}",
+        where=DPS,
+        enrollment_group=group.enrollment_group,
+        certificate_authority=group.issuer,
+    )
+
+
+def taken_over(record: DeviceRecord, group: GroupRecord) -> Difference | None:
+    """Give the difference of a device that another group has registered than its own; ``None`` if it is its own."""
+    own = record.enrollment_group
+    if own is None or own == group.enrollment_group or not record.in_use or record.shut_out:
+        return None
+    return _about(
+        record,
+        FindingKind.TAKEN_OVER,
+        DPS,
+        f"it belongs to the enrollment group {own!r}",
+        f"it was registered by the enrollment group {group.enrollment_group!r}",
+    )
+
+
+# --- groups ---
+
+
+def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Mapping[str, str]) -> Iterator[Difference]:
+    """Give what differs about a group that is settled.
+
+    Args:
+        record: as the ledger has it.
+        entry: as DPS has it; ``None`` if it does not.
+        thumbprints: SHA-256 of the group's CAs, by their names.
+    """
+
+    def differs(kind: FindingKind, ledger: str, service: str) -> Difference:
+        return Difference(
+            kind=kind,
+            subject_kind=SubjectKind.GROUP,
+            subject=record.enrollment_group,
+            ledger=ledger,
+            service=service,
+            where=DPS,
+            enrollment_group=record.enrollment_group,
+            certificate_authority=record.issuer,
+        )
+
+    if not record.settled or record.state is GroupState.REQUESTED:
+        return
+    if record.state is GroupState.DELETED:
+        if entry is not None:
+            yield differs(FindingKind.GROUP_LEFT, "the group is deleted", "the group is there")
+        return
+    if entry is None:
+        yield differs(FindingKind.GROUP_MISSING, f"the group is {record.state}", "the group is not there")
+        return
+    if entry.get(STATUS) != record.state:
+        yield differs(FindingKind.GROUP_STATUS, f"the group is {record.state}", f"the group is {entry.get(STATUS)}")
+    expected, held = _accepted(record, entry, thumbprints)
+    if expected != held:
+        yield differs(FindingKind.GROUP_CERTIFICATES, f"it accepts {expected}", f"it accepts {held}")
+    noted, present = record.entry_settings, kept_settings(entry)
+    changed = {name for name in {**(noted or {}), **present} if (noted or {}).get(name) != present.get(name)}
+    if noted is not None and changed:
+        yield differs(
+            FindingKind.GROUP_SETTINGS,
+            f"{', '.join(sorted(changed))} as they were last asked for",
+            f"{', '.join(sorted(changed))} otherwise",
+        )
+
+
+def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str]) -> tuple[str, str]:
+    if record.ca_references is not None:
+        named = record.ca_references.model_dump(exclude_none=True)
+        return _named(named.values()), _named(references(entry).values())
+    wanted_ones = [thumbprints.get(each, each) for each in (record.previous_issuer, record.issuer) if each]
+    return _named(wanted_ones), _named(each for each in signers(entry) if each)
+
+
+def _named(values: Any) -> str:
+    return ", ".join(values) or "no CA"
+
+
+# --- passes ---
+
+
+class Stage(StrEnum):
+    """What a pass looks at, in this order."""
+
+    AUTHORITIES = "authorities"
+    GROUPS = "groups"
+    ENROLLMENTS = "enrollments"
+    REGISTRATIONS = "registrations"
+    DEVICES = "devices"
+    GONE = "gone"
+
+
+class ReconciliationState(StrEnum):
+    """How far a pass is."""
+
+    RUNNING = "running"
+    DONE = "done"
+
+
+class ReconciliationRecord(Record):
+    """One pass over everything, or over one group or one device.
+
+    Attributes:
+        began_at: when it was asked for.
+        stage: what it looks at.
+        at: where in the stage it goes on: the group, for the stage that goes group by group.
+        continuation: of the page that comes next, as the service or the ledger gave it.
+        enrollment_group: the only group that is looked at, if one was named.
+        registration_id: the only device, likewise.
+        looked_at: how many of each were compared, by stage.
+        calls: how many were made, by service.
+        found: how many differences were seen, by kind.
+        spent_until: by service, until when its share of the quota is spent.
+    """
+
+    lifecycle = lifecycles.RECONCILIATION
+    documents: ClassVar[frozenset[str]] = frozenset({"looked_at", "calls", "found", "spent_until"})
+
+    reconciliation_id: str
+    began_at: datetime
+    state: ReconciliationState = ReconciliationState.RUNNING
+    stage: Stage = Stage.AUTHORITIES
+    at: str | None = None
+    continuation: str | None = None
+    enrollment_group: str | None = None
+    registration_id: str | None = None
+    looked_at: dict[str, int] = Field(default_factory=dict)
+    calls: dict[str, int] = Field(default_factory=dict)
+    found: dict[str, int] = Field(default_factory=dict)
+    spent_until: dict[str, datetime] = Field(default_factory=dict)
+    ended_at: datetime | None = None
+
+    def entered(self, stage: Stage, at: str | None = None, continuation: str | None = None) -> ReconciliationRecord:
+        """Give it with the place where it goes on."""
+        return self.changed(stage=stage, at=at, continuation=continuation)
+
+    def counted(self, looked_at: int, calls: Mapping[str, int], found: Mapping[str, int]) -> ReconciliationRecord:
+        """Give it with what a step has done."""
+        return self.changed(
+            looked_at=_added(self.looked_at, {self.stage.value: looked_at}),
+            calls=_added(self.calls, calls),
+            found=_added(self.found, found),
+        )
+
+
+def _added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {name: before.get(name, 0) + more.get(name, 0) for name in {**before, **more}}

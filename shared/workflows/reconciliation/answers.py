@@ -1,0 +1,71 @@
+"""Findings and passes as HTTP shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.findings import FindingKind, FindingState
+
+if TYPE_CHECKING:
+    from shared.domain.findings import FindingRecord
+    from shared.domain.reconciliation import ReconciliationRecord
+    from shared.workflows.reconciliation.budget import Share
+
+
+def shown_finding(record: FindingRecord) -> dict[str, Any]:
+    """Show a finding, with the calls that can be made about it."""
+    return {
+        "id": record.finding_id,
+        "kind": record.kind,
+        "severity": record.severity,
+        "state": record.state,
+        "subjectKind": record.subject_kind,
+        "subject": record.subject,
+        "where": record.where,
+        "ledger": record.ledger,
+        "service": record.service,
+        "since": record.since,
+        "seenAt": record.seen_at,
+        "enrollmentGroup": record.enrollment_group,
+        "certificateAuthority": record.certificate_authority,
+        "problem": record.problem,
+        "endedAt": record.ended_at,
+        "comment": record.comment,
+        "mending": record.treatment.mending,
+        "adopting": record.treatment.adopting,
+        "acts": _acts(record) if record.state in {FindingState.OPEN, FindingState.CLOSED} else [],
+    }
+
+
+def _acts(record: FindingRecord) -> list[dict[str, str]]:
+    here = f"/api/findings/{record.finding_id}"
+    acts = [
+        {"what": what, "method": "POST", "path": f"{here}/{act}"}
+        for act, what in (("mend", record.treatment.mending), ("adopt", record.treatment.adopting))
+        if what is not None
+    ]
+    group, authority = record.enrollment_group, record.certificate_authority
+    if record.kind is FindingKind.ROGUE_CERTIFICATE and group is not None:
+        what = f"the enrollment group {group!r} lets no device in"
+        acts.append({"what": what, "method": "POST", "path": f"/api/enrollment-groups/{group}/disable"})
+    if record.kind is FindingKind.ROGUE_CERTIFICATE and authority is not None:
+        what = f"the CA {authority!r} is revoked"
+        acts.append({"what": what, "method": "POST", "path": f"/api/certificate-authorities/{authority}/revoke"})
+    return acts
+
+
+def shown_pass(record: ReconciliationRecord, share: Share) -> dict[str, Any]:
+    """Show a pass."""
+    return {
+        "id": record.reconciliation_id,
+        "state": record.state,
+        "stage": record.stage,
+        "registrationId": record.registration_id,
+        "enrollmentGroup": record.enrollment_group,
+        "beganAt": record.began_at,
+        "endedAt": record.ended_at,
+        "continuesAt": None if record.ended_at is not None else share.next_step(record.spent_until),
+        "lookedAt": record.looked_at,
+        "calls": record.calls,
+        "found": record.found,
+    }

@@ -1,0 +1,96 @@
+"""Looks at one device at every service, so that a difference that is told is one.
+
+A page of a service, and a page of the ledger, are read at different times, and what looks different may only be on its
+way. So each device that looks different is looked at alone: its record, then the services, then its record again. If
+that has changed meanwhile, nothing is said of it; the next pass looks anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.reconciliation import Own, Seen, device_differences
+from shared.pki import names
+from shared.pki.readable import load_certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.findings import Difference
+    from shared.ledger.devices import Devices
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.budget import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLook:
+    """Looks at devices, one by one.
+
+    Attributes:
+        hub_names: hubs that a device may have been left behind in.
+    """
+
+    devices: Devices
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    hub_names: tuple[str, ...]
+    clock: Clock
+
+    async def differences(self, registration_id: str, budget: Budget) -> list[Difference]:
+        """Give what differs about a device; nothing of one that is not known, or changes at this moment."""
+        known = await self.devices.get(registration_id)
+        if known is None or not known.record.settled:
+            return []
+        seen = await self._see(known.record, budget)
+        own = await self.own(known.record)
+        found = list(device_differences(known.record, seen, own, self.clock()))
+        if not found:
+            return []
+        again = await self.devices.get(registration_id)
+        return found if again is not None and again.record.stamp == known.record.stamp else []
+
+    async def own(self, record: DeviceRecord) -> Own:
+        """Give the thumbprints of everything that was ever issued to a device."""
+        found = await self.devices.certificates_of(record.registration_id)
+        parsed = {each.serial_number: load_certificates(each.pem.encode())[0] for each in found if each.pem}
+        both = {
+            serial: frozenset({names.thumbprint(leaf), names.sha256_thumbprint(leaf)})
+            for serial, leaf in parsed.items()
+        }
+        used = frozenset().union(*(both.get(serial, frozenset()) for serial in record.in_use))
+        return Own(in_use=used, all=frozenset().union(*both.values()))
+
+    async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
+        """Read an identity."""
+        budget.reads(hub)
+        return await self.hubs.get(hub, device_id)
+
+    async def _see(self, record: DeviceRecord, budget: Budget) -> Seen:
+        budget.dps(2)
+        entry = await self.provisioning.get_enrollment(record.registration_id)
+        registration = await self.provisioning.get_registration(record.registration_id)
+        if not record.device_id:
+            return Seen(entry=entry, registration=registration)
+        if not record.assigned_hub:
+            return Seen(entry=entry, registration=registration, elsewhere=await self._elsewhere(record, None, budget))
+        return Seen(
+            entry=entry,
+            registration=registration,
+            identity=await self.identity(record.assigned_hub, record.device_id, budget),
+            elsewhere=await self._elsewhere(record, registration, budget),
+        )
+
+    async def _elsewhere(
+        self, record: DeviceRecord, registration: Mapping[str, Any] | None, budget: Budget
+    ) -> dict[str, HubIdentity]:
+        """Read the identities that a device that is shut out may have at other hubs."""
+        if not (record.shut_out or record.disabled):
+            return {}
+        assigned = str((registration or {}).get("assignedHub") or "")
+        others = {each.lower() for each in (*self.hub_names, assigned) if each} - {(record.assigned_hub or "").lower()}
+        found = {hub: await self.identity(hub, record.device_id or "", budget) for hub in sorted(others)}
+        return {hub: identity for hub, identity in found.items() if identity is not None}

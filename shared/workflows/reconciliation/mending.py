@@ -1,0 +1,265 @@
+"""Makes the services follow the ledger where they differ, or the ledger follow the services.
+
+Mending is what the convergers do: the record is entered once more as it is wanted, and they bring it about. What they
+have no way for (an identity that is gone, or takes another certificate) is put right before, under what was read before
+the record was, so that a revocation that comes in between wins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.contracts.groups import GroupAction
+from shared.domain.devices import IN_ITS_HUB
+from shared.domain.entries import kept_settings
+from shared.domain.findings import FindingKind, Policy
+from shared.domain.groups import STATUS, Change, GroupState
+from shared.domain.reconciliation import DPS, RESERVED_FOR
+from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
+from shared.domain.words import DeviceState
+from shared.errors import Conflict, NotFound, Overtaken
+from shared.ledger.table import Stale
+from shared.workflows.devices.changes import change, device_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.findings import FindingRecord
+    from shared.domain.groups import GroupRecord
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
+    from shared.ledger.table import Versioned
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.authorities.possession import Possession
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.groups.convergence import GroupConverger
+    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.looking import DeviceLook
+
+    type Act = Callable[[FindingRecord], Awaitable[None]]
+
+_ATTEMPTS = 4
+_SHA256_DIGITS = 64
+_BY_RECONCILIATION = "put right by reconciliation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mending:
+    """Sees to findings, one at a time."""
+
+    devices: Devices
+    groups: Groups
+    records: Authorities
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    converger: DeviceConverger
+    group_converger: GroupConverger
+    possession: Possession
+    look: DeviceLook
+    clock: Clock
+
+    async def carry_out(self, finding: FindingRecord, policy: Policy) -> None:
+        """Mend a finding, or adopt it.
+
+        Raises:
+            Conflict: that can't be done about a finding of its kind.
+            NotFound: what it is about is not there any more.
+            Rejected: the service refuses.
+            Deferred: a service is throttling, or others keep changing what it is about.
+        """
+        acts = {Policy.MEND: self._mending, Policy.ADOPT: self._adopting}[policy]
+        act = acts.get(finding.kind)
+        if act is None:
+            done = {Policy.MEND: "mended", Policy.ADOPT: "adopted"}[policy]
+            raise Conflict.because(f"a finding of kind {finding.kind.value!r} can't be {done} by the app", field="id")
+        await act(finding)
+
+    @property
+    def _mending(self) -> Mapping[FindingKind, Act]:
+        return {
+            FindingKind.DOOR_OPEN: self._shut,
+            FindingKind.ROGUE_CERTIFICATE: self._pin,
+            FindingKind.UNKNOWN_DEVICE: self._remove,
+            FindingKind.TAKEN_OVER: self._give_back,
+            FindingKind.IDENTITY_MISSING: self._make_identity,
+            FindingKind.IDENTITY_DISABLED: self._follow,
+            FindingKind.IDENTITY_CERTIFICATE: self._set_certificates,
+            FindingKind.IDENTITY_LEFT: self._delete_identity,
+            FindingKind.ENROLLMENT_MISSING: self._follow,
+            FindingKind.ENROLLMENT_DISABLED: self._follow,
+            FindingKind.ENROLLMENT_FOREIGN: self._pin,
+            FindingKind.GROUP_MISSING: self._restore_group,
+            FindingKind.GROUP_LEFT: self._delete_group,
+            FindingKind.GROUP_STATUS: self._restore_group,
+            FindingKind.GROUP_SETTINGS: self._restore_group,
+            FindingKind.AUTHORITY_UNVERIFIED: self._prove,
+            FindingKind.SERIAL_RESERVED: self._give_up,
+        }
+
+    @property
+    def _adopting(self) -> Mapping[FindingKind, Act]:
+        return {
+            FindingKind.IDENTITY_DISABLED: self._take_as_disabled,
+            FindingKind.HUB_CHANGED: self._take_hub,
+            FindingKind.GROUP_MISSING: self._take_group,
+            FindingKind.GROUP_STATUS: self._take_group,
+            FindingKind.GROUP_SETTINGS: self._take_group,
+        }
+
+    # --- doors ---
+
+    async def _follow(self, finding: FindingRecord) -> None:
+        await change(self.devices, finding.subject, to_be_followed, at=self.clock())
+        await self.converger.converge(finding.subject)
+
+    async def _shut(self, finding: FindingRecord) -> None:
+        """Shut the doors that the converger knows, and that of a hub where the device was left behind."""
+        record = (await device_of(self.devices, finding.subject)).record
+        hub = finding.where
+        elsewhere = hub not in {DPS, record.assigned_hub} and record.device_id is not None
+        if elsewhere and (record.shut_out or record.disabled):
+            await self.hubs.shut_out(hub, record.device_id or "", reason=f"{record.state}: {_BY_RECONCILIATION}")
+        await self._follow(finding)
+
+    # --- certificates ---
+
+    async def _pin(self, finding: FindingRecord) -> None:
+        """Have DPS and the hub take a device's own certificates alone; a device that is not ours is removed."""
+        if await self.devices.get(finding.subject) is None:
+            await self._remove(finding)
+            return
+        pin = partial(pinned, group=finding.enrollment_group or "", at=self.clock())
+        await change(self.devices, finding.subject, pin, at=self.clock())
+        await self.converger.converge(finding.subject)
+        await self._set_certificates(finding)
+
+    async def _give_back(self, finding: FindingRecord) -> None:
+        """Have DPS and the hub take a device's own certificates alone, and forget who has registered it."""
+        await self._pin(finding)
+        await self.provisioning.delete_registration(finding.subject)
+
+    async def _set_certificates(self, finding: FindingRecord) -> None:
+        for _ in range(_ATTEMPTS):
+            before = (await device_of(self.devices, finding.subject)).record
+            hub, device_id = before.assigned_hub, before.device_id
+            seen = await self.hubs.get(hub, device_id) if hub and device_id else None
+            record = (await device_of(self.devices, finding.subject)).record  # after the identity was looked at
+            if seen is None or record.assigned_hub != hub or record.shut_out:
+                break
+            thumbprints = await self._thumbprints(record)
+            if not thumbprints or seen.thumbprints <= frozenset(thumbprints):
+                break
+            if await self.hubs.set_thumbprints(hub or "", seen, thumbprints, reason=_BY_RECONCILIATION) is not None:
+                break
+        else:
+            raise Overtaken(f"the identity of {finding.subject!r} is being changed by others")
+        await self._follow(finding)
+
+    async def _remove(self, finding: FindingRecord) -> None:
+        """Delete a registration and its identity."""
+        registration = await self.provisioning.get_registration(finding.subject)
+        if registration is None:
+            return
+        hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
+        await self.provisioning.delete_registration(finding.subject)
+        if hub and device_id:
+            await self.hubs.delete(str(hub), str(device_id))
+
+    # --- identities ---
+
+    async def _make_identity(self, finding: FindingRecord) -> None:
+        record = (await device_of(self.devices, finding.subject)).record
+        thumbprints = await self._thumbprints(record)
+        if record.state in IN_ITS_HUB and record.assigned_hub and record.device_id and thumbprints:
+            await self.hubs.create(record.assigned_hub, record.device_id, thumbprints, reason=_BY_RECONCILIATION)
+        # Whoever has revoked it meanwhile wrote the record first: then this shuts what was made.
+        await self._follow(finding)
+
+    async def _delete_identity(self, finding: FindingRecord) -> None:
+        record = (await device_of(self.devices, finding.subject)).record
+        if record.state is DeviceState.DELETED and record.device_id:
+            await self.hubs.delete(finding.where, record.device_id)
+
+    async def _give_up(self, finding: FindingRecord) -> None:
+        stale = partial(given_up, before=self.clock() - RESERVED_FOR, at=self.clock())
+        await change(self.devices, finding.subject, stale, at=self.clock())
+
+    async def _take_as_disabled(self, finding: FindingRecord) -> None:
+        def disabled(record: DeviceRecord) -> DeviceRecord:
+            if record.disabled or record.shut_out:
+                return record
+            return switched(record, enabled=False, reason="found disabled in its hub", at=self.clock())
+
+        await change(self.devices, finding.subject, disabled, at=self.clock())
+        await self.converger.converge(finding.subject)
+
+    async def _take_hub(self, finding: FindingRecord) -> None:
+        await self.converger.follow(await device_of(self.devices, finding.subject))
+
+    # --- groups and CAs ---
+
+    async def _restore_group(self, finding: FindingRecord) -> None:
+        known = await self._group(finding)
+        record = known.record
+        if record.state in {GroupState.ENABLED, GroupState.DISABLED} and record.settled:
+            wanted = Change(
+                request=f"finding-{finding.finding_id}-{finding.occurrence}",
+                action=GroupAction.UPDATE,
+                state=record.state,
+                issuer=record.issuer,
+                decided_at=self.clock(),
+                asked={STATUS: self.clock()},
+                settings=await self._settings(record),
+                restores=True,
+            )
+            try:
+                await self.groups.replace(known, record.changed(change=wanted, updated_at=self.clock()))
+            except Stale as error:
+                raise Overtaken(f"the enrollment group {finding.subject!r} is being changed by others") from error
+        await self.group_converger.settle(finding.subject)
+
+    async def _settings(self, record: GroupRecord) -> dict[str, object]:
+        """Give what the entry had, and ``None`` for what others have put into it."""
+        entry = await self.provisioning.get_group(record.enrollment_group)
+        noted = record.entry_settings or {}
+        return {**dict.fromkeys(kept_settings(entry) if entry else ()), **noted}
+
+    async def _delete_group(self, finding: FindingRecord) -> None:
+        entry = await self.provisioning.get_group(finding.subject)
+        known = await self._group(finding)  # after the entry was looked at
+        if entry is not None and known.record.state is GroupState.DELETED:
+            await self.provisioning.delete_group(finding.subject, etag=entry["etag"])
+
+    async def _take_group(self, finding: FindingRecord) -> None:
+        entry = await self.provisioning.get_group(finding.subject)
+        known = await self._group(finding)
+        record, now = known.record, self.clock()
+        if entry is None:
+            taken = record.changed(state=GroupState.DELETED, updated_at=now)
+        else:
+            status = GroupState.DISABLED if entry.get(STATUS) == "disabled" else GroupState.ENABLED
+            taken = record.changed(state=status, entry_settings=kept_settings(entry), updated_at=now)
+        if await self.groups.try_replace(known, taken) is None:
+            raise Overtaken(f"the enrollment group {finding.subject!r} is being changed by others")
+
+    async def _group(self, finding: FindingRecord) -> Versioned[GroupRecord]:
+        known = await self.groups.get(finding.subject)
+        if known is None:
+            raise NotFound.because(f"the enrollment group {finding.subject!r} does not exist")
+        return known
+
+    async def _prove(self, finding: FindingRecord) -> None:
+        known = await self.records.get(finding.subject)
+        if known is None:
+            raise NotFound.because(f"the certificate authority {finding.subject!r} does not exist")
+        await self.possession.prove(known.record)
+
+    async def _thumbprints(self, record: DeviceRecord) -> list[str]:
+        """Give the SHA-256 thumbprints of the certificates that a device uses."""
+        own = await self.look.own(record)
+        return sorted(each for each in own.in_use if len(each) == _SHA256_DIGITS)

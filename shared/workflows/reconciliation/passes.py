@@ -1,0 +1,290 @@
+"""Passes over everything, step by step, under a share of the services' quotas; and what becomes of what they find.
+
+A step ends with the pass's row replaced as it was read. A worker that is killed in a step has it taken again, and of
+two workers that take the same step, one goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.domain.findings import FindingState, Policy, SubjectKind, found
+from shared.domain.reconciliation import ReconciliationRecord, ReconciliationState, Stage
+from shared.domain.words import EventType
+from shared.errors import DeviceFactoryError, NotFound
+from shared.telemetry import metrics
+from shared.workflows.reconciliation.budget import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from shared.domain.findings import Difference, FindingKind, FindingRecord
+    from shared.ledger.findings import Findings, Reconciliations
+    from shared.ledger.table import Versioned
+    from shared.workflows.intake.outbox import Clock, Outbox
+    from shared.workflows.reconciliation.budget import Share
+    from shared.workflows.reconciliation.mending import Mending
+    from shared.workflows.reconciliation.walking import Walk
+
+_log = logging.getLogger(__name__)
+_KEPT = timedelta(days=30)
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Begins passes, carries them on, and keeps what they find.
+
+    Attributes:
+        policies: what is done by itself about findings of a kind; about others, nothing.
+        interval: from the end of one pass to the next; ``None`` for passes on request only.
+    """
+
+    findings: Findings
+    passes: Reconciliations
+    walk: Walk
+    mending: Mending
+    outbox: Outbox
+    share: Share
+    policies: Mapping[FindingKind, Policy]
+    interval: timedelta | None
+    clock: Clock
+
+    # --- passes ---
+
+    async def begin(
+        self, *, enrollment_group: str | None = None, registration_id: str | None = None
+    ) -> ReconciliationRecord:
+        """Begin a pass over everything, over one group with its devices, or over one device."""
+        now = self.clock()
+        record = ReconciliationRecord(
+            reconciliation_id=f"{now:%Y-%m-%dT%H%M%S}-{secrets.token_hex(4)}",
+            began_at=now,
+            enrollment_group=enrollment_group,
+            registration_id=registration_id,
+        )
+        if registration_id is not None:
+            record = record.entered(Stage.DEVICES)
+        elif enrollment_group is not None:
+            record = record.entered(Stage.GROUPS)
+        await self.passes.try_insert(record)
+        return record
+
+    async def describe(self, reconciliation_id: str) -> ReconciliationRecord:
+        """Show a pass.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        known = await self.passes.get(reconciliation_id)
+        if known is None:
+            raise NotFound.because(f"the reconciliation {reconciliation_id!r} does not exist", field="id")
+        return known.record
+
+    async def run(self, *, until: datetime) -> int:
+        """Carry on what runs, or begin the pass that is due, until a time or until the share is spent.
+
+        Returns:
+            How many steps were taken.
+        """
+        await self._begin_if_due()
+        steps = 0
+        for each in await self.passes.running():
+            steps += await self.carry_on(each.reconciliation_id, until=until)
+        return steps
+
+    async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
+        """Carry on one pass, as :meth:`run` does."""
+        steps = 0
+        while self.clock() < until:
+            known = await self.passes.get(reconciliation_id)
+            if known is None or known.record.state is not ReconciliationState.RUNNING:
+                break
+            due = self.share.next_step(known.record.spent_until)
+            if due is not None and due > self.clock():
+                break
+            if await self._step(known) is None:
+                break
+            steps += 1
+        return steps
+
+    async def _begin_if_due(self) -> None:
+        known = await self.passes.all()
+        whole = [each for each in known if each.enrollment_group is None and each.registration_id is None]
+        if self.interval is None or any(each.state is ReconciliationState.RUNNING for each in whole):
+            return
+        last = max((each.ended_at for each in whole if each.ended_at is not None), default=None)
+        if last is None or self.clock() - last >= self.interval:
+            await self.begin()
+
+    async def _step(self, known: Versioned[ReconciliationRecord]) -> Versioned[ReconciliationRecord] | None:
+        record, budget = known.record, Budget()
+        if record.registration_id is not None and record.stage is Stage.DEVICES:
+            seen = await self.walk.look.differences(record.registration_id, budget)
+            following, looked_at, differences = record.entered(Stage.GONE), 1, tuple(seen)
+        elif record.stage is Stage.GONE:
+            looked_at = await self._look_for_gone(record, budget)
+            following, differences = record.changed(state=ReconciliationState.DONE, ended_at=self.clock()), ()
+        else:
+            step = await self.walk.step(record, budget)
+            following, looked_at, differences = step.place, step.looked_at, step.differences
+        for difference in differences:
+            await self.keep(difference, record.reconciliation_id)
+        counted = record.counted(looked_at, budget.calls, Counter(each.kind.value for each in differences))
+        spent = self.share.spent(record.spent_until, budget.calls, self.clock())
+        counts = {"looked_at": counted.looked_at, "calls": counted.calls, "found": counted.found}
+        return await self.passes.try_replace(known, following.changed(**counts, spent_until=spent))
+
+    async def _look_for_gone(self, record: ReconciliationRecord, budget: Budget) -> int:
+        """See which findings of before are not there any more."""
+        looked_at = 0
+        async for finding in self.findings.not_seen_by(record.reconciliation_id):
+            if not _within(record, finding):
+                continue
+            looked_at += 1
+            if finding.finding_id in {each.finding_id for each in await self._again(finding, budget)}:
+                await self.keep(finding.difference, record.reconciliation_id)
+            else:
+                await self._end(finding.finding_id, FindingState.GONE)
+        return looked_at
+
+    async def _again(self, finding: FindingRecord, budget: Budget) -> Iterable[Difference]:
+        """Look at what a finding is about once more; groups and CAs were compared in the pass itself."""
+        if finding.subject_kind is not SubjectKind.DEVICE:
+            return ()
+        if await self.walk.devices.get(finding.subject) is not None:
+            return await self.walk.look.differences(finding.subject, budget)
+        budget.dps()
+        registration = await self.walk.provisioning.get_registration(finding.subject)
+        return (finding.difference,) if registration is not None else ()
+
+    # --- findings ---
+
+    async def keep(self, difference: Difference, reconciliation_id: str) -> None:
+        """Keep a difference, tell it if it is new, and do about it what the policy says."""
+        known = await self._note(difference, reconciliation_id)
+        if known is None or known.record.state is not FindingState.OPEN:
+            return
+        if not known.record.told:
+            await self._tell(EventType.DRIFT_FOUND, known.record)
+            await self._change(difference.finding_id, {"told": True})
+        policy = Policy.MEND if known.record.treatment.always_mended else self.policies.get(difference.kind)
+        if policy in {Policy.MEND, Policy.ADOPT}:
+            await self._by_itself(known.record, policy)
+
+    async def _note(self, difference: Difference, reconciliation_id: str) -> Versioned[FindingRecord] | None:
+        for _ in range(_ATTEMPTS):
+            known = await self.findings.get(difference.finding_id)
+            now = found(difference, known.record if known else None, at=self.clock(), reconciliation=reconciliation_id)
+            is_new = known is None or known.record.occurrence != now.occurrence
+            written = await (self.findings.try_replace(known, now) if known else self.findings.try_insert(now))
+            if written is not None:
+                if is_new:
+                    _log.warning("%s: %s: %s; %s: %s", now.kind, now.subject, now.ledger, now.where, now.service)
+                    metrics.DRIFT.record(1, {metrics.WHAT: now.kind.value})
+                return written
+        return None  # others see to it
+
+    async def _by_itself(self, finding: FindingRecord, policy: Policy) -> None:
+        try:
+            await self.act(finding.finding_id, policy)
+        except DeviceFactoryError as error:  # it stays open, and the next pass tries again
+            _log.warning("%s of %s can't be put right yet: %s", finding.kind, finding.subject, error)
+
+    async def act(self, finding_id: str, policy: Policy) -> FindingRecord:
+        """Mend a finding, or adopt it; one that has ended stays as it is.
+
+        Raises:
+            NotFound: it does not exist.
+            Rejected, Deferred: it can't be done, or not yet; the finding says why.
+        """
+        finding = await self.describe_finding(finding_id)
+        if finding.state in finding.ENDED and finding.state is not FindingState.CLOSED:
+            return finding
+        try:
+            await self.mending.carry_out(finding, policy)
+        except DeviceFactoryError as error:
+            await self._change(finding_id, {"problem": str(error)[:1000]})
+            raise
+        state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
+        ended = await self._end(finding_id, state)
+        if state is FindingState.MENDED:
+            await self._tell(EventType.DRIFT_MENDED, ended)
+        return ended
+
+    async def close(self, finding_id: str, comment: str) -> FindingRecord:
+        """Say of a finding that it may stay as it is, as long as it lasts.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        finding = await self.describe_finding(finding_id)
+        if finding.state is not FindingState.OPEN:
+            return finding
+        return await self._end(finding_id, FindingState.CLOSED, comment)
+
+    async def describe_finding(self, finding_id: str) -> FindingRecord:
+        """Show a finding.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        known = await self.findings.get(finding_id)
+        if known is None:
+            raise NotFound.because(f"the finding {finding_id!r} does not exist", field="id")
+        return known.record
+
+    async def _end(self, finding_id: str, state: FindingState, comment: str | None = None) -> FindingRecord:
+        for _ in range(_ATTEMPTS):
+            known = await self.findings.get(finding_id)
+            if known is None:
+                raise NotFound.because(f"the finding {finding_id!r} does not exist", field="id")
+            if not known.record.lifecycle.follows(known.record.state, state):
+                return known.record
+            ended = known.record.ended(state, self.clock(), comment)
+            if (written := await self.findings.try_replace(known, ended)) is not None:
+                return written.record
+        return await self.describe_finding(finding_id)
+
+    async def _change(self, finding_id: str, changes: dict[str, object]) -> None:
+        known = await self.findings.get(finding_id)
+        if known is not None:
+            await self.findings.try_replace(known, known.record.changed(**changes))
+
+    async def _tell(self, kind: EventType, finding: FindingRecord) -> None:
+        """Publish an event; the same one however often it is sent."""
+        await self.outbox.publish(
+            kind,
+            subject=finding.subject,
+            correlation_id=finding.finding_id,
+            data={
+                "findingId": finding.finding_id,
+                "kind": finding.kind,
+                "severity": finding.severity,
+                "subjectKind": finding.subject_kind,
+                "subject": finding.subject,
+                "where": finding.where,
+                "ledger": finding.ledger,
+                "service": finding.service,
+                "since": finding.since,
+                "enrollmentGroup": finding.enrollment_group,
+                "certificateAuthority": finding.certificate_authority,
+            },
+            occasion=str(finding.occurrence),
+        )
+
+
+def _within(record: ReconciliationRecord, finding: FindingRecord) -> bool:
+    """Tell whether a pass looks at what a finding is about."""
+    if record.registration_id is not None:
+        return finding.subject_kind is SubjectKind.DEVICE and finding.subject == record.registration_id
+    if record.enrollment_group is not None:
+        is_other = finding.subject_kind is SubjectKind.AUTHORITY
+        return finding.enrollment_group == record.enrollment_group and not is_other
+    return True

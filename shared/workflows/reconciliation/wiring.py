@@ -1,0 +1,103 @@
+"""How the workflows of reconciliation are put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.ledger.findings import Findings, Reconciliations
+from shared.workflows.reconciliation.budget import Share
+from shared.workflows.reconciliation.looking import DeviceLook
+from shared.workflows.reconciliation.mending import Mending
+from shared.workflows.reconciliation.passes import Reconciler
+from shared.workflows.reconciliation.walking import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
+    from shared.ports.ca_certificates import CaCertificates
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.ports.rows import Table
+    from shared.settings import Settings
+    from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.authorities.possession import Possession
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.groups.convergence import GroupConverger
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+
+def reconciler(
+    *,
+    table: Table,
+    devices: Devices,
+    groups: Groups,
+    records: Authorities,
+    keys: AuthorityKeys,
+    ca_certificates: Sequence[CaCertificates],
+    provisioning: ProvisioningService,
+    hubs: IotHubRegistries,
+    converger: DeviceConverger,
+    group_converger: GroupConverger,
+    possession: Possession,
+    outbox: Outbox,
+    settings: Settings,
+    clock: Clock,
+) -> Reconciler:
+    """Wire what compares the ledger with the services.
+
+    Args:
+        table: of findings and passes.
+        devices: all devices.
+        groups: all groups.
+        records: all CAs.
+        keys: their keys.
+        ca_certificates: the services that possession of CAs is proved to.
+        provisioning: the DPS.
+        hubs: the hubs' registries.
+        converger: has the services follow a device.
+        group_converger: has DPS follow a group.
+        possession: proves it.
+        outbox: sends events.
+        settings: of the deployment.
+        clock: gives the present time.
+    """
+    look = DeviceLook(
+        devices=devices, provisioning=provisioning, hubs=hubs, hub_names=settings.hub_host_names, clock=clock
+    )
+    walk = Walk(
+        devices=devices,
+        groups=groups,
+        records=records,
+        keys=keys,
+        ca_certificates=ca_certificates,
+        provisioning=provisioning,
+        hubs=hubs,
+        look=look,
+        clock=clock,
+    )
+    mending = Mending(
+        devices=devices,
+        groups=groups,
+        records=records,
+        provisioning=provisioning,
+        hubs=hubs,
+        converger=converger,
+        group_converger=group_converger,
+        possession=possession,
+        look=look,
+        clock=clock,
+    )
+    return Reconciler(
+        findings=Findings(table),
+        passes=Reconciliations(table),
+        walk=walk,
+        mending=mending,
+        outbox=outbox,
+        share=Share(percent=settings.reconciliation_percent, hub_units=settings.hub_units),
+        policies=settings.reconciliation_policy,
+        interval=settings.reconciliation_interval,
+        clock=clock,
+    )

@@ -1,0 +1,579 @@
+"""What others change at DPS, at hubs and in the vault is found within one pass, told once, and mended as it should be."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.contracts.messages import Queue
+from shared.domain.attestations import individual_enrollment, reference_attestation
+from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.devices import HeldCertificate, Purpose
+from shared.domain.findings import TREATMENTS, FindingKind, FindingRecord, FindingState, Policy
+from shared.domain.groups import CaReferences
+from shared.domain.reconciliation import ReconciliationState
+from shared.domain.upkeep import pinned
+from shared.domain.words import CertificateKind, DeviceState
+from shared.errors import Conflict
+from shared.ledger.authorities import Authorities
+from shared.ledger.devices import partition_of
+from shared.pki import names
+from shared.ports.ca_certificates import UploadedAuthority
+from shared.workflows.devices.changes import change
+from tests.unit.pki.hierarchy import hierarchy
+from tests.world import acts, groups_acts
+from tests.world.groups_world import GroupWorld, authority
+from tests.world.services import HUB, with_info
+from tests.world.world import DEVICE, GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.workflows.reconciliation.passes import Reconciler
+
+    type Plant = Callable[[Fleet], Awaitable[None]]
+
+CA = "line-ca1"
+OTHERS = names.sha256_thumbprint(hierarchy().root.certificate)
+HOUR = timedelta(hours=1)
+
+
+@dataclasses.dataclass
+class Places:
+    """Where possession of the CA is proved."""
+
+    held: UploadedAuthority | None
+    holder: str = "the DPS"
+
+    async def get(self, _name: str) -> UploadedAuthority | None:
+        return self.held
+
+
+@dataclasses.dataclass
+class Keys:
+    """Keys of CAs, as the vault has them."""
+
+    present: Any
+    missing: str | None = None
+
+    @property
+    def vault(self) -> Keys:
+        return self
+
+    async def problem(self, _key_id: str) -> str | None:
+        return self.missing
+
+    async def open(self, _record: AuthorityRecord) -> Any:
+        return self.present
+
+
+@dataclasses.dataclass
+class Fleet:
+    """A group with a device in its hub, and what looks at them."""
+
+    world: GroupWorld
+    reconciler: Reconciler
+    places: Places
+    keys: Keys
+
+    async def look(self) -> list[FindingRecord]:
+        """Have one pass made, and give what is open."""
+        self.world.now += HOUR
+        begun = await self.reconciler.begin()
+        for _ in range(20):
+            await self.reconciler.carry_on(begun.reconciliation_id, until=self.world.now + HOUR)
+            if (await self.reconciler.describe(begun.reconciliation_id)).state is ReconciliationState.DONE:
+                return await self.open()
+            self.world.now += timedelta(minutes=1)
+        raise AssertionError("the pass does not end")
+
+    async def open(self) -> list[FindingRecord]:
+        found, _ = await self.reconciler.findings.page({"state": "open"}, size=100, continuation=None)
+        return list(found)
+
+    async def finding(self, kind: FindingKind) -> FindingRecord:
+        found, _ = await self.reconciler.findings.page({"kind": kind.value}, size=100, continuation=None)
+        [only] = found
+        return only
+
+    def told(self, what: str) -> list[dict[str, Any]]:
+        """Give the events of a type."""
+        return [event["data"] for event in self.world.events() if event["type"].endswith(what)]
+
+
+async def world_of(*requests: str) -> GroupWorld:
+    world = await groups_acts.with_device()
+    for name in requests:
+        queue, body = acts.MESSAGES[name]
+        world.ask(name, queue, body)
+        await world.done()
+    return world
+
+
+async def fleet_of(*requests: str, **policies: Policy) -> Fleet:
+    """Make a group with a device, have some things asked for, and give what compares it."""
+    world = await world_of(*requests)
+    issuer = authority(CA)
+    await Authorities(world.storage.table("issuers")).try_insert(
+        AuthorityRecord(
+            name=CA,
+            kind=CertificateKind.INTERMEDIATE,
+            state=AuthorityState.ACTIVE,
+            key_algorithm="EC-P256",
+            fingerprint="f",
+            cause="c",
+            requested_at=world.now,
+            key_id="https://vault/keys/line-ca1/1",
+            certificate=names.pem(issuer.certificate),
+            thumbprint=names.thumbprint(issuer.certificate),
+            proof_of_possession=ProofOfPossession.VERIFIED,
+        )
+    )
+    keys: Any = Keys(issuer.signing_key)
+    places: Any = Places(UploadedAuthority(etag="1", verified=True, thumbprint=names.thumbprint(issuer.certificate)))
+    built = world.services.reconciler
+    walk = dataclasses.replace(built.walk, keys=keys, ca_certificates=[places])
+    chosen = {FindingKind(kind): policy for kind, policy in policies.items()}
+    mending = dataclasses.replace(built.mending, group_converger=world.services.groups.converger)
+    return Fleet(world, dataclasses.replace(built, walk=walk, mending=mending, policies=chosen), places, keys)
+
+
+# --- a healthy fleet ---
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        (),
+        ("renew",),
+        ("hold",),
+        ("hold", "reinstate"),
+        ("revoke",),
+        ("delete",),
+        ("revoke", "delete"),
+        ("order again",),
+    ],
+)
+async def test_a_fleet_that_nobody_else_has_touched_gives_no_finding(requests: tuple[str, ...]) -> None:
+    fleet = await fleet_of(*requests)
+    assert await fleet.look() == []
+    assert not fleet.told("DriftFound")
+
+
+async def test_what_is_on_its_way_is_no_finding() -> None:
+    """A revocation whose message has done nothing yet but the record."""
+    fleet = await fleet_of()
+    fleet.world.conductor.down.add("hub")
+    fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
+    await fleet.world.deliver("revoke")
+    fleet.world.conductor.down.clear()
+    assert fleet.world.unsettled
+    assert await fleet.look() == []
+
+
+# --- what others do ---
+
+
+async def enable_at_hub(fleet: Fleet) -> None:
+    held = fleet.world.hubs.identities[HUB, DEVICE]
+    fleet.world.hubs.enter(HUB, DEVICE, *held.thumbprints, enabled=True)
+
+
+async def disable_at_hub(fleet: Fleet) -> None:
+    held = fleet.world.hubs.identities[HUB, DEVICE]
+    fleet.world.hubs.enter(HUB, DEVICE, *held.thumbprints, enabled=False, reason="maintenance")
+
+
+async def leave_behind(fleet: Fleet) -> None:
+    """DPS assigns the device to another hub, where its identity is enabled."""
+    held = fleet.world.hubs.identities[HUB, DEVICE]
+    fleet.world.hubs.enter("hub-2", DEVICE, *held.thumbprints)
+    fleet.world.provisioning.registrations[DEVICE] = {
+        **fleet.world.provisioning.registrations[DEVICE],
+        "assignedHub": "hub-2",
+    }
+
+
+async def delete_identity(fleet: Fleet) -> None:
+    del fleet.world.hubs.identities[HUB, DEVICE]
+
+
+async def make_identity(fleet: Fleet) -> None:
+    fleet.world.hubs.enter(HUB, DEVICE, OTHERS, enabled=False)
+
+
+async def give_it_another_certificate(fleet: Fleet) -> None:
+    fleet.world.hubs.enter(HUB, DEVICE, OTHERS)
+
+
+async def give_it_a_former_certificate(fleet: Fleet) -> None:
+    """After it was renewed, and has registered with its new certificate."""
+    former = fleet.world.hubs.identities[HUB, DEVICE].thumbprints
+    fleet.world.ask("renew", *acts.MESSAGES["renew"])
+    await fleet.world.deliver("renew")
+    await fleet.world.boot()
+    await fleet.world.drain()
+    assert fleet.world.hubs.identities[HUB, DEVICE].thumbprints != former
+    fleet.world.hubs.enter(HUB, DEVICE, *former)
+
+
+async def delete_entry(fleet: Fleet) -> None:
+    await fleet.world.provisioning.delete_enrollment(DEVICE)
+
+
+async def enable_entry(fleet: Fleet) -> None:
+    entry = fleet.world.provisioning.enrollments[DEVICE]
+    fleet.world.provisioning.enrollments[DEVICE] = {**entry, "provisioningStatus": "enabled"}
+
+
+def entry_of(fleet: Fleet, status: str, certificate: Any) -> None:
+    wanted = individual_enrollment(DEVICE, None, status, certificate)
+    fleet.world.provisioning.enrollments[DEVICE] = {**with_info(wanted, None), "etag": '"theirs"'}
+
+
+async def shut_by_entry(fleet: Fleet) -> None:
+    record = fleet.world.record()
+    assert record is not None
+    known = await fleet.world.certificates.get(record.in_use[0])
+    assert known is not None
+    assert known.record.pem is not None
+    entry_of(fleet, "disabled", x509.load_pem_x509_certificate(known.record.pem.encode()))
+
+
+async def let_another_in(fleet: Fleet) -> None:
+    entry_of(fleet, "enabled", hierarchy().root.certificate)
+
+
+async def register_a_stranger(fleet: Fleet) -> None:
+    fleet.world.hubs.enter(HUB, "stranger", OTHERS)
+    fleet.world.provisioning.registrations["stranger"] = {
+        "registrationId": "stranger",
+        "enrollmentGroupId": GROUP,
+        "status": "assigned",
+        "assignedHub": HUB,
+        "deviceId": "stranger",
+    }
+
+
+def change_group(fleet: Fleet, **changes: Any) -> None:
+    groups = fleet.world.provisioning.groups
+    groups[GROUP] = {**groups[GROUP], **changes, "etag": '"other"'}
+
+
+async def disable_group(fleet: Fleet) -> None:
+    change_group(fleet, provisioningStatus="disabled")
+
+
+async def change_policy(fleet: Fleet) -> None:
+    change_group(fleet, allocationPolicy="static", iotHubs=["hub-9"])
+
+
+async def change_signers(fleet: Fleet) -> None:
+    root = names.pem(hierarchy().root.certificate)
+    change_group(
+        fleet,
+        attestation={
+            "type": "x509",
+            "x509": {"signingCertificates": {"primary": {"certificate": root, "info": {"sha256Thumbprint": OTHERS}}}},
+        },
+    )
+
+
+async def delete_group(fleet: Fleet) -> None:
+    del fleet.world.provisioning.groups[GROUP]
+
+
+async def lose_verification(fleet: Fleet) -> None:
+    fleet.places.held = None
+
+
+async def replace_ca(fleet: Fleet) -> None:
+    fleet.places.held = UploadedAuthority(etag="1", verified=True, thumbprint="0" * 40)
+
+
+async def lose_key(fleet: Fleet) -> None:
+    fleet.keys.missing = "the vault does not have version 1 of the key 'line-ca1'"
+
+
+async def swap_key(fleet: Fleet) -> None:
+    fleet.keys.present = ec.generate_private_key(ec.SECP256R1())
+
+
+async def reserve(fleet: Fleet) -> None:
+    """A serial number is drawn for a renewal, and the worker is killed for good."""
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    serial_number = f"{partition_of(DEVICE)}{'0' * 36}"
+    drawn_at = fleet.world.now - timedelta(days=1)
+    drawn = HeldCertificate(
+        serial_number=serial_number,
+        state=CertificateState.RESERVED,
+        issuer=CA,
+        purpose=Purpose.RENEWAL,
+        cause="never",
+        recorded_at=drawn_at,
+        public_key="f",
+    )
+    row = CertificateRecord(
+        serial_number=serial_number,
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.RESERVED,
+        subject=DEVICE,
+        issuer=CA,
+        cause="never",
+        recorded_at=drawn_at,
+    )
+    await fleet.world.devices.replace(known, known.record.changed(held=(*known.record.held, drawn)), reserved=row)
+
+
+async def pin_and_forget(fleet: Fleet) -> None:
+    """The device has an entry of its own, since another group had registered it; somebody deletes that."""
+    pin = partial(pinned, group="other", at=fleet.world.now)
+    await change(fleet.world.devices, DEVICE, pin, at=fleet.world.now)
+    await fleet.world.drain()
+    del fleet.world.provisioning.enrollments[DEVICE]
+
+
+async def keep_deleted_group(fleet: Fleet) -> None:
+    entry = dict(fleet.world.provisioning.groups[GROUP])
+    fleet.world.ask("delete", Queue.ENROLLMENT_GROUP_REQUESTS, groups_acts.MESSAGES["delete the group"])
+    await fleet.world.done()
+    fleet.world.provisioning.groups[GROUP] = entry
+
+
+async def make_group(fleet: Fleet, name: str, **fields: Any) -> None:
+    """Have a second group in the ledger and in DPS."""
+    group = fleet.world.group()
+    assert group is not None
+    await fleet.world.groups.insert(group.changed(enrollment_group=name, entry_settings=None, **fields))
+    entry = {**fleet.world.provisioning.groups[GROUP], "enrollmentGroupId": name}
+    if "ca_references" in fields:
+        entry["attestation"] = reference_attestation("theirs")
+    fleet.world.provisioning.groups[name] = entry
+
+
+async def take_over(fleet: Fleet) -> None:
+    await make_group(fleet, "other")
+    registrations = fleet.world.provisioning.registrations
+    registrations[DEVICE] = {**registrations[DEVICE], "enrollmentGroupId": "other"}
+
+
+async def register_with_others(fleet: Fleet) -> None:
+    """A group refers to CAs by name, so others may sign for it."""
+    await make_group(fleet, "open", ca_references=CaReferences(primary="theirs"))
+    await register_a_stranger(fleet)
+    registrations = fleet.world.provisioning.registrations
+    registrations["stranger"] = {**registrations["stranger"], "enrollmentGroupId": "open"}
+
+
+PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
+    FindingKind.IDENTITY_MISSING: [((), delete_identity)],
+    FindingKind.IDENTITY_DISABLED: [((), disable_at_hub)],
+    FindingKind.ROGUE_CERTIFICATE: [((), give_it_another_certificate), ((), register_a_stranger)],
+    FindingKind.IDENTITY_CERTIFICATE: [((), give_it_a_former_certificate)],
+    FindingKind.IDENTITY_LEFT: [(("delete",), make_identity)],
+    FindingKind.HUB_CHANGED: [((), leave_behind)],
+    FindingKind.UNKNOWN_DEVICE: [((), register_with_others)],
+    FindingKind.ENROLLMENT_MISSING: [((), pin_and_forget)],
+    FindingKind.GROUP_LEFT: [((), keep_deleted_group)],
+    FindingKind.ENROLLMENT_DISABLED: [((), shut_by_entry)],
+    FindingKind.ENROLLMENT_FOREIGN: [((), let_another_in)],
+    FindingKind.GROUP_STATUS: [((), disable_group)],
+    FindingKind.GROUP_SETTINGS: [((), change_policy)],
+    FindingKind.GROUP_CERTIFICATES: [((), change_signers)],
+    FindingKind.GROUP_MISSING: [((), delete_group)],
+    FindingKind.AUTHORITY_UNVERIFIED: [((), lose_verification)],
+    FindingKind.AUTHORITY_REPLACED: [((), replace_ca)],
+    FindingKind.KEY_UNUSABLE: [((), lose_key), ((), swap_key)],
+    FindingKind.SERIAL_RESERVED: [((), reserve)],
+}
+REPORTED = [(kind, requests, plant) for kind, planted in PLANTED.items() for requests, plant in planted]
+
+
+@pytest.mark.parametrize(("kind", "requests", "plant"), REPORTED)
+async def test_each_kind_is_found_in_one_pass_and_told_once(
+    kind: FindingKind, requests: tuple[str, ...], plant: Plant
+) -> None:
+    """By default it is reported, and nothing is changed; a second pass says the same again, and not to the queue."""
+    fleet = await fleet_of(*requests)
+    await plant(fleet)
+    before = fleet.world.provisioning.writes, fleet.world.hubs.writes
+    assert [each.kind for each in await fleet.look()] == [kind]
+    first = await fleet.finding(kind)
+    assert [each.kind for each in await fleet.look()] == [kind]
+    assert (fleet.world.provisioning.writes, fleet.world.hubs.writes) == before
+    assert (await fleet.finding(kind)).since == first.since
+    assert [each["kind"] for each in fleet.told("DriftFound")] == [kind.value]
+
+
+CAN_BE_MENDED = [each for each in REPORTED if TREATMENTS[each[0]].mending is not None]
+
+
+@pytest.mark.parametrize(("kind", "requests", "plant"), CAN_BE_MENDED)
+async def test_what_is_to_be_mended_is_mended_in_the_same_pass(
+    kind: FindingKind, requests: tuple[str, ...], plant: Plant
+) -> None:
+    fleet = await fleet_of(*requests, **{kind.value: Policy.MEND})
+    await plant(fleet)
+    if kind is FindingKind.AUTHORITY_UNVERIFIED:
+
+        async def prove(_record: AuthorityRecord) -> None:
+            fleet.places.held = UploadedAuthority(
+                etag="2", verified=True, thumbprint=names.thumbprint(authority(CA).certificate)
+            )
+
+        possession: Any = SimpleNamespace(prove=prove)
+        fleet.reconciler = dataclasses.replace(
+            fleet.reconciler, mending=dataclasses.replace(fleet.reconciler.mending, possession=possession)
+        )
+    assert await fleet.look() == []
+    assert (await fleet.finding(kind)).state is FindingState.MENDED
+    assert [each["kind"] for each in fleet.told("DriftMended")] == [kind.value]
+    await fleet.world.drain()
+    assert await fleet.look() == []
+    assert len(fleet.told("DriftFound")) == 1
+
+
+@pytest.mark.parametrize(
+    ("requests", "plant"),
+    [
+        (("revoke",), enable_at_hub),
+        (("revoke",), leave_behind),
+        (("revoke",), delete_entry),
+        (("revoke",), enable_entry),
+        (("hold",), enable_at_hub),
+        (("hold",), delete_entry),
+        (("delete",), delete_entry),
+    ],
+)
+async def test_a_door_that_somebody_has_opened_is_shut_at_once_whatever_the_policy_says(
+    requests: tuple[str, ...], plant: Plant
+) -> None:
+    fleet = await fleet_of(*requests)
+    await plant(fleet)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    assert not any(each.enabled for each in fleet.world.hubs.identities.values())
+    assert fleet.world.provisioning.enrollments[DEVICE]["provisioningStatus"] == "disabled"
+
+
+async def test_a_device_that_another_group_has_registered_is_given_back_at_once() -> None:
+    """DPS and the hub take its own certificates alone from then on."""
+    fleet = await fleet_of()
+    await take_over(fleet)
+    await give_it_another_certificate(fleet)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.TAKEN_OVER)).state is FindingState.MENDED
+    assert DEVICE not in fleet.world.provisioning.registrations
+    assert OTHERS not in fleet.world.hubs.identities[HUB, DEVICE].thumbprints
+    assert fleet.world.provisioning.enrollments[DEVICE]["provisioningStatus"] == "enabled"
+
+
+def test_every_kind_is_planted() -> None:
+    assert {*PLANTED, FindingKind.DOOR_OPEN, FindingKind.TAKEN_OVER} == set(FindingKind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant"),
+    [
+        (FindingKind.IDENTITY_DISABLED, disable_at_hub),
+        (FindingKind.HUB_CHANGED, leave_behind),
+        (FindingKind.GROUP_STATUS, disable_group),
+        (FindingKind.GROUP_SETTINGS, change_policy),
+        (FindingKind.GROUP_MISSING, delete_group),
+    ],
+)
+async def test_what_is_to_be_adopted_is_what_the_ledger_says_from_then_on(kind: FindingKind, plant: Plant) -> None:
+    fleet = await fleet_of(**{kind.value: Policy.ADOPT})
+    await plant(fleet)
+    assert await fleet.look() == []
+    assert (await fleet.finding(kind)).state is FindingState.ADOPTED
+    assert await fleet.look() == []
+
+
+# --- findings ---
+
+
+async def test_a_finding_that_is_not_there_any_more_is_gone_and_found_anew_it_is_told_again() -> None:
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    await fleet.look()
+    await enable_at_hub(fleet)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.IDENTITY_DISABLED)).state is FindingState.GONE
+    await disable_at_hub(fleet)
+    [again] = await fleet.look()
+    assert again.occurrence == 2
+    assert len(fleet.told("DriftFound")) == 2
+
+
+async def test_a_finding_that_was_closed_stays_closed_while_it_lasts() -> None:
+    fleet = await fleet_of(identityDisabled=Policy.MEND)
+    fleet.reconciler = dataclasses.replace(fleet.reconciler, policies={})
+    await disable_at_hub(fleet)
+    [found] = await fleet.look()
+    await fleet.reconciler.close(found.finding_id, "under repair")
+    assert await fleet.look() == []
+    closed = await fleet.finding(FindingKind.IDENTITY_DISABLED)
+    assert (closed.state, closed.comment) == (FindingState.CLOSED, "under repair")
+
+
+async def test_what_the_app_has_no_way_for_is_refused_in_words() -> None:
+    fleet = await fleet_of()
+    await replace_ca(fleet)
+    [found] = await fleet.look()
+    with pytest.raises(Conflict, match="a finding of kind 'authorityReplaced' can't be mended by the app"):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+
+
+async def test_a_mend_meets_a_revocation_at_every_step_and_the_door_stays_shut() -> None:
+    """The identity was deleted by somebody; while it is made again, the device is revoked, before each step in turn."""
+    for step in range(40):
+        fleet = await fleet_of()
+        await delete_identity(fleet)
+        [found] = await fleet.look()
+        fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
+        fleet.world.conductor.start("mend", fleet.reconciler.act(found.finding_id, Policy.MEND))
+        taken = await fleet.world.conductor.advance("mend", step)
+        await fleet.world.deliver("revoke")
+        await fleet.world.conductor.advance("mend")
+        await fleet.world.drain()
+        record = fleet.world.record()
+        assert record is not None
+        assert record.state is DeviceState.REVOKED
+        assert not any(each.enabled for each in fleet.world.hubs.identities.values()), f"at step {step}"
+        if taken < step:
+            break
+    else:
+        raise AssertionError("it has more steps than were tried")
+    assert step > 8
+
+
+# --- the share of the quotas ---
+
+
+async def test_a_pass_uses_its_share_and_goes_on_when_it_has_some_again() -> None:
+    """1 % of DPS's 1,000 operations a minute are 10, and of a hub's 20 queries a fifth: one in five minutes."""
+    fleet = await fleet_of()
+    share = dataclasses.replace(fleet.reconciler.share, percent=1)
+    fleet.reconciler = dataclasses.replace(fleet.reconciler, share=share)
+    begun = await fleet.reconciler.begin()
+    began, done = fleet.world.now, None
+    for _ in range(60):
+        await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + HOUR)
+        done = (await fleet.reconciler.describe(begun.reconciliation_id)).ended_at
+        if done is not None:
+            break
+        fleet.world.now += timedelta(minutes=1)
+    assert done is not None
+    calls = (await fleet.reconciler.describe(begun.reconciliation_id)).calls
+    assert calls[f"queries {HUB}"] == 1
+    assert timedelta(minutes=4) <= done - began <= timedelta(minutes=6)

@@ -1,0 +1,200 @@
+"""What differs between the ledger and the services, and the passes that look for it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts.answers_findings import (
+    DriftFinding,
+    DriftFindingClosing,
+    DriftFindingPage,
+    Reconciliation,
+    ReconciliationPage,
+    ReconciliationRequest,
+)
+from shared.contracts.parsing import parse
+from shared.domain.callers import Role
+from shared.domain.findings import FindingKind, FindingState, Policy, Severity, SubjectKind
+from shared.errors import NotFound
+from shared.workflows.reconciliation.answers import shown_finding, shown_pass
+from triggers.http.endpoints import (
+    PAGING,
+    body_of,
+    chosen,
+    continuation_of,
+    endpoint,
+    json_answer,
+    page_answer,
+    page_size_of,
+)
+from triggers.http.scopes import by_enrollment_group, of_body, of_finding
+from triggers.openapi import Answer, Parameter
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+    from shared.services import Services
+
+_ALL = "all"
+_AT_ONCE = timedelta(seconds=20)
+"""So long the caller waits for a pass that may be done by then; a timer carries on what is not."""
+
+_FINDING_ID = re.compile(r"[0-9a-f]{32}")
+_PASS_ID = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}-[0-9a-f]{8}")
+
+
+@endpoint(
+    "GET",
+    "findings",
+    answers=[Answer(200, "a page of findings", (DriftFindingPage,))],
+    parameters=(
+        Parameter("state", "which ones; `open` if it is left out, `all` for all", str),
+        Parameter("kind", "only those of this kind", FindingKind),
+        Parameter("severity", "only those of this severity", Severity),
+        Parameter("subjectKind", "only those about a device, a group or a CA", SubjectKind),
+        Parameter("subject", "only those about this device, group or CA"),
+        Parameter("enrollmentGroup", "only those about this group and its devices"),
+        *PAGING,
+    ),
+    role=Role.FLEET_READ,
+    scope=by_enrollment_group,
+)
+async def list_findings(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """List what differs between the ledger and the services."""
+    state = chosen(request, "state", (_ALL, *FindingState)) or FindingState.OPEN
+    filters = {
+        "state": None if state == _ALL else state,
+        "kind": chosen(request, "kind", tuple(FindingKind)),
+        "severity": chosen(request, "severity", tuple(Severity)),
+        "subjectKind": chosen(request, "subjectKind", tuple(SubjectKind)),
+        "subject": request.params.get("subject"),
+        "enrollmentGroup": request.params.get("enrollmentGroup"),
+    }
+    found, following = await services.reconciler.findings.page(
+        filters, size=page_size_of(request), continuation=continuation_of(request)
+    )
+    return page_answer(DriftFindingPage, [shown_finding(each) for each in found], following)
+
+
+@endpoint(
+    "GET",
+    "findings/{id}",
+    answers=[Answer(200, "the finding", (DriftFinding,))],
+    refuses={404},
+    role=Role.FLEET_READ,
+    scope=of_finding,
+)
+async def get_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show a finding."""
+    found = await services.reconciler.describe_finding(_id_of(request, _FINDING_ID, "finding"))
+    return json_answer(DriftFinding, shown_finding(found))
+
+
+@endpoint(
+    "POST",
+    "findings/{id}/mend",
+    answers=[Answer(200, "the finding", (DriftFinding,))],
+    refuses={404, 409},
+    role=Role.GROUPS_MANAGE,
+    scope=of_finding,
+)
+async def mend_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Make the services follow the ledger where they differ."""
+    return await _act(services, request, Policy.MEND)
+
+
+@endpoint(
+    "POST",
+    "findings/{id}/adopt",
+    answers=[Answer(200, "the finding", (DriftFinding,))],
+    refuses={404, 409},
+    role=Role.GROUPS_MANAGE,
+    scope=of_finding,
+)
+async def adopt_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Make the ledger follow the services where they differ."""
+    return await _act(services, request, Policy.ADOPT)
+
+
+async def _act(services: Services, request: func.HttpRequest, policy: Policy) -> func.HttpResponse:
+    done = await services.reconciler.act(_id_of(request, _FINDING_ID, "finding"), policy)
+    return json_answer(DriftFinding, shown_finding(done))
+
+
+@endpoint(
+    "POST",
+    "findings/{id}/close",
+    answers=[Answer(200, "the finding", (DriftFinding,))],
+    refuses={404},
+    body=DriftFindingClosing,
+    role=Role.GROUPS_MANAGE,
+    scope=of_finding,
+)
+async def close_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say of a finding that it may stay as it is, as long as it lasts."""
+    identifier = _id_of(request, _FINDING_ID, "finding")
+    comment = parse(DriftFindingClosing, body_of(request)).comment
+    return json_answer(DriftFinding, shown_finding(await services.reconciler.close(identifier, comment)))
+
+
+@endpoint(
+    "POST",
+    "reconciliations",
+    answers=[
+        Answer(202, "begun; a small one is done by now", (Reconciliation,), (("Location", "where it can be followed"),))
+    ],
+    body=ReconciliationRequest,
+    body_required=False,
+    role=Role.GROUPS_MANAGE,
+    scope=of_body,
+)
+async def create_reconciliation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Compare everything, a group or a device with the services, beside the passes that begin by themselves."""
+    scope = parse(ReconciliationRequest, body_of(request, optional=True))
+    begun = await services.reconciler.begin(
+        enrollment_group=scope.enrollment_group, registration_id=scope.registration_id
+    )
+    await services.reconciler.carry_on(begun.reconciliation_id, until=services.clock() + _AT_ONCE)
+    headers = {"Location": f"/api/reconciliations/{begun.reconciliation_id}"}
+    return json_answer(
+        Reconciliation, await _described(services, begun.reconciliation_id), HTTPStatus.ACCEPTED, headers
+    )
+
+
+@endpoint(
+    "GET",
+    "reconciliations",
+    answers=[Answer(200, "the passes of the last weeks", (ReconciliationPage,))],
+    role=Role.FLEET_READ,
+)
+async def list_reconciliations(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """List passes, the latest first."""
+    known = await services.reconciler.passes.all()
+    shown = [shown_pass(each, services.reconciler.share) for each in reversed(known)]
+    return page_answer(ReconciliationPage, shown, None)
+
+
+@endpoint(
+    "GET",
+    "reconciliations/{id}",
+    answers=[Answer(200, "the pass", (Reconciliation,))],
+    refuses={404},
+    role=Role.FLEET_READ,
+)
+async def get_reconciliation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Show how far a pass is, and what it found."""
+    return json_answer(Reconciliation, await _described(services, _id_of(request, _PASS_ID, "reconciliation")))
+
+
+async def _described(services: Services, identifier: str) -> dict[str, Any]:
+    return shown_pass(await services.reconciler.describe(identifier), services.reconciler.share)
+
+
+def _id_of(request: func.HttpRequest, pattern: re.Pattern[str], what: str) -> str:
+    identifier = str(request.route_params["id"])
+    if not pattern.fullmatch(identifier):
+        raise NotFound.because(f"the {what} {identifier[:64]!r} does not exist", field="id")
+    return identifier
