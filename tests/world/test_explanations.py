@@ -15,7 +15,8 @@ from shared.domain.words import CertificateKind, DeviceState
 from shared.ledger.authorities import Authorities
 from shared.pki import names
 from tests.unit.pki.hierarchy import NOW, hierarchy
-from tests.world.acts import ACTS, CALLS, SCENES, message
+from tests.world.acts import ACTS, CALLS, FORMER, SCENES, message
+from tests.world.prover import Proof
 from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP, ISSUER, World
 
@@ -48,9 +49,13 @@ async def with_group(world: World) -> World:
                 proof_of_possession=None if parent else ProofOfPossession.VERIFIED,
             )
         )
-    # The world's CAs sign and are not listed; the preview reads their records.
+    return listing(world)
+
+
+def listing(world: World) -> World:
+    """Have the world's CAs, which sign and are not listed, be listed as their records are: the preview reads these."""
     authorities: Any = world.authorities
-    authorities.list = issuers.list
+    authorities.list = Authorities(world.storage.table("issuers")).list
     return world
 
 
@@ -105,3 +110,59 @@ async def test_at_rest_after_any_act_nothing_is_wrong_that_is_not(scene: str) ->
         record = world.record()
         if record is not None:
             await check(world, record)
+
+
+AT_WORK = [
+    ("ordered", "order"),
+    ("waiting", "order"),
+    ("waiting", "boot"),
+    ("registered", "renew"),
+    ("renewing", "boot"),
+    ("renewing", "renew"),
+    ("registered", "hold"),
+    ("held", "reinstate"),
+    ("registered", "revoke"),
+    ("renewed", FORMER),
+    ("registered", "delete"),
+    ("deleted", "order again"),
+    ("registered", "disable"),
+]
+
+
+def faults_of(found: dict[str, Any]) -> set[str]:
+    return {each["code"] for each in (found["cause"], *found["further"]) if each["kind"] == "fault"}
+
+
+@pytest.mark.parametrize(("scene", "name"), AT_WORK)
+async def test_an_act_that_is_under_way_raises_no_alarm(scene: str, name: str) -> None:
+    """Whoever asks between two steps of an act, or while it runs, is not told that something is wrong."""
+    proof, before = Proof(), await with_group(await SCENES[scene]())
+    for step in range(await proof.length(before, name) + 1):
+        world = listing(before.copy())
+        proof.begin(world, "a", name)
+        await world.conductor.advance("a", step)
+        if world.record() is not None:
+            with world.conductor.at_once():
+                assert faults_of(await explained(world)) == set(), f"after {step} steps of {name}"
+        await world.conductor.kill("a")
+
+
+@pytest.mark.parametrize(("scene", "name"), [*AT_WORK[1:], ("registered", "disable the entry")])
+async def test_what_changes_while_it_is_looked_at_raises_no_alarm(scene: str, name: str) -> None:
+    """An act runs to its end between two reads of an explanation: it does not mix what was before with what is then."""
+    proof, before = Proof(), await with_group(await SCENES[scene]())
+    world, step, is_more = before, 0, True
+    while is_more:
+        world, found = listing(before.copy()), list[dict[str, Any]]()
+
+        async def ask(world: World = world, found: list[dict[str, Any]] = found) -> None:
+            found.append(await explained(world))
+
+        world.conductor.start("b", ask())
+        is_more = await world.conductor.advance("b", step) == step
+        proof.begin(world, "a", name)
+        await world.conductor.advance("a")
+        await world.conductor.advance("b")
+        assert faults_of(found[0]) == set(), f"{name} after {step} reads"
+        step += 1
+    assert step > 8

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
     from shared.domain.dps_decisions import Decision
+    from shared.domain.groups import GroupRecord
     from shared.domain.rejections import RejectionRecord
     from shared.domain.requests import RequestRecord
     from shared.ledger.authorities import Authorities
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.rejections import Rejections
     from shared.ledger.requests import Requests
+    from shared.ledger.table import Versioned
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.settings import Settings
     from shared.workflows.groups.previews import Previews
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0
 """Seconds that a service has to answer, its client's repetitions included."""
+
+_ROUNDS = 3
+"""So often a device is looked at that others change meanwhile; then it is told as it was seen."""
 
 _WAITING = 100
 """Requests that wait, the latest, among which those of the device are looked for."""
@@ -93,17 +98,32 @@ class Looking:
     async def at(self, registration_id: str) -> Seen:
         """Look at a device.
 
+        What was decided while the services were looked at would be compared with what was before: so the records are
+        read once more at the end, and everything again if one has changed.
+
         Raises:
             NotFound: the ledger does not have it.
         """
-        device = (await device_of(self.devices, registration_id)).record
+        for _ in range(_ROUNDS):
+            device = await device_of(self.devices, registration_id)
+            group = await self._group_of(device.record)
+            seen = await self._at(device.record, group.record if group else None)
+            after = await device_of(self.devices, registration_id)
+            if (after.etag, await self._group_of(after.record)) == (device.etag, group):
+                break
+        return seen
+
+    async def _group_of(self, device: DeviceRecord) -> Versioned[GroupRecord] | None:
+        return await self.groups.get(device.enrollment_group) if device.enrollment_group else None
+
+    async def _at(self, device: DeviceRecord, group: GroupRecord | None) -> Seen:
+        registration_id = device.registration_id
         certificates = await self._certificates(device)
         chains = [
             chain
             for serial_number in device.in_use
             if (leaf := certificates.get(serial_number)) and (chain := await self._chain(device, leaf, serial_number))
         ]
-        known = await self.groups.get(device.enrollment_group) if device.enrollment_group else None
         view, (hub, registration, identity), requests, rejections = await asyncio.gather(
             self.dps(registration_id, chains[0] if chains else ()),
             self._place(device),
@@ -115,7 +135,7 @@ class Looking:
             device=device,
             certificates=certificates,
             chain=chains[0] if chains else (),
-            group=known.record if known else None,
+            group=group,
             group_entry=_group_of(view, device.enrollment_group),
             entry=view.entry,
             decisions=self._decisions(view, chains, registration_id),
