@@ -23,10 +23,12 @@ from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.callers import Actor, CallerKind, Role
+from shared.domain.orders import OrderRecord, OrderState
 from shared.errors import NotFound
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
 from shared.settings import Settings
+from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
@@ -212,6 +214,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     rollover = {"from": HOSTILE, "to": HOSTILE, "state": "rolling", "startedAt": NOW, "problem": HOSTILE}
     queues: Any = FakeQueues()
+    nothing: Any = None
     listed = {**DEVICE, "certificate": {"notAfter": "2027-05-01T11:59:59Z"}}
     there = SimpleNamespace(
         settings=settings,
@@ -244,7 +247,15 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             with_serial_number=answering([]),
         ),
         explaining=SimpleNamespace(of_device=answering(EXPLAINED)),
-        order_answers=SimpleNamespace(describe=answering(ORDER), page=answering(([LISTED], "x"))),
+        order_answers=SimpleNamespace(
+            describe=answering(ORDER),
+            page=answering(([LISTED], "x")),
+            order=answering(
+                OrderRecord(order_id="order-1", state=OrderState.COMPLETED, accepted_at=NOW, device_count=9)
+            ),
+            page_of_lines=answering(([], None)),
+        ),
+        device_orders=SimpleNamespace(results=OrderResults(orders=nothing, blobs=nothing, settings=settings)),
     )
     monkeypatch.setattr(outcomes, "services", lambda: there)
     return there
@@ -309,12 +320,15 @@ DONE = (
     "console_order_acted",
     "console_replayed_many",
 )
+FILES = {"console_order_results"}
+"""What a browser keeps as a file."""
+
 OPEN = {"console_access", "console_sign_in", "console_signed_in", "console_sign_out", "console_style"}
 
 
 def test_every_function_of_the_console_is_looked_at_here() -> None:
     """A new one is read only after a sign-in, or is named among those that are not."""
-    assert {name for name in functions() if name.startswith("console_")} == {*READ, *DONE, *OPEN}
+    assert {name for name in functions() if name.startswith("console_")} == {*READ, *DONE, *OPEN, *FILES}
 
 
 @pytest.mark.usefixtures("services")
@@ -329,7 +343,7 @@ async def test_what_others_wrote_is_shown_as_text(name: str) -> None:
 
 
 @pytest.mark.usefixtures("services")
-@pytest.mark.parametrize("name", [*READ, *DONE])
+@pytest.mark.parametrize("name", [*READ, *DONE, *FILES])
 async def test_nothing_is_shown_or_done_without_a_key(name: str) -> None:
     """It leads to the sign-in, and says nothing."""
     for headers in ({}, {"cookie": "console=bm90LWEta2V5"}, {"cookie": "console=%%%"}, {"cookie": "\x00;=;console"}):
@@ -842,3 +856,36 @@ def test_times_and_states_are_said_in_words() -> None:
     later = NOW.replace(year=NOW.year + 1)
     assert (distance(later, NOW), distance(NOW, later), distance(NOW, NOW)) == ("in 365 days", "365 days ago", "now")
     assert distance(NOW, NOW.replace(hour=NOW.hour + 1)) == "1 hour ago"
+
+
+async def test_the_page_of_an_order_comes_anew_by_itself_for_who_asks_and_while_it_is_under_way(
+    services: SimpleNamespace,
+) -> None:
+    """Without a script; and it can be stopped (WCAG 2.2, success criterion 2.2.2)."""
+    route = {"orderId": "order-1"}
+    plain = await ask("console_order", route=route)
+    assert "refresh" not in plain.headers
+    assert "?live=1" in plain.get_body().decode()
+    live = await ask("console_order", route=route, params={"live": "1"})
+    assert live.headers["Refresh"] == "5"
+    assert "Stop that" in live.get_body().decode()
+    services.order_answers.describe = answering({**ORDER, "state": "completed"})
+    ended = await ask("console_order", route=route, params={"live": "1"})
+    assert "refresh" not in ended.headers
+    text = ended.get_body().decode()
+    assert "live=1" not in text
+    assert "/results/" in text, "where the blobs are is said"
+
+
+async def test_the_results_of_an_order_are_a_file(services: SimpleNamespace) -> None:
+    """Of one that is too long for an answer it is said where they are."""
+    route = {"orderId": "order-1"}
+    answer = await ask("console_order_results", route=route)
+    assert (answer.status_code, answer.mimetype) == (200, "text/csv")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="order-1.csv"'
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.get_body().decode().startswith("registrationId,state,")
+    services.order_answers.page_of_lines = answering(([], "5000"))
+    refused = await ask("console_order_results", route=route)
+    assert refused.status_code == 400
+    assert "results/order-1.csv" in refused.get_body().decode()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import azure.functions as func
+
 from shared.contracts.ids import path_value
 from shared.contracts.orders import OrderAction
-from shared.domain.orders import UNDER_WAY, LineState, OrderState
+from shared.domain.orders import COMPLETED, UNDER_WAY, LineState, OrderState
+from shared.errors import Rejected
+from shared.workflows.devices.order_results import CSV, csv_of
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, order_id_of, shown_continuation
 from triggers.http.scopes import by_group, of_order
@@ -15,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    import azure.functions as func
-
     from shared.services import Services
 
 _SHOWN = 50
+RESULT_LINES = 5000
+"""Lines of an answer with results."""
 
 
 @page("orders", known=("find", "group", "state", "continuationToken"), scope=by_group)
@@ -47,7 +51,7 @@ async def console_orders(services: Services, request: func.HttpRequest) -> func.
     )
 
 
-@page("orders/{orderId}", known=("state", "continuationToken"), scope=of_order)
+@page("orders/{orderId}", known=("state", "continuationToken", "live"), scope=of_order)
 async def console_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its lines in pages."""
     state = chosen(request, "state", tuple(LineState))
@@ -60,7 +64,9 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
     progress = order["progress"]
     finished = sum(progress.get(name, 0) for name in _FINISHED)
     now = services.clock()
-    return rendered(
+    is_running = order["state"] in UNDER_WAY
+    is_live = is_running and "live" in request.params
+    shown = rendered(
         "order.html",
         order=order,
         counts=[(name, count) for name, count in progress.items() if name != "total"],
@@ -72,7 +78,31 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
         state_wanted=state or "",
         states=list(LineState),
         following=shown_continuation(order.get("continuationToken")),
+        is_running=is_running,
+        is_live=is_live,
+        refresh=_REFRESH,
+        result_lines=RESULT_LINES,
+        results=services.device_orders.results.urls(order["orderId"]) if order["state"] in _WITH_RESULTS else None,
     )
+    if is_live:
+        shown.headers["Refresh"] = str(_REFRESH)
+    return shown
+
+
+@page("orders/{orderId}/results.csv", scope=of_order)
+async def console_order_results(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give the results of an order as CSV, if they fit one answer; those of a longer one lie in a blob."""
+    order = await services.order_answers.order(order_id_of(request))
+    lines, following = await services.order_answers.page_of_lines(order, RESULT_LINES, None)
+    if following is not None:
+        where = services.device_orders.results.urls(order.order_id).csv
+        raise Rejected.because(
+            f"the order has {order.device_count} lines, and at most {RESULT_LINES} are given here: when it has ended, "
+            f"all are in {where}"
+        )
+    name = order.order_id.replace(":", "_")
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return func.HttpResponse(csv_of(lines, header=True), mimetype=CSV, charset="utf-8", headers=headers)
 
 
 def expected_end(began: datetime, now: datetime, *, finished: int, total: int) -> datetime | None:
@@ -88,5 +118,9 @@ _ACTS: Mapping[OrderAction, frozenset[OrderState]] = {
     OrderAction.RETRY: frozenset({OrderState.COMPLETED_WITH_FAILURES}),
 }
 """What is offered in which states; whether it can be done is for the workflow to say."""
+
+_WITH_RESULTS = COMPLETED | {OrderState.CANCELLED}
+_REFRESH = 5
+"""Seconds after which the page of an order comes anew, for who has asked for that (WCAG 2.2, 2.2.2 and 3.2.5)."""
 
 _FINISHED = (LineState.REGISTERED, LineState.FAILED, LineState.CANCELLED)

@@ -87,10 +87,13 @@ class OrderResults:
 
     async def write(self, order_id: str, state: OrderState) -> Written:
         """Write an order's results into blobs, over those that are there."""
-        csv, as_json = f"{order_id}.csv", f"{order_id}.json"
-        await self.blobs.write(RESULTS, csv, self._csv(order_id), content_type=CSV)
-        await self.blobs.write(RESULTS, as_json, self._json(order_id, state), content_type=JSON)
-        return Written(self._url(csv), self._url(as_json))
+        await self.blobs.write(RESULTS, f"{order_id}.csv", self._csv(order_id), content_type=CSV)
+        await self.blobs.write(RESULTS, f"{order_id}.json", self._json(order_id, state), content_type=JSON)
+        return self.urls(order_id)
+
+    def urls(self, order_id: str) -> Written:
+        """Tell where an order's results are when it has ended."""
+        return Written(self._url(f"{order_id}.csv"), self._url(f"{order_id}.json"))
 
     def _url(self, name: str) -> str:
         return f"{self.settings.order_lists_url}/{RESULTS}/{quote(name)}"
