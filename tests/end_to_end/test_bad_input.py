@@ -59,7 +59,8 @@ def order(order_id: str, *devices: Any, **fields: Any) -> dict[str, Any]:
         (
             order("bad-unknown-field", {"registrationId": "a"}, colour="red"),
             "colour",
-            "is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, registerBy, validityDays",
+            "is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, progressEvents, registerBy, "
+            "validityDays",
         ),
         (
             {"orderId": "bad-missing-field", "devices": [{"registrationId": "a"}]},

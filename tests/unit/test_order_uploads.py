@@ -189,3 +189,47 @@ async def test_what_can_be_seen_to_be_wrong_is_refused_at_once(
     assert reason[1] in found["message"]
     assert upload.world.blobs.blobs == {}
     assert upload.world.standing() == []
+
+
+@pytest.mark.parametrize(
+    ("order", "status", "field", "message"),
+    [
+        (
+            {"devicesUrl": "https://elsewhere.blob.core.windows.net/orders/list.csv"},
+            400,
+            "devicesUrl",
+            "the URL is not in the container",
+        ),
+        ({"devicesUrl": f"{ACCOUNT}/other/list.csv"}, 400, "devicesUrl", "is not in the container"),
+        ({"devicesUrl": f"{ACCOUNT}/orders/none.csv"}, 404, "devicesUrl", "does not exist"),
+        ({"devices": [{"registrationId": "a b"}]}, 400, "devices[0].registrationId", "'a b'"),
+        (
+            {"devices": [{"registrationId": "a", "keyAlgorithm": "RSA-1"}]},
+            400,
+            "devices[0].keyAlgorithm",
+            "'RSA-1'",
+        ),
+        ({"devices": []}, 400, "devices", "needs at least 1"),
+        ({"devices": [{"registrationId": "a"}], "progressEvents": {"every": 0}}, 400, "progressEvents.every", "'0'"),
+        ({"devices": [{"registrationId": "a"}], "validityDays": 0}, 400, "validityDays", "'0'"),
+        ({"devices": [{"registrationId": "a"}], "registerBy": "me"}, 400, "registerBy", "'me'"),
+    ],
+)
+async def test_an_order_that_can_be_seen_not_to_succeed_is_refused_at_once(
+    upload: Upload, order: dict[str, Any], status: int, field: str, message: str
+) -> None:
+    """With the check of the workflow, by field; nothing is queued."""
+    body = json.dumps({"orderId": "o", "enrollmentGroup": "g", **order}).encode()
+    answered, answer = await upload.post(body, media="application/json")
+    assert answered == status
+    assert field in [each["field"] for each in answer["errors"]]
+    assert message in answer["detail"]
+    assert upload.world.standing() == []
+
+
+async def test_an_order_with_a_device_that_can_be_had_is_taken(upload: Upload) -> None:
+    """The others fail alone, and say why."""
+    devices = [{"registrationId": "a b"}, {"registrationId": "press-1"}]
+    body = json.dumps({"orderId": "o", "enrollmentGroup": "g", "devices": devices}).encode()
+    assert (await upload.post(body, media="application/json"))[0] == 202
+    assert [each[1] for each in await upload.lines()] == ["a b", "press-1"]

@@ -77,8 +77,10 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
     """Order devices, in JSON or with a list in CSV; orderId is the idempotency key."""
     order, upload = _ordered(services, request)
     if await services.device_orders.check_unchanged(order) is None:
-        await services.usable_groups.get(order.enrollment_group)
-        if upload is not None:
+        if upload is None:
+            await services.device_orders.check(order)
+        else:
+            await services.usable_groups.get(order.enrollment_group)
             await services.order_uploads.keep(order.order_id, *upload)
     sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
     await services.following.order_accepted(order.order_id, order.fingerprint, sent)

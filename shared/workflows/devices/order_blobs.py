@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from shared.domain.orders import OrderRecord
-    from shared.ports.blobs import Blobs
+    from shared.ports.blobs import BlobDescription, Blobs
     from shared.settings import Settings
     from shared.threads import ThreadPool
     from shared.workflows.devices.order_lists import Listed
@@ -42,14 +42,27 @@ class OrderBlobs:
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a large list is checked: one at a time."""
 
-    async def noted(self, record: OrderRecord, url: str) -> OrderRecord:
-        """Note an order's list as it is now, and read it through: what can't be read is refused before the deed."""
+    async def check(self, url: str) -> None:
+        """Refuse a list that can be seen not to be there.
+
+        Raises:
+            NotFound: the blob does not exist.
+            Rejected: it is too large, or the URL is not of the app's own container.
+        """
+        await self._described(url)
+
+    async def _described(self, url: str) -> tuple[str, BlobDescription]:
         name = blob_name(url, f"{self.settings.order_lists_url}/{ORDERS}")
         found = await self.blobs.describe(ORDERS, name)
         if found is None:
             raise NotFound.because(f"the blob {url!r} does not exist", field=FIELD)
         if found.size > _LIST_BYTES:
             raise Rejected.because(f"{name!r} has {found.size} bytes; at most {_LIST_BYTES} are read", field=FIELD)
+        return name, found
+
+    async def noted(self, record: OrderRecord, url: str) -> OrderRecord:
+        """Note an order's list as it is now, and read it through: what can't be read is refused before the deed."""
+        name, found = await self._described(url)
         record = record.changed(list_name=name, list_etag=found.etag, list_size=found.size)
         async with turn(self.checking, record):
             devices, count = self.listed(record), 0

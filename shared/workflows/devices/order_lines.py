@@ -6,17 +6,17 @@ import itertools
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.orders import DeviceRequest
+from shared.contracts.orders import DeviceRequest, device_request
 from shared.contracts.parsing import parse
 from shared.domain.orders import LineState, OrderLine
-from shared.errors import Rejected
+from shared.errors import Reason, Rejected
 from shared.ledger.orders import PARTITION_LINES, fault_of
 from shared.redaction import without_secrets
 from shared.rules.registration_ids import canonical_registration_id
 from shared.rules.twin_limits import TAGS_LIMIT, twin_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from shared.domain.orders import OrderRecord
     from shared.workflows.devices.order_lists import Listed
@@ -78,6 +78,23 @@ class OrderLines:
                 reasons=rejection.documented(),
                 finished_at=order.accepted_at,
             )
+
+
+def refuse_if_all_wrong(devices: Sequence[Any]) -> None:
+    """Refuse devices of which none can be had.
+
+    Raises:
+        Rejected: with the reasons of each.
+    """
+    reasons: list[Reason] = []
+    for index, device in enumerate(devices):
+        try:
+            device_request(device, index=index)
+        except Rejected as rejection:
+            reasons += rejection.reasons
+        else:
+            return
+    raise Rejected(*reasons)
 
 
 def _checked(entry: Listed, first: int) -> DeviceRequest:

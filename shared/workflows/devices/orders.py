@@ -32,6 +32,7 @@ from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred
 from shared.ledger.table import Stale
 from shared.workflows.devices.order_answers import progress_of
+from shared.workflows.devices.order_lines import refuse_if_all_wrong
 from shared.workflows.devices.order_lists import listed
 from shared.workflows.intake.requests import asked_by
 
@@ -100,6 +101,20 @@ class DeviceOrders:
             await self._write_down(known.record)
             await self._announce_accepted(known.record)
             await self._see_to(known)
+
+    async def check(self, order: DeviceOrder) -> None:
+        """Refuse what can be seen not to succeed; a wrong device fails alone, unless all of them are.
+
+        Raises:
+            Rejected: the list can't be read, or no device can be had.
+            NotFound: the group or the list does not exist.
+            Deferred: the group is being made.
+        """
+        await self.groups.get(order.enrollment_group)
+        if order.devices is not None:
+            refuse_if_all_wrong(order.devices)
+        if order.devices_url is not None:
+            await self.lists.check(str(order.devices_url))
 
     async def check_unchanged(self, order: DeviceOrder) -> Versioned[OrderRecord] | None:
         """Find an order by its id, ``None`` if it is new; one that was rejected leaves its id free.
