@@ -130,7 +130,11 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Worl
         devices = [{"registrationId": f"press-{number}"} for number in range(1, 4)]
         seen.post("device-orders", {"orderId": "order-1", "enrollmentGroup": GROUP, "devices": devices})
         for name in ("hostile", "replayed", "closed"):
-            refused = {"orderId": f"order-{name}", "enrollmentGroup": HOSTILE, "devices": [{"registrationId": "press-9"}]}
+            refused = {
+                "orderId": f"order-{name}",
+                "enrollmentGroup": HOSTILE,
+                "devices": [{"registrationId": "press-9"}],
+            }
             seen.post_message("device-orders", refused)
         until("the order is done", lambda: seen.get("device-orders/order-1", missing={}), is_completed)
         again = {"orderId": "order-2", "enrollmentGroup": GROUP, "devices": [{"registrationId": "press-1"}]}
