@@ -136,6 +136,7 @@ def build(
     )
     of_authorities = authority_workflows(
         records=records,
+        public_keys=public_keys,
         authorities=authorities,
         certificates=certificates,
         expiry=expiry,

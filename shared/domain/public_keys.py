@@ -12,7 +12,8 @@ class PublicKeyRecord(Record):
 
     Attributes:
         fingerprint: SHA-256 of its SubjectPublicKeyInfo, hexadecimal.
-        registration_id: the device that it belongs to.
+        registration_id: the device that it belongs to; empty if it is a CA's.
+        authority: the CA that it belongs to, for ever.
         compromised: whether a certificate with it was revoked since others may have the private key.
     """
 
@@ -20,3 +21,4 @@ class PublicKeyRecord(Record):
     registration_id: str
     recorded_at: datetime
     compromised: bool = False
+    authority: str | None = None

@@ -14,6 +14,7 @@ from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
+from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
 from shared.workflows.authorities.acts import AuthorityActs
@@ -44,6 +45,7 @@ class Worker:
     """What one worker holds of the CAs' workflows, with nothing loaded."""
 
     records: Authorities
+    public_keys: PublicKeys
     certificates: Certificates
     expiry: ExpiryIndex
     keys: AuthorityKeys
@@ -64,7 +66,12 @@ class Worker:
         self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock)
         self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
         self.making = AuthorityMaking(
-            authorities=self.authorities, keys=self.keys, issuance=self.issuance, possession=self.possession, **kept
+            public_keys=self.public_keys,
+            authorities=self.authorities,
+            keys=self.keys,
+            issuance=self.issuance,
+            possession=self.possession,
+            **kept,
         )
         self.reach = AuthorityReach(
             records=self.records, certificates=self.certificates, groups=self.groups, clock=self.clock
@@ -101,7 +108,7 @@ class Worker:
             "keys": self.keys, "possession": self.possession, "converger": self.converger, **kept
         }  # fmt: skip
         self.creation = AuthorityCreation(authorities=self.authorities, **acts)
-        self.installation = AuthorityInstallation(opening=self.opening, **acts)
+        self.installation = AuthorityInstallation(public_keys=self.public_keys, opening=self.opening, **acts)
 
 
 @dataclass
@@ -136,7 +143,7 @@ class AuthorityScene:
     now: datetime = NOW
 
     def __post_init__(self) -> None:
-        self.records = Authorities(self.table)
+        self.records, self.public_keys = Authorities(self.table), PublicKeys(FakeTable())
         self.certificate_rows, self.revocation_rows = FakeTable(), FakeTable()
         self.certificates = Certificates(
             certificates=self.certificate_rows, revocations=self.revocation_rows, in_force=FakeTable()
@@ -177,6 +184,7 @@ class AuthorityScene:
             )
         return Worker(
             records=records,
+            public_keys=self.public_keys,
             certificates=certificates,
             expiry=ExpiryIndex(FakeTable()),
             keys=AuthorityKeys(vault=vault, computing=self.computing),

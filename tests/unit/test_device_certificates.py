@@ -19,8 +19,10 @@ from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
 from shared.ledger.public_keys import PublicKeys
 from shared.pki import names
+from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.blobs import StoredBlob
+from shared.workflows.authorities.claims import claim_key
 from shared.workflows.devices.wanted_certificates import (
     Acts,
     Decision,
@@ -29,6 +31,7 @@ from shared.workflows.devices.wanted_certificates import (
 )
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
 from tests.unit.fakes import FakeBlobs, FakeTable
+from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping, Sequence
@@ -377,6 +380,17 @@ async def test_a_compromised_key_is_refused_for_every_device() -> None:
             "is compromised: a certificate with it was revoked for keyCompromise; make a new key"
             in reasons[0]["message"]
         )
+
+
+async def test_a_key_of_a_ca_is_refused_for_every_device() -> None:
+    """Whoever has that key could sign for all of the CA's devices."""
+    scene = await DeviceScene().set_up()
+    key = generate_key(KeyAlgorithm.EC_P256)
+    await claim_key(scene.public_keys, fingerprint(key.public_key()), "line-1-ca1", NOW)
+    await scene.order(csr=csr(key=key))
+    reasons = (await scene.line()).reasons
+    assert reasons is not None
+    assert reasons[0]["message"].endswith("is that of the CA 'line-1-ca1'; each device needs a key of its own")
 
 
 async def test_a_key_whose_compromise_is_not_known_everywhere_yet_is_refused() -> None:

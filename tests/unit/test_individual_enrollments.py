@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -12,9 +12,13 @@ from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.pki.public_keys import fingerprint
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
 from tests.unit.pki.foreign import of_version_5
 from tests.unit.pki.hierarchy import NOW, hierarchy
+
+if TYPE_CHECKING:
+    from shared.pki.signing_keys import PrivateKey
 
 
 def entry_of(scene: DeviceScene, device: str = "press") -> dict[str, Any]:
@@ -28,9 +32,14 @@ def held(scene: DeviceScene) -> dict[str, str]:
     return {place: each["certificate"] for place, each in places.items()}
 
 
-def leaf(device: str = "press") -> str:
+def leaf(device: str = "press", key: PrivateKey | None = None) -> str:
     """Give a certificate that is not in the ledger."""
-    return pem(hierarchy().device(device))
+    return pem(hierarchy().device(device, key=key))
+
+
+def key_in(certificate: str) -> str:
+    """Give the fingerprint of a certificate's key."""
+    return fingerprint(x509.load_pem_x509_certificate(certificate.encode()).public_key())  # type: ignore[arg-type]
 
 
 async def test_without_a_certificate_it_is_the_one_that_was_issued() -> None:
@@ -270,7 +279,7 @@ async def test_an_enrollment_that_an_operator_gives_follows_the_renewals() -> No
 async def test_the_key_of_a_certificate_is_no_other_devices_and_not_compromised() -> None:
     """A certificate of another maker with a key that the ledger knows: refused, by the key."""
     scene, foreign = await registered(), leaf("lathe")
-    key = fingerprint(x509.load_pem_x509_certificate(foreign.encode()).public_key())  # type: ignore[arg-type]
+    key = key_in(foreign)
     known = PublicKeyRecord(fingerprint=key, registration_id="press", recorded_at=NOW)
     await scene.public_keys.claim(known)
     with pytest.raises(Conflict, match="its public key is that of device 'press'; each device needs one of its own"):
@@ -280,10 +289,34 @@ async def test_the_key_of_a_certificate_is_no_other_devices_and_not_compromised(
         await scene.enroll("lathe", certificate=foreign)
 
 
+async def test_the_key_of_a_certificate_is_no_ca_s() -> None:
+    """Whoever has that key could sign for all of the CA's devices."""
+    scene, foreign = await registered(), leaf()
+    ca = PublicKeyRecord(fingerprint=key_in(foreign), registration_id="", authority="line-1-ca1", recorded_at=NOW)
+    await scene.public_keys.claim(ca)
+    with pytest.raises(Conflict, match="its public key is that of the CA 'line-1-ca1'; each device needs one of its"):
+        await scene.enroll(certificate=foreign)
+
+
+async def test_the_key_of_an_enrollment_is_its_device_s_from_then_on() -> None:
+    """Nobody else can come with it: by an enrollment, or by a CSR."""
+    scene = await registered()
+    await scene.order("second", "lathe")
+    key = generate_key(KeyAlgorithm.EC_P256)
+    own, other = leaf(key=key), leaf("lathe", key=key)
+    await scene.enroll(certificate=own)
+    with pytest.raises(Conflict, match="its public key is that of device 'press'"):
+        await scene.enroll("lathe", certificate=other)
+    await scene.order("third", "saw", csr=csr("saw", key=key))
+    reasons = (await scene.line("third")).reasons
+    assert reasons is not None
+    assert "is that of device 'press'; each device needs a key of its own" in reasons[0]["message"]
+
+
 async def test_a_device_may_have_the_key_that_the_ledger_knows_as_its_own() -> None:
     """Its certificate may be of another maker, and its key is the one that it has."""
     scene, own = await registered(), leaf()
-    key = fingerprint(x509.load_pem_x509_certificate(own.encode()).public_key())  # type: ignore[arg-type]
+    key = key_in(own)
     await scene.public_keys.claim(PublicKeyRecord(fingerprint=key, registration_id="press", recorded_at=NOW))
     await scene.enroll(certificate=own)
     assert held(scene) == {"primary": own}

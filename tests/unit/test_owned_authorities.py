@@ -14,12 +14,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.contracts.certificates import AuthorityImport
 from shared.domain.authorities import AuthorityState
+from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Rejected
 from shared.pki.names import thumbprint
+from shared.pki.public_keys import fingerprint
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.threads import ThreadPool
-from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.authorities.records import AuthorityDefinition, all_certificates
 from tests.unit.authorities import AuthorityScene, Worker
 from tests.unit.pki.foreign import KEY, authority, name_of
 
@@ -106,6 +108,33 @@ async def test_a_ca_is_imported_under_one_name() -> None:
     other = authority("corporate", key=stranger, signed_by=stranger)
     with pytest.raises(Conflict, match="'corporate' exists as root CA of another definition; choose another name"):
         await scene.subject.installation.take_over("corporate", brought(other, key=stranger), cause="r4")
+
+
+async def test_a_ca_that_has_the_key_of_a_device_leaves_no_trace() -> None:
+    """The device could sign for others, and others come as the device."""
+    scene = Scene()
+    named = fingerprint(ROOT.public_key())  # type: ignore[arg-type]
+    known = PublicKeyRecord(fingerprint=named, registration_id="press", recorded_at=scene.now)
+    await scene.public_keys.claim(known)
+    with pytest.raises(Conflict) as caught:
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    assert str(caught.value) == (
+        f"name: its public key (SHA-256 {named}) is that of device 'press'; a CA needs a key of its own"
+    )
+    assert (scene.names(), scene.vault.keys) == ([], {})
+
+
+async def test_the_keys_of_cas_are_no_devices() -> None:
+    """Of a CA that was made here, and of one that was brought along."""
+    scene = Scene()
+    await scene.root("root")
+    await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    made = await scene.records.get("root")
+    assert made is not None
+    for name, certificate in (("root", next(all_certificates(made.record))), ("corporate", ROOT)):
+        known = await scene.public_keys.get(fingerprint(certificate.public_key()))  # type: ignore[arg-type]
+        assert known is not None
+        assert known.record.authority == name
 
 
 async def test_an_imported_issuing_ca_is_where_the_deployment_has_such_keys() -> None:

@@ -31,6 +31,7 @@ from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
+from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.pki.issuers import Issuer
 from shared.workflows.authorities.convergence import IMPORT_ENDS
@@ -57,7 +58,18 @@ if TYPE_CHECKING:
     from shared.contracts.groups import GroupAction
     from shared.workflows.authorities.loading import CertificateAuthorities
 
-TABLES = ("issuers", "identities", "revocations", "inforce", "expiry", "groups", "requests", "unsettled", "directory")
+TABLES = (
+    "issuers",
+    "identities",
+    "revocations",
+    "inforce",
+    "expiry",
+    "groups",
+    "publickeys",
+    "requests",
+    "unsettled",
+    "directory",
+)
 
 ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
 LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0)
@@ -156,6 +168,7 @@ class AuthorityWorld:
         opening: Any = _Opening()
         return Worker(
             records=self.records,
+            public_keys=PublicKeys(self.tables["publickeys"]),
             certificates=self.certificates,
             expiry=ExpiryIndex(self.tables["expiry"]),
             keys=AuthorityKeys(vault=vault, computing=computing),

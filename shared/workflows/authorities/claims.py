@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.ledger.table import Stale
 from shared.workflows.authorities.keys import WRAPPING_KEY
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shared.domain.authorities import AuthorityRecord
     from shared.errors import Rejected
     from shared.ledger.authorities import Authorities
+    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
 
 _GIVEN_BACK = timedelta(seconds=1)
@@ -79,6 +83,32 @@ async def claim_identity(records: Authorities, identity: str, name: str) -> None
         raise Overtaken(f"others bring the CA {name!r} along at this moment") from None
     if holder != name:
         raise same_authority(holder)
+
+
+async def claim_key(public_keys: PublicKeys, fingerprint: str, name: str, at: datetime) -> None:
+    """See that the key of a CA is not, and was not, a device's, and that devices can't have it.
+
+    Args:
+        public_keys: whose keys are whose.
+        fingerprint: SHA-256 of the SubjectPublicKeyInfo, hexadecimal.
+        name: of the CA.
+        at: now.
+
+    Raises:
+        Conflict: it is a device's, or was.
+        Overtaken: others claim it at this moment.
+    """
+    claim = PublicKeyRecord(fingerprint=fingerprint, registration_id="", authority=name, recorded_at=at)
+    try:
+        known = (await public_keys.claim(claim)).record
+    except Stale:
+        raise Overtaken(f"others claim the key of the CA {name!r} at this moment") from None
+    if known.authority is None:
+        raise Conflict.because(
+            f"its public key (SHA-256 {fingerprint}) is that of device {known.registration_id!r}; a CA needs a key of "
+            "its own",
+            field="name",
+        )
 
 
 def same_authority(name: str) -> Rejected:

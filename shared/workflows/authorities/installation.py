@@ -15,11 +15,12 @@ from shared.pki import names
 from shared.pki.apart import key_opened_apart, pfx_opened_apart
 from shared.pki.authority_files import answered_authority, authority_from_pem, authority_from_pfx, further_certificate
 from shared.pki.identities import authority_identity
+from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import algorithm_of
 from shared.reading.base64_text import octets
 from shared.threads import ThreadPool
 from shared.workflows.authorities.changes import authority_of, change
-from shared.workflows.authorities.claims import check_holder, claim_identity, claim_name, same_authority
+from shared.workflows.authorities.claims import check_holder, claim_identity, claim_key, claim_name, same_authority
 from shared.workflows.authorities.loading import being_made
 from shared.workflows.authorities.records import (
     all_certificates,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.certificates import AuthorityImport
     from shared.ledger.authorities import Authorities
+    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
     from shared.settings import Settings
@@ -59,6 +61,7 @@ class AuthorityInstallation:
     """
 
     records: Authorities
+    public_keys: PublicKeys
     keys: AuthorityKeys
     possession: Possession
     converger: AuthorityConverger
@@ -128,7 +131,7 @@ class AuthorityInstallation:
         placed = await self._placed(issuer, field)
         custody = wanted.custody or default_custody(self.settings, kind, path_length(issuer.certificate))
         await self._check_import(name, issuer, placed, custody)
-        await self._claim(_brought(name, kind, issuer, custody=custody, cause=cause, at=self.clock()))
+        await self._claim(_brought(name, kind, issuer, custody=custody, cause=cause, at=self.clock()), issuer)
         key = await self.keys.take_over(name, issuer.signing_key, custody)
         return await self._install(name, {**placed, **key.place})
 
@@ -169,7 +172,7 @@ class AuthorityInstallation:
         if placed["proof_of_possession"] is ProofOfPossession.PENDING:
             await self.possession.check_places(name, issuer.certificate)
 
-    async def _claim(self, record: AuthorityRecord) -> None:
+    async def _claim(self, record: AuthorityRecord, issuer: Issuer) -> None:
         """Take the name for a CA that is brought along, or take it anew, so that the sweep does not give it back."""
 
         def renewed(present: AuthorityRecord) -> AuthorityRecord:
@@ -184,9 +187,10 @@ class AuthorityInstallation:
             await change(self.records, record.name, renewed)
         try:
             await claim_identity(self.records, record.identity or "", record.name)
+            await claim_key(self.public_keys, fingerprint(issuer.signing_key.public_key()), record.name, self.clock())
         except Conflict:
-            # Somebody brings the same CA along under another name at the same time. If the row has changed, it is
-            # theirs who changed it.
+            # Somebody brings the same CA along under another name at the same time, or it has a device's key. If the
+            # row has changed, it is theirs who changed it.
             await self.records.withdraw(known)
             raise
 

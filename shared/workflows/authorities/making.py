@@ -20,7 +20,8 @@ from shared.pki import names
 from shared.pki.authority_files import signing_request
 from shared.pki.identities import authority_identity
 from shared.pki.issuance import new_serial_number
-from shared.workflows.authorities.claims import claim_identity
+from shared.pki.public_keys import fingerprint
+from shared.workflows.authorities.claims import claim_identity, claim_key
 from shared.workflows.authorities.issuance import Signer, Wanted
 from shared.workflows.authorities.loading import being_made
 from shared.workflows.authorities.records import AuthorityDefinition, problem_of, signed, subject_of
@@ -28,6 +29,7 @@ from shared.workflows.authorities.records import AuthorityDefinition, problem_of
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.ledger.authorities import Authorities
+    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.authorities.issuance import Issuance
@@ -45,6 +47,7 @@ class AuthorityMaking:
     """Makes what a CA's record wants of keys and signatures."""
 
     records: Authorities
+    public_keys: PublicKeys
     authorities: CertificateAuthorities
     keys: AuthorityKeys
     issuance: Issuance
@@ -106,6 +109,7 @@ class AuthorityMaking:
         subject = subject_of(self.settings, definition.name)
         identity = authority_identity(subject.to_name(), key.signing_key.public_key())
         await claim_identity(self.records, identity, definition.name)
+        await claim_key(self.public_keys, fingerprint(key.signing_key.public_key()), definition.name, self.clock())
         if definition.externally_signed:
             return {**await self._request(definition, key), **key.place}
         return {**await self._certificate(definition, record, key), **key.place}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups
+    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.requests import Requests
     from shared.ports.lists import Lists
     from shared.settings import Settings
@@ -49,6 +50,7 @@ class AuthorityWorkflows:
 def authority_workflows(
     *,
     records: Authorities,
+    public_keys: PublicKeys,
     authorities: CertificateAuthorities,
     certificates: Certificates,
     expiry: ExpiryIndex,
@@ -67,6 +69,7 @@ def authority_workflows(
     reach = AuthorityReach(records=records, certificates=certificates, groups=groups, clock=clock)
     making = AuthorityMaking(
         records=records,
+        public_keys=public_keys,
         authorities=authorities,
         keys=keys,
         issuance=issuance,
@@ -115,6 +118,12 @@ def authority_workflows(
         clock=clock,
     )
     installation = AuthorityInstallation(
-        records=records, keys=keys, possession=possession, converger=converger, settings=settings, clock=clock
+        records=records,
+        public_keys=public_keys,
+        keys=keys,
+        possession=possession,
+        converger=converger,
+        settings=settings,
+        clock=clock,
     )
     return AuthorityWorkflows(converger=converger, creation=creation, installation=installation, acts=acts)

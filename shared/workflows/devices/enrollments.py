@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.attestations import certificate_of, leaf_attestation
 from shared.domain.certificates import CertificateState
 from shared.domain.entries import check_etag, values_of, with_values
+from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import enrolled_individually
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.public_keys import fingerprint, key_of
@@ -26,6 +28,8 @@ from shared.workflows.devices.changes import change
 from shared.workflows.groups.entries import RETRY, check_hubs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography import x509
 
     from shared.contracts.groups import IndividualEnrollmentDefinition
@@ -98,10 +102,12 @@ class IndividualEnrollments:
             entry["deviceId"] = definition.device_id
         if definition.provisioning_status is not None:
             entry["provisioningStatus"] = definition.provisioning_status
+        leaves = _leaves(definition)
         if present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}:
-            entry["attestation"] = await self._attestation(entry, definition)
+            entry["attestation"] = await self._attestation(entry, definition, leaves)
         await self._check_certificates(entry)
-        await self._check_keys(registration_id, definition)
+        for field, leaf in leaves.items():
+            await self._claim_key(registration_id, leaf, field, is_known=device is not None)
         if present is not None:
             check_etag(_named(registration_id), present["etag"], if_match)
         await self._claim_device_id(registration_id, entry)
@@ -169,7 +175,9 @@ class IndividualEnrollments:
 
     # --- certificates ---
 
-    async def _attestation(self, entry: Entry, definition: IndividualEnrollmentDefinition) -> Entry:
+    async def _attestation(
+        self, entry: Entry, definition: IndividualEnrollmentDefinition, leaves: Mapping[str, x509.Certificate]
+    ) -> Entry:
         """Give the certificates that are accepted: those that are named, and beside them those that were before."""
         registration_id, accepted = entry["registrationId"], dict(_held(entry))
         primary, secondary = definition.certificate, definition.secondary_certificate
@@ -180,7 +188,7 @@ class IndividualEnrollments:
             ("secondary", "secondaryCertificate", secondary),
         ):
             if pem is not None:
-                self._check_leaf(registration_id, pem, field)
+                self._check_leaf(registration_id, leaves.get(field) or _leaf(pem, field), field)
                 accepted[place] = {"certificate": pem}
         if secondary is None and "secondary_certificate" in definition.model_fields_set:
             accepted.pop("secondary", None)
@@ -198,9 +206,8 @@ class IndividualEnrollments:
             )
         return known.record.pem
 
-    def _check_leaf(self, registration_id: str, pem: str, field: str) -> None:
+    def _check_leaf(self, registration_id: str, leaf: x509.Certificate, field: str) -> None:
         """Check a device's certificate as DPS will when the device comes with it."""
-        leaf = _leaf(pem, field)
         name = names.common_name(leaf.subject)
         if not same_registration_id(name, registration_id):
             raise Rejected.because(
@@ -211,19 +218,21 @@ class IndividualEnrollments:
         if leaf.not_valid_after_utc < self.clock():
             raise Rejected.because(f"it expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", field=field)
 
-    async def _check_keys(self, registration_id: str, definition: IndividualEnrollmentDefinition) -> None:
-        """See that the keys of certificates are not another device's, and that nobody else may have them."""
-        for field, pem in (
-            ("certificate", definition.certificate),
-            ("secondaryCertificate", definition.secondary_certificate),
-        ):
-            if pem is not None:
-                await self._check_key(registration_id, _leaf(pem, field), field)
-
-    async def _check_key(self, registration_id: str, leaf: x509.Certificate, field: str) -> None:
-        known = await self.public_keys.get(fingerprint(key_of(leaf)))
+    async def _claim_key(self, registration_id: str, leaf: x509.Certificate, field: str, *, is_known: bool) -> None:
+        """See that a key is nobody else's; if the ledger knows the device, it is its own from then on."""
+        named = fingerprint(key_of(leaf))
+        claim = PublicKeyRecord(fingerprint=named, registration_id=registration_id, recorded_at=self.clock())
+        try:
+            known = await (self.public_keys.claim(claim) if is_known else self.public_keys.get(named))
+        except Stale:
+            raise _busy(registration_id) from None
         if known is None:
             return
+        if known.record.authority is not None:
+            raise Conflict.because(
+                f"its public key is that of the CA {known.record.authority!r}; each device needs one of its own",
+                field=field,
+            )
         if known.record.compromised:
             raise Conflict.because(
                 "its public key is compromised: a certificate with it was revoked for keyCompromise; give a "
@@ -311,6 +320,12 @@ class IndividualEnrollments:
         in_use = {registration_id, (registration or {}).get("deviceId"), device and device.record.device_id}
         if device_id not in in_use:
             await self.devices.release_device_id(device_id, registration_id)
+
+
+def _leaves(definition: IndividualEnrollmentDefinition) -> dict[str, x509.Certificate]:
+    """Read the certificates that are named, by their fields; errors are those of :func:`_leaf`."""
+    given = {"certificate": definition.certificate, "secondaryCertificate": definition.secondary_certificate}
+    return {field: _leaf(pem, field) for field, pem in given.items() if pem is not None}
 
 
 def _leaf(pem: str, field: str) -> x509.Certificate:

@@ -32,7 +32,7 @@ class KeyClaims:
         """See that a key belongs to this device and to no other, and that nobody else may have it.
 
         Raises:
-            Rejected: it is another device's, or it is compromised.
+            Rejected: it is another device's or a CA's, or it is compromised.
         """
         claim = PublicKeyRecord(
             fingerprint=public_key, registration_id=device.registration_id, recorded_at=self.clock()
@@ -46,7 +46,7 @@ class KeyClaims:
     async def check(
         self, known: PublicKeyRecord, registration_id: str, device: DeviceRecord | None, *, field: str
     ) -> None:
-        """See that a key is not another device's, and not compromised; errors are those of :meth:`claim`."""
+        """See that a key is not another device's or a CA's, and not compromised; errors are those of :meth:`claim`."""
         # The device's record knows first, and is replaced as it was read.
         held = device.held if device else ()
         own = any(each.public_key == known.fingerprint and each.reason is _COMPROMISE for each in held)
@@ -54,6 +54,12 @@ class KeyClaims:
             raise Rejected.because(
                 f"its public key (SHA-256 {known.fingerprint}) is compromised: a certificate with it was revoked for "
                 "keyCompromise; make a new key",
+                field=field,
+            )
+        if known.authority is not None:
+            raise Rejected.because(
+                f"its public key (SHA-256 {known.fingerprint}) is that of the CA {known.authority!r}; each device "
+                "needs a key of its own",
                 field=field,
             )
         if known.registration_id == registration_id:
