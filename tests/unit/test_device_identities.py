@@ -7,8 +7,10 @@ from datetime import timedelta
 import pytest
 
 from shared.domain.devices import DeviceRecord
+from shared.domain.upkeep import to_be_followed
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
+from shared.workflows.devices.changes import change
 from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, registered, renewing
 
 
@@ -114,6 +116,19 @@ async def test_what_others_have_switched_off_stays_off_through_a_renewal() -> No
     scene = await registered()
     await scene.hubs.shut_out(HUB, "press", reason="by hand")
     await scene.renewing()
+    assert scene.identity() is False
+
+
+async def test_what_others_have_switched_off_is_opened_after_a_worker_came_late() -> None:
+    """It may be what that worker has shut: no service says who shut a door. What is disabled here stays so."""
+    scene = await registered()
+    await scene.hubs.shut_out(HUB, "press", reason="by hand")
+    await change(scene.devices, "press", to_be_followed, at=scene.now)
+    await scene.converger.converge("press")
+    assert scene.identity() is True
+    await scene.identities.switch("press", enabled=False, reason="in repair")
+    await change(scene.devices, "press", to_be_followed, at=scene.now)
+    await scene.converger.converge("press")
     assert scene.identity() is False
 
 
