@@ -9,7 +9,7 @@ import pytest
 from shared.domain.devices import DeviceRecord
 from shared.domain.upkeep import to_be_followed
 from shared.domain.words import DeviceState
-from shared.errors import Conflict, Deferred, NotFound
+from shared.errors import Conflict, Deferred, NotFound, UnderWay
 from shared.workflows.devices.changes import change
 from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, registered, renewing
 
@@ -165,7 +165,8 @@ async def test_a_group_s_revocation_shuts_the_hubs_first_and_together() -> None:
     await scene.order("other", "lathe")
     await scene.revoke(COMPROMISE, registration_id="lathe")
     scene.hubs.bulk.clear()
-    await scene.revoke(COMPROMISE, request_id="all", enrollment_group="line")
+    with pytest.raises(UnderWay, match="1 of 1 devices are under way"):
+        await scene.revoke(COMPROMISE, request_id="all", enrollment_group="line")
     assert scene.hubs.bulk == [(HUB, ["press"])]
     assert scene.identity() is False
 
