@@ -501,6 +501,7 @@ var settings = {
   PUBLIC_BASE_URL: empty(publicHostName) ? '' : 'http://${publicHostName}'
   DEVICE_VALIDITY_DAYS: ''
   EXPIRY_WARNING_DAYS: ''
+  CA_EXPIRY_WARNING_DAYS: ''
   REVOKE_UNREPEATED_DEVICES: ''
   CRL_VALIDITY_DAYS: ''
   WEBHOOK_SECRET_NAME: ''
@@ -508,6 +509,7 @@ var settings = {
   ENTRA_AUTHENTICATION: empty(entraClientId) ? '' : 'true'
   OTEL_EXPORTER_OTLP_ENDPOINT: ''
   BUNDLE_RETRIEVAL_MINUTES: ''
+  BUNDLE_KEPT_DAYS: ''
   ORDER_UPLOAD_MEGABYTES: ''
   RETAIN_REQUESTS_DAYS: ''
   RETAIN_REJECTIONS_DAYS: ''
@@ -545,6 +547,7 @@ var zonesOfSettings = {
   RECONCILIATION_QUOTA_PERCENT: ['issuing']
   RECONCILIATION_POLICY: ['issuing']
   IOT_HUB_UNITS: ['issuing']
+  BUNDLE_KEPT_DAYS: ['issuing']
 }
 
 module apps 'modules/app.bicep' = [

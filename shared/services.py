@@ -151,7 +151,14 @@ def build(
         groups=groups,
         requests=requests,
     )
-    bundles = Bundles(blobs=clients.blobs, expiry=expiry, public_keys=public_keys, settings=settings, clock=clock)
+    bundles = Bundles(
+        blobs=clients.blobs,
+        expiry=expiry,
+        public_keys=public_keys,
+        secrets=clients.secrets,
+        settings=settings,
+        clock=clock,
+    )
     device_certificates = DeviceCertificates(
         authorities=authorities,
         devices=devices,
@@ -168,6 +175,7 @@ def build(
         devices=devices,
         certificates=certificates,
         public_keys=public_keys,
+        expiry=expiry,
         provisioning=clients.provisioning,
         hubs=clients.hubs,
         revocation_lists=revocation_lists,

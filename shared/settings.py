@@ -25,6 +25,7 @@ from shared.reading.settings import (
     Setting,
     number,
     one_of,
+    several,
     whole,
 )
 from shared.rules.zones import Zone
@@ -107,14 +108,24 @@ class Settings(UpkeepSettings):
             default="365",
         ),
     ]
-    expiry_warning: Annotated[
-        timedelta,
+    device_warnings: Annotated[
+        tuple[int, ...],
         Setting(
             "EXPIRY_WARNING_DAYS",
-            number("days", 1, 365),
-            "How long before its end a certificate is reported as expiring.",
-            example="60",
-            default="30",
+            several("days", 1, 365),
+            "How many days before its end a device's certificate is reported as expiring, each time once.",
+            example="60;30;7",
+            default="30;7;1",
+        ),
+    ]
+    authority_warnings: Annotated[
+        tuple[int, ...],
+        Setting(
+            "CA_EXPIRY_WARNING_DAYS",
+            several("days", 1, 3650),
+            "How many days before its end a CA's own certificate is reported as expiring, each time once.",
+            example="730;365;90",
+            default="365;180;90;30",
         ),
     ]
     unrepeated_devices: Annotated[
@@ -160,6 +171,18 @@ class Settings(UpkeepSettings):
             "key is deleted.",
             example="1440",
             default="60",
+        ),
+    ]
+    bundle_kept: Annotated[
+        timedelta,
+        Setting(
+            "BUNDLE_KEPT_DAYS",
+            number("days", 1, 3650),
+            "How long the private key in a bundle is kept for whoever is to fetch it. Then it is deleted, with the "
+            "secret that has its password.",
+            example="30",
+            default="90",
+            zones=frozenset({Zone.ALL, Zone.ISSUING}),
         ),
     ]
     order_upload_megabytes: Annotated[

@@ -26,6 +26,7 @@ from shared.threads import ThreadPool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
+    from datetime import datetime
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -362,15 +363,20 @@ class VaultSecrets:
             transport=ObservedTransport(_SERVICE, _NAME, read_seconds=_READ_SECONDS),
         )
 
-    async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
+    async def put(self, name: str, value: str, *, tags: Mapping[str, str], ends: datetime) -> None:
         """Store a secret, as a new version if the name exists.
+
+        ``ends`` is its ``exp``. It tells whoever looks at the vault, and the vault gives the secret all the same
+        (Microsoft: "About Azure Key Vault secrets").
 
         Raises:
             Conflict: a secret of that name is there, and not the deployment's.
         """
         await self.get(name)  # a vault has no condition for a new version
         with throttling(f"vault secret {name!r}"):
-            await self._client.set_secret(name, value, content_type="text/plain", tags={**tags, **self._ownership.tags})
+            await self._client.set_secret(
+                name, value, content_type="text/plain", expires_on=ends, tags={**tags, **self._ownership.tags}
+            )
 
     async def get(self, name: str) -> str | None:
         """Read a secret's newest version, ``None`` if it does not exist.
@@ -385,6 +391,19 @@ class VaultSecrets:
             return None
         self._ownership.check("secret", name, present.properties.tags)
         return present.value
+
+    async def delete(self, name: str) -> None:
+        """Delete a secret with all its versions; one that is not there, or not the deployment's, is left.
+
+        The vault keeps what was deleted for as long as its owner has said, and only its owner can purge it.
+        """
+        try:
+            if await self.get(name) is None:
+                return
+            with throttling(f"vault secret {name!r}"):
+                await self._client.delete_secret(name)
+        except (Conflict, ResourceNotFoundError):
+            return  # another's; or deleted by another worker in between
 
     async def check(self) -> None:
         """Raise unless the vault answers and lets this identity read secrets."""

@@ -205,6 +205,7 @@ class CertificateRenewed(Told):
 class CertificateDue(Told):
     """A certificate of a device or a CA expires soon, or has expired.
 
+    ``warningDays`` is the warning time that has come, in days before its end: each is told once.
     ``renewalNeeds`` says who has to act, if a device should be renewed by now and can't be.
     """
 
@@ -217,6 +218,7 @@ class CertificateDue(Told):
             "enrollmentGroup": "line-1",
             "notAfter": "2027-05-01T11:59:59Z",
             "renewalNeeds": None,
+            "warningDays": 30,
         }
     )
 
@@ -227,6 +229,7 @@ class CertificateDue(Told):
     enrollment_group: str | None
     not_after: datetime
     renewal_needs: RenewalNeeds | None = None
+    warning_days: int | None = None
 
 
 class RequestRejected(Told):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from shared.domain.record import Record
 from shared.domain.words import RenewalNeeds
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 
 class Notice(StrEnum):
-    """What is due."""
+    """What is due: ``kept``, that a key was kept for long enough; ``keyDeletion``, that one goes for another reason."""
 
     RENEWAL = "renewal"
     EXPIRING = "expiring"
     REMINDER = "reminder"
     EXPIRED = "expired"
     KEY_DELETION = "keyDeletion"
+    KEPT = "kept"
 
 
 class DueNotice(Record):
@@ -48,6 +53,23 @@ class DueNotice(Record):
     def key(self) -> str:
         """Its row in the day's partition."""
         return f"{self.serial_number}:{self.notice}"
+
+
+def told_warning(not_after: datetime, warnings: Collection[int], today: date) -> int | None:
+    """Give the warning time that counts today, in days before the end: the last one that has come."""
+    come = [days for days in warnings if (not_after - timedelta(days=days)).date() <= today]
+    return min(come, default=None)
+
+
+def next_warning(not_after: datetime, warnings: Collection[int], today: date) -> date | None:
+    """Give the day of the next warning after today; ``None`` after the last one."""
+    days = sorted((not_after - timedelta(days=each)).date() for each in warnings)
+    return next((day for day in days if day > today), None)
+
+
+def first_warning(not_after: datetime, warnings: Collection[int]) -> date:
+    """Give the day of the first warning of a certificate."""
+    return (not_after - timedelta(days=max(warnings))).date()
 
 
 class MissedRenewal(Record):

@@ -7,9 +7,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
+from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.words import DeviceState, RenewalNeeds
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import date, datetime
 
     from shared.domain.devices import CertificateSummary, DeviceRecord
@@ -66,6 +68,34 @@ def renewal_day(not_before: datetime, not_after: datetime, serial_number: str) -
     """
     life = not_after - not_before
     return (not_before + life * 2 / 3 + life / 12 * _share(serial_number, 0)).date()
+
+
+def first_notice(
+    *,
+    serial_number: str,
+    subject: str,
+    not_before: datetime,
+    not_after: datetime,
+    warnings: Collection[int],
+    kept_until: datetime | None = None,
+) -> DueNotice:
+    """Give the notice of a device's certificate that is due first; the sweep puts what comes after it.
+
+    Args:
+        serial_number: of the certificate.
+        subject: registration id.
+        not_before: of the certificate.
+        not_after: of the certificate.
+        warnings: days before its end on which it is told.
+        kept_until: when its key in the bundle is deleted at the latest; ``None`` without a key there.
+    """
+    days = {
+        Notice.RENEWAL: renewal_day(not_before, not_after, serial_number),
+        Notice.EXPIRING: first_warning(not_after, warnings),
+        **({Notice.KEPT: kept_until.date()} if kept_until is not None else {}),
+    }
+    first = min(days, key=lambda each: days[each])
+    return DueNotice.on(days[first], first, serial_number=serial_number, subject=subject, not_after=not_after)
 
 
 def within_the_day(not_after: datetime, serial_number: str, now: datetime) -> timedelta:

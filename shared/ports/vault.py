@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from shared.threads import ThreadPool
 
@@ -83,8 +84,8 @@ class VaultKeys(Protocol):
 class VaultSecrets(Protocol):
     """Passwords of bundles."""
 
-    async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
-        """Store a secret, as a new version if the name exists.
+    async def put(self, name: str, value: str, *, tags: Mapping[str, str], ends: datetime) -> None:
+        """Store a secret, as a new version if the name exists; from ``ends`` on nobody is to use it.
 
         Raises:
             Conflict: a secret of that name is there, and not the deployment's.
@@ -93,4 +94,8 @@ class VaultSecrets(Protocol):
 
     async def get(self, name: str) -> str | None:
         """Read a secret's newest version, ``None`` if it does not exist."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete a secret with all its versions; one that is not there, or not the deployment's, is left."""
         ...

@@ -188,6 +188,16 @@ def whole(what: str, low: int, high: int) -> Kind[int]:
     return Kind(f"a whole number of {what} from {low} to {high}", read)
 
 
+def several(what: str, low: int, high: int) -> Kind[tuple[int, ...]]:
+    """Take one or more whole numbers of ``what``, separated by ``;``; gives each once, the greatest first."""
+    kind = whole(what, low, high)
+
+    def read(value: str) -> tuple[int, ...]:
+        return tuple(sorted({kind.read(each) for each in _listed(value)}, reverse=True)) or (kind.read(value),)
+
+    return Kind(f"whole numbers of {what} from {low} to {high}, separated by `;`", read)
+
+
 def one_of[T: str](*values: T) -> Kind[T]:
     """Take one of these words."""
 

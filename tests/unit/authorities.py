@@ -159,7 +159,7 @@ class AuthorityScene:
             public_base_url=None,
             subject_organization="Example",
             subject_country="US",
-            expiry_warning=timedelta(days=30),
+            authority_warnings=(365, 30),
             crl_validity=timedelta(days=7),
             issuing_custody="vault",
         )

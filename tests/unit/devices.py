@@ -132,8 +132,10 @@ class DeviceScene:
     settings: Any = field(
         default_factory=lambda: SimpleNamespace(
             device_validity=timedelta(days=365),
-            expiry_warning=timedelta(days=30),
+            device_warnings=(30,),
+            authority_warnings=(365, 180, 90, 30),
             bundle_retrieval=timedelta(minutes=60),
+            bundle_kept=timedelta(days=90),
             key_vault_url="https://vault",
         )
     )
@@ -187,6 +189,7 @@ class DeviceScene:
             devices=self.devices,
             certificates=self.certificates,
             public_keys=self.public_keys,
+            expiry=self.expiry,
             provisioning=self.provisioning,
             hubs=hubs,
             revocation_lists=lists,
@@ -197,10 +200,12 @@ class DeviceScene:
     @property
     def bundles(self) -> Bundles:
         blobs: Any = self.blobs
+        secrets: Any = self.secrets
         return Bundles(
             blobs=blobs,
             expiry=self.expiry,
             public_keys=self.public_keys,
+            secrets=secrets,
             settings=self.settings,
             clock=self.clock,
         )

@@ -146,7 +146,7 @@ async def test_without_the_policy_nothing_changes() -> None:
     await sweep_daily(scene, await end_of(scene))
     serial = (await scene.serials())[0]
     assert (asked(scene), await missed(scene)) == ([], [])
-    assert told(scene) == [(None, f"CertificateExpiring/press/order/{serial}")]
+    assert told(scene) == [(None, f"CertificateExpiring/press/order/{serial}/30")]
 
 
 async def test_a_policy_that_comes_late_counts_from_the_next_occasion() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.expiry import DueNotice, Notice
-from shared.domain.words import CertificateKind, DeviceState, RegisterBy
-from shared.errors import Deferred
+from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
+from shared.errors import Deferred, Gone
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered, renewing
 
 if TYPE_CHECKING:
@@ -193,6 +193,130 @@ async def test_keys_that_were_handed_out_are_deleted_after_a_while() -> None:
     assert await scene.sweep.delete_keys() == 1
     assert b"PRIVATE KEY" not in scene.bundle()
     assert await scene.sweep.delete_keys() == 0
+
+
+async def unfetched() -> DeviceScene:
+    """A device whose bundle, with a key that was made here, waits to be fetched."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(register_by=RegisterBy.DEVICE)
+    assert b"PRIVATE KEY" in scene.bundle()
+    assert list(scene.secrets.secrets) == [f"bundle-{(await scene.serials())[0]}"]
+    return scene
+
+
+async def test_a_key_and_its_password_end_together_when_the_bundle_was_handed_out() -> None:
+    """Whether the receipt is confirmed, or the hour is over."""
+    scene = await unfetched()
+    await scene.directory.hand_out("press", wanted="pem", caller="erp")
+    await scene.directory.confirm("press", caller="erp")
+    assert (b"PRIVATE KEY" in scene.bundle(), scene.secrets.secrets) == (False, {})
+    scene = await unfetched()
+    await scene.directory.hand_out("press", wanted="pem", caller="erp")
+    scene.now += timedelta(minutes=60)
+    await scene.sweep.delete_keys()
+    assert (b"PRIVATE KEY" in scene.bundle(), scene.secrets.secrets) == (False, {})
+
+
+@pytest.mark.parametrize("reason", [COMPROMISE, HOLD])
+async def test_a_key_and_its_password_end_when_the_device_is_revoked_for_good(reason: RevocationReason) -> None:
+    """Nobody fetched them, and nobody may any more. A device on hold may be given back, with its bundle."""
+    scene = await unfetched()
+    await scene.revoke(reason)
+    await scene.sweep.delete_keys()
+    kept = reason is HOLD
+    assert (b"PRIVATE KEY" in scene.bundle(), bool(scene.secrets.secrets)) == (kept, kept)
+
+
+async def test_a_key_that_nobody_fetches_is_deleted_after_the_deployments_time_and_the_certificate_goes_on() -> None:
+    """A day before it is there; then it is gone with its password, and the end of the certificate is told in its time."""
+    scene = await unfetched()
+    end = await end_of(scene)
+    issued = scene.now
+    assert await sweep(scene, issued + timedelta(days=89)) == []
+    assert b"PRIVATE KEY" in scene.bundle()
+    assert await sweep(scene, issued + timedelta(days=90)) == []
+    assert (b"PRIVATE KEY" in scene.bundle(), scene.secrets.secrets) == (False, {})
+    with pytest.raises(Gone, match="handed out before, or not fetched in time, and its private key is deleted; renew"):
+        await scene.directory.hand_out("press", wanted="pem", caller="erp")
+    assert await sweep(scene, end - timedelta(days=30)) == ["CertificateExpiring"]
+
+
+async def test_a_worker_that_is_gone_between_key_and_password_leaves_neither() -> None:
+    """The notice stays until both are gone."""
+    scene = await unfetched()
+    await scene.revoke(COMPROMISE)
+    delete = scene.secrets.delete
+
+    async def down(name: str) -> None:
+        del name
+        raise ConnectionError("no answer")
+
+    scene.secrets.delete = down  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await scene.sweep.delete_keys()
+    assert b"PRIVATE KEY" not in scene.bundle()
+    scene.secrets.delete = delete  # type: ignore[method-assign]
+    await scene.sweep.delete_keys()
+    assert scene.secrets.secrets == {}
+
+
+# --- warnings ---
+
+
+def warned(scene: DeviceScene) -> list[int]:
+    """Give the warning times of the events that were sent, in days."""
+    return [body["data"]["warningDays"] for _, body, _ in scene.queues.sent]
+
+
+async def test_each_warning_time_is_told_once() -> None:
+    """Thirty days, a week and a day before its end, and not between."""
+    scene = await registered()
+    scene.settings.device_warnings = (30, 7, 1)
+    end, found = await end_of(scene), list[tuple[int, int]]()
+    for left in (31, 30, 30, 29, 8, 7, 7, 6, 2, 1, 1, 0):
+        await sweep(scene, end - timedelta(days=left))
+        found += [(left, each) for each in warned(scene)]
+    assert found == [(30, 30), (7, 7), (1, 1)]
+
+
+async def test_an_app_that_slept_over_warnings_tells_the_one_that_counts_and_goes_on() -> None:
+    """It wakes five days before the end: of thirty and seven days, it tells the seven, and then the one."""
+    scene = await registered()
+    scene.settings.device_warnings = (30, 7, 1)
+    end = await end_of(scene)
+    await sweep(scene, end - timedelta(days=5))
+    assert warned(scene) == [7]
+    await sweep(scene, end - timedelta(days=4))
+    assert warned(scene) == []
+    await sweep(scene, end - timedelta(days=1))
+    assert warned(scene) == [1]
+
+
+async def test_a_ca_is_warned_of_by_its_own_times() -> None:
+    """A year before its end, and so on; devices have other times."""
+    scene = await DeviceScene().set_up()
+    end = scene.now + timedelta(days=400)
+    record = CertificateRecord(
+        serial_number="4" * 40,
+        kind=CertificateKind.ROOT,
+        state=ACTIVE,
+        subject="dpsCa",
+        issuer="dpsCa",
+        cause="make-it",
+        recorded_at=scene.now,
+        not_after=end,
+    )
+    await scene.certificates.reserve(record)
+    due = DueNotice.on(
+        (end - timedelta(days=365)).date(), Notice.EXPIRING, serial_number="4" * 40, subject="dpsCa", not_after=end
+    )
+    await scene.expiry.put(due)
+    found = list[tuple[int, int]]()
+    for left in (366, 365, 181, 180, 90, 31, 30, 29, 1):
+        await sweep(scene, end - timedelta(days=left))
+        found += [(left, each) for each in warned(scene)]
+    assert found == [(365, 365), (180, 180), (90, 90), (30, 30)]
 
 
 async def test_a_notice_that_can_not_be_given_does_not_hold_up_the_others() -> None:

@@ -49,8 +49,8 @@ def test_the_page_says_of_a_setting_what_the_reader_holds() -> None:
     """One setting as it stands on the page, with its range and its default."""
     expected = (
         "## `EXPIRY_WARNING_DAYS`\n\n"
-        "How long before its end a certificate is reported as expiring.\n\n"
-        "- Takes: a whole number of days from 1 to 365\n- Default: `30`\n- Example: `60`\n"
+        "How many days before its end a device's certificate is reported as expiring, each time once.\n\n"
+        "- Takes: whole numbers of days from 1 to 365, separated by `;`\n- Default: `30;7;1`\n- Example: `60;30;7`\n"
     )
     assert expected in PAGE.read_text(encoding="utf-8")
 

@@ -137,7 +137,7 @@ class AuthorityWorld:
             public_base_url=None,
             subject_organization="Example",
             subject_country=None,
-            expiry_warning=timedelta(days=30),
+            authority_warnings=(365, 30),
             crl_validity=timedelta(days=7),
             issuing_custody="vault",
             root_authority="root",

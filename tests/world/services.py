@@ -7,7 +7,7 @@ emulator. Queues, tables and blobs are in :mod:`tests.world.storage`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,18 @@ class Secrets:
     conductor: Conductor = field(default_factory=Conductor)
     secrets: dict[str, str] = field(default_factory=dict)
 
-    async def put(self, name: str, value: str, *, tags: Mapping[str, str]) -> None:
-        del tags
+    async def put(self, name: str, value: str, *, tags: Mapping[str, str], ends: datetime) -> None:
+        del tags, ends
         async with self.conductor.step("secrets.put", "vault"):
             self.secrets[name] = value
 
     async def get(self, name: str) -> str | None:
         async with self.conductor.step("secrets.get", "vault"):
             return self.secrets.get(name)
+
+    async def delete(self, name: str) -> None:
+        async with self.conductor.step("secrets.delete", "vault"):
+            self.secrets.pop(name, None)
 
     async def check(self) -> None:
         async with self.conductor.step("check", "vault"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import OPENED, AuthorityState, Missing, ProofOfPossession
 from shared.domain.authority_acts import followed
 from shared.domain.certificates import CertificateState
-from shared.domain.expiry import DueNotice, Notice
+from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.words import EventType
 from shared.errors import Deferred, Overtaken, Rejected
 from shared.telemetry.spans import step
@@ -195,7 +195,7 @@ class AuthorityConverger:
         await self._enter(book_entry(record, next(all_certificates(record)), record.signed_by))
         await self.expiry.put(
             DueNotice.on(
-                (record.not_after - self.settings.expiry_warning).date(),
+                first_warning(record.not_after, self.settings.authority_warnings),
                 Notice.EXPIRING,
                 serial_number=record.serial_number,
                 subject=record.name,

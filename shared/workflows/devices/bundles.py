@@ -1,4 +1,9 @@
-"""The bundle of a certificate: stored, handed out to one caller, and rid of its key."""
+"""The bundle of a certificate: stored, handed out to one caller, and rid of its key and of the key's password.
+
+A key is kept until it was handed out, until its certificate is over (the device was revoked, deleted or renewed), until
+the deployment's time is over, or until the certificate is to be renewed, whichever comes first. Notices in the expiry
+index say so, and timers give them: so whoever has no right to bundles, such as the zone that revokes, can end a key.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +27,13 @@ from shared.ports.blobs import StoredBlob
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from shared.domain.devices import HeldCertificate
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.public_keys import PublicKeys
     from shared.pki.issuers import Issuer
     from shared.pki.signing_keys import PrivateKey
     from shared.ports.blobs import Blobs
+    from shared.ports.vault import VaultSecrets
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
 
@@ -60,7 +67,7 @@ class Bundle:
         pem: leaf, chain and, unless the device made its own or it was handed out, the key as encrypted PKCS#8.
         pfx: the same as PKCS#12; ``None`` without a key.
         password_secret: name of the vault secret that opens the key; ``None`` for a device's own key.
-        handed_out: whether the key was handed out, and is gone.
+        handed_out: whether the key is gone: it was handed out, or its time is over.
         retrieval: who has it, until when; ``None`` before it is handed out.
     """
 
@@ -114,7 +121,7 @@ class Bundle:
         )
 
     def without_key(self) -> Bundle:
-        """Give the bundle as it stays after it was handed out."""
+        """Give the bundle as it stays when its key is gone."""
         end = b"-----END CERTIFICATE-----\n"
         certificates = self.pem[: self.pem.rindex(end) + len(end)]
         return Bundle(self.certificate, certificates, None, self.password_secret, handed_out=True)
@@ -127,6 +134,7 @@ class Bundles:
     blobs: Blobs
     expiry: ExpiryIndex
     public_keys: PublicKeys
+    secrets: VaultSecrets
     settings: Settings
     clock: Clock
 
@@ -201,15 +209,8 @@ class Bundles:
         """
         retrieval = Retrieval(caller, self.clock() + self.settings.bundle_retrieval)
         taken = dataclasses.replace(bundle, retrieval=retrieval)
-        due = DueNotice.on(
-            retrieval.until.date(),
-            Notice.KEY_DELETION,
-            serial_number=bundle.summary.serial_number,
-            subject=names.common_name(bundle.certificate.subject),
-            not_after=retrieval.until,
-        )
         await self._claim_key(bundle.certificate)
-        await self.expiry.put(due)
+        await self.expiry.put(_deletion(bundle.summary.serial_number, _subject(bundle.certificate), retrieval.until))
         blob = StoredBlob(taken.to_bytes(), stored.metadata, stored.etag)
         if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
             return
@@ -246,16 +247,24 @@ class Bundles:
         await self.delete_key(name)
 
     async def delete_key(self, name: str) -> None:
-        """Delete a bundle's key for good, if it has one and was handed out."""
+        """Delete a bundle's key, if it has one, and the secret with its password.
+
+        The key first: a secret that opens nothing does no harm. Whoever broke off in between is followed by a notice.
+        """
         for _ in range(_ATTEMPTS):
             stored = await self.blobs.get(BUNDLES, name)
             bundle = Bundle.from_bytes(stored.content) if stored else None
-            if stored is None or bundle is None or bundle.handed_out or bundle.retrieval is None:
+            if stored is None or bundle is None or bundle.handed_out:
+                break
+            if bundle.password_secret is None:
                 return
             blob = StoredBlob(bundle.without_key().to_bytes(), stored.metadata, stored.etag)
             if await self.blobs.replace(BUNDLES, name, blob, content_type=_JSON):
-                return
-        raise Overtaken(f"the bundle {name!r} is being changed by others")
+                break
+        else:
+            raise Overtaken(f"the bundle {name!r} is being changed by others")
+        # Also of a bundle that was never stored, or was discarded: its secret was there before it.
+        await self.secrets.delete(_secret_name(name.rpartition("/")[2].removesuffix(".json")))
 
     async def _stored(self, name: str) -> StoredBlob:
         stored = await self.blobs.get(BUNDLES, name)
@@ -264,9 +273,30 @@ class Bundles:
         return stored
 
 
+def key_deletion(held: HeldCertificate, registration_id: str, at: datetime) -> DueNotice:
+    """Give the notice by which the key goes that a certificate had which nobody will use again."""
+    return _deletion(held.serial_number, registration_id, at)
+
+
+def _deletion(serial_number: str, registration_id: str, at: datetime) -> DueNotice:
+    return DueNotice.on(
+        at.date(), Notice.KEY_DELETION, serial_number=serial_number, subject=registration_id, not_after=at
+    )
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return names.common_name(certificate.subject)
+
+
+def _secret_name(serial_number: str) -> str:
+    # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
+    return f"bundle-{serial_number}"
+
+
 def _handed_out() -> Rejected:
     return Gone.because(
-        "the bundle was handed out before and its private key is deleted; renew the device to get a new key"
+        "the bundle was handed out before, or not fetched in time, and its private key is deleted; renew the device to "
+        "get a new key"
     )
 
 
@@ -277,5 +307,4 @@ def packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None
     made = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
     if made.pfx is None:
         return Bundle(certificate, made.pem, None, None)
-    # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
-    return Bundle(certificate, made.pem, made.pfx, f"bundle-{names.serial_text(certificate.serial_number)}")
+    return Bundle(certificate, made.pem, made.pfx, _secret_name(names.serial_text(certificate.serial_number)))

@@ -28,6 +28,7 @@ from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
+from shared.workflows.devices.bundles import key_deletion
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from shared.domain.wanted import Wanted
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices, UnsettledRecord
+    from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.ports.hubs import HubIdentity, IotHubRegistries
@@ -66,6 +68,7 @@ class DeviceConverger:
     devices: Devices
     certificates: Certificates
     public_keys: PublicKeys
+    expiry: ExpiryIndex
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     revocation_lists: RevocationLists
@@ -301,6 +304,7 @@ class DeviceConverger:
         for each in record.held:
             if each.changed_in > record.converged and each.over:
                 await self.certificates.leave_in_force(each.issuer, each.serial_number)
+                await self.expiry.put(key_deletion(each, record.registration_id, self.clock()))
         for each in want.listed:
             await self.certificates.enter_revocation(_listed(record, each, self.clock))
             if each.reason is RevocationReason.KEY_COMPROMISE:

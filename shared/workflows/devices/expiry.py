@@ -1,4 +1,4 @@
-"""The expiry sweep: reports what is about to expire and what has expired, once each, and deletes keys handed out."""
+"""The expiry sweep: reports what is about to expire and what has expired, once each, and ends keys in bundles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
-from shared.domain.expiry import DueNotice, Notice
-from shared.domain.renewal import next_reminder, renewal_day
+from shared.domain.expiry import DueNotice, Notice, first_warning, next_warning, told_warning
+from shared.domain.renewal import first_notice, next_reminder, renewal_day
 from shared.domain.words import CertificateKind, EventType, RevocationReason
 from shared.errors import NotFound, Overtaken
 from shared.workflows.devices.batches import in_batches
@@ -86,10 +86,16 @@ class ExpirySweep:
 
     async def _see_to(self, due: DueNotice) -> list[Notice]:
         """Give one notice, with those after it that are due as well, and tell which were given."""
-        known = await self.certificates.get(due.serial_number)
+        known, given = await self.certificates.get(due.serial_number), list[Notice]()
+        if due.notice is Notice.KEPT and not (known and self._is_unsigned(known.record)):
+            given.append(due.notice)
+            following = await self._end_key(due, known.record if known else None)
+            if following is None or following.due > self.clock().date().isoformat():
+                return given
+            due = following
         if known is not None and self._waits(known.record):
-            return []
-        given, notice = list[Notice](), [due]
+            return given
+        notice = [due]
         while notice:
             each = notice.pop()
             if known is not None and known.record.state is CertificateState.ACTIVE:
@@ -100,15 +106,35 @@ class ExpirySweep:
             await self.expiry.done(each)
         return given
 
+    async def _end_key(self, due: DueNotice, certificate: CertificateRecord | None) -> DueNotice | None:
+        """Delete a key that was kept for long enough, and put what comes after it."""
+        await self.bundles.delete_key(bundle_name(due.subject, due.serial_number))
+        following: DueNotice | None = None
+        if certificate is not None and certificate.not_before is not None and not certificate.ended:
+            following = first_notice(
+                serial_number=due.serial_number,
+                subject=due.subject,
+                not_before=certificate.not_before,
+                not_after=due.not_after,
+                warnings=self.settings.device_warnings,
+            )
+            await self.expiry.put(following)
+        await self.expiry.done(due)
+        return following
+
+    def _is_unsigned(self, certificate: CertificateRecord) -> bool:
+        """Tell whether a certificate may be about to be signed."""
+        return certificate.state is CertificateState.RESERVED and certificate.recorded_at > self.clock() - UNSIGNED_FOR
+
     def _waits(self, certificate: CertificateRecord) -> bool:
         """Tell whether it is not decided yet that a certificate's end concerns somebody."""
         if certificate.state is CertificateState.RESERVED:
-            return certificate.recorded_at > self.clock() - UNSIGNED_FOR
+            return self._is_unsigned(certificate)
         on_hold = certificate.revocation_reason is RevocationReason.CERTIFICATE_HOLD
         return certificate.state is CertificateState.REVOKED and on_hold
 
     async def delete_keys(self) -> int:
-        """Delete the keys in bundles that were handed out, and whose time to be had again is over.
+        """Delete the keys in bundles whose time is over, with their passwords.
 
         Returns:
             How many were deleted.
@@ -128,6 +154,8 @@ class ExpirySweep:
         following = [*self._following(notice, certificate)]
         for each in following:
             await self.expiry.put(each)
+        if notice.notice in {Notice.RENEWAL, Notice.EXPIRED} and certificate.kind is CertificateKind.DEVICE:
+            await self.bundles.delete_key(bundle_name(notice.subject, notice.serial_number))
         if notice.notice in _EVENTS:
             await self._report(notice, certificate)
         if notice.notice is Notice.EXPIRED:
@@ -140,10 +168,14 @@ class ExpirySweep:
         return [each for each in following if each.notice is Notice.EXPIRING and each.due <= today]
 
     def _following(self, notice: DueNotice, certificate: CertificateRecord) -> Iterator[DueNotice]:
-        expiring = (notice.not_after - self.settings.expiry_warning).date()
+        today, warnings = self.clock().date(), self._warnings(certificate)
+        expiring = first_warning(notice.not_after, warnings)
         if notice.notice is Notice.RENEWAL and expiring.isoformat() >= notice.due:
             yield notice.then(expiring, Notice.EXPIRING)
         if notice.notice is Notice.EXPIRING:
+            following = next_warning(notice.not_after, warnings, today)
+            if following is not None:
+                yield notice.then(following, Notice.EXPIRING)
             # notAfter is inclusive (RFC 5280 section 4.1.2.5), so the certificate is expired the day after.
             yield notice.then((notice.not_after + timedelta(days=1)).date(), Notice.EXPIRED)
         if notice.notice is Notice.EXPIRED or certificate.enrollment_group is None or certificate.not_before is None:
@@ -152,11 +184,17 @@ class ExpirySweep:
             renewal = renewal_day(certificate.not_before, notice.not_after, notice.serial_number)
             if renewal > expiring:
                 yield notice.then(renewal, Notice.RENEWAL)
-        reminder = next_reminder(notice.not_after, self.clock().date())
+        reminder = next_reminder(notice.not_after, today)
         if reminder is not None:
             yield notice.then(reminder, Notice.REMINDER)
 
+    def _warnings(self, certificate: CertificateRecord) -> tuple[int, ...]:
+        of_ca = certificate.kind in {CertificateKind.ROOT, CertificateKind.INTERMEDIATE}
+        return self.settings.authority_warnings if of_ca else self.settings.device_warnings
+
     async def _report(self, notice: DueNotice, certificate: CertificateRecord) -> None:
+        expires = notice.notice is Notice.EXPIRING
+        days = told_warning(notice.not_after, self._warnings(certificate), self.clock().date()) if expires else None
         await self.outbox.publish(
             _EVENTS[notice.notice],
             subject=certificate.subject,
@@ -168,8 +206,9 @@ class ExpirySweep:
                 "issuer": certificate.issuer,
                 "enrollmentGroup": certificate.enrollment_group,
                 "notAfter": notice.not_after.isoformat(),
+                "warningDays": days,
             },
-            occasion=certificate.serial_number,
+            occasion=certificate.serial_number if days is None else f"{certificate.serial_number}/{days}",
         )
 
     async def _enter_expired(self, known: Versioned[CertificateRecord]) -> None:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate
-from shared.domain.expiry import DueNotice, Notice
 from shared.domain.issuance import Committed, reserved
-from shared.domain.renewal import renewal_day
+from shared.domain.renewal import first_notice
 from shared.domain.words import CertificateKind
 from shared.errors import Deferred, Overtaken
 from shared.ledger.devices import partition_of
@@ -174,7 +173,9 @@ class DeviceCertificates:
         bundle = packed(certificate, issuer, key, password)
         if bundle.password_secret and password:
             # Before the blob: a stored bundle can always be opened.
-            await self.secrets.put(bundle.password_secret, password, tags={"registrationId": request.registration_id})
+            ends = self.clock() + self.settings.bundle_kept
+            tags = {"registrationId": request.registration_id}
+            await self.secrets.put(bundle.password_secret, password, tags=tags, ends=ends)
         name = bundle_name(request.registration_id, reservation.serial_number)
         await self.bundles.store(name, bundle)
         device = await self._commit(request, bundle, acts, claimed=claimed)
@@ -275,15 +276,13 @@ class DeviceCertificates:
             bundle=bundle_name(request.registration_id, summary.serial_number),
             sha256_thumbprint=bundle.sha256_thumbprint,
         )
-        # What is due first; the sweep puts what comes after it.
-        renewal = renewal_day(summary.not_before, summary.not_after, summary.serial_number)
-        expiring = (summary.not_after - self.settings.expiry_warning).date()
-        notice = DueNotice.on(
-            min(renewal, expiring),
-            Notice.RENEWAL if renewal <= expiring else Notice.EXPIRING,
+        notice = first_notice(
             serial_number=summary.serial_number,
             subject=request.registration_id,
+            not_before=summary.not_before,
             not_after=summary.not_after,
+            warnings=self.settings.device_warnings,
+            kept_until=self.clock() + self.settings.bundle_kept if bundle.password_secret else None,
         )
         await self.expiry.put(notice)  # first: a sweep leaves it until the certificate is committed
         for attempt in range(_ATTEMPTS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ async def test_a_role_that_is_missing_fires_its_alert(emulator: RunningEmulator,
     url, hub = emulator.endpoints["keyVaultUrl"], emulator.endpoints["iotHubs"][0]
     async with AsyncCredential() as identity:
         secrets = VaultSecrets(url, identity, Ownership("here"), verify_challenge=False)
-        await secrets.put("bundle", "a password", tags={})
+        await secrets.put("bundle", "a password", tags={}, ends=datetime(2030, 1, 1, tzinfo=UTC))
         await secrets.close()
         assert [held.get(metrics.STATUS) for held in attributes(kept, metrics.CALL_DURATION)] == [401, 404, 200]
         assert not fires("role-missing", kept)

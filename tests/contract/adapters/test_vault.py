@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from shared.errors import Conflict, Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ENDS = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ async def test_a_key_is_imported_once(emulator: RunningEmulator) -> None:
 async def test_a_secret_of_others_is_neither_read_nor_overlaid(
     emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of this deployment gets new versions; what the settings name is read whoever made it."""
+    """One of this deployment gets new versions, has an end, and can be deleted; what the settings name is read."""
     url = emulator.endpoints["keyVaultUrl"]
     trusting = partial(ObservedTransport, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
     monkeypatch.setattr(vault, "ObservedTransport", trusting)
@@ -123,19 +126,24 @@ async def test_a_secret_of_others_is_neither_read_nor_overlaid(
         others.set_secret("webhook", "shared")
         async with AsyncCredential() as identity:
             secrets = VaultSecrets(url, identity, Ownership("here", {"webhook"}), verify_challenge=False)
-            for call in (secrets.put("shop-password", "ours", tags={}), secrets.get("shop-password")):
+            for call in (secrets.put("shop-password", "ours", tags={}, ends=ENDS), secrets.get("shop-password")):
                 with pytest.raises(Conflict) as refused:
                     await call
                 assert str(refused.value) == NOT_OURS.format("secret", "shop-password", UNTAGGED)
             assert await secrets.get("webhook") == "shared"
             for value in ("first", "second"):
-                await secrets.put("bundle", value, tags={"registrationId": "press-1"})
+                await secrets.put("bundle", value, tags={"registrationId": "press-1"}, ends=ENDS)
                 assert await secrets.get("bundle") == value
             assert await secrets.get("none") is None
+            kept = others.get_secret("bundle").properties
+            for name in ("bundle", "none", "shop-password"):
+                await secrets.delete(name)
+            assert await secrets.get("bundle") is None
             await secrets.close()
         assert others.get_secret("shop-password").value == "theirs"
-        tags = others.get_secret("bundle").properties.tags
-        assert tags == {"registrationId": "press-1", "deviceIdentityFactory": "here"}
+        assert kept.tags == {"registrationId": "press-1", "deviceIdentityFactory": "here"}
+        assert kept.expires_on == ENDS
+        assert others.get_deleted_secret("bundle").name == "bundle"
 
 
 @contextmanager

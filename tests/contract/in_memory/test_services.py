@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ DEVICE = "press-001"
 ROOT = make("root of the devices", ca=True)
 FIRST, SECOND, THIRD = (make(DEVICE, ROOT) for _ in range(3))
 REASON = "certificate revoked: superseded"
+
+ENDS = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -344,5 +346,13 @@ async def test_a_secret_is_its_newest_version(place: Place) -> None:
     """One that does not exist is not there."""
     assert await place.secrets.get("bundle-1") is None
     for value in ("first", "second"):
-        await place.secrets.put("bundle-1", value, tags={"registrationId": DEVICE})
+        await place.secrets.put("bundle-1", value, tags={"registrationId": DEVICE}, ends=ENDS)
         assert await place.secrets.get("bundle-1") == value
+
+
+async def test_a_secret_that_was_deleted_is_gone_and_deleting_it_again_does_nothing(place: Place) -> None:
+    """Nor does it harm that there never was one."""
+    await place.secrets.put("bundle-2", "a password", tags={}, ends=ENDS)
+    for _ in range(2):
+        await place.secrets.delete("bundle-2")
+        assert await place.secrets.get("bundle-2") is None
