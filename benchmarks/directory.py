@@ -30,7 +30,8 @@ from azure.core.credentials import AzureNamedKeyCredential
 from azure.data.tables.aio import TableServiceClient
 
 from shared.adapters.tables import StoredRow, Table
-from shared.domain.devices import CertificateSummary, DeviceRecord, HistoryEntry
+from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.domain.history import HistoryEntry
 from shared.domain.listing import listing_of
 from shared.domain.words import DeviceState
 from shared.ledger.changes import ChangeNotes

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.domain import lifecycles
+from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 
@@ -137,6 +138,7 @@ class AuthorityChange(Part):
         reason: why it is revoked; of another act, in the words of whoever asked.
         comment: what whoever asked adds.
         groups: the enrollment groups that have it, or a CA below it: these are told.
+        actor: who asked.
     """
 
     request: str
@@ -145,6 +147,7 @@ class AuthorityChange(Part):
     reason: str | None = None
     comment: str | None = None
     groups: tuple[str, ...] = ()
+    actor: Actor | None = None
 
 
 class AuthorityRecord(Record):

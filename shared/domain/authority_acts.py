@@ -13,6 +13,8 @@ from shared.errors import Conflict, Deferred
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.domain.callers import Actor
+
 _ACTS = 40
 _LOOK_AGAIN = timedelta(minutes=10)
 
@@ -65,6 +67,7 @@ class Wanted:
         reason: why; the name of a :class:`RevocationReason` for a revocation.
         comment: what whoever asks adds.
         groups: the enrollment groups that have the CA, or one below it.
+        actor: who asks.
     """
 
     request: str
@@ -72,6 +75,7 @@ class Wanted:
     reason: str | None = None
     comment: str | None = None
     groups: tuple[str, ...] = ()
+    actor: Actor | None = None
 
     def change(self, at: datetime) -> AuthorityChange:
         """Give what it wants of a CA, decided now."""
@@ -82,6 +86,7 @@ class Wanted:
             reason=self.reason,
             comment=self.comment,
             groups=self.groups,
+            actor=self.actor,
         )
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
+from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import BECOMES, check_possible
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import GroupRecord, GroupState
@@ -173,6 +175,7 @@ async def test_a_disabled_ca_signs_nothing_until_it_is_enabled() -> None:
     await scene.worker().authorities.check_signs("line")
     assert told(scene) == [
         {
+            "actor": None,
             "name": "line",
             "action": "disable",
             "state": "disabled",
@@ -181,6 +184,7 @@ async def test_a_disabled_ca_signs_nothing_until_it_is_enabled() -> None:
             "enrollmentGroups": ["g"],
         },
         {
+            "actor": None,
             "name": "line",
             "action": "enable",
             "state": "active",
@@ -414,3 +418,23 @@ async def test_an_act_that_comes_again_is_told_once_and_another_one_helps_it_fir
     await act(scene, "line", AuthorityAction.DISABLE)
     assert [each["action"] for each in told(scene)] == ["disable", "retire"]
     assert await state_of(scene, "line") == "retired"
+
+
+async def test_the_sweep_tells_an_act_for_whoever_asked_for_it() -> None:
+    """Its worker is gone; a minute later the sweep has everything follow, and the event names who asked, and why."""
+    scene = await scene_with_line()
+    send = scene.queues.send
+
+    async def no_answer(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no answer")
+
+    scene.queues.send = no_answer  # type: ignore[method-assign]
+    with acting(Actor(kind=CallerKind.USER, id="ada"), "ticket 4711"), pytest.raises(ConnectionError):
+        await act(scene, "line", AuthorityAction.DISABLE)
+    scene.queues.send = send  # type: ignore[method-assign]
+    assert await scene.worker().converger.sweep() == 0
+    scene.now += MINUTE
+    assert await scene.worker().converger.sweep() == 1
+    assert await scene.worker().converger.sweep() == 0
+    (event,) = told(scene)
+    assert (event["actor"]["id"], event["comment"]) == ("ada", "ticket 4711")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared import acting
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
 from shared.domain.authority_acts import BECOMES, Wanted, check_possible, decided, is_decided
@@ -108,7 +109,14 @@ class AuthorityActs:
                 continue
             await self._check(act, record)
             groups = await self.reach.groups_under(act.name)
-            wanted = Wanted(act.request_id, act.action, reason=act.reason, comment=act.comment, groups=groups)
+            wanted = Wanted(
+                act.request_id,
+                act.action,
+                reason=act.reason,
+                comment=act.comment or acting.comment(),
+                groups=groups,
+                actor=acting.actor(),
+            )
             if await self.records.try_replace(known, decided(record, wanted, self.clock())) is not None:
                 return
         raise Overtaken(f"{act.name!r} is being changed by others")

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from shared.acting import acting
+from shared.acting import actor as current_actor
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
@@ -70,6 +72,10 @@ class AuthorityEndings:
         Raises:
             Deferred: others are at it.
         """
+        with acting(change.actor, change.comment):  # whoever carries it on
+            await self._follow(record, change)
+
+    async def _follow(self, record: AuthorityRecord, change: AuthorityChange) -> None:
         if change.action is AuthorityAction.REVOKE:
             await _all((self.shut(record), self._leave(record, _reason(record)), self.possession.withdraw(record)))
         elif change.action is AuthorityAction.DELETE:
@@ -151,7 +157,9 @@ class AuthorityEndings:
         request, reason = _id(above, name), _reason(above)
         groups = await self.reach.groups_under(name)
         comment = f"{above.name!r} above it was revoked"
-        wanted = Wanted(request, AuthorityAction.REVOKE, reason=reason, comment=comment, groups=groups)
+        wanted = Wanted(
+            request, AuthorityAction.REVOKE, reason=reason, comment=comment, groups=groups, actor=current_actor()
+        )
         try:
             await change_record(self.records, name, lambda present: decided(present, wanted, self.clock()))
         except (Conflict, Deferred):

@@ -144,7 +144,7 @@ class Looking:
             identity=identity,
             requests=requests,
             rejections=rejections,
-            warning=self.settings.expiry_warning,
+            warning=timedelta(days=max(self.settings.device_warnings)),
         )
 
     # --- certificates ---
