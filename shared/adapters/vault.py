@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.keyvault.keys import JsonWebKey, KeyClient, KeyVaultKey, KeyVaultKeyIdentifier
+from azure.keyvault.keys import KeyClient, KeyVaultKey, KeyVaultKeyIdentifier
 from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, SignatureAlgorithm
 from azure.keyvault.secrets.aio import SecretClient
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from shared.adapters.breakers import Breaker
+from shared.adapters.json_web_keys import algorithm_of, json_web_key, public_key_of
 from shared.adapters.observed import ObservedRequests, ObservedTransport
 from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
@@ -24,7 +24,7 @@ from shared.rules.key_algorithms import KeyAlgorithm
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
@@ -135,7 +135,7 @@ class VaultKeys:
             Conflict: a key of that name is there, and not the deployment's, or of another algorithm.
         """
         key = await self._call(name, self._get_or_create, name, algorithm)
-        return key.id, _public_key(key)
+        return key.id, public_key_of(key)
 
     async def _call[**P, T](self, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with throttling(f"vault key {name!r}"):
@@ -180,7 +180,7 @@ class VaultKeys:
         present = self._own(name)
         if present is None or algorithm is None:
             return present
-        if (found := _algorithm(present)) != algorithm:
+        if (found := algorithm_of(present)) != algorithm:
             raise Conflict.because(
                 f"the vault has a key {name!r} already, and it is {found} and not {algorithm}; take another name, or "
                 f"order {found}",
@@ -204,7 +204,7 @@ class VaultKeys:
             ResourceNotFoundError: the vault does not have it.
         """
         named = KeyVaultKeyIdentifier(key_id)
-        return _public_key(await self._call(named.name, self._client.get_key, named.name, named.version))
+        return public_key_of(await self._call(named.name, self._client.get_key, named.name, named.version))
 
     async def import_key(self, name: str, key: PrivateKey) -> str:
         """Put a key that was made elsewhere into the vault, unless it is the newest version there.
@@ -219,10 +219,10 @@ class VaultKeys:
 
     def _import(self, name: str, key: PrivateKey) -> KeyVaultKey:
         present = self._own(name)
-        if present is not None and _public_key(present) == key.public_key():
+        if present is not None and public_key_of(present) == key.public_key():
             return present
         return self._client.import_key(
-            name, _json_web_key(key), hardware_protected=self._in_hsm, tags=self._ownership.tags
+            name, json_web_key(key), hardware_protected=self._in_hsm, tags=self._ownership.tags
         )
 
     async def wrapping_key(self, name: str) -> str:
@@ -304,49 +304,6 @@ class VaultKeys:
         for client in (self._client, *self._signers.values()):
             await self.threads.run(client.close)
         self.threads.close()
-
-
-def _curves() -> Iterator[tuple[ec.EllipticCurve, str]]:
-    for each in KeyAlgorithm:
-        if each.parameters.curve is not None and each.parameters.curve_name is not None:
-            yield each.parameters.curve, each.parameters.curve_name
-
-
-def _algorithm(key: KeyVaultKey) -> str:
-    """Name a key's algorithm as ours are named; by what the vault says of it where it is not one of ours."""
-    jwk: Any = key.key
-    if jwk.crv is None:
-        return f"RSA-{8 * len(jwk.n)}"
-    return next((each for each in KeyAlgorithm if each.parameters.curve_name == jwk.crv), f"EC {jwk.crv}")
-
-
-def _public_key(key: KeyVaultKey) -> PublicKey:
-    """Read the public half out of a JSON Web Key (RFC 7518 section 6)."""
-    jwk: Any = key.key
-    if jwk.crv is not None:
-        curve = next(curve for curve, name in _curves() if name == jwk.crv)
-        return ec.EllipticCurvePublicNumbers(
-            int.from_bytes(jwk.x, "big"), int.from_bytes(jwk.y, "big"), curve
-        ).public_key()
-    return rsa.RSAPublicNumbers(int.from_bytes(jwk.e, "big"), int.from_bytes(jwk.n, "big")).public_key()
-
-
-def _json_web_key(key: PrivateKey) -> JsonWebKey:
-    """Give a key as a JSON Web Key that signs (RFC 7518 section 6)."""
-    operations = ["sign", "verify"]
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        size, numbers = (key.key_size + 7) // 8, key.private_numbers()
-        curve = next(name for known, name in _curves() if known.name == key.curve.name)
-        point = numbers.public_numbers
-        x, y, d = (number.to_bytes(size, "big") for number in (point.x, point.y, numbers.private_value))
-        return JsonWebKey(kty="EC", crv=curve, key_ops=operations, x=x, y=y, d=d)
-    secret = key.private_numbers()
-    parts = {
-        "n": secret.public_numbers.n, "e": secret.public_numbers.e, "d": secret.d, "p": secret.p, "q": secret.q,
-        "dp": secret.dmp1, "dq": secret.dmq1, "qi": secret.iqmp,
-    }  # fmt: skip
-    octets = {name: number.to_bytes((number.bit_length() + 7) // 8, "big") for name, number in parts.items()}
-    return JsonWebKey(kty="RSA", key_ops=operations, **octets)
 
 
 class VaultSecrets:
