@@ -347,6 +347,7 @@ def build(
             records=records,
             keys=keys,
             ca_certificates=clients.ca_certificates,
+            resource=clients.dps_authorities,
             provisioning=clients.provisioning,
             hubs=clients.hubs,
             converger=converger,

@@ -96,9 +96,3 @@ class UpkeepSettings(Addresses):
             zones=_ISSUING,
         ),
     ]
-
-    @property
-    def hub_host_names(self) -> tuple[str, ...]:
-        """Host names of the hubs that the settings name, in lower case."""
-        named = {*self.iot_hub_service_urls, *(f"{each.name}.azure-devices.net" for each in self.hub_resources)}
-        return tuple(sorted(each.lower() for each in named))

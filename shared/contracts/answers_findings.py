@@ -119,6 +119,7 @@ class Reconciliation(Contract):
     """A pass of reconciliation.
 
     ``lookedAt`` counts what was compared by stage, ``calls`` the calls by service, ``found`` the differences by kind.
+    ``unread`` counts devices that could not be compared, since a service did not answer; the next pass looks at them.
     ``continuesAt`` is the time from which on it may use the services again, if it has used its share.
     """
 
@@ -135,6 +136,7 @@ class Reconciliation(Contract):
             "lookedAt": {"authorities": 2, "groups": 1, "enrollments": 0, "registrations": 40, "devices": 40},
             "calls": {"dps": 4, "queries hub-1.azure-devices.net": 1},
             "found": {"identityDisabled": 1},
+            "unread": 0,
         }
     )
 
@@ -149,6 +151,7 @@ class Reconciliation(Contract):
     looked_at: dict[str, Annotated[int, Field(ge=0)]]
     calls: dict[str, Annotated[int, Field(ge=0)]]
     found: dict[str, Annotated[int, Field(ge=0)]]
+    unread: int
 
 
 class ReconciliationPage(Contract):

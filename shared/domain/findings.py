@@ -6,6 +6,7 @@ gone, or somebody has seen to it.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -163,10 +164,40 @@ def read_policies(value: str) -> Mapping[FindingKind, Policy]:
         elif TREATMENTS[kind].always_mended:
             problems.append(f"has {entry!r}, and that kind is always mended: leave it out")
         else:
-            problems.append(f"has {entry!r}, and the app can't {policy} that kind: it can only be reported")
+            taken = " or ".join(each for each in Policy if TREATMENTS[kind].allows(each))
+            problems.append(f"has {entry!r}, and the app can't {policy} that kind; it takes {taken}")
     if problems:
         raise ValueError(*problems)
     return found
+
+
+_INTRODUCTION = """A pass of reconciliation compares the ledger with DPS, the hubs and the vault. One begins by itself
+an hour after the one before (`RECONCILIATION_INTERVAL_MINUTES`), and `POST /api/reconciliations` begins one over
+everything, over one group or over one device. A pass uses a tenth of the services' quotas
+(`RECONCILIATION_QUOTA_PERCENT`, `IOT_HUB_UNITS`); what it could not finish, it goes on with a minute later.
+
+Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
+found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
+is looked at alone before anything is said of it.
+
+What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
+`mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or
+`.../close` with a comment: a finding that is closed is not told again while it lasts. `DriftMended` is sent when one was
+mended.
+
+Made from `shared/domain/findings.py`; a test keeps it so.
+"""
+
+
+def document() -> str:
+    """Give docs/findings.md."""
+    rows = [
+        f"| `{kind}` | {each.severity} | {each.mending or '-'}{' (always)' if each.always_mended else ''} "
+        f"| {each.adopting or '-'} |"
+        for kind, each in TREATMENTS.items()
+    ]
+    head = ["| kind | severity | mending | adopting |", "| --- | --- | --- | --- |"]
+    return "\n".join(["# Findings\n", _INTRODUCTION, *head, *rows, ""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,3 +327,7 @@ def found(difference: Difference, before: FindingRecord | None, *, at: datetime,
         since=at,
         **seen,
     )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

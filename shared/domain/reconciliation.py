@@ -353,6 +353,7 @@ class ReconciliationRecord(Record):
         looked_at: how many of each were compared, by stage.
         calls: how many were made, by service.
         found: how many differences were seen, by kind.
+        unread: how many devices could not be compared.
         spent_until: by service, until when its share of the quota is spent.
     """
 
@@ -370,6 +371,7 @@ class ReconciliationRecord(Record):
     looked_at: dict[str, int] = Field(default_factory=dict)
     calls: dict[str, int] = Field(default_factory=dict)
     found: dict[str, int] = Field(default_factory=dict)
+    unread: int = 0
     spent_until: dict[str, datetime] = Field(default_factory=dict)
     ended_at: datetime | None = None
 

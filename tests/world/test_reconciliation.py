@@ -499,6 +499,17 @@ async def test_what_is_to_be_adopted_is_what_the_ledger_says_from_then_on(kind: 
     assert await fleet.look() == []
 
 
+async def test_a_hub_that_is_down_keeps_nobody_from_comparing_the_rest() -> None:
+    """Its devices are counted as unread, and what was found of them before stays found."""
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    [before] = await fleet.look()
+    fleet.world.conductor.down.add("hub")
+    await disable_group(fleet)
+    assert {each.kind for each in await fleet.look()} == {before.kind, FindingKind.GROUP_STATUS}
+    assert max(await fleet.reconciler.passes.all(), key=lambda each: each.began_at).unread == 1
+
+
 # --- findings ---
 
 

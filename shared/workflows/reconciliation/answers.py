@@ -68,4 +68,5 @@ def shown_pass(record: ReconciliationRecord, share: Share) -> dict[str, Any]:
         "lookedAt": record.looked_at,
         "calls": record.calls,
         "found": record.found,
+        "unread": record.unread,
     }

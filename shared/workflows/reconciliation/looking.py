@@ -8,6 +8,7 @@ that has changed meanwhile, nothing is said of it; the next pass looks anew.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.reconciliation import Own, Seen, device_differences
@@ -15,29 +16,54 @@ from shared.pki import names
 from shared.pki.readable import load_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.findings import Difference
     from shared.ledger.devices import Devices
+    from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceLook:
-    """Looks at devices, one by one.
+_LINKS_HOLD = timedelta(hours=1)
+
+
+@dataclass(slots=True, kw_only=True)
+class LinkedHubs:
+    """The hubs that a device may have been left behind in: those that are linked to the DPS, as far as that is told.
 
     Attributes:
-        hub_names: hubs that a device may have been left behind in.
+        resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
+        named: hubs that the settings name.
     """
+
+    resource: DpsCaCertificates | None
+    named: Collection[str]
+    clock: Clock
+    _known: frozenset[str] = frozenset()
+    _until: datetime | None = None
+
+    async def names(self) -> frozenset[str]:
+        """Give their host names, in lower case; asked for anew each hour."""
+        if self._until is None or self.clock() >= self._until:
+            linked = await self.resource.linked_hubs() if self.resource is not None else ()
+            self._known = frozenset(each.lower() for each in (*linked, *self.named))
+            self._until = self.clock() + _LINKS_HOLD
+        return self._known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLook:
+    """Looks at devices, one by one."""
 
     devices: Devices
     provisioning: ProvisioningService
     hubs: IotHubRegistries
-    hub_names: tuple[str, ...]
+    linked: LinkedHubs
     clock: Clock
 
     async def differences(self, registration_id: str, budget: Budget) -> list[Difference]:
@@ -91,6 +117,6 @@ class DeviceLook:
         if not (record.shut_out or record.disabled):
             return {}
         assigned = str((registration or {}).get("assignedHub") or "")
-        others = {each.lower() for each in (*self.hub_names, assigned) if each} - {(record.assigned_hub or "").lower()}
+        others = {*await self.linked.names(), assigned.lower()} - {(record.assigned_hub or "").lower(), ""}
         found = {hub: await self.identity(hub, record.device_id or "", budget) for hub in sorted(others)}
         return {hub: identity for hub, identity in found.items() if identity is not None}

@@ -124,7 +124,7 @@ class Reconciler:
             await self.begin()
 
     async def _step(self, known: Versioned[ReconciliationRecord]) -> Versioned[ReconciliationRecord] | None:
-        record, budget = known.record, Budget()
+        record, budget, unread = known.record, Budget(), 0
         if record.registration_id is not None and record.stage is Stage.DEVICES:
             seen = await self.walk.look.differences(record.registration_id, budget)
             following, looked_at, differences = record.entered(Stage.GONE), 1, tuple(seen)
@@ -133,12 +133,17 @@ class Reconciler:
             following, differences = record.changed(state=ReconciliationState.DONE, ended_at=self.clock()), ()
         else:
             step = await self.walk.step(record, budget)
-            following, looked_at, differences = step.place, step.looked_at, step.differences
+            following, looked_at, differences, unread = step.place, step.looked_at, step.differences, step.unread
         for difference in differences:
             await self.keep(difference, record.reconciliation_id)
         counted = record.counted(looked_at, budget.calls, Counter(each.kind.value for each in differences))
         spent = self.share.spent(record.spent_until, budget.calls, self.clock())
-        counts = {"looked_at": counted.looked_at, "calls": counted.calls, "found": counted.found}
+        counts: dict[str, object] = {
+            "looked_at": counted.looked_at,
+            "calls": counted.calls,
+            "found": counted.found,
+            "unread": record.unread + unread,
+        }
         return await self.passes.try_replace(known, following.changed(**counts, spent_until=spent))
 
     async def _look_for_gone(self, record: ReconciliationRecord, budget: Budget) -> int:
@@ -148,7 +153,12 @@ class Reconciler:
             if not _within(record, finding):
                 continue
             looked_at += 1
-            if finding.finding_id in {each.finding_id for each in await self._again(finding, budget)}:
+            try:
+                seen = {each.finding_id for each in await self._again(finding, budget)}
+            except Exception:  # noqa: BLE001 - one that can't be looked at must not hold up the others
+                _log.exception("whether %s is still %s can't be told now", finding.subject, finding.kind)
+                continue
+            if finding.finding_id in seen:
                 await self.keep(finding.difference, record.reconciliation_id)
             else:
                 await self._end(finding.finding_id, FindingState.GONE)

@@ -7,6 +7,7 @@ of a page of the ledger that are in the same hub. What looks different on a page
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.budget import Budget
     from shared.workflows.reconciliation.looking import DeviceLook
 
+_log = logging.getLogger(__name__)
 LEDGER_PAGE, SERVICE_PAGE = 250, 1000
 _AT_ONCE = 16
 
@@ -60,11 +62,13 @@ class Step:
         place: the record with the place where the next step goes on.
         looked_at: how much was compared.
         differences: what differs.
+        unread: how many devices could not be compared, since their hub does not answer.
     """
 
     place: ReconciliationRecord
     looked_at: int = 0
     differences: tuple[Difference, ...] = ()
+    unread: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +207,8 @@ class Walk:
             if continuation
             else place.entered(Stage.REGISTRATIONS)
         )
-        return Step(following, len(page), await self._closer(await self._each(suspect, page), budget))
+        found, failed = await self._closer(await self._each(suspect, page), budget)
+        return Step(following, len(page), found, failed)
 
     # --- registrations ---
 
@@ -229,8 +234,8 @@ class Walk:
         elif behind:
             following = place.entered(Stage.REGISTRATIONS, behind[0])
         told = tuple(each for each in seen if isinstance(each, Difference))
-        closer = await self._closer([each for each in seen if isinstance(each, str)], budget)
-        return Step(following, len(page), (*told, *closer))
+        closer, failed = await self._closer([each for each in seen if isinstance(each, str)], budget)
+        return Step(following, len(page), (*told, *closer), failed)
 
     async def _registration(
         self, group: GroupRecord, registration: Mapping[str, Any], budget: Budget
@@ -270,10 +275,15 @@ class Walk:
         for record in settled:
             if record.assigned_hub and record.device_id:
                 by_hub[record.assigned_hub].append(record)
-        suspects = list[str | None]()
+        suspects, unread = list[str | None](), 0
         for hub, records in by_hub.items():
             budget.queries(hub)
-            identities = await self.hubs.find(hub, [each.device_id or "" for each in records])
+            try:
+                identities = await self.hubs.find(hub, [each.device_id or "" for each in records])
+            except Exception:  # noqa: BLE001 - a hub that is down must not keep the others from being compared
+                _log.exception("%s does not answer: %d devices are not compared", hub, len(records))
+                unread += len(records)
+                continue
             suspects += [
                 _suspect(each, Seen(identity=identities.get(each.device_id or "")), self.clock) for each in records
             ]
@@ -289,13 +299,23 @@ class Walk:
         following = (
             place.entered(Stage.DEVICES, continuation=continuation) if continuation else place.entered(Stage.GONE)
         )
-        return Step(following, len(page), await self._closer(suspects, budget))
+        found, failed = await self._closer(suspects, budget)
+        return Step(following, len(page) - unread, found, unread + failed)
 
-    async def _closer(self, suspects: Sequence[str | None], budget: Budget) -> tuple[Difference, ...]:
-        """Look at each device that looks different alone."""
+    async def _closer(self, suspects: Sequence[str | None], budget: Budget) -> tuple[tuple[Difference, ...], int]:
+        """Look at each device that looks different alone; give also how many could not be looked at."""
         ids = list(dict.fromkeys(each for each in suspects if each is not None))
-        seen = await self._each(lambda each: self.look.differences(each, budget), ids)
-        return tuple(difference for each in seen for difference in each)
+
+        async def look(registration_id: str) -> list[Difference] | None:
+            try:
+                return await self.look.differences(registration_id, budget)
+            except Exception:  # noqa: BLE001 - likewise
+                _log.exception("%r can't be compared now", registration_id)
+                return None
+
+        seen = await self._each(look, ids)
+        found = tuple(difference for each in seen if each is not None for difference in each)
+        return found, sum(each is None for each in seen)
 
     async def _each[T, R](self, call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         async def one(item: T) -> R:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.ledger.findings import Findings, Reconciliations
 from shared.workflows.reconciliation.budget import Share
-from shared.workflows.reconciliation.looking import DeviceLook
+from shared.workflows.reconciliation.looking import DeviceLook, LinkedHubs
 from shared.workflows.reconciliation.mending import Mending
 from shared.workflows.reconciliation.passes import Reconciler
 from shared.workflows.reconciliation.walking import Walk
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
-    from shared.ports.ca_certificates import CaCertificates
+    from shared.ports.ca_certificates import CaCertificates, DpsCaCertificates
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.ports.rows import Table
@@ -37,6 +37,7 @@ def reconciler(
     records: Authorities,
     keys: AuthorityKeys,
     ca_certificates: Sequence[CaCertificates],
+    resource: DpsCaCertificates | None,
     provisioning: ProvisioningService,
     hubs: IotHubRegistries,
     converger: DeviceConverger,
@@ -55,6 +56,7 @@ def reconciler(
         records: all CAs.
         keys: their keys.
         ca_certificates: the services that possession of CAs is proved to.
+        resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
@@ -64,9 +66,8 @@ def reconciler(
         settings: of the deployment.
         clock: gives the present time.
     """
-    look = DeviceLook(
-        devices=devices, provisioning=provisioning, hubs=hubs, hub_names=settings.hub_host_names, clock=clock
-    )
+    linked = LinkedHubs(resource=resource, named=settings.iot_hub_service_urls, clock=clock)
+    look = DeviceLook(devices=devices, provisioning=provisioning, hubs=hubs, linked=linked, clock=clock)
     walk = Walk(
         devices=devices,
         groups=groups,
