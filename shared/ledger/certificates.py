@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime
 
+    from shared.ledger.rows import Key
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
@@ -39,13 +40,14 @@ class Certificates:
     """
 
     def __init__(self, *, certificates: Table, revocations: Table, in_force: Table) -> None:
-        self._certificates = Rows(certificates, CertificateRecord, key=lambda record: _key(record.serial_number))
+        self._certificates = Rows(
+            certificates, CertificateRecord, key=lambda record: certificate_place(record.serial_number)
+        )
         self._revocations = Rows(
             revocations, RevocationRecord, key=lambda record: (record.issuer, record.serial_number)
         )
         self._changes = revocations
         self._in_force = in_force
-        self._table = certificates
 
     async def reserve(self, record: CertificateRecord) -> Versioned[CertificateRecord]:
         """Record the serial number of a certificate that is not a device's before it is signed.
@@ -64,14 +66,14 @@ class Certificates:
 
     async def get(self, serial_number: str) -> Versioned[CertificateRecord] | None:
         """Find a certificate by its serial number."""
-        return await self._certificates.get(*_key(serial_number))
+        return await self._certificates.get(*certificate_place(serial_number))
 
     async def put(self, record: CertificateRecord) -> None:
         """Write a state that follows from what was committed elsewhere, so that each writer writes the same.
 
         Not for certificates of devices: those change with their device alone.
         """
-        await self._table.put(certificate_row(record))
+        await self._certificates.put(record)
 
     async def try_replace(
         self, known: Versioned[CertificateRecord], record: CertificateRecord
@@ -198,10 +200,11 @@ _IN_FORCE = "PartitionKey eq @issuer and until ge @now"
 
 def certificate_row(record: CertificateRecord) -> dict[str, object]:
     """Give a certificate as a row. A serial number begins with its partition, which is that of its device."""
-    return keyed(*_key(record.serial_number), record)
+    return keyed(*certificate_place(record.serial_number), record)
 
 
-def _key(serial_number: str) -> tuple[str, str]:
+def certificate_place(serial_number: str) -> Key:
+    """Give the partition and the row of a certificate."""
     return serial_number[:4], f"c:{serial_number}"
 
 

@@ -19,7 +19,8 @@ from shared.domain.devices import DeviceRecord
 from shared.domain.listing import NOTE_COUNTS, NOTE_STAYS, listing_of, under_way
 from shared.domain.record import Record
 from shared.errors import Conflict
-from shared.ledger.certificates import certificate_row
+from shared.ledger.certificates import certificate_place, certificate_row
+from shared.ledger.rows import Rows
 from shared.ledger.table import Stale, Versioned, keyed, spread
 from shared.ports.rows import Insert, Merge, Replace, Table
 from shared.telemetry.metrics import DEVICES, STATE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import HeldCertificate
     from shared.ledger.changes import ChangeNotes
+    from shared.ledger.rows import Key
     from shared.ports.rows import Step
 
 _PREFIX_BITS = 14
@@ -71,18 +73,24 @@ class UnsettledRecord(Record):
 class Devices:
     """The table of devices and certificates, and the index of devices that the services do not follow yet.
 
+    A device is written with its certificates, which :class:`Rows` can't do: it writes one row at a time. So
+    :meth:`insert` and :meth:`replace` compose transactions. As there, a write that is not the latest raises ``Stale``.
+
     A record that is at rest is noted before it changes, so that the directory follows; one that is not has its note.
     """
 
     def __init__(self, *, identities: Table, unsettled: Table, changes: ChangeNotes) -> None:
         self._table = identities
-        self._unsettled = unsettled
+        self._devices = Rows(identities, DeviceRecord, key=lambda each: _place(each.registration_id))
+        self._certificates = Rows(identities, CertificateRecord, key=lambda each: certificate_place(each.serial_number))
+        self._claims = Rows(identities, DeviceIdClaim, key=lambda claim: _claimed(claim.device_id))
+        self._unsettled_rows = unsettled
+        self._unsettled = Rows(unsettled, UnsettledRecord, key=lambda each: each.key)
         self.changes = changes
 
     async def get(self, registration_id: str) -> Versioned[DeviceRecord] | None:
         """Find a device by its registration id."""
-        row = await self._table.get(partition_of(registration_id), _device_row(registration_id))
-        return Versioned(DeviceRecord.from_columns(row.values), row.etag) if row else None
+        return await self._devices.get(*_place(registration_id))
 
     async def group_of(self, registration_id: str) -> str | None:
         """Give the enrollment group of a device; ``None`` if it has none, or does not exist."""
@@ -110,7 +118,7 @@ class Devices:
             steps.append(Insert(certificate_row(reserved)))
         claim = DeviceIdClaim(device_id=own, registration_id=own)
         try:
-            steps_and_claim = [*steps, Insert(keyed(partition_of(own), _claim_row(own), claim))]
+            steps_and_claim = [*steps, Insert(keyed(*_claimed(own), claim))]
             return _counted(None, await self._write(stamped, steps_and_claim))
         except Stale:
             owner = await self.owner_of(own)
@@ -192,55 +200,50 @@ class Devices:
                 f"{condition} and enrollmentGroup eq @group",
                 {**parameters, "group": enrollment_group},
             )
-        rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
-        return [DeviceRecord.from_columns(row.values) for row in rows], following
+        return await self._devices.page(condition, parameters, size=size, continuation=continuation)
 
     async def certificates_of(self, registration_id: str) -> list[CertificateRecord]:
         """List every certificate that was ever recorded for a device."""
-        rows = self._table.query(
+        found = self._certificates.list(
             "PartitionKey eq @partition and RowKey ge @first and RowKey lt @last and subject eq @subject",
             {"partition": partition_of(registration_id), "first": "c:", "last": "c;", "subject": registration_id},
         )
-        return [CertificateRecord.from_columns(row.values) async for row in rows]
+        return [each async for each in found]
 
     # --- what is to be done ---
 
     async def enter_unsettled(self, record: UnsettledRecord) -> None:
         """Note, before an act is written, that the services will have to follow it: so it can't be forgotten."""
-        await self._unsettled.put(keyed(*record.key, record))
+        await self._unsettled.put(record)
 
     async def leave_unsettled(self, record: UnsettledRecord) -> None:
         """Delete the note of a generation that the services follow."""
-        await self._unsettled.delete(*record.key)
+        await self._unsettled_rows.delete(*record.key)
 
-    async def unsettled(self) -> AsyncIterator[UnsettledRecord]:
+    def unsettled(self) -> AsyncIterator[UnsettledRecord]:
         """List what the services may not follow yet."""
-        async for row in self._unsettled.query("", {}):
-            yield UnsettledRecord.from_columns(row.values)
+        return self._unsettled.list("", {})
 
     # --- device ids ---
 
     async def owner_of(self, device_id: str) -> str | None:
         """Tell which registration id a device id belongs to; hubs know case, and here none differs by it alone."""
-        canonical = device_id.lower()
-        row = await self._table.get(partition_of(canonical), _claim_row(canonical))
-        return DeviceIdClaim.from_columns(row.values).registration_id if row else None
+        claim = await self._claims.get(*_claimed(device_id.lower()))
+        return claim.record.registration_id if claim else None
 
     async def claim_device_id(self, device_id: str, registration_id: str) -> str:
         """Give a device id to a registration id, unless it has an owner; give its owner."""
-        canonical = device_id.lower()
-        claim = DeviceIdClaim(device_id=canonical, registration_id=registration_id)
-        if await self._table.insert(keyed(partition_of(canonical), _claim_row(canonical), claim)) is not None:
+        claim = DeviceIdClaim(device_id=device_id.lower(), registration_id=registration_id)
+        if await self._claims.try_insert(claim) is not None:
             return registration_id
-        return await self.owner_of(canonical) or registration_id
+        return await self.owner_of(claim.device_id) or registration_id
 
     async def release_device_id(self, device_id: str, registration_id: str) -> None:
         """Free a device id that a registration id has; one that is another's stays so."""
-        canonical = device_id.lower()
-        partition, key = partition_of(canonical), _claim_row(canonical)
-        row = await self._table.get(partition, key)
-        if row is not None and DeviceIdClaim.from_columns(row.values).registration_id == registration_id:
-            await self._table.delete_unchanged(partition, key, row.etag)
+        place = _claimed(device_id.lower())
+        claim = await self._claims.get(*place)
+        if claim is not None and claim.record.registration_id == registration_id:
+            await self._table.delete_unchanged(*place, claim.etag)
 
 
 def _asked(before: DeviceRecord | None, record: DeviceRecord) -> DeviceRecord:
@@ -258,16 +261,16 @@ def _counted(before: DeviceRecord | None, known: Versioned[DeviceRecord]) -> Ver
 
 
 def _row(record: DeviceRecord) -> dict[str, object]:
-    return keyed(partition_of(record.registration_id), _device_row(record.registration_id), record)
+    return keyed(*_place(record.registration_id), record)
 
 
-def _device_row(registration_id: str) -> str:
-    return f"d:{registration_id}"
+def _place(registration_id: str) -> Key:
+    return partition_of(registration_id), f"d:{registration_id}"
 
 
-def _claim_row(device_id: str) -> str:
+def _claimed(device_id: str) -> Key:
     # A device id may have characters that a key may not.
-    return f"i:{sha256(device_id.encode()).hexdigest()[:40]}"
+    return partition_of(device_id), f"i:{sha256(device_id.encode()).hexdigest()[:40]}"
 
 
 def _changed(before: DeviceRecord, after: DeviceRecord) -> list[HeldCertificate]:

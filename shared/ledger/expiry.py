@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.expiry import DueNotice, MissedRenewal
-from shared.ledger.table import keyed
+from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from datetime import date
 
     from shared.domain.words import RenewalNeeds
@@ -22,30 +22,34 @@ if TYPE_CHECKING:
 
 
 class ExpiryIndex:
-    """The expiry table."""
+    """The expiry table. Its rows are not changed: each is written as it stays, and deleted."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._notices = Rows(table, DueNotice, key=lambda notice: (notice.due, notice.key))
+        self._missed = Rows(
+            table,
+            MissedRenewal,
+            key=lambda each: _missed(each.enrollment_group, each.registration_id, each.serial_number),
+        )
 
     async def put(self, notice: DueNotice) -> None:
         """Schedule a notice."""
-        await self._table.put(keyed(notice.due, notice.key, notice))
+        await self._notices.put(notice)
 
     async def done(self, notice: DueNotice) -> None:
         """Delete a notice that was given."""
         await self._table.delete(notice.due, notice.key)
 
-    async def due(self, day: date) -> AsyncIterator[DueNotice]:
+    def due(self, day: date) -> AsyncIterator[DueNotice]:
         """List all notices due on a day or before it and not given yet, oldest first."""
-        async for row in self._table.query("PartitionKey le @day", {"day": day.isoformat()}):
-            yield DueNotice.from_columns(row.values)
+        return self._notices.list("PartitionKey le @day", {"day": day.isoformat()})
 
     # --- missed renewals ---
 
     async def enter_missed(self, record: MissedRenewal) -> None:
         """Put a device on its group's list of missed renewals; one that is there is entered anew."""
-        place = _missed(record.enrollment_group, record.registration_id, record.serial_number)
-        await self._table.put(keyed(*place, record))
+        await self._missed.put(record)
 
     async def leave_missed(self, enrollment_group: str, registration_id: str, serial_number: str) -> None:
         """Take a device off its group's list of missed renewals, if it is on it for this certificate."""
@@ -53,14 +57,13 @@ class ExpiryIndex:
 
     async def page_of_missed(
         self, enrollment_group: str, *, needs: RenewalNeeds | None, size: int, continuation: str | None
-    ) -> tuple[list[MissedRenewal], str | None]:
+    ) -> tuple[Sequence[MissedRenewal], str | None]:
         """List a page of a group's missed renewals, and the continuation of the next."""
         condition, parameters = "PartitionKey eq @group", {"group": _missed_of(enrollment_group)}
         if needs is not None:
             condition += " and needs eq @needs"
             parameters["needs"] = needs.value
-        rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
-        return [MissedRenewal.from_columns(row.values) for row in rows], following
+        return await self._missed.page(condition, parameters, size=size, continuation=continuation)
 
 
 def _missed(enrollment_group: str, registration_id: str, serial_number: str) -> tuple[str, str]:

@@ -53,6 +53,10 @@ class Rows[R: Record]:
         """Replace a record as it was read; ``None`` if it has changed since, where what others made of it counts."""
         return versioned(record, await self._table.replace(self._row(record), known.etag))
 
+    async def put(self, record: R) -> None:
+        """Write a record, whatever was there: for what every writer writes alike, and nobody reads to change it."""
+        await self._table.put(self._row(record))
+
     async def list(self, condition: str, parameters: Mapping[str, Any]) -> AsyncIterator[R]:
         """List records in the order of their keys."""
         async for row in self._table.query(condition, parameters):

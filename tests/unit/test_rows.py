@@ -48,6 +48,15 @@ async def test_who_may_lose_is_told_so() -> None:
     assert await rows.try_replace(first, group(generation=3)) is None
 
 
+async def test_what_every_writer_writes_alike_is_put_whatever_was_there() -> None:
+    """A notice that two workers give is one row."""
+    table = FakeTable()
+    rows = Rows(table, GroupRecord, key=lambda record: ("p", record.enrollment_group))
+    for _ in range(2):
+        await rows.put(group())
+    assert list(table.rows) == [("p", "g")]
+
+
 async def test_a_text_that_is_longer_than_a_column_is_kept_whole() -> None:
     """A twin of 40,000 characters stands in two columns, each no longer than Azure Tables takes."""
     table = FakeTable()
