@@ -35,6 +35,13 @@ SIGNED = {
 FIRST_BOOTS = {"Order devices that register by themselves", "Renew a certificate"}
 """Tasks that wait for a device to register."""
 
+EXPLAINED = {
+    "See why a device does not connect": ("inService", True),
+    "Explain a chain": ("inService", True),
+    "Explain lines of a device's log": ("hubNotAuthorized", False),
+}
+"""Of a device in service: every service was reached with the rights of the zone, and says that all is well."""
+
 A_REJECTION = "2026-05-01-6f1ed002ab5595859014"
 
 
@@ -80,6 +87,8 @@ def check(world: World, task: Task, folder: Path, answer: str) -> None:
         assert said["status"] == 401, task.title
         return
     assert "errors" not in said, (task.title, said)
+    if task.title in EXPLAINED:
+        assert (said["cause"]["code"], said["asItShouldBe"]) == EXPLAINED[task.title], said
     if "location" in said:
         path = said["location"].removeprefix("/api/")
         expected = "waiting" if task.title in FIRST_BOOTS else "done"

@@ -17,6 +17,7 @@ from shared.domain.explanations.logs import devices_named, log_causes, not_recog
 from shared.domain.explanations.parts import Cause, Kind, Remedy, Unseen, thumbprints_of
 from shared.errors import NotFound, Rejected
 from shared.pki import names
+from shared.pki.certificate_rules import unreadable_findings
 from shared.pki.certificates import UNREADABLE, find_extension, issued_by
 from shared.pki.damage import why_unreadable
 from shared.pki.readable import load_certificate
@@ -88,6 +89,8 @@ class Explaining:
         """
         found = pem_certificates(pem, field="certificate", wanted="certificates in PEM, as the device sends them")
         chain = tuple(_read(position, der) for position, der in enumerate(found, start=1))
+        for damage in unreadable_findings(chain, "the PEM"):
+            raise Rejected.because(damage.message, field="certificate")
         return await self._of_chain(chain, said)
 
     async def of_log(self, log: str, said: str | None) -> dict[str, Any]:
@@ -183,10 +186,7 @@ def _read(position: int, der: bytes) -> x509.Certificate:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        constraints = find_extension(certificate, x509.BasicConstraints)
-    except UNREADABLE:
-        return False
+    constraints = find_extension(certificate, x509.BasicConstraints)
     return constraints is not None and constraints.ca
 
 
