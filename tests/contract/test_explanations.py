@@ -23,12 +23,14 @@ from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.domain.attestations import leaf_attestation, x509_attestation
-from shared.errors import AwaitsDevice
+from shared.errors import AwaitsDevice, Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from tests.contract import chains
+from tests.contract.odd_chains import ODD_ROWS
 from tests.unit.devices import FakeAuthorities, csr
-from tests.unit.explained import ExplainedScene, codes
+from tests.unit.explained import ExplainedScene, codes, in_service
 from tests.unit.pki.hierarchy import Hierarchy, certificate_authority
 
 if TYPE_CHECKING:
@@ -223,3 +225,21 @@ async def test_services_that_are_not_well_are_explained(fleet: Fleet) -> None:
     ]
     assert [each["asItShouldBe"] for each in found] == [None, None, None]
     assert [[door["state"] for door in each["doors"]] for each in found] == [["unknown", "unknown", "open"]] * 3
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["of a device", "of whoever"])
+async def test_no_chain_is_too_odd_to_be_explained(said: bool) -> None:  # noqa: FBT001 - named by its id
+    """Chains that DPS was seen to take or to refuse, of others' CAs: they are told as foreign, or refused in words."""
+    scene, told = await in_service(), dict[str, str]()
+    for row in [*chains.ROWS, *ODD_ROWS]:
+        try:
+            found = await scene.explaining.of_certificate(row.chain_pem, row.device.lower() if said else None)
+            told[row.device] = codes(found)[0]
+        except Rejected as refused:
+            told[row.device] = str(refused).partition(" can't be read: ")[0]
+    assert len(told) > 100
+    assert set(told.values()) == {
+        "foreignCertificate",
+        "certificate: certificate 2 of the PEM",
+        "certificate: certificate 4 of the PEM",
+    }

@@ -16,7 +16,7 @@ from shared.contracts.explanations import Explanation
 from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.attestations import leaf_attestation
-from shared.domain.authorities import ProofOfPossession
+from shared.domain.authorities import AuthorityState, ProofOfPossession
 from shared.domain.certificates import CertificateState
 from shared.domain.explanations.causes import RULES
 from shared.domain.explanations.logs import MESSAGES
@@ -389,6 +389,13 @@ async def authority_is_not_verified(scene: ExplainedScene) -> None:
     await scene.issuers.replace(known, known.record.changed(proof_of_possession=ProofOfPossession.PENDING))
 
 
+async def authority_is_revoked(scene: ExplainedScene) -> None:
+    """Its devices are revoked with it, one after the other; this one was under way."""
+    known = await scene.issuers.get("dpsCa")
+    assert known is not None
+    await scene.issuers.replace(known, known.record.changed(state=AuthorityState.REVOKED))
+
+
 async def authority_has_expired(scene: ExplainedScene) -> None:
     """The CA's life ends before that of the device, whose certificate others have made longer."""
     known = await scene.known()
@@ -512,6 +519,7 @@ FAULTS: dict[str, tuple[Planting, str]] = {
         (certificate_has_expired_unnoticed, "certificateExpired"),
         (renewed_and_not_restarted_until_the_end, "certificateExpired"),
         (clock_is_wrong, "certificateNotYetValid"),
+        (authority_is_revoked, "issuerRevoked"),
         (authority_has_expired, "issuerExpired"),
         (entry_is_disabled, "entryDisabled"),
         (entry_has_another_attestation, "entryOtherAttestation"),

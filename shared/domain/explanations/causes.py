@@ -29,6 +29,7 @@ RULES: Sequence[Rule] = (
     Rule("certificateRevoked", _FAULT, record.certificate_revoked, record.use_successor),
     Rule("certificateExpired", _FAULT, record.certificate_expired, record.after_expiry),
     Rule("certificateNotYetValid", _FAULT, record.certificate_not_yet_valid, record.set_clock),
+    Rule("issuerRevoked", _FAULT, record.issuer_revoked, record.roll),
     Rule("issuerExpired", _FAULT, record.issuer_expired, record.roll),
     # DPS, in the order in which it decides.
     Rule("entryDisabledByOperator", _WANTED, dps.entry_disabled_by_operator, dps.enable_entry),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.attestations import Entry
+    from shared.domain.authorities import AuthorityRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.dps_decisions import Cause as Refusal
     from shared.domain.dps_decisions import Decision
@@ -152,6 +153,7 @@ class Seen:
         device: its record.
         certificates: its certificates that were signed, by serial number.
         chain: what it sends with its present certificate, leaf first; empty if it has none.
+        authorities: records of the CAs in that chain, the lowest first.
         group: its group's record.
         group_entry: its group in DPS.
         entry: its individual enrollment.
@@ -168,6 +170,7 @@ class Seen:
     device: DeviceRecord
     certificates: Mapping[str, x509.Certificate] = field(default_factory=dict)
     chain: tuple[x509.Certificate, ...] = ()
+    authorities: tuple[AuthorityRecord, ...] = ()
     group: GroupRecord | None = None
     group_entry: Entry | Unseen | None = None
     entry: Entry | Unseen | None = None

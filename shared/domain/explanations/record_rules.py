@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.domain.authorities import OVER
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, Purpose
+from shared.domain.devices import IN_ITS_HUB, IN_SERVICE, OUT_OF_SERVICE, Purpose
 from shared.domain.explanations.parts import AT_WORK, Call, Remedy, Seen, day
 from shared.domain.rejections import RejectionKind
 from shared.domain.renewal import latest
@@ -205,6 +206,14 @@ def issuer_expired(seen: Seen) -> str | None:
     if ended is None or present(seen) is None:
         return None
     return f"the CA {_name(ended)} above its certificate expired on {day(ended.not_valid_after_utc)}"
+
+
+def issuer_revoked(seen: Seen) -> str | None:
+    """A CA above it is revoked, and the device is not yet."""
+    over = next((each for each in seen.authorities if each.state in OVER), None)
+    if over is None or seen.device.state not in IN_SERVICE:
+        return None
+    return f"the CA {over.name!r} above its certificate is {over.state.value}: nobody is to trust what it has signed"
 
 
 def roll(seen: Seen) -> Remedy:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.attestations import Entry
-    from shared.domain.devices import DeviceRecord
+    from shared.domain.authorities import AuthorityRecord
+    from shared.domain.devices import CertificateSummary, DeviceRecord
     from shared.domain.dps_decisions import Decision
     from shared.domain.groups import GroupRecord
     from shared.domain.rejections import RejectionRecord
@@ -119,10 +120,12 @@ class Looking:
     async def _at(self, device: DeviceRecord, group: GroupRecord | None) -> Seen:
         registration_id = device.registration_id
         certificates = await self._certificates(device)
+        used = [each for each in (device.certificate, device.next_certificate) if each is not None]
+        above = [await self._authorities_above(each) for each in used]
         chains = [
-            chain
-            for serial_number in device.in_use
-            if (leaf := certificates.get(serial_number)) and (chain := await self._chain(device, leaf, serial_number))
+            _chain(leaf, authorities)
+            for each, authorities in zip(used, above, strict=True)
+            if authorities and (leaf := certificates.get(each.serial_number))
         ]
         view, (hub, registration, identity), requests, rejections = await asyncio.gather(
             self.dps(registration_id, chains[0] if chains else ()),
@@ -135,6 +138,7 @@ class Looking:
             device=device,
             certificates=certificates,
             chain=chains[0] if chains else (),
+            authorities=tuple(above[0]) if above else (),
             group=group,
             group_entry=_group_of(view, device.enrollment_group),
             entry=view.entry,
@@ -159,23 +163,17 @@ class Looking:
             if row is not None and row.record.pem
         }
 
-    async def _chain(
-        self, device: DeviceRecord, leaf: x509.Certificate, serial_number: str
-    ) -> tuple[x509.Certificate, ...]:
-        held = device.find(serial_number)
-        return await self.above(leaf, held.issuer) if held else ()
-
-    async def above(self, leaf: x509.Certificate, issuer: str) -> tuple[x509.Certificate, ...]:
-        """Give the chain of a certificate as its bundle has it; empty if the ledger does not have it whole."""
-        chain, name = [leaf], issuer or None
-        while name is not None and len(chain) <= LENGTH_LIMIT:
+    async def _authorities_above(self, summary: CertificateSummary) -> list[AuthorityRecord]:
+        """Give the CAs above a certificate, the lowest first; none if the ledger does not have all of them."""
+        found: list[AuthorityRecord] = []
+        name = summary.issuer or None
+        while name is not None and len(found) < LENGTH_LIMIT:
             known = await self.authorities.get(name)
             if known is None or known.record.certificate is None:
-                return ()
-            chain += certificates_of(known.record.certificate)[:1]
-            chain += certificates_of(known.record.certificates_above)
+                return []
+            found.append(known.record)
             name = known.record.parent
-        return tuple(chain)
+        return found
 
     # --- DPS ---
 
@@ -279,6 +277,15 @@ def _unseen(error: Exception) -> Unseen:
         case _:
             because, why = Blind.UNAVAILABLE, f"it does not answer ({status or type(error).__name__})"
     return Unseen(because, why)
+
+
+def _chain(leaf: x509.Certificate, authorities: Sequence[AuthorityRecord]) -> tuple[x509.Certificate, ...]:
+    """Give the chain of a certificate as its bundle has it."""
+    chain = [leaf]
+    for each in authorities:
+        chain += certificates_of(each.certificate)[:1]
+        chain += certificates_of(each.certificates_above)
+    return tuple(chain)
 
 
 def _group_of(view: DpsView, group_id: str | None) -> Entry | Unseen | None:
