@@ -1,11 +1,12 @@
 """Keep a table of devices from the app's events: an example of a reader that may be killed at any time.
 
     python samples/consume_events.py read  --queue events-erp --database erp.db
-    python samples/consume_events.py share --queue provisioning-events --to events-erp --to events-mes
+    python samples/consume_events.py share --queue provisioning-events --to events-erp --to events-mes=OrderCompleted
 
 A queue gives each message to one reader. Two copies of one program may read the same queue, and share its messages.
 Two programs need a queue each, or they take each other's events away. With ``EVENT_TOPIC_URL`` Event Grid fills the
-queues: one subscription of the topic for each, with the queue as its endpoint. Without it, ``share`` fills them.
+queues: one subscription of the topic for each, with the queue as its endpoint. Without it, ``share`` fills them; a
+queue gets all events, or those of the types behind ``=``, with a comma between them.
 
 Events come at least once and in any order. So the id of each event is written down together with what follows from it,
 in one transaction, and a device keeps what the latest event says. A message is deleted after that: whoever is killed
@@ -121,14 +122,37 @@ def put_aside(queues: QueueServiceClient, name: str, content: str) -> None:
 
 
 def share(queues: QueueServiceClient, name: str, targets: Iterable[str]) -> int:
-    """Put each event of a queue into several queues, and tell how many there were. A copy may come twice."""
-    queue, copies, shared = queues.get_queue_client(name), [created(queues, each) for each in targets], 0
+    """Put each event of a queue into those that want it, and tell how many there were. A copy may come twice.
+
+    Args:
+        queues: of the account.
+        name: of the queue.
+        targets: names of queues; behind ``=`` the types that one wants, as in ``events-mes=OrderCompleted``.
+    """
+    wanted = [
+        (created(queues, target), set(filter(None, types.split(",")))) for target, _, types in map(_parted, targets)
+    ]
+    queue, shared = queues.get_queue_client(name), 0
     for message in queue.receive_messages(visibility_timeout=LEASE):
-        for copy in copies:
-            copy.send_message(message.content, time_to_live=-1)  # until it is read, and not for seven days
+        kind = kind_of(message.content)
+        for copy, types in wanted:
+            if not types or kind is None or kind in types:  # what can't be read is for everybody to see
+                copy.send_message(message.content, time_to_live=-1)  # until it is read, and not for seven days
         queue.delete_message(message)
         shared += 1
     return shared
+
+
+def _parted(target: str) -> tuple[str, str, str]:
+    return target.partition("=")
+
+
+def kind_of(text: str) -> str | None:
+    """Give the type of an event, without what all types begin with; ``None`` if it can't be read."""
+    try:
+        return str(decoded(text)["type"]).removeprefix("DeviceProvisioning.")
+    except ValueError:
+        return None
 
 
 def created(queues: QueueServiceClient, name: str) -> QueueClient:
@@ -160,7 +184,9 @@ def main() -> None:
     parser.add_argument("what", choices=["read", "share"])
     parser.add_argument("--queue", required=True)
     parser.add_argument("--database", default="devices.db", help="of 'read': SQLite")
-    parser.add_argument("--to", action="append", default=[], help="of 'share': a queue; give one for each reader")
+    parser.add_argument(
+        "--to", action="append", default=[], help="of 'share': a queue, or queue=Type,Type; one for each reader"
+    )
     given = parser.parse_args()
     with connected() as queues:
         if given.what == "share":

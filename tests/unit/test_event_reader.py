@@ -176,3 +176,18 @@ def test_each_reader_gets_every_event(opened: Opened) -> None:
         assert (len(account.queues[name]), reader.read(account, name, database)) == (2, 1)
         assert len(devices(database)) == 1
     assert not source.messages
+
+
+def test_a_queue_gets_only_the_types_of_events_that_it_wants() -> None:
+    """What can't be read goes to everybody, so that somebody sees it."""
+    account = Account()
+    source = account.get_queue_client("provisioning-events")
+    source.send_message(told(REGISTERED))
+    source.send_message("not base64")
+    wanted = ["all", "registered=OrderCompleted,DeviceRegistered", "completed=OrderCompleted"]
+    assert reader.share(account, "provisioning-events", wanted) == 2
+    assert {name: len(queue) for name, queue in account.queues.items() if name != "provisioning-events"} == {
+        "all": 2,
+        "registered": 2,
+        "completed": 1,
+    }
