@@ -106,6 +106,11 @@ def group_place(name: str) -> str:
     return f"group|{name}"
 
 
+def is_group_place(partition: str) -> bool:
+    """Tell whether a partition is that of a group's devices."""
+    return partition.startswith(group_place(""))
+
+
 def state_place(state: DeviceState) -> str:
     """Give the partition of the devices in a state."""
     return f"state|{state.value}"

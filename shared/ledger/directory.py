@@ -7,18 +7,19 @@ written there before, or is not written at all, whoever keeps the directory and 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.listing import BY_ID, BY_THUMBPRINT
+from shared.domain.listing import BY_ID, BY_THUMBPRINT, group_place, is_group_place
 from shared.ledger.table import TRANSACTION_LIMIT, Stale
 from shared.ports.rows import Delete, Insert, Put, Replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from shared.domain.listing import Listing, Place
     from shared.ports.rows import Row, Step, Table
@@ -126,9 +127,9 @@ class Directory:
         row = await self._table.get(BY_THUMBPRINT, thumbprint)
         return str(row.values["registrationId"]) if row else None
 
-    async def counts(self) -> Counts:
-        """Count the devices, by one row."""
-        guard = await self._table.get(BY_ID, _GUARD)
+    async def counts(self, group: str | None = None) -> Counts:
+        """Count the devices, or those of a group, by one row."""
+        guard = await self._table.get(group_place(group) if group else BY_ID, _GUARD)
         return _counts(guard)
 
 
@@ -184,8 +185,7 @@ class Projection:
                 values = {**_main_row(listing, places), "pending": True}
                 steps.append(Replace(values, kept.etag) if kept else Insert(values))
                 _count(counts, listing, kept)
-            columns = {"states": json.dumps(+counts.states), "months": json.dumps(+counts.months)}
-            await self._write(BY_ID, steps, columns)
+            await self._write(BY_ID, steps, _columns_of(counts))
 
     async def settle(self, listings: Sequence[Listing]) -> None:
         """Say of devices that they have their rows, and none but those.
@@ -197,18 +197,44 @@ class Projection:
             steps = [Put(_main_row(listing, listing.places)) for listing in some]
             await self._write(BY_ID, steps, _carried(self._guards[BY_ID]))
 
-    async def write(self, partition: str, listings: Mapping[str, Listing], gone: Iterable[str]) -> None:
+    async def write(
+        self, partition: str, listings: Mapping[str, Listing], gone: Iterable[str], *, new: Container[str] = ()
+    ) -> None:
         """Write rows of a partition, by their keys, and delete others that are there; in any case write its guard.
+
+        The guard of a group's partition counts its devices. What is counted anew is what is there, since the row of a
+        device's id may be ahead of it.
+
+        Args:
+            partition: of the rows.
+            listings: of the devices that are to have a row there, by its key.
+            gone: keys of rows that are to go.
+            new: ids of devices that had no row under their id, and so have none anywhere.
 
         Raises:
             Stale: somebody else was here.
         """
         steps: list[Step] = [
-            Put({"PartitionKey": partition, "RowKey": key, **listing.columns}) for key, listing in listings.items()
+            Put({"PartitionKey": partition, "RowKey": key, **listing.columns, **_month(listing)})
+            for key, listing in listings.items()
         ]
         steps += [Delete({"PartitionKey": partition, "RowKey": key}) for key in gone]
+        is_counted = is_group_place(partition)
         for some in _parts(steps) if steps else [steps]:
-            await self._write(partition, some, {})
+            columns = await self._counted(partition, some, new) if is_counted else {}
+            await self._write(partition, some, columns)
+
+    async def _counted(self, partition: str, steps: Sequence[Step], new: Container[str]) -> dict[str, Any]:
+        """Give the counts of a partition as they are after some steps; who else writes there makes them stale."""
+        counts = _counts(self._guards[partition])
+        keys = [str(step.values["RowKey"]) for step in steps]
+        for row in await asyncio.gather(*(self._table.get(partition, key) for key in keys if key not in new)):
+            if row is not None:
+                _count_row(counts, row.values, -1)
+        for step in steps:
+            if isinstance(step, Put):
+                _count_row(counts, step.values, 1)
+        return _columns_of(counts)
 
     async def name(self, thumbprints: Mapping[str, str]) -> None:
         """Enter whose certificates some thumbprints are. That is so for ever, so it needs no guard."""
@@ -255,8 +281,22 @@ def _main_row(listing: Listing, places: frozenset[Place]) -> dict[str, Any]:
         "RowKey": listing.registration_id,
         **listing.columns,
         "places": json.dumps(sorted(places), separators=(",", ":")),
-        **({"month": listing.month} if listing.month else {}),
+        **_month(listing),
     }
+
+
+def _month(listing: Listing) -> dict[str, Any]:
+    return {"month": listing.month} if listing.month else {}
+
+
+def _columns_of(counts: Counts) -> dict[str, Any]:
+    return {"states": json.dumps(+counts.states), "months": json.dumps(+counts.months)}
+
+
+def _count_row(counts: Counts, columns: Mapping[str, Any], by: int) -> None:
+    counts.states[str(columns["shownState"])] += by
+    if columns.get("month"):
+        counts.months[str(columns["month"])] += by
 
 
 def _counts(guard: Row | None) -> Counts:

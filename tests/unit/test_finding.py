@@ -238,6 +238,29 @@ async def test_devices_are_counted_by_state_and_by_month_of_expiry() -> None:
     assert [each["month"] for each in counts["expiries"]] == ["2026-11", "2027-04"]
 
 
+async def test_devices_of_a_group_are_counted_by_one_row_as_well() -> None:
+    """Whatever changes of them; a group without devices has none."""
+    fleet = await various()
+    whole = await fleet.directory.counts()
+    groups = ("line-1", "line-2")
+    CountedTable.reads.clear()
+    parts = [await fleet.directory.counts(group) for group in groups]
+    assert CountedTable.reads.total() == len(groups)
+    assert sum(part["total"] for part in parts) == whole["total"]
+    assert all(part["total"] for part in parts)
+    for state in DeviceState:
+        assert sum(part["states"][state] for part in parts) == whole["states"][state]
+    assert sum(each["devices"] for part in parts for each in part["expiries"]) == 3
+    before = await fleet.directory.counts("line-1")
+    await fleet.change("press-1", state=DeviceState.REVOKED)
+    for _ in range(2):
+        await fleet.upkeep.run()
+    after = await fleet.directory.counts("line-1")
+    assert after["total"] == before["total"]
+    assert after["states"]["revoked"] == before["states"]["revoked"] + 1
+    assert (await fleet.directory.counts("nowhere"))["total"] == 0
+
+
 async def test_a_device_is_shown_the_same_by_its_certificate_as_in_a_list() -> None:
     """To the letter, so that a list in CSV writes its times in one way."""
     fleet = await various()

@@ -214,18 +214,23 @@ def _directory(world: World, records: dict[str, DeviceRecord]) -> list[str]:
             found.append(f"the directory {'does not have' if row is None else 'still has'} {place}")
         elif any(row.values.get(name) != value for name, value in wanted.items()):
             found.append(f"the directory is late at {place}: {dict(row.values)}, and not {dict(wanted)}")
-    return [*found, *_counts(rows, listings), *_answered_notes(rows, records, world.now)]
+    groups = {partition for partition, _ in rows if partition.startswith("group|")}
+    counted = {"id": listings} | {
+        group: [each for each in listings if (group, each.registration_id) in each.places] for group in groups
+    }
+    wrong = [each for partition, some in counted.items() for each in _counts(rows, partition, some)]
+    return [*found, *wrong, *_answered_notes(rows, records, world.now)]
 
 
-def _counts(rows: Mapping[tuple[str, str], Row], listings: list[Listing]) -> list[str]:
-    guard = rows.get(("id", "!"))
+def _counts(rows: Mapping[tuple[str, str], Row], partition: str, listings: list[Listing]) -> list[str]:
+    guard = rows.get((partition, "!"))
     told = {} if guard is None else guard.values
     true = {
         "states": Counter(each.state for each in listings),
         "months": Counter(each.month for each in listings if each.month),
     }
     return [
-        f"the directory counts {told.get(name)} as {name}, and there are {counts}"
+        f"the directory counts {told.get(name)} as {name} of {partition}, and there are {counts}"
         for name, counts in true.items()
         if json.loads(str(told.get(name) or "{}")) != counts
     ]

@@ -97,10 +97,17 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
     return page_answer(DevicePage, items, following)
 
 
-@endpoint("GET", "device-counts", answers=[Answer(200, "the numbers", (DeviceCounts,))], role=Role.FLEET_READ)
-async def count_devices(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
-    """Count devices: by state, and by the month in which their certificate expires."""
-    return json_answer(DeviceCounts, await services.devices.counts())
+@endpoint(
+    "GET",
+    "device-counts",
+    answers=[Answer(200, "the numbers", (DeviceCounts,))],
+    parameters=(_GROUP,),
+    role=Role.FLEET_READ,
+    scope=by_enrollment_group,
+)
+async def count_devices(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Count devices, or those of a group: by state, and by the month in which their certificate expires."""
+    return json_answer(DeviceCounts, await services.devices.counts(_canonical(request, "enrollmentGroup")))
 
 
 @endpoint(

@@ -108,9 +108,13 @@ class DeviceDirectory:
         known = await self.devices.get(registration_id) if registration_id else None
         return [shown(known.record)] if known else []
 
-    async def counts(self) -> dict[str, Any]:
-        """Count the devices: by the state that they show, and by the month in which their certificate expires."""
-        counts = await self.directory.counts()
+    async def counts(self, group: str | None = None) -> dict[str, Any]:
+        """Count the devices: by the state that they show, and by the month in which their certificate expires.
+
+        Args:
+            group: whose devices are meant; ``None`` for all.
+        """
+        counts = await self.directory.counts(group)
         return {
             "total": counts.states.total(),
             "states": {state.value: counts.states[state.value] for state in DeviceState},

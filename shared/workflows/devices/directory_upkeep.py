@@ -167,8 +167,9 @@ class DirectoryUpkeep:
         await self.projection.name(
             {each: look.listing.registration_id for look in changed for each in look.listing.thumbprints}
         )
+        new = {look.listing.registration_id for look in changed if look.kept is None}
         for partition in sorted({*rows, *gone}):
-            await self.projection.write(partition, rows[partition], gone[partition])
+            await self.projection.write(partition, rows[partition], gone[partition], new=new)
         await self.projection.settle([look.listing for look in changed])
 
     def _is_made(self, notes: Sequence[ChangeNote]) -> bool:
