@@ -537,7 +537,7 @@ var zonesOfSettings = {
   DPS_RESOURCE_ID: ['issuing']
   IOT_HUB_RESOURCE_IDS: ['issuing']
   IOT_HUBS: ['issuing', 'revocation']
-  WEBHOOK_SECRET_NAME: ['revocation']
+  WEBHOOK_SECRET_NAME: ['intake', 'issuing', 'revocation']
   ORDER_UPLOAD_MEGABYTES: ['intake']
   RETAIN_REQUESTS_DAYS: ['issuing']
   RETAIN_REJECTIONS_DAYS: ['issuing']

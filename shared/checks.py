@@ -64,7 +64,7 @@ def checks(
         asked["provisioningService"] = clients.provisioning.check
         asked |= {f"caCertificates of {each.holder}": each.check for each in clients.ca_certificates}
         asked |= {f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls}
-    if settings.webhook_secret_name:
+    if settings.webhook_secret_name and settings.zone is not Zone.INTAKE:
         asked["webhookSecret"] = webhooks.check
     if zone is Zone.ISSUING:
         asked["statusVault"] = upkeep.check

@@ -53,8 +53,7 @@ from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
-from shared.workflows.intake.webhooks import Webhooks
-from shared.workflows.intake.wiring import audited
+from shared.workflows.intake.wiring import audited, webhooks_of
 from shared.workflows.reconciliation.wiring import reconciler
 from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.measurements import Measurements
@@ -229,7 +228,7 @@ def build(
         settings=settings,
         clock=clock,
     )
-    webhooks = Webhooks(secrets=clients.secrets, secret_name=settings.webhook_secret_name, clock=clock)
+    webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
     device_directory, directory_upkeep = directories(

@@ -154,12 +154,13 @@ class Settings(UpkeepSettings):
         Setting(
             "WEBHOOK_SECRET_NAME",
             SECRET_NAME,
-            "Name of the vault secret with the key that signs webhooks. With it every call that revokes, "
-            "reinstates or deletes a device must be signed.",
+            "Name of the vault secret with the keys of those who sign webhooks: `whsec_` and a secret, or `whpk_` and "
+            "a public key, or several with white space between them. With it every call that revokes, reinstates or "
+            "deletes a device must be signed.",
             example="webhook-key",
             default="",
-            otherwise="the function key is enough",
-            zones=frozenset({Zone.ALL, Zone.REVOCATION}),
+            otherwise="the caller's role is enough",
+            zones=frozenset(Zone) - {Zone.STATUS},
         ),
     ]
     bundle_retrieval: Annotated[

@@ -54,7 +54,7 @@ class Untouched:
 class Door:
     """A deployment without a secret for webhooks."""
 
-    async def authenticate(self, _headers: Any, _body: bytes) -> None:
+    async def authenticate(self, _headers: Any, _body: bytes, _door: str) -> None:
         return None
 
 

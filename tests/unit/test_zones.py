@@ -109,6 +109,7 @@ CHECKS: Mapping[Zone, set[str]] = {
         "certificateAuthorities",
         "provisioningService",
         "iotHub h.azure-devices.net",
+        "webhookSecret",
     },
     Zone.REVOCATION: {
         "tables",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from shared.contracts.authorities import AuthorityAct, AuthorityActing, AuthorityPreview, AuthorityRevoking
-from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.authorities import AuthorityAction
 from shared.domain.callers import Role
 from triggers.http.endpoints import (
     QUEUED,
+    authenticated,
     authority_name_of,
     body_of,
     chosen,
@@ -83,9 +83,8 @@ async def revoke_certificate_authority(services: Services, request: func.HttpReq
     """Have a CA revoked, with the CAs below it and all devices; signed as a webhook is, where a secret is set."""
     if _is_dry(request):
         return await _previewed(services, request, AuthorityAction.REVOKE)
-    identifier = await services.webhooks.authenticate(request.headers, request.get_body())
+    request_id = await authenticated(services, request)
     given = parse(AuthorityRevoking, body_of(request, optional=True))
-    request_id = path_value("requestId", identifier) if identifier is not None else None
     return await _queued(services, request, AuthorityAction.REVOKE, given, request_id=request_id)
 
 

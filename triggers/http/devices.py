@@ -18,13 +18,13 @@ from shared.contracts.devices import (
     RevocationCall,
     RevocationRequest,
 )
-from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
 from shared.errors import Rejected
 from triggers.http.endpoints import (
     QUEUED,
+    authenticated,
     body_of,
     endpoint,
     holder_of,
@@ -163,7 +163,7 @@ async def delete_device(services: Services, request: func.HttpRequest) -> func.H
 
 
 async def _about_device(services: Services, request: func.HttpRequest, action: RevocationAction) -> func.HttpResponse:
-    identifier = await _authenticated(services, request)
+    identifier = await authenticated(services, request)
     registration_id = registration_id_of(request)
     body = {
         "requestId": identifier or request_id_of(request),
@@ -284,7 +284,7 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
 )
 async def create_revocation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""
-    identifier = await _authenticated(services, request)
+    identifier = await authenticated(services, request)
     wanted = request_of(RevocationCall, request, request_id=identifier).request()
     return await _queued_revocation(services, wanted)
 
@@ -293,9 +293,3 @@ async def _queued_revocation(services: Services, wanted: RevocationRequest) -> f
     if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
         await services.revocations.check(wanted)
     return await queued(services, Queue.REVOCATION_REQUESTS, wanted)
-
-
-async def _authenticated(services: Services, request: func.HttpRequest) -> str | None:
-    """Check the signature of what revokes, if this deployment wants one, and give the webhook's id."""
-    identifier = await services.webhooks.authenticate(request.headers, request.get_body())
-    return path_value("requestId", identifier) if identifier is not None else None

@@ -10,6 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import azure.functions as func
 from pydantic import Field
@@ -21,8 +22,9 @@ from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
 from shared.contracts.messages import COMMENT_LIMIT, MESSAGE_LIMIT, Queue
 from shared.contracts.parsing import decoded, parse
-from shared.errors import Reason, Rejected
+from shared.errors import NotAuthentic, Reason, Rejected
 from shared.reading.numbers import whole_number
+from shared.rules.zones import Zone
 from shared.workflows.intake.following import location_of
 from shared.workflows.intake.requests import is_repeated, submit
 from triggers import auditing, callers, outcomes, preconditions
@@ -268,6 +270,21 @@ def request_of[C: Contract](contract: type[C], request: func.HttpRequest, *, req
     if isinstance(body, dict):
         body = {"requestId": request_id or request_id_of(request), **body}
     return parse(contract, body)
+
+
+async def authenticated(services: Services, request: func.HttpRequest) -> str | None:
+    """Check the signature of what revokes, if this deployment wants one, and give the webhook's id.
+
+    Raises:
+        NotAuthentic: it is missing or wrong, or this zone can't check it.
+    """
+    if services.settings.zone is Zone.INTAKE and services.settings.webhook_secret_name:
+        raise NotAuthentic.because(
+            "this deployment has what revokes signed (WEBHOOK_SECRET_NAME), which this app can't check; send a signed "
+            "call to POST /api/revocations"
+        )
+    door = f"{request.method} {urlsplit(request.url).path.rstrip('/').lower()}"
+    return await services.webhooks.authenticate(request.headers, request.get_body(), door)
 
 
 def page_size_of(request: func.HttpRequest) -> int:

@@ -27,6 +27,7 @@ from triggers.http.endpoints import (
     PAGING,
     QUEUED,
     accepted,
+    authenticated,
     body_of,
     chosen,
     continuation_of,
@@ -42,7 +43,7 @@ from triggers.http.endpoints import (
     shown_continuation,
 )
 from triggers.http.scopes import by_group, of_new_order, of_order, permit
-from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
+from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,16 +193,20 @@ async def list_device_orders(services: Services, request: func.HttpRequest) -> f
     refuses={404, 409},
     body=OrderCancellation,
     body_required=False,
-    parameters=(IDEMPOTENCY_KEY,),
+    parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
     role=Role.ORDERS_WRITE,
     scope=of_order,
 )
 async def cancel_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Cancel an order: what has not begun is not begun, and what is issued is kept, or revoked with that role."""
-    issued = parse(OrderCancellation, body_of(request, optional=True)).issued
+    """Cancel an order: what has not begun is not begun, and what is issued is kept or revoked.
+
+    To revoke needs that role, and a signature where a secret is set.
+    """
+    issued, request_id = parse(OrderCancellation, body_of(request, optional=True)).issued, None
     if issued is IssuedDevices.REVOKE:
         await permit(services, request, callers.current(), Role.DEVICES_REVOKE, of_order)
-    return await _act(services, request, OrderAction.CANCEL, issued=issued)
+        request_id = await authenticated(services, request)
+    return await _act(services, request, OrderAction.CANCEL, request_id=request_id, issued=issued)
 
 
 @endpoint(
@@ -233,10 +238,15 @@ async def retry_device_order(services: Services, request: func.HttpRequest) -> f
 
 
 async def _act(
-    services: Services, request: func.HttpRequest, action: OrderAction, **further: IssuedDevices
+    services: Services,
+    request: func.HttpRequest,
+    action: OrderAction,
+    *,
+    request_id: str | None = None,
+    **further: IssuedDevices,
 ) -> func.HttpResponse:
     order_id = order_id_of(request)
-    act = OrderAct(request_id=request_id_of(request), order_id=order_id, action=action, **further)
+    act = OrderAct(request_id=request_id or request_id_of(request), order_id=order_id, action=action, **further)
     if await is_new(services, Queue.DEVICE_ORDERS, act):
         await services.order_requests.check(act)
     return await queued(services, Queue.DEVICE_ORDERS, act)

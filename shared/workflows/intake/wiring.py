@@ -1,4 +1,4 @@
-"""Requests and the audit log, put together: whoever carries a request out has it written down."""
+"""Requests, the audit log and webhooks, put together: whoever carries a request out has it written down."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from shared.ledger.audit_log import AuditTable
 from shared.ledger.requests import Requests
+from shared.ledger.webhook_uses import WebhookUses
 from shared.workflows.intake.audit import Audit
+from shared.workflows.intake.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ports.rows import Table
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.intake.webhooks import Secrets
 
 
 def audited(
@@ -24,3 +27,8 @@ def audited(
     log = AuditTable(table("audit"))
     audit = Audit(log=log, clock=clock, devices=devices.group_of, authorities=authorities.group_of)
     return audit, Requests(table("requests"), clock=clock, trail=audit)
+
+
+def webhooks_of(secrets: Secrets, secret_name: str | None, table: Callable[[str], Table], clock: Clock) -> Webhooks:
+    """Open the door for what is signed."""
+    return Webhooks(secrets=secrets, secret_name=secret_name, uses=WebhookUses(table("requests")), clock=clock)
