@@ -72,16 +72,25 @@ async def carried_out(
         yield
 
 
+_KINDS = (
+    ("registrationId", "", SubjectKind.DEVICE),
+    ("name", "", SubjectKind.AUTHORITY),
+    ("orderId", "", SubjectKind.ORDER),
+    ("id", "/rejections/", SubjectKind.REJECTION),
+    ("id", "/findings/", SubjectKind.FINDING),
+)
+"""What a part of the path names, by the part's name and what stands before it."""
+
+
 def _subject_of(request: func.HttpRequest, action: str) -> tuple[SubjectKind, str]:
-    """Say what the path is about."""
-    route = request.route_params
-    for name, kind in (
-        ("registrationId", SubjectKind.DEVICE),
-        ("name", SubjectKind.AUTHORITY),
-        ("id", SubjectKind.REJECTION),
-    ):
-        if name in route:
-            return kind, path_value(name, route[name])
+    """Say what the path is about.
+
+    Raises:
+        Rejected: it names something by an id that is not valid.
+    """
+    for name, before, kind in _KINDS:
+        if name in request.route_params and before in request.url:
+            return kind, path_value(name, request.route_params[name])
     return SubjectKind.OPERATION, action
 
 

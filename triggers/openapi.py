@@ -86,6 +86,7 @@ class Operation:
         parameters: in the query and in headers.
         role: that a caller needs; ``None`` if it is anonymous.
         scope: finds the enrollment group that the role must be given for (:mod:`triggers.http.scopes`).
+        act: what it does at once, for the audit log.
         alone: whether it asks no service, so that none can be down.
     """
 
@@ -102,6 +103,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     role: Role | None = None
     scope: Any = None
+    act: str | None = None
     alone: bool = False
 
     @property

@@ -23,6 +23,7 @@ class SubjectKind(StrEnum):
     ORDER = "order"
     REQUEST = "request"
     REJECTION = "rejection"
+    FINDING = "finding"
     OPERATION = "operation"
 
 

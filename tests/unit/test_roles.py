@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 import pytest
 
+from shared.contracts.answers import Accepted
 from shared.domain.callers import Role
 from shared.errors import NotFound
 from shared.rules.zones import Zone
@@ -43,6 +44,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
         {
             *("put_enrollment_group", "delete_enrollment_group", "disable_enrollment_group", "enable_enrollment_group"),
             *("roll_enrollment_group", "renew_enrollment_group", "put_enrollment", "delete_enrollment"),
+            *("mend_finding", "adopt_finding", "close_finding", "create_reconciliation"),
         }
     ),
     Role.AUTHORITIES_MANAGE: frozenset(
@@ -60,6 +62,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("list_certificate_authorities", "get_certificate_authority", "get_signing_request"),
             *("get_certificate", "check_certificate", "list_certificates"),
             *("list_enrollment_groups", "get_enrollment_group", "list_rollover_devices", "list_missed_renewals"),
+            *("list_findings", "get_finding", "list_reconciliations", "get_reconciliation"),
             *("list_registrations", "check_enrollment", "get_enrollment"),
             *("list_device_orders", "get_device_order", "get_order_results_csv", "get_order_results_json"),
             *(
@@ -175,6 +178,26 @@ def test_every_operation_says_which_role_it_needs() -> None:
     assert all(each.anonymous is (each.role is None) for each in published)
 
 
+def test_every_operation_that_changes_something_is_written_down() -> None:
+    """At once, as an act of its own, or as a request when it is carried out. The others only look."""
+    looking = {"check_certificate", "check_enrollment", "create_explanation"}
+    handing_out = {"get_bundle", "get_order_bundles"}
+    at_once = {each.name: each.act for each in published if each.act}
+    queued = {
+        each.name
+        for each in published
+        if any(answer.content == (Accepted,) for answer in each.answers) and not each.act
+    }
+    changing = {each.name for each in published if each.method != "GET" and each.role} - looking | handing_out
+    assert set(at_once) | queued == changing
+    assert {name: at_once[name] for name in ("get_bundle", "delete_identity", "close_rejection", "mend_finding")} == {
+        "get_bundle": "handOutBundle",
+        "delete_identity": "deleteIdentity",
+        "close_rejection": "close",
+        "mend_finding": "mend",
+    }
+
+
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("name", sorted(set().union(*NEEDED.values())))
 async def test_an_operation_is_for_whoever_has_its_role(monkeypatch: pytest.MonkeyPatch, name: str, role: Role) -> None:
@@ -245,6 +268,9 @@ class Ledger:
             return {"about": "/api/enrollment-groups/line-2"}
         return {"enrollmentGroup": self._found({f"{7:040x}": "line-1", f"{8:040x}": "line-2"}, name).enrollment_group}
 
+    async def describe_finding(self, name: str) -> Any:
+        return self._found({"line-1": "line-1", "line-2": "line-2"}, name)
+
     def _found(self, known: Mapping[str, str | None], name: str) -> Any:
         if name not in known:
             raise NotFound.because(f"{name} does not exist")
@@ -252,7 +278,8 @@ class Ledger:
 
 
 LEDGER: Any = {
-    name: Ledger() for name in ("devices", "order_answers", "authorities", "certificate_requests", "following")
+    name: Ledger()
+    for name in ("devices", "order_answers", "authorities", "certificate_requests", "following", "reconciler")
 }
 MINE: Any = {**ROUTE, "serialNumber": "7"}
 ANOTHERS: Any = {
@@ -276,14 +303,17 @@ BODIES: Mapping[str, Any] = {
     "check_certificate": {"enrollmentGroup": "line-{}"},
     "create_certificate": {"kind": "device", "issuer": "line-{}-ca1", "name": "press-{}"},
     "create_revocation": {"registrationId": "press-{}"},
+    "create_reconciliation": {"enrollmentGroup": "line-{}"},
 }
 LISTS = {
+    "list_findings": "enrollmentGroup",
     "list_audit_entries": "group",
     "list_devices": "enrollmentGroup",
     "list_certificates": "enrollmentGroup",
     "list_device_orders": "group",
 }
 WHOLE = {
+    *("list_reconciliations", "get_reconciliation"),
     *("list_certificate_authorities", "create_certificate_authority", "list_enrollment_groups", "count_devices"),
     *(
         "list_requests",

@@ -115,6 +115,7 @@ def endpoint(
                 parameters=parameters,
                 role=role,
                 scope=scope,
+                act=act,
                 alone=alone,
             )
         )

@@ -100,6 +100,7 @@ async def get_finding(services: Services, request: func.HttpRequest) -> func.Htt
     refuses={404, 409},
     role=Role.GROUPS_MANAGE,
     scope=of_finding,
+    act="mend",
 )
 async def mend_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Make the services follow the ledger where they differ."""
@@ -113,6 +114,7 @@ async def mend_finding(services: Services, request: func.HttpRequest) -> func.Ht
     refuses={404, 409},
     role=Role.GROUPS_MANAGE,
     scope=of_finding,
+    act="adopt",
 )
 async def adopt_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Make the ledger follow the services where they differ."""
@@ -132,6 +134,7 @@ async def _act(services: Services, request: func.HttpRequest, policy: Policy) ->
     body=DriftFindingClosing,
     role=Role.GROUPS_MANAGE,
     scope=of_finding,
+    act="close",
 )
 async def close_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say of a finding that it may stay as it is, as long as it lasts."""
@@ -150,6 +153,7 @@ async def close_finding(services: Services, request: func.HttpRequest) -> func.H
     body_required=False,
     role=Role.GROUPS_MANAGE,
     scope=of_body,
+    act="reconcile",
 )
 async def create_reconciliation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Compare everything, a group or a device with the services, beside the passes that begin by themselves."""

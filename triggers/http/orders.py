@@ -336,6 +336,7 @@ ZIP = "application/zip"
     head=False,
     role=Role.BUNDLES_READ,
     scope=of_order,
+    act="handOutBundle",
 )
 async def get_order_bundles(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Hand out the bundles of an order that may still be handed out, as an archive of a page of its devices.
