@@ -309,12 +309,13 @@ LISTS = {
     "list_findings": "enrollmentGroup",
     "list_audit_entries": "group",
     "list_devices": "enrollmentGroup",
+    "count_devices": "enrollmentGroup",
     "list_certificates": "enrollmentGroup",
     "list_device_orders": "group",
 }
 WHOLE = {
     *("list_reconciliations", "get_reconciliation"),
-    *("list_certificate_authorities", "create_certificate_authority", "list_enrollment_groups", "count_devices"),
+    *("list_certificate_authorities", "create_certificate_authority", "list_enrollment_groups"),
     *(
         "list_requests",
         "create_explanation",
