@@ -182,7 +182,7 @@ is looked at alone before anything is said of it.
 
 What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
 `mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or
-`.../close` with a comment: a finding that is closed is not told again while it lasts. `DriftMended` is sent when one was
+`.../close` with a comment: a finding that is closed is not told again while it lasts. `DriftMended` is sent when one is
 mended.
 
 Made from `shared/domain/findings.py`; a test keeps it so.
