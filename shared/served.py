@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.audit import Audit
     from shared.workflows.intake.following import FollowedRequests
+    from shared.workflows.intake.in_hand import InHand
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.intake.readiness import Readiness
     from shared.workflows.intake.rejections import RejectedMessages
@@ -83,6 +84,7 @@ class Services:
     requests: Requests
     audit: Audit
     following: FollowedRequests
+    in_hand: InHand
     retention: Retention
     webhooks: Webhooks
     readiness: Readiness

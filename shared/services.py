@@ -16,6 +16,7 @@ from shared.ledger.devices import Devices
 from shared.ledger.directory import Directory
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
+from shared.ledger.in_hand import InHandRows
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
@@ -50,6 +51,7 @@ from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.devices.wiring import directories, lifetimes
 from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.following import FollowedRequests
+from shared.workflows.intake.in_hand import InHand
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
@@ -336,6 +338,7 @@ def build(
         requests=requests,
         audit=audit,
         following=following,
+        in_hand=InHand(rows=InHandRows(table("inhand")), queues=clients.queues, clock=clock),
         retention=retention,
         webhooks=webhooks,
         own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),

@@ -34,6 +34,7 @@ TABLES: Sequence[str] = (
     "groups",
     "identities",
     "inforce",
+    "inhand",
     "issuers",
     "orderlines",
     "orders",

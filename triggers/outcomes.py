@@ -33,6 +33,7 @@ from shared.contracts.messages import (
     Message,
     Queue,
     attempts_of,
+    left_behind,
     put_back,
     read_message,
 )
@@ -99,8 +100,10 @@ async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) 
         except Rejected as rejection:
             await _reject(received, rejection)
             return
+        copy = left_behind(text, queue, asked_at=asked_at(said, received))
         with tracing.continued(said.traceparent or tracing.current()), processing(received, said.data) as trying:
-            await _attempt(text, received, carry_out, said, trying)
+            async with services().in_hand.holding(queue, received.message_id, copy):
+                await _attempt(text, received, carry_out, said, trying)
 
 
 async def _attempt(

@@ -110,6 +110,14 @@ async def reconciliation(timer: func.TimerRequest) -> None:
     log.info("reconciliation (late: %s): %d steps", timer.past_due, steps)
 
 
+@blueprint_of("in_hand_sweep").timer_trigger(arg_name="timer", schedule="5,35 * * * * *")
+@sweep
+async def in_hand_sweep(timer: func.TimerRequest) -> None:
+    """Take up what killed workers had in hand; every half minute."""
+    sent = await services().in_hand.sweep()
+    log.info("in-hand sweep (late: %s): %d messages", timer.past_due, sent)
+
+
 @blueprint_of("takeover_sweep").timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")
 @sweep
 async def takeover_sweep(timer: func.TimerRequest) -> None:

@@ -81,6 +81,12 @@ _ATTEMPT = "deliveryattempt"
 """CloudEvents extension of this app's own: how often a message was put back because a service was down."""
 
 
+_COPIES = "leftbehind"
+"""CloudEvents extension of this app's own: how often a message was sent again since its worker was killed."""
+
+COPIES_LIMIT = 3
+"""How often that is done."""
+
 ATTEMPTS_LIMIT = 1000
 """How often a message is put back: three days, of a service that is down or of a bug that looks like it."""
 
@@ -161,9 +167,9 @@ def anew(text: str) -> str:
         read_message(text)
     except Rejected:
         return text
-    if not attempts_of(text):
+    if not attempts_of(text) and _COPIES not in read_json(text):
         return text
-    body = {name: value for name, value in read_json(text).items() if name != _ATTEMPT}
+    body = {name: value for name, value in read_json(text).items() if name not in {_ATTEMPT, _COPIES}}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -195,6 +201,25 @@ def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, trace
         body["traceparent"] = traceparent
     composed = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return composed if len(composed.encode()) <= MESSAGE_LIMIT else text
+
+
+def left_behind(text: str, queue: Queue, *, asked_at: datetime) -> str | None:
+    """Compose the copy of a message that is sent if its worker is killed; ``None`` if it was copied often enough.
+
+    Args:
+        text: the message as it came, one that :func:`read_message` reads.
+        queue: where it came from.
+        asked_at: when it was asked for, UTC.
+    """
+    event = read_json(text)
+    copies = event.get(_COPIES)
+    made = copies if type(copies) is int and copies > 0 else 0
+    if made >= COPIES_LIMIT:
+        return None
+    copy = put_back(text, queue, asked_at=asked_at, attempt=attempts_of(text), traceparent=event.get("traceparent"))
+    counted = json.dumps({**read_json(copy), _COPIES: made + 1}, ensure_ascii=False, separators=(",", ":"))
+    fits = "specversion" in read_json(copy) and len(counted.encode()) <= MESSAGE_LIMIT
+    return counted if fits else None
 
 
 def command(queue: Queue, body: Contract, *, at: datetime, traceparent: str | None) -> str:

@@ -39,7 +39,7 @@ class Rows[R: Record]:
 
     async def try_insert(self, record: R) -> Versioned[R] | None:
         """Record what is not known; ``None`` if it is, where what is known then counts."""
-        return versioned(record, await self._table.insert(self._row(record)))
+        return versioned(record, await self._table.insert(self.row(record)))
 
     async def replace(self, known: Versioned[R], record: R) -> Versioned[R]:
         """Replace a record as it was read.
@@ -51,11 +51,11 @@ class Rows[R: Record]:
 
     async def try_replace(self, known: Versioned[R], record: R) -> Versioned[R] | None:
         """Replace a record as it was read; ``None`` if it has changed since, where what others made of it counts."""
-        return versioned(record, await self._table.replace(self._row(record), known.etag))
+        return versioned(record, await self._table.replace(self.row(record), known.etag))
 
     async def put(self, record: R) -> None:
         """Write a record, whatever was there: for what every writer writes alike, and nobody reads to change it."""
-        await self._table.put(self._row(record))
+        await self._table.put(self.row(record))
 
     async def list(self, condition: str, parameters: Mapping[str, Any]) -> AsyncIterator[R]:
         """List records in the order of their keys."""
@@ -69,7 +69,8 @@ class Rows[R: Record]:
         rows, following = await self._table.page(condition, parameters, size=size, continuation=continuation)
         return [self._read(row.values) for row in rows], following
 
-    def _row(self, record: R) -> dict[str, Any]:
+    def row(self, record: R) -> dict[str, Any]:
+        """Give the row of a record, for a write with others."""
         return _in_parts(keyed(*self._key(record), record))
 
     def _read(self, columns: Mapping[str, Any]) -> R:

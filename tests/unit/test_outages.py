@@ -29,14 +29,18 @@ from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import OrderLine
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Deferred, Rejected
+from shared.ledger.in_hand import InHandRows
 from shared.ledger.orders import Orders
 from shared.ports.queues import TakenMessage
 from shared.ports.registrar import AssignmentFailed
+from shared.workflows.intake.in_hand import InHand
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import RejectedMessages
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.rejecting import rejecting
+from tests.world.conductor import Conductor
+from tests.world.storage import Queues, Table
 from triggers import outcomes
 
 if TYPE_CHECKING:
@@ -156,6 +160,8 @@ class Host:
         self.rejected_messages = rejecting(self.table, self.orders, outbox, lambda: NOW)
         self.following, self.clock = self.rejected_messages.following, lambda: NOW
         self.clients = self
+        hand = Table("inhand", Conductor())
+        self.in_hand = InHand(rows=InHandRows(hand), queues=Queues(), clock=self.clock)
         self.fault: Exception | None = None
         self.asked: list[datetime] = []
         monkeypatch.setattr(outcomes, "services", lambda: self)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
@@ -36,6 +37,7 @@ from shared.settings import Settings
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
+from shared.workflows.intake.in_hand import InHand
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world import services
 from tests.world.conductor import Conductor
@@ -43,7 +45,7 @@ from tests.world.host import LEASE, POISON, QUEUES, Host
 from tests.world.storage import Blobs, Queues, Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from shared.services import Services
     from tests.world.storage import Queued
@@ -111,6 +113,15 @@ class LeftToTimer(DirectoryUpkeep):
 
     async def follow(self) -> None:
         pass
+
+
+class NotWrittenDown(InHand):
+    """Leaves what is in hand to the lease: what workers write down beside their work has tests of its own."""
+
+    @asynccontextmanager
+    async def holding(self, queue: str, message_id: str, text: str | None) -> AsyncIterator[None]:
+        del queue, message_id, text
+        yield
 
 
 class InPlace(ThreadPool):
@@ -217,7 +228,8 @@ class World:
         )
         upkeep = made.directory_upkeep
         kept = LeftToTimer(devices=upkeep.devices, projection=upkeep.projection, clock=self.clock)
-        return replace(made, directory_upkeep=kept)
+        in_hand = NotWrittenDown(rows=made.in_hand.rows, queues=self.queues, clock=self.clock)
+        return replace(made, directory_upkeep=kept, in_hand=in_hand)
 
     def copy(self) -> Self:
         """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place."""
