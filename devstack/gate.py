@@ -43,6 +43,9 @@ LOG = logging.getLogger(__name__)
 _BODY_LIMIT = 256 * 1024 * 1024
 _SECONDS = 240
 _DROPPED = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"})
+_NOT_ADDED = frozenset({"Accept", "Accept-Encoding", "Content-Type", "User-Agent"})
+"""What a client adds by itself. A request with the account's key is signed with its Content-Type, or without one."""
+
 _FIRST = "intake"
 """The zone that answers what belongs to none, or to all."""
 
@@ -72,6 +75,7 @@ class _Forwarding:
             headers=headers,
             data=_in_chunks(body) if chunked else body or None,
             allow_redirects=False,
+            skip_auto_headers=_NOT_ADDED,
         ) as answer:
             content = await answer.read()
             kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _DROPPED]

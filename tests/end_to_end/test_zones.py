@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from azure.storage.queue import QueueServiceClient
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import ocsp
 
@@ -247,6 +248,18 @@ def test_the_gateway_sends_each_call_to_its_zone_and_a_zone_has_no_others(zoned:
         url = f"{endpoints.zones[zone.value]}/api/certificate-authorities"
         assert requests.get(url, headers=headers, timeout=60).status_code == requests.codes.not_found
     assert zoned.world.request("GET", "certificate-authorities").status_code == requests.codes.ok
+
+
+def test_the_owner_may_do_everything_with_the_accounts_key(zoned: Zoned) -> None:
+    """Requests that are signed arrive as they were sent, with a body or without."""
+    endpoints = zoned.stack.endpoints
+    with QueueServiceClient.from_connection_string(
+        endpoints.storage_connection_string, connection_verify=endpoints.tls_ca_file
+    ) as service:
+        queue = service.create_queue("of-the-owner")
+        queue.send_message("here")
+        assert [each.content for each in queue.receive_messages()] == ["here"]
+        service.delete_queue("of-the-owner")
 
 
 def test_storage_refuses_in_its_own_words(zoned: Zoned) -> None:

@@ -44,3 +44,14 @@ def test_the_page_tells_who_deploys_what_they_get() -> None:
     roles = (INFRA / "modules" / "senderRoles.bicep").read_text(encoding="utf-8")
     for name in re.findall(r"// (Storage .+)", roles):
         assert name in TEXT, name
+
+
+def test_the_page_says_what_it_costs_about() -> None:
+    """As docs/cost.md has it, which is made."""
+    cost = (PAGE.parent / "cost.md").read_text(encoding="utf-8")
+    made = re.search(r"\*\*together\*\* \| \*\*([\d,]+)\*\* \| \*\*([\d,]+)\*\*", cost)
+    said = re.search(r"About (\d+) US dollars a year for 10,000 devices, or ([\d,]+) for 1,000,000", TEXT)
+    assert made
+    assert said
+    for about, computed in zip(said.groups(), made.groups(), strict=True):
+        assert float(about.replace(",", "")) == pytest.approx(float(computed.replace(",", "")), rel=0.1)
