@@ -13,7 +13,7 @@ help: ## this list
 setup: $(STAMPS)/python $(STAMPS)/node ## install what is missing (the others do it by themselves)
 
 demo: setup ## run the main job from end to end, and check every step; ZONES=4: in four trust zones
-	@$(PY) -m devstack.demo --zones $(or $(ZONES),1)
+	@$(PY) -m devstack.demo --zones $(or $(ZONES),1) $(ARGS)
 
 check: setup ## within a minute: lint, unit tests without generated input, contracts of the adapters
 	@$(PY) -m tests.side_by_side check

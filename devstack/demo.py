@@ -302,7 +302,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--zones", type=int, choices=(1, len(zones.ZONES)), default=1, help="how many apps share the work (%(default)s)"
     )
-    apart = parser.parse_args(argv).zones > 1
+    parser.add_argument("--event-topic", action="store_true", help="send events by an emulated Event Grid topic")
+    given = parser.parse_args(argv)
+    apart = given.zones > 1
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # refusals are part of the story
     threading.excepthook = lambda _: None  # the device SDK leaves timers behind after a refusal
     shutil.rmtree(STATE, ignore_errors=True)
@@ -310,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"Starting Azurite, the emulated Azure services and {hosts} ...", flush=True)
     started = time.perf_counter()
     try:
-        with (ZonedStack if apart else Stack).free(STATE) as stack:
+        with (ZonedStack if apart else Stack).free(STATE, event_topic=given.event_topic) as stack:
             print(f"ready after {time.perf_counter() - started:.1f} s: {stack.endpoints.functions_url}", flush=True)
             run(stack)
     except Failed as failure:
