@@ -46,12 +46,17 @@ ASSIGNMENTS = [
 WRITES_ONLY = ("intake", "tableContributor", "requestsTable")
 """Readiness reads, and what this zone reads it may read by another role."""
 
+APPENDS_ONLY = ("intake", "auditAppender", "auditTable")
+"""The same; and what is denied stays denied, whether it can be written down or not."""
+
 _QUEUES = "Microsoft.Storage/storageAccounts/queueServices/queues"
+_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 _DPS = "Microsoft.Devices/provisioningServices"
 NOT_SEEN_HERE: Mapping[str, str] = {
     f"issuing {_QUEUES}/messages/read": "the platform looks at the first message to decide how many workers to start",
     f"revocation {_QUEUES}/messages/read": "the same",
     f"revocation {_QUEUES}/messages/add/action revocation-requests-poison": "the host, after five failed tries",
+    f"issuing {_BLOBS}/delete": "the list of an order that came over HTTP, a while after the order has ended",
     f"issuing {_DPS}/registrationStates/delete": "a device that is deleted while it is being registered",
     "issuing Microsoft.Devices/IotHubs/devices/delete": "the same",
     "issuing Microsoft.Devices/IotHubs/devices/write": "a device that is revoked while it is being registered",
@@ -101,6 +106,7 @@ def zoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoned]:
         subject = Zoned(stack, world)
         for use in (orders, status, revocations, enrollments, authorities, replay):
             use(world)
+        denied(subject)
         for zone in SAID["zones"]:
             assert subject.readiness(zone)[0] == requests.codes.ok, subject.readiness(zone)
         yield subject
@@ -176,13 +182,15 @@ def enrollments(world: World) -> None:
 
 
 def authorities(world: World) -> None:
-    """Issuing: a CA whose key is wrapped, and one that is imported."""
+    """Issuing: a CA whose key is wrapped, and one that is imported and revoked, which frees its places."""
     created(world, "apart-volume", custody="wrapped")
     ordered(world, "apart-8", group="apart-volume")
     key, certificate = corporate_root("Apart Root")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
     answer = world.post("certificate-authorities/apart-root/import", {"pem": pem.decode()})
     assert answer.status_code == 201, answer.text
+    revoked = world.post("certificate-authorities/apart-root/revoke", {"reason": "cessationOfOperation"})
+    assert world.followed(revoked)["state"] == "done"
 
 
 def replay(world: World) -> None:
@@ -195,6 +203,14 @@ def replay(world: World) -> None:
         lambda found: len(found) == 1,
     )
     assert world.post(f"rejections/{found['id']}/replay").status_code == 202
+
+
+def denied(zoned: Zoned) -> None:
+    """Intake: a try that is denied is written down."""
+    key = zoned.stack.endpoints.role_keys["Fleet.Read"]
+    order = {"orderId": "apart-denied", "enrollmentGroup": GROUP, "devices": [{"registrationId": "apart-9"}]}
+    answer = zoned.world.request("POST", "device-orders", json=order, headers={"x-functions-key": key})
+    assert answer.status_code == requests.codes.forbidden
 
 
 def test_no_zone_asks_for_more_than_its_roles_allow(zoned: Zoned) -> None:
@@ -232,6 +248,8 @@ def test_a_zone_without_one_of_its_roles_says_so(zoned: Zoned, assignment: tuple
     try:
         if assignment == WRITES_ONLY:
             assert zoned.world.post("devices/apart-1/renew").status_code == requests.codes.unavailable
+        elif assignment == APPENDS_ONLY:
+            denied(zoned)
         else:
             until("not ready", lambda: zoned.readiness(zone), lambda found: found[0] == requests.codes.unavailable)
     finally:
