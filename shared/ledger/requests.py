@@ -106,7 +106,7 @@ class Requests:
                 again = record.changed(revision=known.record.revision + 1, whole=record.whole or known.record.whole)
                 known = await self._rows.try_replace(known, again)
             if known is not None:
-                await self._note(known.record)
+                await self.note(known.record)
                 return known
 
     async def get(self, kind: str, request_id: str) -> Versioned[RequestRecord] | None:
@@ -133,15 +133,16 @@ class Requests:
             after = after.changed(revision=known.record.revision + 1)
             if await self._rows.try_replace(known, after) is not None:
                 if after.as_told != known.record.as_told:
-                    await self._note(after)
+                    await self.note(after)
                 return after
 
     async def refuse(self, record: RequestRecord) -> None:
         """Record a request that was refused before its id was taken, unless its id is taken."""
         if await self._rows.try_insert(record) is not None:
-            await self._note(record)
+            await self.note(record)
 
-    async def _note(self, record: RequestRecord) -> None:
+    async def note(self, record: RequestRecord) -> None:
+        """Have the list, and the count of a group's parts, say what has become of a request, if they do not yet."""
         if record.member is None:
             await self._log.note(logged(record, self._clock()))
         note = part_note(record, self._clock())
@@ -182,7 +183,7 @@ class Requests:
         for note in unheard:
             known = await self._at(note.key)
             if known is not None:
-                await self._note(known.record)
+                await self.note(known.record)
         return PartCounts(
             total=found.total(),
             open=found[PartState.OPEN],
@@ -243,7 +244,7 @@ class Requests:
         is_another = known is not None and known.record.received_at != entry.at  # its id was free, and is used again
         if known is not None and not is_another:
             if known.record.state not in ENDED or known.record.ended_at is None or known.record.ended_at >= before:
-                await self._note(known.record)
+                await self.note(known.record)
                 return 0
             removed = await self._forget_parts(entry, limit)
             if removed >= limit or not await self._table.delete_unchanged(*self._place(known.record.key), known.etag):
@@ -272,7 +273,7 @@ class Requests:
         """Make a row of the list say what its request is now."""
         known = await self.find(entry.kind, entry.request_id)
         if known is not None and known.record.received_at == entry.at:
-            await self._note(known.record)
+            await self.note(known.record)
 
 
 def _partition_of(note: PartNote) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.contracts.messages import Queue
-from shared.domain.orders import OrderState
+from shared.domain.orders import LineState, OrderState
 from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
 from tests.world.host import MAX_DEQUEUE_COUNT
@@ -279,3 +280,39 @@ async def test_acts_that_an_order_does_not_allow_are_refused() -> None:
     assert followed["reasons"] == ({"field": "orderId", "message": "the order 'order-9' does not exist"},)
     assert await world.orders.get("order-9") is None
     assert (await states(world))[0] is OrderState.COMPLETED
+
+
+async def test_progress_is_told_as_it_was_while_two_hosts_see_to_an_order() -> None:
+    """They count in any order: no event says two things."""
+    heard = 0
+    for seed in range(20):
+        world = await World().prepare()
+        devices = [{"registrationId": f"{DEVICE}-{number}"} for number in range(4)]
+        body = {"orderId": "order-1", "enrollmentGroup": GROUP, "devices": devices, "progressEvents": {"every": 1}}
+        world.ask("the order", Queue.DEVICE_ORDERS, body)
+        await world.deliver("the order")
+        random = Random(seed)  # noqa: S311 - the same each time
+        for number in range(4):
+            known = await world.orders.get_line("order-1", number)
+            assert known is not None
+            if random.random() < 0.7:
+                state = random.choice([LineState.REGISTERED, LineState.FAILED])
+                done = known.record.changed(state=state, finished_at=world.now)
+                await world.orders.replace_line(known, done)
+            watch = next(each for each in world.lying_of_order("order-1") if b'"watch"' in b64decode(each.content))
+            world.now = max(world.now, watch.visible)
+            leased = world.queues.lease(Queue.DEVICE_ORDERS, watch, lease=timedelta(minutes=10))
+            for actor, host in zip("ab", world.hosts, strict=True):
+                world.conductor.start(actor, host.deliver(Queue.DEVICE_ORDERS, leased))
+            moving = ["a", "b"]
+            while moving:
+                actor = random.choice(moving)
+                if not await world.conductor.advance(actor, 1):
+                    moving.remove(actor)
+        said: dict[str, str] = {}
+        for event in world.events():
+            if event["type"].endswith(".OrderProgressed"):
+                assert said.setdefault(event["id"], str(event["data"])) == str(event["data"]), seed
+        heard += len(said)
+        assert world.bugs == [], seed
+    assert heard > 20

@@ -147,6 +147,7 @@ async def once(
     delivery = record.nonce
     known = await _begin(requests, taken_up(delivery, clock())(record), request, clock)
     if known.state is RequestState.DONE:
+        await requests.note(known)  # who carried it out may have died before
         yield None
         return
     if known.state is RequestState.REJECTED:

@@ -1,0 +1,106 @@
+"""A revocation of a group, broken off at each of its steps and carried out twice: it ends when its devices are revoked."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import TYPE_CHECKING
+
+from shared.contracts.messages import Queue
+from shared.domain.devices import DeviceRecord
+from shared.domain.words import DeviceState
+from tests.world.auditor import audit
+from tests.world.conductor import Go
+from tests.world.host import LEASE
+from tests.world.world import DEVICE, GROUP, World
+
+if TYPE_CHECKING:
+    from tests.world.storage import Queued
+
+DEVICES = (DEVICE, "lathe")
+ORDER = {"orderId": "o", "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in DEVICES]}
+WANTED = {"requestId": "all", "enrollmentGroup": GROUP, "reason": "keyCompromise"}
+KIND = Queue.REVOCATION_REQUESTS
+
+
+async def asked() -> World:
+    """Give a world with two devices in service, whose group is to be revoked."""
+    world = await World().prepare()
+    world.ask("order", Queue.DEVICE_ORDERS, ORDER)
+    await world.drain()
+    world.ask("all", KIND, WANTED)
+    return world
+
+
+def take(world: World, number: int = 0) -> Queued:
+    return world.queues.lease(KIND, world.queues.queues[KIND][number], lease=LEASE)
+
+
+async def faults(world: World) -> list[str]:
+    """Give what is wrong when nothing is on its way any more."""
+    await world.drain()
+    found = await audit(world)
+    for (_, key), row in world.storage.table("identities").rows.items():
+        if key.startswith("d:") and (record := row.read(DeviceRecord)).state is not DeviceState.REVOKED:
+            found.append(f"{record.registration_id} is {record.state}")
+    followed = await world.services.following.describe("all", KIND)
+    if (followed["state"], followed["progress"]["queued"], followed["progress"]["done"]) != ("done", 2, 2):
+        found.append(f"the request is {followed['state']} with {followed['progress']}")
+    revoked = {each["id"] for each in world.events() if each["type"].endswith(".DeviceRevoked")}
+    if len(revoked) != len(DEVICES):
+        found.append(f"told were {sorted(revoked)}")
+    return found + [repr(bug) for bug in world.bugs]
+
+
+async def length(scene: World, number: int = 0) -> int:
+    world = scene.copy()
+    world.conductor.start("a", world.hosts[0].deliver(KIND, take(world, number)))
+    return await world.conductor.advance("a")
+
+
+async def broken_off(scene: World, number: int) -> list[str]:
+    """Break a delivery off before each of its steps, and lose the answer to each."""
+    found = []
+    for step in range(await length(scene, number)):
+        for lost in (False, True):
+            world = scene.copy()
+            world.conductor.start("a", world.hosts[0].deliver(KIND, take(world, number)))
+            await world.conductor.advance("a", step)
+            if lost:
+                await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
+                await world.conductor.advance("a")
+            else:
+                await world.conductor.kill("a")
+            what = "without the answer to" if lost else "killed before"
+            found += [f"{what} step {step + 1}: {fault}" for fault in await faults(world)]
+    return found
+
+
+async def test_a_group_is_revoked_wherever_its_message_is_broken_off() -> None:
+    """Killed before each step, or with the answer to it lost."""
+    scene = await asked()
+    assert await length(scene) > 8
+    assert await broken_off(scene, 0) == []
+
+
+async def test_a_group_is_revoked_wherever_the_message_of_one_device_is_broken_off() -> None:
+    """The request waits for that device as well, and counts it once."""
+    scene = await asked()
+    await scene.hosts[0].deliver(KIND, take(scene))
+    names = [number for number, each in enumerate(scene.queues.queues[KIND]) if b'"part"' in b64decode(each.content)]
+    assert len(names) == len(DEVICES)
+    assert await broken_off(scene, names[0]) == []
+
+
+async def test_a_group_s_message_that_two_workers_have_ends_well() -> None:
+    """One is paused before each of its steps while the other, which has the same message, runs to its end."""
+    scene, found = await asked(), list[str]()
+    for step in range(await length(scene) + 1):
+        world = scene.copy()
+        message = take(world)
+        for actor, host in zip("ab", world.hosts, strict=True):
+            world.conductor.start(actor, host.deliver(KIND, message))
+        await world.conductor.advance("a", step)
+        await world.conductor.advance("b")
+        await world.conductor.advance("a")
+        found += [f"paused after {step} steps: {fault}" for fault in await faults(world)]
+    assert found == []
