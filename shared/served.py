@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.webhooks import Webhooks
     from shared.workflows.reconciliation.passes import Reconciler
     from shared.workflows.status.answers import StatusAnswers
+    from shared.workflows.status.imported_lists import ServedLists
     from shared.workflows.status.measurements import Measurements
     from shared.workflows.status.responders import ResponderUpkeep
     from shared.workflows.status.revocation_lists import RevocationLists
@@ -75,6 +76,7 @@ class Services:
     renewals: Renewals
     revocations: Revocations
     revocation_lists: RevocationLists
+    served_lists: ServedLists
     status_answers: StatusAnswers
     responder_upkeep: ResponderUpkeep
     devices: DeviceDirectory

@@ -16,6 +16,7 @@ from shared.ledger.devices import Devices
 from shared.ledger.directory import Directory
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
+from shared.ledger.imported_lists import ImportedListRows
 from shared.ledger.in_hand import InHandRows
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
@@ -58,6 +59,7 @@ from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.wiring import audited, webhooks_of
 from shared.workflows.reconciliation.wiring import reconciler
 from shared.workflows.status.answers import StatusAnswers
+from shared.workflows.status.imported_lists import ImportedLists, ServedLists
 from shared.workflows.status.measurements import Measurements
 from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
 from shared.workflows.status.revocation_lists import RevocationLists
@@ -311,6 +313,12 @@ def build(
         ),
         revocations=revocations,
         revocation_lists=revocation_lists,
+        served_lists=ServedLists(
+            own=revocation_lists,
+            imported=ImportedLists(
+                records=records, rows=ImportedListRows(table("issuers")), blobs=clients.blobs, clock=clock
+            ),
+        ),
         status_answers=StatusAnswers(
             authorities=authorities,
             certificates=certificates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -77,6 +78,28 @@ class AuthorityList(Contract):
     model_config = with_example({"crl": "-----BEGIN X509 CRL-----\n...\n-----END X509 CRL-----\n"})
 
     crl: Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
+
+
+class ImportedListAnswer(Contract):
+    """A list that was imported. ``revokes`` names the CAs that are here and that it revokes: revoke them here, too."""
+
+    model_config = with_example(
+        {
+            "name": "Corporate-Root",
+            "number": 12,
+            "thisUpdate": "2026-05-01T12:00:00Z",
+            "nextUpdate": "2026-11-01T12:00:00Z",
+            "entries": 1,
+            "revokes": [],
+        }
+    )
+
+    name: str
+    number: int
+    this_update: datetime
+    next_update: datetime
+    entries: int
+    revokes: list[str]
 
 
 class AuthorityPreview(Contract):

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.contracts.authorities import AuthorityAct, AuthorityActing, AuthorityPreview, AuthorityRevoking
+from shared.contracts.authorities import (
+    AuthorityAct,
+    AuthorityActing,
+    AuthorityList,
+    AuthorityPreview,
+    AuthorityRevoking,
+    ImportedListAnswer,
+)
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.authorities import AuthorityAction
 from shared.domain.callers import Role
+from shared.errors import Rejected
 from triggers.http.endpoints import (
     QUEUED,
     authenticated,
@@ -31,6 +39,10 @@ if TYPE_CHECKING:
     import azure.functions as func
 
     from shared.services import Services
+
+CRL = "application/pkix-crl"
+LIST_LIMIT = 1024 * 1024
+"""Bytes of a list that is imported: of an offline root it has some hundred entries."""
 
 _DRY_RUN = Parameter(
     "dryRun",
@@ -86,6 +98,29 @@ async def revoke_certificate_authority(services: Services, request: func.HttpReq
     request_id = await authenticated(services, request)
     given = parse(AuthorityRevoking, body_of(request, optional=True))
     return await _queued(services, request, AuthorityAction.REVOKE, given, request_id=request_id)
+
+
+@endpoint(
+    "PUT",
+    "certificate-authorities/{name}/crl",
+    answers=[Answer(200, "kept, and served from now on", (ImportedListAnswer,))],
+    refuses={404, 409},
+    body=AuthorityList,
+    other_bodies=(CRL,),
+    role=Role.AUTHORITIES_MANAGE,
+    act="importList",
+)
+async def import_crl(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Import the newest CRL of a CA whose key is not here, such as an offline root, as PEM in JSON or as a file."""
+    media = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    if media == CRL:
+        content = request.get_body()
+        if len(content) > LIST_LIMIT:
+            raise Rejected.because(f"the list has {len(content)} bytes, at most {LIST_LIMIT} are taken")
+    else:
+        content = parse(AuthorityList, body_of(request, limit=LIST_LIMIT)).crl.encode()
+    found = await services.served_lists.imported.take_in(authority_name_of(request), content)
+    return json_answer(ImportedListAnswer, found)
 
 
 async def _acted(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:

@@ -65,11 +65,11 @@ async def get_crl(services: Services, request: func.HttpRequest) -> func.HttpRes
     """Give the newest CRL of a certificate authority, as {issuer}.crl."""
     issuer = _file_name(request, ".crl")
     if request.headers.get("If-None-Match") or request.headers.get("If-Modified-Since"):
-        present = await services.revocation_lists.describe(issuer)  # without reading it: a list may have megabytes
+        present = await services.served_lists.describe(issuer)  # without reading it: a list may have megabytes
         if _is_unchanged(request, present.etag, present.made_at):
             headers = _list_headers(present, services.clock())
             return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    described, content = await services.revocation_lists.read(issuer)
+    described, content = await services.served_lists.read(issuer)
     return func.HttpResponse(
         content, mimetype="application/pkix-crl", headers=_list_headers(described, services.clock())
     )
