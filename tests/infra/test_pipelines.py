@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = INFRA.parent
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+TESTING = REPOSITORY / ".github" / "workflows" / "test.yml"
 AZURE_PIPELINE = REPOSITORY / "azure-pipelines.yml"
 AZURE_SCHEMA = Draft7Validator(
     json.loads(
@@ -109,6 +110,16 @@ def test_a_pipeline_tests_packages_previews_and_deploys_in_this_order(path: Path
         content = content.replace("uses: ./.github/workflows/test.yml", "make test")
     places = [content.index(step) for step in steps]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("path", [TESTING, AZURE_PIPELINE], ids=lambda path: path.name)
+def test_the_end_to_end_tests_run_in_both_forms_at_the_same_time(path: Path) -> None:
+    """All tests with one app for everything, and in a job beside it the end-to-end tests in four zones."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    jobs = content["jobs"].values() if "jobs" in content else content["stages"][0]["jobs"]
+    run = {step.get("run") or step.get("script") for job in jobs for step in job["steps"]}
+    assert {"make test COVERAGE=1", "make test ZONES=4"} <= run
+    assert all("needs" not in job and "dependsOn" not in job for job in jobs)
 
 
 def test_a_job_waits_for_the_one_before() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 
 import pytest
+from azure_functions_runtime import handle_event, otel
 
 from shared.rules.zones import APART, Zone
 from shared.settings import STORAGE_CONNECTION, described_settings
@@ -117,3 +119,19 @@ def test_the_conditions_of_roles_are_settings() -> None:
         assert f"'{condition}'" in decided or given()[condition] == "''", condition  # '': only an owner sets it
     assert "map(items(changedSettings), setting => setting.key)" in decided
     assert json.loads(zones)["zones"]
+
+
+def test_the_variable_for_telemetry_has_the_worker_follow_traces_and_export_nothing() -> None:
+    """The pinned worker (azure-functions-runtime): the other variable has it call configure_azure_monitor by itself.
+
+    The app exports what it tells, so that variable would send everything twice; shared/settings.py refuses it.
+    """
+    worker = inspect.getsource(handle_event.worker_init_request)
+    ours, other = "PYTHON_ENABLE_OPENTELEMETRY", "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"
+    begun = dict(re.findall(r"if is_envvar_true\((\w+)\):\n\s+([\w.]+)\(", worker))
+    assert begun[other] == "initialize_azure_monitor"
+    assert begun[ours] == "otel_manager.set_otel_libs_available"
+    assert "configure_azure_monitor(" in inspect.getsource(otel.initialize_azure_monitor)
+    assert "configure_azure_monitor(" not in inspect.getsource(otel.update_opentelemetry_status)
+    assert given()[ours] == "'true'"
+    assert other not in given()
