@@ -7,6 +7,7 @@ change was made, or can't be made any more.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from shared.ledger.table import TRANSACTION_LIMIT, keyed
 from shared.ports.rows import Delete, Put
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from shared.domain.devices import DeviceRecord
     from shared.ports.rows import Table
@@ -56,12 +57,24 @@ class ChangeNotes:
     Attributes:
         clock: gives the present time.
         unread: whether this worker has written one since it was last asked.
+        at_work: devices that this worker is working on, so that more is to come.
     """
 
     def __init__(self, directory: Table, *, clock: Callable[[], datetime]) -> None:
         self._table, self.clock = directory, clock
         self._announced: dict[str, datetime] = {}
         self.unread = False
+        self.at_work: set[str] = set()
+
+    @contextmanager
+    def working(self, registration_ids: Iterable[str]) -> Iterator[None]:
+        """Work on devices. If two messages of one device come at once, it is at work until the first one ends."""
+        own = set(registration_ids) - self.at_work
+        self.at_work |= own
+        try:
+            yield
+        finally:
+            self.at_work -= own
 
     async def enter(self, registration_id: str, before: str | None) -> None:
         """Note that a record is about to change, before it does."""

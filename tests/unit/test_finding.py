@@ -344,6 +344,20 @@ async def test_the_directory_is_kept_after_work_and_not_after_each_of_many() -> 
     assert CountedTable.reads.total() == reads
 
 
+async def test_a_device_that_this_worker_works_on_is_listed_when_that_is_done() -> None:
+    """However long ago it was noted: it waits for its turn, and more is to come."""
+    fleet = Fleet()
+    await fleet.upkeep.run()
+    with fleet.devices.changes.working(["a"]):
+        await fleet.add("a")
+        await fleet.add("b")
+        fleet.now += timedelta(minutes=5)
+        assert await fleet.upkeep.run() == 1
+        assert await fleet.directory_rows.get("id", "a") is None
+    await fleet.upkeep.follow()
+    assert await fleet.directory_rows.get("id", "a") is not None
+
+
 async def test_a_device_is_listed_once_it_has_rested_while_there_is_other_work() -> None:
     """One that was noted within twenty seconds is being worked on, and would be read twice; the end of work lists it."""
     fleet, seconds = Fleet(), 100.0

@@ -92,8 +92,8 @@ class DirectoryUpkeep:
     async def run(self) -> int:
         """Bring the directory to what has changed, and give the number of devices that it was brought to.
 
-        While this worker has other work, what was noted within the last twenty seconds is left out. Most of it is being
-        worked on, and would be read twice.
+        What is being worked on is left out, since it would be read twice. That are the devices that this worker works
+        on. While it has work, so are those of which something was noted within twenty seconds: they may be elsewhere.
         """
         async with self._running:
             noted_before = self.clock() - (timedelta(seconds=_PACE) if self._at_work else timedelta())
@@ -104,7 +104,11 @@ class DirectoryUpkeep:
             async for note in self.devices.changes.all():
                 notes[note.registration_id].append(note)
             self._looked = {each: at for each, at in self._looked.items() if each in notes}
-            rested = [each for each, own in notes.items() if all(note.since <= noted_before for note in own)]
+            rested = [
+                each
+                for each, own in notes.items()
+                if each not in self.devices.changes.at_work and all(note.since <= noted_before for note in own)
+            ]
             self.devices.changes.unread |= len(rested) < len(notes)
             due = [each for each in rested if self._due(notes[each])]
             for some in batched(due, _BATCH, strict=False):

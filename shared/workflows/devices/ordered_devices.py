@@ -25,6 +25,7 @@ from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from shared.domain.issuance import Committed
@@ -58,6 +59,10 @@ class OrderedDevices:
     hubs: IotHubRegistries
     outbox: Outbox
     clock: Clock
+
+    def at_work(self, lines: Sequence[OrderLine]) -> AbstractContextManager[None]:
+        """Say that this worker works on the devices of some lines."""
+        return self.devices.changes.working(_device(line) for line in lines)
 
     async def prepare(self, lines: Sequence[OrderLine], decide: Decide) -> DrawnNumbers:
         """Do all at once what is done before a device is made: note them, and draw their serial numbers.

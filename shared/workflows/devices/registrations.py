@@ -67,7 +67,8 @@ class Registrations:
         to_do, order = await self._begin(
             [known for known in lines if known.record.is_open and known.record.registration_id]
         )
-        with acting.acting(order.actor, order.comment) if order else nullcontext():
+        acting_for = acting.acting(order.actor, order.comment) if order else nullcontext()
+        with acting_for, self.ordered_devices.at_work([known.record for known in to_do]):
             left = await self._bring(to_do)
         waits = [error for error in left.values() if isinstance(error, Deferred)]
         if waits and len(waits) == len(left):
