@@ -17,44 +17,17 @@ from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import OrderLine
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Deferred, NotFound
-from shared.ledger.certificates import Certificates
-from shared.ledger.changes import ChangeNotes
-from shared.ledger.devices import Devices
-from shared.ledger.directory import Directory, Projection
-from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import Groups
-from shared.ledger.orders import Orders
-from shared.ledger.public_keys import PublicKeys
-from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.services import build
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
-from shared.workflows.devices.assignments import Assignments
-from shared.workflows.devices.automatic_renewals import AutomaticRenewals
-from shared.workflows.devices.bundles import Bundles
-from shared.workflows.devices.convergence import DeviceConverger
-from shared.workflows.devices.directory import DeviceDirectory
-from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
-from shared.workflows.devices.enrollments import IndividualEnrollments
-from shared.workflows.devices.expiry import ExpirySweep
-from shared.workflows.devices.failures import Failures
-from shared.workflows.devices.group_renewals import GroupRenewals
-from shared.workflows.devices.identities import DeviceIdentities
-from shared.workflows.devices.issuing import DeviceCertificates
-from shared.workflows.devices.key_claims import KeyClaims
-from shared.workflows.devices.missed_renewals import MissedRenewals
-from shared.workflows.devices.ordered_devices import OrderedDevices
-from shared.workflows.devices.registrations import Registrations
-from shared.workflows.devices.renewals import Renewals
-from shared.workflows.devices.revocations import Revocations
-from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
 from tests.world.services import Secrets
+from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +35,34 @@ if TYPE_CHECKING:
 
     from shared.domain.certificates import CertificateState
     from shared.domain.devices import DeviceRecord
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.groups import Groups
+    from shared.ledger.orders import Orders
+    from shared.ledger.public_keys import PublicKeys
+    from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
     from shared.pki.signing_keys import PrivateKey
+    from shared.services import Services
+    from shared.workflows.devices.assignments import Assignments
+    from shared.workflows.devices.automatic_renewals import AutomaticRenewals
+    from shared.workflows.devices.bundles import Bundles
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.directory import DeviceDirectory
+    from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
+    from shared.workflows.devices.enrollments import IndividualEnrollments
+    from shared.workflows.devices.expiry import ExpirySweep
+    from shared.workflows.devices.failures import Failures
+    from shared.workflows.devices.group_renewals import GroupRenewals
+    from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.missed_renewals import MissedRenewals
+    from shared.workflows.devices.registrations import Registrations
+    from shared.workflows.devices.renewals import Renewals
+    from shared.workflows.devices.revocations import Revocations
+    from shared.workflows.devices.usable_groups import UsableGroups
+    from shared.workflows.intake.outbox import Outbox
 
 HUB = "hub-1"
 ISSUER = "line-1-ca1"
@@ -97,6 +96,9 @@ class FakeAuthorities:
     def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
         return DistributionPoints()
 
+    async def check(self) -> None:
+        pass
+
 
 @dataclass
 class FakeLists:
@@ -106,6 +108,16 @@ class FakeLists:
 
     async def publish(self, name: str) -> None:
         self.published.append(name)
+
+
+class ChainedSettings:
+    """Settings of a scene, and where it says nothing those of the tests' world."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name) if hasattr(self._own, name) else getattr(SETTINGS, name)
 
 
 @dataclass
@@ -141,20 +153,27 @@ class DeviceScene:
     )
     requested: int = 0
 
+    tables: dict[str, FakeTable] = field(default_factory=dict)
+    """Other tables, by their names."""
+
     def __post_init__(self) -> None:
         self.registrar = FakeRegistrar(self.provisioning, self.hubs)
-        self.certificates = Certificates(
-            certificates=self.rows, revocations=self.revocation_rows, in_force=self.in_force
-        )
-        self.devices = Devices(
-            identities=self.rows,
-            unsettled=self.unsettled_rows,
-            changes=ChangeNotes(self.directory_rows, clock=self.clock),
-        )
-        self.public_keys = PublicKeys(FakeTable())
-        self.orders, self.groups = Orders(orders=FakeTable(), lines=FakeTable()), Groups(FakeTable())
-        self.requests, self.expiry = Requests(FakeTable(), clock=self.clock), ExpiryIndex(FakeTable())
         self.computing = ThreadPool("computing", 1)
+        self._wired: tuple[list[Any], Services] | None = None
+        self.tables |= {
+            "identities": self.rows,
+            "inforce": self.in_force,
+            "revocations": self.revocation_rows,
+            "unsettled": self.unsettled_rows,
+            "directory": self.directory_rows,
+        }
+
+    def table(self, name: str) -> FakeTable:
+        """Give a table by its name."""
+        return self.tables.setdefault(name, FakeTable())
+
+    async def check(self, _table: str) -> None:
+        """See whether tables can be reached."""
 
     def clock(self) -> datetime:
         return self.now
@@ -174,190 +193,145 @@ class DeviceScene:
         assert known is not None
         await self.groups.replace(known, known.record.changed(state=state, issuer=issuer))
 
-    # --- the workflows ---
+    # --- as the app wires it ---
+
+    @property
+    def services(self) -> Services:
+        """What the app has, wired as in the cloud; wired anew if a test has put something else into the scene."""
+        parts = [self.provisioning, self.hubs, self.blobs, self.secrets, self.queues, self.lists, self.authorities]
+        parts += [self.registrar, self.settings]
+        if self._wired is None or any(a is not b for a, b in zip(self._wired[0], parts, strict=True)):
+            self._wired = parts, self._build()
+        return self._wired[1]
+
+    def _build(self) -> Services:
+        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close)
+        clients: Any = SimpleNamespace(
+            queues=self.queues,
+            tables=self,
+            blobs=self.blobs,
+            order_lists=self.blobs,
+            keys=keys,
+            responder_keys=keys,
+            secrets=self.secrets,
+            provisioning=self.provisioning,
+            dps_authorities=None,
+            hub_authorities=(),
+            ca_certificates=(),
+            registrar=self.registrar,
+            hubs=self.hubs,
+            event_topic=None,
+        )
+        settings: Any = ChainedSettings(self.settings)
+        lists: Any = self.lists
+        return build(
+            settings,
+            clients=clients,
+            clock=self.clock,
+            threads=lambda _name, _size: self.computing,
+            authorities=self.authorities,
+            revocation_lists=lists,
+        )
+
+    @property
+    def devices(self) -> Devices:
+        return self.services.converger.devices
+
+    @property
+    def certificates(self) -> Certificates:
+        return self.services.converger.certificates
+
+    @property
+    def public_keys(self) -> PublicKeys:
+        return self.services.converger.public_keys
+
+    @property
+    def orders(self) -> Orders:
+        return self.services.registrations.orders
+
+    @property
+    def groups(self) -> Groups:
+        return self.services.usable_groups.groups
+
+    @property
+    def requests(self) -> Requests:
+        return self.services.requests
+
+    @property
+    def expiry(self) -> ExpiryIndex:
+        return self.services.lifetimes.expiry_sweep.expiry
 
     @property
     def outbox(self) -> Outbox:
-        queues: Any = self.queues
-        return Outbox(queues=queues, clock=self.clock)
+        return self.services.outbox
 
     @property
     def converger(self) -> DeviceConverger:
-        hubs: Any = self.hubs
-        lists: Any = self.lists
-        return DeviceConverger(
-            devices=self.devices,
-            certificates=self.certificates,
-            public_keys=self.public_keys,
-            expiry=self.expiry,
-            provisioning=self.provisioning,
-            hubs=hubs,
-            revocation_lists=lists,
-            outbox=self.outbox,
-            clock=self.clock,
-        )
+        return self.services.converger
 
     @property
     def bundles(self) -> Bundles:
-        blobs: Any = self.blobs
-        secrets: Any = self.secrets
-        return Bundles(
-            blobs=blobs,
-            expiry=self.expiry,
-            public_keys=self.public_keys,
-            secrets=secrets,
-            settings=self.settings,
-            clock=self.clock,
-        )
+        return self.services.devices.bundles
 
     @property
     def issuing(self) -> DeviceCertificates:
-        secrets: Any = self.secrets
-        return DeviceCertificates(
-            authorities=self.authorities,
-            devices=self.devices,
-            certificates=self.certificates,
-            keys=KeyClaims(devices=self.devices, public_keys=self.public_keys, clock=self.clock),
-            bundles=self.bundles,
-            expiry=self.expiry,
-            secrets=secrets,
-            settings=self.settings,
-            clock=self.clock,
-            computing=self.computing,
-        )
+        return self.services.certificate_requests.device_certificates
 
     @property
     def groups_in_use(self) -> UsableGroups:
-        return UsableGroups(groups=self.groups, authorities=self.authorities, clock=self.clock)
+        return self.services.usable_groups
 
     @property
     def assignments(self) -> Assignments:
-        hubs: Any = self.hubs
-        registrar: Any = self.registrar
-        return Assignments(registrar=registrar, provisioning=self.provisioning, hubs=hubs, clock=self.clock)
+        return self.services.renewals.assignments
 
     @property
     def failures(self) -> Failures:
-        return Failures(devices=self.devices, converger=self.converger, outbox=self.outbox, clock=self.clock)
+        return self.services.certificate_requests.failures
 
     @property
     def registrations(self) -> Registrations:
-        hubs: Any = self.hubs
-        ordered_devices = OrderedDevices(
-            orders=self.orders,
-            devices=self.devices,
-            device_certificates=self.issuing,
-            assignments=self.assignments,
-            failures=self.failures,
-            converger=self.converger,
-            hubs=hubs,
-            outbox=self.outbox,
-            clock=self.clock,
-        )
-        return Registrations(
-            orders=self.orders,
-            groups=self.groups_in_use,
-            ordered_devices=ordered_devices,
-            outbox=self.outbox,
-            clock=self.clock,
-        )
+        return self.services.registrations
 
     @property
     def renewals(self) -> Renewals:
-        return Renewals(
-            requests=self.requests,
-            devices=self.devices,
-            groups=self.groups_in_use,
-            assignments=self.assignments,
-            device_certificates=self.issuing,
-            converger=self.converger,
-            clock=self.clock,
-        )
+        return self.services.renewals
 
     @property
     def missed(self) -> MissedRenewals:
-        return MissedRenewals(groups=self.groups, expiry=self.expiry, outbox=self.outbox, clock=self.clock)
+        return self.services.lifetimes.missed_renewals
 
     @property
     def group_renewals(self) -> GroupRenewals:
-        return GroupRenewals(
-            requests=self.requests,
-            devices=self.devices,
-            certificates=self.certificates,
-            groups=self.groups_in_use,
-            authorities=self.authorities,
-            missed=self.missed,
-            outbox=self.outbox,
-            clock=self.clock,
-        )
+        return self.services.lifetimes.group_renewals
 
     @property
     def identities(self) -> DeviceIdentities:
-        hubs: Any = self.hubs
-        return DeviceIdentities(devices=self.devices, hubs=hubs, converger=self.converger, clock=self.clock)
+        return self.services.identities
 
     @property
     def revocations(self) -> Revocations:
-        return Revocations(
-            devices=self.devices,
-            certificates=self.certificates,
-            groups=self.groups,
-            requests=self.requests,
-            converger=self.converger,
-            identities=self.identities,
-            outbox=self.outbox,
-            clock=self.clock,
-        )
+        return self.services.revocations
 
     @property
     def enrollments(self) -> IndividualEnrollments:
-        return IndividualEnrollments(
-            devices=self.devices,
-            certificates=self.certificates,
-            public_keys=self.public_keys,
-            provisioning=self.provisioning,
-            resource=None,
-            clock=self.clock,
-        )
+        return self.services.individual_enrollments
 
     @property
     def directory(self) -> DeviceDirectory:
-        return DeviceDirectory(
-            devices=self.devices,
-            certificates=self.certificates,
-            directory=Directory(self.directory_rows),
-            bundles=self.bundles,
-            settings=self.settings,
-            clock=self.clock,
-        )
+        return self.services.devices
 
     @property
     def directory_upkeep(self) -> DirectoryUpkeep:
-        return DirectoryUpkeep(devices=self.devices, projection=Projection(self.directory_rows), clock=self.clock)
+        return self.services.directory_upkeep
 
     @property
     def sweep(self) -> ExpirySweep:
-        return ExpirySweep(
-            expiry=self.expiry,
-            certificates=self.certificates,
-            devices=self.devices,
-            bundles=self.bundles,
-            renewals=self.automatic_renewals,
-            outbox=self.outbox,
-            settings=self.settings,
-            clock=self.clock,
-        )
+        return self.services.lifetimes.expiry_sweep
 
     @property
     def automatic_renewals(self) -> AutomaticRenewals:
-        return AutomaticRenewals(
-            groups=self.groups,
-            devices=self.devices,
-            requests=self.requests,
-            missed=self.missed,
-            outbox=self.outbox,
-            clock=self.clock,
-        )
+        return self.services.lifetimes.expiry_sweep.renewals
 
     # --- what people do ---
 

@@ -51,6 +51,9 @@ class FakeBlobs:
     blobs: dict[str, StoredBlob] = field(default_factory=dict)
     lose_answer: bool = False
 
+    async def check(self, *_names: str) -> None:
+        pass
+
     async def create(
         self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> bool:
@@ -98,6 +101,9 @@ class FakeQueues:
 
     sent: list[tuple[str, dict[str, Any], timedelta | None]] = field(default_factory=list)
     step: Callable[[], None] = lambda: None
+
+    async def check(self, *_names: str) -> None:
+        pass
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
         self.sent.append((queue, json.loads(text), delay))
@@ -199,6 +205,9 @@ class FakeProvisioning(Provisioning):
     """
 
     shows_certificates: ClassVar[bool] = True
+
+    async def check(self, *_names: str) -> None:
+        pass
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,6 @@ from shared.domain.devices import DeviceRecord, Purpose
 from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
-from shared.ledger.public_keys import PublicKeys
 from shared.pki import names
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -355,8 +354,7 @@ async def issued_with(scene: DeviceScene, device: str, request: str) -> str:
 @pytest.mark.parametrize("second_steps", range(1, 16))
 def test_two_devices_that_come_at_once_with_one_key_do_not_share_it(first_steps: int, second_steps: int) -> None:
     """Wherever the second comes in between, and the first again: one of them gets a certificate."""
-    scene = DeviceScene(rows=SteppedTable())
-    scene.public_keys = PublicKeys(SteppedTable())
+    scene = DeviceScene(rows=SteppedTable(), tables={"publickeys": SteppedTable()})
     requests = {device: csr(device, key=SHARED) for device in ("press", "lathe")}
     first, second = (issued_with(scene, device, request) for device, request in requests.items())
     outcomes = [steps_of(first, first_steps), steps_of(second, second_steps)]

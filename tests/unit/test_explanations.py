@@ -687,6 +687,9 @@ async def test_a_service_that_does_not_answer_leaves_its_part_unknown(
 class Absent:
     """Stands where a trust zone has no client."""
 
+    async def check(self) -> None:
+        pass
+
     def __getattr__(self, name: str) -> Any:
         raise Misconfigured("the trust zone 'intake' does not reach DPS")
 

@@ -18,13 +18,6 @@ from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import RegisterBy
 from shared.errors import Conflict, Deferred, NotFound
-from shared.ledger.certificates import Certificates
-from shared.ledger.changes import ChangeNotes
-from shared.ledger.devices import Devices
-from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import Groups
-from shared.ledger.orders import Orders
-from shared.ledger.public_keys import PublicKeys
 from shared.workflows.devices import registrations
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
@@ -105,23 +98,27 @@ def counted_scene(counts: Counter[str]) -> DeviceScene:
     def table(name: str) -> Any:
         return Counted(FakeTable(), counts, name)
 
-    scene = DeviceScene()
-    identities, queues, blobs = table("identities"), scene.queues, scene.blobs
-    scene.queues, scene.blobs = Counted(queues, counts, "queues"), Counted(blobs, counts, "blobs")  # type: ignore[assignment]
-    changes = ChangeNotes(table("directory"), clock=scene.clock)
-    scene.devices = Devices(identities=identities, unsettled=table("unsettled"), changes=changes)
-    scene.certificates = Certificates(
-        certificates=identities, revocations=table("revocations"), in_force=table("inforce")
+    names = (
+        "identities",
+        "unsettled",
+        "directory",
+        "revocations",
+        "inforce",
+        "orders",
+        "orderlines",
+        "groups",
+        "expiry",
     )
-    scene.orders = Orders(orders=table("orders"), lines=table("orderlines"))
-    scene.groups, scene.expiry = Groups(table("groups")), ExpiryIndex(table("expiry"))
-    scene.public_keys = PublicKeys(table("publickeys"))
+    scene = DeviceScene()
+    scene.tables = {name: table(name) for name in (*names, "publickeys")}
+    scene.queues = Counted(scene.queues, counts, "queues")  # type: ignore[assignment]
+    scene.blobs = Counted(scene.blobs, counts, "blobs")  # type: ignore[assignment]
     return scene
 
 
 async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
     """From its order to the order's end, with the host's own and the directory's: what belongs together is one write."""
-    counts, devices = Counter[str](), 100
+    counts, devices = Counter[str](), 200
     scene = await counted_scene(counts).set_up()
     anything: Any = scene
     lists = OrderBlobs(blobs=anything.blobs, settings=anything.settings, threads=scene.computing)
