@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.authorities import AuthorityState
+from shared.domain.authorities import OPENED, AuthorityState
 from triggers.console.pages import page, rendered
 from triggers.http.endpoints import continuation_of, group_id_of, shown_continuation
 from triggers.http.scopes import of_group
@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 
+_AS_WANTED = frozenset(
+    {AuthorityState.DISABLED, AuthorityState.RETIRED, AuthorityState.REVOKED, AuthorityState.DELETED}
+)
+"""States that somebody has brought a CA into, in which it does not sign."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShownAuthority:
     """A CA as the console shows it.
 
     Attributes:
         depth: CAs of ours above it.
-        trouble: why it can't sign; empty if it can.
+        trouble: why it can't sign; empty if it can, and if somebody wanted it so, which its state says.
         list_trouble: what is wrong with its list; empty if nothing is.
         life_used: per cent of its certificate's life; ``None`` without a certificate.
     """
@@ -49,6 +55,8 @@ class ShownAuthority:
 
 
 def _trouble(record: AuthorityRecord, now: datetime) -> str:
+    if record.state in _AS_WANTED:
+        return ""
     if record.not_after is not None and record.not_after < now:
         return "its certificate has expired"
     if record.problem:
@@ -61,7 +69,7 @@ def _trouble(record: AuthorityRecord, now: datetime) -> str:
 
 
 def _list_trouble(record: AuthorityRecord, now: datetime) -> str:
-    if record.state is not AuthorityState.ACTIVE:
+    if record.state not in OPENED:
         return ""
     if record.published is None:
         return "it has not been published yet"
