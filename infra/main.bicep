@@ -542,7 +542,7 @@ var zonesOfSettings = {
   RETAIN_REQUESTS_DAYS: ['issuing']
   RETAIN_REJECTIONS_DAYS: ['issuing']
   RETAIN_ORDER_LISTS_DAYS: ['issuing']
-  REVOKE_UNREPEATED_DEVICES: ['issuing']
+  REVOKE_UNREPEATED_DEVICES: ['issuing', 'revocation']
   RECONCILIATION_INTERVAL_MINUTES: ['issuing']
   RECONCILIATION_QUOTA_PERCENT: ['issuing']
   RECONCILIATION_POLICY: ['issuing']

@@ -216,6 +216,8 @@ def build(
         requests=requests,
         converger=converger,
         identities=identities,
+        counts=Directory(table("directory")),
+        unrepeated=settings.unrepeated_devices,
         outbox=outbox,
         clock=clock,
     )

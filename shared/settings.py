@@ -28,7 +28,7 @@ from shared.reading.settings import (
     several,
     whole,
 )
-from shared.rules.zones import Zone
+from shared.rules.zones import SIGNING, Zone
 from shared.upkeep_settings import UpkeepSettings
 
 KEY_ROLES = Kind(
@@ -133,10 +133,10 @@ class Settings(UpkeepSettings):
         Setting(
             "REVOKE_UNREPEATED_DEVICES",
             whole("devices", 0, 1_000_000),
-            "How many devices a CA may be revoked with without their number being repeated in the request.",
+            "How many devices a CA or a group may be revoked with without their number being repeated in the request.",
             example="10",
             default="100",
-            zones=frozenset({Zone.ALL, Zone.ISSUING}),
+            zones=SIGNING,
         ),
     ]
     crl_validity: Annotated[

@@ -30,6 +30,8 @@ class RevocationRequest(Contract):
     """A request to revoke one device, one certificate or a whole group (queue ``revocation-requests``).
 
     ``reason`` is required where ``action`` is ``revoke``, since most reasons are final. ``delete`` concerns a device.
+    ``devices`` repeats how many devices of a group are revoked, where these are more than the deployment lets through
+    without it. The number may be off by a tenth, since devices come and go.
     """
 
     model_config = with_example({"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise"})
@@ -40,6 +42,7 @@ class RevocationRequest(Contract):
     enrollment_group: EnrollmentGroupId | None = None
     action: RevocationAction = RevocationAction.REVOKE
     reason: RevocationReason = Field(default=None, validate_default=True)
+    devices: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
 
     @field_validator("reason", mode="before")
     @classmethod
@@ -61,6 +64,8 @@ class RevocationRequest(Contract):
             )
         if self.action is RevocationAction.DELETE and self.registration_id is None:
             raise PydanticCustomError("delete_target", "action 'delete' takes one device: name its registrationId")
+        if self.devices is not None and self.enrollment_group is None:
+            raise PydanticCustomError("devices_of_group", "devices repeats how many a group has: name enrollmentGroup")
         return self
 
 

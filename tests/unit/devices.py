@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,7 @@ class DeviceScene:
     revocation_rows: FakeTable = field(default_factory=FakeTable)
     unsettled_rows: FakeTable = field(default_factory=FakeTable)
     directory_rows: FakeTable = field(default_factory=FakeTable)
+    unrepeated: int = 100
     provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
     hubs: FakeHubs = field(default_factory=FakeHubs)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
@@ -311,7 +312,7 @@ class DeviceScene:
 
     @property
     def revocations(self) -> Revocations:
-        return self.services.revocations
+        return replace(self.services.revocations, unrepeated=self.unrepeated)
 
     @property
     def enrollments(self) -> IndividualEnrollments:

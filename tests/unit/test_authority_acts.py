@@ -279,7 +279,7 @@ async def test_many_devices_are_revoked_when_their_number_is_repeated() -> None:
     scene = await scene_with_line()
     for number in range(1, 21):
         await device(scene, f"press-{number}", number=number)
-    with pytest.raises(Conflict, match=r"'line' is the CA of 20 devices, .* devices is not given; .* devices 20"):
+    with pytest.raises(Conflict, match=r"the CA 'line' has 20 devices, .* devices is not given; .* devices 20"):
         await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
     with pytest.raises(Conflict, match="devices is 17; to revoke them all, repeat the number: devices 20"):
         await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", devices=17)

@@ -565,6 +565,29 @@ async def test_a_group_is_revoked_page_by_page_and_given_back_as_far_as_it_is_on
     assert asked(scene) == ["lathe"]
 
 
+@pytest.mark.parametrize(("given", "taken"), [(None, False), (2, False), (3, True), (4, False)])
+async def test_who_revokes_a_large_group_repeats_how_many_devices_it_has(given: int | None, *, taken: bool) -> None:
+    """Seen at once and again when it is carried out; devices that are revoked already do not count."""
+    scene = await registered()
+    scene.unrepeated = 2
+    for number, device in enumerate(("lathe", "drill", "saw")):
+        await scene.order(f"order-{number}", device)
+    await scene.revoke(registration_id="saw")
+    await scene.directory_upkeep.run()
+    wanted = scene.revocation(reason=COMPROMISE, enrollment_group="line", devices=given)
+    if taken:
+        await scene.revocations.check(wanted)
+        with pytest.raises(UnderWay):
+            await scene.revocations.carry_out(wanted)
+        assert asked(scene) == ["drill", "lathe", "press"]
+        return
+    said = "devices is not given" if given is None else f"devices is {given}"
+    for act in (scene.revocations.check, scene.revocations.carry_out):
+        with pytest.raises(Conflict, match=f"the enrollment group 'line' has 3 devices.*{said}.*devices 3"):
+            await act(wanted)
+    assert asked(scene) == []
+
+
 def asked(scene: DeviceScene) -> list[str]:
     """Tell whose revocation was asked for."""
     return sorted(

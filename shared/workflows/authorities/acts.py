@@ -12,6 +12,7 @@ from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
 from shared.domain.authority_acts import BECOMES, Wanted, check_possible, decided, is_decided
 from shared.domain.certificates import DECISION_HOLDS
+from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.authorities.effects import effects_of
@@ -32,9 +33,6 @@ _ATTEMPTS = 10
 
 SETTLING = 2 * DECISION_HOLDS
 """So long after a CA was told to sign nothing, what was decided before may still be signed; doubled for slow clocks."""
-
-_SHARE = 10
-"""The number that is repeated may be off by one part in so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +79,8 @@ class AuthorityActs:
             "enrollmentGroups": list(reached.groups),
             "devices": reached.devices,
             "moreDevices": reached.more,
-            "repeatDevices": action is AuthorityAction.REVOKE and self._is_to_repeat(reached),
+            "repeatDevices": action is AuthorityAction.REVOKE
+            and is_to_be_repeated(self._concerned(name, reached), self.settings.unrepeated_devices),
             "effects": list(effects_of(record, action, reached)),
         }
 
@@ -126,27 +125,14 @@ class AuthorityActs:
         if record.state is BECOMES[act.action]:
             return
         if act.action is AuthorityAction.REVOKE:
-            self._check_repeated(act, await self.reach.of(act.name))
+            concerned = self._concerned(act.name, await self.reach.of(act.name))
+            check_repeated(concerned, act.devices, allowed=self.settings.unrepeated_devices)
         if act.action is AuthorityAction.DELETE:
             self._check_settled(record)
             await self._check_deletion(record, await self.reach.of(act.name))
 
-    def _is_to_repeat(self, reached: Reached) -> bool:
-        return reached.devices > self.settings.unrepeated_devices
-
-    def _check_repeated(self, act: AuthorityAct, reached: Reached) -> None:
-        """See that whoever revokes many devices knows how many: a slip of the hand names another CA."""
-        if not self._is_to_repeat(reached):
-            return
-        given = act.devices
-        if given is not None and abs(given - reached.devices) * _SHARE <= reached.devices:
-            return
-        said = "devices is not given" if given is None else f"devices is {given}"
-        raise Conflict.because(
-            f"{act.name!r} is the CA of {'more than ' if reached.more else ''}{reached.devices} devices, which are "
-            f"revoked with it, and {said}; to revoke them all, repeat the number: devices {reached.devices}",
-            field="devices",
-        )
+    def _concerned(self, name: str, reached: Reached) -> Concerned:
+        return Concerned(f"the CA {name!r} has", reached.devices, reached.more)
 
     def _check_settled(self, record: AuthorityRecord) -> None:
         """Wait for certificates that were decided on before the CA was told to sign nothing."""

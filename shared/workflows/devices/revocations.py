@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.devices import MemberRevocation, RevocationAction
 from shared.contracts.messages import Queue
 from shared.domain import revocation
+from shared.domain.repetition import Concerned, check_repeated
 from shared.domain.requests import Progress, advanced, part_key
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from shared.domain.requests import RequestRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
+    from shared.ledger.directory import Directory
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.identities import DeviceIdentities
     from shared.workflows.intake.outbox import Clock, Outbox
 
+_NOT_REVOKED = frozenset({DeviceState.ORDERED, DeviceState.FAILED, DeviceState.REVOKED, DeviceState.DELETED})
 _PAGE = 200
 _AT_ONCE = 16
 
@@ -55,6 +58,8 @@ class Revocations:
     requests: Requests
     converger: DeviceConverger
     identities: DeviceIdentities
+    counts: Directory
+    unrepeated: int
     outbox: Outbox
     clock: Clock
 
@@ -63,7 +68,7 @@ class Revocations:
 
         Raises:
             NotFound: the device, certificate or group does not exist.
-            Conflict: there is nothing to revoke, or to reinstate.
+            Conflict: there is nothing to revoke, or to reinstate; or more devices are concerned than the request says.
             Deferred: devices of a group are under way.
         """
         part = Part(request.registration_id, request.part) if isinstance(request, MemberRevocation) else None
@@ -85,7 +90,7 @@ class Revocations:
             Rejected: as with :meth:`carry_out`.
         """
         if request.enrollment_group is not None:
-            await self._check_group(request.enrollment_group)
+            await self._check_group(request, request.enrollment_group)
             return
         registration_id, act = await self._act(request)
         act((await device_of(self.devices, registration_id)).record)
@@ -142,16 +147,22 @@ class Revocations:
             )
         return known.record.subject
 
-    async def _check_group(self, group_id: str) -> None:
+    async def _check_group(self, request: RevocationRequest, group_id: str) -> None:
         """See that a group was there once: the devices of one that was deleted may still be revoked."""
         if await self.groups.get(group_id) is None:
             raise unknown(group_id)
+        if request.action is not RevocationAction.REVOKE:
+            return
+        states = (await self.counts.counts(group_id)).states
+        devices = sum(states[each.value] for each in DeviceState if each not in _NOT_REVOKED)
+        concerned = Concerned(f"the enrollment group {group_id!r} has", devices)
+        check_repeated(concerned, request.devices, allowed=self.unrepeated)
 
     async def _fan_out(self, request: RevocationRequest, group_id: str, accepted: RequestRecord) -> None:
         """Send one request per device of a group, from where an earlier attempt broke off."""
         before = accepted.progress
         if before is None:
-            await self._check_group(group_id)
+            await self._check_group(request, group_id)
         while before is None or not before.is_dispatched:
             page, continuation = await self.devices.page(
                 enrollment_group=group_id, size=_PAGE, continuation=before.continuation if before else None
