@@ -364,6 +364,11 @@ class World:
         with client:
             client.set_secret(name, value)
 
+    def download(self, url: str) -> bytes:
+        """Read a blob."""
+        with BlobClient.from_blob_url(url, credential=self._credential) as client:
+            return client.download_blob().readall()
+
     def upload(self, container: str, name: str, content: bytes) -> str:
         """Put a blob, and give its URL."""
         url = f"{self._endpoints.blob_service_url}/{container}/{name}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -323,11 +325,11 @@ def test_a_long_order_comes_in_a_blob(world: World, suffix: str, name: str) -> N
 
 
 def test_a_list_in_csv_is_an_order_and_its_results_are_one_again(world: World) -> None:
-    """Posted as it is, with its group in the query; the results are asked for, and lie in a blob that the event names."""
+    """Posted as it is, with its group in the query; the results are asked for, and lie in blobs that the event names."""
     answer = world.request(
         "POST",
         "device-orders",
-        params={"orderId": "uploaded", "enrollmentGroup": GROUP},
+        params={"orderId": "uploaded", "enrollmentGroup": GROUP, "progressEvery": "1"},
         data=b"registrationId,tags.plant\r\nupload-1,Lyon\r\nupload-2,Bremen\r\n",
         headers={"Content-Type": "text/csv"},
     )
@@ -337,7 +339,41 @@ def test_a_list_in_csv_is_an_order_and_its_results_are_one_again(world: World) -
     assert results.headers["content-type"].startswith("text/csv")
     rows = results.text.split("\r\n")
     assert [row.split(",")[:2] for row in rows[1:3]] == [["upload-1", "registered"], ["upload-2", "registered"]]
-    assert [each["place"] for each in world.get("device-orders/uploaded/results.json")["items"]] == ["line 2", "line 3"]
+    items = world.get("device-orders/uploaded/results.json")["items"]
+    assert [each["place"] for each in items] == ["line 2", "line 3"]
+    told = until(
+        "OrderCompleted",
+        lambda: [each for each in world.events("DeviceProvisioning.OrderCompleted") if each["subject"] == "uploaded"],
+        bool,
+    )[0]["data"]
+    assert world.download(told["results"]).decode() == results.text
+    assert json.loads(world.download(told["resultsJson"]))["items"] == items
+
+
+def test_the_bundles_of_an_order_come_in_one_archive(world: World) -> None:
+    """To one caller, page by page; what was fetched alone before is named and not in it, and passwords are elsewhere."""
+    ids = [f"zip-{number}" for number in range(3)]
+    ordered(world, *ids, order_id="zipped")
+    assert world.bundle_status("zip-1", caller="somebody-else") == 200
+    path, found, states = "device-orders/zipped/bundles?format=pfx&pageSize=2", dict[str, bytes](), dict[str, str]()
+    while path:
+        answer = world.request("GET", path)
+        assert answer.status_code == 200
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        devices = json.loads(files.pop("manifest.json"))["devices"]
+        states |= {each["registrationId"]: each["state"] for each in devices}
+        secrets = {each["file"]: each["passwordSecret"] for each in devices if each["file"]}
+        for name, content in files.items():
+            password = world.secret(secrets[name])
+            assert password.encode() not in answer.content
+            assert pkcs12.load_pkcs12(content, password.encode()).cert is not None
+        found |= files
+        path = answer.links.get("next", {}).get("url", "").removeprefix("/api/")
+    assert sorted(found) == ["zip-0.pfx", "zip-2.pfx"]
+    assert states == {"zip-0": "included", "zip-1": "handedOut", "zip-2": "included"}
+    assert world.bundle_status("zip-0", caller="somebody-else") == 410
+    assert world.request("HEAD", "device-orders/zipped/bundles").status_code == 404
 
 
 def test_an_order_that_waits_for_a_first_boot_can_be_cancelled(world: World) -> None:

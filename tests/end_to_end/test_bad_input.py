@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from devstack.outside import until
 from tests.end_to_end.conftest import GROUP
+from tests.end_to_end.test_api import ordered
 
 if TYPE_CHECKING:
     from devstack.outside import World
@@ -307,3 +308,49 @@ def test_json_that_is_too_deep_is_bad_input(world: World) -> None:
     )[0]
     assert found["reasons"] == [{"field": "", "message": f"the message is not valid JSON: {too_deep}"}]
     assert found["kind"] == "rejected"
+
+
+def test_what_can_be_seen_not_to_succeed_is_refused_at_once(world: World) -> None:
+    """With the status of its cause and the field; it is not a request then, and its id is free."""
+    ordered(world, "refused-1")
+    world.followed(world.request("PUT", "enrollment-groups/refusing", json={}))
+    world.followed(world.post("enrollment-groups/refusing/disable"))
+    device = {"registrationId": "refused-2"}
+    elsewhere, here = "https://elsewhere.blob.core.windows.net", world.upload("orders", "refused.csv", b"x")
+    cases: list[tuple[str, str, dict[str, Any] | None, int, str]] = [
+        (
+            "POST",
+            "certificate-authorities",
+            {"kind": "root", "name": "r", "keyAlgorithm": "RSA-1"},
+            400,
+            "keyAlgorithm",
+        ),
+        ("POST", "certificates", {"kind": "device", "name": "d", "issuer": "none"}, 404, "issuer"),
+        ("PUT", "enrollment-groups/refused", {"issuer": "none"}, 404, "issuer"),
+        ("POST", "enrollment-groups/none/disable", None, 404, "enrollmentGroup"),
+        ("POST", "enrollment-groups/none/renew", {}, 404, "enrollmentGroup"),
+        ("POST", "enrollment-groups/refusing/renew", {}, 409, "enrollmentGroup"),
+        ("POST", "device-orders", order("refused", device, enrollmentGroup="none"), 404, "enrollmentGroup"),
+        ("POST", "device-orders", order("refused", device, enrollmentGroup="refusing"), 409, "enrollmentGroup"),
+        ("POST", "device-orders", order("refused", {"registrationId": "a b"}), 400, "devices[0].registrationId"),
+        ("POST", "device-orders", listed("refused", f"{elsewhere}/orders/a.csv"), 400, "devicesUrl"),
+        ("POST", "device-orders", listed("refused", here.replace("refused.csv", "none.csv")), 404, "devicesUrl"),
+        ("POST", "device-orders/none/cancel", None, 404, "orderId"),
+        ("POST", "devices/none/renew", {}, 404, "registrationId"),
+        ("POST", "devices/refused-1/renew", {"csr": "x"}, 400, "csr"),
+        ("POST", "devices/refused-1/reinstate", None, 409, "action"),
+    ]
+    found = []
+    for number, (method, path, body, status, field) in enumerate(cases):
+        key = f"refused-{number}"
+        answer = world.request(method, path, json=body, headers={"Idempotency-Key": key})
+        fields = [each["field"] for each in answer.json().get("errors", [])]
+        if (answer.status_code, fields[:1]) != (status, [field]):
+            found.append(f"{method} {path}: {answer.text}")
+        assert world.get(f"requests/{key}", missing=None) is None, path
+    assert found == []
+    assert world.get("device-orders/refused", missing=None) is None
+
+
+def listed(order_id: str, url: str) -> dict[str, Any]:
+    return {"orderId": order_id, "enrollmentGroup": GROUP, "devicesUrl": url}

@@ -208,6 +208,26 @@ async def test_devices_that_many_others_change_beside_come_a_little_later() -> N
     assert await fleet.found(id_prefix="new-") == [f"new-{number}" for number in range(6)]
 
 
+@pytest.mark.parametrize("second", [0, 19, 20, 21, 59, 61, 95, 119])
+async def test_what_a_killed_worker_left_is_in_the_lists_within_two_minutes(second: int) -> None:
+    """The timer comes at 20 seconds past each minute, and passes over devices that were looked at a moment ago."""
+    fleet = Fleet()
+    names = [f"press-{number}" for number in range(6)]  # more than a list reads themselves
+    for name in names:
+        await fleet.add(name)
+    await fleet.upkeep.run()
+    fleet.now += timedelta(seconds=second)
+    changed_at = fleet.now
+    for name in names:
+        await fleet.change(name, assigned_hub="hub-2")
+    assert await fleet.found(hub="hub-2") == []
+    while await fleet.found(hub="hub-2") != names:
+        ticked = fleet.now.replace(second=20, microsecond=0)
+        fleet.now = ticked if ticked > fleet.now else ticked + timedelta(minutes=1)
+        await fleet.upkeep.run()
+        assert fleet.now - changed_at <= timedelta(minutes=2)
+
+
 async def test_a_continuation_of_another_list_is_refused() -> None:
     """It says where a page of one index begins, and means nothing in another."""
     fleet = await various()
