@@ -51,6 +51,13 @@ MADE: dict[str, Any] = {"certificate": None, "serial_number": None}
         (ca(), seen(certificate=row(state=CertificateState.REVOKED))),
         (ca(), seen(certificate=row(subject="another whose serial number is 1", pem="OTHER"))),
         (ca(), seen(published=None, signs_lists=False)),
+        (
+            ca(AuthorityState.REVOKED),
+            seen(
+                certificate=row(state=CertificateState.REVOKED),
+                uploads={"the DPS": None, "the hub": UploadedCertificate("CD", verified=True)},
+            ),
+        ),
         (ca(AuthorityState.AWAITING_CERTIFICATE, **MADE), seen(certificate=None, uploads={}, published=None)),
         (ca(AuthorityState.REQUESTED, problem="refused", **MADE), seen(certificate=None, has_key=False)),
         (
@@ -92,6 +99,26 @@ def test_a_healthy_ca_has_no_fault(record: AuthorityRecord, observed: ObservedAu
             ca(),
             seen(uploads={"the DPS": UploadedCertificate("CD", verified=True)}),
             "the DPS holds another certificate, of thumbprint CD",
+        ),
+        (
+            ca(AuthorityState.REVOKED),
+            seen(certificate=row(state=CertificateState.REVOKED), uploads={}, groups=("g",)),
+            "it is revoked, and the enrollment group 'g' lets in by it",
+        ),
+        (
+            ca(AuthorityState.REVOKED),
+            seen(uploads={}),
+            f"it is revoked, and its certificate {SERIAL} is active",
+        ),
+        (
+            ca(AuthorityState.REVOKED),
+            seen(certificate=row(state=CertificateState.REVOKED)),
+            "it is revoked, and the DPS lets in by it",
+        ),
+        (
+            ca(AuthorityState.DELETED),
+            seen(certificate=row(state=CertificateState.REVOKED), has_key=False),
+            "it is deleted, and the DPS lets in by it",
         ),
         (ca(), seen(published=None), "it has no list"),
         (ca(crl_number=2), seen(), "its list has number 3, and the newest that was begun 2"),

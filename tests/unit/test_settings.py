@@ -72,6 +72,21 @@ def test_every_missing_setting_is_named() -> None:
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             "WEBHOOK_SECRET_NAME must be the name of a vault secret: 1 to 127 letters, digits and dashes",
         ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "grpc://127.0.0.1:4317",
+            "OTEL_EXPORTER_OTLP_ENDPOINT is 'grpc://127.0.0.1:4317'; it must be an http:// or https:// URL",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "https://me:secret@otlp.example.com",
+            "OTEL_EXPORTER_OTLP_ENDPOINT must be a bare URL without credentials or a query",
+        ),
+        (
+            "WEBSITE_HOSTNAME",
+            "https://factory.azurewebsites.net",
+            "WEBSITE_HOSTNAME is 'https://factory.azurewebsites.net'; it must be a host name, which :port may follow",
+        ),
         ("CA_COUNTRY", "us", "CA_COUNTRY is 'us'; it must be two capital letters (ISO 3166-1 alpha-2)"),
         ("KEY_VAULT_VERIFY_CHALLENGE", "no", "KEY_VAULT_VERIFY_CHALLENGE is 'no'; it must be true or false"),
         (
