@@ -43,7 +43,12 @@ IN_A_BROWSER = "tests/console"
 
 PYTEST = (sys.executable, "-m", "pytest", "-q")
 PYTEST_MEASURED = (sys.executable, "-m", "coverage", "run", *PYTEST[1:])
-_MANY_RUNS = ("test_acts_at_once", "test_any_sequence", "test_authorities_at_large")
+_MANY_RUNS = (
+    "test_acts_at_once",
+    "test_any_sequence",
+    "test_devices_under_interleaving",
+    "test_groups_under_interleaving",
+)
 """Files of the world's tests that do the same thousands of times, in ever other orders."""
 
 _AT_ONCE = 4 * (os.cpu_count() or 1)
@@ -105,8 +110,7 @@ def _units() -> list[Part]:
 
 def _world() -> list[Part]:
     """Thousands of runs of the same code, which it would take minutes to count branches in; and the others."""
-    names = (*_MANY_RUNS, *(path.stem for path in REPOSITORY.glob("tests/world/test_*_under_interleaving.py")))
-    runs = sorted(f"tests/world/{name}.py" for name in names)
+    runs = sorted(f"tests/world/{name}.py" for name in _MANY_RUNS)
     others = ("tests/world", *(f"--ignore={file}" for file in runs))
     many = Part("world: many runs", tuple(runs), runs_app=False)
     return [*_divided(many, 4), Part("world: the others", others)]
