@@ -242,11 +242,6 @@ class FollowedRequests:
         return looked_at
 
 
-def _never_sent(record: RequestRecord, now: datetime) -> bool:
-    is_to_be_sent = record.state is RequestState.QUEUED and record.queued_at is None
-    return is_to_be_sent and record.received_at < now - _NEVER_SENT
-
-
 def location_of(kind: Queue, request_id: str) -> str:
     """Give the path at which a request can be followed."""
     return f"/api/requests/{request_id}?kind={kind.value}"
