@@ -114,7 +114,7 @@ async def fleet(emulator: RunningEmulator, tmp_path: Path) -> AsyncIterator[Flee
     dps = ProvisioningService(emulator.endpoints["dpsServiceUrl"], tokens)
     await dps.close()
     dps._client = DeviceProvisioningClient(  # noqa: SLF001
-        emulator.endpoints["dpsServiceUrl"], tokens, connection_verify=emulator.ca_file
+        emulator.endpoints["dpsServiceUrl"], tokens, connection_verify=emulator.ca_file, retry_total=0
     )
     urls = {each["hostName"]: each["serviceUrl"] for each in emulator.endpoints["iotHubs"]}
     hubs = IotHubRegistries(urls, Tokens(emulator))

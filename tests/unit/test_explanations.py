@@ -33,6 +33,7 @@ from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.devices.changes import change
 from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, csr, pem
 from tests.unit.explained import ROOT, ExplainedScene, codes, in_service
+from tests.unit.groups import GroupScene
 from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
@@ -607,6 +608,27 @@ async def test_the_call_that_is_named_mends_it(name: str, becomes: str) -> None:
     wanted = (await scene.explained())["whatToDo"]["call"]
     await call(scene, wanted["method"], wanted["path"], wanted["body"] or {})
     assert codes(await scene.explained())[0] == becomes
+
+
+async def test_the_calls_that_are_named_mend_a_group_that_others_have_changed() -> None:
+    """A group that was disabled or deleted in DPS is as the ledger has it, when it is enabled, or written, again."""
+    calls = {}
+    for name in ("group_is_disabled_elsewhere", "group_is_missing"):
+        device = await in_service()
+        await FAULTS[name][0](device)
+        calls[name] = (await device.explained())["whatToDo"]["call"]
+    assert calls == {
+        "group_is_disabled_elsewhere": {"method": "POST", "path": "/api/enrollment-groups/line/enable", "body": None},
+        "group_is_missing": {"method": "PUT", "path": "/api/enrollment-groups/line", "body": {}},
+    }
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.provisioning.groups["g"]["provisioningStatus"] = "disabled"
+    await scene.ask("enable", request_id="explained-1")
+    assert scene.provisioning.groups["g"]["provisioningStatus"] == "enabled"
+    scene.provisioning.groups.clear()
+    await scene.ask("put", request_id="explained-2")
+    assert scene.accepted() == ["g-ca1"]
 
 
 @pytest.mark.parametrize(
