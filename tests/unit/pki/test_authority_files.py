@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -269,3 +269,35 @@ def test_another_answer_is_refused_with_the_difference(answer: x509.Certificate,
     with pytest.raises(Rejected) as caught:
         answered_authority(pem(answer, ROOT, key=b""), REQUEST, KEY, now=NOW)
     assert str(caught.value) == f"certificate: {message}"
+
+
+# --- what is no CA's file ---------------------------------------------------------------------------------------------
+
+_OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
+OTHERS = _OTHER_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+ED25519 = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@pytest.mark.parametrize(
+    ("content", "password", "message"),
+    [
+        (pem(ROOT, key=b""), None, "pem: there are 0 private keys; give the CA's own and no other"),
+        (pem(ROOT, key=PLAIN + OTHERS), None, "pem: there are 2 private keys; give the CA's own and no other"),
+        (b" " * 65_537, None, "pem: it has 65537 bytes; at most 65536 are read"),
+        (pem(ROOT, key=OTHERS), None, "pem: none of its certificates belongs to the CA's key"),
+        (pem(ROOT, key=ED25519), None, "pem: it does not contain an EC or RSA key of a CA"),
+        (
+            pem(
+                ROOT,
+                key=KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame")),
+            ),
+            "ses\0ame",
+            "password: it has characters that can't be typed",
+        ),
+    ],
+)
+def test_what_is_not_the_file_of_one_ca_is_told(content: bytes, password: str | None, message: str) -> None:
+    """A file without its key, with another's, or of a kind that nothing here signs with."""
+    with pytest.raises(Rejected) as refused:
+        authority_from_pem(content, password, now=NOW)
+    assert str(refused.value) == message
