@@ -19,6 +19,7 @@ from devstack.zoned_stack import ZonedStack
 from emulator import controls
 from emulator.platform.configuration import HTTPS_PORT
 from emulator.platform.variants import OPTION_HELP, option_value
+from shared.domain.callers import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,9 +147,15 @@ def _say_ready(stack: Stack) -> None:
         print(f"  {zone:<9} {url}/api  (its zone alone; functions has them all)")
     print(f"  DPS       {endpoints.dps_service_url}  devices: {endpoints.dps_device_host}:8883")
     print(f"  key vault {endpoints.key_vault_url}")
+    path, devices = stack.options.state_dir / "endpoints.json", f"{endpoints.functions_url}/api/devices"
     if endpoints.functions_url:
         print(f"  functions {endpoints.functions_url}/api")
         print(f"  console   {endpoints.functions_url}/api/console  (sign in with functionKey)")
+        print("as somebody with one role, by a key of endpoints.json or by a token:")
+        print(f'  curl -H "x-functions-key: $(jq -r \'.roleKeys["Fleet.Read"]\' {path})" {devices}')
+        token = f"{sys.executable} -m devstack tokens issue user ada@example.com Fleet.Read --endpoints {path}"
+        print(f'  curl -H "authorization: Bearer $({token} | jq -r .access_token)" {devices}')
+        print(f"  roles: {', '.join(Role)}; for one group: Devices.Revoke:line-1")
     print(
         f"all of it, with keys, is in {stack.options.state_dir / 'endpoints.json'}; Ctrl-C stops everything", flush=True
     )

@@ -20,9 +20,11 @@ from urllib.parse import urlsplit
 
 from devstack import azurite
 from devstack.functions_host.keys import Keys
+from emulator.controls import AUDIENCE
 from emulator.platform.configuration import HTTPS_PORT, host_name_of
 from emulator.platform.store import PRIVATE, PRIVATE_FOLDER
 from emulator.platform.tls import ensure_tls
+from emulator.services.sign_in import KEYS_PATH
 from shared.domain.callers import Role
 
 if TYPE_CHECKING:
@@ -340,9 +342,15 @@ class Stack:
                 *(sys.executable, "-m", "devstack.functions_host", "--app-dir", str(REPOSITORY)),
                 *("--settings", str(settings), "--address", options.address, "--port", str(port)),
                 *("--keys-file", str(self._keys_file), *lease),
+                *("--sign-in-keys", self._sign_in_keys, "--sign-in-audience", AUDIENCE),
             ],
             {**os.environ, **self.endpoints.environment()},
         )
+
+    @property
+    def _sign_in_keys(self) -> str:
+        parts = urlsplit(self._emulator["identityEndpoint"])
+        return f"{parts.scheme}://{parts.netloc}{KEYS_PATH}"
 
     @property
     def _keys_file(self) -> Path:
@@ -382,6 +390,7 @@ class Stack:
             **({"EVENT_TOPIC_URL": emulator["eventTopicUrl"]} if self.options.event_topic else {}),
             "IOT_HUBS": ";".join(f"{hub['hostName']}={hub['serviceUrl']}" for hub in emulator["iotHubs"]),
             "KEY_ROLES": self._key_roles(),
+            "ENTRA_AUTHENTICATION": "true",
             "PUBLIC_BASE_URL": f"http://{host_name_of(self.options.address)}:{self.options.functions_port}",
             **self.options.settings,
         }

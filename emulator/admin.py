@@ -18,6 +18,7 @@ from emulator.platform.identity.tokens import (
 from emulator.platform.throttling import ThrottlingError
 from emulator.platform.variants import VariantError
 from emulator.protocols.wire import WireError, json_body
+from emulator.services import sign_in
 from emulator.services.dps.state import checked_seconds
 from emulator.services.iot_hub.errors import HubError
 
@@ -83,6 +84,7 @@ class Admin:
             web.put("/assigning", self.set_assigning),
             web.get("/roles", self.show_roles),
             web.put("/roles", self.withhold_roles),
+            web.post("/tokens", self.issue_token),
             web.get("/variants", self.show_variants),
             web.put("/variants", self.set_variants),
             web.get("/telemetry", self.telemetry),
@@ -153,6 +155,10 @@ class Admin:
         services = _services(await json_body(request, on_error=_refusal))
         self.context.tokens.withhold_roles([AUDIENCE_OF[name] for name in services])
         return await self.show_roles(request)
+
+    async def issue_token(self, request: web.Request) -> web.Response:
+        """Issue a token for a user or an app, in the place of a sign-in."""
+        return web.json_response(sign_in.issued(self.context, await json_body(request, on_error=_refusal)))
 
     async def show_variants(self, _: web.Request) -> web.Response:
         """What holds where public sources differ."""

@@ -15,9 +15,12 @@ from emulator.platform.variants import KNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-COMMANDS = ("faults", "throttling", "assigning", "roles", "variants")
+COMMANDS = ("faults", "throttling", "assigning", "roles", "variants", "tokens")
 ADMIN_URL = "http://127.0.0.1:8444"
 """Where an emulator is that was started without options."""
+
+AUDIENCE = "api://device-identity-factory"
+"""The API that tokens of users and apps are for, unless an option says another one."""
 
 COMMAND = "azure-iot-emulator"
 """The name that the installed program has."""
@@ -148,7 +151,21 @@ def _parser(prog: str, endpoints: Path | None) -> argparse.ArgumentParser:
     _add_assigning(_Control(commands, "assigning", "for how long a registration at DPS is 'assigning'", endpoints))
     _add_roles(_Control(commands, "roles", "at which services identities have no role", endpoints))
     _add_variants(_Control(commands, "variants", "which behaviour holds where public sources differ", endpoints))
+    _add_tokens(_Control(commands, "tokens", "tokens of users and apps for an API of your own", endpoints))
     return parser
+
+
+def _add_tokens(tokens: _Control) -> None:
+    text = "issue one, in the place of a sign-in"
+    issue = tokens.action("issue", text, lambda given: ("POST", "/tokens", _sign_in(given)))
+    issue.add_argument("kind", metavar="KIND", help="user or app")
+    issue.add_argument("name", metavar="NAME", help="of a user as they sign in, such as ada@example.com; of an app")
+    issue.add_argument("role", nargs="*", metavar="ROLE", help="app roles that it has, such as Fleet.Read")
+    issue.add_argument("--audience", default=AUDIENCE, help="the API that the token is for (%(default)s)")
+
+
+def _sign_in(given: argparse.Namespace) -> dict[str, Any]:
+    return {"kind": given.kind, "name": given.name, "roles": given.role, "audience": given.audience}
 
 
 def _add_faults(faults: _Control) -> None:

@@ -27,7 +27,7 @@ from emulator.protocols.mqtt import Connection as MqttConnection
 from emulator.protocols.mqtt import MqttListener
 from emulator.protocols.secured import server_context
 from emulator.protocols.websockets import AMQP, MQTT, Websockets
-from emulator.services import amqp_clients, managed_identity
+from emulator.services import amqp_clients, managed_identity, sign_in
 from emulator.services.dps import device as dps_device
 from emulator.services.dps import device_routes
 from emulator.services.dps import routes as dps_routes
@@ -124,7 +124,13 @@ class Emulator:
         public.on_shutdown.append(websockets.end)
         for application, bound, secured in (
             (public, sockets.https, server_context(tls.certificate_file, tls.key_file)),
-            (_application(context, {"identity": managed_identity.routes(context, header)}), sockets.identity, None),
+            (
+                _application(
+                    context, {"identity": [*managed_identity.routes(context, header), *sign_in.routes(context)]}
+                ),
+                sockets.identity,
+                None,
+            ),
             (_application(context, {"admin": controls.routes()}), sockets.admin, None),
         ):
             site = await listeners.serve(application, bound, secured)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from devstack.functions_host import configuration, http_server
+from devstack.functions_host.authentication import Authentication
 from devstack.functions_host.configuration import ConfigurationError, HostSettings, resolve
 from devstack.functions_host.keys import Keys
 from devstack.functions_host.queue_listener import LEASE_SECONDS, QueueListener
@@ -52,6 +53,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="how long a queue message is leased (the real host: 600); shorter for tests that kill this host",
     )
+    parser.add_argument(
+        "--sign-in-keys", metavar="URL", help="stand in for App Service authentication: keys of its issuer"
+    )
+    parser.add_argument("--sign-in-audience", default="", metavar="AUDIENCE", help="that tokens must be for")
     return parser.parse_args(argv)
 
 
@@ -70,7 +75,11 @@ class _Host:
         place = self._bound()
         functions = await self._worker.start()
         keys = Keys.kept(self._arguments.keys_file)
-        application = http_server.application(self._worker, functions, keys, self._settings.route_prefix)
+        sign_in = self._arguments.sign_in_keys
+        authentication = Authentication(sign_in, self._arguments.sign_in_audience) if sign_in else None
+        application = http_server.application(
+            self._worker, functions, keys, self._settings.route_prefix, authentication
+        )
         # The real host hands a compressed body on as it came.
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, shutdown_timeout=1, auto_decompress=False

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from devstack.functions_host import routes
+from devstack.functions_host.authentication import ME, Refused, me
 from devstack.functions_host.protocol import Message, TypedData
 from devstack.functions_host.timer_listener import timer_data
 from devstack.functions_host.worker import InvocationFailed, log_failure
@@ -19,6 +20,7 @@ from devstack.functions_host.worker import InvocationFailed, log_failure
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from devstack.functions_host.authentication import Authentication
     from devstack.functions_host.keys import Keys
     from devstack.functions_host.routes import Route
     from devstack.functions_host.worker import Function, Worker
@@ -33,12 +35,20 @@ BODY_LIMIT = 100 * 1024 * 1024
 """Bytes (ScriptConstants.DefaultMaxRequestBodySize of Azure/azure-functions-host: 104857600)."""
 
 
-def application(worker: Worker, functions: Sequence[Function], keys: Keys, route_prefix: str) -> web.Application:
-    """Put all HTTP functions and the admin API under their routes."""
+def application(
+    worker: Worker,
+    functions: Sequence[Function],
+    keys: Keys,
+    route_prefix: str,
+    authentication: Authentication | None = None,
+) -> web.Application:
+    """Put all HTTP functions and the admin API under their routes; with authentication, ``/.auth/me`` too."""
     server = web.Application(client_max_size=BODY_LIMIT)
     server.router.add_get("/admin/host/status", _guarded(keys, _status))
     server.router.add_post("/admin/functions/{name}", _guarded(keys, _started(worker, functions)))
-    handler = _http(worker, routes.routes(functions, route_prefix), keys)
+    if authentication is not None:
+        server.router.add_get(ME, _me(authentication))
+    handler = _http(worker, routes.routes(functions, route_prefix), keys, authentication)
     server.router.add_route("*", "/{path:.*}", handler)
     return server
 
@@ -52,11 +62,28 @@ def _guarded(keys: Keys, handler: Handler) -> Handler:
     return guarded
 
 
-def _http(worker: Worker, tried: Sequence[Route], keys: Keys) -> Handler:
+def _me(authentication: Authentication) -> Handler:
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            claims = await authentication.claims(routes.headers(request.headers.items()))
+        except Refused:
+            claims = None
+        return web.Response(status=401) if claims is None else web.json_response(me(claims))
+
+    return answer
+
+
+def _http(worker: Worker, tried: Sequence[Route], keys: Keys, authentication: Authentication | None = None) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         asked = _Asked.read(request)
         if asked is None:
             return web.Response(status=400)
+        headers = {**asked.headers, "client-ip": _peer(request)}
+        if authentication is not None:
+            try:
+                headers = await authentication.headers(headers)
+            except Refused:
+                return web.Response(status=401)
         found = routes.found(tried, request.method, asked.path)
         if found is None:
             return web.Response(status=404)
@@ -72,7 +99,7 @@ def _http(worker: Worker, tried: Sequence[Route], keys: Keys) -> Handler:
         data = Message(
             method=request.method,
             url=asked.url,
-            headers=asked.headers,
+            headers=headers,
             query=asked.query,
             params=parameters,
             body=TypedData(bytes=body),
@@ -80,6 +107,12 @@ def _http(worker: Worker, tried: Sequence[Route], keys: Keys) -> Handler:
         return await _answer(worker, function, TypedData(http=data))
 
     return handle
+
+
+def _peer(request: web.Request) -> str:
+    """Give who is connected, as App Service's front end does (Azure/app-service-linux-docs#140)."""
+    host, port, *_ = request.transport.get_extra_info("peername") if request.transport else ("", 0)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

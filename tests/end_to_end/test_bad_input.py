@@ -7,6 +7,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -14,11 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from devstack.outside import until
+from emulator.controls import AUDIENCE
 from tests.end_to_end.conftest import GROUP
 from tests.end_to_end.test_api import ordered
 
 if TYPE_CHECKING:
     from devstack.outside import World
+    from devstack.stack import Stack
 
 REJECTED = "DeviceProvisioning.RequestRejected"
 NO_SUCH_GROUP = (
@@ -354,3 +357,21 @@ def test_what_can_be_seen_not_to_succeed_is_refused_at_once(world: World) -> Non
 
 def listed(order_id: str, url: str) -> dict[str, Any]:
     return {"orderId": order_id, "enrollmentGroup": GROUP, "devicesUrl": url}
+
+
+def test_a_token_opens_what_its_roles_are_for(stack_and_world: tuple[Stack, World]) -> None:
+    """From the emulated sign-in to the app: who it is, what they may do, and what the audit log has of it."""
+    stack, world = stack_and_world
+    endpoints = stack.endpoints
+    body = {"kind": "user", "name": "ada@example.com", "roles": ["Fleet.Read"], "audience": AUDIENCE}
+    token = requests.post(f"{endpoints.emulator_admin_url}/tokens", json=body, timeout=10).json()["access_token"]
+    bearer = {"authorization": f"Bearer {token}", "x-functions-key": ""}
+    if not endpoints.zones:
+        told = requests.get(f"{endpoints.functions_url}/.auth/me", headers=bearer, timeout=10)
+        assert told.json()[0]["user_id"] == "ada@example.com"
+    forged = {**bearer, "x-ms-client-principal": "Zm9yZ2Vk"}
+    assert world.request("GET", "device-orders", headers=forged).status_code == 200
+    refused = world.request("DELETE", "enrollment-groups/nobodys", headers=bearer)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "this needs the role Groups.Manage")
+    [entry] = world.get("audit?action=delete_enrollment_group&pageSize=1")["items"]
+    assert (entry["actor"]["kind"], entry["actor"]["name"], entry["outcome"]) == ("user", "ada@example.com", "denied")

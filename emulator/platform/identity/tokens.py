@@ -48,6 +48,15 @@ class IssuedToken:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """A user or an app that signs in to an API of one's own, and the app roles that it was given there."""
+
+    is_app: bool
+    name: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Verified:
     client_id: str
     audience: str
@@ -96,6 +105,38 @@ class Tokens:
             "ver": "1.0",
         }
         return IssuedToken(jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._key_id}), expires_on)
+
+    def issue_sign_in(self, audience: str, who: SignIn, *, lifetime: timedelta) -> IssuedToken:
+        """Issue a token for a user or an app; one of a name has the same object id each time.
+
+        Args:
+            audience: of the API, e.g. ``api://device-identity-factory``.
+            who: signs in.
+            lifetime: from now; a negative one makes a token that has expired.
+        """
+        now = self._clock().replace(microsecond=0)
+        expires_on = now + lifetime
+        object_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._issuer}{who.name}"))
+        claims: dict[str, Any] = {
+            "aud": audience,
+            "iss": self._issuer,
+            "iat": int(now.timestamp()),
+            "nbf": int(min(now, expires_on).timestamp()),
+            "exp": int(expires_on.timestamp()),
+            "oid": object_id,
+            "tid": self._tenant_id,
+            "uti": uuid.uuid4().hex,
+            "ver": "1.0",
+            **(_of_app(object_id, who.name) if who.is_app else _of_user(object_id, who.name)),
+        }
+        if who.roles:
+            claims["roles"] = list(who.roles)
+        return IssuedToken(jwt.encode(claims, self._key, ALGORITHM, headers={"kid": self._key_id}), expires_on)
+
+    def public_keys(self) -> dict[str, Any]:
+        """The key that tells this issuer's tokens, as a JSON Web Key Set (RFC 7517 section 5)."""
+        jwk: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(self._public_key, as_dict=True)
+        return {"keys": [{**jwk, "kid": self._key_id, "use": "sig", "alg": ALGORITHM}]}
 
     def verify(self, authorization_header: str | None, audience: str) -> str:
         """Check scheme, signature, issuer, times and audience of an ``Authorization`` header.
@@ -165,6 +206,23 @@ class Tokens:
             raise Unauthenticated(f"the token has no claim {error.claim!r}") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise Unauthenticated("the token is not a JSON Web Token signed with RS256") from None
+
+
+def _of_user(object_id: str, name: str) -> dict[str, Any]:
+    """Claims of a user who came by Azure CLI."""
+    return {
+        "appid": "04b07795-8ddb-461a-bbee-02f9e1bf7b46",
+        "name": name.partition("@")[0],
+        "scp": "user_impersonation",
+        "sub": str(uuid.uuid5(uuid.NAMESPACE_OID, object_id)),
+        "upn": name,
+    }
+
+
+def _of_app(object_id: str, name: str) -> dict[str, Any]:
+    """Claims of an app, whose subject is itself."""
+    application = str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+    return {"appid": application, "appidacr": "1", "idtyp": "app", "sub": object_id}
 
 
 def _signing_key(store: Store) -> tuple[rsa.RSAPrivateKey, str, str]:
