@@ -11,13 +11,15 @@ from cryptography import x509
 
 from shared.contracts.messages import Queue
 from shared.domain.audit import Observed, faults
+from shared.domain.audit_entries import AuditOutcome
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.listing import NOTE_STAYS, listing_of, under_way
 from shared.domain.orders import COMPLETED, LineState, OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
-from shared.domain.requests import RequestState
+from shared.domain.requests import RequestRecord, RequestState
 from shared.domain.words import DeviceState
+from shared.ledger.audit_log import AuditRow
 from shared.ledger.changes import ChangeNote
 from shared.pki import names
 from shared.workflows.devices.bundles import BUNDLES
@@ -52,6 +54,7 @@ async def audit(world: World) -> list[str]:
     found += await _lines(world)
     found += _keys(world, certificates)
     found += _directory(world, records)
+    found += _written_down(world)
     if world.storage.table("unsettled").rows:
         found.append(f"notes are left: {list(world.storage.table('unsettled').rows)}")
     return found
@@ -278,3 +281,28 @@ async def _lines(world: World) -> list[str]:
 def thumbprint_of(pem: str) -> str:
     """Give the SHA-256 thumbprint of a certificate."""
     return names.sha256_thumbprint(x509.load_pem_x509_certificate(pem.encode()))
+
+
+def _written_down(world: World) -> list[str]:
+    """Hold the audit log against the requests: each that has ended is there once, with what came of it."""
+    rows = world.storage.table("audit").rows
+    log = Counter(row.read(AuditRow).entry_id for (place, _), row in rows.items() if place == "log")
+    found = [f"{name} is in the audit log {count} times" for name, count in log.items() if count > 1]
+    places = Counter(key for (place, key) in rows if not place.startswith(("log", "end|")))
+    found += [f"{key} is not found by its actor" for (place, key) in rows if place == "log" and not places[key]]
+    ends = {key for (place, key) in rows if place.startswith("end|")}
+    wanted = {RequestState.DONE: AuditOutcome.DONE, RequestState.REJECTED: AuditOutcome.REFUSED}
+    for (place, _), row in world.storage.table("requests").rows.items():
+        if len(place) != _PARTITION_DIGITS:
+            continue
+        request = row.read(RequestRecord)
+        name = f"{request.key}|{request.nonce[:8]}"
+        if name in log and request.state in wanted and f"{name}|{wanted[request.state]}" not in ends:
+            found.append(f"request {request.key} is {request.state}, and the audit log does not say so")
+        if name not in log and request.state is RequestState.DONE:
+            found.append(f"request {request.key} is done, and is not in the audit log")
+    return found
+
+
+_PARTITION_DIGITS = 2
+"""Of the partitions of requests; what else is in their table has longer ones."""

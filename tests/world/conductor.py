@@ -56,6 +56,15 @@ class Step(AbstractAsyncContextManager[None]):
             raise LostAnswer(self._label)
 
 
+class StepAtOnce(Step):
+    """An effect before which nobody is held."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        self._conductor.check_up(self._service)
+
+
 class Conductor:
     """Holds actors before each of their steps."""
 
@@ -166,3 +175,14 @@ class Conductor:
         """Give what an actor that is done was ended by, if anything."""
         task = self._tasks.get(actor)
         return None if task is None or task.cancelled() else task.exception()
+
+
+class AtOnce(Conductor):
+    """Holds nobody, and knows which services are down."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self.down = conductor.down
+
+    def step(self, label: str, service: str = "") -> AbstractAsyncContextManager[None]:
+        return StepAtOnce(self, label, service)

@@ -17,7 +17,7 @@ from shared.errors import Rejected
 from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.queues import TakenMessage
 from shared.ports.rows import Delete, Insert, Merge, Put, Replace
-from tests.world.conductor import Conductor
+from tests.world.conductor import AtOnce, Conductor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -191,9 +191,14 @@ class Tables:
 
     conductor: Conductor = field(default_factory=Conductor)
     tables: dict[str, Table] = field(default_factory=dict)
+    without_steps: frozenset[str] = frozenset()
+    """Tables at which nobody is held: what is written there is a part of the step before."""
 
     def table(self, name: str) -> Table:
-        return self.tables.setdefault(name, Table(name, self.conductor))
+        if name not in self.tables:
+            conductor = AtOnce(self.conductor) if name in self.without_steps else self.conductor
+            self.tables[name] = Table(name, conductor)
+        return self.tables[name]
 
     async def check(self) -> None:
         async with self.conductor.step("check", "tables"):

@@ -157,13 +157,14 @@ class World:
 
     provisioning_kind: ClassVar[type[services.Provisioning]] = services.Provisioning
     authorities_kind: ClassVar[type[Authorities]] = Authorities
+    without_steps: ClassVar[frozenset[str]] = frozenset({"audit"})
 
     conductor: Conductor = field(default_factory=Conductor)
     now: datetime = NOW
     asked: dict[str, Asked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.storage = Tables(self.conductor)
+        self.storage = Tables(self.conductor, without_steps=self.without_steps)
         self.blobs = Blobs(self.conductor)
         self.queues = Queues(self.conductor, self.clock)
         self.secrets = services.Secrets(self.conductor)

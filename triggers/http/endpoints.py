@@ -246,10 +246,11 @@ def comment_of(request: func.HttpRequest) -> str | None:
     Raises:
         Rejected: it is too long.
     """
-    text = request.params.get("comment") or auditing.said_in(request, "comment")
-    if text is not None and len(text) > COMMENT_LIMIT:
+    text = request.params.get("comment")
+    if text and len(text) > COMMENT_LIMIT:
         raise Rejected.because(f"has {len(text)} characters; at most {COMMENT_LIMIT} are kept", field="comment")
-    return text
+    # That of a body has its rule in its contract.
+    return text or (auditing.said_in(request, "comment") or "")[:COMMENT_LIMIT] or None
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:
