@@ -112,7 +112,7 @@ MESSAGES = (
                 "part": "0" * 64,
             },
         ),
-        never_has=frozenset({"serialNumber", "enrollmentGroup"}),
+        never_has=frozenset({"serialNumber", "enrollmentGroup", "devices"}),
     ),
     Sent(
         Queue.REVOCATION_REQUESTS,
@@ -130,6 +130,7 @@ MESSAGES = (
                 "enrollmentGroup": "line-1",
                 "action": "revoke",
                 "reason": "cessationOfOperation",
+                "devices": 1200,
             },
         ),
     ),
