@@ -281,7 +281,7 @@ async def ask(
 ) -> func.HttpResponse:
     request = func.HttpRequest(
         "GET" if form is None else "POST",
-        "https://host/api/console/here?x=1",
+        "https://host/api/console/rejections/here?x=1",
         headers={"host": "host", **headers},
         params=params or {},
         route_params=route or {},
