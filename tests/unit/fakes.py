@@ -17,7 +17,7 @@ from shared.ports.registrar import Assignment
 from shared.threads import ThreadPool
 from tests.world.authority_services import Vault
 from tests.world.services import Hubs, Provisioning
-from tests.world.storage import Table
+from tests.world.storage import Queues, Table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -96,21 +96,26 @@ class FakeBlobs:
 
 
 @dataclass
-class FakeQueues:
-    """Remembers what was sent."""
+class FakeQueues(Queues):
+    """The queues of the tests' world, which remember what was sent.
+
+    Attributes:
+        sent: queue, body and delay of each message.
+        step: called after each message.
+        since: when the message at the front of a queue was put there, by its name.
+    """
 
     sent: list[tuple[str, dict[str, Any], timedelta | None]] = field(default_factory=list)
     step: Callable[[], None] = lambda: None
+    since: dict[str, datetime] = field(default_factory=dict)
 
     async def check(self, *_names: str) -> None:
         pass
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
+        await super().send(queue, text, delay=delay)
         self.sent.append((queue, json.loads(text), delay))
         self.step()
-
-    since: dict[str, datetime] = field(default_factory=dict)
-    """When the message at the front of a queue was put there."""
 
     async def waiting_since(self, queue: str) -> datetime | None:
         return self.since.get(queue)
