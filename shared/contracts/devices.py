@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -35,6 +35,8 @@ class RevocationRequest(Contract):
     """
 
     model_config = with_example({"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise"})
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"devices"})
 
     request_id: RequestId
     registration_id: RegistrationId | None = None
