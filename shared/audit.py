@@ -84,7 +84,8 @@ class Auditor:
         observed = ObservedAuthority(
             certificate=await self._row(record),
             uploads={
-                each.holder: _shown(await each.get(record.name)) for each in self.services.clients.ca_certificates
+                each.holder: _shown(await each.get(record.place or record.name))
+                for each in self.services.clients.ca_certificates
             },
             published=await self._published(record, issuer) if issuer.may_sign_crls else None,
             signs_lists=issuer.may_sign_crls,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
@@ -17,6 +19,42 @@ _Words = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 _Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
 
 _FINAL = tuple(each for each in RevocationReason if each is not RevocationReason.CERTIFICATE_HOLD)
+
+
+class RenewedKey(StrEnum):
+    """What key a renewed CA has."""
+
+    SAME = "same"
+    NEW = "new"
+
+
+_Days = Annotated[int, Field(strict=True, ge=1, le=7305)]
+
+
+class AuthorityRenewing(Contract):
+    """Body of ``POST /certificate-authorities/{name}/renew``.
+
+    With ``key: same`` the CA gets a new certificate, and keeps its name and key. With ``key: new`` the enrollment
+    groups that have it are rolled to the next CA.
+    """
+
+    model_config = with_example({"key": "same", "validityDays": 3650})
+
+    key: RenewedKey = RenewedKey.SAME
+    validity_days: _Days | None = None
+    reason: _Words | None = None
+    comment: _Words | None = None
+
+
+class AuthorityCrossSigning(Contract):
+    """Body of ``POST /certificate-authorities/{name}/cross-sign``: the CA that signs another certificate for it."""
+
+    model_config = with_example({"issuer": "corporate", "validityDays": 1825})
+
+    issuer: IssuerName
+    validity_days: _Days | None = None
+    reason: _Words | None = None
+    comment: _Words | None = None
 
 
 class AuthorityActing(Contract):
@@ -56,6 +94,9 @@ class AuthorityAct(Contract):
     reason: _Words | None = None
     comment: _Words | None = None
     devices: _Count | None = None
+    key: RenewedKey | None = None
+    issuer: IssuerName | None = None
+    validity_days: _Days | None = None
 
     @model_validator(mode="after")
     def _fields_of_action(self) -> Self:
@@ -67,9 +108,24 @@ class AuthorityAct(Contract):
                 "is disabled",
                 {"reasons": ", ".join(_FINAL)},
             )
-        if not revokes and self.devices is not None:
-            raise PydanticCustomError("devices", "devices belongs to action 'revoke' only; leave it out")
+        if self.action is AuthorityAction.CROSS_SIGN and self.issuer is None:
+            raise PydanticCustomError("issuer", "action 'crossSign' needs issuer, the CA that signs")
+        for name, actions in _ONLY_WITH.items():
+            if self.action not in actions and getattr(self, name) is not None:
+                raise PydanticCustomError(
+                    "action",
+                    "{name} belongs to action '{actions}' only; leave it out",
+                    {"name": to_camel(name), "actions": "' and '".join(actions)},
+                )
         return self
+
+
+_ONLY_WITH = {
+    "devices": (AuthorityAction.REVOKE,),
+    "key": (AuthorityAction.RENEW,),
+    "issuer": (AuthorityAction.CROSS_SIGN,),
+    "validity_days": (AuthorityAction.RENEW, AuthorityAction.CROSS_SIGN),
+}
 
 
 class AuthorityList(Contract):

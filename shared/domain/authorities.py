@@ -126,6 +126,8 @@ class AuthorityAction(StrEnum):
     RETIRE = "retire"
     REVOKE = "revoke"
     DELETE = "delete"
+    RENEW = "renew"
+    CROSS_SIGN = "crossSign"
 
 
 class AuthorityChange(Part):
@@ -139,6 +141,7 @@ class AuthorityChange(Part):
         comment: what whoever asked adds.
         groups: the enrollment groups that have it, or a CA below it: these are told.
         actor: who asked.
+        serial_number: of the certificate that it has got by this.
     """
 
     request: str
@@ -148,6 +151,7 @@ class AuthorityChange(Part):
     comment: str | None = None
     groups: tuple[str, ...] = ()
     actor: Actor | None = None
+    serial_number: str | None = None
 
 
 class AuthorityRecord(Record):
@@ -181,6 +185,7 @@ class AuthorityRecord(Record):
         since: when an act led to its state.
         revoked_at: when it was revoked.
         revocation_reason: why.
+        place: under which name services have its certificate; ``None`` for the CA's own name.
     """
 
     lifecycle = lifecycles.AUTHORITY
@@ -225,6 +230,7 @@ class AuthorityRecord(Record):
     since: datetime | None = None
     revoked_at: datetime | None = None
     revocation_reason: RevocationReason | None = None
+    place: str | None = None
 
     @property
     def signed_by(self) -> str:

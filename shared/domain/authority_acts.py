@@ -25,7 +25,7 @@ BECOMES: Mapping[AuthorityAction, AuthorityState] = {
     AuthorityAction.REVOKE: AuthorityState.REVOKED,
     AuthorityAction.DELETE: AuthorityState.DELETED,
 }
-"""The state that each act leads to."""
+"""The state that each act leads to; those that give a CA another certificate leave it as it is."""
 
 _POSSIBLE: Mapping[AuthorityAction, frozenset[AuthorityState]] = {
     AuthorityAction.DISABLE: frozenset({AuthorityState.ACTIVE}),
@@ -68,6 +68,7 @@ class Wanted:
         comment: what whoever asks adds.
         groups: the enrollment groups that have the CA, or one below it.
         actor: who asks.
+        serial_number: of a certificate that the CA gets.
     """
 
     request: str
@@ -76,6 +77,7 @@ class Wanted:
     comment: str | None = None
     groups: tuple[str, ...] = ()
     actor: Actor | None = None
+    serial_number: str | None = None
 
     def change(self, at: datetime) -> AuthorityChange:
         """Give what it wants of a CA, decided now."""
@@ -87,6 +89,7 @@ class Wanted:
             comment=self.comment,
             groups=self.groups,
             actor=self.actor,
+            serial_number=self.serial_number,
         )
 
 
@@ -136,6 +139,18 @@ def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityR
         # The end of a key that is kept here. One in the vault is its owner's to purge.
         changes |= {"wrapped_key": None}
     return record.changed(**changes)
+
+
+def certified(record: AuthorityRecord, wanted: Wanted, fields: Mapping[str, object], at: datetime) -> AuthorityRecord:
+    """Give a CA that has got another certificate, which is still to be entered into the books and told.
+
+    Args:
+        record: as it was read.
+        wanted: what was asked for.
+        fields: what the record says of the certificate.
+        at: when it was decided.
+    """
+    return record.changed(**fields, making=None, change=wanted.change(at))
 
 
 def is_decided(record: AuthorityRecord, request: str) -> bool:

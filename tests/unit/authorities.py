@@ -18,6 +18,7 @@ from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
 from shared.threads import ThreadPool
 from shared.workflows.authorities.acts import AuthorityActs
+from shared.workflows.authorities.certifying import AuthorityCertifying
 from shared.workflows.authorities.convergence import AuthorityConverger
 from shared.workflows.authorities.creation import AuthorityCreation
 from shared.workflows.authorities.endings import AuthorityEndings
@@ -83,7 +84,9 @@ class Worker:
             reach=self.reach,
             possession=self.possession,
             lists=self.lists,
+            expiry=self.expiry,
             outbox=self.outbox,
+            settings=self.settings,
             clock=self.clock,
         )
         self.converger = AuthorityConverger(
@@ -102,6 +105,10 @@ class Worker:
             certificates=self.certificates,
             reach=self.reach,
             converger=self.converger,
+            certifying=AuthorityCertifying(
+                authorities=self.authorities, keys=self.keys, issuance=self.issuance, reach=self.reach, **kept
+            ),
+            outbox=self.outbox,
             **kept,
         )
         acts: dict[str, Any] = {

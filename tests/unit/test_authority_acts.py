@@ -135,7 +135,7 @@ STATES: dict[AuthorityAction, set[str]] = {
 }
 
 
-@pytest.mark.parametrize("action", AuthorityAction)
+@pytest.mark.parametrize("action", BECOMES)
 @pytest.mark.parametrize("state", AuthorityState)
 def test_an_act_is_possible_in_the_states_that_lead_on_and_in_the_one_it_leads_to(
     action: AuthorityAction, state: AuthorityState
@@ -382,7 +382,7 @@ async def test_a_preview_says_what_an_act_would_do_and_to_how_many_and_does_noth
     assert await state_of(scene, "root") == "active"
 
 
-@pytest.mark.parametrize("action", AuthorityAction)
+@pytest.mark.parametrize("action", BECOMES)
 async def test_each_act_has_a_preview_that_says_what_it_leads_to(action: AuthorityAction) -> None:
     """In words that a person understands, of whom it concerns."""
     scene = await scene_with_line()
@@ -438,3 +438,116 @@ async def test_the_sweep_tells_an_act_for_whoever_asked_for_it() -> None:
     assert await scene.worker().converger.sweep() == 0
     (event,) = told(scene)
     assert (event["actor"]["id"], event["comment"]) == ("ada", "ticket 4711")
+
+
+# --- another certificate ---
+
+
+async def renew(scene: AuthorityScene, name: str, **fields: Any) -> None:
+    await act(scene, name, AuthorityAction.RENEW, **fields)
+
+
+async def test_a_renewed_root_has_a_new_certificate_for_its_name_and_key_and_the_old_one_beside() -> None:
+    """Its devices' chains verify under either; services know both; and its end is told of in its time."""
+    service = FreedService()
+    scene = await scene_with_line(verifiers=[service])
+    before = await record_of(scene, "root")
+    scene.now += timedelta(days=30)
+    await renew(scene, "root", validityDays=7000)
+    after = await record_of(scene, "root")
+    old, new = _certificate(before), _certificate(after)
+    assert old.public_key() == new.public_key()
+    assert old.subject == new.subject
+    assert new.not_valid_after_utc == scene.now + timedelta(days=7000, seconds=-1)
+    assert (after.state, after.change, after.making) == ("active", None, None)
+    assert after.further_certificates == before.certificate
+    below = _certificate(await record_of(scene, "line"))
+    below.verify_directly_issued_by(new)
+    place = f"root-{(after.serial_number or '')[:8]}"
+    assert (set(service.certificates), after.place) == ({"root", place}, place)
+    assert after.proof_of_possession is ProofOfPossession.VERIFIED
+    row = await scene.certificates.get(after.serial_number or "")
+    assert row is not None
+    assert (row.record.state, row.record.pem, row.record.cause) == ("active", after.certificate, "renew-root")
+    issued = [body["data"] for _, body, _ in scene.queues.sent if body["type"].endswith(".CertificateIssued")]
+    assert [each["serialNumber"] for each in issued] == [after.serial_number]
+    await renew(scene, "root", validityDays=7000)
+    assert await record_of(scene, "root") == after
+    loaded = await scene.worker().authorities.loaded("line")
+    assert loaded.issuer.chain[-1] == new
+    await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise")
+    assert service.certificates == {}
+
+
+async def test_a_group_s_ca_is_renewed_with_a_new_key_by_rolling_the_group() -> None:
+    """DPS knows it by its certificate: so with the same key it is refused, in words."""
+    scene = await scene_with_line()
+    with pytest.raises(Conflict, match=r"DPS knows 'line' by its certificate, .* 'g'; renew it with key 'new'"):
+        await renew(scene, "line")
+    await renew(scene, "line", key="new", request="renew-2")
+    (roll,) = asked(scene, "enrollment-group-requests")
+    assert (roll["enrollmentGroup"], roll["action"]) == ("g", "roll")
+    with pytest.raises(
+        Conflict, match="no enrollment group has 'root' as its issuing CA; with a new key it is another CA"
+    ):
+        await renew(scene, "root", key="new")
+
+
+async def test_a_ca_that_another_ca_signs_has_both_certificates_and_goes_on_with_its_first() -> None:
+    """For the same name and key; when it is revoked it is on the lists of both."""
+    scene = await scene_with_line()
+    await scene.root("other")
+    before = await record_of(scene, "line")
+    await act(scene, "line", AuthorityAction.CROSS_SIGN, issuer="other")
+    after = await record_of(scene, "line")
+    assert (after.certificate, after.serial_number) == (before.certificate, before.serial_number)
+    crossed = x509.load_pem_x509_certificate((after.further_certificates or "").encode())
+    crossed.verify_directly_issued_by(_certificate(await record_of(scene, "other")))
+    assert (crossed.public_key(), crossed.subject) == (_certificate(before).public_key(), _certificate(before).subject)
+    row = await scene.certificates.get(f"{crossed.serial_number:040x}")
+    assert row is not None
+    assert (row.record.state, row.record.issuer) == ("active", "other")
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    listed = [[each.serial_number async for each in scene.certificates.revoked_by(name)] for name in ("root", "other")]
+    assert listed == [[before.serial_number], [f"{crossed.serial_number:040x}"]]
+
+
+async def test_what_can_not_sign_a_ca_is_refused_before_anything_is_signed() -> None:
+    """Itself, what is below it, its own issuer, a CA that is none, or one that may have none below it."""
+    scene = await scene_with_line()
+    await scene.issuing("low", "root", path_length=0)
+    for issuer, why in (
+        ("line", "'line' is 'line' itself, below it, or has signed it already; name another CA"),
+        ("root", "'root' is 'line' itself, below it, or has signed it already"),
+        ("none", "the certificate authority 'none' does not exist"),
+        ("low", "'low' has path length 0, so no CA fits below it"),
+    ):
+        with pytest.raises(Rejected, match=why):
+            await act(scene, "line", AuthorityAction.CROSS_SIGN, request=f"x-{issuer}", issuer=issuer)
+    assert (await record_of(scene, "line")).further_certificates is None
+
+
+async def test_a_renewal_that_breaks_off_is_signed_once() -> None:
+    """Its worker is gone after the signature: another one signs anew a minute later, and the first counts for nothing."""
+    scene = await scene_with_line()
+    replace = scene.records.replace
+    calls = 0
+
+    async def gone(known: Any, record: AuthorityRecord) -> Any:
+        nonlocal calls
+        calls += 1
+        if record.change is not None and calls > 1:
+            raise ConnectionError("gone")
+        return await replace(known, record)
+
+    scene.records.replace = gone  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await renew(scene, "root")
+    scene.records.replace = replace  # type: ignore[method-assign]
+    with pytest.raises(Deferred, match="'root' is being made"):
+        await renew(scene, "root")
+    scene.now += 2 * MINUTE
+    await renew(scene, "root")
+    rows = [CertificateRecord.from_columns(row.values) for row in scene.certificate_rows.rows.values()]
+    states = sorted(each.state.value for each in rows if each.subject == "root")
+    assert states == ["abandoned", "active", "active"]

@@ -53,6 +53,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             "import_certificate_authority",
             *("disable_certificate_authority", "enable_certificate_authority", "retire_certificate_authority"),
             *("revoke_certificate_authority", "delete_certificate_authority", "import_crl"),
+            *("renew_certificate_authority", "cross_sign_certificate_authority"),
         }
     ),
     Role.AUDIT_READ: frozenset({"list_audit_entries"}),
@@ -315,7 +316,13 @@ LISTS = {
 }
 WHOLE = {
     *("list_reconciliations", "get_reconciliation"),
-    *("list_certificate_authorities", "create_certificate_authority", "import_crl", "list_enrollment_groups"),
+    *(
+        "list_certificate_authorities",
+        "create_certificate_authority",
+        "import_crl",
+        "cross_sign_certificate_authority",
+        "list_enrollment_groups",
+    ),
     *(
         "list_requests",
         "create_explanation",

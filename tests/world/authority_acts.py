@@ -43,6 +43,8 @@ MESSAGES: dict[str, Act] = {
     "revoke the CA": lambda world: world.act(LINE.name, AuthorityAction.REVOKE),
     "delete the CA": lambda world: world.act(LINE.name, AuthorityAction.DELETE),
     "revoke the group's CA": lambda world: world.act(GROUPS.name, AuthorityAction.REVOKE),
+    "renew the CA": lambda world: world.act(LINE.name, AuthorityAction.RENEW),
+    "renew the root": lambda world: world.act(ROOT.name, AuthorityAction.RENEW),
     "revoke the root": lambda world: world.act(ROOT.name, AuthorityAction.REVOKE),
 }
 """Acts that come by a queue: they are delivered until they are done."""
@@ -159,6 +161,8 @@ MEANT: dict[str, tuple[str, ...]] = {
         "revoke the CA",
         "revoke the group's CA",
         "revoke the root",
+        "renew the CA",
+        "renew the root",
         "create wrapped",
         "publish all",
         "delete the group",
@@ -175,7 +179,7 @@ BROKEN_OFF: dict[str, tuple[str, ...]] = {
     "grouped": ("create the group",),
     "one place": ("import",),
     "listing": ("revoke another",),
-    "acting": ("disable the CA", "revoke the group's CA", "revoke the root"),
+    "acting": ("disable the CA", "revoke the group's CA", "revoke the root", "renew the root"),
     "retired": ("delete the CA", "revoke the CA"),
 }
 """The acts of a scene that ``make test`` breaks off; the others differ little from one of them."""
@@ -195,6 +199,8 @@ OFTEN = (
     ("acting", "disable the CA", "revoke the CA"),
     ("acting", "revoke the group's CA", "revoke the root"),
     ("acting", "revoke the root", "create wrapped"),
+    ("acting", "renew the CA", "renew the CA"),
+    ("acting", "renew the CA", "revoke the CA"),
     ("grouped", "create the group", "revoke the group's CA"),
     ("retired", "delete the CA", "revoke the CA"),
 )

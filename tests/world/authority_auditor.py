@@ -34,6 +34,8 @@ _ACTS = {
     "delete the CA": (AuthorityAction.DELETE, "line"),
     "revoke the group's CA": (AuthorityAction.REVOKE, "group-ca1"),
     "revoke the root": (AuthorityAction.REVOKE, "root"),
+    "renew the CA": (AuthorityAction.RENEW, "line"),
+    "renew the root": (AuthorityAction.RENEW, "root"),
 }
 _FROM_THEN_ON = {
     AuthorityState.RETIRED: {AuthorityState.RETIRED, *OVER},
@@ -70,7 +72,7 @@ async def _observed(
     fits = certificate is None or (await _public_key(world, record)) == certificate.public_key()
     return ObservedAuthority(
         certificate=rows.get(record.serial_number or ""),
-        uploads={service.holder: service.shown(record.name) for service in world.services},
+        uploads={service.holder: service.shown(record.place or record.name) for service in world.services},
         has_key=has_key,
         key_fits=fits,
         published=_published(world, record.name),
@@ -154,10 +156,17 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
             found.append(f"event {event['id']} says two things")
         told[event["subject"]].add(f"{event['id']} {event['data']['serialNumber']}")
     for name, record in known.items():
-        expected = 1 if record.state in OPENED | OVER else 0
-        if len(told[name]) != expected or not all(each.endswith(f" {record.serial_number}") for each in told[name]):
-            found.append(f"{name} is {record.state} with {record.serial_number}, and told was {sorted(told[name])}")
+        serials = _serials(record) if record.state in OPENED | OVER else set()
+        if sorted(each.rpartition(" ")[2] for each in told[name]) != sorted(serials):
+            found.append(f"{name} is {record.state} with {sorted(serials)}, and told was {sorted(told[name])}")
     return found + [f"told of {name}, which does not exist" for name in told.keys() - known.keys()]
+
+
+def _serials(record: AuthorityRecord) -> set[str]:
+    """Give the serial numbers of a CA's certificates that were made here, and of the one that it was opened with."""
+    texts = (record.certificate or "", record.further_certificates or "")
+    pems = [each for text in texts if text for each in x509.load_pem_x509_certificates(text.encode())]
+    return {names.serial_text(each.serial_number) for each in pems}
 
 
 def _acts(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
@@ -174,7 +183,7 @@ def _acts(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]
         if f"{action}-{name}" not in told:
             found.append(f"{message.name} was carried out, and is not told")
         final = {AuthorityState.RETIRED, AuthorityState.REVOKED, AuthorityState.DELETED}
-        wanted = BECOMES[action]
+        wanted = BECOMES.get(action)
         if wanted in final and known[name].state not in _FROM_THEN_ON[wanted]:
             found.append(f"{message.name} was carried out, and {name} is {known[name].state}")
     return found

@@ -10,8 +10,10 @@ from pydantic import Field
 from shared.contracts.authorities import (
     AuthorityAct,
     AuthorityActing,
+    AuthorityCrossSigning,
     AuthorityList,
     AuthorityPreview,
+    AuthorityRenewing,
     AuthorityRevoking,
     ImportedListAnswer,
 )
@@ -98,6 +100,38 @@ async def revoke_certificate_authority(services: Services, request: func.HttpReq
     request_id = await authenticated(services, request)
     given = parse(AuthorityRevoking, body_of(request, optional=True))
     return await _queued(services, request, AuthorityAction.REVOKE, given, request_id=request_id)
+
+
+@endpoint(
+    "POST",
+    "certificate-authorities/{name}/renew",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=AuthorityRenewing,
+    body_required=False,
+    parameters=(IDEMPOTENCY_KEY,),
+    role=Role.AUTHORITIES_MANAGE,
+    scope=of_authority,
+)
+async def renew_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have a CA get a new certificate for its name and key, or its groups the next CA, with a new key."""
+    given = parse(AuthorityRenewing, body_of(request, optional=True))
+    return await _queued(services, request, AuthorityAction.RENEW, given)
+
+
+@endpoint(
+    "POST",
+    "certificate-authorities/{name}/cross-sign",
+    answers=[QUEUED],
+    refuses={404, 409},
+    body=AuthorityCrossSigning,
+    parameters=(IDEMPOTENCY_KEY,),
+    role=Role.AUTHORITIES_MANAGE,
+)
+async def cross_sign_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have another CA sign a certificate for a CA's name and key, which is kept beside the first."""
+    given = parse(AuthorityCrossSigning, body_of(request))
+    return await _queued(services, request, AuthorityAction.CROSS_SIGN, given)
 
 
 @endpoint(

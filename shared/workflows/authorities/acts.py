@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
+from shared.contracts.authorities import RenewedKey
+from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
 from shared.domain.authority_acts import BECOMES, Wanted, check_possible, decided, is_decided
@@ -25,11 +28,15 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
     from shared.settings import Settings
+    from shared.workflows.authorities.certifying import AuthorityCertifying
     from shared.workflows.authorities.convergence import AuthorityConverger
     from shared.workflows.authorities.reach import AuthorityReach, Reached
-    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.intake.outbox import Clock, Outbox
 
 _ATTEMPTS = 10
+
+CERTIFYING = frozenset({AuthorityAction.RENEW, AuthorityAction.CROSS_SIGN})
+"""Acts that give a CA another certificate, or its groups another CA."""
 
 SETTLING = 2 * DECISION_HOLDS
 """So long after a CA was told to sign nothing, what was decided before may still be signed; doubled for slow clocks."""
@@ -44,6 +51,8 @@ class AuthorityActs:
     certificates: Certificates
     reach: AuthorityReach
     converger: AuthorityConverger
+    certifying: AuthorityCertifying
+    outbox: Outbox
     settings: Settings
     clock: Clock
 
@@ -107,6 +116,12 @@ class AuthorityActs:
                 await self.converger.converge(act.name)  # what was decided before comes first
                 continue
             await self._check(act, record)
+            if act.action in CERTIFYING:
+                if act.key is RenewedKey.NEW:
+                    await self._roll(act)
+                else:
+                    await self.certifying.certify(known, act)
+                return
             groups = await self.reach.groups_under(act.name)
             wanted = Wanted(
                 act.request_id,
@@ -120,7 +135,29 @@ class AuthorityActs:
                 return
         raise Overtaken(f"{act.name!r} is being changed by others")
 
+    async def _roll(self, act: AuthorityAct) -> None:
+        """Ask for the next CA of each group that has this one."""
+        for group in await self.reach.groups_of(act.name):
+            if group.issuer != act.name:
+                continue
+            digest = sha256(f"{act.request_id}|{group.enrollment_group}".encode()).hexdigest()[:32]
+            roll = EnrollmentGroupRequest(
+                request_id=f"renewed-ca-{digest}", enrollment_group=group.enrollment_group, action=GroupAction.ROLL
+            )
+            await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, roll)
+
     async def _check(self, act: AuthorityAct, record: AuthorityRecord) -> None:
+        if act.action in CERTIFYING and act.key is not RenewedKey.NEW:
+            await self.certifying.check(act, record)
+            return
+        if act.action in CERTIFYING:
+            if not any(each.issuer == act.name for each in await self.reach.groups_of(act.name)):
+                raise Conflict.because(
+                    f"no enrollment group has {act.name!r} as its issuing CA; with a new key it is another CA: have "
+                    "one made, and roll the groups below to CAs of that one",
+                    field="key",
+                )
+            return
         check_possible(record, act.action)
         if record.state is BECOMES[act.action]:
             return

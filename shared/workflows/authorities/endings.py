@@ -25,12 +25,13 @@ from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateState, RevocationRecord
 from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.groups import GroupState
 from shared.domain.words import EventType, RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.authorities.changes import change as change_record
-from shared.workflows.authorities.records import book_entry, issuer_of, signers_of
+from shared.workflows.authorities.records import book_entry, issued_event, issuer_of, signers_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.authorities import AuthorityChange, AuthorityRecord
-    from shared.domain.certificates import InForceRecord
+    from shared.domain.certificates import CertificateRecord, InForceRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
+    from shared.ledger.expiry import ExpiryIndex
     from shared.ports.lists import Lists
+    from shared.settings import Settings
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.authorities.reach import AuthorityReach
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -63,7 +66,9 @@ class AuthorityEndings:
     reach: AuthorityReach
     possession: Possession
     lists: Lists
+    expiry: ExpiryIndex
     outbox: Outbox
+    settings: Settings
     clock: Clock
 
     async def follow(self, record: AuthorityRecord, change: AuthorityChange) -> None:
@@ -78,6 +83,8 @@ class AuthorityEndings:
     async def _follow(self, record: AuthorityRecord, change: AuthorityChange) -> None:
         if change.action is AuthorityAction.REVOKE:
             await _all((self.shut(record), self._leave(record, _reason(record)), self.possession.withdraw(record)))
+        elif change.serial_number is not None:
+            await self._enter_certificate(record, change)
         elif change.action is AuthorityAction.DELETE:
             reason = record.revocation_reason or RevocationReason.CESSATION_OF_OPERATION
             await _all((self._leave(record, reason), self.possession.withdraw(record)))
@@ -98,6 +105,47 @@ class AuthorityEndings:
             },
             occasion=change.action,
         )
+
+    # --- another certificate ---
+
+    async def _enter_certificate(self, record: AuthorityRecord, change: AuthorityChange) -> None:
+        """Enter a certificate that was signed for a CA into the books, note its end, and tell of it."""
+        for certificate, signer in await signers_of(record, self.records):
+            if names.serial_text(certificate.serial_number) != change.serial_number:
+                continue
+            entry = book_entry(record, certificate, signer or issuer_of(certificate)).changed(cause=change.request)
+            await self._enter_active(entry)
+            await self.expiry.put(
+                DueNotice.on(
+                    first_warning(certificate.not_valid_after_utc, self.settings.authority_warnings),
+                    Notice.EXPIRING,
+                    serial_number=entry.serial_number,
+                    subject=record.name,
+                    not_after=certificate.not_valid_after_utc,
+                )
+            )
+            await self.outbox.publish(
+                EventType.CERTIFICATE_ISSUED,
+                subject=record.name,
+                correlation_id=change.request,
+                data={
+                    **issued_event(record),
+                    "issuer": entry.issuer,
+                    "serialNumber": entry.serial_number,
+                    "thumbprint": entry.thumbprint,
+                    "notBefore": entry.not_before,
+                    "notAfter": entry.not_after,
+                },
+            )
+
+    async def _enter_active(self, entry: CertificateRecord) -> None:
+        for _ in range(_ATTEMPTS):
+            known = await self.certificates.get(entry.serial_number)
+            if known is None or known.record.state is not CertificateState.RESERVED:
+                return  # entered before; whatever came of it since stays
+            if await self.certificates.try_replace(known, known.record.changed(**_signed(entry))) is not None:
+                return
+        raise Overtaken(f"the certificate of {entry.subject!r} is being changed by others")
 
     # --- a revoked CA ---
 
@@ -227,6 +275,11 @@ class AuthorityEndings:
             if await self.certificates.try_replace(known, revoked) is not None:
                 return
         raise Overtaken(f"the certificate of {record.name!r} is being changed by others")
+
+
+def _signed(entry: CertificateRecord) -> dict[str, object]:
+    kept = ("state", "issuer", "not_before", "not_after", "thumbprint", "pem")
+    return {name: getattr(entry, name) for name in kept}
 
 
 def _reason(record: AuthorityRecord) -> RevocationReason:

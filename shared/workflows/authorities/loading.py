@@ -34,6 +34,8 @@ _AWAITED = timedelta(minutes=10)
 _CHECK_HOLDS = timedelta(minutes=1)
 """So long a key that was found is not asked for again, however often readiness is."""
 _SEEN_FOR = timedelta(seconds=5)
+_LOADED_FOR = timedelta(hours=1)
+"""So long a worker goes on with the certificates that it has read: a renewed one counts then at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class CertificateAuthorities:
     settings: Settings
     clock: Clock
     _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
+    _loaded_at: dict[str, datetime] = field(default_factory=dict)
     _loading: Turns = field(default_factory=Turns)
     _checked: dict[str, datetime] = field(default_factory=dict)
     """When the key of each CA was last found in its place."""
@@ -88,11 +91,15 @@ class CertificateAuthorities:
 
     async def loaded(self, name: str) -> LoadedAuthority:
         """Give a CA for signing, and what DPS knows of its chain; errors are those of :meth:`load`."""
-        if name not in self._loaded:
+        if self._is_stale(name):
             async with self._loading.of(name):  # a burst on a cold worker opens each key once
-                if name not in self._loaded:
+                if self._is_stale(name):
                     self._loaded[name] = await self._load(name)
+                    self._loaded_at[name] = self.clock()
         return self._loaded[name]
+
+    def _is_stale(self, name: str) -> bool:
+        return name not in self._loaded or self.clock() - self._loaded_at[name] > _LOADED_FOR
 
     async def check_signs(self, name: str) -> None:
         """See that a CA signs certificates now.

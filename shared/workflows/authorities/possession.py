@@ -24,7 +24,7 @@ from shared.workflows.authorities.loading import BEING_MADE
 from shared.workflows.authorities.records import all_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from cryptography import x509
 
@@ -68,7 +68,7 @@ class Possession:
             return await self.verification_certificate(record.name, code, cause=record.cause)
 
         for service in self.services:
-            await prove(service, record.name, next(all_certificates(record)), sign)
+            await prove(service, record.place or record.name, next(all_certificates(record)), sign)
 
     async def withdraw(self, record: AuthorityRecord) -> None:
         """Free the places of a CA's certificates in every service; those of another CA of that name are left.
@@ -79,16 +79,22 @@ class Possession:
             Deferred: others are changing them.
         """
         own = {names.thumbprint(each) for each in all_certificates(record)}
+        places = [record.name, *(place_of(record.name, each) for each in all_certificates(record))]
         for service in self.services:
-            present = await service.get(record.name)
-            if present is None or present.thumbprint not in {"", *own}:
-                continue
-            try:
-                await service.delete(record.name, present.etag)
-            except PreconditionFailed as changed:
-                raise Deferred(
-                    f"the place of {record.name!r} in {service.holder} is being changed by others", retry_after=_RETRY
-                ) from changed
+            for place in places if record.place is not None else places[:1]:
+                await self._free(service, place, own)
+
+    @staticmethod
+    async def _free(service: CaCertificates, place: str, own: Collection[str]) -> None:
+        present = await service.get(place)
+        if present is None or present.thumbprint not in {"", *own}:
+            return
+        try:
+            await service.delete(place, present.etag)
+        except PreconditionFailed as changed:
+            raise Deferred(
+                f"the place {place!r} in {service.holder} is being changed by others", retry_after=_RETRY
+            ) from changed
 
     async def verification_certificate(self, name: str, code: str, *, cause: str) -> x509.Certificate:
         """Sign a certificate whose CN is a service's verification code, with a key that is thrown away.
@@ -131,6 +137,11 @@ class Possession:
             f"{anchor.problem}. When that is put right, ask for {anchor.name!r} again as before",
             field="issuer",
         )
+
+
+def place_of(name: str, certificate: x509.Certificate) -> str:
+    """Name the place of a renewed certificate of a CA in a service, beside that of the one before."""
+    return f"{name[:55]}-{names.serial_text(certificate.serial_number)[:8]}"
 
 
 async def check_place(service: CaCertificates, name: str, certificate: x509.Certificate | None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.workflows.authorities.acts import AuthorityActs
+from shared.workflows.authorities.certifying import AuthorityCertifying
 from shared.workflows.authorities.convergence import AuthorityConverger
 from shared.workflows.authorities.creation import AuthorityCreation
 from shared.workflows.authorities.endings import AuthorityEndings
@@ -91,7 +92,9 @@ def authority_workflows(
             reach=reach,
             possession=possession,
             lists=lists,
+            expiry=expiry,
             outbox=outbox,
+            settings=settings,
             clock=clock,
         ),
         lists=lists,
@@ -114,6 +117,16 @@ def authority_workflows(
         certificates=certificates,
         reach=reach,
         converger=converger,
+        certifying=AuthorityCertifying(
+            records=records,
+            authorities=authorities,
+            keys=keys,
+            issuance=issuance,
+            reach=reach,
+            settings=settings,
+            clock=clock,
+        ),
+        outbox=outbox,
         settings=settings,
         clock=clock,
     )

@@ -162,6 +162,8 @@ MESSAGES = (
                 "comment": "ticket 4711",
                 "devices": 12,
             },
+            {"requestId": "ca-3", "name": "dpsCa", "action": "renew", "key": "same", "validityDays": 3650},
+            {"requestId": "ca-4", "name": "line-1-ca1", "action": "crossSign", "issuer": "corporate"},
         ),
     ),
     Sent(
