@@ -116,7 +116,7 @@ class GroupWorld(World):
         dps: Any = self.provisioning
         groups = group_workflows(
             groups=self.groups,
-            requests=self.requests,
+            requests=built.requests,
             certificates=self.certificates,
             authorities=cas,
             creation=cas,
