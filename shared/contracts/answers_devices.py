@@ -9,6 +9,7 @@ from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.events_orders import OrderProgress
 from shared.domain.devices import CertificateSummary
+from shared.domain.doors import Door
 from shared.domain.history import HistoryEntry
 from shared.domain.orders import LineState, OrderState
 from shared.domain.words import DeviceState, RegisterBy
@@ -187,8 +188,29 @@ class DeviceSummary(Contract):
     updated_at: datetime
 
 
+class ShownDoor(Contract):
+    """A door that is closed to a device that is shut out, as it was read back at the service.
+
+    ``where`` is ``DPS``, a hub's host name, or the CA whose list (``crl``) or answers (``ocsp``) name its certificate.
+    """
+
+    model_config = with_example(
+        {
+            "door": "hub",
+            "where": "hub-1.azure-devices.net",
+            "since": "2026-05-01T12:00:00Z",
+            "checkedAt": "2026-05-01T12:00:01Z",
+        }
+    )
+
+    door: Door
+    where: str
+    since: datetime
+    checked_at: datetime
+
+
 class Device(DeviceSummary):
-    """A device, with its history: the oldest entry first."""
+    """A device, with its history: the oldest entry first. ``closedDoors`` is empty unless it is shut out everywhere."""
 
     model_config = with_example(
         {
@@ -202,10 +224,12 @@ class Device(DeviceSummary):
                     "comment": None,
                 }
             ],
+            "closedDoors": [],
         }
     )
 
     history: list[HistoryEntry]
+    closed_doors: list[ShownDoor]
 
 
 class DevicePage(Contract):

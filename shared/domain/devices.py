@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from shared.domain import lifecycles
 from shared.domain.callers import Actor
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
+from shared.domain.doors import ClosedDoor
 from shared.domain.history import HistoryEntry, asked_by, with_entry
 from shared.domain.record import Part, Record
 from shared.domain.words import DeviceState, EventType, RevocationReason
@@ -201,11 +202,22 @@ class DeviceRecord(Record):
         doors: what may have been shut to it since it was let in last; ``None`` when there was nothing to do.
         announcements: what is told of the acts since.
         acts: ids of the last requests that took effect; one that comes again changes nothing.
+        closed: its doors, while it is shut out and the services follow that.
         stamp: of the last write, by which a writer knows its own when its answer got lost.
     """
 
     documents: ClassVar[frozenset[str]] = frozenset(
-        {"certificate", "next_certificate", "history", "held", "announcements", "acts", "tags", "sha256_thumbprints"}
+        {
+            "certificate",
+            "next_certificate",
+            "history",
+            "closed",
+            "held",
+            "announcements",
+            "acts",
+            "tags",
+            "sha256_thumbprints",
+        }
     )
 
     lifecycle = lifecycles.DEVICE
@@ -243,6 +255,7 @@ class DeviceRecord(Record):
     announcements: tuple[Announcement, ...] = ()
     acts: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
+    closed: tuple[ClosedDoor, ...] = ()
     stamp: str = ""
 
     @property

@@ -11,12 +11,15 @@ from shared.domain.devices import (
     DeviceRecord,
     Doors,
 )
+from shared.domain.doors import Door
 from shared.domain.words import DeviceState
 from shared.errors import Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+
+    from shared.domain.doors import ClosedDoor
 
 
 TAKEN_OVER = "registered by the enrollment group"
@@ -112,6 +115,30 @@ def to_be_followed(record: DeviceRecord) -> DeviceRecord:
     return record.changed(generation=record.generation + 1, doors=Doors.SHUT)
 
 
-def converged(record: DeviceRecord, generation: int, doors: Doors | None) -> DeviceRecord:
-    """Enter that the services follow a generation of the record, and how its doors are now."""
-    return record.changed(converged=max(record.converged, generation), doors=doors or record.doors)
+def converged(
+    record: DeviceRecord, generation: int, doors: Doors | None, closed: Iterable[ClosedDoor] = ()
+) -> DeviceRecord:
+    """Enter that the services follow a generation of the record, and how its doors are now.
+
+    Args:
+        record: as it was read.
+        generation: that they follow.
+        doors: what may be shut of them; ``None`` if they were not looked at.
+        closed: those of a device that is shut out. One that was closed before is so since then.
+    """
+    if doors is None:
+        return record.changed(converged=max(record.converged, generation))
+    before = {(each.door, each.where): each.since for each in record.closed}
+    now = {
+        (each.door, each.where): each.changed(since=before.get((each.door, each.where), each.since)) for each in closed
+    }
+    # A list that named the certificate before names it still: what has not changed is not published anew.
+    kept = [each for each in record.closed if each.door in _LASTING and (each.door, each.where) not in now]
+    return record.changed(
+        converged=max(record.converged, generation),
+        doors=doors,
+        closed=(*kept, *now.values()) if doors is Doors.SHUT else (),
+    )
+
+
+_LASTING = frozenset({Door.CRL, Door.OCSP})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
@@ -16,7 +16,10 @@ from shared.domain.words import CertificateKind, DeviceState, RegisterBy, Revoca
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
-from tests.unit.pki.hierarchy import hierarchy
+from tests.unit.pki.hierarchy import NOW, hierarchy
+
+if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
 
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
 CESSATION = RevocationReason.CESSATION_OF_OPERATION
@@ -593,3 +596,42 @@ def asked(scene: DeviceScene) -> list[str]:
     return sorted(
         body["data"]["registrationId"] for queue, body, _ in scene.queues.sent if queue == "revocation-requests"
     )
+
+
+# --- doors ---
+
+
+def doors(record: DeviceRecord) -> dict[tuple[str, str], str]:
+    return {(each.door.value, each.where): f"{each.since:%H:%M}" for each in record.closed}
+
+
+async def test_a_device_shows_its_doors_and_since_when_each_is_closed() -> None:
+    """Read back at the services; another act on it changes nothing of when they were closed."""
+    scene = await registered()
+    assert (await scene.record()).closed == ()
+    scene.now = NOW.replace(hour=13, minute=0)
+    await scene.revoke(HOLD)
+    closed = {("dps", "DPS"): "13:00", ("hub", "hub-1"): "13:00", ("ocsp", ISSUER): "13:00", ("crl", ISSUER): "13:00"}
+    assert doors(await scene.record()) == closed
+    scene.now = NOW.replace(hour=14, minute=0)
+    await scene.revoke(COMPROMISE)
+    assert doors(await scene.record()) == closed
+    assert {f"{each.checked_at:%H:%M}" for each in (await scene.record()).closed} == {"14:00"}
+    shown = await scene.directory.describe("press")
+    assert [each["door"] for each in shown["closedDoors"]] == ["dps", "hub", "ocsp", "crl"]
+
+
+async def test_a_device_that_is_let_in_again_has_no_closed_doors() -> None:
+    scene = await registered()
+    await scene.revoke(HOLD)
+    await scene.reinstate()
+    assert (await scene.record()).closed == ()
+
+
+async def test_a_door_that_is_not_closed_yet_is_not_shown_as_closed() -> None:
+    """The hub does not answer: the device is not shut out until it does."""
+    scene = await registered()
+    scene.hubs.conductor.down.add("hub")
+    with pytest.raises(ServiceRequestError):
+        await scene.revoke(COMPROMISE)
+    assert (await scene.record()).closed == ()

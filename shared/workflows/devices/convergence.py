@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
+from shared.domain.doors import ClosedDoor, Door
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
@@ -32,7 +33,7 @@ from shared.workflows.devices.bundles import key_deletion
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from cryptography import x509
@@ -96,9 +97,9 @@ class DeviceConverger:
             if known.record.settled:
                 return known
             try:
-                known = await self._follow_record(known, late=late)
+                known, closed = await self._follow_record(known, late=late)
                 await self.tell(known.record)
-                settled = await self._enter(known)
+                settled = await self._enter(known, closed)
             except (Stale, Conflict, PreconditionFailed, Overtaken):
                 late = True  # somebody else was here in between: what they wanted is looked at
                 continue
@@ -123,12 +124,12 @@ class DeviceConverger:
                 actor=each.actor,
             )
 
-    async def _enter(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+    async def _enter(self, known: Versioned[DeviceRecord], closed: Sequence[ClosedDoor]) -> Versioned[DeviceRecord]:
         record = known.record
         followed = record.converged != record.generation
         doors = wanted(record, self.clock()).doors if followed else None
         settled = await self.devices.replace(
-            known, told(converged(record, record.generation, doors), record.announcements)
+            known, told(converged(record, record.generation, doors, closed), record.announcements)
         )
         if followed and record.shut_out and record.history:
             since = record.history[-1].at
@@ -171,9 +172,12 @@ class DeviceConverger:
         await self.converge(note.registration_id)
         return 1
 
-    async def _follow_record(self, known: Versioned[DeviceRecord], *, late: bool) -> Versioned[DeviceRecord]:
+    async def _follow_record(
+        self, known: Versioned[DeviceRecord], *, late: bool
+    ) -> tuple[Versioned[DeviceRecord], Sequence[ClosedDoor]]:
+        """Bring the services to what a record wants; give it as it is then, and the doors that were seen closed."""
         if known.record.converged == known.record.generation:
-            return known
+            return known, ()
         if known.record.shut_out:
             return await self._shut(known)
         if known.record.disabled:
@@ -187,12 +191,12 @@ class DeviceConverger:
         if late and known.record.converged == generation:
             raise Stale(located.registration_id)  # who has settled it meanwhile did not see what was shut here
         await self._open(known.record, wanted(known.record, self.clock()), seen)
-        return known
+        return known, ()
 
     # --- shutting ---
 
-    async def _shut(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
-        """Shut every door that answers, and raise what the others said."""
+    async def _shut(self, known: Versioned[DeviceRecord]) -> tuple[Versioned[DeviceRecord], Sequence[ClosedDoor]]:
+        """Shut every door that answers, raise what the others said, and see that all are closed."""
         record, want = known.record, wanted(known.record, self.clock())
         leaf = await self._newest(record)
         doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._enter_in_books(record, want)]
@@ -209,8 +213,18 @@ class DeviceConverger:
             await self._shut_hub(known.record, want.reason)
         if want.deleted:
             await self._remove(known.record)
-        await self._check_shut(known.record, entered=leaf is not None)
-        return known
+        listed = dict.fromkeys(each.issuer for each in want.listed)
+        return known, [*await self._check_shut(known.record, entered=leaf is not None), *self._told_by(listed)]
+
+    def _told_by(self, issuers: Iterable[str]) -> Iterator[ClosedDoor]:
+        """Give the lists and answers that name a certificate: OCSP answers by its row, and the list is published."""
+        for issuer in issuers:
+            yield self._closed(Door.OCSP, issuer)
+            yield self._closed(Door.CRL, issuer)
+
+    def _closed(self, door: Door, where: str) -> ClosedDoor:
+        now = self.clock()
+        return ClosedDoor(door=door, where=where, since=now, checked_at=now)
 
     async def _shut_hub(self, record: DeviceRecord, reason: str) -> None:
         if record.assigned_hub and record.device_id:
@@ -221,17 +235,20 @@ class DeviceConverger:
         if record.assigned_hub and record.device_id:
             await self.hubs.delete(record.assigned_hub, record.device_id)
 
-    async def _check_shut(self, record: DeviceRecord, *, entered: bool) -> None:
+    async def _check_shut(self, record: DeviceRecord, *, entered: bool) -> list[ClosedDoor]:
         """Read back that the doors are closed: what a service acknowledged is not yet what it does."""
+        closed = list[ClosedDoor]()
         if entered:
             enrollment = await self.provisioning.get_enrollment(record.registration_id)
             if enrollment is None or enrollment.get("provisioningStatus") != "disabled":
                 raise Overtaken(f"DPS does not shut out {record.registration_id!r}: its enrollment is not disabled")
+            closed.append(self._closed(Door.DPS, "DPS"))
         if not (record.assigned_hub and record.device_id):
-            return
+            return closed
         identity = await self.hubs.get(record.assigned_hub, record.device_id)
         if identity is not None and identity.enabled:
             raise Overtaken(f"{record.assigned_hub} does not shut out {record.device_id!r}: it is still enabled")
+        return [*closed, self._closed(Door.HUB, record.assigned_hub)]
 
     # --- opening ---
 

@@ -68,7 +68,11 @@ class DeviceDirectory:
             NotFound: it does not exist.
         """
         device = (await device_of(self.devices, registration_id)).record
-        return {**shown(device), "history": [entry.model_dump(by_alias=True) for entry in device.history]}
+        return {
+            **shown(device),
+            "history": [entry.model_dump(by_alias=True) for entry in device.history],
+            "closedDoors": [each.model_dump(by_alias=True) for each in device.closed],
+        }
 
     async def group_of(self, registration_id: str) -> str | None:
         """Give the enrollment group of a device; ``None`` if it has none, or does not exist."""
