@@ -60,13 +60,13 @@ async def _write_down(services: Services, caller: Caller, operation: str, why: s
 
 @asynccontextmanager
 async def carried_out(
-    services: Services, request: func.HttpRequest, action: str | None, tried: Tried
+    services: Services, request: func.HttpRequest, route: str, action: str | None, tried: Tried
 ) -> AsyncIterator[None]:
     """Write an act down ahead of the deed, and what came of it; without an action, nothing."""
     if action is None:
         yield
         return
-    kind, subject = _subject_of(request, action)
+    kind, subject = _subject_of(request, route, action)
     async with services.audit.carried_out(Act(action, kind, subject, reason=said_in(request, "reason"))):
         tried.is_begun = True
         yield
@@ -76,20 +76,20 @@ _KINDS = (
     ("registrationId", "", SubjectKind.DEVICE),
     ("name", "", SubjectKind.AUTHORITY),
     ("orderId", "", SubjectKind.ORDER),
-    ("id", "/rejections/", SubjectKind.REJECTION),
-    ("id", "/findings/", SubjectKind.FINDING),
+    ("id", "rejections/", SubjectKind.REJECTION),
+    ("id", "findings/", SubjectKind.FINDING),
 )
 """What a part of the path names, by the part's name and what stands before it."""
 
 
-def _subject_of(request: func.HttpRequest, action: str) -> tuple[SubjectKind, str]:
+def _subject_of(request: func.HttpRequest, route: str, action: str) -> tuple[SubjectKind, str]:
     """Say what the path is about.
 
     Raises:
         Rejected: it names something by an id that is not valid.
     """
     for name, before, kind in _KINDS:
-        if name in request.route_params and before in request.url:
+        if name in request.route_params and route.startswith(before):
             return kind, path_value(name, request.route_params[name])
     return SubjectKind.OPERATION, action
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from shared.contracts.answers import StatedReasons
-from shared.contracts.base import Contract, with_example
+from shared.contracts.base import Contract, ToldActor, example_of, with_example
 from shared.contracts.messages import Queue
 from shared.domain.requests import RequestState
 
@@ -27,6 +27,8 @@ _FOLLOWED: dict[str, object] = {
     "rejectionId": None,
     "endedAt": None,
     "progress": None,
+    "actor": example_of(ToldActor),
+    "comment": "ticket 4711",
 }
 
 
@@ -51,6 +53,7 @@ class BatchProgress(Contract):
 class FollowedRequest(Contract):
     """How far a request is.
 
+    ``actor`` is who asked, as it was known when the request was accepted; ``null`` where that was the app itself.
     ``about`` is the path of what it is about: that of a request that is ``done`` shows what was made. ``waitingFor``
     says in words what a request that is ``waiting`` waits for; without ``nextTry`` somebody has to act.
     """
@@ -70,6 +73,8 @@ class FollowedRequest(Contract):
     rejection_id: str | None
     ended_at: datetime | None
     progress: BatchProgress | None
+    actor: ToldActor | None
+    comment: str | None
 
 
 class ListedRequest(Contract):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import ConfigDict, Field, StringConstraints
 
 from shared.domain import lifecycles
+from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 from shared.domain.words import KeyCustody
 
@@ -104,6 +105,7 @@ class Change(Part):
         parent: name of the CA that the issuing CA is made under; ``None`` if it is there.
         custody: where its key is to be, likewise.
         overtaken: whether what was asked for later is done, so that there is nothing to do.
+        actor: who asked.
     """
 
     request: str
@@ -121,6 +123,7 @@ class Change(Part):
     parent: str | None = None
     custody: KeyCustody | None = None
     overtaken: bool = False
+    actor: Actor | None = None
 
     @property
     def only_told(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared import acting
 from shared.domain.groups import GroupRecord
 from shared.ledger.rows import Rows
 
@@ -32,7 +33,7 @@ class Groups:
         Raises:
             Stale: it is known.
         """
-        return await self._rows.insert(record)
+        return await self._rows.insert(_asked(None, record))
 
     async def replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> Versioned[GroupRecord]:
         """Replace a record as it was read.
@@ -40,13 +41,21 @@ class Groups:
         Raises:
             Stale: it has changed since.
         """
-        return await self._rows.replace(known, record)
+        return await self._rows.replace(known, _asked(known.record, record))
 
     async def try_replace(self, known: Versioned[GroupRecord], record: GroupRecord) -> Versioned[GroupRecord] | None:
         """Replace a record as it was read; ``None`` if it has changed since, where what others made of it counts."""
-        return await self._rows.try_replace(known, record)
+        return await self._rows.try_replace(known, _asked(known.record, record))
 
     async def list(self) -> AsyncIterator[GroupRecord]:
         """List all groups by id."""
         async for record in self._rows.list("PartitionKey eq @partition", {"partition": _PARTITION}):
             yield record
+
+
+def _asked(before: GroupRecord | None, record: GroupRecord) -> GroupRecord:
+    """Say of a change that is new who the work under way is done for."""
+    change, actor = record.change, acting.actor()
+    if actor is None or change is None or change.actor is not None or (before and before.change == change):
+        return record
+    return record.changed(change=change.changed(actor=actor))

@@ -100,7 +100,7 @@ def page(
                     refuse_unknown(request, frozenset(known))
                     comment = form_of(request).get("comment") if method == "POST" else None
                     with acting(caller.as_actor(role, tracing.trace_id()), comment):
-                        async with auditing.carried_out(services, request, act, tried):
+                        async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)
 
         return handler

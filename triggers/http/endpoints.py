@@ -136,7 +136,7 @@ def endpoint(
                         await permit(services, request, caller, role, scope)
                     refuse_unknown(request, known)
                     with acting(caller.as_actor(role, request_id_in(request)), comment_of(request)):
-                        async with auditing.carried_out(services, request, act, tried):
+                        async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)
 
         return handler

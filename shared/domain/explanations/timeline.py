@@ -10,6 +10,8 @@ from shared.domain.explanations.parts import Moment, Seen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared.domain.callers import Actor
+
 LEDGER, CERTIFICATES, DPS, REQUESTS, REJECTIONS = "ledger", "certificates", "dps", "requests", "rejections"
 
 
@@ -21,7 +23,12 @@ def timeline(seen: Seen) -> tuple[Moment, ...]:
 
 def _history(seen: Seen) -> Iterator[Moment]:
     for each in seen.device.history:
-        yield Moment(each.at, LEDGER, f"{each.state.value}{f': {each.note}' if each.note else ''}")
+        why = f": {each.note}" if each.note else ""
+        yield Moment(each.at, LEDGER, f"{each.state.value}{why}{_by(each.actor)}")
+
+
+def _by(actor: Actor | None) -> str:
+    return f", by {actor.kind.value} {actor.name or actor.id}" if actor else ""
 
 
 def _certificates(seen: Seen) -> Iterator[Moment]:
@@ -61,7 +68,9 @@ def _time(text: object) -> datetime | None:
 def _requests(seen: Seen) -> Iterator[Moment]:
     for each in seen.requests:
         yield Moment(
-            each.received_at, REQUESTS, f"{each.kind} {each.request_id} was asked for, and is {each.state.value}"
+            each.received_at,
+            REQUESTS,
+            f"{each.kind} {each.request_id} was asked for{_by(each.actor)}, and is {each.state.value}",
         )
         if each.wait is not None:
             yield Moment(each.wait.since, REQUESTS, f"{each.request_id} waits: {each.wait.what}")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.acting import acting
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
 from shared.domain.doors import ClosedDoor, Door
@@ -115,14 +116,14 @@ class DeviceConverger:
     async def tell(self, record: DeviceRecord) -> None:
         """Publish what is announced; the same event has the same id, however often it is sent."""
         for each in record.announcements:
-            await self.outbox.publish(
-                each.kind,
-                subject=record.registration_id,
-                correlation_id=each.correlation,
-                data=each.data,
-                occasion=each.occasion,
-                actor=each.actor,
-            )
+            with acting(each.actor):  # whoever brings it about
+                await self.outbox.publish(
+                    each.kind,
+                    subject=record.registration_id,
+                    correlation_id=each.correlation,
+                    data=each.data,
+                    occasion=each.occasion,
+                )
 
     async def _enter(self, known: Versioned[DeviceRecord], closed: Sequence[ClosedDoor]) -> Versioned[DeviceRecord]:
         record = known.record

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.acting import acting
 from shared.contracts.groups import GroupAction
 from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.entries import (
@@ -292,19 +293,20 @@ class GroupConverger:
 
     async def _tell(self, group_id: str, change: Change) -> None:
         """Publish what has become true: the same event however often it is sent, since the change does not change."""
-        await self.outbox.publish(
-            EventType.ENROLLMENT_GROUP_CHANGED,
-            subject=group_id,
-            correlation_id=change.request,
-            data={
-                "enrollmentGroup": group_id,
-                "action": change.action,
-                "state": change.state,
-                "issuer": change.issuer,
-                **({"overtaken": True} if change.overtaken else {}),
-            },
-            occasion="retired" if change.action == RETIRE else "",
-        )
+        with acting(change.actor):  # whoever carries it on
+            await self.outbox.publish(
+                EventType.ENROLLMENT_GROUP_CHANGED,
+                subject=group_id,
+                correlation_id=change.request,
+                data={
+                    "enrollmentGroup": group_id,
+                    "action": change.action,
+                    "state": change.state,
+                    "issuer": change.issuer,
+                    **({"overtaken": True} if change.overtaken else {}),
+                },
+                occasion="retired" if change.action == RETIRE else "",
+            )
 
 
 def _without_rollover(record: GroupRecord) -> GroupRecord:

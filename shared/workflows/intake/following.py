@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
+from shared.contracts.base import told_actor
 from shared.contracts.devices import MemberRevocation
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
@@ -276,6 +277,8 @@ def _of_request(record: RequestRecord) -> dict[str, Any]:
         "rejectionId": record.rejection_id,
         "endedAt": record.ended_at if record.state in ENDED else None,
         "progress": _counts_of(record.progress) if record.progress else None,
+        "actor": told_actor(record.actor),
+        "comment": record.comment,
     }
 
 
@@ -331,4 +334,6 @@ def _of_order(record: OrderRecord) -> dict[str, Any]:
         "rejectionId": None,
         "endedAt": (record.completed_at or record.accepted_at) if state in ENDED else None,
         "progress": None,
+        "actor": told_actor(record.actor),
+        "comment": record.comment,
     }

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from shared.contracts.base import Contract
-    from shared.domain.callers import Actor
     from shared.domain.words import EventType
     from shared.ports.event_topic import EventTopic
     from shared.ports.queues import Queues
@@ -42,14 +41,7 @@ class Outbox:
     topic: EventTopic | None = None
 
     async def publish(
-        self,
-        kind: EventType,
-        *,
-        subject: str,
-        correlation_id: str,
-        data: Mapping[str, Any],
-        occasion: str = "",
-        actor: Actor | None = None,
+        self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
     ) -> None:
         """Publish an event; see :func:`shared.contracts.events.event`. Its actor is who the work under way is done for.
 
@@ -66,7 +58,7 @@ class Outbox:
                 traceparent=tracing.current(),
                 data=data,
                 occasion=occasion,
-                actor=actor or acting.actor(),
+                actor=acting.actor(),
             )
             if self.topic is None:
                 await self.queues.send(Queue.PROVISIONING_EVENTS, text)
