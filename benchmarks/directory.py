@@ -228,6 +228,7 @@ def directory_on(table: Any) -> DeviceDirectory:
         bundles=nothing,
         settings=nothing,
         clock=lambda: datetime.now(UTC),
+        log=None,
     )
 
 

@@ -85,7 +85,7 @@ def _kind(path: str) -> str:
         return "queue"
     if path.partition("?")[0].endswith("/$batch"):
         return "transaction"
-    return "blob" if re.search(r"/(bundles|crls|orders)/", path) else "table"
+    return "blob" if re.search(r"/(bundles|crls|orders|log|loghead)/", path) else "table"
 
 
 def run_order(stack: Stack, world: World, count: int) -> OrderFigures:

@@ -84,6 +84,11 @@ param eventTopic bool = false
 @description('Addresses that get a mail when an alert fires.')
 param alertEmails array = []
 
+@description('Days for which tiles of the evidence log can be neither changed nor deleted; 0 for no such policy. It is unlocked: docs/evidence.md.')
+@minValue(0)
+@maxValue(146000)
+param evidenceImmutableDays int = 0
+
 @description('Days that logs are kept.')
 param logRetentionDays int = 90
 
@@ -225,6 +230,8 @@ module ledgerStorage 'modules/storage.bicep' = {
     queues: layout.ledgerStorage.queues
     tables: layout.ledgerStorage.tables
     containers: layout.ledgerStorage.containers
+    immutableContainers: layout.writtenOnce
+    immutableDays: evidenceImmutableDays
     publicAccess: !privateNetwork
     workspaceId: monitoring.outputs.workspaceId
   }
@@ -514,6 +521,10 @@ var settings = {
   RETAIN_REQUESTS_DAYS: ''
   RETAIN_REJECTIONS_DAYS: ''
   RETAIN_ORDER_LISTS_DAYS: ''
+  EVIDENCE_LOG: ''
+  EVIDENCE_ORIGIN: ''
+  EVIDENCE_KEY: ''
+  EVIDENCE_WITNESSES: ''
   REGISTRATION_TIMEOUT_SECONDS: ''
   RECONCILIATION_INTERVAL_MINUTES: ''
   RECONCILIATION_QUOTA_PERCENT: ''
@@ -524,7 +535,6 @@ var settings = {
 // The zones that a setting is for, where these are not all: Setting.zones in shared/settings.py.
 var zonesOfSettings = {
   DeviceFactoryStorage__queueServiceUri: ['intake', 'issuing', 'revocation']
-  DeviceFactoryStorage__blobServiceUri: ['issuing', 'revocation', 'status']
   ORDER_LISTS_URL: ['intake', 'issuing']
   EVENT_TOPIC_URL: ['issuing', 'revocation']
   KEY_VAULT_URL: ['issuing', 'revocation']
@@ -548,6 +558,9 @@ var zonesOfSettings = {
   RECONCILIATION_POLICY: ['issuing']
   IOT_HUB_UNITS: ['issuing']
   BUNDLE_KEPT_DAYS: ['issuing']
+  EVIDENCE_ORIGIN: ['issuing']
+  EVIDENCE_KEY: ['issuing']
+  EVIDENCE_WITNESSES: ['issuing']
 }
 
 module apps 'modules/app.bicep' = [

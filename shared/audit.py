@@ -1,4 +1,4 @@
-"""Checks that ledger, DPS, hubs and lists agree about every CA, group and device, and changes none of them.
+"""Checks that ledger, log, DPS, hubs and lists agree about every CA, group and device, and changes none of them.
 
 Run ``python -m shared.audit`` with the app's settings in its environment and an identity that may read what the app
 reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. It ends with 2 if a
@@ -30,6 +30,8 @@ from shared.pki.names import serial_text, sha256_thumbprint
 from shared.pki.readable import load_certificates
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
+from shared.workflows.authorities.records import certificates_of
+from shared.workflows.evidence.comparing import LogAudit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,6 +66,8 @@ class Auditor:
             entry = await self.services.clients.provisioning.get_group(group.enrollment_group)
             for fault in group_faults(group, entry, await self._thumbprints(group)):
                 yield fault
+        async for fault in self._log_faults():
+            yield fault
         continuation: str | None = None
         while True:
             page, continuation = await self.devices.page(enrollment_group=None, size=_PAGE, continuation=continuation)
@@ -72,6 +76,22 @@ class Auditor:
                     yield f"{record.registration_id}: {fault}"
             if continuation is None:
                 return
+
+    async def _log_faults(self) -> AsyncIterator[str]:
+        """Give what is wrong with the log, and where it and the ledger do not say the same."""
+        reader = self.services.evidence.reader
+        if reader is None:
+            return
+        log = LogAudit(storage=reader.storage, checkpoints=reader.checkpoints)
+        async for fault in log.of_itself():
+            yield fault
+        elsewhere = set[str]()
+        async for each in self.services.authorities.list():
+            further = certificates_of(each.further_certificates)
+            own = certificates_of(each.certificate) if each.wanted is None or each.external_issuer else ()
+            elsewhere |= {serial_text(certificate.serial_number) for certificate in (*own, *further)}
+        async for fault in log.of_ledger(self.certificates.every(), elsewhere):
+            yield fault
 
     async def _faults_of(self, record: AuthorityRecord) -> list[str]:
         """Give what is wrong with a CA. One that can't be loaded can't sign: its key is gone, or is another one."""
@@ -205,7 +225,7 @@ async def report(found: AsyncIterator[str]) -> int:
         sys.stderr.write(f"the audit is not complete, since {service_of(error)} {why}, and run it again\n")
         return 2
     if status == 0:
-        sys.stdout.write("ledger, DPS, hubs and lists agree\n")
+        sys.stdout.write("ledger, log, DPS, hubs and lists agree\n")
     return status
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.clients import Clients
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.evidence.reading import LogReader
     from shared.workflows.intake.webhooks import Webhooks
     from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
 
@@ -45,6 +46,7 @@ def checks(
     webhooks: Webhooks,
     responders: KeptResponders,
     upkeep: ResponderUpkeep,
+    log: LogReader | None,
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """Give what readiness asks: the services that the zone uses, and no others."""
     zone = settings.zone
@@ -68,6 +70,8 @@ def checks(
         asked["webhookSecret"] = webhooks.check
     if zone is Zone.ISSUING:
         asked["statusVault"] = upkeep.check
+    if log is not None and zone is not Zone.STATUS:
+        asked["log"] = log.check
     if zone is Zone.STATUS:
         asked["responders"] = partial(responders.check, authorities)
     return asked

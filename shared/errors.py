@@ -145,6 +145,13 @@ class Deferred(DeviceFactoryError):
         super().__init__(message)
 
 
+class LogDamaged(Deferred):
+    """The log is not what it was. Nothing is signed until somebody has looked at it; readiness says what is wrong."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=timedelta(minutes=5))
+
+
 class AwaitsOthers(Deferred):
     """Somebody outside has to do something first."""
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.takeovers import Takeovers
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.devices.wiring import Lifetimes
+    from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.audit import Audit
     from shared.workflows.intake.following import FollowedRequests
@@ -81,6 +82,7 @@ class Services:
     responder_upkeep: ResponderUpkeep
     devices: DeviceDirectory
     directory_upkeep: DirectoryUpkeep
+    evidence: EvidenceWorkflows
     lifetimes: Lifetimes
     rejected_messages: RejectedMessages
     requests: Requests

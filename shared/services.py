@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shared.adapters.own_host import OwnHost
+from shared.adapters.witnesses import HttpWitnesses
 from shared.checks import checks
 from shared.clients import Clients
 from shared.ledger.authorities import Authorities
@@ -21,8 +22,7 @@ from shared.ledger.in_hand import InHandRows
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
-from shared.ledger.responders import ResponderRows
-from shared.rules.zones import SIGNING, Zone
+from shared.rules.zones import SIGNING
 from shared.served import Services
 from shared.threads import ThreadPool
 from shared.workflows.authorities.issuance import Issuance
@@ -50,6 +50,7 @@ from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.devices.wiring import directories, lifetimes
+from shared.workflows.evidence.wiring import evidence_workflows
 from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.in_hand import InHand
@@ -58,17 +59,17 @@ from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.wiring import audited, webhooks_of
 from shared.workflows.reconciliation.wiring import reconciler
-from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.imported_lists import ImportedLists, ServedLists
 from shared.workflows.status.measurements import Measurements
-from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
-from shared.workflows.status.revocation_lists import RevocationLists
+from shared.workflows.status.wiring import status_workflows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.ports.evidence import EvidenceLog
     from shared.settings import Settings
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.status.revocation_lists import RevocationLists
 
 
 __all__ = ["ACCESS_PATH", "Services", "build", "now"]
@@ -90,6 +91,7 @@ def build(
     threads: Callable[[str, int], ThreadPool] = ThreadPool,
     authorities: CertificateAuthorities | None = None,
     revocation_lists: RevocationLists | None = None,
+    log: EvidenceLog | None = None,
 ) -> Services:
     """Wire everything together.
 
@@ -100,6 +102,7 @@ def build(
         threads: makes the pools for what blocks, by name and size.
         authorities: stand in for those of the ledger.
         revocation_lists: stand in for those of the ledger.
+        log: stands in for the one in the blobs.
     """
     clients = clients or Clients.open(settings)
     table = clients.tables.table
@@ -109,7 +112,10 @@ def build(
     records, groups = Authorities(table("issuers")), Groups(table("groups"))
     changes = ChangeNotes(table("directory"), clock=clock)
     devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
-    audit, requests = audited(table, devices, records, clock)
+    evidence = evidence_workflows(
+        log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
+    )
+    audit, requests = audited(table, devices, records, clock, evidence.acts)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
@@ -117,24 +123,18 @@ def build(
     reaches_keys = settings.zone in SIGNING
     keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)
     authorities = authorities or CertificateAuthorities(records=records, keys=keys, settings=settings, clock=clock)
-    issuance = Issuance(certificates=certificates, keys=keys, clock=clock)
+    issuance = Issuance(certificates=certificates, keys=keys, clock=clock, log=evidence.log)
     possession = Possession(authorities=authorities, issuance=issuance, services=clients.ca_certificates)
-    revocation_lists = revocation_lists or RevocationLists(
+    status = status_workflows(
+        lists=revocation_lists,
         records=records,
         certificates=certificates,
         authorities=authorities,
+        issuance=issuance,
+        responders=table("responders"),
+        responder_keys=clients.responder_keys,
         blobs=clients.blobs,
         settings=settings,
-        clock=clock,
-        reads_only=not reaches_keys,
-    )
-    responder_rows = ResponderRows(table("responders"))
-    kept_responders = KeptResponders(rows=responder_rows, vault=clients.responder_keys)
-    responder_upkeep = ResponderUpkeep(
-        authorities=authorities,
-        issuance=issuance,
-        rows=responder_rows,
-        vault=clients.responder_keys if settings.zone is Zone.ISSUING else None,
         clock=clock,
     )
     of_authorities = authority_workflows(
@@ -146,7 +146,7 @@ def build(
         keys=keys,
         issuance=issuance,
         possession=possession,
-        lists=revocation_lists,
+        lists=status.lists,
         outbox=outbox,
         settings=settings,
         clock=clock,
@@ -173,6 +173,7 @@ def build(
         settings=settings,
         clock=clock,
         computing=computing,
+        log=evidence.log,
     )
     converger = DeviceConverger(
         devices=devices,
@@ -181,7 +182,7 @@ def build(
         expiry=expiry,
         provisioning=clients.provisioning,
         hubs=clients.hubs,
-        revocation_lists=revocation_lists,
+        revocation_lists=status.lists,
         outbox=outbox,
         clock=clock,
     )
@@ -238,7 +239,7 @@ def build(
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
     device_directory, directory_upkeep = directories(
-        table, devices=devices, certificates=certificates, bundles=bundles, settings=settings, clock=clock
+        table, evidence, devices=devices, certificates=certificates, bundles=bundles, settings=settings, clock=clock
     )
     return Services(
         settings=settings,
@@ -314,22 +315,18 @@ def build(
             clock=clock,
         ),
         revocations=revocations,
-        revocation_lists=revocation_lists,
+        revocation_lists=status.lists,
         served_lists=ServedLists(
-            own=revocation_lists,
+            own=status.lists,
             imported=ImportedLists(
                 records=records, rows=ImportedListRows(table("issuers")), blobs=clients.blobs, clock=clock
             ),
         ),
-        status_answers=StatusAnswers(
-            authorities=authorities,
-            certificates=certificates,
-            responders=kept_responders if settings.zone is Zone.STATUS else OwnResponders(issuance),
-            clock=clock,
-        ),
-        responder_upkeep=responder_upkeep,
+        status_answers=status.answers,
+        responder_upkeep=status.upkeep,
         devices=device_directory,
         directory_upkeep=directory_upkeep,
+        evidence=evidence,
         lifetimes=lifetimes(
             requests=requests,
             devices=devices,
@@ -376,8 +373,9 @@ def build(
                 clients=clients,
                 authorities=authorities,
                 webhooks=webhooks,
-                responders=kept_responders,
-                upkeep=responder_upkeep,
+                responders=status.kept_responders,
+                upkeep=status.upkeep,
+                log=evidence.reader,
             )
         ),
     )

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Self, get_type_hints
 
 from shared.domain.key_roles import NamedKey, read_named_keys
+from shared.evidence_settings import EvidenceSettings
 from shared.reading.addresses import STORAGE_CONNECTION
 from shared.reading.settings import (
     COUNTRY,
@@ -29,7 +30,6 @@ from shared.reading.settings import (
     whole,
 )
 from shared.rules.zones import SIGNING, Zone
-from shared.upkeep_settings import UpkeepSettings
 
 KEY_ROLES = Kind(
     "entries separated by `;`, each a name, roles separated by `,`, and SHA-256 digests separated by `,`",
@@ -40,7 +40,7 @@ __all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_setti
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(UpkeepSettings):
+class Settings(EvidenceSettings):
     """Everything that differs from one deployment to the next. What each means stands beside it.
 
     What a zone does not use has its default there, or is empty.
@@ -328,18 +328,23 @@ def described_settings() -> Mapping[str, Setting]:
 
 def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Fill in what is not set and has no default of its own."""
-    webhook_secret = values["webhook_secret_name"]
+    webhook_secret, is_intake = values["webhook_secret_name"], values["zone"] is Zone.INTAKE
+    deployment = values["deployment_name"] or values["dps_id_scope"] or ""
+    begins_log = values["zone"] in {Zone.ALL, Zone.ISSUING}
     adopted = values["adopted_vault_names"] or frozenset()
     texts = ("queue_service_url", "blob_service_url", "key_vault_url", "dps_service_url", "dps_id_scope")
     return {
         **values,
         **{name: values[name] or "" for name in (*texts, "status_vault_url")},
-        "order_lists_url": values["order_lists_url"] or values["blob_service_url"] or "",
+        "order_lists_url": values["order_lists_url"] or ("" if is_intake else values["blob_service_url"]) or "",
         "password_vault_url": values["password_vault_url"] or values["key_vault_url"] or "",
-        "deployment_name": values["deployment_name"] or values["dps_id_scope"] or "",
+        "deployment_name": deployment,
         "ca_keys_in_hsm": bool(values["ca_keys_in_hsm"]),
         "adopted_vault_names": adopted | ({webhook_secret.lower()} if webhook_secret else set()),
         "key_roles": values["key_roles"] or (),
+        "evidence_key": values["evidence_key"] or "",
+        "evidence_origin": values["evidence_origin"] or (f"{deployment}/log" if begins_log else ""),
+        "evidence_witnesses": values["evidence_witnesses"] or (),
         "hub_resources": values["hub_resources"] or (),
         "reconciliation_policy": values["reconciliation_policy"] or {},
         "reconciliation_percent": values["reconciliation_percent"] or 0,

@@ -21,12 +21,15 @@ from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
 from shared.workflows.devices.order_results import RESULTS
+from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TABLES: Sequence[str] = (
+    "actstolog",
+    "checkpoints",
     "audit",
     "directory",
     "expiry",
@@ -45,7 +48,7 @@ TABLES: Sequence[str] = (
     "revocations",
     "unsettled",
 )
-CONTAINERS: Sequence[str] = (BUNDLES, CRLS, ORDERS, RESULTS)
+CONTAINERS: Sequence[str] = (BUNDLES, CRLS, LOG, LOG_HEAD, ORDERS, RESULTS)
 
 
 async def create(settings: Settings) -> None:

@@ -141,3 +141,16 @@ async def responder_upkeep(timer: func.TimerRequest) -> None:
     """Have OCSP responders ready for the public zone, which can't make them; every minute."""
     made = await services().responder_upkeep.run()
     log.info("responder upkeep (late: %s): %d made", timer.past_due, made)
+
+
+@blueprint_of("log_upkeep").timer_trigger(arg_name="timer", schedule="20 * * * * *")
+@sweep
+async def log_upkeep(timer: func.TimerRequest) -> None:
+    """Put acts into the log, have its checkpoint signed, and witnesses cosign it; every minute."""
+    upkeep = services().evidence.upkeep
+    if upkeep is None:
+        return
+    logged, size, cosigned = await upkeep.run()
+    log.info(
+        "log upkeep (late: %s): %d acts, %d entries, %d witnesses have signed", timer.past_due, logged, size, cosigned
+    )

@@ -23,6 +23,14 @@ param containers string[] = []
 @maxValue(365)
 param restoreDays int = 0
 
+@description('Containers whose blobs are written once.')
+param immutableContainers string[] = []
+
+@description('Days for which those blobs can be neither changed nor deleted; 0 for no such policy.')
+@minValue(0)
+@maxValue(146000)
+param immutableDays int = 0
+
 @description('Whether the account can be reached from the internet (with a role); otherwise by private endpoints alone.')
 param publicAccess bool
 
@@ -89,6 +97,17 @@ resource containersOfAccount 'Microsoft.Storage/storageAccounts/blobServices/con
     name: container
     properties: {
       publicAccess: 'None'
+    }
+  }
+]
+
+resource writtenOnce 'Microsoft.Storage/storageAccounts/blobServices/containers/immutabilityPolicies@2026-04-01' = [
+  for (container, i) in containers: if (immutableDays > 0 && contains(immutableContainers, container)) {
+    parent: containersOfAccount[i]
+    name: 'default'
+    properties: {
+      immutabilityPeriodSinceCreationInDays: immutableDays
+      allowProtectedAppendWrites: false
     }
   }
 ]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock, ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
@@ -48,23 +48,35 @@ class Blobs:
             )
         except ResourceExistsError:
             return False
+        except HttpResponseError as error:
+            # Of a container with an immutability policy ("Blob service error codes": 409).
+            if error.error_code == "BlobImmutableDueToPolicy":  # type: ignore[attr-defined]  # storage sets it
+                return False
+            raise
         return True
 
     async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
         """Overwrite a blob as it was read (``blob.etag``); ``False`` if it has changed or gone since."""
+        return await self.exchange(container, name, blob, content_type=content_type) is not None
+
+    async def exchange(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> str | None:
+        """Overwrite a blob as it was read, or create one where the ETag is empty, and give its new ETag.
+
+        ``None`` if it has changed or gone since, or exists.
+        """
         client = self._service.get_blob_client(container, name)
+        guard: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
         try:
-            await client.upload_blob(
+            written = await client.upload_blob(
                 blob.content,
                 metadata=dict(blob.metadata),
                 content_settings=ContentSettings(content_type=content_type),
-                overwrite=True,
-                etag=blob.etag,
-                match_condition=MatchConditions.IfNotModified,
+                overwrite=bool(blob.etag),
+                **(guard if blob.etag else {}),
             )
-        except (ResourceModifiedError, ResourceNotFoundError):
-            return False
-        return True
+        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError):
+            return None
+        return str(written["etag"])
 
     async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
         """Create or overwrite a blob."""

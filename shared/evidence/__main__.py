@@ -1,7 +1,8 @@
-"""``python -m shared.evidence verify bundle.pem --log-key FILE``."""
+"""``python -m shared.evidence verify | mirror | consistency``: docs/evidence.md says what each takes."""
 
 import sys
 
-from shared.evidence.verify import main
+from shared.evidence import mirror, verify
 
-sys.exit(main())
+given = sys.argv[1:]
+sys.exit(mirror.main(given) if given[:1] in (["mirror"], ["consistency"]) else verify.main(given))

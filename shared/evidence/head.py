@@ -7,7 +7,7 @@ never ahead of it, and whoever comes next writes those that a worker left when i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from shared.evidence.tiles import ENTRIES, ENTRY_LIMIT, HASH_SIZE, HEIGHT, WIDTH, Tile, bundled, split, unbundled
@@ -39,8 +39,16 @@ class Head:
     written: int = 0
     projected: tuple[str, ...] = ()
     tree: Tree = field(init=False)
+    _growing: GrowingTree = field(init=False, repr=False, compare=False)
+    grown: InitVar[GrowingTree | None] = None
+    """The tree, where it is known already."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, grown: GrowingTree | None) -> None:
+        growing = grown or self._grow()
+        object.__setattr__(self, "_growing", growing)
+        object.__setattr__(self, "tree", growing.tree)
+
+    def _grow(self) -> GrowingTree:
         growing = GrowingTree()
         for level in range(len(self.edge), 0, -1):
             for each in self.edge[level - 1]:
@@ -50,7 +58,7 @@ class Head:
                 f"the head of the log has hashes of {growing.size} entries, and {self.written} were written"
             )
         growing.extend(map(leaf_hash, self.entries))
-        object.__setattr__(self, "tree", growing.tree)
+        return growing
 
     @property
     def size(self) -> int:
@@ -62,12 +70,15 @@ class Head:
         for each in entries:
             if not 0 < len(each) <= ENTRY_LIMIT:
                 raise ValueError(f"an entry of the log has {len(each)} bytes; from 1 to {ENTRY_LIMIT} are possible")
+        growing = self._growing.copy()
+        growing.extend(map(leaf_hash, entries))
         return Head(
             origin=self.origin,
             entries=(*self.entries, *entries),
             edge=self.edge,
             written=self.written,
             projected=self.projected if projected is None else projected,
+            grown=growing,
         )
 
     def settled(self) -> tuple[Head, Mapping[Tile, bytes]]:
@@ -87,6 +98,7 @@ class Head:
             edge=tuple(map(tuple, edge)),
             written=written,
             projected=self.projected,
+            grown=self._growing,
         )
         return settled, tiles
 

@@ -154,6 +154,12 @@ class GrowingTree:
         self.size = 0
         self._edge = list[tuple[int, bytes]]()
 
+    def copy(self) -> GrowingTree:
+        """Give a tree that grows by itself."""
+        made = GrowingTree()
+        made.size, made._edge = self.size, list(self._edge)
+        return made
+
     def append(self, leaf: bytes) -> None:
         """Append a leaf by its hash."""
         self.append_perfect(0, leaf)

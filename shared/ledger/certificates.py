@@ -68,6 +68,13 @@ class Certificates:
         """Find a certificate by its serial number."""
         return await self._certificates.get(*certificate_place(serial_number))
 
+    async def every(self) -> AsyncIterator[CertificateRecord]:
+        """List all certificates that were ever recorded: for an audit, since it reads everything."""
+        async for record in self._certificates.list(
+            "RowKey ge @first and RowKey lt @last", {"first": "c:", "last": "c;"}
+        ):
+            yield record
+
     async def put(self, record: CertificateRecord) -> None:
         """Write a state that follows from what was committed elsewhere, so that each writer writes the same.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -56,6 +57,11 @@ class Prepared:
     _signing_key: PrivateKey = field(repr=False)
     _parameters: KeyParameters = field(repr=False)
     _once: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what will be signed, hexadecimal."""
+        return sha256(self._to_be_signed).hexdigest()
 
     def redeem(self, issuer: Issuer | None) -> x509.Certificate:
         """Sign; see :func:`issue`."""

@@ -45,6 +45,13 @@ class Blobs(Protocol):
         """Overwrite a blob as it was read (``blob.etag``); ``False`` if it has changed or gone since."""
         ...
 
+    async def exchange(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> str | None:
+        """Overwrite a blob as it was read (``blob.etag``), or create one (an empty ETag), and give its new ETag.
+
+        ``None`` if it has changed or gone since, or exists.
+        """
+        ...
+
     async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
         """Create or overwrite a blob with what comes part by part; never more than some parts are held."""
         ...

@@ -56,7 +56,6 @@ class Addresses:
             HTTPS_URL,
             "URL of the account's blob service.",
             example="https://<account>.blob.core.windows.net",
-            zones=SIGNING | {Zone.STATUS},
         ),
     ]
     order_lists_url: Annotated[

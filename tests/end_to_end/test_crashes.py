@@ -71,7 +71,7 @@ def test_an_order_survives_being_killed_three_times(tmp_path: Path, part: str) -
             subjects = sorted(each["subject"] for each in events if each["correlationid"] == "crash")
             assert subjects == ids, f"each device has its {kind} event, under one id"
         assert [each["subject"] for each in world.events("DeviceProvisioning.OrderCompleted")] == ["crash"]
-        assert audited(stack.options.state_dir).stdout == "ledger, DPS, hubs and lists agree\n"
+        assert audited(stack.options.state_dir).stdout == "ledger, log, DPS, hubs and lists agree\n"
 
 
 def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_an_order_survives_an_unreliable_cloud(tmp_path: Path) -> None:
         world.plan_faults()
         assert registered(world, "faulty") == len(ids)
         assert_one_certificate_and_identity_each(world, ids)
-        assert audited(stack.options.state_dir).stdout == "ledger, DPS, hubs and lists agree\n"
+        assert audited(stack.options.state_dir).stdout == "ledger, log, DPS, hubs and lists agree\n"
 
 
 def assert_one_certificate_and_identity_each(world: World, ids: list[str]) -> None:

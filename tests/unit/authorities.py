@@ -33,10 +33,12 @@ from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
+from tests.world.services import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shared.ports.evidence import EvidenceLog
     from shared.ports.lists import Lists
     from shared.workflows.intake.outbox import Clock
 
@@ -59,12 +61,13 @@ class Worker:
     groups: Groups
     devices: Devices
     requests: Requests
+    log: EvidenceLog = field(default_factory=Log)
 
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
         self.authorities = CertificateAuthorities(keys=self.keys, **kept)
         self.lists = self.lists_of(self.authorities)
-        self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock)
+        self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock, log=self.log)
         self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
         self.making = AuthorityMaking(
             public_keys=self.public_keys,

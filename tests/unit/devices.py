@@ -26,7 +26,7 @@ from shared.workflows.authorities.loading import LoadedAuthority
 from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
-from tests.world.services import Secrets
+from tests.world.services import Log, Secrets
 from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class DeviceScene:
     def __post_init__(self) -> None:
         self.registrar = FakeRegistrar(self.provisioning, self.hubs)
         self.computing = ThreadPool("computing", 1)
+        self.log = Log()
         self._wired: tuple[list[Any], Services] | None = None
         self.tables |= {
             "identities": self.rows,
@@ -232,6 +233,7 @@ class DeviceScene:
             threads=lambda _name, _size: self.computing,
             authorities=self.authorities,
             revocation_lists=lists,
+            log=self.log,
         )
 
     @property

@@ -167,7 +167,7 @@ async def test_the_report_says_what_is_wrong_or_that_all_agree(capsys: pytest.Ca
     assert await report(found("a: is wrong", "b: is wrong")) == 1
     assert capsys.readouterr().out == "a: is wrong\nb: is wrong\n"
     assert await report(found()) == 0
-    assert capsys.readouterr().out == "ledger, DPS, hubs and lists agree\n"
+    assert capsys.readouterr().out == "ledger, log, DPS, hubs and lists agree\n"
 
 
 async def test_a_service_that_does_not_answer_ends_the_report_and_keeps_what_was_found(

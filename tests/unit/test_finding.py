@@ -66,6 +66,7 @@ class Fleet:
             bundles=nothing,
             settings=nothing,
             clock=self.clock,
+            log=None,
         )
 
     def clock(self) -> datetime:

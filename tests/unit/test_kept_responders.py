@@ -188,6 +188,7 @@ async def test_the_public_zone_publishes_no_list_and_says_when_there_will_be_one
         settings=both.scene.settings,
         clock=both.scene.clock,
         reads_only=True,
+        log=nothing,
     )
     with pytest.raises(Deferred, match=f"^the CRL of '{CA}' is about to be published"):
         await lists.read(CA)

@@ -24,6 +24,7 @@ from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs, FakeTable, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
+from tests.world.services import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,7 @@ def lists(
         settings=scene.settings,
         clock=scene.clock,
         pause=pause,
+        log=Log(),
     )
 
 

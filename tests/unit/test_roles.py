@@ -56,7 +56,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("renew_certificate_authority", "cross_sign_certificate_authority"),
         }
     ),
-    Role.AUDIT_READ: frozenset({"list_audit_entries"}),
+    Role.AUDIT_READ: frozenset({"list_audit_entries", "get_log_checkpoint", "get_log_key", "get_log_tile"}),
     Role.FLEET_READ: frozenset(
         {
             *("health_ready", "openapi", "asyncapi"),
@@ -332,6 +332,7 @@ WHOLE = {
         "replay_rejections",
         "close_rejection",
     ),
+    *("get_log_checkpoint", "get_log_key", "get_log_tile"),
 }
 """What is about all groups."""
 

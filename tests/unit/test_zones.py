@@ -23,6 +23,7 @@ EVERYWHERE = {"health_live", "health_ready", "console_access"}
 LEAST: Mapping[Zone, Mapping[str, str]] = {
     Zone.INTAKE: {
         "DeviceFactoryStorage__queueServiceUri": STORAGE.format("queue"),
+        "DeviceFactoryStorage__blobServiceUri": STORAGE.format("blob"),
         "DeviceFactoryStorage__tableServiceUri": STORAGE.format("table"),
     },
     Zone.ISSUING: {**GOOD, "STATUS_VAULT_URL": "https://s.vault.azure.net"},
@@ -96,8 +97,9 @@ CHECKS: Mapping[Zone, set[str]] = {
         "provisioningService",
         "iotHub h.azure-devices.net",
         "webhookSecret",
+        "log",
     },
-    Zone.INTAKE: {"tables", "queues"},
+    Zone.INTAKE: {"tables", "queues", "log"},
     Zone.ISSUING: {
         "tables",
         "queues",
@@ -108,6 +110,7 @@ CHECKS: Mapping[Zone, set[str]] = {
         "statusVault",
         "certificateAuthorities",
         "provisioningService",
+        "log",
         "iotHub h.azure-devices.net",
         "webhookSecret",
     },
@@ -120,6 +123,7 @@ CHECKS: Mapping[Zone, set[str]] = {
         "provisioningService",
         "iotHub h.azure-devices.net",
         "webhookSecret",
+        "log",
     },
     Zone.STATUS: {"tables", "blobs", "responders"},
 }

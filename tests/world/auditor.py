@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -48,6 +49,7 @@ async def audit(world: World) -> list[str]:
     if DEVICE in records:
         found += _revoked(world, records[DEVICE])
     found += _signatures(world, certificates)
+    found += _logged(world, certificates)
     found += _replaced(world, certificates)
     found += _events(world)
     found += await _messages(world, records.get(DEVICE))
@@ -75,6 +77,17 @@ def _observed(world: World, registration_id: str, certificates: dict[str, Certif
         identity=identity.enabled if identity else None,
         listed=frozenset(serial for serial in world.lists.listed if serial in certificates),
     )
+
+
+def _logged(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:
+    """The log and the ledger say the same of certificates: those in the ledger are in the log, and the other way round."""
+    logged = world.log.certificates()
+    found = [f"{serial} was signed before it was logged" for serial in world.authorities.unlogged]
+    found += [f"{serial} was logged and is not recorded" for serial in logged.keys() - certificates]
+    for serial, each in certificates.items():
+        if each.pem and tbs_hash_of(each.pem) != logged.get(serial):
+            found.append(f"what was logged of {serial} is not the certificate")
+    return found
 
 
 def _signatures(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:
@@ -275,6 +288,11 @@ async def _lines(world: World) -> list[str]:
         elif state is LineState.REGISTERED and ("CertificateIssued", order_id) not in told:
             found.append(f"the certificate of {asked.name} was issued, and nobody was told")
     return found
+
+
+@lru_cache(4096)
+def tbs_hash_of(pem: str) -> str:
+    return sha256(x509.load_pem_x509_certificate(pem.encode()).tbs_certificate_bytes).hexdigest()
 
 
 @lru_cache(4096)

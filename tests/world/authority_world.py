@@ -48,7 +48,7 @@ from tests.unit.pki.foreign import KEY, authority
 from tests.unit.pki.hierarchy import NOW
 from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent, Vault
 from tests.world.conductor import Conductor
-from tests.world.services import Provisioning
+from tests.world.services import Log, Provisioning
 from tests.world.storage import Table
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class AuthorityWorld:
         self.services = [CaPlaces(self.conductor, "the DPS"), CaPlaces(self.conductor, "the hub")]
         self.blobs = PublishedBlobs(self.conductor)
         self.queues = Sent(self.conductor)
+        self.log = Log(self.conductor)
         self.records = Authorities(self.tables["issuers"])
         self.certificates = Certificates(
             certificates=self.tables["identities"],
@@ -181,6 +182,7 @@ class AuthorityWorld:
             groups=self.groups,
             devices=self.devices,
             requests=self.requests,
+            log=self.log,
         )
 
     def group_workflows(self) -> tuple[EnrollmentGroups, GroupConverger]:
@@ -221,6 +223,7 @@ class AuthorityWorld:
             settings=self.settings,
             clock=self.clock,
             pause=self._pause,
+            log=self.log,
         )
 
     async def _pause(self, _seconds: float) -> None:
@@ -239,6 +242,7 @@ class AuthorityWorld:
         self.blobs.copied(twin.blobs)
         twin.provisioning.groups, twin.provisioning.writes = dict(self.provisioning.groups), self.provisioning.writes
         twin.queues.sent, twin.taken_up = list(self.queues.sent), self.taken_up
+        twin.log.entries = list(self.log.entries)
         return twin
 
     # --- messages ---

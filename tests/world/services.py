@@ -6,6 +6,7 @@ emulator. Queues, tables and blobs are in :mod:`tests.world.storage`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -58,6 +59,24 @@ class Secrets:
 
     async def close(self) -> None:
         pass
+
+
+@dataclass
+class Log:
+    """The log: what is appended is one step."""
+
+    conductor: Conductor = field(default_factory=Conductor)
+    entries: list[bytes] = field(default_factory=list)
+
+    async def append(self, entry: bytes) -> int:
+        async with self.conductor.step("log.append", "log"):
+            self.entries.append(entry)
+            return len(self.entries) - 1
+
+    def certificates(self) -> dict[str, str]:
+        """Give what was logged of certificates: their serial numbers, and the hash of what was to be signed."""
+        read = [json.loads(each) for each in self.entries]
+        return {each["serialNumber"]: each["tbs"] for each in read if each["type"] == "certificate"}
 
 
 class Provisioning(ProvisioningService):

@@ -239,6 +239,15 @@ class Blobs:
             self._store(container, name, blob.content, blob.metadata)
             return True
 
+    async def exchange(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> str | None:
+        del content_type
+        async with self.conductor.step("blobs.exchange", "blobs"):
+            present = self.blobs.get((container, name))
+            if (present.etag if present else "") != blob.etag:
+                return None
+            self._store(container, name, blob.content, blob.metadata)
+            return self.blobs[container, name].etag
+
     async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
         del content_type
         async with self.conductor.step("blobs.put", "blobs"):

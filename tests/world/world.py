@@ -85,6 +85,9 @@ class Authorities:
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
         self.signed: Counter[str] = Counter()
+        self.log = services.Log()
+        self.unlogged: list[str] = []
+        """Serial numbers that were signed before they were logged."""
 
     async def check_signs(self, _name: str) -> None:
         pass
@@ -95,7 +98,10 @@ class Authorities:
     async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
         async with self._conductor.step("sign", "vault"):
             signed = call(*args)
-            self.signed[names.serial_text(signed.serial_number)] += 1
+            serial = names.serial_text(signed.serial_number)
+            self.signed[serial] += 1
+            if serial not in self.log.certificates():
+                self.unlogged.append(serial)
             return signed
 
     def distribution_points(self, _authority: LoadedAuthority) -> DistributionPoints:
@@ -181,6 +187,7 @@ class World:
             certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
         )
         self.lists = services.Lists(self.conductor, self.certificates)
+        self.log = self.authorities.log = services.Log(self.conductor)
         self.orders = Orders(orders=table("orders"), lines=table("orderlines"))
         self.groups = Groups(table("groups"))
         self.requests = Requests(table("requests"))
@@ -226,6 +233,7 @@ class World:
             threads=InPlace,
             authorities=authorities,
             revocation_lists=lists,
+            log=self.log,
         )
         upkeep = made.directory_upkeep
         kept = LeftToTimer(devices=upkeep.devices, projection=upkeep.projection, clock=self.clock)
@@ -251,6 +259,8 @@ class World:
         twin.registrar.begun = dict(self.registrar.begun)
         twin.lists.listed = set(self.lists.listed)
         twin.authorities.signed = Counter(self.authorities.signed)
+        twin.authorities.unlogged = list(self.authorities.unlogged)
+        twin.log.entries = list(self.log.entries)
         twin.conductor.down = set(self.conductor.down)
         return twin
 

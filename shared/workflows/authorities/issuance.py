@@ -1,4 +1,4 @@
-"""Reserve, prepare, sign, record: how every certificate is issued that is not a device's.
+"""Prepare, reserve, log, sign, record: how every certificate is issued that is not a device's.
 
 A device's is issued the same way, in the transactions of its device: :mod:`shared.workflows.devices.issuing`.
 """
@@ -13,6 +13,7 @@ from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.workflows.authorities.keys import told
+from shared.workflows.evidence.entries import entry_of_certificate
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from shared.pki.profiles import Profile
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.pki.subjects import Subject
+    from shared.ports.evidence import EvidenceLog
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.intake.outbox import Clock
 
@@ -87,9 +89,10 @@ class Issuance:
     certificates: Certificates
     keys: AuthorityKeys
     clock: Clock
+    log: EvidenceLog
 
     async def sign(self, wanted: Wanted, signer: Signer) -> tuple[Versioned[CertificateRecord], x509.Certificate]:
-        """Prepare a certificate, record its serial number, and sign it.
+        """Prepare a certificate, record its serial number, log what is to be signed, and sign it.
 
         Returns:
             The row of the serial number, and the certificate, which is not recorded yet.
@@ -120,6 +123,7 @@ class Issuance:
                 enrollment_group=wanted.enrollment_group,
             )
         )
+        await self.log.append(entry_of_certificate(row.record, prepared, self.clock()))
         return row, await told(signer.name, self.keys.signing(signer.key, issue, prepared, signer.issuer))
 
     async def issue(self, wanted: Wanted, signer: Signer) -> x509.Certificate:

@@ -69,6 +69,7 @@ class Bundle:
         password_secret: name of the vault secret that opens the key; ``None`` for a device's own key.
         handed_out: whether the key is gone: it was handed out, or its time is over.
         retrieval: who has it, until when; ``None`` before it is handed out.
+        log_index: place of the certificate's entry in the log; ``None`` if it was not logged.
     """
 
     certificate: x509.Certificate
@@ -77,6 +78,7 @@ class Bundle:
     password_secret: str | None
     handed_out: bool = False
     retrieval: Retrieval | None = None
+    log_index: int | None = None
 
     @property
     def summary(self) -> CertificateSummary:
@@ -103,6 +105,7 @@ class Bundle:
                 "passwordSecret": self.password_secret,
                 "handedOut": self.handed_out,
                 "retrieval": [self.retrieval.caller, self.retrieval.until.isoformat()] if self.retrieval else None,
+                "logIndex": self.log_index,
             }
         ).encode()
 
@@ -118,13 +121,14 @@ class Bundle:
             password_secret=body["passwordSecret"],
             handed_out=body["handedOut"],
             retrieval=Retrieval(given[0], datetime.fromisoformat(given[1])) if given else None,
+            log_index=body.get("logIndex"),
         )
 
     def without_key(self) -> Bundle:
         """Give the bundle as it stays when its key is gone."""
         end = b"-----END CERTIFICATE-----\n"
         certificates = self.pem[: self.pem.rindex(end) + len(end)]
-        return Bundle(self.certificate, certificates, None, self.password_secret, handed_out=True)
+        return dataclasses.replace(self, pem=certificates, pfx=None, handed_out=True, retrieval=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,11 +304,19 @@ def _handed_out() -> Rejected:
     )
 
 
-def packed(certificate: x509.Certificate, issuer: Issuer, key: PrivateKey | None, password: str | None) -> Bundle:
+def packed(
+    certificate: x509.Certificate,
+    issuer: Issuer,
+    key: PrivateKey | None,
+    password: str | None,
+    *,
+    log_index: int | None = None,
+) -> Bundle:
     """Make the bundle of a certificate; with a key and a password, or without either."""
     chain = issuer.sent_chain
     friendly_name = names.common_name(certificate.subject)
     made = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
     if made.pfx is None:
-        return Bundle(certificate, made.pem, None, None)
-    return Bundle(certificate, made.pem, made.pfx, _secret_name(names.serial_text(certificate.serial_number)))
+        return Bundle(certificate, made.pem, None, None, log_index=log_index)
+    secret = _secret_name(names.serial_text(certificate.serial_number))
+    return Bundle(certificate, made.pem, made.pfx, secret, log_index=log_index)

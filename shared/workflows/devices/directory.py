@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.listing import listing_of, shown
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
+from shared.evidence.notes import proof_pem
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.finding import question
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
     from shared.settings import Settings
-    from shared.workflows.devices.bundles import Bundles
+    from shared.workflows.devices.bundles import Bundle, Bundles
     from shared.workflows.devices.finding import DeviceFilters
+    from shared.workflows.evidence.reading import LogReader
     from shared.workflows.intake.outbox import Clock
 
 _OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED, DeviceState.EXPIRED, DeviceState.FAILED})
@@ -60,6 +62,7 @@ class DeviceDirectory:
     bundles: Bundles
     settings: Settings
     clock: Clock
+    log: LogReader | None
 
     async def describe(self, registration_id: str) -> dict[str, Any]:
         """Show a device.
@@ -126,7 +129,7 @@ class DeviceDirectory:
         }
 
     async def hand_out(self, registration_id: str, *, wanted: str, caller: str) -> HandedOut:
-        """Hand out a device's bundle, and record that; see :meth:`Bundles.hand_out`.
+        """Hand out a device's bundle, with the proof that it was logged, and record that; see :meth:`Bundles.hand_out`.
 
         Args:
             registration_id: the device.
@@ -150,13 +153,21 @@ class DeviceDirectory:
                 retry_after=timedelta(seconds=2),
             )
         bundle, content = await self.bundles.hand_out(device.bundle, wanted=wanted, caller=caller)
+        # After that: if the log does not answer, the same caller asks again, and gets both.
+        proof = await self._proof(bundle) if wanted == "pem" else b""
         await self._note(registration_id, f"bundle handed out as {wanted}")
         secret = bundle.password_secret
         return HandedOut(
-            content=content,
+            content=content + proof,
             serial_number=bundle.summary.serial_number,
             password_secret=f"{self.settings.key_vault_url}/secrets/{secret}" if secret else None,
         )
+
+    async def _proof(self, bundle: Bundle) -> bytes:
+        """Prove, in a PEM block, that a bundle's certificate was logged; nothing if no log is kept."""
+        if bundle.log_index is None or self.log is None:
+            return b""
+        return proof_pem(await self.log.proof(bundle.log_index))
 
     async def confirm(self, registration_id: str, *, caller: str) -> None:
         """Have the key in a bundle deleted, since its caller has it; see :meth:`Bundles.confirm`."""

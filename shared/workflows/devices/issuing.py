@@ -1,6 +1,7 @@
 """The certificate of one device.
 
-A serial number is recorded with the device before it is signed, in one transaction with the claim on the device. The
+A serial number is recorded with the device before it is signed, in one transaction with the claim on the device. Then
+what is to be signed goes into the log, and then it is signed. The
 transaction that makes that certificate the device's is the commit point: for one cause (an order, a renewal) a device
 gets one certificate, however often and by how many workers it is tried. An attempt that another one has overtaken
 leaves a serial number behind that is ``abandoned``, and takes its bundle away.
@@ -33,6 +34,7 @@ from shared.ports.registrar import ClientCredentials
 from shared.workflows.devices.bundles import bundle_name, packed
 from shared.workflows.devices.changes import device_of, note
 from shared.workflows.devices.wanted_certificates import IssuedCertificate
+from shared.workflows.evidence.entries import entry_of_certificate
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.table import Versioned
     from shared.pki.signing_keys import PrivateKey, PublicKey
+    from shared.ports.evidence import EvidenceLog
     from shared.ports.vault import VaultSecrets
     from shared.settings import Settings
     from shared.threads import ThreadPool
@@ -70,6 +73,7 @@ class DeviceCertificates:
     settings: Settings
     clock: Clock
     computing: ThreadPool
+    log: EvidenceLog
 
     async def issue(
         self, request: DeviceCertificateRequest, acts: Acts
@@ -166,11 +170,14 @@ class DeviceCertificates:
             )
             reservation = self._reservation(request, decision, names.serial_text(serial), fingerprint(public_key))
             claimed = await self._reserve(request, reservation, known, acts, indexed=drawn is not None)
+        row = self._row(request, reservation)
+        entry = entry_of_certificate(row, prepared, self.clock(), chain=issuer.sent_chain)
+        index = await self.log.append(entry)  # after the serial number is recorded: so each one in the log is there
         self._check_still_decided(request, decision)
         certificate = await self.authorities.signing(issuer, issue, prepared, issuer)
         self._check(request, certificate, authority)
         password = new_password() if key else None
-        bundle = packed(certificate, issuer, key, password)
+        bundle = packed(certificate, issuer, key, password, log_index=index)
         if bundle.password_secret and password:
             # Before the blob: a stored bundle can always be opened.
             ends = self.clock() + self.settings.bundle_kept

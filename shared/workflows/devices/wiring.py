@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.usable_groups import UsableGroups
+    from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
 
 
@@ -95,6 +96,7 @@ def lifetimes(
 
 def directories(
     table: Callable[[str], Table],
+    evidence: EvidenceWorkflows,
     *,
     devices: Devices,
     certificates: Certificates,
@@ -110,5 +112,6 @@ def directories(
         bundles=bundles,
         settings=settings,
         clock=clock,
+        log=evidence.reader,
     )
     return directory, DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock)

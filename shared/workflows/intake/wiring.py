@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shared.ledger.audit_log import AuditTable
 from shared.ledger.requests import Requests
@@ -13,6 +13,7 @@ from shared.workflows.intake.webhooks import Webhooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.domain.audit_entries import AuditEntry
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ports.rows import Table
@@ -20,11 +21,37 @@ if TYPE_CHECKING:
     from shared.workflows.intake.webhooks import Secrets
 
 
+class Appended(Protocol):
+    """Where entries of the audit log go besides."""
+
+    async def append(self, entry: AuditEntry) -> None:
+        """Add an entry; repeated, it adds nothing."""
+        ...
+
+
+class Copied(AuditTable):
+    """The audit log, whose entries go somewhere else as well, and there first.
+
+    Args:
+        table: of the audit log.
+        other: the other place.
+    """
+
+    def __init__(self, table: Table, other: Appended) -> None:
+        super().__init__(table)
+        self._other = other
+
+    async def append(self, entry: AuditEntry) -> None:
+        """Add an entry in both places; repeated, it adds nothing."""
+        await self._other.append(entry)
+        await super().append(entry)
+
+
 def audited(
-    table: Callable[[str], Table], devices: Devices, authorities: Authorities, clock: Clock
+    table: Callable[[str], Table], devices: Devices, authorities: Authorities, clock: Clock, other: Appended | None
 ) -> tuple[Audit, Requests]:
     """Open the audit log and the requests that are written down in it."""
-    log = AuditTable(table("audit"))
+    log = Copied(table("audit"), other) if other else AuditTable(table("audit"))
     audit = Audit(log=log, clock=clock, devices=devices.group_of, authorities=authorities.group_of)
     return audit, Requests(table("requests"), clock=clock, trail=audit)
 

@@ -17,6 +17,7 @@ from shared.pki.list_checks import check_successor, read_list
 from shared.pki.revocation_lists import build_crl
 from shared.ports.blobs import StoredBlob
 from shared.workflows.authorities.changes import authority_of
+from shared.workflows.evidence.entries import entry_of_list
 from shared.workflows.status.revoked_entries import RevokedEntries
 from shared.workflows.turns import Turns
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from shared.pki.issuers import Issuer
     from shared.pki.list_checks import ReadList
     from shared.ports.blobs import Blobs
+    from shared.ports.evidence import EvidenceLog
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock
@@ -100,6 +102,7 @@ class RevocationLists:
     clock: Clock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     reads_only: bool = False
+    log: EvidenceLog
     _turns: Turns = field(default_factory=Turns)
 
     async def publish_all(self) -> int:
@@ -223,6 +226,7 @@ class RevocationLists:
             issuer, _signed, current.joined, issuer, record.crl_number, now, now + self.settings.crl_validity
         )
         made = await self.authorities.computing(_checked, crl, issuer, record, present, current.length)
+        await self.log.append(entry_of_list(name, record.crl_number, crl, now))
         if not await self._store(name, crl, present):
             await self._end(begun)
             return False

@@ -1,0 +1,153 @@
+"""``python -m benchmarks.evidence [DEVICES]``: what the log of certificates takes.
+
+Appends by the app's own code on blobs in memory; the bytes of a certificate's entry; the whole of a log with 1,000,000
+entries checked as a mirror checks it. With a number, orders of so many devices end to end, with the log and without it,
+in turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.main_job import run_order
+from devstack.outside import World as Outside
+from devstack.stack import Stack
+from shared.evidence.leaves import certificate_entry
+from shared.evidence.mirror import check_grows
+from shared.evidence.tiles import HASH_SIZE, WIDTH
+from shared.evidence.trees import GrowingTree
+from shared.evidence.verify import leaf_hash
+from tests.end_to_end.conftest import prepare
+from tests.unit.evidence.stored import Place
+from tests.unit.pki.hierarchy import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from shared.workflows.evidence.sequencing import Sequencer
+
+LEAVES = 1_000_000
+APPENDS = 20_000
+AT_ONCE = 200
+_ROUNDS = 3
+
+
+def entry(number: int) -> bytes:
+    """Give an entry as a device's certificate has it."""
+    digest = sha256(b"%d" % number).hexdigest()
+    return certificate_entry(
+        NOW,
+        {
+            "serialNumber": digest[:40],
+            "tbs": digest,
+            "issuer": "line-1-ca1",
+            "kind": "device",
+            "subject": f"order-2026-03-01-{number:07d}",
+            "cause": "order-2026-03-01",
+            "chain": digest,
+            "actor": "app:00000000-0000-0000-0000-000000000000",
+        },
+    )
+
+
+async def appends(workers: int) -> float:
+    """Append entries by workers that go on at the same time, and give how many a second they get in."""
+    place = Place()
+
+    async def crowd(sequencer: Sequencer, first: int) -> None:
+        for number in range(first, first + APPENDS // AT_ONCE):
+            await sequencer.append(entry(number))
+
+    sequencers = [place.worker().sequencer for _ in range(workers)]
+    began = time.perf_counter()
+    await asyncio.gather(*(crowd(sequencers[each % workers], each * (APPENDS // AT_ONCE)) for each in range(AT_ONCE)))
+    return APPENDS / (time.perf_counter() - began)
+
+
+def bundles() -> Iterator[Sequence[bytes]]:
+    """Give the bundles of a log with 1,000,000 entries, as a mirror reads them."""
+    for first in range(0, LEAVES, WIDTH):
+        yield [entry(number) for number in range(first, min(LEAVES, first + WIDTH))]
+
+
+def verification() -> tuple[float, float]:
+    """Check all entries against a tree: give the seconds without making them, and the mebibytes held meanwhile."""
+    growing = GrowingTree()
+    for bundle in bundles():
+        growing.extend(map(leaf_hash, bundle))
+    began = time.perf_counter()
+    for bundle in bundles():
+        del bundle
+    making = time.perf_counter() - began
+    began = time.perf_counter()
+    check_grows(bundles(), [growing.tree])
+    seconds = time.perf_counter() - began - making
+    tracemalloc.start()
+    check_grows((each for _, each in zip(range(400), bundles(), strict=False)), [])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return seconds, peak / 2**20
+
+
+def orders(devices: int) -> dict[str, list[Any]]:
+    """Run orders end to end with the log and without it, in turns."""
+    found: dict[str, list[Any]] = {"on": [], "off": []}
+    with contextlib.ExitStack() as opened:
+        running = SimpleNamespace()
+        for kind in found:
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+            stack = opened.enter_context(
+                Stack.free(
+                    folder,
+                    storage_log=True,
+                    variants={"dpsRegistration": "atOnce"},
+                    settings={"EVIDENCE_LOG": kind},
+                )
+            )
+            world = opened.enter_context(contextlib.closing(Outside(stack.endpoints, folder / "devices")))
+            prepare(world)
+            run_order(stack, world, 20)
+            setattr(running, kind, (stack, world))
+        for turn in range(_ROUNDS):
+            for kind in list(found)[:: -1 if turn % 2 else 1]:
+                stack, world = getattr(running, kind)
+                found[kind].append(run_order(stack, world, devices))
+    return found
+
+
+def main(devices: int = 0) -> None:
+    """Measure, and print."""
+    size = statistics.mean(len(entry(number)) for number in range(100))
+    stored = size + 2 + HASH_SIZE * (1 + 1 / WIDTH)
+    print(f"an entry of a certificate   {size:8.0f} bytes, {stored:.0f} with its hashes in tiles")
+    for workers in (1, 2):
+        rate = asyncio.run(appends(workers))
+        print(f"appends, {workers} workers          {rate:8.0f} a second, blobs in memory, {AT_ONCE} at once")
+    seconds, peak = verification()
+    print(f"verification of {LEAVES:,}   {seconds:8.1f} s, {peak:.1f} MiB at most")
+    if not devices:
+        return
+    found = orders(devices)
+    for kind, figures in found.items():
+        processor = [1000 * each.processor["functions_host"] / devices for each in figures]
+        operations = [sum(each.operations.values()) / devices for each in figures]
+        took = [1000 * each.seconds / devices for each in figures]
+        print(
+            f"log {kind:3}: {statistics.median(took):6.1f} ms a device ({min(took):.1f} to {max(took):.1f}), "
+            f"{statistics.median(processor):.1f} ms of the host's processor ({min(processor):.1f} to "
+            f"{max(processor):.1f}), {statistics.median(operations):.2f} operations on storage"
+        )
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:2]))

@@ -1,0 +1,130 @@
+"""The log as it is stored: blobs, a table and a vault in memory, and workers on them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from shared.evidence.tiles import ENTRIES, WIDTH, Tile, unbundled
+from shared.evidence.trees import GrowingTree
+from shared.evidence.verify import VerifierKey, leaf_hash
+from shared.ledger.checkpoints import Checkpoints
+from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.reading import LogReader
+from shared.workflows.evidence.sequencing import Sequencer
+from shared.workflows.evidence.signing import CheckpointSigner
+from shared.workflows.evidence.storage import LOG, LogStorage
+from tests.unit.evidence.logs import ORIGIN, signing_key
+from tests.unit.pki.hierarchy import vault_of
+from tests.world.conductor import Conductor
+from tests.world.storage import Blobs, Table
+from tests.world.world import InPlace
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from shared.evidence.head import Head
+    from shared.pki.signing_keys import SignatureAlgorithm
+
+
+class Vault:
+    """A vault with one key, whose signature is a step."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+        self.threads = InPlace("vault", 1)
+        self.signed = 0
+
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, ec.EllipticCurvePublicKey]:
+        async with self._conductor.step("vault.get_or_create", "vault"):
+            assert (name, algorithm) == ("evidence-log", "EC-P256")
+            return "https://vault/keys/evidence-log/1", signing_key().public_key()
+
+    def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
+        assert key_id == "https://vault/keys/evidence-log/1"
+        self.signed += 1
+        return vault_of(signing_key())(algorithm, digest)
+
+
+@dataclass
+class Worker:
+    """What one worker has of the log."""
+
+    sequencer: Sequencer
+    signer: CheckpointSigner
+    reader: LogReader
+    projection: ActProjection
+
+
+@dataclass
+class Place:
+    """Where the log is.
+
+    Attributes:
+        pauses: how long workers have waited, in seconds.
+    """
+
+    conductor: Conductor = field(default_factory=Conductor)
+    now: datetime = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    pauses: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.blobs = Blobs(self.conductor)
+        self.rows, self.acts = Table("checkpoints", self.conductor), Table("actstolog", self.conductor)
+        self.vault = Vault(self.conductor)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses += seconds
+        await asyncio.sleep(0)
+
+    @property
+    def storage(self) -> LogStorage:
+        blobs: Any = self.blobs
+        return LogStorage(blobs=blobs, origin=ORIGIN)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.rows)
+
+    def worker(self) -> Worker:
+        """Give a worker that has seen nothing yet."""
+        vault: Any = self.vault
+        signer = CheckpointSigner(
+            storage=self.storage,
+            checkpoints=self.checkpoints,
+            vault=vault,
+            key_name="evidence-log",
+            clock=self.clock,
+            pause=self.pause,
+        )
+        sequencer = Sequencer(storage=self.storage, checkpoints=self.checkpoints, pause=self.pause, monotonic=lambda: 0)
+        reader = LogReader(storage=self.storage, checkpoints=self.checkpoints, signer=signer, sequencer=sequencer)
+        projection = ActProjection(acts=ActsToLog(table=self.acts), sequencer=sequencer)
+        return Worker(sequencer, signer, reader, projection)
+
+    async def key(self) -> VerifierKey:
+        known = await self.checkpoints.newest()
+        assert known is not None
+        return VerifierKey.read(known.record.verifier_key)
+
+    async def head(self) -> Head:
+        return (await self.storage.head()).head
+
+    async def entries(self) -> list[bytes]:
+        """Read all entries from tiles and head, as a mirror does, and see that they make the head's tree."""
+        head, found = await self.head(), list[bytes]()
+        for number in range(-(-head.size // WIDTH)):
+            tile = Tile(ENTRIES, number, min(WIDTH, head.size - number * WIDTH))
+            found += unbundled(await self.storage.tile(head, tile))
+        growing = GrowingTree()
+        growing.extend(map(leaf_hash, found))
+        assert growing.tree == head.tree
+        return found
+
+    def tiles(self) -> list[str]:
+        return sorted(name for container, name in self.blobs.blobs if container == LOG)
