@@ -1,5 +1,27 @@
 """The console: pages for operators, in HTML."""
 
-from triggers.console import acts, audit, authorities, devices, orders, rejections, requests, sign_in, today
+from triggers.console import (
+    acts,
+    audit,
+    authorities,
+    authority_acts,
+    devices,
+    orders,
+    rejections,
+    requests,
+    sign_in,
+    today,
+)
 
-__all__ = ["acts", "audit", "authorities", "devices", "orders", "rejections", "requests", "sign_in", "today"]
+__all__ = [
+    "acts",
+    "audit",
+    "authorities",
+    "authority_acts",
+    "devices",
+    "orders",
+    "rejections",
+    "requests",
+    "sign_in",
+    "today",
+]

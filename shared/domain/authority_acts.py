@@ -93,6 +93,12 @@ class Wanted:
         )
 
 
+def is_possible(record: AuthorityRecord, action: AuthorityAction) -> bool:
+    """Tell whether an act leads a CA on from the state that it is in."""
+    made = record.state is not AuthorityState.REQUESTED or record.problem is not None
+    return record.state in _POSSIBLE[action] and made
+
+
 def check_possible(record: AuthorityRecord, action: AuthorityAction) -> None:
     """See that the state of a CA allows an act.
 
@@ -100,8 +106,7 @@ def check_possible(record: AuthorityRecord, action: AuthorityAction) -> None:
         Conflict: it does not.
     """
     state = record.state
-    made = state is not AuthorityState.REQUESTED or record.problem is not None
-    if state is BECOMES[action] or (state in _POSSIBLE[action] and made):
+    if state is BECOMES[action] or is_possible(record, action):
         return
     raise Conflict.because(
         f"the certificate authority {record.name!r} is {state}, so it can't be {_done(action)}: {_WAY_OUT[state]}",

@@ -29,6 +29,7 @@ OWN = {
 SIGNED = {
     *("Put a device on hold", "Undo a hold", "Revoke a device", "Take a device out of service"),
     "Revoke all devices of a group",
+    "Revoke a CA",
 }
 """Tasks that are refused without a signature where a secret is set, as it is here; other tests sign."""
 

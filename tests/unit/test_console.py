@@ -47,6 +47,18 @@ if TYPE_CHECKING:
 
 KEY = "let-me-in=="
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
+AUTHORITY_PREVIEW = {
+    "name": HOSTILE,
+    "action": "revoke",
+    "state": "active",
+    "becomes": "revoked",
+    "authorities": [HOSTILE],
+    "enrollmentGroups": ["line-1"],
+    "devices": 1200,
+    "moreDevices": False,
+    "repeatDevices": True,
+    "effects": [f"1200 devices of {HOSTILE} are revoked"],
+}
 REJECTION: dict[str, Any] = {
     "id": "2026-05-01-6f1ed002ab5595859014",
     "kind": "poison",
@@ -226,6 +238,9 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
         renewals=SimpleNamespace(check=answering(None)),
         order_requests=SimpleNamespace(check=answering(None)),
+        authority_workflows=SimpleNamespace(
+            acts=SimpleNamespace(foresee=answering(None), preview=answering(AUTHORITY_PREVIEW))
+        ),
         revocations=SimpleNamespace(check=answering(None)),
         requests=Requests(FakeTable()),
         outbox=Outbox(queues=queues, clock=lambda: NOW),
@@ -266,7 +281,14 @@ def functions() -> Mapping[str, Any]:
     return {str(each.get_function_name()): each for each in app_of(Zone.ALL).get_functions()}
 
 
-ROUTE = {"id": REJECTION["id"], "registrationId": "press-1", "orderId": "order-1", "act": "cancel", "requestId": "r-1"}
+ROUTE = {
+    "id": REJECTION["id"],
+    "registrationId": "press-1",
+    "orderId": "order-1",
+    "name": "line-1-ca1",
+    "act": "cancel",
+    "requestId": "r-1",
+}
 SAME = {"sec-fetch-site": "same-origin"}
 SIGNED_IN = {"cookie": access.cookie(KEY, "/api/console", "https://host").partition(";")[0]}
 
@@ -303,6 +325,7 @@ READ = {
     "console_rejection": {"id": REJECTION["id"]},
     "console_group": {"id": "line-1"},
     "console_order_act": {"orderId": "order-1", "act": "cancel"},
+    "console_authority_act": {"name": "line-1-ca1", "act": "retire"},
     "console_request": {"requestId": "r-1"},
     "console_renew": {"registrationId": "press-1"},
     "console_revoke": {"registrationId": "press-1"},
@@ -318,6 +341,7 @@ DONE = (
     "console_revoked",
     "console_reinstated",
     "console_order_acted",
+    "console_authority_acted",
     "console_replayed_many",
 )
 FILES = {"console_order_results"}
@@ -477,6 +501,56 @@ async def test_what_is_not_an_act_on_an_order_is_refused(
     route = {"orderId": "order-1", "act": act}
     answer = await ask("console_order_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
     assert (answer.status_code, services.outbox.queues.sent) == (status, [])
+
+
+async def test_an_act_on_a_ca_is_shown_with_what_it_does_and_is_queued_as_a_request(services: SimpleNamespace) -> None:
+    """The page asks for the number of devices that it has named; the form becomes an act."""
+    route = {"name": "line-1-ca1", "act": "revoke"}
+    shown = (await ask("console_authority_act", route=route)).get_body().decode()
+    assert "1200 devices have a certificate of it" in shown
+    assert "Repeat how many devices are revoked" in shown
+    form = {"requestId": "console-1", "reason": "keyCompromise", "comment": "ticket 4711", "devices": "1200"}
+    answer = await ask("console_authority_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert answer.headers["location"] == "/api/console/requests/console-1?kind=certificate-requests"
+    ((queue, message, _),) = services.outbox.queues.sent
+    assert (queue, message["data"]) == (
+        "certificate-requests",
+        {
+            "requestId": "console-1",
+            "name": "line-1-ca1",
+            "action": "revoke",
+            "reason": "keyCompromise",
+            "comment": "ticket 4711",
+            "devices": 1200,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("act", "form", "status"),
+    [
+        ("renew", {"requestId": "r-1"}, 404),
+        ("revoke", {"requestId": "r-1"}, 400),
+        ("revoke", {"requestId": "r-1", "reason": "certificateHold"}, 400),
+        ("revoke", {"requestId": "r-1", "reason": "superseded", "devices": "many"}, 400),
+        ("retire", {}, 400),
+    ],
+)
+async def test_what_is_not_an_act_on_a_ca_is_refused(
+    services: SimpleNamespace, act: str, form: dict[str, str], status: int
+) -> None:
+    route = {"name": "line-1-ca1", "act": act}
+    answer = await ask("console_authority_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert (answer.status_code, services.outbox.queues.sent) == (status, [])
+
+
+async def test_no_ca_is_revoked_where_what_revokes_is_signed(services: SimpleNamespace) -> None:
+    """The page does not lead around the signature."""
+    services.settings = replace(services.settings, webhook_secret_name="webhook-key")
+    route = {"name": "line-1-ca1", "act": "revoke"}
+    form = {"requestId": "r-1", "reason": "superseded"}
+    answer = await ask("console_authority_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert (answer.status_code, services.outbox.queues.sent) == (401, [])
 
 
 async def test_a_cancellation_revokes_nothing_where_what_revokes_is_signed(services: SimpleNamespace) -> None:
@@ -723,6 +797,7 @@ ACTS = {
     **dict.fromkeys(("console_renew", "console_renewed", "console_order_act", "console_order_acted"), "Orders.Write"),
     **dict.fromkeys(("console_revoke", "console_revoked", "console_reinstate", "console_reinstated"), "Devices.Revoke"),
     "console_audit": "Audit.Read",
+    **dict.fromkeys(("console_authority_act", "console_authority_acted"), "CertificateAuthorities.Manage"),
     **dict.fromkeys(("console_replayed", "console_closed", "console_replayed_many"), "Orders.Write"),
 }
 """What needs more than to read, with its role; the rejection here is of an order."""
@@ -734,7 +809,7 @@ async def test_a_page_is_for_whoever_has_its_role(services: SimpleNamespace, nam
     """All others get a page with its name; nothing is read or done for them."""
     services.settings = replace(services.settings, entra_authentication=True)
     needed = "Fleet.Read" if name.endswith(("replayed", "closed", "replayed_many")) else ACTS.get(name, "Fleet.Read")
-    route = {**ROUTE, **(READ.get(name) or {})}
+    route = {**ROUTE, **(READ.get(name) or {}), **({"act": "retire"} if name == "console_authority_acted" else {})}
     form = {"requestId": "r-1", "reason": "superseded"} if name in DONE else None
     answer = await ask(name, headers={**SAME, **principal(role)}, route=route, form=form)
     if role == needed:

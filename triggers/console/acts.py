@@ -45,7 +45,7 @@ async def console_renewed(services: Services, request: func.HttpRequest) -> func
 @page("devices/{registrationId}/revoke", role=Role.DEVICES_REVOKE, scope=of_device)
 async def console_revoke(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what a revocation will do, and ask why."""
-    _check_unsigned(services)
+    check_unsigned(services)
     registration_id = registration_id_of(request)
     await services.revocations.check(_revocation(registration_id, reason=RevocationReason.KEY_COMPROMISE.value))
     return await _asked(services, registration_id, "revoke")
@@ -62,7 +62,7 @@ async def console_revoked(services: Services, request: func.HttpRequest) -> func
 @page("devices/{registrationId}/reinstate", role=Role.DEVICES_REVOKE, scope=of_device)
 async def console_reinstate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what it means to undo a hold, and ask."""
-    _check_unsigned(services)
+    check_unsigned(services)
     registration_id = registration_id_of(request)
     await services.revocations.check(_revocation(registration_id, action=RevocationAction.REINSTATE.value))
     return await _asked(services, registration_id, "reinstate")
@@ -90,7 +90,7 @@ async def console_order_acted(services: Services, request: func.HttpRequest) -> 
     act = _order_act(request, _request_id(request), issued=form_of(request).get("issued") or None)
     if act.issued is IssuedDevices.REVOKE:
         await permit(services, request, callers.current(), Role.DEVICES_REVOKE, of_order)
-        _check_unsigned(services)
+        check_unsigned(services)
     if await is_new(services, Queue.DEVICE_ORDERS, act):
         await services.order_requests.check(act)
     return await _queued(services, Queue.DEVICE_ORDERS, act)
@@ -110,7 +110,7 @@ def _order_act(request: func.HttpRequest, request_id: str, *, issued: str | None
     return parse(OrderAct, {**body, **({"issued": issued} if issued else {})})
 
 
-def _check_unsigned(services: Services) -> None:
+def check_unsigned(services: Services) -> None:
     """Refuse where what revokes is to be signed: the console does not have the secret, and does not lead around it.
 
     Raises:
@@ -129,7 +129,7 @@ def _revocation(registration_id: str, request_id: str = "preview", **given: str 
 
 
 async def _about_revocation(services: Services, wanted: RevocationRequest) -> func.HttpResponse:
-    _check_unsigned(services)
+    check_unsigned(services)
     if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
         await services.revocations.check(wanted)
     return await _queued(services, Queue.REVOCATION_REQUESTS, wanted)

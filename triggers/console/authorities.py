@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.authorities import OPENED, AuthorityState
+from shared.domain.authority_acts import BECOMES, is_possible
 from triggers.console.pages import page, rendered
 from triggers.http.endpoints import continuation_of, group_id_of, shown_continuation
 from triggers.http.scopes import of_group
@@ -43,6 +44,11 @@ class ShownAuthority:
     trouble: str
     list_trouble: str
     life_used: int | None
+
+    @property
+    def acts(self) -> list[str]:
+        """Give what can be asked for of it."""
+        return [each.value for each in BECOMES if is_possible(self.record, each)]
 
     @classmethod
     def of(cls, record: AuthorityRecord, depth: int, now: datetime) -> ShownAuthority:
