@@ -87,13 +87,15 @@ _SIGNED = frozenset(
         ("POST", "devices/*/revoke"),
         ("POST", "devices/*/reinstate"),
         ("DELETE", "devices/*"),
+        ("POST", "device-orders/*/cancel"),
+        ("POST", "certificate-authorities/*/revoke"),
     }
 )
 """What needs the signature of a webhook where the deployment has a secret for it."""
 
 
 def _shape(path: str) -> str:
-    return re.sub(r"^devices/[^/]+", "devices/*", path)
+    return re.sub(r"^(devices|device-orders|certificate-authorities)/[^/]+", r"\1/*", path)
 
 
 def signed(secret: str, identifier: str, stamp: int, body: bytes) -> dict[str, str]:
