@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shared.domain.requests import Change, RequestRecord
 
 
-def taken_up(by: str, at: datetime) -> Change:
+def taken_up(by: str, at: datetime, message: str | None = None) -> Change:
     """Enter that one more delivery of its message begins."""
 
     def change(request: RequestRecord) -> RequestRecord:
@@ -20,9 +20,22 @@ def taken_up(by: str, at: datetime) -> Change:
             return request
         number = request.deliveries + 1
         alive = tuple(each for each in request.at_work if each.began_at > at - DELIVERY_LASTS)
-        return begun(request).changed(deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at)))
+        return begun(request).changed(deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at, message=message)))
 
     return change
+
+
+def has_left_it(begun_as: RequestRecord, after: RequestRecord, message: str | None) -> bool:
+    """Tell whether a delivery may leave the verdict to one that began later.
+
+    The later one's message must be there until it gives one, and so be another: who ends here deletes their own.
+
+    Args:
+        begun_as: the request when that delivery had begun.
+        after: the request now.
+        message: the queue's id of the message that was delivered.
+    """
+    return any(each.number > begun_as.deliveries and each.message != message for each in after.at_work)
 
 
 def left(by: str) -> Change:

@@ -95,11 +95,13 @@ class Delivery(Part):
     Attributes:
         number: how many had begun, with this one.
         by: tells it from all others.
+        message: the queue's id of the message that is delivered.
     """
 
     number: int
     by: str
     began_at: datetime
+    message: str | None = None
 
 
 class RequestRecord(Record):

@@ -113,15 +113,29 @@ async def test_a_delivery_leaves_its_refusal_to_one_that_began_later() -> None:
     """That one may have found what this one did not; if it breaks off, its message is there."""
     scene = Scene()
     first, second = (once(scene.requests, REVOCATIONS, revocation(), scene.clock) for _ in range(2))
-    await first.__aenter__()
-    await second.__aenter__()
-    assert await first.__aexit__(NotFound, NO_DEVICE, None)
+    with delivering("m1"):
+        await first.__aenter__()
+    with delivering("m2"):
+        await second.__aenter__()
+    with delivering("m1"):
+        assert await first.__aexit__(NotFound, NO_DEVICE, None)
     assert await is_repeated(scene.requests, REVOCATIONS, revocation())
     with pytest.raises(Deferred):  # the first one was at work when it began, and may have found more
         await second.gen.athrow(NO_DEVICE)
     with pytest.raises(NotFound):
         await scene.carry_out(revocation(), fails=NO_DEVICE)
     assert not await is_repeated(scene.requests, REVOCATIONS, revocation())
+
+
+async def test_a_delivery_does_not_leave_its_refusal_to_another_one_of_the_same_message() -> None:
+    """Who ends deletes the message: if the other one is killed then, nobody would ever be told."""
+    scene = Scene()
+    first, second = (once(scene.requests, REVOCATIONS, revocation(), scene.clock) for _ in range(2))
+    with delivering("m1"):
+        await first.__aenter__()
+        await second.__aenter__()
+        with pytest.raises(Deferred):
+            await first.gen.athrow(NO_DEVICE)
 
 
 async def test_a_delivery_is_refused_when_the_one_before_has_ended() -> None:

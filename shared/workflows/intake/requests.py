@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shared import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
-from shared.domain.request_deliveries import left, refused_by, taken_up
+from shared.domain.request_deliveries import has_left_it, left, refused_by, taken_up
 from shared.domain.requests import (
     ENDED,
     RequestRecord,
@@ -123,7 +123,7 @@ async def once(
 
     A request is refused only if no other delivery of it may carry it out: it could have been judged a moment later,
     when it can be done. Who meets a delivery that began later leaves the verdict to that one, whose message is there
-    until it gives one. Who meets one that began before waits until that has ended.
+    until it gives one. Who meets one that began before, or one of the same message, waits until that has ended.
 
     Args:
         requests: all requests.
@@ -145,7 +145,7 @@ async def once(
     with acting.acting(actor, comment):
         record = _record(kind, request, asked_at or clock(), part)
     delivery = record.nonce
-    known = await _begin(requests, taken_up(delivery, clock())(record), request, clock)
+    known = await _begin(requests, taken_up(delivery, clock(), _MESSAGE.get())(record), request, clock)
     if known.state is RequestState.DONE:
         await requests.note(known)  # who carried it out may have died before
         yield None
@@ -196,7 +196,7 @@ async def _begin(requests: Requests, record: RequestRecord, request: Request, cl
             _check_same(known, request)
             if known.state in ENDED or known.nonce == record.nonce:
                 return known
-            begun_as = await requests.enter(known, taken_up(record.nonce, clock()))
+            begun_as = await requests.enter(known, taken_up(record.nonce, clock(), _MESSAGE.get()))
             if begun_as is not None and begun_as.state is not RequestState.REJECTED:
                 return begun_as
     except Rejected:
@@ -223,7 +223,7 @@ async def _is_refused(
     after = await requests.enter(known, refused_by(delivery, known, now, rejection.documented(), _MESSAGE.get()))
     if after is None or after.state is RequestState.REJECTED:
         return True
-    if after.state is RequestState.DONE or after.deliveries > known.deliveries:
+    if after.state is RequestState.DONE or has_left_it(known, after, _MESSAGE.get()):
         return False
     raise Deferred(
         f"another delivery of request {known.request_id!r} is at work; this one would be refused: {rejection}",
