@@ -113,7 +113,7 @@ def zoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoned]:
 
 
 def orders(world: World) -> None:
-    """Intake and issuing: orders by queue, by HTTP and by list; a bundle; a renewal."""
+    """Intake and issuing: orders by queue, by HTTP and by list; a bundle; a renewal, and one that is denied."""
     ordered(world, "apart-1")
     booted(world, "apart-1")
     body = {"orderId": "apart-http", "enrollmentGroup": GROUP, "devices": [{"registrationId": "apart-2"}]}
@@ -131,6 +131,8 @@ def orders(world: World) -> None:
     for name in ("apart-2", "apart-3", "apart-7"):
         wait_for_state(world, name, "registered")
     assert world.post("devices/apart-2/renew").status_code == 202
+    denied = world.request("POST", "devices/apart-2/renew", headers={"x-functions-key": "wrong"})
+    assert denied.status_code == 401
     twin = {"tags": {"line": 1}}
     order = {"orderId": "apart-twin", "enrollmentGroup": GROUP}
     world.post_message("device-orders", {**order, "devices": [{"registrationId": "apart-4", "initialTwin": twin}]})
