@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from shared.acting import acting
+from shared.contracts.devices import revocation_request
+from shared.contracts.messages import Queue
+from shared.contracts.orders import DeviceOrder
+from shared.contracts.parsing import parse
 from shared.domain.audit_entries import AuditEntry, AuditOutcome
-from shared.domain.callers import CallerKind
+from shared.domain.callers import Actor, CallerKind
+from shared.domain.words import DeviceState
 from shared.ledger.audit_log import AuditFilters
+from shared.workflows.intake.requests import submit
 from tests.world.acts import MESSAGES
 from tests.world.prover import Proof
-from tests.world.world import DEVICE, GROUP, World, run
+from tests.world.world import DEVICE, GROUP, Asked, World, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,3 +95,90 @@ def test_the_world_s_log_says_who_did_what() -> None:
         "h1",
     )
     assert (entry.actor.kind, entry.actor.id) == (CallerKind.QUEUE, "revocation-requests")
+
+
+ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devices.Revoke", address="192.0.2.7")
+
+
+async def asked_over_http(world: World) -> None:
+    """Ada asks over HTTP to have the device put on hold; the message of it lies in its queue."""
+    queue, body = MESSAGES["hold"]
+    wanted = revocation_request(body)
+    with acting(ADA, "found on a dump"):
+        await submit(world.services.requests, world.services.outbox, queue, wanted, world.clock)
+    sent = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
+    world.asked["hold"] = Asked("hold", queue, sent)
+
+
+def told_of(world: World) -> tuple[Any, Any, Any]:
+    """Give who is named by the device's history and by its event, and what was said."""
+    record = world.record()
+    assert record is not None
+    [event] = [each for each in world.events() if each["type"].endswith(".DeviceRevoked")]
+    entry = next(each for each in record.history if each.state is DeviceState.REVOKED)
+    return entry.actor, event["data"]["actor"], entry.comment
+
+
+def test_the_history_and_the_event_name_who_asked() -> None:
+    """Not who put the message into the queue, which may be anybody with the right to."""
+
+    async def told() -> tuple[Any, Any, Any]:
+        world = await registered()
+        await asked_over_http(world)
+        await world.drain()
+        return told_of(world)
+
+    kept, event, comment = run(told())
+    assert kept == ADA.changed(request_id="h1")
+    assert event == {
+        "kind": "user",
+        "id": "5b54",
+        "name": "ada@example.com",
+        "role": "Devices.Revoke",
+        "requestId": "h1",
+        "address": "192.0.2.7",
+    }
+    assert comment == "found on a dump"
+
+
+def test_the_event_names_who_asked_also_if_somebody_else_brings_it_about() -> None:
+    """The worker dies at each step, and a timer or another delivery goes on."""
+
+    async def told() -> list[tuple[Any, Any]]:
+        scene = await registered()
+        await asked_over_http(scene)
+        found: list[tuple[Any, Any]] = []
+        whole = scene.copy()
+        whole.conductor.start("a", whole.deliver("hold"))
+        for step in range(0, await whole.conductor.advance("a"), 3):
+            world = scene.copy()
+            world.conductor.start("a", world.deliver("hold"))
+            await world.conductor.advance("a", step)
+            await world.conductor.kill("a")
+            await world.hosts[1].tick("convergence_sweep")
+            await world.drain()
+            kept, event, _ = told_of(world)
+            found.append((kept.id, event["id"]))
+        return found
+
+    assert set(run(told())) == {("5b54", "5b54")}
+
+
+def test_the_device_s_history_names_who_ordered_it() -> None:
+    """The order's own messages carry the order out, for whoever ordered."""
+
+    async def told() -> list[str | None]:
+        world = await Audited().prepare()
+        order = {"orderId": "o", "enrollmentGroup": GROUP, "devices": [{"registrationId": DEVICE}]}
+        parsed = parse(DeviceOrder, order)
+        with acting(ADA):
+            sent = world.services.outbox.order(Queue.DEVICE_ORDERS, parsed)
+            await world.services.following.order_accepted("o", parsed.fingerprint, sent)
+        await world.drain()
+        record = world.record()
+        assert record is not None
+        [entry] = await entries(world, actor="5b54")
+        assert (entry.action, entry.subject, entry.enrollment_group) == ("order", "o", GROUP)
+        return [each.actor.id if each.actor else None for each in record.history]
+
+    assert set(run(told())) == {"5b54"}
