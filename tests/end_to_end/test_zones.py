@@ -57,6 +57,8 @@ NOT_SEEN_HERE: Mapping[str, str] = {
     f"revocation {_QUEUES}/messages/read": "the same",
     f"revocation {_QUEUES}/messages/add/action revocation-requests-poison": "the host, after five failed tries",
     f"issuing {_BLOBS}/delete": "the list of an order that came over HTTP, a while after the order has ended",
+    "issuing Microsoft.KeyVault/vaults/secrets/readMetadata/action": "a sweep that looks for passwords nobody fetches",
+    "issuing Microsoft.KeyVault/vaults/secrets/delete": "the password of a bundle that is not to be fetched any more",
     f"issuing {_DPS}/registrationStates/delete": "a device that is deleted while it is being registered",
     "issuing Microsoft.Devices/IotHubs/devices/delete": "the same",
     "issuing Microsoft.Devices/IotHubs/devices/write": "a device that is revoked while it is being registered",
