@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 STATE = REPOSITORY / ".devstack" / "demo"
 SAMPLE = REPOSITORY / "samples" / "device-order.json"
+VERIFIER = REPOSITORY / "shared" / "evidence" / "verify.py"
 OWN_CSR = "press-004"
 ROOT = "dpsCa"
 GROUPS = ("line-1", "line-2")
@@ -78,6 +80,8 @@ def tell_the_story(world: outside.World, stack: Stack) -> None:
         see_order_through(world, tell, order)
     with tell.step("A device boots with its bundle and nothing else"):
         boot(world, tell, "press-001")
+    with tell.step("An auditor proves that its certificate was logged before it was signed"):
+        prove(world, tell, "press-001")
     with tell.step("The webhook revokes one device"):
         revoke(world, tell, "press-001")
     with tell.step("A group is disabled, and enabled again"):
@@ -193,8 +197,27 @@ def boot(world: outside.World, tell: Narrator, registration_id: str) -> None:
     tell.seen(f"its twin: tags are the hub's, desired properties at version {twin['desired']['$version']}")
 
 
+def prove(world: outside.World, tell: Narrator, registration_id: str) -> None:
+    """Step 6: with one file of the repository, the bundle and the log's key, and nothing else."""
+    key, changed = STATE / "log.key", STATE / "changed.pem"
+    key.write_bytes(world.request("GET", "log/key").content)
+    bundle = world.device(registration_id).bundle_file
+    proved = _verified(bundle, key)
+    world.check(proved.returncode == 0, f"the bundle is proved: {proved.stderr}")
+    tell.seen(proved.stdout.strip())
+    changed.write_bytes(bundle.read_bytes().replace(b"MII", b"MIJ", 1))
+    refused = _verified(changed, key)
+    world.check(refused.returncode == 1, "a bundle with one letter changed is refused")
+    tell.seen(f"with one letter of it changed: {refused.stderr.strip()}")
+
+
+def _verified(bundle: Path, key: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", str(VERIFIER), str(bundle), "--log-key", str(key)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+
+
 def revoke(world: outside.World, tell: Narrator, registration_id: str) -> None:
-    """Step 6."""
+    """Step 7."""
     device = world.device(registration_id)
     before = world.get(f"devices/{registration_id}")
     answer = world.post("revocations", {"registrationId": registration_id, "reason": "keyCompromise"})
@@ -213,7 +236,7 @@ def revoke(world: outside.World, tell: Narrator, registration_id: str) -> None:
 
 
 def disable_group(world: outside.World, tell: Narrator) -> None:
-    """Step 7."""
+    """Step 8."""
     world.post_message(
         "device-orders",
         {"orderId": "line-2-first", "enrollmentGroup": "line-2", "devices": [{"registrationId": "oven-001"}]},
@@ -262,7 +285,7 @@ def disable_group(world: outside.World, tell: Narrator) -> None:
 
 
 def sweep(world: outside.World, tell: Narrator, stack: Stack) -> None:
-    """Step 8: the app's own sweep, run in this process with another clock, against the same ledger."""
+    """Step 9: the app's own sweep, run in this process with another clock, against the same ledger."""
     ahead = datetime.now(UTC) + timedelta(days=340)
     reported = outside.sweep_at(stack, ahead)
     until("CertificateExpiring", lambda: world.events("DeviceProvisioning.CertificateExpiring"), bool)

@@ -468,6 +468,11 @@ class Device:
             self._password = self._world.secret(secret)
             self._key = self._bundle
 
+    @property
+    def bundle_file(self) -> Path:
+        """Where its bundle is."""
+        return self._bundle
+
     def certificates(self) -> list[x509.Certificate]:
         """Give the certificates of its bundle: its own, and those of the CAs that it sends along."""
         return x509.load_pem_x509_certificates(self._bundle.read_bytes())
