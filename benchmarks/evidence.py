@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -16,8 +17,7 @@ import time
 import tracemalloc
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.main_job import run_order
 from devstack.outside import World as Outside
@@ -34,6 +34,7 @@ from tests.unit.pki.hierarchy import NOW
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from benchmarks.main_job import OrderFigures
     from shared.workflows.evidence.sequencing import Sequencer
 
 LEAVES = 1_000_000
@@ -99,29 +100,27 @@ def verification() -> tuple[float, float]:
     return seconds, peak / 2**20
 
 
-def orders(devices: int) -> dict[str, list[Any]]:
-    """Run orders end to end with the log and without it, in turns."""
-    found: dict[str, list[Any]] = {"on": [], "off": []}
-    with contextlib.ExitStack() as opened:
-        running = SimpleNamespace()
-        for kind in found:
-            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            stack = opened.enter_context(
+def orders(devices: int) -> dict[str, list[OrderFigures]]:
+    """Run orders end to end with the log and without it, in turns, each on a stack of its own."""
+    found: dict[str, list[OrderFigures]] = {"on": [], "off": []}
+    before = dict(os.environ)
+    for turn in range(_ROUNDS):
+        for kind in list(found)[:: -1 if turn % 2 else 1]:
+            with (
+                tempfile.TemporaryDirectory(prefix="bench-") as folder,
                 Stack.free(
-                    folder,
+                    Path(folder),
                     storage_log=True,
                     variants={"dpsRegistration": "atOnce"},
                     settings={"EVIDENCE_LOG": kind},
-                )
-            )
-            world = opened.enter_context(contextlib.closing(Outside(stack.endpoints, folder / "devices")))
-            prepare(world)
-            run_order(stack, world, 20)
-            setattr(running, kind, (stack, world))
-        for turn in range(_ROUNDS):
-            for kind in list(found)[:: -1 if turn % 2 else 1]:
-                stack, world = getattr(running, kind)
+                ) as stack,
+                contextlib.closing(Outside(stack.endpoints, Path(folder) / "devices")) as world,
+            ):
+                prepare(world)
+                run_order(stack, world, 20)
                 found[kind].append(run_order(stack, world, devices))
+            os.environ.clear()
+            os.environ.update(before)
     return found
 
 

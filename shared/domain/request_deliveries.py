@@ -20,7 +20,9 @@ def taken_up(by: str, at: datetime, message: str | None = None) -> Change:
             return request
         number = request.deliveries + 1
         alive = tuple(each for each in request.at_work if each.began_at > at - DELIVERY_LASTS)
-        return begun(request).changed(deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at, message=message)))
+        return begun(request).changed(
+            deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at, message=message))
+        )
 
     return change
 
