@@ -23,13 +23,17 @@ from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.callers import Actor, CallerKind, Role
+from shared.domain.findings import FindingKind, FindingRecord, FindingState, Policy, Severity
+from shared.domain.findings import SubjectKind as SubjectOfFinding
 from shared.domain.orders import OrderRecord, OrderState
+from shared.domain.reconciliation import ReconciliationRecord
 from shared.errors import NotFound
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
 from shared.settings import Settings
 from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.intake.outbox import Outbox
+from shared.workflows.reconciliation.budget import Share
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
@@ -41,6 +45,7 @@ from triggers.registration import app_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from datetime import datetime
 
     from shared.ledger.rejections import Filters
     from shared.workflows.intake.audit import Act
@@ -136,6 +141,29 @@ LISTED = {
     "completedAt": None,
 }
 REQUEST = {"requestId": HOSTILE, "kind": "device-orders", "state": "waiting", "about": HOSTILE, "requestedAt": NOW}
+FINDING = FindingRecord(
+    finding_id="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    kind=FindingKind.IDENTITY_DISABLED,
+    severity=Severity.MEDIUM,
+    subject_kind=SubjectOfFinding.DEVICE,
+    subject=HOSTILE,
+    ledger=HOSTILE,
+    service=HOSTILE,
+    where=HOSTILE,
+    since=NOW,
+    seen_at=NOW,
+    reconciliation="2026-05-01T120000-0a1b2c3d",
+    enrollment_group="line-1",
+    certificate_authority="line-1-ca1",
+    problem=HOSTILE,
+)
+PASS = ReconciliationRecord(
+    reconciliation_id="2026-05-01T120000-0a1b2c3d",
+    began_at=NOW,
+    registration_id=HOSTILE,
+    looked_at={"devices": 40},
+    found={"identityDisabled": 2},
+)
 GROUP = {"enrollmentGroup": HOSTILE, "state": "enabled", "issuer": HOSTILE, "previousIssuer": HOSTILE, "updatedAt": NOW}
 
 
@@ -178,6 +206,44 @@ class Rejected:
     async def close(self, identifier: str, comment: str) -> dict[str, Any]:
         self.done.append(("close", identifier, comment))
         return REJECTION
+
+
+class Found:
+    """Findings and passes, of which it is noted what was asked and done."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, str | None]] = []
+        self.done: list[tuple[str | None, ...]] = []
+        self.finding = FINDING
+        self.findings = self
+        self.share = Share(percent=10, hub_units=1)
+        self.passes = SimpleNamespace(all=answering([PASS]))
+
+    async def page(self, filters: Mapping[str, str | None], **_: Any) -> Any:
+        self.asked.append((filters["state"], filters.get("severity")))
+        return ([self.finding], "x") if filters.get("severity") in {None, "medium"} else ([], None)
+
+    async def describe_finding(self, finding_id: str) -> FindingRecord:
+        if finding_id != self.finding.finding_id:
+            raise NotFound.because(f"the finding {finding_id!r} does not exist")
+        return self.finding
+
+    def policy_of(self, kind: FindingKind) -> Policy:
+        return Policy.MEND if kind is FindingKind.DOOR_OPEN else Policy.REPORT
+
+    async def act(self, finding_id: str, policy: Policy) -> None:
+        self.done.append((finding_id, policy.value))
+
+    async def close(self, finding_id: str, comment: str) -> None:
+        self.done.append((finding_id, comment))
+
+    async def begin(self, *, enrollment_group: str | None, registration_id: str | None) -> ReconciliationRecord:
+        self.done.append(("begin", enrollment_group, registration_id))
+        return PASS
+
+    async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
+        self.done.append(("carry on", reconciliation_id, str(until - NOW)))
+        return 1
 
 
 class Audit:
@@ -235,6 +301,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
         rejected_messages=Rejected(),
         audit=Audit(),
+        reconciler=Found(),
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
         renewals=SimpleNamespace(check=answering(None)),
         order_requests=SimpleNamespace(check=answering(None)),
@@ -313,8 +380,15 @@ async def ask(
     return answer
 
 
-READ = {
+ABOUT_FINDING = {"id": FINDING.finding_id}
+READ: dict[str, dict[str, str] | None] = {
     "console_today": None,
+    "console_findings": None,
+    "console_finding": ABOUT_FINDING,
+    "console_mend": ABOUT_FINDING,
+    "console_adopt": ABOUT_FINDING,
+    "console_finding_close": ABOUT_FINDING,
+    "console_reconciliations": None,
     "console_devices": None,
     "console_device": {"registrationId": "press-1"},
     "console_orders": None,
@@ -334,7 +408,14 @@ READ = {
     "console_replay": {"id": REJECTION["id"]},
     "console_close": {"id": REJECTION["id"]},
 }
+NAMING_NOBODY = {"console_reconcile": None}
+"""What is read, and shows nothing that others wrote unless it is asked for."""
+
 DONE = (
+    "console_mended",
+    "console_adopted",
+    "console_finding_closed",
+    "console_reconciled",
     "console_replayed",
     "console_closed",
     "console_renewed",
@@ -352,7 +433,10 @@ OPEN = {"console_access", "console_sign_in", "console_signed_in", "console_sign_
 
 def test_every_function_of_the_console_is_looked_at_here() -> None:
     """A new one is read only after a sign-in, or is named among those that are not."""
-    assert {name for name in functions() if name.startswith("console_")} == {*READ, *DONE, *OPEN, *FILES}
+    assert {name for name in functions() if name.startswith("console_")} == {
+        *(*READ, *NAMING_NOBODY, *DONE),
+        *(*OPEN, *FILES),
+    }
 
 
 @pytest.mark.usefixtures("services")
@@ -367,7 +451,7 @@ async def test_what_others_wrote_is_shown_as_text(name: str) -> None:
 
 
 @pytest.mark.usefixtures("services")
-@pytest.mark.parametrize("name", [*READ, *DONE, *FILES])
+@pytest.mark.parametrize("name", [*READ, *NAMING_NOBODY, *DONE, *FILES])
 async def test_nothing_is_shown_or_done_without_a_key(name: str) -> None:
     """It leads to the sign-in, and says nothing."""
     for headers in ({}, {"cookie": "console=bm90LWEta2V5"}, {"cookie": "console=%%%"}, {"cookie": "\x00;=;console"}):
@@ -378,7 +462,7 @@ async def test_nothing_is_shown_or_done_without_a_key(name: str) -> None:
 
 
 @pytest.mark.usefixtures("services")
-@pytest.mark.parametrize("name", [*READ, "console_sign_in", "console_style"])
+@pytest.mark.parametrize("name", [*READ, *NAMING_NOBODY, "console_sign_in", "console_style"])
 async def test_no_page_can_run_a_script_or_be_framed(name: str) -> None:
     """The policy takes the console's own style sheet, its own forms, and nothing else; templates have nothing inline."""
     answer = await ask(name, route=READ.get(name))
@@ -693,6 +777,105 @@ async def test_a_device_says_why_it_is_so_and_what_to_do() -> None:
     assert "<td>shut</td><td>&lt;script&gt;" in text
 
 
+# --- findings ---
+
+
+async def test_findings_are_listed_by_severity_with_what_either_side_says(services: SimpleNamespace) -> None:
+    """Those that are open, the worst first; of one severity in pages."""
+    text = (await ask("console_findings")).get_body().decode()
+    assert services.reconciler.asked == [("open", each) for each in ("critical", "high", "medium", "low")]
+    assert '<h2 id="medium">Medium</h2>' in text
+    assert "The ledger says" in text
+    assert "The service says" in text
+    assert "severity=medium&amp;enrollmentGroup=" in text, "the rest of them"
+    services.reconciler.asked.clear()
+    await ask("console_findings", params={"severity": "high", "state": "closed"})
+    assert services.reconciler.asked == [("closed", "high")]
+
+
+@pytest.mark.parametrize(
+    ("act", "effect", "done"),
+    [
+        ("mend", "the identity is enabled", ("mend",)),
+        ("adopt", "the ledger says that the device is disabled", ("adopt",)),
+        ("close", "It is not told again while the difference lasts", ("under repair",)),
+    ],
+)
+async def test_an_act_on_a_finding_is_shown_before_it_is_done(
+    services: SimpleNamespace, act: str, effect: str, done: tuple[str, ...]
+) -> None:
+    names = {"mend": ("console_mend", "console_mended"), "adopt": ("console_adopt", "console_adopted")}
+    asks, does = names.get(act, ("console_finding_close", "console_finding_closed"))
+    shown = (await ask(asks, route=ABOUT_FINDING)).get_body().decode()
+    assert "This will do the following, for one device" in shown
+    assert effect in shown
+    assert services.reconciler.done == []
+    form = {"comment": "under repair"}
+    answer = await ask(does, headers={**SIGNED_IN, **SAME}, route=ABOUT_FINDING, form=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/api/console/findings/{FINDING.finding_id}")
+    assert services.reconciler.done == [(FINDING.finding_id, *done)]
+    assert services.audit.noted == [(act, FINDING.finding_id, "under repair")]
+
+
+async def test_what_the_app_can_not_do_about_a_finding_is_refused_and_not_offered(services: SimpleNamespace) -> None:
+    """Nobody can adopt a CA key that can't be used; and what has ended is over."""
+    services.reconciler.finding = FINDING.changed(kind=FindingKind.KEY_UNUSABLE)
+    refused = await ask("console_adopt", route=ABOUT_FINDING)
+    assert refused.status_code == 409
+    assert "a finding of kind &#39;keyUnusable&#39; can&#39;t be adopted" in refused.get_body().decode()
+    text = (await ask("console_finding", route=ABOUT_FINDING)).get_body().decode()
+    assert ("/adopt" in text, "/mend" in text, "/close" in text) == (False, False, True)
+    services.reconciler.finding = FINDING.changed(state=FindingState.GONE)
+    assert (
+        "It is gone, so there is nothing to mend"
+        in (await ask("console_mend", route=ABOUT_FINDING)).get_body().decode()
+    )
+    blank = await ask(
+        "console_finding_closed", headers={**SIGNED_IN, **SAME}, route=ABOUT_FINDING, form={"comment": " "}
+    )
+    assert (blank.status_code, services.reconciler.done) == (400, [])
+
+
+async def test_a_rogue_certificate_leads_to_its_group_and_its_ca(services: SimpleNamespace) -> None:
+    services.reconciler.finding = FINDING.changed(kind=FindingKind.ROGUE_CERTIFICATE)
+    text = (await ask("console_finding", route=ABOUT_FINDING)).get_body().decode()
+    assert '"/api/console/groups/line-1/disable"' in text
+    assert '"/api/console/authorities/line-1-ca1/revoke"' in text
+
+
+async def test_a_pass_says_what_it_will_look_at_and_then_begins(services: SimpleNamespace) -> None:
+    """The browser waits five seconds at most; a timer carries on what is not done by then."""
+    shown = (await ask("console_reconcile")).get_body().decode()
+    assert "for everything: all CAs, all groups and 3 devices" in shown
+    assert "A finding of the kind door open is mended by itself" in shown
+    of_group = (await ask("console_reconcile", params={"enrollmentGroup": "line-1"})).get_body().decode()
+    assert "for the group line-1 with its 3 devices" in of_group
+    for form in ({}, {"enrollmentGroup": "line-1"}, {"registrationId": "press-1"}):
+        answer = await ask("console_reconciled", headers={**SIGNED_IN, **SAME}, form=form)
+        assert answer.headers["location"] == "/api/console/reconciliations"
+    carried_on = ("carry on", PASS.reconciliation_id, "0:00:05")
+    begun = [("begin", None, None), ("begin", "line-1", None), ("begin", None, "press-1")]
+    assert services.reconciler.done == [each for begin in begun for each in (begin, carried_on)]
+
+
+async def test_a_pass_over_a_group_is_for_who_manages_it(services: SimpleNamespace) -> None:
+    services.settings = replace(services.settings, entra_authentication=True)
+    may = {**SAME, **principal("Fleet.Read", "Groups.Manage:line-1")}
+    statuses = [
+        (await ask("console_reconciled", headers=may, form=form)).status_code
+        for form in ({"enrollmentGroup": "line-1"}, {"enrollmentGroup": "line-2"}, {})
+    ]
+    assert statuses == [303, 403, 403]
+
+
+@pytest.mark.parametrize("name", ["console_finding", "console_reconciliations"])
+async def test_the_zone_of_intake_names_the_app_that_acts_on_findings(services: SimpleNamespace, name: str) -> None:
+    services.settings = replace(services.settings, zone=Zone.INTAKE)
+    text = (await ask(name, route=READ[name])).get_body().decode()
+    assert "Ask the app of issuing" in text
+    assert 'class="button"' not in text
+
+
 # --- signing in ---
 
 
@@ -798,27 +981,37 @@ ACTS = {
     **dict.fromkeys(("console_revoke", "console_revoked", "console_reinstate", "console_reinstated"), "Devices.Revoke"),
     "console_audit": "Audit.Read",
     **dict.fromkeys(("console_authority_act", "console_authority_acted"), "CertificateAuthorities.Manage"),
-    **dict.fromkeys(("console_replayed", "console_closed", "console_replayed_many"), "Orders.Write"),
+    **dict.fromkeys(("console_mend", "console_mended", "console_adopt", "console_adopted"), "Groups.Manage"),
+    **dict.fromkeys(("console_finding_close", "console_finding_closed"), "Groups.Manage"),
+    **dict.fromkeys(("console_reconcile", "console_reconciled"), "Groups.Manage"),
 }
-"""What needs more than to read, with its role; the rejection here is of an order."""
+"""What needs more than to read, with its role."""
+
+OF_REJECTIONS = {"console_replayed", "console_closed", "console_replayed_many"}
+"""What needs a further role, which depends on the message."""
+
+OTHER_ROUTES = {
+    "console_authority_acted": {"act": "retire"},
+    **dict.fromkeys(("console_mended", "console_adopted", "console_finding_closed"), ABOUT_FINDING),
+}
 
 
 @pytest.mark.parametrize("role", Role)
-@pytest.mark.parametrize("name", [*READ, *DONE])
+@pytest.mark.parametrize("name", [*READ, *NAMING_NOBODY, *DONE])
 async def test_a_page_is_for_whoever_has_its_role(services: SimpleNamespace, name: str, role: Role) -> None:
     """All others get a page with its name; nothing is read or done for them."""
     services.settings = replace(services.settings, entra_authentication=True)
-    needed = "Fleet.Read" if name.endswith(("replayed", "closed", "replayed_many")) else ACTS.get(name, "Fleet.Read")
-    route = {**ROUTE, **(READ.get(name) or {}), **({"act": "retire"} if name == "console_authority_acted" else {})}
-    form = {"requestId": "r-1", "reason": "superseded"} if name in DONE else None
+    needed = "Fleet.Read" if name in OF_REJECTIONS else ACTS.get(name, "Fleet.Read")
+    route = {**ROUTE, **(READ.get(name) or {}), **(OTHER_ROUTES.get(name) or {})}
+    form = {"requestId": "r-1", "reason": "superseded", "comment": "x"} if name in DONE else None
     answer = await ask(name, headers={**SAME, **principal(role)}, route=route, form=form)
     if role == needed:
-        further = ACTS.get(name, "Fleet.Read") != needed
+        further = name in OF_REJECTIONS
         assert (answer.status_code in {400, 403}) if further else (answer.status_code in {200, 303})
     else:
         assert answer.status_code == 403
         assert f"this needs the role {needed}<" in answer.get_body().decode()
-        assert (services.rejected_messages.done, services.outbox.queues.sent) == ([], [])
+        assert (services.rejected_messages.done, services.reconciler.done, services.outbox.queues.sent) == ([], [], [])
 
 
 async def test_what_is_done_and_what_is_denied_is_written_down(services: SimpleNamespace) -> None:
@@ -854,6 +1047,8 @@ async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services
         ("console_device", {"/renew": "Orders.Write", "/revoke": "Devices.Revoke", "/reinstate": "Devices.Revoke"}),
         ("console_order", {"/cancel": "Orders.Write"}),
         ("console_rejection", {"/replay": "Orders.Write", "/close": "Orders.Write"}),
+        ("console_finding", {"/mend": "Groups.Manage", "/adopt": "Groups.Manage", "/close": "Groups.Manage"}),
+        ("console_reconciliations", {"/reconcile": "Groups.Manage"}),
     ],
 )
 async def test_an_act_is_offered_to_whoever_may_do_it(
@@ -861,7 +1056,7 @@ async def test_an_act_is_offered_to_whoever_may_do_it(
 ) -> None:
     """Somebody who only reads sees no button that would refuse them."""
     services.settings = replace(services.settings, entra_authentication=True)
-    for role in ("Fleet.Read", "Orders.Write", "Devices.Revoke"):
+    for role in ("Fleet.Read", "Orders.Write", "Devices.Revoke", "Groups.Manage"):
         answer = await ask(name, headers=principal("Fleet.Read", role), route=READ[name])
         text = answer.get_body().decode()
         assert {path for path in offered if f'{path}"' in text} == {path for path in offered if offered[path] == role}

@@ -89,7 +89,7 @@ async def list_findings(services: Services, request: func.HttpRequest) -> func.H
 )
 async def get_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a finding."""
-    found = await services.reconciler.describe_finding(_id_of(request, _FINDING_ID, "finding"))
+    found = await services.reconciler.describe_finding(finding_id_of(request))
     return json_answer(DriftFinding, shown_finding(found))
 
 
@@ -122,7 +122,7 @@ async def adopt_finding(services: Services, request: func.HttpRequest) -> func.H
 
 
 async def _act(services: Services, request: func.HttpRequest, policy: Policy) -> func.HttpResponse:
-    done = await services.reconciler.act(_id_of(request, _FINDING_ID, "finding"), policy)
+    done = await services.reconciler.act(finding_id_of(request), policy)
     return json_answer(DriftFinding, shown_finding(done))
 
 
@@ -138,7 +138,7 @@ async def _act(services: Services, request: func.HttpRequest, policy: Policy) ->
 )
 async def close_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say of a finding that it may stay as it is, as long as it lasts."""
-    identifier = _id_of(request, _FINDING_ID, "finding")
+    identifier = finding_id_of(request)
     comment = parse(DriftFindingClosing, body_of(request)).comment
     return json_answer(DriftFinding, shown_finding(await services.reconciler.close(identifier, comment)))
 
@@ -195,6 +195,15 @@ async def get_reconciliation(services: Services, request: func.HttpRequest) -> f
 
 async def _described(services: Services, identifier: str) -> dict[str, Any]:
     return shown_pass(await services.reconciler.describe(identifier), services.reconciler.share)
+
+
+def finding_id_of(request: func.HttpRequest) -> str:
+    """Read the id of a finding in the path.
+
+    Raises:
+        NotFound: it can't be one.
+    """
+    return _id_of(request, _FINDING_ID, "finding")
 
 
 def _id_of(request: func.HttpRequest, pattern: re.Pattern[str], what: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import FindingState, Policy, SubjectKind, found
+from shared.domain.findings import TREATMENTS, FindingState, Policy, SubjectKind, found
 from shared.domain.reconciliation import ReconciliationRecord, ReconciliationState, Stage
 from shared.domain.words import EventType
 from shared.errors import DeviceFactoryError, NotFound
@@ -184,9 +184,13 @@ class Reconciler:
         if not known.record.told:
             await self._tell(EventType.DRIFT_FOUND, known.record)
             await self._change(difference.finding_id, {"told": True})
-        policy = Policy.MEND if known.record.treatment.always_mended else self.policies.get(difference.kind)
+        policy = self.policy_of(difference.kind)
         if policy in {Policy.MEND, Policy.ADOPT}:
             await self._by_itself(known.record, policy)
+
+    def policy_of(self, kind: FindingKind) -> Policy:
+        """Say what is done by itself about findings of a kind."""
+        return Policy.MEND if TREATMENTS[kind].always_mended else self.policies.get(kind, Policy.REPORT)
 
     async def _note(self, difference: Difference, reconciliation_id: str) -> Versioned[FindingRecord] | None:
         for _ in range(_ATTEMPTS):
