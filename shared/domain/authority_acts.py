@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityRecord, AuthorityState
+from shared.domain.authorities import (
+    OVER,
+    AuthorityAction,
+    AuthorityChange,
+    AuthorityRecord,
+    AuthorityState,
+    ProofOfPossession,
+)
 from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred
 
@@ -167,7 +174,10 @@ def followed(record: AuthorityRecord, change: AuthorityChange) -> AuthorityRecor
     """Give a CA when everything follows what an act wanted."""
     if record.change != change:
         return record
-    return record.changed(change=None, acts=(*record.acts, change.request)[-_ACTS:])
+    done = record.changed(change=None, acts=(*record.acts, change.request)[-_ACTS:])
+    if record.state in OVER and record.proof_of_possession is not ProofOfPossession.BY_HAND:
+        return done.changed(proof_of_possession=None)  # its places are free: no service knows of its key any more
+    return done
 
 
 def check_signs(record: AuthorityRecord) -> None:

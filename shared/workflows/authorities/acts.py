@@ -165,8 +165,8 @@ class AuthorityActs:
             concerned = self._concerned(act.name, await self.reach.of(act.name))
             check_repeated(concerned, act.devices, allowed=self.settings.unrepeated_devices)
         if act.action is AuthorityAction.DELETE:
-            self._check_settled(record)
             await self._check_deletion(record, await self.reach.of(act.name))
+            self._check_settled(record)
 
     def _concerned(self, name: str, reached: Reached) -> Concerned:
         return Concerned(f"the CA {name!r} has", reached.devices, reached.more)
