@@ -30,6 +30,7 @@ SIGNED = {
     *("Put a device on hold", "Undo a hold", "Revoke a device", "Take a device out of service"),
     "Revoke all devices of a group",
     "Revoke a CA",
+    "Cancel an order",
 }
 """Tasks that are refused without a signature where a secret is set, as it is here; other tests sign."""
 
