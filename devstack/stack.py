@@ -361,9 +361,10 @@ class Stack:
         return Keys.kept(self._keys_file, [*Role])
 
     def _key_roles(self) -> str:
-        """Say what the keys may do: the one everything, the others what they are named after."""
-        keys = self._keys
-        entries = [("everything", ",".join(Role), keys.function), *((role, role, keys.named[role]) for role in Role)]
+        """Say what the keys may do: the host's own everything, the others what they are named after."""
+        keys, every = self._keys, ",".join(Role)
+        entries = [("everything", every, keys.function), ("master", every, keys.master)]
+        entries += [(role, role, keys.named[role]) for role in Role]
         return "; ".join(f"{name} {roles} {sha256(key.encode()).hexdigest()}" for name, roles, key in entries)
 
     def settings(self) -> dict[str, str]:

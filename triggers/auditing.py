@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from shared import acting, tracing
 from shared.contracts.ids import path_value
 from shared.domain.audit_entries import SubjectKind
 from shared.domain.callers import ANONYMOUS
-from shared.errors import Forbidden, NotAuthentic
+from shared.errors import Forbidden, NotAuthentic, Rejected
 from shared.reading.json_text import read_json
 from shared.workflows.intake.audit import Act
 from triggers import callers
@@ -39,23 +39,24 @@ class Tried:
 
 
 @asynccontextmanager
-async def trying(services: Services, request: func.HttpRequest, operation: str) -> AsyncIterator[Tried]:
+async def trying(services: Services, request: func.HttpRequest, route: str, operation: str) -> AsyncIterator[Tried]:
     """Write a try down if it is denied: by whom, as far as is known, and why."""
     tried = Tried(replace(ANONYMOUS, address=callers.address_of(request.headers)))
     try:
         yield tried
     except (Forbidden, NotAuthentic) as denied:
         if not tried.is_begun:
-            await _write_down(services, tried.caller, operation, str(denied))
+            act = Act(operation, *_named_in(request, route, operation), reason=str(denied))
+            await _write_down(services, tried.caller, act)
         raise
 
 
-async def _write_down(services: Services, caller: Caller, operation: str, why: str) -> None:
+async def _write_down(services: Services, caller: Caller, act: Act) -> None:
     try:
         with acting.acting(caller.as_actor(None, tracing.trace_id())):
-            await services.audit.denied(operation, why)
+            await services.audit.denied(act)
     except Exception as error:  # noqa: BLE001 - what is denied stays denied
-        log.error("a denied try of %s is not in the audit log: %s: %s", operation, type(error).__name__, error)
+        log.error("a denied try of %s is not in the audit log: %s: %s", act.action, type(error).__name__, error)
 
 
 @asynccontextmanager
@@ -80,6 +81,13 @@ _KINDS = (
     ("id", "findings/", SubjectKind.FINDING),
 )
 """What a part of the path names, by the part's name and what stands before it."""
+
+
+def _named_in(request: func.HttpRequest, route: str, operation: str) -> tuple[SubjectKind, str]:
+    """Say what the path of a denied try is about; the operation itself, if it names nothing, or nothing valid."""
+    with suppress(Rejected):
+        return _subject_of(request, route, operation)
+    return SubjectKind.OPERATION, operation
 
 
 def _subject_of(request: func.HttpRequest, route: str, action: str) -> tuple[SubjectKind, str]:

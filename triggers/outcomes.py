@@ -30,6 +30,7 @@ from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
     INBOUND_QUEUES,
+    UNKNOWN_SOURCE,
     Message,
     Queue,
     attempts_of,
@@ -161,7 +162,8 @@ def _sender_of(queue: Queue, said: Message) -> Actor | None:
     """Give who put a message into its queue, as it claims; nobody but the app itself puts parts of orders there."""
     if queue is Queue.DEVICE_REGISTRATIONS:
         return None
-    name = without_secrets(said.source)[:NAME_LIMIT] if said.source else None
+    is_claimed = said.source and said.source != UNKNOWN_SOURCE
+    name = without_secrets(str(said.source))[:NAME_LIMIT] if is_claimed else None
     return Actor(kind=CallerKind.QUEUE, id=queue.value, name=name)
 
 

@@ -74,6 +74,9 @@ NEVER_SET = datetime(2000, 1, 1, tzinfo=UTC)
 """A time before is that of a clock that was never set: year 1 of .NET and Go, 1601 of Windows, 1970 of Unix."""
 
 
+UNKNOWN_SOURCE = "/unknown"
+"""``source`` of what came without an envelope, and was put back in one: nobody claimed to be its sender."""
+
 COMMENT_LIMIT = 1000
 """Characters of a comment that are kept."""
 
@@ -191,7 +194,7 @@ def put_back(text: str, queue: Queue, *, asked_at: datetime, attempt: int, trace
         body = {
             "specversion": "1.0",
             "id": hashlib.sha256(text.encode()).hexdigest(),
-            "source": SOURCE,
+            "source": UNKNOWN_SOURCE,
             "type": f"DeviceProvisioning.Command.{queue.value}",
             "data": body,
         }

@@ -185,11 +185,11 @@ async def test_what_cannot_be_written_down_is_not_done(log: Log) -> None:
 async def test_knocking_does_not_fill_the_log(log: Log) -> None:
     """So many a minute are written down, and as many in the next."""
     for _ in range(DENIED_A_MINUTE + 50):
-        await log.audit.denied("revoke_device", "this needs the role Devices.Revoke")
+        await log.audit.denied(Act("revoke_device", SubjectKind.DEVICE, "press-1", reason="this needs the role"))
     assert len((await log.table.page(AuditFilters(), size=1000, continuation=None))[0]) == DENIED_A_MINUTE
     log.now += timedelta(minutes=1)
-    await log.audit.denied("revoke_device", "who asks is not known")
-    [latest, *_] = await log.found()
+    await log.audit.denied(Act("revoke_device", SubjectKind.DEVICE, "press-1", reason="who asks is not known"))
+    [latest, *_] = await log.found(device="press-1")
     assert (latest.action, latest.outcome, latest.reason) == (
         "revoke_device",
         AuditOutcome.DENIED,

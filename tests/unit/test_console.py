@@ -258,9 +258,9 @@ class Audit:
         self.noted.append((act.action, act.subject, acting.comment() or ""))
         yield
 
-    async def denied(self, operation: str, why: str) -> None:
+    async def denied(self, act: Act) -> None:
         actor = acting.actor()
-        self.noted.append(("denied", operation, actor.id if actor else "", why))
+        self.noted.append(("denied", act.action, act.subject, actor.id if actor else "", act.reason or ""))
 
     async def page(self, *_: Any, **__: Any) -> Any:
         actor = Actor(kind=CallerKind.USER, id=HOSTILE, name=HOSTILE, role="Devices.Revoke", address="192.0.2.7")
@@ -1024,7 +1024,7 @@ async def test_what_is_done_and_what_is_denied_is_written_down(services: SimpleN
     await ask("console_renewed", headers=may, route=READ["console_renew"], form={"requestId": "r-1"})
     assert services.audit.noted == [
         ("close", REJECTION["id"], "done by hand"),
-        ("denied", "console_revoke", "5b54", "this needs the role Devices.Revoke"),
+        ("denied", "console_revoke", "press-1", "5b54", "this needs the role Devices.Revoke"),
     ]
 
 

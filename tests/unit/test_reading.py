@@ -398,10 +398,11 @@ def test_the_time_of_a_clock_that_was_never_set_does_not_count(time: str, expect
 def test_a_message_that_waits_says_the_same_and_when_it_was_asked_for(given: dict[str, Any]) -> None:
     """A queue counts its time anew when a message is put back; the message carries the time, its trace and its tries."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    source = given.get("source", "/unknown")
     text = put_back(json.dumps(given), Queue.DEVICE_ORDERS, asked_at=NOW, attempt=3, traceparent=trace)
-    assert (read_message(text), attempts_of(text)) == (Message(ORDER, trace, NOW), 3)
+    assert (read_message(text), attempts_of(text)) == (Message(ORDER, trace, NOW, source), 3)
     again = put_back(text, Queue.DEVICE_ORDERS, asked_at=NOW, attempt=4, traceparent=trace)
-    assert (read_message(again), attempts_of(again)) == (Message(ORDER, trace, NOW), 4)
+    assert (read_message(again), attempts_of(again)) == (Message(ORDER, trace, NOW, source), 4)
     assert ("comexampleextension" in again) == ("comexampleextension" in given)
 
 

@@ -107,7 +107,7 @@ class Audit:
     async def carried_out(self, _act: object) -> AsyncIterator[None]:
         yield
 
-    async def denied(self, _operation: str, _why: str) -> None:
+    async def denied(self, _act: object) -> None:
         pass
 
 

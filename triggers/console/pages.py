@@ -92,7 +92,7 @@ def page(
             caller = await access.visitor(services, request) if role is not None else ANONYMOUS
             if caller is None:
                 return redirect(f"{ROOT}/sign-in?{_way_back(request, method)}")
-            async with auditing.trying(services, request, name) as tried:
+            async with auditing.trying(services, request, route, name) as tried:
                 tried.caller = caller
                 with callers.answering(caller):
                     if role is not None:

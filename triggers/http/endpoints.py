@@ -129,7 +129,7 @@ def endpoint(
             return await outcomes.answer(req, handler if anonymous else checked, route)
 
         async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-            async with auditing.trying(services, request, name) as tried:
+            async with auditing.trying(services, request, route, name) as tried:
                 caller = tried.caller = await callers.caller_of(services, request)
                 with callers.answering(caller):
                     if role is not None:

@@ -117,14 +117,13 @@ class Audit:
         entry = await self._entry(act, f"{Queue.DEVICE_ORDERS}|{order_id}", at, order_id)
         await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
 
-    async def denied(self, operation: str, why: str) -> None:
-        """Write down a try that was denied; of very many in a minute not each."""
+    async def denied(self, act: Act) -> None:
+        """Write down a try that was denied, for the reason of the act; of very many in a minute not each."""
         began, count = self._denied
         if self._clock() - began >= timedelta(minutes=1):
             began, count = self._clock(), 0
         self._denied = began, count + 1
         if count < DENIED_A_MINUTE:
-            act = Act(operation, SubjectKind.OPERATION, operation, reason=why)
             entry = await self._entry(act, uuid.uuid4().hex, self._clock(), None)
             await self.log.append(entry.changed(outcome=AuditOutcome.DENIED))
 
