@@ -66,7 +66,8 @@ async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_qu
         ("eventgrid", "provisioning-events"),
         ("azure_storage_queue", "device-orders"),
     ]
-    assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", data)]
+    told = {**data, "actor": None}
+    assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", told)]
     assert [queue for queue, _, _ in queues.sent] == [Queue.DEVICE_ORDERS]
 
 
