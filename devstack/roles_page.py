@@ -52,9 +52,10 @@ _LIMITS: Mapping[Scope, str] = {
 
 def roles_page() -> str:
     """Give the page, in Markdown."""
+    listed = sorted(operations, key=lambda each: (each.path, each.method))
     parts = [_HEAD, *(f"| `{role}` | {meaning} |\n" for role, meaning in MEANINGS.items())]
     for role in Role:
-        found = [each for each in operations if each.role is role]
+        found = [each for each in listed if each.role is role]
         if found:
             parts.append(f"\n## `{role}`\n\n| operation | for | what it does |\n| --- | --- | --- |\n")
             parts.extend(map(_row, found))
@@ -67,7 +68,7 @@ def roles_page() -> str:
     )
     parts.extend(f"| `{queue}` | `{role}` |\n" for queue, role in ROLE_OF_QUEUE.items())
     parts.append("\n## For everybody\n\n| operation | what it does |\n| --- | --- |\n")
-    parts.extend(f"| `{each.method} {each.path}` | {each.summary} |\n" for each in operations if each.role is None)
+    parts.extend(f"| `{each.method} {each.path}` | {each.summary} |\n" for each in listed if each.role is None)
     return "".join(parts)
 
 
