@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory fuzz package lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory bench-evidence fuzz package lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -55,6 +55,9 @@ bench-lists: setup ## measure long lists of devices: memory, and time against th
 
 bench-directory: setup ## count what a page of each question about devices takes, with 1,000,000 of them
 	@$(PY) -m benchmarks.directory $(ARGS)
+
+bench-evidence: setup ## measure the log of certificates: appends, bytes, verification, what it adds to an order
+	@$(PY) -m benchmarks.evidence $(ARGS)
 
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)

@@ -17,7 +17,7 @@ import time
 import tracemalloc
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.main_job import run_order
 from devstack.outside import World as Outside
@@ -27,20 +27,21 @@ from shared.evidence.mirror import check_grows
 from shared.evidence.tiles import HASH_SIZE, WIDTH
 from shared.evidence.trees import GrowingTree
 from shared.evidence.verify import leaf_hash
+from shared.workflows.evidence.sequencing import Sequencer
 from tests.end_to_end.conftest import prepare
 from tests.unit.evidence.stored import Place
 from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from benchmarks.main_job import OrderFigures
-    from shared.workflows.evidence.sequencing import Sequencer
 
 LEAVES = 1_000_000
 APPENDS = 20_000
 AT_ONCE = 200
 _ROUNDS = 3
+_LATENCY, _RATE, _SECONDS = 0.01, 20, 10
 
 
 def entry(number: int) -> bytes:
@@ -73,6 +74,49 @@ async def appends(workers: int) -> float:
     began = time.perf_counter()
     await asyncio.gather(*(crowd(sequencers[each % workers], each * (APPENDS // AT_ONCE)) for each in range(AT_ONCE)))
     return APPENDS / (time.perf_counter() - began)
+
+
+async def side_by_side(workers: int) -> tuple[float, float, float]:
+    """Let workers issue side by side, each so many certificates a second, on blobs that answer after 10 ms.
+
+    Returns:
+        Operations on storage for each entry, and the milliseconds that the middle one and the 95th of 100 waits.
+    """
+    place, waits = Slow(), list[float]()
+
+    async def issue(sequencer: Sequencer, number: int) -> None:
+        began = time.perf_counter()
+        await sequencer.append(entry(number))
+        waits.append(1000 * (time.perf_counter() - began))
+
+    async def work(worker: int) -> None:
+        sequencer = Sequencer(storage=place.storage, checkpoints=place.checkpoints)
+        async with asyncio.TaskGroup() as group:
+            for number in range(_SECONDS * _RATE):
+                group.create_task(issue(sequencer, worker * 10_000 + number))
+                await asyncio.sleep(1 / _RATE)
+
+    await asyncio.gather(*map(work, range(workers)))
+    waits.sort()
+    return place.calls / len(waits), waits[len(waits) // 2], waits[len(waits) * 95 // 100]
+
+
+class Slow(Place):
+    """Blobs that answer after 10 ms, and how often they were asked."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.calls = 0
+        for name in ("get", "create", "exchange", "describe"):
+            setattr(self.blobs, name, self._late(getattr(self.blobs, name)))
+
+    def _late(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def late(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            await asyncio.sleep(_LATENCY)
+            return await call(*args, **kwargs)
+
+        return late
 
 
 def bundles() -> Iterator[Sequence[bytes]]:
@@ -132,6 +176,12 @@ def main(devices: int = 0) -> None:
     for workers in (1, 2):
         rate = asyncio.run(appends(workers))
         print(f"appends, {workers} workers          {rate:8.0f} a second, blobs in memory, {AT_ONCE} at once")
+    for workers in (1, 2, 5, 10):
+        calls, middle, late = asyncio.run(side_by_side(workers))
+        print(
+            f"{workers:2} workers side by side    {calls:8.2f} operations an entry; waits {middle:.0f} ms, "
+            f"{late:.0f} ms (95 of 100)"
+        )
     seconds, peak = verification()
     print(f"verification of {LEAVES:,}   {seconds:8.1f} s, {peak:.1f} MiB at most")
     if not devices:

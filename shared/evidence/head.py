@@ -30,6 +30,7 @@ class Head:
         edge: from level 1 up, the hashes that stand in no full tile yet.
         written: how many entries stand in full tiles: a multiple of 256.
         projected: ids of what the last projection put into the log: see :mod:`shared.workflows.evidence`.
+        turns: how many batches were appended, by which a worker sees how often others write.
         tree: all entries, with those here.
     """
 
@@ -38,6 +39,7 @@ class Head:
     edge: tuple[tuple[bytes, ...], ...] = ()
     written: int = 0
     projected: tuple[str, ...] = ()
+    turns: int = 0
     tree: Tree = field(init=False)
     _growing: GrowingTree = field(init=False, repr=False, compare=False)
     grown: InitVar[GrowingTree | None] = None
@@ -78,6 +80,7 @@ class Head:
             edge=self.edge,
             written=self.written,
             projected=self.projected if projected is None else projected,
+            turns=self.turns + 1,
             grown=growing,
         )
 
@@ -98,6 +101,7 @@ class Head:
             edge=tuple(map(tuple, edge)),
             written=written,
             projected=self.projected,
+            turns=self.turns,
             grown=self._growing,
         )
         return settled, tiles
@@ -130,6 +134,7 @@ class Head:
             "written": self.written,
             "edge": [len(each) for each in self.edge],
             "projected": self.projected,
+            "turns": self.turns,
         }
         hashes = b"".join(each for level in self.edge for each in level)
         return json.dumps(line).encode() + b"\n" + hashes + bundled(self.entries)
@@ -155,6 +160,7 @@ class Head:
                 edge=tuple(edge),
                 written=said["written"],
                 projected=tuple(said["projected"]),
+                turns=int(said["turns"]),
             )
             whole = (found.size, found.tree.root.hex()) == (said["size"], said["root"])
         except (ValueError, KeyError, TypeError) as error:

@@ -1,12 +1,14 @@
 """Appends entries: what waits in a worker goes into the log together, with one write of its head.
 
-An entry waits for the write that is under way, and for its own. Among workers the ETag of the head decides. A worker
-that loses goes slower, so that many of them do not meet all the time; its batches get larger by that.
+An entry waits for the write that is under way, and for its own. Among workers the ETag of the head decides. Each sees
+in the head how often the others write, and goes the slower the more they are: so they seldom meet, and batches get
+larger.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -28,6 +30,9 @@ GATHERING = 0.005
 
 SHORTEST, LONGEST = 0.1, 2.0
 """Seconds from one write of a worker to its next one, while it has something to write: alone, and among many."""
+
+SHARE = 0.08
+"""Seconds that a worker leaves to each other one for a write, which takes 10 to 20 ms with the reading before it."""
 
 _ATTEMPTS = 60
 _BATCH = 2000
@@ -57,6 +62,7 @@ class Sequencer:
         grown: is called after each batch.
         pause: waits for so many seconds.
         monotonic: gives seconds.
+        chance: gives a number from 0 to 1, so that workers who have met do not meet again.
     """
 
     storage: LogStorage
@@ -64,12 +70,14 @@ class Sequencer:
     grown: Callable[[], None] = lambda: None
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: list[_Waiting] = field(default_factory=list)
     _known: StoredHead | None = None
     _seen: Tree | None = None
     _next: float = 0.0
     _interval: float = SHORTEST
+    _turn: int | None = None
 
     async def append(self, entry: bytes) -> int:
         """Append an entry; see :class:`shared.ports.evidence.EvidenceLog`."""
@@ -107,7 +115,7 @@ class Sequencer:
                 if await self.storage.replace(known, head) is not None:
                     self.grown()
                     return len(found)
-                await self.pause(self._interval)
+                await self.pause(self.chance() * 2 * SHARE)
         raise Deferred("the log is being written by others", retry_after=SOON)
 
     async def _append_waiting(self) -> None:
@@ -129,8 +137,7 @@ class Sequencer:
             left = [each for each in batch if each.index is None]
             if not left or await self._written(known, left):
                 return
-            self._known, self._interval = None, min(LONGEST, 2 * self._interval)
-            await self.pause(self._interval / 2)
+            await self.pause(self.chance() * 2 * SHARE)
         raise Deferred("the log is being written by others", retry_after=SOON)
 
     async def _written(self, known: StoredHead, batch: Sequence[_Waiting]) -> bool:
@@ -146,9 +153,16 @@ class Sequencer:
         for index, each in enumerate(batch, start=known.head.size):
             each.index = index
         self._known, self._seen = written, written.head.tree
-        self._interval = max(SHORTEST, self._interval * 0.9)
+        self._adapt(written.head.turns)
         self.grown()
         return True
+
+    def _adapt(self, turn: int) -> None:
+        """Go as fast as the others leave time for."""
+        if self._turn is not None:
+            wanted = (turn - self._turn) * SHARE
+            self._interval = min(LONGEST, max(SHORTEST, (self._interval + wanted) / 2))
+        self._turn = turn
 
     async def read(self) -> StoredHead:
         """Read the head, and compare it with what this worker saw before.

@@ -121,6 +121,30 @@ async def test_a_worker_that_others_overtake_goes_slower_and_gets_its_entry_in()
     assert len(set(await place.entries())) == 20
 
 
+async def test_a_worker_leaves_time_to_the_others_that_write_and_takes_it_back_when_they_stop() -> None:
+    """It waits a tenth of a second between its own batches; among ten, ten times eight hundredths."""
+    place = Place()
+    mine, *others = (place.worker() for _ in range(10))
+
+    async def waited(number: int) -> float:
+        before = place.pauses
+        await append(mine, number)
+        return place.pauses - before
+
+    await append(mine, 0)
+    assert await waited(1) == pytest.approx(0.1)
+    for turn in range(1, 9):
+        for at, each in enumerate(others):
+            each.sequencer._known = None  # noqa: SLF001 - it has just read what the one before wrote
+            await append(each, 100 * turn + at)
+        mine.sequencer._known = None  # noqa: SLF001
+        among = await waited(100 * turn + 50)
+    assert among == pytest.approx(0.8, abs=0.02)
+    for number in range(2000, 2010):
+        alone = await waited(number)
+    assert alone == pytest.approx(0.1, abs=0.01)
+
+
 async def test_a_service_that_is_down_fails_all_who_wait_and_nothing_is_half_done() -> None:
     place = Place()
     worker = place.worker()
