@@ -53,6 +53,10 @@ class Trail(Protocol):
         """Write down what a request asks for; repeated, it adds nothing."""
         ...
 
+    async def given_up(self, known: RequestRecord, why: str) -> None:
+        """Write down that it will not be carried out; repeated, it adds nothing."""
+        ...
+
     async def ended(self, known: RequestRecord, request: Any, refusal: Rejected | None) -> None:
         """Write down that it was carried out, or why it was refused; repeated, it adds nothing."""
         ...

@@ -20,6 +20,7 @@ from shared.errors import Deferred, Rejected
 from shared.ledger.audit_log import AuditFilters, AuditTable
 from shared.ledger.requests import Requests
 from shared.workflows.intake.audit import APP, DENIED_A_MINUTE, Act, Audit
+from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.requests import once, part_for, submit
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
@@ -255,6 +256,25 @@ async def test_a_part_is_done_for_whoever_asked_for_the_whole(log: Log) -> None:
         await revoke(log, part=part)
     assert sorted(await log.told(actor="5b54")) == [("revoke", "line-1", "done"), ("revoke", "press-1", "done")]
     assert {each.comment for each in await log.found()} == {"all of them"}
+
+
+async def test_a_request_whose_message_is_set_aside_and_closed_is_refused(log: Log) -> None:
+    """It was begun; that nobody will carry it out is what came of it."""
+    with acting.acting(ADA), pytest.raises(OSError):  # noqa: PT011 - it has no words
+        async with once(log.requests, Queue.REVOCATION_REQUESTS, REVOCATION, lambda: NOW):
+            raise OSError
+    orders: Any = SimpleNamespace()
+    following = FollowedRequests(requests=log.requests, orders=orders, clock=lambda: NOW)
+    data = {"requestId": "r-1", "registrationId": "press-1"}
+    await following.waits(Queue.REVOCATION_REQUESTS, data, "an operator", next_try=None, rejection_id="x")
+    await following.closed(Queue.REVOCATION_REQUESTS, data, "done by hand")
+    [entry] = await log.found(device="press-1")
+    assert (entry.action, entry.outcome, entry.reason, entry.actor.id) == (
+        "revoke",
+        AuditOutcome.REFUSED,
+        "it was set aside and closed: done by hand",
+        "5b54",
+    )
 
 
 # --- what is answered ---

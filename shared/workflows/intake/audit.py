@@ -106,10 +106,23 @@ class Audit:
         else:
             await self.log.append(_ended(entry, AuditOutcome.REFUSED, str(refusal)))
 
+    async def given_up(self, known: RequestRecord, why: str) -> None:
+        """Write down that a request will not be carried out: its message was set aside and closed, or got lost."""
+        entry = AuditEntry(
+            entry_id=_name(known),
+            at=known.received_at,
+            actor=known.actor or APP,
+            action=known.kind,
+            subject_kind=SubjectKind.REQUEST,
+            subject=known.request_id,
+            outcome=AuditOutcome.REFUSED,
+            request_id=known.request_id,
+        )
+        await self.log.append(_ended(entry, AuditOutcome.REFUSED, why))  # what is there of it stays as it is
+
     async def _of_request(self, known: RequestRecord, request: Any) -> AuditEntry:
-        # A request that was refused, and is sent again, is another one under the same id.
-        name = f"{known.key}|{known.nonce[:8]}"
-        return await self._entry(act_of(Queue(known.kind), request), name, known.received_at, known.request_id)
+        act = act_of(Queue(known.kind), request)
+        return await self._entry(act, _name(known), known.received_at, known.request_id)
 
     async def ordered(self, order_id: str, group: str, at: datetime) -> None:
         """Write down that an order was taken in."""
@@ -159,6 +172,11 @@ class Audit:
             reason=act.reason[:REASON_LIMIT] if act.reason else None,
             comment=comment[:REASON_LIMIT] if comment else None,
         )
+
+
+def _name(known: RequestRecord) -> str:
+    # A request that was refused, and is sent again, is another one under the same id.
+    return f"{known.key}|{known.nonce[:8]}"
 
 
 def _ended(entry: AuditEntry, outcome: AuditOutcome, why: str) -> AuditEntry:
