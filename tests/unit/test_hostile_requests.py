@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 import pytest
 
+from shared.domain.callers import Role
 from shared.errors import Rejected
 from tests.hostile import CONTINUATIONS, IDS, NUMBERS
+from tests.unit.test_roles import functions, holding
 from triggers import http_api, outcomes
 from triggers.http.endpoints import holder_of, published, request_id_of
 
@@ -28,6 +31,7 @@ VALID = {
     "orderId": "order-1",
     "file": "line-1-ca1.crl",
     "request": "MEow",
+    "path": "0/000",
 }
 IN_PATHS = [
     (operation, name)
@@ -162,3 +166,29 @@ def test_a_key_in_quotes_is_the_key() -> None:
     bare, quoted = requests
     assert request_id_of(quoted) == request_id_of(bare) == "k-1"
     assert holder_of(quoted) == holder_of(bare)
+
+
+@pytest.mark.parametrize(
+    "operation", [each for each in published if not each.anonymous], ids=lambda operation: operation.name
+)
+async def test_a_parameter_without_a_value_is_refused(operation: Operation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``?dryRun`` must not do what was only to be foreseen. The host keeps it in the URL, and leaves it out of the rest."""
+    holding(monkeypatch, ",".join(Role))
+    known = sorted(each.name for each in operation.parameters if each.place == "query")
+    taken = f"known are {', '.join(known)}" if known else "it takes none"
+    expected = {"dry&code=": ("dry", f"is not a parameter of this operation; {taken}")}
+    for name in known:
+        expected[name] = expected[f"{name}="] = (name, "has no value; give one, or leave the parameter out")
+    for query, (field, message) in expected.items():
+        request = func.HttpRequest(
+            operation.method,
+            f"https://host/api/x?{query}",
+            headers={"x-functions-key": "the-key"},
+            route_params=route_of(operation),
+            body=b"{}",
+        )
+        answer = await functions()[operation.name].get_user_function()(request)
+        assert (answer.status_code, json.loads(answer.get_body())["errors"]) == (
+            400,
+            [{"field": field, "message": message}],
+        )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
 from pydantic import Field
@@ -135,6 +135,7 @@ def endpoint(
                     if role is not None:
                         await permit(services, request, caller, role, scope)
                     refuse_unknown(request, known)
+                    refuse_empty(request)
                     with acting(caller.as_actor(role, request_id_in(request)), comment_of(request)):
                         async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)
@@ -149,10 +150,26 @@ def refuse_unknown(request: func.HttpRequest, known: frozenset[str]) -> None:
 
     What relying parties ask takes any, since caches add some.
     """
-    unknown = sorted(set(request.params) - known)
+    unknown = sorted({*request.params, *_empty_in(request)} - known)
     if unknown:
         taken = f"known are {', '.join(sorted(known - _EVERYWHERE))}" if known - _EVERYWHERE else "it takes none"
         raise Rejected(*(Reason(each, f"is not a parameter of this operation; {taken}") for each in unknown))
+
+
+def refuse_empty(request: func.HttpRequest) -> None:
+    """Refuse parameters without a value: ``?dryRun`` would do what was only to be foreseen.
+
+    The host leaves them out of what it passes on, and passes on the URL as it came (Azure/azure-functions-host,
+    ``GrpcMessageConversionExtensions.ToRpcHttp``).
+    """
+    empty = sorted(each for each in _empty_in(request) - _EVERYWHERE if not request.params.get(each))
+    if empty:
+        raise Rejected(*(Reason(each, "has no value; give one, or leave the parameter out") for each in empty))
+
+
+def _empty_in(request: func.HttpRequest) -> frozenset[str]:
+    given = parse_qsl(urlsplit(request.url).query, keep_blank_values=True, errors="replace")
+    return frozenset(name for name, value in given if not value)
 
 
 # --- shapes of requests and answers ---
