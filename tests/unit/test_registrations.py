@@ -12,7 +12,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import DeviceState, RegisterBy
-from shared.errors import Deferred, Rejected
+from shared.errors import Conflict, Deferred, Rejected
 from shared.pki import names
 from tests.unit.devices import COMPROMISE, HUB, DeviceScene, csr, registered
 
@@ -236,3 +236,19 @@ async def test_a_device_that_fails_again_and_again_fits_its_row() -> None:
     columns = (await scene.record()).columns()
     assert max(len(value) for value in columns.values() if isinstance(value, str)) < 32_768
     assert (await scene.record()).reason == "x" * 1500
+
+
+async def test_a_line_waits_for_its_ca_to_be_enabled_and_fails_if_that_is_retired() -> None:
+    """Nothing is signed meanwhile; when the CA is enabled the line goes on as if nothing had been."""
+    scene = await DeviceScene().set_up()
+    scene.authorities.refusal = Deferred("the CA is disabled", retry_after=timedelta(minutes=10))
+    with pytest.raises(Deferred, match="the CA is disabled"):
+        await scene.order()
+    assert await scene.devices.get("press") is None
+    scene.authorities.refusal = None
+    await scene.deliver()
+    assert await scene.state() is DeviceState.REGISTERED
+    scene.authorities.refusal = Conflict.because("the CA is retired", field="issuer")
+    await scene.order("order-2", "drill")
+    (line,) = [each.record async for each in scene.orders.lines_in("order-2", LineState.FAILED)]
+    assert line.reason == "issuer: the CA is retired"
