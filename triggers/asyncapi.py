@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from shared.domain.words import EventType
 
 _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
-    Queue.CERTIFICATE_REQUESTS: (CertificateRequest, AuthorityAct),
-    Queue.ENROLLMENT_GROUP_REQUESTS: (EnrollmentGroupRequest,),
+    Queue.CERTIFICATE_REQUESTS: (CertificateRequest,),
+    Queue.ENROLLMENT_GROUP_REQUESTS: (EnrollmentGroupRequest, AuthorityAct),
     Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderAct, OrderWatch),
     Queue.DEVICE_REGISTRATIONS: (DeviceRegistration,),
     Queue.RENEWAL_REQUESTS: (RenewalRequest, CertificateRenewal, GroupRenewal),

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 
 async def _certificate_request(services: Services, body: Any, _asked_at: datetime) -> None:
-    if isinstance(body, dict) and "action" in body:
-        await services.authority_workflows.acts.carry_out(parse(AuthorityAct, body))
-    else:
-        await services.certificate_requests.carry_out(parse(CertificateRequest, body))
+    await services.certificate_requests.carry_out(parse(CertificateRequest, body))
 
 
 async def _enrollment_group_request(services: Services, body: Any, asked_at: datetime) -> None:
-    await services.groups.requests.carry_out(parse(EnrollmentGroupRequest, body), asked_at=asked_at)
+    # An act on a CA names the CA. It does not come by the other queue: the app of intake may put messages there.
+    if isinstance(body, dict) and "name" in body and "enrollmentGroup" not in body:
+        await services.authority_workflows.acts.carry_out(parse(AuthorityAct, body))
+    else:
+        await services.groups.requests.carry_out(parse(EnrollmentGroupRequest, body), asked_at=asked_at)
 
 
 async def _device_order(services: Services, body: Any, asked_at: datetime) -> None:

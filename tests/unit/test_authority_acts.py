@@ -257,7 +257,7 @@ async def test_a_revoked_root_leaves_its_places_and_takes_the_cas_below_it_along
     assert below.state is AuthorityState.REVOKED
     assert below.change is not None
     assert below.change.comment == "'root' above it was revoked"
-    (message,) = asked(scene, "certificate-requests")
+    (message,) = [each for each in asked(scene, "enrollment-group-requests") if "name" in each]
     await scene.worker().acts.carry_out(parse(AuthorityAct, message))
     assert (await record_of(scene, "line")).change is None
     assert [each.serial_number async for each in scene.certificates.revoked_by("root")] == [below.serial_number]

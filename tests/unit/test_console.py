@@ -595,10 +595,10 @@ async def test_an_act_on_a_ca_is_shown_with_what_it_does_and_is_queued_as_a_requ
     assert "Repeat how many devices are revoked" in shown
     form = {"requestId": "console-1", "reason": "keyCompromise", "comment": "ticket 4711", "devices": "1200"}
     answer = await ask("console_authority_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
-    assert answer.headers["location"] == "/api/console/requests/console-1?kind=certificate-requests"
+    assert answer.headers["location"] == "/api/console/requests/console-1?kind=enrollment-group-requests"
     ((queue, message, _),) = services.outbox.queues.sent
     assert (queue, message["data"]) == (
-        "certificate-requests",
+        "enrollment-group-requests",
         {
             "requestId": "console-1",
             "name": "line-1-ca1",

@@ -16,11 +16,11 @@ BODIES: dict[Queue, list[dict[str, Any]]] = {
     Queue.CERTIFICATE_REQUESTS: [
         {"requestId": "r", "kind": "root", "name": "plant"},
         {"requestId": "r", "kind": "device", "name": "press-1", "issuer": "line-1-ca1"},
-        {"requestId": "r", "name": "plant", "action": "revoke", "reason": "keyCompromise"},
     ],
     Queue.ENROLLMENT_GROUP_REQUESTS: [
         {"requestId": "r", "enrollmentGroup": "line-1", "action": "delete"},
         {"requestId": "r", "enrollmentGroup": "line-1", "action": "create"},
+        {"requestId": "r", "name": "plant", "action": "revoke", "reason": "keyCompromise"},
     ],
     Queue.DEVICE_ORDERS: [
         {"orderId": "o", "enrollmentGroup": "line-1", "devices": [{"registrationId": "press-1"}]},

@@ -81,7 +81,6 @@ WRAPPED = AuthorityDefinition(
 OTHERWISE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", key_algorithm="EC-P384")
 ELSEWHERE = AuthorityDefinition("elsewhere", CertificateKind.INTERMEDIATE, externally_signed=True)
 
-_OF_THE_APP = {Queue.CERTIFICATE_REQUESTS, Queue.ENROLLMENT_GROUP_REQUESTS}
 _PEM = Encoding.PEM
 TOP_KEY = ec.derive_private_key(7, ec.SECP256R1())
 TOP = authority("top", key=TOP_KEY, signed_by=TOP_KEY)
@@ -282,10 +281,10 @@ class AuthorityWorld:
     def _take_up(self) -> None:
         """Take up what the app itself has asked for: acts on CAs, and requests about groups."""
         for queue, body in self.queues.sent:
-            if queue in _OF_THE_APP and body["data"]["requestId"] not in self.taken_up:
+            if queue == Queue.ENROLLMENT_GROUP_REQUESTS and body["data"]["requestId"] not in self.taken_up:
                 self.taken_up |= {body["data"]["requestId"]}
                 data = body["data"]
-                deliver = self._act if queue == Queue.CERTIFICATE_REQUESTS else self._about_group
+                deliver = self._act if "name" in data else self._about_group
                 self.post(f"{queue} {data['requestId']}", partial(deliver, data))
 
     async def _act(self, data: dict[str, Any]) -> None:

@@ -52,10 +52,10 @@ async def console_authority_acted(services: Services, request: func.HttpRequest)
     if form.get("devices"):
         body["devices"] = whole_number(form["devices"], 0, _LIMIT, field="devices", what="number of devices")
     act = parse(AuthorityAct, body)
-    if await is_new(services, Queue.CERTIFICATE_REQUESTS, act):
+    if await is_new(services, Queue.ENROLLMENT_GROUP_REQUESTS, act):
         await services.authority_workflows.acts.foresee(act)
-    await submit(services.requests, services.outbox, Queue.CERTIFICATE_REQUESTS, act, services.clock)
-    return redirect(f"{ROOT}/requests/{segment(act.request_id)}?kind={Queue.CERTIFICATE_REQUESTS.value}")
+    await submit(services.requests, services.outbox, Queue.ENROLLMENT_GROUP_REQUESTS, act, services.clock)
+    return redirect(f"{ROOT}/requests/{segment(act.request_id)}?kind={Queue.ENROLLMENT_GROUP_REQUESTS.value}")
 
 
 def _action_of(services: Services, request: func.HttpRequest) -> AuthorityAction:

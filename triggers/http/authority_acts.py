@@ -186,9 +186,9 @@ async def _queued(
             "action": action.value,
         },
     )
-    if await is_new(services, Queue.CERTIFICATE_REQUESTS, act):
+    if await is_new(services, Queue.ENROLLMENT_GROUP_REQUESTS, act):
         await services.authority_workflows.acts.foresee(act)
-    return await queued(services, Queue.CERTIFICATE_REQUESTS, act)
+    return await queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, act)
 
 
 def _is_dry(request: func.HttpRequest) -> bool:

@@ -100,7 +100,7 @@ class AuthorityActs:
             NotFound, Conflict: as :meth:`foresee`.
             Deferred: certificates of it may be under way, or others are at it.
         """
-        async with once(self.requests, Queue.CERTIFICATE_REQUESTS, act, self.clock) as to_do:
+        async with once(self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, act, self.clock) as to_do:
             if to_do is None:
                 return
             await self._decide(act)

@@ -214,7 +214,7 @@ class AuthorityEndings:
             return  # another act is being carried out there; the next sweep sees
         # It is decided. The message has it carried out at once, and not by the next sweep.
         act = AuthorityAct(request_id=request, name=name, action=AuthorityAction.REVOKE, reason=reason, comment=comment)
-        await self.outbox.order(Queue.CERTIFICATE_REQUESTS, act)
+        await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, act)
 
     # --- its own certificates ---
 

@@ -188,7 +188,7 @@ def act_of(kind: Queue, request: Any) -> Act:
     if isinstance(request, OrderAct):
         return Act(request.action.value, SubjectKind.ORDER, request.order_id)
     if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
-        return Act(request.action.value, SubjectKind.GROUP, request.enrollment_group, request.enrollment_group)
+        return _act_of_group(request)
     if kind is Queue.CERTIFICATE_REQUESTS:
         return _act_of_certificate(request)
     revokes = kind is Queue.REVOCATION_REQUESTS
@@ -202,9 +202,13 @@ def act_of(kind: Queue, request: Any) -> Act:
     return Act(action, SubjectKind.CERTIFICATE, request.serial_number, reason=reason)
 
 
-def _act_of_certificate(request: Any) -> Act:
+def _act_of_group(request: Any) -> Act:
     if isinstance(request, AuthorityAct):
         return Act(request.action.value, SubjectKind.AUTHORITY, request.name, reason=request.reason)
+    return Act(request.action.value, SubjectKind.GROUP, request.enrollment_group, request.enrollment_group)
+
+
+def _act_of_certificate(request: Any) -> Act:
     if request.kind is CertificateKind.DEVICE:
         return Act("issue", SubjectKind.DEVICE, request.name.lower())
     if request.kind is CertificateKind.VERIFICATION:

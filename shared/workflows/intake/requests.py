@@ -314,10 +314,10 @@ def about(kind: Queue, request: Any) -> str | None:
     """Give the path of what a request is about, where its outcome is to be seen."""
     if kind is Queue.DEVICE_ORDERS:
         return f"/api/device-orders/{request.order_id}"
+    if isinstance(request, AuthorityAct):
+        return f"/api/certificate-authorities/{request.name}"
     if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
         return f"/api/enrollment-groups/{request.enrollment_group}"
-    if kind is Queue.CERTIFICATE_REQUESTS and isinstance(request, AuthorityAct):
-        return f"/api/certificate-authorities/{request.name}"
     if kind is Queue.CERTIFICATE_REQUESTS and request.kind is not CertificateKind.DEVICE:
         verifies = request.kind is CertificateKind.VERIFICATION
         return f"/api/certificate-authorities/{request.issuer if verifies else request.name}"

@@ -151,7 +151,7 @@ MESSAGES = (
         ({"requestId": "renewal-3", "enrollmentGroup": "line-1", "perMinute": 300, "onlyIssuer": "line-1-ca1"},),
     ),
     Sent(
-        Queue.CERTIFICATE_REQUESTS,
+        Queue.ENROLLMENT_GROUP_REQUESTS,
         AuthorityAct,
         (
             {
