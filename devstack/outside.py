@@ -334,6 +334,22 @@ class World:
         registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
         return registry.get_device(device_id)
 
+    def disable_identity(self, device_id: str, why: str = "lost") -> None:
+        """Disable a device's identity in the hub that it is in, as somebody does in the portal."""
+        hub = str(self.get(f"devices/{device_id}")["assignedHub"])
+        urls = {each["hostName"]: each["serviceUrl"] for each in self._endpoints.iot_hubs}
+        registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
+        known = registry.get_device(device_id)
+        thumbprints = known.authentication.x509_thumbprint
+        registry.update_device_with_x509(
+            device_id,
+            known.etag,
+            thumbprints.primary_thumbprint,
+            thumbprints.secondary_thumbprint,
+            "disabled",
+            status_reason=why,
+        )
+
     def devices_in_hub(self) -> int:
         """Ask the first hub how many devices it has."""
         host = self._endpoints.iot_hubs[0]["serviceUrl"].removeprefix("https://")

@@ -214,9 +214,10 @@ class Requests:
         since: datetime | None,
         size: int,
         continuation: str | None,
+        about: str | None = None,
     ) -> tuple[Sequence[RequestLogEntry], str | None]:
         """List one page, the latest first, and the continuation of the next."""
-        columns = {"state": state and state.value, "kind": kind}
+        columns = {"state": state and state.value, "kind": kind, "about": about}
         return await self._log.page(columns, since=since, size=size, continuation=continuation)
 
     async def left_open(self, before: datetime) -> AsyncIterator[RequestLogEntry]:

@@ -124,10 +124,10 @@ def browser_of(place: Place, folder: Path, *, scripts: bool = True) -> Iterator[
 
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, World]]:
-    """A stack with an order that is done, one that failed, and three messages that were refused."""
+    """A stack with two groups, orders that are done and failed, messages that were refused, and a finding."""
     unsigned = {name: value for name, value in SETTINGS.items() if name != "WEBHOOK_SECRET_NAME"}
     with running(tmp_path_factory.mktemp("stack"), settings=unsigned) as (stack, seen):
-        devices = [{"registrationId": f"press-{number}"} for number in range(1, 4)]
+        devices = [{"registrationId": f"press-{number}"} for number in range(1, 5)]
         seen.post("device-orders", {"orderId": "order-1", "enrollmentGroup": GROUP, "devices": devices})
         for name in ("hostile", "replayed", "closed"):
             refused = {
@@ -141,6 +141,13 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Worl
         seen.post("device-orders", again)
         until("it has failed", lambda: seen.get("device-orders/order-2", missing={}), has_failed)
         until("all are refused", lambda: seen.get("rejections")["items"], lambda found: len(found) == 3)
+        seen.post_message(
+            "enrollment-group-requests", {"requestId": "g-2", "enrollmentGroup": "line-2", "action": "create"}
+        )
+        seen.disable_identity("press-4")
+        seen.post("reconciliations", {"registrationId": "press-4"})
+        until("it is found", lambda: seen.get("findings")["items"], lambda found: len(found) == 1)
+        until("the second group", lambda: seen.get("enrollment-groups/line-2", missing={}), is_enabled)
         yield Place(f"{stack.endpoints.functions_url}/api/console", stack.endpoints.function_key), seen
 
 
@@ -150,6 +157,10 @@ def has_failed(order: dict[str, Any]) -> bool:
 
 def is_completed(order: dict[str, Any]) -> bool:
     return bool(order.get("state") == "completed")
+
+
+def is_enabled(group: dict[str, Any]) -> bool:
+    return bool(group.get("state") == "enabled")
 
 
 @pytest.fixture(scope="session")

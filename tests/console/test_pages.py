@@ -9,6 +9,8 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from devstack.outside import until
@@ -28,6 +30,15 @@ PAGES = {
     "retry": "/orders/order-2/retry",
     "authorities": "/authorities",
     "group": "/groups/line-1",
+    "disable group": "/groups/line-1/disable",
+    "roll group": "/groups/line-1/roll",
+    "renew group": "/group-renewals/line-1",
+    "findings": "/findings",
+    "finding": "/findings/{finding}",
+    "mend": "/findings/{finding}/mend",
+    "close finding": "/findings/{finding}/close",
+    "passes": "/reconciliations",
+    "reconcile": "/reconcile",
     "rejections": "/rejections",
     "audit": "/audit",
     "rejection": "/rejections/{rejection}",
@@ -61,6 +72,15 @@ HEADINGS = {
     "retry": "Retry order order-2",
     "authorities": "CAs and groups",
     "group": "Group line-1",
+    "disable group": "Disable group line-1",
+    "roll group": "Roll group line-1",
+    "renew group": "Renew the devices of group line-1",
+    "findings": "Findings",
+    "finding": "Finding: identity disabled of press-4",
+    "mend": "Mend finding: identity disabled of press-4",
+    "close finding": "Close finding: identity disabled of press-4",
+    "passes": "Passes of reconciliation",
+    "reconcile": "Begin a pass of reconciliation",
     "rejections": "Rejections",
     "audit": "Audit",
     "rejection": "Rejection {rejection}",
@@ -77,7 +97,12 @@ HEADINGS = {
 
 
 def path_of(world: World, page: str) -> str:
-    return PAGES[page].format(rejection=rejection_of(world, "hostile"))
+    return PAGES[page].format(rejection=rejection_of(world, "hostile"), finding=finding_of(world, "press-4"))
+
+
+def finding_of(world: World, device: str) -> str:
+    items = world.get(f"findings?state=all&subject={device}")["items"]
+    return str(items[0]["id"])
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -148,6 +173,15 @@ def test_a_device_is_found_by_its_serial_number(operator: Browser, world: World)
     assert "not on the list" in operator.text
     assert "its identity is enabled, and not connected now" in operator.text
     assert "Why it is so" in operator.text
+
+
+def test_the_results_of_an_order_are_a_file(operator: Browser) -> None:
+    operator.open("/orders/order-1")
+    link = operator.driver.find_element(By.LINK_TEXT, "Results as CSV").get_attribute("href")
+    cookies = {str(each["name"]): str(each["value"]) for each in operator.driver.get_cookies()}
+    answer = requests.get(str(link), cookies=cookies, timeout=60)
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/csv")
+    assert "press-1,registered," in answer.text
 
 
 def test_what_others_wrote_is_shown_and_not_run(operator: Browser, world: World) -> None:
@@ -281,3 +315,62 @@ def test_the_pages_work_without_scripts(place: Place, world: World, tmp_path: Pa
             browser.open(path_of(world, page))
             assert browser.text.count("\n") > 3
         assert "<script" not in browser.driver.page_source
+
+
+def test_a_difference_is_found_by_a_pass_and_mended(operator: Browser, world: World) -> None:
+    """Somebody has disabled an identity in its hub; the page says both sides before it is enabled again."""
+    world.disable_identity("press-1")
+    operator.open("/reconcile?registrationId=press-1")
+    assert "This will do the following, for the device press-1" in operator.text
+    operator.press("Begin this pass")
+    assert operator.heading == "Passes of reconciliation"
+    until("it is found", lambda: world.get("findings?subject=press-1")["items"], lambda found: len(found) == 1)
+    operator.open("/devices/press-1")
+    operator.press("identity disabled")
+    assert "its identity is disabled: lost" in operator.text
+    operator.press("Mend ...")
+    assert "The services follow the ledger: the identity is enabled." in operator.text
+    assert world.hub_identity(world.hub_name, "press-1") == "disabled"
+    operator.press("Mend this finding")
+    assert "mended" in operator.text
+    until("it is enabled", lambda: world.hub_identity(world.hub_name, "press-1"), lambda status: status == "enabled")
+
+
+def test_a_finding_is_closed_with_a_comment(operator: Browser, world: World) -> None:
+    operator.open(path_of(world, "close finding"))
+    operator.find("#comment").send_keys("under repair")
+    operator.press("Close this finding")
+    assert "closed under repair" in operator.text
+    operator.open("/findings?state=closed")
+    assert "press-4" in operator.text
+
+
+def test_a_group_is_disabled_and_its_page_shows_the_request(operator: Browser, world: World) -> None:
+    operator.open("/groups/line-2")
+    operator.press("Disable ...")
+    assert "This will do the following, for one group and 0 devices" in operator.text
+    operator.press("Disable this group")
+    identifier = operator.heading.removeprefix("Request ")
+    until(
+        "it is disabled",
+        lambda: world.get("enrollment-groups/line-2"),
+        lambda group: group["state"] == "disabled",
+    )
+    operator.press("/api/enrollment-groups/line-2")
+    assert operator.heading == "Group line-2"
+    assert identifier in operator.text
+    assert "Enable ..." in operator.text
+
+
+def test_the_devices_of_a_group_are_renewed_from_its_page(operator: Browser, world: World) -> None:
+    """The request's page counts its parts, until nothing is left to do but for the devices."""
+    operator.open("/group-renewals/line-1")
+    operator.press("Renew these devices")
+    identifier = operator.heading.removeprefix("Request ")
+    until(
+        "its parts are counted",
+        lambda: world.get(f"requests/{identifier}?kind=renewal-requests")["progress"] or {},
+        lambda progress: progress.get("queued", 0) > 0,
+    )
+    operator.open("/groups/line-1")
+    assert identifier in operator.text

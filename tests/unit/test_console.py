@@ -27,7 +27,8 @@ from shared.domain.findings import FindingKind, FindingRecord, FindingState, Pol
 from shared.domain.findings import SubjectKind as SubjectOfFinding
 from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.reconciliation import ReconciliationRecord
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
+from shared.errors import Rejected as Refused
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
 from shared.settings import Settings
@@ -90,6 +91,7 @@ DEVICE: dict[str, Any] = {
     "nextCertificate": None,
     "reason": HOSTILE,
     "updatedAt": NOW,
+    "closedDoors": [{"door": "crl", "where": HOSTILE, "since": NOW, "checkedAt": NOW}],
     "history": [
         {
             "at": NOW,
@@ -120,7 +122,7 @@ ORDER: dict[str, Any] = {
     "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
     "devices": [LINE],
 }
-FOLLOWED = {
+FOLLOWED: dict[str, Any] = {
     **dict.fromkeys(("requestId", "about", "waitingFor", "rejectionId"), HOSTILE),
     "kind": "renewal-requests",
     "state": "waiting",
@@ -164,7 +166,16 @@ PASS = ReconciliationRecord(
     looked_at={"devices": 40},
     found={"identityDisabled": 2},
 )
-GROUP = {"enrollmentGroup": HOSTILE, "state": "enabled", "issuer": HOSTILE, "previousIssuer": HOSTILE, "updatedAt": NOW}
+GROUP: dict[str, Any] = {
+    "enrollmentGroup": HOSTILE,
+    "state": "enabled",
+    "issuer": HOSTILE,
+    "previousIssuer": HOSTILE,
+    "renewAutomatically": False,
+    "rollover": None,
+    "updatedAt": NOW,
+}
+MISSED = {"registrationId": HOSTILE, "serialNumber": HOSTILE, "notAfter": NOW, "needs": "csr", "since": NOW}
 
 
 def answering(found: Any) -> Callable[..., Awaitable[Any]]:
@@ -290,7 +301,8 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     settings = Settings.from_environment(
         {**GOOD, "WEBSITE_HOSTNAME": "factory.azurewebsites.net", "KEY_ROLES": f"everything {','.join(Role)} {digest}"}
     )
-    rollover = {"from": HOSTILE, "to": HOSTILE, "state": "rolling", "startedAt": NOW, "problem": HOSTILE}
+    rollover: dict[str, Any] = {**dict.fromkeys(("from", "to", "problem"), HOSTILE), "state": "rolling"}
+    rollover |= {"startedAt": NOW, "retiredAt": None}
     queues: Any = FakeQueues()
     nothing: Any = None
     listed = {**DEVICE, "certificate": {"notAfter": "2027-05-01T11:59:59Z"}}
@@ -312,12 +324,18 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         requests=Requests(FakeTable()),
         outbox=Outbox(queues=queues, clock=lambda: NOW),
         authorities=NoAuthorities(),
+        lifetimes=SimpleNamespace(
+            group_renewals=SimpleNamespace(check=answering(None)),
+            missed_renewals=SimpleNamespace(page=answering(([MISSED], "x"))),
+        ),
         groups=SimpleNamespace(
+            checks=SimpleNamespace(foresee=answering(None)),
             directory=SimpleNamespace(
+                rollover=answering({**rollover, "certificatesLeft": 1, "moreLeft": False}),
                 list_groups=answering([{**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}]),
                 summary=answering({**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}),
                 left_on_old_ca=answering(([{"registrationId": HOSTILE, "serialNumber": HOSTILE, "endsBy": NOW}], "x")),
-            )
+            ),
         ),
         devices=SimpleNamespace(
             page=answering(([listed], "x")),
@@ -398,6 +416,8 @@ READ: dict[str, dict[str, str] | None] = {
     "console_rejections": None,
     "console_rejection": {"id": REJECTION["id"]},
     "console_group": {"id": "line-1"},
+    "console_group_act": {"id": "line-1", "act": "disable"},
+    "console_group_renew": {"id": "line-1"},
     "console_order_act": {"orderId": "order-1", "act": "cancel"},
     "console_authority_act": {"name": "line-1-ca1", "act": "retire"},
     "console_request": {"requestId": "r-1"},
@@ -412,6 +432,8 @@ NAMING_NOBODY = {"console_reconcile": None}
 """What is read, and shows nothing that others wrote unless it is asked for."""
 
 DONE = (
+    "console_group_acted",
+    "console_group_renewed",
     "console_mended",
     "console_adopted",
     "console_finding_closed",
@@ -437,6 +459,20 @@ def test_every_function_of_the_console_is_looked_at_here() -> None:
         *(*READ, *NAMING_NOBODY, *DONE),
         *(*OPEN, *FILES),
     }
+
+
+def test_no_path_of_the_console_could_be_that_of_two_pages() -> None:
+    """The host takes the first route that fits: with `x/{id}/{act}` nobody gets to `x/{id}/renew`."""
+    routes = {
+        (str(each.get_trigger().route), method)
+        for name, each in functions().items()
+        if name.startswith("console_")
+        for method in each.get_trigger().methods
+    }
+    for route, method in routes:
+        pattern = re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(route)))
+        fits = {other for other, of in routes if of == method and other != route and pattern.fullmatch(other)}
+        assert fits == set(), route
 
 
 @pytest.mark.usefixtures("services")
@@ -532,12 +568,13 @@ async def test_an_act_on_a_device_is_queued_once_however_often_its_form_is_sent(
             name,
             headers={**SIGNED_IN, **SAME},
             route={"registrationId": "Press-1"},
-            form={"requestId": "console-1", **form},
+            form={"requestId": "console-1", "comment": "ticket 4711", **form},
         )
         assert (answer.status_code, answer.headers["location"]) == (
             303,
             f"/api/console/requests/console-1?kind={queue}",
         )
+    assert (await services.requests.find(queue, "console-1")).record.comment == "ticket 4711"
     (to, message, _), *again = services.outbox.queues.sent
     assert (to, [each for each in again if each != (to, message, None)]) == (queue, [])
     assert message["data"].items() >= {"requestId": "console-1", "registrationId": "press-1", **body}.items()
@@ -713,6 +750,10 @@ async def test_a_refusal_is_a_page() -> None:
     assert (unknown.status_code, "pageSize: is not a parameter" in unknown.get_body().decode()) == (400, True)
 
 
+async def no_order(order_id: str) -> Any:
+    raise NotFound.because(f"the order {order_id!r} does not exist")
+
+
 class Known:
     """Devices, of which one is known, by its id and by its certificate."""
 
@@ -753,12 +794,37 @@ async def test_a_device_is_found_by_its_id_or_by_what_is_known_of_its_certificat
 ) -> None:
     """However openssl, a hub or DPS write it; what is not found is said."""
     services.devices = Known()
+    services.order_answers.order = no_order
     answer = await ask("console_devices", params={"find": wanted})
     assert (answer.status_code, answer.headers.get("location")) == (
         status,
         "/api/console/devices/press-1" if status == 303 else None,
     )
     assert (b"is known by" in answer.get_body()) is (status == 200)
+
+
+async def test_an_order_is_found_where_devices_are_looked_for(services: SimpleNamespace) -> None:
+    services.devices = Known()
+    answer = await ask("console_devices", params={"find": "order-1"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/api/console/orders/order-1")
+
+
+async def test_a_device_shows_what_differs_and_since_when_its_doors_are_closed(services: SimpleNamespace) -> None:
+    """Closed as it was read back at the service; of findings those that are open."""
+    services.devices.describe = answering(
+        {
+            **DEVICE,
+            "closedDoors": [
+                {"door": "dps", "where": "DPS", "since": NOW, "checkedAt": NOW},
+                {"door": "ocsp", "where": "line-1-ca1", "since": NOW, "checkedAt": NOW},
+            ],
+        }
+    )
+    text = (await ask("console_device", route=READ["console_device"])).get_body().decode()
+    assert "Closed since" in text
+    assert '<th scope="row">OCSP</th><td>line-1-ca1</td>' in text
+    assert f'<a href="/api/console/findings/{FINDING.finding_id}">identity disabled</a>' in text
+    assert services.reconciler.asked == [("open", None)]
 
 
 @pytest.mark.usefixtures("services")
@@ -775,6 +841,134 @@ async def test_a_device_says_why_it_is_so_and_what_to_do() -> None:
     assert "<strong>identity disabled</strong>: &lt;script&gt;" in text
     assert "The call for it: <code>POST &lt;script&gt;" in text
     assert "<td>shut</td><td>&lt;script&gt;" in text
+
+
+# --- groups ---
+
+
+async def test_a_group_shows_how_far_its_rollover_and_its_requests_are_and_who_has_to_act(
+    services: SimpleNamespace,
+) -> None:
+    """Of three devices one is left on the old CA; a request of nine parts has seven done."""
+    asked = []
+
+    async def page(**given: Any) -> Any:
+        asked.append(given["about"])
+        return [REQUEST], None
+
+    services.following.page = page
+    text = (await ask("console_group", route=READ["console_group"])).get_body().decode()
+    assert asked == ["/api/enrollment-groups/line-1"]
+    assert '<progress max="3" value="2" aria-label="Devices that have left' in text
+    assert "1 certificate of" in text
+    assert "7 of 9 done, 1 failed, 1 wait, 1 need a CSR" in text
+    assert "its owner: it has to send a CSR" in text
+    assert "/roll" not in text, "one is under way"
+
+
+async def test_a_request_that_was_forgotten_does_not_hide_its_group(services: SimpleNamespace) -> None:
+    async def describe(request_id: str, _: Any) -> Any:
+        raise NotFound.because(f"the request {request_id!r} does not exist")
+
+    services.following.describe = describe
+    answer = await ask("console_group", route=READ["console_group"])
+    assert (answer.status_code, "Nothing was asked for." in answer.get_body().decode()) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("act", "effect"),
+    [
+        ("disable", "2 devices that are registered: they stay in the hub and go on working there"),
+        ("enable", "DPS lets devices in by this group again"),
+        ("roll", "New certificates come from it from then on"),
+        ("delete", "Who is to be shut out has to be revoked"),
+    ],
+)
+async def test_an_act_on_a_group_says_what_it_does_and_to_how_many_and_is_a_request(
+    services: SimpleNamespace, act: str, effect: str
+) -> None:
+    route = {"id": "line-1", "act": act}
+    shown = (await ask("console_group_act", route=route)).get_body().decode()
+    assert "This will do the following, for one group and 3 devices" in shown
+    assert "More than 3 of its orders are under way" in shown
+    assert effect in shown
+    assert services.outbox.queues.sent == []
+    form = {"requestId": "console-1", "comment": "ticket 4711", "issuer": "", "custody": ""}
+    answer = await ask("console_group_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert answer.headers["location"] == "/api/console/requests/console-1?kind=enrollment-group-requests"
+    ((queue, message, _),) = services.outbox.queues.sent
+    assert (queue, message["data"]) == (
+        "enrollment-group-requests",
+        {"requestId": "console-1", "enrollmentGroup": "line-1", "action": act},
+    )
+    known = await services.requests.find("enrollment-group-requests", "console-1")
+    assert (known.record.comment, known.record.actor.id) == ("ticket 4711", "everything")
+
+
+async def test_a_roll_takes_the_name_of_the_next_ca_and_asks_for_one_where_none_can_be_made(
+    services: SimpleNamespace,
+) -> None:
+    route = {"id": "line-1", "act": "roll"}
+    asked = []
+
+    async def foresee(request: Any) -> None:
+        asked.append(request.issuer)
+        if request.issuer is None:
+            raise Refused.because("none can be made beside it; name the next issuing CA", field="issuer")
+
+    services.groups.checks.foresee = foresee
+    shown = (await ask("console_group_act", route=route)).get_body().decode()
+    assert "none can be made beside it; name the next issuing CA" in shown
+    both = {**SIGNED_IN, **SAME}
+    form = {"requestId": "r-1"}
+    assert (await ask("console_group_acted", headers=both, route=route, form=form)).status_code == 400
+    form |= {"issuer": "factory-2", "custody": "wrapped"}
+    assert (await ask("console_group_acted", headers=both, route=route, form=form)).status_code == 303
+    ((_, message, _),) = services.outbox.queues.sent
+    assert message["data"].items() >= {"action": "roll", "issuer": "factory-2", "custody": "wrapped"}.items()
+
+
+async def test_what_can_not_be_done_to_a_group_is_refused_before_it_is_asked_for(services: SimpleNamespace) -> None:
+    async def foresee(_: Any) -> None:
+        raise Conflict.because("a rollover is under way", field="action")
+
+    services.groups.checks.foresee = foresee
+    for act in ("roll", "enable"):
+        assert (await ask("console_group_act", route={"id": "line-1", "act": act})).status_code == 409
+    assert (await ask("console_group_act", route={"id": "line-1", "act": "create"})).status_code == 404
+
+
+async def test_the_devices_of_a_group_are_renewed_at_a_pace(services: SimpleNamespace) -> None:
+    """The page says how long it takes: 150 devices at sixty a minute take three minutes."""
+    services.devices.counts = answering({"total": 150, "states": {}, "expiries": []})
+    route = {"id": "line-1"}
+    shown = (await ask("console_group_renew", route=route, params={"onlyIssuer": "line-1-ca1"})).get_body().decode()
+    assert "for at most 150 devices, those that have a certificate of line-1-ca1" in shown
+    assert "this takes about 3 minutes" in shown
+    form = {"requestId": "console-1", "perMinute": "300", "onlyIssuer": "line-1-ca1"}
+    answer = await ask("console_group_renewed", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert answer.headers["location"] == "/api/console/requests/console-1?kind=renewal-requests"
+    ((queue, message, _),) = services.outbox.queues.sent
+    assert (queue, message["data"]) == (
+        "renewal-requests",
+        {"requestId": "console-1", "enrollmentGroup": "line-1", "perMinute": 300, "onlyIssuer": "line-1-ca1"},
+    )
+    wrong = await ask(
+        "console_group_renewed",
+        headers={**SIGNED_IN, **SAME},
+        route=route,
+        form={"requestId": "r-2", "perMinute": "6001"},
+    )
+    assert wrong.status_code == 400
+
+
+async def test_with_four_zones_a_group_is_renewed_here_and_the_rest_is_done_elsewhere(
+    services: SimpleNamespace,
+) -> None:
+    services.settings = replace(services.settings, zone=Zone.INTAKE)
+    text = (await ask("console_group", route=READ["console_group"])).get_body().decode()
+    assert ("/group-renewals/line-1" in text, "/groups/line-1/disable" in text) == (True, False)
+    assert "ask the app of issuing: the trust zones are apart" in text
 
 
 # --- findings ---
@@ -984,6 +1178,8 @@ ACTS = {
     **dict.fromkeys(("console_mend", "console_mended", "console_adopt", "console_adopted"), "Groups.Manage"),
     **dict.fromkeys(("console_finding_close", "console_finding_closed"), "Groups.Manage"),
     **dict.fromkeys(("console_reconcile", "console_reconciled"), "Groups.Manage"),
+    **dict.fromkeys(("console_group_act", "console_group_acted"), "Groups.Manage"),
+    **dict.fromkeys(("console_group_renew", "console_group_renewed"), "Groups.Manage"),
 }
 """What needs more than to read, with its role."""
 
@@ -991,6 +1187,8 @@ OF_REJECTIONS = {"console_replayed", "console_closed", "console_replayed_many"}
 """What needs a further role, which depends on the message."""
 
 OTHER_ROUTES = {
+    "console_group_acted": {"id": "line-1", "act": "disable"},
+    "console_group_renewed": {"id": "line-1"},
     "console_authority_acted": {"act": "retire"},
     **dict.fromkeys(("console_mended", "console_adopted", "console_finding_closed"), ABOUT_FINDING),
 }
@@ -1047,6 +1245,10 @@ async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services
         ("console_device", {"/renew": "Orders.Write", "/revoke": "Devices.Revoke", "/reinstate": "Devices.Revoke"}),
         ("console_order", {"/cancel": "Orders.Write"}),
         ("console_rejection", {"/replay": "Orders.Write", "/close": "Orders.Write"}),
+        (
+            "console_group",
+            {"/group-renewals/line-1": "Groups.Manage", "/disable": "Groups.Manage", "/delete": "Groups.Manage"},
+        ),
         ("console_finding", {"/mend": "Groups.Manage", "/adopt": "Groups.Manage", "/close": "Groups.Manage"}),
         ("console_reconciliations", {"/reconcile": "Groups.Manage"}),
     ],

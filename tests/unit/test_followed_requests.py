@@ -216,6 +216,14 @@ async def test_requests_are_listed_with_the_latest_first_and_by_state_kind_and_t
     assert await scene.listed(since=NOW + timedelta(minutes=1)) == [("r-2", "queued"), ("r-1", "done")]
 
 
+async def test_requests_are_listed_by_what_they_are_about() -> None:
+    scene = Scene()
+    for number in (1, 2):
+        await scene.submit(RenewalRequest(request_id=f"r-{number}", registration_id=f"press-{number}"))
+    assert await scene.listed(about="/api/devices/press-2") == [("r-2", "queued")]
+    assert await scene.listed(about="/api/enrollment-groups/line-1") == []
+
+
 async def test_a_row_of_the_list_that_could_not_be_written_is_mended() -> None:
     """A host died between a request's row and its row in the list."""
     scene = Scene()

@@ -33,6 +33,7 @@ async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:
     assert (shown["rollover"]["from"], shown["rollover"]["to"], shown["rollover"]["certificatesLeft"]) == (
         "g-ca1", "g-ca2", 0
     )  # fmt: skip
+    assert await scene.directory.rollover("g") == shown["rollover"]
     scene.provisioning.groups.clear()
     gone = await scene.directory.describe("g")
     assert (gone["etag"], gone["provisioningService"]) == (None, None)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OPENED, AuthorityState
 from shared.domain.authority_acts import BECOMES, is_possible
 from triggers.console.pages import page, rendered
-from triggers.http.endpoints import continuation_of, group_id_of, shown_continuation
-from triggers.http.scopes import of_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import azure.functions as func
@@ -113,20 +110,3 @@ async def console_authorities(services: Services, _request: func.HttpRequest) ->
     authorities = await shown_authorities(services)
     groups = await services.groups.directory.list_groups()
     return rendered("authorities.html", authorities=authorities, groups=groups)
-
-
-_SHOWN = 50
-
-
-@page("groups/{id}", known=("continuationToken",), scope=of_group)
-async def console_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show an enrollment group, and the devices that its rollover waits for."""
-    wanted = group_id_of(request)
-    group = await services.groups.directory.summary(wanted)
-    left: Sequence[Mapping[str, Any]] = ()
-    following = None
-    if group["rollover"]:
-        left, following = await services.groups.directory.left_on_old_ca(
-            wanted, size=_SHOWN, continuation=continuation_of(request)
-        )
-    return rendered("group.html", group=group, left=left, following=shown_continuation(following))

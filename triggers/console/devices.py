@@ -7,23 +7,27 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.ids import path_value
+from shared.domain.findings import FindingState, SubjectKind
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.reading.times import point_in_time
 from shared.rules.zones import Zone
 from shared.workflows.devices.finding import DeviceFilters
+from shared.workflows.reconciliation.answers import shown_finding
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, registration_id_of, shown_continuation
 from triggers.http.scopes import by_enrollment_group, of_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import azure.functions as func
 
     from shared.services import Services
 
 _SHOWN = 50
+_FINDINGS = 20
+
 _HEXADECIMAL = re.compile("[0-9a-f]*[1-9a-f][0-9a-f]*")
 _SERIAL_DIGITS = 40
 _THUMBPRINT_DIGITS = {40, 64}  # SHA-1, SHA-256
@@ -40,7 +44,7 @@ async def console_devices(services: Services, request: func.HttpRequest) -> func
     if wanted:
         found = await _found(services, wanted)
         if found is not None:
-            return redirect(f"{ROOT}/devices/{segment(found)}")
+            return redirect(f"{ROOT}/{found}")
     given = {name: (request.params.get(name) or "").strip() for name in ("enrollmentGroup", "expiresBefore")}
     state = chosen(request, "state", tuple(DeviceState))
     group, before = given["enrollmentGroup"], given["expiresBefore"]
@@ -67,27 +71,39 @@ async def console_devices(services: Services, request: func.HttpRequest) -> func
 
 
 async def _found(services: Services, wanted: str) -> str | None:
-    """Give the registration id of the device that somebody means.
+    """Give the page of what somebody means: a device, or an order.
 
-    By this id, or by a serial number or thumbprint of its certificate, as openssl, a hub or DPS write them.
+    A device by its registration id, or by a serial number or thumbprint of its certificate, as openssl, a hub or DPS
+    write them.
     """
     with suppress(Rejected):  # not an id, or nobody's
         described = await services.devices.describe(path_value("registrationId", wanted))
-        return str(described["registrationId"])
+        return _page_of(described)
     digits = re.sub(r"[\s:]", "", wanted).lower().removeprefix("0x")
-    if not _HEXADECIMAL.fullmatch(digits):
-        return None
+    if _HEXADECIMAL.fullmatch(digits) and (known := await _with_certificate(services, digits)):
+        return _page_of(known)
+    with suppress(Rejected):
+        order = await services.order_answers.order(path_value("orderId", wanted))
+        return f"orders/{segment(order.order_id)}"
+    return None
+
+
+def _page_of(device: Mapping[str, Any]) -> str:
+    return f"devices/{segment(str(device['registrationId']))}"
+
+
+async def _with_certificate(services: Services, digits: str) -> Mapping[str, Any] | None:
     found: Sequence[dict[str, Any]] = []
     if len(digits) <= _SERIAL_DIGITS:
         found = await services.devices.with_serial_number(path_value("serialNumber", digits))
     if not found and len(digits) in _THUMBPRINT_DIGITS:
         found = await services.devices.with_thumbprint(digits.upper())
-    return str(found[0]["registrationId"]) if found else None
+    return found[0] if found else None
 
 
 @page("devices/{registrationId}", scope=of_device)
 async def console_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-    """Show a device: why it is as it is, its doors, its certificates, what happened."""
+    """Show a device: why it is as it is, what differs, its doors, its certificates, what happened."""
     registration_id = registration_id_of(request)
     device = await services.devices.describe(registration_id)
     certificates = [
@@ -95,8 +111,11 @@ async def console_device(services: Services, request: func.HttpRequest) -> func.
         for each in (device["certificate"], device["nextCertificate"])
         if each is not None
     ]
+    about_it = {"state": FindingState.OPEN, "subjectKind": SubjectKind.DEVICE, "subject": registration_id}
+    findings, _ = await services.reconciler.findings.page(about_it, size=_FINDINGS, continuation=None)
     return rendered(
         "device.html",
+        findings=[shown_finding(each) for each in findings],
         device=device,
         certificates=certificates,
         revokes_here=services.settings.zone is Zone.ALL,

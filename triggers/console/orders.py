@@ -89,7 +89,7 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
     return shown
 
 
-@page("orders/{orderId}/results.csv", scope=of_order)
+@page("order-results/{orderId}", scope=of_order)
 async def console_order_results(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Give the results of an order as CSV, if they fit one answer; those of a longer one lie in a blob."""
     order = await services.order_answers.order(order_id_of(request))

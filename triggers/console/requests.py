@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "devices": "devices",
     "device-orders": "orders",
+    "enrollment-groups": "groups",
 }
 """Pages of the console for paths of the API, by their first part."""
 

@@ -51,6 +51,16 @@ class GroupDirectory:
         """
         return _summary(await self._known(group_id))
 
+    async def rollover(self, group_id: str) -> dict[str, Any] | None:
+        """Show how far a group's rollover is, with the certificates that are left; ``None`` if it has none.
+
+        DPS is not asked.
+
+        Raises:
+            NotFound: the group does not exist.
+        """
+        return await self.rollovers.describe(await self._known(group_id))
+
     async def registrations(
         self, group_id: str, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:

@@ -113,10 +113,20 @@ class FollowedRequests:
         since: datetime | None,
         size: int,
         continuation: str | None,
+        about: str | None = None,
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """List a page of requests, the latest first. An order that came by its queue is in the list of orders alone."""
+        """List a page of requests, the latest first. An order that came by its queue is in the list of orders alone.
+
+        Args:
+            state: only those in this state.
+            kind: only those of this kind.
+            since: only those that were asked for then or later.
+            size: of the page at most.
+            continuation: of the page before.
+            about: only those about what has this path, as in ``/api/enrollment-groups/line-1``.
+        """
         entries, following = await self.requests.page(
-            state=state, kind=kind, since=since, size=size, continuation=continuation
+            state=state, kind=kind, since=since, size=size, continuation=continuation, about=about
         )
         states = await asyncio.gather(*map(self._state_of, entries))
         return [
