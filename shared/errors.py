@@ -13,6 +13,7 @@
     ├── Deferred              not yet: put it back for later, without using up a delivery
     │   ├── AwaitsOthers      ... because somebody outside has to act first, which may take weeks
     │   │   └── AwaitsDevice  ... a device, which has to register by itself
+    │   ├── AwaitsApproval    ... because a second person has to approve it first (HTTP 202)
     │   ├── UnderWay          ... because messages of its own carry it out
     │   └── Overtaken         ... because somebody else has changed what it is about: the next look tells
     └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
@@ -158,6 +159,20 @@ class AwaitsOthers(Deferred):
 
 class AwaitsDevice(AwaitsOthers):
     """A device has to do something first."""
+
+
+class AwaitsApproval(Deferred):
+    """A second person has to approve what is asked for.
+
+    Args:
+        message: what is being waited for.
+        retry_after: how long to wait before the next look.
+        approval_id: of what they have to decide.
+    """
+
+    def __init__(self, message: str, *, retry_after: timedelta, approval_id: str) -> None:
+        self.approval_id = approval_id
+        super().__init__(message, retry_after=retry_after)
 
 
 class UnderWay(Deferred):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.wiring import Lifetimes
     from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.groups.wiring import GroupWorkflows
+    from shared.workflows.intake.approvals import Approvals
     from shared.workflows.intake.audit import Audit
     from shared.workflows.intake.following import FollowedRequests
     from shared.workflows.intake.in_hand import InHand
@@ -87,6 +88,7 @@ class Services:
     rejected_messages: RejectedMessages
     requests: Requests
     audit: Audit
+    approvals: Approvals
     following: FollowedRequests
     in_hand: InHand
     retention: Retention

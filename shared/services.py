@@ -49,7 +49,7 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.devices.wiring import directories, lifetimes
+from shared.workflows.devices.wiring import approvals_of, directories, lifetimes
 from shared.workflows.evidence.wiring import evidence_workflows
 from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.following import FollowedRequests
@@ -115,10 +115,11 @@ def build(
     evidence = evidence_workflows(
         log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
     )
-    audit, requests = audited(table, devices, records, clock, evidence.acts)
+    outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
+    approvals = approvals_of(table, devices, certificates, records, groups, outbox, settings, clock)
+    audit, requests = audited(table, devices, records, approvals, clock, evidence.acts)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
-    outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     computing = threads("computing", os.process_cpu_count() or 1)
     reaches_keys = settings.zone in SIGNING
     keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)
@@ -153,6 +154,7 @@ def build(
         devices=devices,
         groups=groups,
         requests=requests,
+        approvals=approvals,
     )
     bundles = Bundles(
         blobs=clients.blobs,
@@ -344,6 +346,7 @@ def build(
         ),
         requests=requests,
         audit=audit,
+        approvals=approvals,
         following=following,
         in_hand=InHand(rows=InHandRows(table("inhand")), queues=clients.queues, clock=clock),
         retention=retention,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Self, get_type_hints
 
+from shared.domain.approvals import ApprovalAct, read_approvals
 from shared.domain.key_roles import NamedKey, read_named_keys
 from shared.evidence_settings import EvidenceSettings
 from shared.reading.addresses import STORAGE_CONNECTION
@@ -35,6 +36,8 @@ KEY_ROLES = Kind(
     "entries separated by `;`, each a name, roles separated by `,`, and SHA-256 digests separated by `,`",
     read_named_keys,
 )
+
+APPROVALS = Kind(f"acts separated by `;`, of {', '.join(f'`{each}`' for each in ApprovalAct)}", read_approvals)
 
 __all__ = ["STORAGE_CONNECTION", "InvalidSettings", "Settings", "described_settings"]
 
@@ -136,6 +139,30 @@ class Settings(EvidenceSettings):
             "How many devices a CA or a group may be revoked with without their number being repeated in the request.",
             example="10",
             default="100",
+            zones=SIGNING,
+        ),
+    ]
+    approvals: Annotated[
+        Mapping[ApprovalAct, int],
+        Setting(
+            "APPROVALS",
+            APPROVALS,
+            "Acts that wait until a second person approves them (docs/secure.md). `revokeDevices>100` means the devices "
+            "of a group or of a CA, if there are more than 100.",
+            example="createRoot;importAuthority;deleteGroup;revokeDevices>100",
+            default="",
+            otherwise="nothing needs a second person",
+            zones=SIGNING,
+        ),
+    ]
+    approvals_expire: Annotated[
+        timedelta,
+        Setting(
+            "APPROVALS_EXPIRE_HOURS",
+            number("hours", 1, 720),
+            "How long an act waits for a second person. Then it is refused.",
+            example="24",
+            default="72",
             zones=SIGNING,
         ),
     ]
@@ -345,6 +372,7 @@ def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
         "evidence_key": values["evidence_key"] or "",
         "evidence_origin": values["evidence_origin"] or (f"{deployment}/log" if begins_log else ""),
         "evidence_witnesses": values["evidence_witnesses"] or (),
+        "approvals": values["approvals"] or {},
         "hub_resources": values["hub_resources"] or (),
         "reconciliation_policy": values["reconciliation_policy"] or {},
         "reconciliation_percent": values["reconciliation_percent"] or 0,

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 TABLES: Sequence[str] = (
     "actstolog",
-    "checkpoints",
+    "approvals",
     "audit",
+    "checkpoints",
     "directory",
     "expiry",
     "findings",

@@ -40,6 +40,7 @@ from shared.contracts.messages import (
 )
 from shared.domain.callers import NAME_LIMIT, Actor, CallerKind
 from shared.errors import (
+    AwaitsApproval,
     AwaitsOthers,
     Conflict,
     Deferred,
@@ -176,7 +177,7 @@ def outage_delay(attempts: int) -> timedelta:
 
 async def _say_deferred(received: ReceivedMessage, said: Message, deferred: Deferred) -> None:
     """Say of the message's request what it waits for, if it does not go on by messages of its own."""
-    if not isinstance(deferred, UnderWay):
+    if not isinstance(deferred, UnderWay | AwaitsApproval):  # of an approval, the request's row says so already
         for_others = isinstance(deferred, AwaitsOthers)
         await _say_waiting(received, said, str(deferred), deferred.retry_after, for_others=for_others)
 

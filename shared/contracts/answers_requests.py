@@ -29,6 +29,7 @@ _FOLLOWED: dict[str, object] = {
     "progress": None,
     "actor": example_of(ToldActor),
     "comment": "ticket 4711",
+    "approvalId": None,
 }
 
 
@@ -55,7 +56,8 @@ class FollowedRequest(Contract):
 
     ``actor`` is who asked, as it was known when the request was accepted; ``null`` where that was the app itself.
     ``about`` is the path of what it is about: that of a request that is ``done`` shows what was made. ``waitingFor``
-    says in words what a request that is ``waiting`` waits for; without ``nextTry`` somebody has to act.
+    says in words what a request that is ``waiting`` waits for; without ``nextTry`` somebody has to act. ``approvalId``
+    is of what a second person has to decide, while the request is ``awaitingApproval``.
     """
 
     model_config = with_example(_FOLLOWED)
@@ -75,6 +77,7 @@ class FollowedRequest(Contract):
     progress: BatchProgress | None
     actor: ToldActor | None
     comment: str | None
+    approval_id: str | None
 
 
 class ListedRequest(Contract):

@@ -24,6 +24,7 @@ class SubjectKind(StrEnum):
     REQUEST = "request"
     REJECTION = "rejection"
     FINDING = "finding"
+    APPROVAL = "approval"
     OPERATION = "operation"
 
 

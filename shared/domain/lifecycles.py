@@ -219,9 +219,24 @@ REQUEST = Lifecycle(
         ("queued | running", "can't go on yet", "waiting", By.APP),
         ("queued | running | waiting", "carried out", "done", By.APP),
         ("queued | running | waiting", "refused", "rejected", By.APP),
+        ("running", "needs a second person", "awaitingApproval", By.APP),
+        ("awaitingApproval", "approved", "running", By.OPERATOR),
+        ("awaitingApproval", "approved, and carried out by another delivery", "done", By.APP),
+        ("awaitingApproval", "can't be looked at now", "waiting", By.APP),
+        ("awaitingApproval", "refused, or not approved in time", "rejected", By.OPERATOR),
         ("waiting", "closed after it was set aside", "rejected", By.OPERATOR),
         ("rejected", "sent again over HTTP", "queued", By.ERP),
         ("rejected", "sent again by its queue", "running", By.ERP),
+    ),
+)
+
+APPROVAL = Lifecycle(
+    "approval",
+    _steps(
+        (BEGIN, "an act needs a second person", "open", By.APP),
+        ("open", "approved by somebody else than who asked", "approved", By.OPERATOR),
+        ("open", "refused", "refused", By.OPERATOR),
+        ("open", "not decided in time", "expired", By.TIME),
     ),
 )
 
@@ -242,7 +257,7 @@ RECONCILIATION = Lifecycle(
     _steps((BEGIN, "begun", "running", By.TIME), ("running", "everything was compared", "done", By.APP)),
 )
 
-LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER, REQUEST, FINDING, RECONCILIATION)
+LIFECYCLES = (DEVICE, CERTIFICATE, AUTHORITY, GROUP, ROLLOVER, ORDER, REQUEST, APPROVAL, FINDING, RECONCILIATION)
 
 
 _INTRODUCTION = """What may follow which state. Made from `shared/domain/lifecycles.py`; a test keeps it so. `onHold` is

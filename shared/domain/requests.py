@@ -23,6 +23,7 @@ class RequestState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     WAITING = "waiting"
+    AWAITING_APPROVAL = "awaitingApproval"
     DONE = "done"
     REJECTED = "rejected"
 
@@ -40,6 +41,7 @@ class Wait(Part):
         next_try: when it is looked at again; ``None`` if somebody has to act first.
         tries: how often it was tried since then.
         for_others: whether somebody outside has to act, such as its device: the app's own part is done.
+        approval: id of what a second person has to decide.
     """
 
     what: str
@@ -47,6 +49,7 @@ class Wait(Part):
     next_try: datetime | None = None
     tries: int = 1
     for_others: bool = False
+    approval: str | None = None
 
 
 class Progress(Part):
@@ -210,6 +213,27 @@ def waits(
         return request.changed(state=RequestState.WAITING, wait=wait, rejection_id=rejection_id)
 
     return change
+
+
+def awaits_approval(what: str, approval: str, at: datetime) -> Change:
+    """Enter that it waits for a second person."""
+
+    def change(request: RequestRecord) -> RequestRecord:
+        is_known = request.wait is not None and request.wait.approval == approval
+        is_awaited = request.state is RequestState.AWAITING_APPROVAL and is_known
+        if request.state in ENDED or request.progress is not None or is_awaited:
+            return request
+        wait = Wait(what=what, since=at, approval=approval)
+        return begun(request).changed(state=RequestState.AWAITING_APPROVAL, wait=wait, rejection_id=None)
+
+    return change
+
+
+def approved(request: RequestRecord) -> RequestRecord:
+    """Enter that it waits for a second person no more."""
+    if request.state is not RequestState.AWAITING_APPROVAL:
+        return request
+    return request.changed(state=RequestState.RUNNING, wait=None)
 
 
 def advanced(before: Progress | None, after: Progress) -> Change:

@@ -33,6 +33,7 @@ class EventType(StrEnum):
     CERTIFICATE_EXPIRING = "DeviceProvisioning.CertificateExpiring"
     CERTIFICATE_EXPIRED = "DeviceProvisioning.CertificateExpired"
     CERTIFICATE_RENEWED = "DeviceProvisioning.CertificateRenewed"
+    APPROVAL_WANTED = "DeviceProvisioning.ApprovalWanted"
     REQUEST_REJECTED = "DeviceProvisioning.RequestRejected"
     DRIFT_FOUND = "DeviceProvisioning.DriftFound"
     DRIFT_MENDED = "DeviceProvisioning.DriftMended"

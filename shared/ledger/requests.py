@@ -62,6 +62,14 @@ class Trail(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Has requests wait for a second person."""
+
+    async def check(self, known: RequestRecord, request: Any) -> None:
+        """See that a request may be carried out; raise if it may not, or not yet."""
+        ...
+
+
 class Requests:
     """The requests' table.
 
@@ -69,6 +77,7 @@ class Requests:
         table: holds requests and their list.
         clock: tells when a row of the list was written.
         trail: writes down that requests are carried out.
+        gate: has requests wait for a second person.
     """
 
     def __init__(
@@ -77,8 +86,9 @@ class Requests:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         trail: Trail | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        self.trail = trail
+        self.trail, self.gate = trail, gate
         self._rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
         self._log = LatestFirst(
             table,

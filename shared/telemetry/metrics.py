@@ -206,6 +206,12 @@ QUEUE_AGE = Metric(
     "Age of a message that a function could take now, at the front of the queue; 0 if there is none.",
     (QUEUE,),
 )
+APPROVALS_WAITING = Metric(
+    "device_factory.approvals.waiting",
+    Kind.GAUGE,
+    "{approval}",
+    "Acts that wait for a second person.",
+)
 THROTTLED = Metric(
     "device_factory.throttled",
     Kind.COUNTER,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.possession import Possession
+    from shared.workflows.intake.approvals import Approvals
     from shared.workflows.intake.outbox import Clock, Outbox
 
 
@@ -65,6 +66,7 @@ def authority_workflows(
     devices: Devices,
     groups: Groups,
     requests: Requests,
+    approvals: Approvals,
 ) -> AuthorityWorkflows:
     """Wire what brings CAs about, and what takes requests for them and about them."""
     reach = AuthorityReach(records=records, certificates=certificates, groups=groups, clock=clock)
@@ -136,6 +138,7 @@ def authority_workflows(
         keys=keys,
         possession=possession,
         converger=converger,
+        approvals=approvals,
         settings=settings,
         clock=clock,
     )

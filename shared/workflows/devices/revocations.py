@@ -153,8 +153,7 @@ class Revocations:
             raise unknown(group_id)
         if request.action is not RevocationAction.REVOKE:
             return
-        states = (await self.counts.counts(group_id)).states
-        devices = sum(states[each.value] for each in DeviceState if each not in _NOT_REVOKED)
+        devices = await revocable(self.counts, group_id)
         concerned = Concerned(f"the enrollment group {group_id!r} has", devices)
         check_repeated(concerned, request.devices, allowed=self.unrepeated)
 
@@ -195,6 +194,12 @@ class Revocations:
         key = part_key(Queue.REVOCATION_REQUESTS, request.request_id, registration_id)
         await self.requests.expect_part(Queue.REVOCATION_REQUESTS, request.request_id, key)
         await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
+
+
+async def revocable(counts: Directory, group_id: str) -> int:
+    """Count the devices of a group that can be revoked."""
+    states = (await counts.counts(group_id)).states
+    return sum(states[each.value] for each in DeviceState if each not in _NOT_REVOKED)
 
 
 def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:

@@ -1,24 +1,32 @@
-"""What sees to certificates that come to their end, wired together once."""
+"""What sees to certificates that come to their end, to lists of devices and to approvals, wired together once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.ledger.approvals import ApprovalRows
 from shared.ledger.directory import Directory, Projection
+from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.devices.automatic_renewals import AutomaticRenewals
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.missed_renewals import MissedRenewals
+from shared.workflows.devices.revocations import revocable
+from shared.workflows.intake.approval_deeds import Deeds
+from shared.workflows.intake.approvals import Approvals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.ports.rows import Table
     from shared.settings import Settings
@@ -115,3 +123,36 @@ def directories(
         log=evidence.reader,
     )
     return directory, DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock)
+
+
+def approvals_of(
+    table: Callable[[str], Table],
+    devices: Devices,
+    certificates: Certificates,
+    authorities: Authorities,
+    groups: Groups,
+    outbox: Outbox,
+    settings: Settings,
+    clock: Clock,
+) -> Approvals:
+    """Put together what has acts wait for a second person, and what counts the devices that they concern."""
+    counts = Directory(table("directory"))
+    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, clock=clock)
+
+    async def of_authority(name: str) -> int:
+        return (await reach.of(name)).devices
+
+    async def group_of_certificate(serial_number: str) -> str | None:
+        known = await certificates.get(serial_number)
+        return known.record.enrollment_group if known else None
+
+    deeds = Deeds(
+        wanted=settings.approvals,
+        devices_of_group=partial(revocable, counts),
+        devices_of_authority=of_authority,
+        group_of_device=devices.group_of,
+        group_of_certificate=group_of_certificate,
+        group_of_authority=authorities.group_of,
+    )
+    rows = ApprovalRows(table("approvals"))
+    return Approvals(rows=rows, deeds=deeds, expire_after=settings.approvals_expire, outbox=outbox, clock=clock)

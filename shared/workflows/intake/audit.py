@@ -15,7 +15,7 @@ from shared.contracts.orders import OrderAct
 from shared.domain.audit_entries import REASON_LIMIT, AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import CertificateKind
-from shared.errors import Rejected
+from shared.errors import AwaitsApproval, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -73,6 +73,7 @@ class Audit:
         clock: gives the present time.
         devices: finds the enrollment group of a device.
         authorities: finds that of a CA.
+        approvals: finds that of an approval.
     """
 
     def __init__(
@@ -82,9 +83,12 @@ class Audit:
         clock: Clock,
         devices: Callable[[str], Awaitable[str | None]],
         authorities: Callable[[str], Awaitable[str | None]],
+        approvals: Callable[[str], Awaitable[str | None]] | None = None,
     ) -> None:
         self.log, self._clock = log, clock
         self._groups = {SubjectKind.DEVICE: devices, SubjectKind.AUTHORITY: authorities}
+        if approvals is not None:
+            self._groups[SubjectKind.APPROVAL] = approvals
         self._denied = (clock(), 0)
 
     @asynccontextmanager
@@ -145,7 +149,7 @@ class Audit:
         await self.log.append(entry)
         try:
             yield
-        except Rejected as rejection:
+        except (Rejected, AwaitsApproval) as rejection:
             await self.log.append(_ended(entry, AuditOutcome.REFUSED, str(rejection)))
             raise
         except Exception as error:

@@ -278,7 +278,7 @@ def _request_id(kind: Queue, data: Any) -> str | None:
 
 
 def _of_request(record: RequestRecord) -> dict[str, Any]:
-    wait = record.wait if record.state is RequestState.WAITING else None
+    wait = record.wait if record.state in {RequestState.WAITING, RequestState.AWAITING_APPROVAL} else None
     return {
         "requestId": record.request_id,
         "kind": record.kind,
@@ -295,6 +295,7 @@ def _of_request(record: RequestRecord) -> dict[str, Any]:
         "progress": _counts_of(record.progress) if record.progress else None,
         "actor": told_actor(record.actor),
         "comment": record.comment,
+        "approvalId": wait.approval if wait else None,
     }
 
 
@@ -352,4 +353,5 @@ def _of_order(record: OrderRecord) -> dict[str, Any]:
         "progress": None,
         "actor": told_actor(record.actor),
         "comment": record.comment,
+        "approvalId": None,
     }

@@ -37,12 +37,14 @@ from shared.domain.requests import (
     ENDED,
     RequestRecord,
     RequestState,
+    approved,
+    awaits_approval,
     done,
     queued,
     rejected,
 )
 from shared.domain.words import CertificateKind
-from shared.errors import Deferred, NotAuthentic, Reason, Rejected, Reused
+from shared.errors import AwaitsApproval, Deferred, NotAuthentic, Reason, Rejected, Reused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -134,8 +136,10 @@ async def once(
         part: set if it is the part of a request about a group.
 
     Raises:
-        Conflict: the id was used before, with other content.
+        Conflict: the id was used before, with other content; or a second person has refused it, or none has approved it
+            in time.
         NotAuthentic: the part was not made by the request whose id it carries.
+        AwaitsApproval: a second person has to approve it first.
         Deferred: the body was refused, and another delivery is at work.
     """
     actor, comment = acting.actor(), acting.comment()
@@ -159,7 +163,7 @@ async def once(
             # Who asked is known from the row: what the message says of it, anybody could have written.
             with acting.acting(known.actor, known.comment):
                 await _begun(requests, known, request)
-                yield known
+                yield known if part is not None else await _allowed(requests, known, request, clock)
         except Rejected as rejection:
             if await _is_refused(requests, delivery, known, rejection, clock()):
                 await _ended(requests, known, request, rejection)
@@ -178,6 +182,20 @@ async def _begun(requests: Requests, known: RequestRecord, request: Request) -> 
     """Have it written down that a request is being carried out, before anything is."""
     if requests.trail is not None:
         await requests.trail.begun(known, request)
+
+
+async def _allowed(requests: Requests, known: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
+    """See that a request needs no second person, or that one has approved it; what they did, the ledger says."""
+    if requests.gate is None:
+        return known
+    try:
+        await requests.gate.check(known, request)
+    except AwaitsApproval as awaited:
+        await requests.enter(known, awaits_approval(str(awaited), awaited.approval_id, clock()))
+        raise
+    if known.state is RequestState.AWAITING_APPROVAL:
+        return await requests.enter(known, approved) or known
+    return known
 
 
 async def _ended(requests: Requests, known: RequestRecord, request: Request, refusal: Rejected | None = None) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ports.rows import Table
+    from shared.workflows.intake.approvals import Approvals
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.intake.webhooks import Secrets
 
@@ -48,12 +49,23 @@ class Copied(AuditTable):
 
 
 def audited(
-    table: Callable[[str], Table], devices: Devices, authorities: Authorities, clock: Clock, other: Appended | None
+    table: Callable[[str], Table],
+    devices: Devices,
+    authorities: Authorities,
+    approvals: Approvals,
+    clock: Clock,
+    other: Appended | None,
 ) -> tuple[Audit, Requests]:
-    """Open the audit log and the requests that are written down in it."""
+    """Open the audit log and the requests that are written down in it, and that wait for a second person."""
     log = Copied(table("audit"), other) if other else AuditTable(table("audit"))
-    audit = Audit(log=log, clock=clock, devices=devices.group_of, authorities=authorities.group_of)
-    return audit, Requests(table("requests"), clock=clock, trail=audit)
+    audit = Audit(
+        log=log,
+        clock=clock,
+        devices=devices.group_of,
+        authorities=authorities.group_of,
+        approvals=approvals.group_of,
+    )
+    return audit, Requests(table("requests"), clock=clock, trail=audit, gate=approvals)
 
 
 def webhooks_of(secrets: Secrets, secret_name: str | None, table: Callable[[str], Table], clock: Clock) -> Webhooks:

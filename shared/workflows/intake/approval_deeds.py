@@ -1,0 +1,126 @@
+"""What a request would do, and to how many, where the settings have it wait for a second person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.contracts.authorities import AuthorityAct
+from shared.contracts.certificates import CertificateRequest
+from shared.contracts.devices import MemberRevocation, RevocationAction, RevocationRequest
+from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
+from shared.domain.approvals import ApprovalAct, Deed
+from shared.domain.audit_entries import SubjectKind
+from shared.domain.authorities import AuthorityAction
+from shared.domain.words import CertificateKind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    type Find = Callable[[str], Awaitable[str | None]]
+    type Count = Callable[[str], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deeds:
+    """Finds what requests would do.
+
+    Attributes:
+        wanted: the acts that need a second person, and how many devices each may concern without one.
+        devices_of_group: counts the devices of a group that can be revoked.
+        devices_of_authority: counts those that have a certificate of a CA, or of one below it.
+        group_of_device: finds the group of a device.
+        group_of_certificate: finds that of a certificate.
+        group_of_authority: finds that of a CA.
+    """
+
+    wanted: Mapping[ApprovalAct, int]
+    devices_of_group: Count
+    devices_of_authority: Count
+    group_of_device: Find
+    group_of_certificate: Find
+    group_of_authority: Find
+
+    async def of(self, request: Any) -> Deed | None:
+        """Tell what a request would do; ``None`` if no act of its kind needs a second person."""
+        if not self.wanted or isinstance(request, MemberRevocation):
+            return None
+        match request:
+            case CertificateRequest(kind=CertificateKind.ROOT):
+                return self._plain(
+                    ApprovalAct.CREATE_ROOT, f"make the root {request.name!r}", SubjectKind.AUTHORITY, request.name
+                )
+            case EnrollmentGroupRequest(action=GroupAction.DELETE):
+                return await self._deletion(request.enrollment_group)
+            case AuthorityAct(action=AuthorityAction.REVOKE):
+                return await self._authority(request)
+            case RevocationRequest(action=RevocationAction.REINSTATE):
+                return await self._reinstatement(request)
+            case RevocationRequest(action=RevocationAction.REVOKE) if request.enrollment_group is not None:
+                return await self._group(request, request.enrollment_group)
+        return None
+
+    def _plain(
+        self, act: ApprovalAct, what: str, kind: SubjectKind, subject: str, group: str | None = None
+    ) -> Deed | None:
+        if act not in self.wanted:
+            return None
+        return Deed(act=act, what=what, kind=kind, subject=subject, group=group)
+
+    async def _deletion(self, group: str) -> Deed | None:
+        if ApprovalAct.DELETE_GROUP not in self.wanted:
+            return None
+        return Deed(
+            act=ApprovalAct.DELETE_GROUP,
+            what=f"delete the enrollment group {group!r}",
+            kind=SubjectKind.GROUP,
+            subject=group,
+            group=group,
+            devices=await self.devices_of_group(group),
+        )
+
+    async def _group(self, request: RevocationRequest, group: str) -> Deed | None:
+        allowed = self.wanted.get(ApprovalAct.REVOKE_DEVICES)
+        if allowed is None:
+            return None
+        devices = await self.devices_of_group(group)
+        return Deed(
+            act=ApprovalAct.REVOKE_DEVICES,
+            what=f"revoke all devices of the enrollment group {group!r}, for {request.reason.value}",
+            kind=SubjectKind.GROUP,
+            subject=group,
+            group=group,
+            devices=devices,
+            is_needed=devices > allowed,
+        )
+
+    async def _authority(self, request: AuthorityAct) -> Deed | None:
+        always, allowed = ApprovalAct.REVOKE_AUTHORITY in self.wanted, self.wanted.get(ApprovalAct.REVOKE_DEVICES)
+        if not always and allowed is None:
+            return None
+        devices = await self.devices_of_authority(request.name)
+        return Deed(
+            act=ApprovalAct.REVOKE_AUTHORITY if always else ApprovalAct.REVOKE_DEVICES,
+            what=f"revoke the CA {request.name!r} and all devices with a certificate of it, for {request.reason}",
+            kind=SubjectKind.AUTHORITY,
+            subject=request.name,
+            group=await self.group_of_authority(request.name),
+            devices=devices,
+            is_needed=always or (allowed is not None and devices > allowed),
+        )
+
+    async def _reinstatement(self, request: RevocationRequest) -> Deed | None:
+        if ApprovalAct.REINSTATE_DEVICE not in self.wanted:
+            return None
+        act = ApprovalAct.REINSTATE_DEVICE
+        if request.enrollment_group is not None:
+            group = request.enrollment_group
+            what = f"undo the holds of the devices of the enrollment group {group!r}"
+            return self._plain(act, what, SubjectKind.GROUP, group, group)
+        if request.registration_id is not None:
+            device = request.registration_id
+            what = f"undo the hold of the device {device!r}"
+            return self._plain(act, what, SubjectKind.DEVICE, device, await self.group_of_device(device))
+        serial = request.serial_number or ""
+        what = f"undo the hold of the certificate {serial}"
+        return self._plain(act, what, SubjectKind.CERTIFICATE, serial, await self.group_of_certificate(serial))

@@ -1,0 +1,268 @@
+"""Has acts wait for a second person, where the settings say so.
+
+The approval is a row of its own, whose id follows from what is asked for: the row of the request, or the content of a
+call. It is written before anything is done, and decided in one guarded write: of several who decide at once, one does.
+
+A message that waits stays in its queue, and is looked at now and then until somebody has decided, or nobody has in
+time. Nothing has to be sent when somebody does, so nothing can be lost. What it asks for is checked anew then.
+
+A call that brings a secret is not kept. What it asks for is kept as a fingerprint, and its caller sends it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared import acting
+from shared.domain.approvals import (
+    ApprovalRecord,
+    ApprovalState,
+    Deed,
+    approval_id,
+    decided,
+    expired,
+    named,
+    not_approved,
+)
+from shared.domain.words import EventType
+from shared.errors import AwaitsApproval, Conflict, NotFound, Overtaken
+from shared.telemetry import metrics
+from shared.workflows.intake.audit import APP
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from shared.domain.callers import Actor
+    from shared.domain.requests import RequestRecord
+    from shared.ledger.approvals import ApprovalRows
+    from shared.ledger.table import Versioned
+    from shared.workflows.intake.approval_deeds import Deeds
+    from shared.workflows.intake.outbox import Clock, Outbox
+
+_ATTEMPTS = 10
+_SOON, _SOON_FOR, _LATER = timedelta(seconds=10), timedelta(minutes=10), timedelta(minutes=1)
+"""How often a message looks whether it is approved: a second person is quick, or takes their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks, and by what.
+
+    Attributes:
+        base: tells apart what is asked for.
+        again: whether it may be asked for anew when its time has run out: a call, which has no id of its own.
+    """
+
+    base: str
+    fingerprint: str
+    by: Actor
+    comment: str | None
+    queue: str | None = None
+    request_id: str | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approvals:
+    """Lets acts through that need no second person, or that somebody has approved."""
+
+    rows: ApprovalRows
+    deeds: Deeds
+    expire_after: timedelta
+    outbox: Outbox
+    clock: Clock
+
+    # --- acts that need one ---
+
+    async def check(self, known: RequestRecord, request: Any) -> None:
+        """See that a request may be carried out, by what the ledger has of it.
+
+        Raises:
+            AwaitsApproval: somebody has to approve it first.
+            Conflict: it was refused, or nobody approved it in time.
+        """
+        if known.progress is not None:  # it is being carried out
+            return
+        deed = await self.deeds.of(request)
+        if deed is None:
+            return
+        asked = _Asked(
+            base=f"{known.key}|{known.nonce}|{known.fingerprint}",
+            fingerprint=known.fingerprint,
+            by=known.actor or APP,
+            comment=known.comment,
+            queue=known.kind,
+            request_id=known.request_id,
+        )
+        await self._require(deed, asked)
+
+    async def allow(self, deed: Deed, fingerprint: str, request_id: str | None) -> None:
+        """See that a call may do what it asks for, which is not kept.
+
+        Args:
+            deed: what it would do.
+            fingerprint: of that, without any secret.
+            request_id: that its caller has given it.
+
+        Raises:
+            AwaitsApproval: somebody has to approve it; then the same caller sends it again.
+            Conflict: it was refused.
+        """
+        if deed.act not in self.deeds.wanted:
+            return
+        by = acting.actor() or APP
+        base = "|".join(("call", deed.act, deed.subject, fingerprint, by.kind, by.id, request_id or ""))
+        await self._require(deed, _Asked(base, fingerprint, by, acting.comment(), request_id=request_id, again=True))
+
+    async def _require(self, deed: Deed, asked: _Asked) -> None:
+        name = asked.base
+        while True:
+            known = await self.rows.get(approval_id(name))
+            if known is None:
+                if not deed.is_needed:
+                    return
+                known = await self.rows.ask(self._new(approval_id(name), deed, asked))
+            record = await self._told(known)
+            if asked.again and record.is_over(self.clock()):
+                name = f"{name}|{record.approval_id}"
+                continue
+            if record.state is ApprovalState.OPEN:
+                raise self._awaited(record)
+            if record.state is not ApprovalState.APPROVED:
+                raise not_approved(record)
+            if record.covers(deed):
+                return
+            name = f"{name}|{record.approval_id}"  # there are more devices than somebody has approved
+
+    def _new(self, identifier: str, deed: Deed, asked: _Asked) -> ApprovalRecord:
+        now = self.clock()
+        return ApprovalRecord(
+            approval_id=identifier,
+            act=deed.act,
+            what=deed.what,
+            subject_kind=deed.kind,
+            subject=deed.subject,
+            enrollment_group=deed.group,
+            devices=deed.devices,
+            fingerprint=asked.fingerprint,
+            queue=asked.queue,
+            request_id=asked.request_id,
+            asked_by=asked.by,
+            asked_with=asked.comment,
+            asked_at=now,
+            expires_at=now + self.expire_after,
+        )
+
+    async def _told(self, known: Versioned[ApprovalRecord]) -> ApprovalRecord:
+        """Have it listed and told, and end it if its time has run out; give it as it is then."""
+        now = self.clock()
+        while True:
+            record = known.record
+            await self.rows.note(record)
+            after = expired(record, now)
+            if after is record and not record.told and record.state is ApprovalState.OPEN:
+                await self._tell(record)
+                after = record.changed(told=True, revision=record.revision + 1)
+            if after is record:
+                return record
+            known = await self.rows.try_replace(known, after) or await self._get(record.approval_id)
+
+    async def _tell(self, record: ApprovalRecord) -> None:
+        await self.outbox.publish(
+            EventType.APPROVAL_WANTED,
+            subject=record.subject,
+            correlation_id=record.request_id or record.approval_id,
+            data={
+                "approvalId": record.approval_id,
+                "act": record.act,
+                "what": record.what,
+                "subjectKind": record.subject_kind,
+                "subject": record.subject,
+                "enrollmentGroup": record.enrollment_group,
+                "devices": record.devices,
+                "expiresAt": record.expires_at,
+            },
+            occasion=record.approval_id,
+            actor=record.asked_by,
+        )
+
+    def _awaited(self, record: ApprovalRecord) -> AwaitsApproval:
+        is_new = self.clock() - record.asked_at < _SOON_FOR
+        return AwaitsApproval(
+            f"to {record.what}, which {named(record.asked_by)} asked for, needs a second person: approval "
+            f"{record.approval_id}, until {record.expires_at:%Y-%m-%d at %H:%M} UTC",
+            retry_after=_SOON if is_new else _LATER,
+            approval_id=record.approval_id,
+        )
+
+    # --- the second person ---
+
+    async def approve(self, identifier: str) -> ApprovalRecord:
+        """Approve an act.
+
+        Raises:
+            NotFound: the approval does not exist.
+            Forbidden: whoever asked would approve it.
+            Conflict: it is decided already, or its time has run out.
+        """
+        return await self._decide(identifier, ApprovalState.APPROVED)
+
+    async def refuse(self, identifier: str) -> ApprovalRecord:
+        """Refuse an act, as whoever asked for it may, too.
+
+        Raises:
+            NotFound: the approval does not exist.
+            Conflict: it is decided already, or its time has run out.
+        """
+        return await self._decide(identifier, ApprovalState.REFUSED)
+
+    async def _decide(self, identifier: str, state: ApprovalState) -> ApprovalRecord:
+        by, comment = acting.actor() or APP, acting.comment()
+        for _ in range(_ATTEMPTS):
+            known = await self._get(identifier)
+            after = decided(known.record, state, by, comment, self.clock())
+            if after is known.record or await self.rows.try_replace(known, after) is not None:
+                await self.rows.note(after)
+                return after
+        raise Overtaken(f"the approval {identifier!r} is being changed by others")
+
+    async def _get(self, identifier: str) -> Versioned[ApprovalRecord]:
+        known = await self.rows.get(identifier)
+        if known is None:
+            raise NotFound.because(f"the approval {identifier!r} does not exist", field="id")
+        return known
+
+    async def describe(self, identifier: str) -> ApprovalRecord:
+        """Find an approval.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        return (await self._get(identifier)).record
+
+    async def group_of(self, identifier: str) -> str | None:
+        """Find the enrollment group of an approval; ``None`` if it has none, or does not exist."""
+        known = await self.rows.get(identifier)
+        return known.record.enrollment_group if known else None
+
+    async def page(
+        self, columns: Mapping[str, str | None], *, size: int, continuation: str | None
+    ) -> tuple[Sequence[ApprovalRecord], str | None]:
+        """List a page of approvals, the latest first."""
+        return await self.rows.page(columns, size=size, continuation=continuation)
+
+    async def sweep(self) -> int:
+        """End what nobody has decided in time, have the list say what is so, and tell how many are still waiting."""
+        waiting, ended = 0, 0
+        async for listed in self.rows.open():
+            known = await self.rows.get(listed.approval_id)
+            if known is None:
+                continue
+            record = await self._told(known)
+            waiting += record.state is ApprovalState.OPEN
+            ended += record.state is ApprovalState.EXPIRED
+        metrics.APPROVALS_WAITING.record(waiting)
+        return ended
