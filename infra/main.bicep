@@ -510,6 +510,8 @@ var settings = {
   EXPIRY_WARNING_DAYS: ''
   CA_EXPIRY_WARNING_DAYS: ''
   REVOKE_UNREPEATED_DEVICES: ''
+  APPROVALS: ''
+  APPROVALS_EXPIRE_HOURS: ''
   CRL_VALIDITY_DAYS: ''
   WEBHOOK_SECRET_NAME: ''
   KEY_ROLES: keyRoles
@@ -553,6 +555,8 @@ var zonesOfSettings = {
   RETAIN_REJECTIONS_DAYS: ['issuing']
   RETAIN_ORDER_LISTS_DAYS: ['issuing']
   REVOKE_UNREPEATED_DEVICES: ['issuing', 'revocation']
+  APPROVALS: ['issuing', 'revocation']
+  APPROVALS_EXPIRE_HOURS: ['issuing', 'revocation']
   RECONCILIATION_INTERVAL_MINUTES: ['issuing']
   RECONCILIATION_QUOTA_PERCENT: ['issuing']
   RECONCILIATION_POLICY: ['issuing']

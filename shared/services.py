@@ -116,8 +116,17 @@ def build(
         log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
     )
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
-    approvals = approvals_of(table, devices, certificates, records, groups, outbox, settings, clock)
-    audit, requests = audited(table, devices, records, approvals, clock, evidence.acts)
+    approvals = approvals_of(
+        table,
+        devices,
+        certificates=certificates,
+        authorities=records,
+        groups=groups,
+        outbox=outbox,
+        settings=settings,
+        clock=clock,
+    )
+    audit, requests = audited(table, devices, records, clock, evidence.acts, approvals=approvals)
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     computing = threads("computing", os.process_cpu_count() or 1)

@@ -147,8 +147,8 @@ class Settings(EvidenceSettings):
         Setting(
             "APPROVALS",
             APPROVALS,
-            "Acts that wait until a second person approves them (docs/secure.md). `revokeDevices>100` means the devices "
-            "of a group or of a CA, if there are more than 100.",
+            "Acts that wait until a second person approves them (docs/secure.md). `revokeDevices>100` means more than "
+            "100 devices of a group or of a CA.",
             example="createRoot;importAuthority;deleteGroup;revokeDevices>100",
             default="",
             otherwise="nothing needs a second person",

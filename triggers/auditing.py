@@ -79,6 +79,7 @@ _KINDS = (
     ("orderId", "", SubjectKind.ORDER),
     ("id", "rejections/", SubjectKind.REJECTION),
     ("id", "findings/", SubjectKind.FINDING),
+    ("id", "approvals/", SubjectKind.APPROVAL),
 )
 """What a part of the path names, by the part's name and what stands before it."""
 

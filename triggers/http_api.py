@@ -1,6 +1,7 @@
 """The HTTP API. Reads answer from the ledger and the services; what takes long is queued and answered with 202."""
 
 from triggers.http import (
+    approvals,
     audit,
     authorities,
     authority_acts,
@@ -18,6 +19,7 @@ from triggers.http import (
 )
 
 __all__ = [
+    "approvals",
     "audit",
     "authorities",
     "authority_acts",

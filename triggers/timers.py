@@ -55,10 +55,14 @@ async def authority_sweep(timer: func.TimerRequest) -> None:
 @blueprint_of("request_sweep").timer_trigger(arg_name="timer", schedule="45 */10 * * * *")
 @sweep
 async def request_sweep(timer: func.TimerRequest) -> None:
-    """See to requests that are open and were not heard of, and delete what was kept long enough; every ten minutes."""
+    """See to requests and approvals that are open, and delete what was kept long enough; every ten minutes."""
     looked_at = await services().following.mend()
+    expired = await services().approvals.sweep()
     deleted = await services().retention.sweep()
-    log.info("request sweep (late: %s): %d requests; deleted: %s", timer.past_due, looked_at, deleted)
+    late = timer.past_due
+    log.info(
+        "request sweep (late: %s): %d requests, %d approvals expired; deleted: %s", late, looked_at, expired, deleted
+    )
 
 
 @blueprint_of("directory_upkeep").timer_trigger(arg_name="timer", schedule="20 * * * * *")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, LiteralString, Self
+import re
+from typing import TYPE_CHECKING, Annotated, ClassVar, LiteralString, Self
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, Flag, with_example
@@ -30,12 +31,15 @@ class CertificateRequest(Contract):
 
     ``name`` is the CA's name, or the registration id of a device; a verification certificate is named by its code.
     ``externallySigned`` asks for an issuing CA whose certificate is signed elsewhere, by an offline or corporate root:
-    its signing request can be fetched, and the answer installed.
+    its signing request can be fetched, and the answer installed. ``rootThumbprint`` pins it to its root: a chain that
+    ends elsewhere is not installed. It is the root's SHA-256 in hexadecimal, with or without colons.
     """
 
     model_config = with_example(
         {"requestId": "ca-1", "kind": "intermediate", "name": "factory-1", "issuer": "dpsCa", "pathLength": 1}
     )
+
+    added_later: ClassVar[frozenset[str]] = frozenset({"rootThumbprint"})
 
     request_id: RequestId
     kind: CertificateKind
@@ -47,7 +51,18 @@ class CertificateRequest(Contract):
     path_length: Annotated[int, Field(strict=True, ge=0, le=5)] | None = None
     custody: KeyCustody | None = None
     externally_signed: Flag = False
+    root_thumbprint: Annotated[str, StringConstraints(max_length=100)] | None = None
     verification_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = None
+
+    @field_validator("root_thumbprint")
+    @classmethod
+    def _plain_thumbprint(cls, value: str | None) -> str | None:
+        plain = value.replace(":", "").upper() if value is not None else None
+        if plain is not None and not _SHA256.fullmatch(plain):
+            raise PydanticCustomError(
+                "thumbprint", "is not a SHA-256 fingerprint, which has 64 hexadecimal digits, with or without colons"
+            )
+        return plain
 
     @model_validator(mode="after")
     def _fields_of_kind(self) -> Self:
@@ -105,12 +120,18 @@ class CertificateRequest(Contract):
             "externallySigned is for kind 'intermediate' without issuer: another CA signs it",
         )
         yield (
+            self.root_thumbprint is not None and not external,
+            "root_thumbprint",
+            "rootThumbprint belongs to externallySigned; leave it out for what is signed here",
+        )
+        yield (
             external and self.validity_days is not None,
             "externally_signed",
             "with externallySigned the CA that signs decides the life; leave validityDays out",
         )
 
 
+_SHA256 = re.compile("[0-9A-F]{64}")
 _CA_KINDS = frozenset({CertificateKind.ROOT, CertificateKind.INTERMEDIATE})
 
 

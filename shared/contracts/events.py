@@ -263,9 +263,10 @@ class RequestRejected(Told):
 
 
 class ApprovalWanted(Told):
-    """An act needs a second person, who approves or refuses it by ``POST /approvals/{approvalId}/approve`` or ``refuse``.
+    """An act needs a second person: ``POST /approvals/{approvalId}/approve``, or ``refuse``.
 
-    ``actor`` is who asked for it, and can't approve it. ``what`` says in words what it does, and ``devices`` to how many.
+    ``actor`` is who asked for it, and can't approve it. ``what`` says in words what it does, and ``devices`` to how
+    many.
     """
 
     model_config = with_example(

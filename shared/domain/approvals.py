@@ -18,6 +18,8 @@ from shared.reading.numbers import digits
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.errors import Rejected
+
 _MOST = 1_000_000
 _SHARE = 10
 """An approval is good for a tenth more devices than it was shown with, since devices come and go."""
@@ -191,9 +193,7 @@ def decided(
         )
     if state is ApprovalState.APPROVED and same_person(record.asked_by, by):
         raise Forbidden.because("whoever asked for it can't approve it; somebody else with this role can")
-    return record.changed(
-        state=state, decided_by=by, decided_at=now, comment=comment, revision=record.revision + 1
-    )
+    return record.changed(state=state, decided_by=by, decided_at=now, comment=comment, revision=record.revision + 1)
 
 
 def expired(record: ApprovalRecord, now: datetime) -> ApprovalRecord:
@@ -203,7 +203,7 @@ def expired(record: ApprovalRecord, now: datetime) -> ApprovalRecord:
     return record.changed(state=ApprovalState.EXPIRED, decided_at=now, revision=record.revision + 1)
 
 
-def not_approved(record: ApprovalRecord) -> Conflict:
+def not_approved(record: ApprovalRecord) -> Rejected:
     """Say of an act that it is not carried out, and why."""
     if record.state is ApprovalState.REFUSED and record.decided_by is not None:
         said = f": {record.comment}" if record.comment else ""

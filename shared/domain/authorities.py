@@ -59,11 +59,13 @@ class WantedAuthority(Part):
 
     Attributes:
         externally_signed: whether a CA signs it that is not ours.
+        root_thumbprint: SHA-256 of the root that its chain must end at then; ``None`` for any.
     """
 
     validity: timedelta | None = None
     path_length: int | None = None
     externally_signed: bool = False
+    root_thumbprint: str | None = None
 
 
 class Making(Part):

@@ -31,13 +31,15 @@ from shared.workflows.authorities.possession import Possession
 from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.intake.outbox import Outbox
+from tests.unit.approving import approvals
 from tests.unit.fakes import FakeQueues, FakeTable, FakeVault, Gate, Gated
 from tests.unit.pki.hierarchy import NOW
 from tests.world.services import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from shared.domain.approvals import ApprovalAct
     from shared.ports.evidence import EvidenceLog
     from shared.ports.lists import Lists
     from shared.workflows.intake.outbox import Clock
@@ -62,6 +64,8 @@ class Worker:
     devices: Devices
     requests: Requests
     log: EvidenceLog = field(default_factory=Log)
+    wanted: Mapping[ApprovalAct, int] = field(default_factory=dict)
+    approvals_table: FakeTable = field(default_factory=FakeTable)
 
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
@@ -118,7 +122,10 @@ class Worker:
             "keys": self.keys, "possession": self.possession, "converger": self.converger, **kept
         }  # fmt: skip
         self.creation = AuthorityCreation(authorities=self.authorities, **acts)
-        self.installation = AuthorityInstallation(public_keys=self.public_keys, opening=self.opening, **acts)
+        self.approvals = approvals(self.approvals_table, self.outbox, self.clock, self.wanted, {})
+        self.installation = AuthorityInstallation(
+            public_keys=self.public_keys, opening=self.opening, approvals=self.approvals, **acts
+        )
 
 
 @dataclass

@@ -32,11 +32,13 @@ from shared.errors import NotFound, Rejected
 from shared.pki import names
 from triggers import callers
 from triggers.http.endpoints import (
+    AWAITING,
     FILE_LIMIT,
     QUEUED,
     authority_name_of,
     body_of,
     endpoint,
+    idempotency_key_of,
     is_new,
     json_answer,
     page_answer,
@@ -162,9 +164,10 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 @endpoint(
     "PUT",
     "certificate-authorities/{name}/certificate",
-    answers=[Answer(200, "installed", (AuthoritySummary,))],
+    answers=[Answer(200, "installed", (AuthoritySummary,)), AWAITING],
     refuses={404, 409},
     body=AuthorityCertificate,
+    parameters=(IDEMPOTENCY_KEY,),
     role=Role.AUTHORITIES_MANAGE,
     scope=of_authority,
     act="install",
@@ -172,14 +175,16 @@ async def get_signing_request(services: Services, request: func.HttpRequest) -> 
 async def install_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Install the certificate of a CA that was signed elsewhere, or a further one, with the chain up to its root."""
     certificates = parse(AuthorityCertificate, body_of(request, limit=FILE_LIMIT)).certificate
-    record = await services.authority_workflows.installation.install(authority_name_of(request), certificates.encode())
+    record = await services.authority_workflows.installation.install(
+        authority_name_of(request), certificates.encode(), request_id=idempotency_key_of(request)
+    )
     return json_answer(AuthoritySummary, _authority(record))
 
 
 @endpoint(
     "POST",
     "certificate-authorities/{name}/import",
-    answers=[Answer(201, "imported", (AuthoritySummary,), (("Location", "where it is shown"),))],
+    answers=[Answer(201, "imported", (AuthoritySummary,), (("Location", "where it is shown"),)), AWAITING],
     refuses={404, 409},
     body=AuthorityImport,
     parameters=(IDEMPOTENCY_KEY,),
@@ -191,7 +196,9 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
     """Import an owner's root or issuing CA with its key, as PFX or PEM."""
     name = authority_name_of(request)
     wanted = parse(AuthorityImport, body_of(request, limit=FILE_LIMIT))
-    record = await services.authority_workflows.installation.take_over(name, wanted, cause=request_id_of(request))
+    record = await services.authority_workflows.installation.take_over(
+        name, wanted, cause=request_id_of(request), request_id=idempotency_key_of(request)
+    )
     location = {"Location": f"/api/certificate-authorities/{name}"}
     return json_answer(AuthoritySummary, _authority(record), HTTPStatus.CREATED, location)
 

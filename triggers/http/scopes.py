@@ -129,6 +129,11 @@ async def of_finding(services: Services, request: func.HttpRequest) -> str | Non
     return (await services.reconciler.describe_finding(request.route_params["id"])).enrollment_group
 
 
+async def of_approval(services: Services, request: func.HttpRequest) -> str | None:
+    """It is about the approval in the path, which may be of a group or of what belongs to it."""
+    return await services.approvals.group_of(request.route_params["id"][:64])
+
+
 async def of_revocation(services: Services, request: func.HttpRequest) -> str | None:
     """It is about the device, the certificate or the group that the body names."""
     body = _body(request)

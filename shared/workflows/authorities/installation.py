@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from shared.domain.approvals import ApprovalAct, Deed
+from shared.domain.audit_entries import SubjectKind
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Overtaken, Rejected
@@ -46,8 +48,10 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.convergence import AuthorityConverger
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.authorities.possession import Possession
+    from shared.workflows.intake.approvals import Approvals
     from shared.workflows.intake.outbox import Clock
 
+_INSTALL, _IMPORT = ApprovalAct.INSTALL_CERTIFICATE, ApprovalAct.IMPORT_AUTHORITY
 OPENING = ThreadPool("opening", 1)
 """Waits for the process that opens an owner's file: one at a time, and nothing else waits with it."""
 
@@ -65,21 +69,25 @@ class AuthorityInstallation:
     keys: AuthorityKeys
     possession: Possession
     converger: AuthorityConverger
+    approvals: Approvals
     settings: Settings
     clock: Clock
     opening: ThreadPool = OPENING
 
-    async def install(self, name: str, certificates: bytes) -> AuthorityRecord:
+    async def install(self, name: str, certificates: bytes, *, request_id: str | None = None) -> AuthorityRecord:
         """Install the certificate of a CA that was signed elsewhere, or a further one of a CA that has one.
 
         Args:
             name: of the CA.
             certificates: PEM: its own and the chain above it, up to and including the root.
+            request_id: that the caller has given.
 
         Raises:
             NotFound: the CA does not exist.
             Conflict: it asks for no certificate.
-            Rejected: the certificates do not fit its key, or each other, or can't be a CA's here.
+            Rejected: the certificates do not fit its key, or each other, or can't be a CA's here, or end at another
+                root than the CA is pinned to.
+            AwaitsApproval: a second person has to approve it; then the caller sends it again.
             Deferred: it is being made, or others are changing it.
         """
         record, now = (await authority_of(self.records, name)).record, self.clock()
@@ -94,14 +102,20 @@ class AuthorityInstallation:
         if record.certificate is not None:
             own = certificates_of(record.certificate)[0]
             issuer = await self.keys.compute(further_certificate, certificates, own, key, now=now)
+            check_pinned(record, issuer, "certificate")
+            await self._allow(_INSTALL, name, issuer, request_id, group=record.enrollment_group)
             return await self._take_in(name, issuer, "certificate")
         request = x509.load_pem_x509_csr((record.signing_request or "").encode())
         issuer = await self.keys.compute(answered_authority, certificates, request, key, now=now)
+        check_pinned(record, issuer, "certificate")
         placed = await self._placed(issuer, "certificate")
         await self._check_places(name, issuer, placed)
+        await self._allow(_INSTALL, name, issuer, request_id, group=record.enrollment_group)
         return await self._install(name, placed)
 
-    async def take_over(self, name: str, wanted: AuthorityImport, *, cause: str) -> AuthorityRecord:
+    async def take_over(
+        self, name: str, wanted: AuthorityImport, *, cause: str, request_id: str | None = None
+    ) -> AuthorityRecord:
         """Keep a CA that its owner brought along, with its key. One that is refused leaves no trace.
 
         A certificate for the subject and key of a CA that is here, such as a renewed one or one by which another CA has
@@ -111,8 +125,10 @@ class AuthorityInstallation:
             name: what it is called here; its CN may be another.
             wanted: the CA, with its key and its chain up to the root, and where the key is to be.
             cause: id of the request.
+            request_id: that the caller has given.
 
         Raises:
+            AwaitsApproval: a second person has to approve it; then the caller sends it again.
             Conflict: the name belongs to another CA, or the CA is here under another name.
             Rejected: it can't be opened, or can't sign for devices, or a root's key is not to be in the vault, or a
                 service has no place left for it.
@@ -125,15 +141,44 @@ class AuthorityInstallation:
             raise same_authority(same.name)
         if same is not None and same.certificate is not None:
             check_custody(same, wanted.custody)
+            check_pinned(same, issuer, field)
+            await self._allow(_IMPORT, name, issuer, request_id, group=same.enrollment_group)
             return await self._take_in(name, issuer, field)
         if kind is CertificateKind.ROOT and wanted.custody is KeyCustody.WRAPPED:
             raise Rejected.because("a root's key stays in the vault; leave custody out", field="custody")
         placed = await self._placed(issuer, field)
         custody = wanted.custody or default_custody(self.settings, kind, path_length(issuer.certificate))
         await self._check_import(name, issuer, placed, custody)
+        await self._allow(_IMPORT, name, issuer, request_id, custody=custody)
         await self._claim(_brought(name, kind, issuer, custody=custody, cause=cause, at=self.clock()), issuer)
         key = await self.keys.take_over(name, issuer.signing_key, custody)
         return await self._install(name, {**placed, **key.place})
+
+    async def _allow(
+        self,
+        act: ApprovalAct,
+        name: str,
+        issuer: Issuer,
+        request_id: str | None,
+        *,
+        custody: KeyCustody | None = None,
+        group: str | None = None,
+    ) -> None:
+        """See that a CA may be taken in, by what a second person can compare: the fingerprints of it and of its root.
+
+        Its file is not kept. What is approved is this CA, in whatever file it comes again.
+        """
+        own, root = names.sha256_thumbprint(issuer.certificate), names.sha256_thumbprint(issuer.chain[-1])
+        subject = names.quoted(issuer.certificate.subject)
+        verb = "import the CA" if act is _IMPORT else "install the certificate of the CA"
+        deed = Deed(
+            act=act,
+            what=f"{verb} {name!r}: {subject} with SHA-256 {own}, whose root has SHA-256 {root}",
+            kind=SubjectKind.AUTHORITY,
+            subject=name,
+            group=group,
+        )
+        await self.approvals.allow(deed, "|".join((own, root, custody or "")), request_id)
 
     async def _same_as(self, issuer: Issuer) -> AuthorityRecord | None:
         """Find the CA of a subject and key, if it is here."""
@@ -219,6 +264,22 @@ class AuthorityInstallation:
         if issuer.certificate != next(all_certificates(record)):
             await self.converger.enter_further(record, issuer)
         return await self.converger.converge(name)
+
+
+def check_pinned(record: AuthorityRecord, issuer: Issuer, field: str) -> None:
+    """See that a CA's chain ends at the root that it was pinned to, if it was.
+
+    Raises:
+        Rejected: it ends at another one.
+    """
+    wanted = record.wanted.root_thumbprint if record.wanted else None
+    root = names.sha256_thumbprint(issuer.chain[-1])
+    if wanted is not None and root != wanted:
+        raise Rejected.because(
+            f"the chain ends at the root with SHA-256 {root}, and {record.name!r} is pinned to the one with SHA-256 "
+            f"{wanted} (rootThumbprint of its request)",
+            field=field,
+        )
 
 
 def _brought(

@@ -43,6 +43,7 @@ class AuthorityDefinition:
         enrollment_group: the group it is made for, if for one.
         custody: where its key is.
         externally_signed: whether a CA signs it that is not ours.
+        root_thumbprint: SHA-256 of the root that its chain must end at then; ``None`` for any.
     """
 
     name: str
@@ -54,6 +55,7 @@ class AuthorityDefinition:
     enrollment_group: str | None = None
     custody: KeyCustody = KeyCustody.VAULT
     externally_signed: bool = False
+    root_thumbprint: str | None = None
 
     @classmethod
     def of(cls, record: AuthorityRecord) -> AuthorityDefinition:
@@ -69,13 +71,15 @@ class AuthorityDefinition:
             enrollment_group=record.enrollment_group,
             custody=record.custody,
             externally_signed=wanted.externally_signed,
+            root_thumbprint=wanted.root_thumbprint,
         )
 
     @property
     def fingerprint(self) -> str:
         """Equal for equal definitions."""
         parts = (self.kind, self.parent, self.key_algorithm, self.validity, self.path_length, self.enrollment_group)
-        return "|".join(map(str, (*parts, self.custody, self.externally_signed)))
+        pinned = (self.root_thumbprint,) if self.root_thumbprint else ()
+        return "|".join(map(str, (*parts, self.custody, self.externally_signed, *pinned)))
 
     def record(self, *, cause: str, at: datetime) -> AuthorityRecord:
         """Give the record of a CA that is asked for."""
@@ -88,7 +92,10 @@ class AuthorityDefinition:
             cause=cause,
             requested_at=at,
             wanted=WantedAuthority(
-                validity=self.validity, path_length=self.path_length, externally_signed=self.externally_signed
+                validity=self.validity,
+                path_length=self.path_length,
+                externally_signed=self.externally_signed,
+                root_thumbprint=self.root_thumbprint,
             ),
             custody=self.custody,
             parent=self.parent,

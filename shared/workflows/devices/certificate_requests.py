@@ -110,6 +110,7 @@ class CertificateRequests:
             path_length=request.path_length,
             custody=request.custody or default_custody(self.settings, request.kind, request.path_length or 0),
             externally_signed=request.externally_signed,
+            root_thumbprint=request.root_thumbprint,
         )
 
     async def _verification(self, request: CertificateRequest) -> None:

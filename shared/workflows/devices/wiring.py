@@ -128,6 +128,7 @@ def directories(
 def approvals_of(
     table: Callable[[str], Table],
     devices: Devices,
+    *,
     certificates: Certificates,
     authorities: Authorities,
     groups: Groups,

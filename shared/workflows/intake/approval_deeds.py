@@ -47,18 +47,19 @@ class Deeds:
             return None
         match request:
             case CertificateRequest(kind=CertificateKind.ROOT):
-                return self._plain(
-                    ApprovalAct.CREATE_ROOT, f"make the root {request.name!r}", SubjectKind.AUTHORITY, request.name
-                )
+                what = f"make the root {request.name!r}"
+                found = self._plain(ApprovalAct.CREATE_ROOT, what, SubjectKind.AUTHORITY, request.name)
             case EnrollmentGroupRequest(action=GroupAction.DELETE):
-                return await self._deletion(request.enrollment_group)
+                found = await self._deletion(request.enrollment_group)
             case AuthorityAct(action=AuthorityAction.REVOKE):
-                return await self._authority(request)
+                found = await self._authority(request)
             case RevocationRequest(action=RevocationAction.REINSTATE):
-                return await self._reinstatement(request)
+                found = await self._reinstatement(request)
             case RevocationRequest(action=RevocationAction.REVOKE) if request.enrollment_group is not None:
-                return await self._group(request, request.enrollment_group)
-        return None
+                found = await self._group(request, request.enrollment_group)
+            case _:
+                found = None
+        return found
 
     def _plain(
         self, act: ApprovalAct, what: str, kind: SubjectKind, subject: str, group: str | None = None

@@ -27,13 +27,12 @@ from shared.domain.approvals import (
     not_approved,
 )
 from shared.domain.words import EventType
-from shared.errors import AwaitsApproval, Conflict, NotFound, Overtaken
+from shared.errors import AwaitsApproval, NotFound, Overtaken
 from shared.telemetry import metrics
 from shared.workflows.intake.audit import APP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from shared.domain.callers import Actor
     from shared.domain.requests import RequestRecord
@@ -171,23 +170,23 @@ class Approvals:
             known = await self.rows.try_replace(known, after) or await self._get(record.approval_id)
 
     async def _tell(self, record: ApprovalRecord) -> None:
-        await self.outbox.publish(
-            EventType.APPROVAL_WANTED,
-            subject=record.subject,
-            correlation_id=record.request_id or record.approval_id,
-            data={
-                "approvalId": record.approval_id,
-                "act": record.act,
-                "what": record.what,
-                "subjectKind": record.subject_kind,
-                "subject": record.subject,
-                "enrollmentGroup": record.enrollment_group,
-                "devices": record.devices,
-                "expiresAt": record.expires_at,
-            },
-            occasion=record.approval_id,
-            actor=record.asked_by,
-        )
+        with acting.acting(record.asked_by, record.asked_with):
+            await self.outbox.publish(
+                EventType.APPROVAL_WANTED,
+                subject=record.subject,
+                correlation_id=record.request_id or record.approval_id,
+                data={
+                    "approvalId": record.approval_id,
+                    "act": record.act,
+                    "what": record.what,
+                    "subjectKind": record.subject_kind,
+                    "subject": record.subject,
+                    "enrollmentGroup": record.enrollment_group,
+                    "devices": record.devices,
+                    "expiresAt": record.expires_at,
+                },
+                occasion=record.approval_id,
+            )
 
     def _awaited(self, record: ApprovalRecord) -> AwaitsApproval:
         is_new = self.clock() - record.asked_at < _SOON_FOR

@@ -52,9 +52,10 @@ def audited(
     table: Callable[[str], Table],
     devices: Devices,
     authorities: Authorities,
-    approvals: Approvals,
     clock: Clock,
     other: Appended | None,
+    *,
+    approvals: Approvals,
 ) -> tuple[Audit, Requests]:
     """Open the audit log and the requests that are written down in it, and that wait for a second person."""
     log = Copied(table("audit"), other) if other else AuditTable(table("audit"))
