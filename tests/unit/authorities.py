@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.approvals import ApprovalAct
 from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
@@ -39,7 +40,6 @@ from tests.world.services import Log
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from shared.domain.approvals import ApprovalAct
     from shared.ports.evidence import EvidenceLog
     from shared.ports.lists import Lists
     from shared.workflows.intake.outbox import Clock
@@ -65,7 +65,7 @@ class Worker:
     requests: Requests
     log: EvidenceLog = field(default_factory=Log)
     wanted: Mapping[ApprovalAct, int] = field(default_factory=dict)
-    approvals_table: FakeTable = field(default_factory=FakeTable)
+    approval_rows: FakeTable = field(default_factory=FakeTable)
 
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
@@ -122,7 +122,7 @@ class Worker:
             "keys": self.keys, "possession": self.possession, "converger": self.converger, **kept
         }  # fmt: skip
         self.creation = AuthorityCreation(authorities=self.authorities, **acts)
-        self.approvals = approvals(self.approvals_table, self.outbox, self.clock, self.wanted, {})
+        self.approvals = approvals(self.approval_rows, self.outbox, self.clock, self.wanted, {})
         self.installation = AuthorityInstallation(
             public_keys=self.public_keys, opening=self.opening, approvals=self.approvals, **acts
         )
@@ -171,6 +171,8 @@ class AuthorityScene:
             unsettled=FakeTable(),
             changes=ChangeNotes(FakeTable(), clock=self.clock),
         )
+        self.wanted = dict[ApprovalAct, int]()
+        self.approval_rows = FakeTable()
         self.settings: Any = SimpleNamespace(
             unrepeated_devices=2,
             public_base_url=None,
@@ -214,6 +216,8 @@ class AuthorityScene:
             groups=self.groups,
             devices=self.devices,
             requests=self.requests,
+            wanted=self.wanted,
+            approval_rows=self.approval_rows,
         )
 
     async def root(self, name: str, **fields: Any) -> None:

@@ -10,7 +10,17 @@ import pytest
 from shared.domain import lifecycles
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord, HeldCertificate, Purpose
-from shared.domain.lifecycles import AUTHORITY, BEGIN, CERTIFICATE, DEVICE, LIFECYCLES, ORDER, IllegalStep, Lifecycle
+from shared.domain.lifecycles import (
+    APPROVAL,
+    AUTHORITY,
+    BEGIN,
+    CERTIFICATE,
+    DEVICE,
+    LIFECYCLES,
+    ORDER,
+    IllegalStep,
+    Lifecycle,
+)
 from shared.domain.words import DeviceState
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -22,6 +32,7 @@ ENDS = {
     "rollover": {"retired"},
     "order": {"completed", "completedWithFailures", "cancelled", "rejected"},
     "request": {"done", "rejected"},
+    "approval": {"approved", "refused", "expired"},
     "finding": {"closed"},
     "reconciliation": {"done"},
 }
@@ -47,6 +58,7 @@ def test_what_has_ended_does_not_come_back() -> None:
     """Literally: no serial number that was given up is used, and no order that is complete is worked on."""
     assert CERTIFICATE.reachable("abandoned") == frozenset()
     assert ORDER.reachable("completed") == frozenset()
+    assert {APPROVAL.reachable(each) for each in ("approved", "refused", "expired")} == {frozenset()}
     assert AUTHORITY.reachable("deleted") == frozenset()
     assert AUTHORITY.reachable("revoked") == {"deleted"}
     assert AUTHORITY.reachable("retired") == {"revoked", "deleted"}

@@ -12,16 +12,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from shared.acting import acting
 from shared.contracts.certificates import AuthorityImport
+from shared.domain.approvals import ApprovalAct
 from shared.domain.authorities import AuthorityState
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import CertificateKind, KeyCustody
-from shared.errors import Conflict, Rejected
-from shared.pki.names import thumbprint
+from shared.errors import AwaitsApproval, Conflict, Rejected
+from shared.pki.names import sha256_thumbprint, thumbprint
 from shared.pki.public_keys import fingerprint
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.threads import ThreadPool
 from shared.workflows.authorities.records import AuthorityDefinition, all_certificates
+from tests.unit.approving import ADA, BOB
 from tests.unit.authorities import AuthorityScene, Worker
 from tests.unit.pki.foreign import KEY, authority, name_of
 
@@ -221,6 +224,74 @@ async def test_an_answer_that_can_not_be_used_is_not_installed(
     assert (
         await scene.subject.installation.install("line", written(right, TOP).encode())
     ).state is AuthorityState.ACTIVE
+
+
+async def test_a_ca_that_is_pinned_takes_no_chain_that_ends_at_another_root() -> None:
+    """Its first certificate, and each further one: what the owner has written down counts, not who answers."""
+    scene = Scene()
+    pin = sha256_thumbprint(TOP)
+    await scene.subject.creation.ensure(replace(ORDERED, root_thumbprint=pin), cause="r1")
+    key, subject = scene.vault.keys["line"], name_of("line", "Ex")
+    other_key = ec.generate_private_key(ec.SECP256R1())
+    other = authority("top", key=other_key, signed_by=other_key)
+    theirs = authority(subject, parent=other, key=key, signed_by=other_key, length=0)
+    ours = authority(subject, parent=TOP, key=key, signed_by=TOP_KEY, length=0)
+    message = (
+        f"certificate: the chain ends at the root with SHA-256 {sha256_thumbprint(other)}, and 'line' is pinned "
+        f"to the one with SHA-256 {pin} (rootThumbprint of its request)"
+    )
+    with pytest.raises(Rejected) as caught:
+        await scene.subject.installation.install("line", written(theirs, other).encode())
+    assert str(caught.value) == message
+    assert (await scene.subject.authorities.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
+    record = await scene.subject.installation.install("line", written(ours, TOP).encode())
+    assert record.state is AuthorityState.ACTIVE
+    with pytest.raises(Rejected) as caught:
+        await scene.subject.installation.install("line", written(theirs, other).encode())
+    assert str(caught.value) == message
+
+
+async def test_an_installation_waits_for_a_second_person_who_sees_the_fingerprints() -> None:
+    """Nothing of it is kept; sent again after the approval it is installed, and another certificate is not."""
+    scene = Scene()
+    scene.wanted[ApprovalAct.INSTALL_CERTIFICATE] = 0
+    await scene.subject.creation.ensure(ORDERED, cause="r1")
+    key, subject = scene.vault.keys["line"], name_of("line", "Ex")
+    mine, second = (authority(subject, parent=TOP, key=key, signed_by=TOP_KEY, length=0) for _ in range(2))
+    installation, approvals = scene.subject.installation, scene.subject.approvals
+    with acting(ADA):
+        with pytest.raises(AwaitsApproval) as awaited:
+            await installation.install("line", written(mine, TOP).encode())
+        assert str(awaited.value).startswith(
+            "to install the certificate of the CA 'line': 'CN=line,O=Ex' with SHA-256 "
+            f"{sha256_thumbprint(mine)}, whose root has SHA-256 {sha256_thumbprint(TOP)}, which the user "
+            "'ada@example.com' asked for, needs a second person"
+        )
+    assert (await scene.subject.authorities.get("line")).state is AuthorityState.AWAITING_CERTIFICATE
+    with acting(BOB):
+        await approvals.approve(awaited.value.approval_id)
+    with acting(ADA):
+        with pytest.raises(AwaitsApproval):
+            await installation.install("line", written(second, TOP).encode())
+        assert (await installation.install("line", written(mine, TOP).encode())).state is AuthorityState.ACTIVE
+
+
+async def test_an_import_waits_for_a_second_person_and_leaves_no_trace_before() -> None:
+    """Neither a row nor a key: the file is opened, looked at, and forgotten."""
+    scene = Scene()
+    scene.wanted[ApprovalAct.IMPORT_AUTHORITY] = 0
+    wanted = brought(TOP, key=TOP_KEY)
+    installation = scene.subject.installation
+    with acting(ADA), pytest.raises(AwaitsApproval) as awaited:
+        await installation.take_over("corporate", wanted, cause="r1")
+    assert (scene.names(), [*scene.vault.keys]) == ([], [])
+    with acting(BOB):
+        await scene.subject.approvals.approve(awaited.value.approval_id)
+        with pytest.raises(AwaitsApproval):  # who approved it has not asked for it
+            await installation.take_over("corporate", wanted, cause="r2")
+    with acting(ADA):
+        record = await installation.take_over("corporate", wanted, cause="r3")
+    assert record.thumbprint == thumbprint(TOP)
 
 
 @dataclass

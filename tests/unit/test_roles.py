@@ -56,6 +56,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("renew_certificate_authority", "cross_sign_certificate_authority"),
         }
     ),
+    Role.APPROVALS_GIVE: frozenset({"approve_act", "refuse_act"}),
     Role.AUDIT_READ: frozenset({"list_audit_entries", "get_log_checkpoint", "get_log_key", "get_log_tile"}),
     Role.FLEET_READ: frozenset(
         {
@@ -63,6 +64,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("list_certificate_authorities", "get_certificate_authority", "get_signing_request"),
             *("get_certificate", "check_certificate", "list_certificates"),
             *("list_enrollment_groups", "get_enrollment_group", "list_rollover_devices", "list_missed_renewals"),
+            *("list_approvals", "get_approval"),
             *("list_findings", "get_finding", "list_reconciliations", "get_reconciliation"),
             *("list_registrations", "check_enrollment", "get_enrollment"),
             *("list_device_orders", "get_device_order", "get_order_results_csv", "get_order_results_json"),
@@ -254,7 +256,9 @@ class Ledger:
     """Devices, orders, CAs and certificates, by what they belong to."""
 
     async def group_of(self, registration_id: str) -> str | None:
-        return {"press-1": "line-1", "press-2": "line-2"}.get(registration_id)
+        # An approval is found by an id like any other; here it is that of its group.
+        known = {"press-1": "line-1", "press-2": "line-2", "line-1": "line-1", "line-2": "line-2"}
+        return known.get(registration_id)
 
     async def order(self, order_id: str) -> Any:
         return self._found({"order-1": "line-1", "order-2": "line-2"}, order_id)
@@ -280,7 +284,15 @@ class Ledger:
 
 LEDGER: Any = {
     name: Ledger()
-    for name in ("devices", "order_answers", "authorities", "certificate_requests", "following", "reconciler")
+    for name in (
+        "devices",
+        "order_answers",
+        "authorities",
+        "certificate_requests",
+        "following",
+        "reconciler",
+        "approvals",
+    )
 }
 MINE: Any = {**ROUTE, "serialNumber": "7"}
 ANOTHERS: Any = {
@@ -307,6 +319,7 @@ BODIES: Mapping[str, Any] = {
     "create_reconciliation": {"enrollmentGroup": "line-{}"},
 }
 LISTS = {
+    "list_approvals": "group",
     "list_findings": "enrollmentGroup",
     "list_audit_entries": "group",
     "list_devices": "enrollmentGroup",

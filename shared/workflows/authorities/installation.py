@@ -169,7 +169,7 @@ class AuthorityInstallation:
         Its file is not kept. What is approved is this CA, in whatever file it comes again.
         """
         own, root = names.sha256_thumbprint(issuer.certificate), names.sha256_thumbprint(issuer.chain[-1])
-        subject = names.quoted(issuer.certificate.subject)
+        subject = names.shown(issuer.certificate.subject.rfc4514_string())
         verb = "import the CA" if act is _IMPORT else "install the certificate of the CA"
         deed = Deed(
             act=act,

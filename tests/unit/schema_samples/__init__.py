@@ -181,6 +181,13 @@ MESSAGES = (
                 "custody": "wrapped",
                 "externallySigned": False,
             },
+            {
+                "requestId": "ca-2",
+                "kind": "intermediate",
+                "name": "factory-2",
+                "externallySigned": True,
+                "rootThumbprint": "AB" * 32,
+            },
             {"requestId": "device-1", "kind": "device", "name": "press-1", "issuer": "line-1", "csr": _CSR},
             {
                 "requestId": "proof-1",
