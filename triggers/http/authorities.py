@@ -31,8 +31,8 @@ from shared.domain.words import CertificateKind
 from shared.errors import NotFound, Rejected
 from shared.pki import names
 from triggers import callers
+from triggers.http.awaiting import AWAITING
 from triggers.http.endpoints import (
-    AWAITING,
     FILE_LIMIT,
     QUEUED,
     authority_name_of,

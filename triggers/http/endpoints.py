@@ -18,17 +18,17 @@ from pydantic import Field
 from shared import tracing
 from shared.acting import acting
 from shared.contracts.answers import Accepted
-from shared.contracts.answers_approvals import AwaitingApproval
 from shared.contracts.base import Contract
 from shared.contracts.ids import path_value
 from shared.contracts.messages import COMMENT_LIMIT, MESSAGE_LIMIT, Queue
 from shared.contracts.parsing import decoded, parse
-from shared.errors import AwaitsApproval, NotAuthentic, Reason, Rejected
+from shared.errors import NotAuthentic, Reason, Rejected
 from shared.reading.numbers import whole_number
 from shared.rules.zones import Zone
 from shared.workflows.intake.following import location_of
 from shared.workflows.intake.requests import is_repeated, submit
 from triggers import auditing, callers, outcomes, preconditions
+from triggers.http.awaiting import gated
 from triggers.http.scopes import everything, permit
 from triggers.openapi import JSON, Answer, Operation, Parameter
 from triggers.zones import blueprint_of
@@ -55,12 +55,6 @@ COMMENT = Parameter(
     "comment", "why, for the history and the audit log", Annotated[str, Field(min_length=1, max_length=COMMENT_LIMIT)]
 )
 QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where it can be followed"),))
-AWAITING = Answer(
-    202,
-    "awaits a second person: send it again once it is approved",
-    (AwaitingApproval,),
-    (("Location", "the approval"),),
-)
 ETAG = (("ETag", "guards changes: RFC 9110 section 8.8.3"),)
 _STRUCTURED_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _CONTINUATION = re.compile(r"[\x20-\x7e\n]{1,2048}")
@@ -133,7 +127,7 @@ def endpoint(
         @blueprint.function_name(name)
         @blueprint.route(route=route, methods=methods, auth_level=level)
         async def entry(req: func.HttpRequest) -> func.HttpResponse:
-            return await outcomes.answer(req, handler if anonymous else gated, route)
+            return await outcomes.answer(req, handler if anonymous else gated(checked), route)
 
         async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
             async with auditing.trying(services, request, route, name) as tried:
@@ -146,12 +140,6 @@ def endpoint(
                     with acting(caller.as_actor(role, request_id_in(request)), comment_of(request)):
                         async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)
-
-        async def gated(services: Services, request: func.HttpRequest) -> func.HttpResponse:
-            try:
-                return await checked(services, request)
-            except AwaitsApproval as awaited:
-                return awaiting(awaited)
 
         return handler
 
@@ -396,18 +384,6 @@ def accepted(request: Contract, location: str, headers: Mapping[str, str] | None
     ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
     body = {"status": "queued", "location": location, **ids}
     return json_answer(Accepted, body, HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
-
-
-def awaiting(awaited: AwaitsApproval) -> func.HttpResponse:
-    """Say that a call waits for a second person, and is to be sent again."""
-    location = f"/api/approvals/{awaited.approval_id}"
-    body = {
-        "status": "awaitingApproval",
-        "location": location,
-        "approvalId": awaited.approval_id,
-        "waitingFor": str(awaited),
-    }
-    return json_answer(AwaitingApproval, body, HTTPStatus.ACCEPTED, {"Location": location})
 
 
 def etag_header(described: Mapping[str, Any]) -> dict[str, str]:
