@@ -52,9 +52,10 @@ class Places:
 
     held: UploadedAuthority | None
     holder: str = "the DPS"
+    further: dict[str, UploadedAuthority] = dataclasses.field(default_factory=dict)
 
-    async def get(self, _name: str) -> UploadedAuthority | None:
-        return self.held
+    async def get(self, name: str) -> UploadedAuthority | None:
+        return self.held if name == CA else self.further.get(name)
 
 
 @dataclasses.dataclass
@@ -543,6 +544,19 @@ async def test_what_the_app_has_no_way_for_is_refused_in_words() -> None:
     [found] = await fleet.look()
     with pytest.raises(Conflict, match="a finding of kind 'authorityReplaced' can't be mended by the app"):
         await fleet.reconciler.act(found.finding_id, Policy.MEND)
+
+
+async def test_a_root_that_was_renewed_is_looked_at_in_the_place_of_its_new_certificate() -> None:
+    """The place under its name has the certificate of before. It is a finding when the new one is not verified."""
+    fleet = await fleet_of()
+    rows = Authorities(fleet.world.storage.table("issuers"))
+    known = await rows.get(CA)
+    assert known is not None
+    await rows.try_replace(known, known.record.changed(thumbprint="2" * 40, place=f"{CA}-11111111"))
+    fleet.places.further[f"{CA}-11111111"] = UploadedAuthority(etag="1", verified=True, thumbprint="2" * 40)
+    assert await fleet.look() == []
+    fleet.places.further.clear()
+    assert [each.kind for each in await fleet.look()] == [FindingKind.AUTHORITY_UNVERIFIED]
 
 
 async def test_a_mend_meets_a_revocation_at_every_step_and_the_door_stays_shut() -> None:

@@ -131,7 +131,7 @@ class Walk:
         if record.proof_of_possession is not ProofOfPossession.VERIFIED:
             return found
         for service in self.ca_certificates:
-            held = await service.get(record.name)
+            held = await service.get(record.place or record.name)
             if held is not None and held.thumbprint not in {"", record.thumbprint}:
                 said = f"the CA's certificate has the thumbprint {record.thumbprint}"
                 holds = f"the one under its name has {held.thumbprint}"
