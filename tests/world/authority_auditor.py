@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -54,6 +55,7 @@ async def audit(world: AuthorityWorld) -> list[str]:
         found += _one_certificate(record, rows)
     found += _keys(world, known)
     found += _signatures(world, rows)
+    found += _logged(world, rows)
     found += _events(world, known)
     found += _lists(world)
     found += _messages(world, known)
@@ -141,6 +143,20 @@ def _signatures(world: AuthorityWorld, rows: dict[str, CertificateRecord]) -> li
     found = [f"{serial} was signed {count} times" for serial, count in world.signed.items() if count > 1]
     found += [f"{serial} was signed and is not recorded" for serial in world.signed.keys() - rows.keys()]
     return found
+
+
+def _logged(world: AuthorityWorld, rows: dict[str, CertificateRecord]) -> list[str]:
+    """The log has each certificate that was signed, none that the ledger does not know, and each list."""
+    logged = world.log.certificates()
+    found = [f"{serial} was signed and not logged" for serial in world.signed.keys() - logged.keys()]
+    found += [f"{serial} was logged and is not recorded" for serial in logged.keys() - rows.keys()]
+    lists = world.log.lists()
+    found += [f"a list of {name} was not logged" for name, content in world.blobs.lists if digest(content) not in lists]
+    return found
+
+
+def digest(content: bytes) -> str:
+    return sha256(content).hexdigest()
 
 
 def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:

@@ -78,6 +78,11 @@ class Log:
         read = [json.loads(each) for each in self.entries]
         return {each["serialNumber"]: each["tbs"] for each in read if each["type"] == "certificate"}
 
+    def lists(self) -> set[str]:
+        """Give the hashes of the CRLs that were logged."""
+        read = [json.loads(each) for each in self.entries]
+        return {each["sha256"] for each in read if each["type"] == "crl"}
+
 
 class Provisioning(ProvisioningService):
     """A DPS: the app's own adapter over entries and records in memory.

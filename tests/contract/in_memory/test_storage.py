@@ -339,6 +339,26 @@ async def test_a_blob_is_created_once(account: Account) -> None:
     assert await account.blobs.get(account.container, "b") is None
 
 
+async def test_a_blob_is_exchanged_as_it_was_read_and_its_new_version_is_told(account: Account) -> None:
+    """An empty ETag stands for one that does not exist. The ETag that is told guards the next exchange."""
+
+    async def exchange(content: bytes, etag: str) -> str | None:
+        blob = StoredBlob(content, {}, etag)
+        told: str | None = await account.blobs.exchange(account.container, "e", blob, content_type="text/plain")
+        return told
+
+    assert await exchange(b"0", '"0x1"') is None, "it does not exist"
+    first = await exchange(b"1", "")
+    assert first
+    assert await exchange(b"2", "") is None, "it exists"
+    second = await exchange(b"2", first)
+    assert second
+    assert await exchange(b"3", first) is None, "it has changed"
+    read = await account.blobs.get(account.container, "e")
+    assert read is not None
+    assert (read.content, read.etag) == (b"2", second)
+
+
 async def test_a_blob_is_replaced_as_it_was_read(account: Account) -> None:
     """An outdated one is not written, and neither is one that is gone."""
     blob = await stored(account, "a")
