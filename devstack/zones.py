@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 ZONES_FILE = Path(__file__).parents[1] / "infra" / "zones.json"
 ZONES = sorted(APART)
 RESPONDER_KEY = "ocsp-key-wrapping"
-"""The one key of the vault that only the zones issuing and status use; here one vault has all keys."""
+"""A key of the vault that the public zone reads; here one vault has all keys."""
+
+EPOCH_KEY = "ledger-epoch"
+"""The other one."""
 
 _VAULTS: Mapping[str, Mapping[str, list[str]]] = {
-    "caVault": {"paths": ["/vault/keys"], "except": [f"/vault/keys/{RESPONDER_KEY}"]},
+    "caVault": {"paths": ["/vault/keys"], "except": [f"/vault/keys/{RESPONDER_KEY}", f"/vault/keys/{EPOCH_KEY}"]},
     "passwordVault": {"paths": ["/vault/secrets"]},
-    "statusVault": {"paths": [f"/vault/keys/{RESPONDER_KEY}"]},
+    "statusVault": {"paths": [f"/vault/keys/{RESPONDER_KEY}", f"/vault/keys/{EPOCH_KEY}"]},
 }
 _PARTS = {"queues": "queue", "tables": "table", "containers": "blob"}
 

@@ -34,7 +34,7 @@ _RESOURCES = {
     "ledgerStorage": "storage account of the ledger (tables, bundles, CRLs)",
     "caVault": "Key Vault of CA keys",
     "passwordVault": "Key Vault of passwords",
-    "statusVault": "Key Vault of the key that wraps OCSP responders' keys; only needed with zones",
+    "statusVault": "Key Vault of OCSP responders' wrapping key, and of the ledger's epoch; only needed with zones",
     "dps": "DPS",
     "hubs": "each IoT hub",
     "eventTopic": "Event Grid topic, if there is one",

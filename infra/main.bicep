@@ -541,7 +541,7 @@ var zonesOfSettings = {
   EVENT_TOPIC_URL: ['issuing', 'revocation']
   KEY_VAULT_URL: ['issuing', 'revocation']
   PASSWORD_VAULT_URL: ['issuing', 'revocation']
-  STATUS_VAULT_URL: ['issuing', 'status']
+  STATUS_VAULT_URL: ['issuing', 'revocation', 'status']
   KEY_VAULT_ADOPTED_NAMES: ['issuing', 'revocation']
   CA_KEYS_IN_HSM: ['issuing', 'revocation']
   DPS_SERVICE_URL: ['issuing', 'revocation']

@@ -6,10 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.contracts.messages import ALL_QUEUES, Queue
+from shared.errors import LedgerBehind
 from shared.rules.zones import SIGNING, Zone
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
 from shared.workflows.devices.order_results import RESULTS
+from shared.workflows.status.responders import WRAPPING_KEY as RESPONDER_KEY
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from shared.clients import Clients
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.epochs import Epochs
     from shared.workflows.evidence.reading import LogReader
     from shared.workflows.intake.webhooks import Webhooks
     from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
@@ -47,10 +50,12 @@ def checks(
     responders: KeptResponders,
     upkeep: ResponderUpkeep,
     log: LogReader | None,
+    epochs: Epochs,
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """Give what readiness asks: the services that the zone uses, and no others."""
     zone = settings.zone
     asked: dict[str, Callable[[], Awaitable[None]]] = {"tables": partial(clients.tables.check, "issuers")}
+    asked |= _of_ledger(settings, clients, authorities, epochs)
     if _QUEUES[zone]:
         asked["queues"] = partial(clients.queues.check, *_QUEUES[zone])
     if _CONTAINERS[zone]:
@@ -75,3 +80,36 @@ def checks(
     if zone is Zone.STATUS:
         asked["responders"] = partial(responders.check, authorities)
     return asked
+
+
+def _of_ledger(
+    settings: Settings, clients: Clients, authorities: CertificateAuthorities, epochs: Epochs
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Give what tells whether the ledger is the present one, as far as the zone can see it."""
+    match settings.zone:
+        case Zone.INTAKE:
+            return {}
+        case Zone.ALL | Zone.ISSUING:
+            return {"ledger": partial(check_ledger, epochs, authorities, clients, settings.evidence_key)}
+        case _:
+            return {"ledger": epochs.check_now}
+
+
+async def check_ledger(epochs: Epochs, authorities: CertificateAuthorities, clients: Clients, log_key: str) -> None:
+    """See that the ledger is the present one, and not empty beside a vault that has keys of its CAs.
+
+    Raises:
+        LedgerBehind: it is not.
+    """
+    await epochs.check_now()
+    if [record async for record in authorities.list()]:
+        return
+    others = {log_key.lower(), epochs.mark.lower(), RESPONDER_KEY}
+    names = [name for name in await clients.keys.own_names() if name.lower() not in others]
+    if not names:
+        return
+    groups = [group async for group in clients.provisioning.list_groups()]
+    raise LedgerBehind(
+        f"the ledger is empty, and the vault has {len(names)} keys of CAs of this deployment ({', '.join(names[:3])}), "
+        f"and DPS has {len(groups)} enrollment groups: put the ledger back (docs/recover.md)"
+    )

@@ -153,6 +153,13 @@ class LogDamaged(Deferred):
         super().__init__(message, retry_after=timedelta(minutes=5))
 
 
+class LedgerBehind(Deferred):
+    """The ledger is older than it was. Nothing is signed until what happened meanwhile was taken back."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=timedelta(minutes=2))
+
+
 class AwaitsOthers(Deferred):
     """Somebody outside has to do something first."""
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.takeovers import Takeovers
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.devices.wiring import Lifetimes
+    from shared.workflows.epochs import Epochs
     from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.approvals import Approvals
@@ -84,6 +85,7 @@ class Services:
     devices: DeviceDirectory
     directory_upkeep: DirectoryUpkeep
     evidence: EvidenceWorkflows
+    epochs: Epochs
     lifetimes: Lifetimes
     rejected_messages: RejectedMessages
     requests: Requests

@@ -50,6 +50,7 @@ from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.devices.wiring import approvals_of, directories, lifetimes
+from shared.workflows.epochs import GuardedLog, epochs_of
 from shared.workflows.evidence.wiring import evidence_workflows
 from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.following import FollowedRequests
@@ -115,6 +116,10 @@ def build(
     evidence = evidence_workflows(
         log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
     )
+    epochs = epochs_of(
+        settings, table("issuers"), keys=clients.keys, responder_keys=clients.responder_keys, clock=clock
+    )
+    signing_log = GuardedLog(evidence.log, epochs)
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     approvals = approvals_of(
         table,
@@ -132,8 +137,10 @@ def build(
     computing = threads("computing", os.process_cpu_count() or 1)
     reaches_keys = settings.zone in SIGNING
     keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)
-    authorities = authorities or CertificateAuthorities(records=records, keys=keys, settings=settings, clock=clock)
-    issuance = Issuance(certificates=certificates, keys=keys, clock=clock, log=evidence.log)
+    authorities = authorities or CertificateAuthorities(
+        records=records, keys=keys, settings=settings, clock=clock, epochs=epochs
+    )
+    issuance = Issuance(certificates=certificates, keys=keys, clock=clock, log=signing_log)
     possession = Possession(authorities=authorities, issuance=issuance, services=clients.ca_certificates)
     status = status_workflows(
         lists=revocation_lists,
@@ -146,6 +153,7 @@ def build(
         blobs=clients.blobs,
         settings=settings,
         clock=clock,
+        epochs=epochs,
     )
     of_authorities = authority_workflows(
         records=records,
@@ -184,7 +192,7 @@ def build(
         settings=settings,
         clock=clock,
         computing=computing,
-        log=evidence.log,
+        log=signing_log,
     )
     converger = DeviceConverger(
         devices=devices,
@@ -338,6 +346,7 @@ def build(
         devices=device_directory,
         directory_upkeep=directory_upkeep,
         evidence=evidence,
+        epochs=epochs,
         lifetimes=lifetimes(
             requests=requests,
             devices=devices,
@@ -388,6 +397,7 @@ def build(
                 responders=status.kept_responders,
                 upkeep=status.upkeep,
                 log=evidence.reader,
+                epochs=epochs,
             )
         ),
     )

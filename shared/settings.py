@@ -330,7 +330,7 @@ class Settings(EvidenceSettings):
             except ValueError as error:
                 problems.extend(error.args)
             zone = values.get("zone", zone)
-        if zone in {Zone.ISSUING, Zone.STATUS} and values.get("status_vault_url", "wrong") is None:
+        if zone in {Zone.ISSUING, Zone.REVOCATION, Zone.STATUS} and values.get("status_vault_url", "wrong") is None:
             problems.append(f"STATUS_VAULT_URL is not set, and the zone {zone.value!r} needs it")
         if values.get("entra_authentication") and values.get("platform_signs_in") is False:
             problems.append(

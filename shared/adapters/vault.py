@@ -176,6 +176,14 @@ class VaultKeys:
         except Conflict:
             return False
 
+    async def own_names(self) -> list[str]:
+        """Give the names of all keys of the deployment's, in order."""
+        return await self._call("*", self._own_names)
+
+    def _own_names(self) -> list[str]:
+        own = self._ownership.tags.items()
+        return sorted(each.name for each in self._client.list_properties_of_keys() if own <= (each.tags or {}).items())
+
     def _fitting(self, name: str, algorithm: str | None) -> KeyVaultKey | None:
         present = self._own(name)
         if present is None or algorithm is None:
@@ -240,6 +248,27 @@ class VaultKeys:
             key_operations=["wrapKey", "unwrapKey"],
             hardware_protected=self._in_hsm,
             tags=self._ownership.tags,
+        )
+
+    async def tags(self, name: str) -> Mapping[str, str] | None:
+        """Give the tags of a key's newest version, whoever has made it; ``None`` if it does not exist."""
+        try:
+            return (await self._call(name, self._client.get_key, name)).properties.tags or {}
+        except ResourceNotFoundError:
+            return None
+
+    async def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        """Give a key's newest version tags, without a new version; make the key, which only verifies, if need be.
+
+        Raises:
+            Conflict: a key of that name is there, and not the deployment's.
+        """
+        await self._call(name, self._tag, name, tags)
+
+    def _tag(self, name: str, tags: Mapping[str, str]) -> None:
+        key = self._own(name) or self._client.create_ec_key(name, key_operations=["verify"], tags=self._ownership.tags)
+        self._client.update_key_properties(
+            name, key.properties.version, tags={**(key.properties.tags or {}), **tags, **self._ownership.tags}
         )
 
     def wrap(self, key_id: str, content: bytes) -> bytes:

@@ -68,6 +68,11 @@ def read_list(content: bytes, issuer: Issuer) -> ReadList:
     return ReadList(number, crl.last_update_utc, next_update, len(crl))
 
 
+def is_signed(content: bytes, issuer: Issuer) -> bool:
+    """Tell whether a CA has signed a list, in DER, that was read as one of it."""
+    return x509.load_der_x509_crl(content).is_signature_valid(issuer.certificate.public_key())  # type: ignore[arg-type]
+
+
 def listed_serial_numbers(content: bytes, issuer: Issuer) -> frozenset[int]:
     """Give the serial numbers on a list of a CA, in DER.
 

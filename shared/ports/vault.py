@@ -16,7 +16,23 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
-class VaultKeys(Protocol):
+class KeyTags(Protocol):
+    """Tags of keys, which say something to whoever looks, and which the vault makes no version of."""
+
+    async def tags(self, name: str) -> Mapping[str, str] | None:
+        """Give the tags of a key's newest version; ``None`` if it does not exist."""
+        ...
+
+    async def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        """Give a key's newest version tags, without a new version; make the key, which signs nothing, if need be.
+
+        Raises:
+            Conflict: a key of that name is there, and not the deployment's.
+        """
+        ...
+
+
+class VaultKeys(KeyTags, Protocol):
     """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
 
     Attributes:
@@ -46,6 +62,10 @@ class VaultKeys(Protocol):
 
     async def holds(self, name: str) -> bool:
         """Tell whether a key of the deployment's has a name."""
+        ...
+
+    async def own_names(self) -> list[str]:
+        """Give the names of all keys of the deployment's, in order."""
         ...
 
     async def problem(self, key_id: str) -> str | None:

@@ -130,12 +130,12 @@ class Addresses:
         Setting(
             "STATUS_VAULT_URL",
             HTTPS_URL,
-            "URL of the vault with the key that wraps the keys of OCSP responders. The zones `issuing` and `status` "
-            "need it.",
+            "URL of the vault with the key that wraps the keys of OCSP responders, and with the ledger's epoch. The "
+            "zones `issuing`, `revocation` and `status` need it.",
             example="https://<vault>.vault.azure.net",
             default="",
-            otherwise="each worker keeps the keys of its own responders in memory",
-            zones=_ISSUING | {Zone.STATUS},
+            otherwise="each worker keeps the keys of its own responders in memory, and the epoch is at KEY_VAULT_URL",
+            zones=SIGNING | {Zone.STATUS},
         ),
     ]
     key_vault_verify_challenge: Annotated[

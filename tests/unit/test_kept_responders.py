@@ -23,7 +23,7 @@ from shared.workflows.status.answers import StatusAnswers
 from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
 from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.fakes import FakeTable, FakeVault
-from tests.unit.test_status_answers import CA, asked, enter, scene_with_two_cas
+from tests.unit.test_status_answers import CA, asked, enter, past_of, scene_with_two_cas
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -75,6 +75,7 @@ class Zones:
             certificates=certificates,
             responders=responders,
             clock=self.scene.clock,
+            past=past_of(self.scene, self.public_authorities()),
         )
 
 

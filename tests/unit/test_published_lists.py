@@ -13,7 +13,7 @@ from cryptography import x509
 
 from shared.domain.certificates import RevocationRecord
 from shared.domain.words import RevocationReason
-from shared.errors import Deferred
+from shared.errors import Deferred, LedgerBehind
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.pki.list_checks import ListError
@@ -268,3 +268,40 @@ async def test_a_list_that_is_not_what_was_to_be_made_is_not_published(monkeypat
     monkeypatch.undo()
     await lists(scene, blobs).publish("root")
     await check_published(scene, blobs, 1, 2)
+
+
+async def later_list(scene: AuthorityScene, number: int) -> bytes:
+    issuer = await scene.worker().authorities.load("root")
+    return build_crl([], issuer=issuer, crl_number=number, now=NOW, next_update=NOW + timedelta(days=7))
+
+
+async def test_an_older_ledger_replaces_no_list_and_the_later_one_stays_served() -> None:
+    """A number is never given to two lists (RFC 5280 section 5.2.3), whoever has put the ledger back."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    subject = lists(scene, blobs)
+    assert await subject.publish("root")
+    blobs.blobs["root.crl"] = StoredBlob(later := await later_list(scene, 9), {}, "9")
+    await revoke(scene, 7)
+    with pytest.raises(LedgerBehind) as refused:
+        await subject.publish("root")
+    assert str(refused.value) == (
+        "the ledger is older than it was: it has made 1 lists of 'root', and the one that is published has number 9; "
+        "run python -m shared.restoration (docs/recover.md)"
+    )
+    assert (await subject.read("root"))[1] == later
+    assert (await scene.worker().authorities.get("root")).crl_number == 1
+
+
+async def test_a_later_list_that_the_ca_has_not_signed_holds_up_nothing() -> None:
+    """Who may write blobs must not stop the lists: what the CA's key has not signed is replaced."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    subject = lists(scene, blobs)
+    assert await subject.publish("root")
+    forged = bytearray(await later_list(scene, 9))
+    forged[-1] ^= 1
+    blobs.blobs["root.crl"] = StoredBlob(bytes(forged), {}, "9")
+    await revoke(scene, 7)
+    assert await subject.publish("root")
+    assert listed(blobs) == {7}

@@ -16,13 +16,23 @@ from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 from shared.domain.certificates import CertificateRecord, CertificateState, InternalKind
 from shared.domain.words import CertificateKind, RevocationReason
+from shared.ledger.epochs import EpochRows
+from shared.pki.revocation_lists import build_crl
+from shared.ports.blobs import StoredBlob
+from shared.workflows.epochs import Epochs
 from shared.workflows.status.answers import StatusAnswers, is_successful
+from shared.workflows.status.lost_past import LostPast
 from shared.workflows.status.responders import OwnResponders
+from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import AuthorityScene
+from tests.unit.fakes import FakeBlobs
 from tests.unit.pki.hierarchy import NOW
+from tests.world.services import Log
 
 if TYPE_CHECKING:
     from typing import Any
+
+    from shared.workflows.authorities.loading import CertificateAuthorities
 
 CA = "line-ca1"
 
@@ -35,14 +45,33 @@ async def scene_with_two_cas() -> AuthorityScene:
     return scene
 
 
-def answers(scene: AuthorityScene) -> StatusAnswers:
+def answers(scene: AuthorityScene, blobs: FakeBlobs | None = None) -> StatusAnswers:
     worker = scene.worker()
     return StatusAnswers(
         authorities=worker.authorities,
         certificates=scene.certificates,
         responders=OwnResponders(worker.issuance),
         clock=scene.clock,
+        past=past_of(scene, worker.authorities, blobs),
     )
+
+
+def epochs(scene: AuthorityScene) -> Epochs:
+    return Epochs(rows=EpochRows(scene.table), vault=scene.vault, mark="ledger-epoch", clock=scene.clock)
+
+
+def past_of(scene: AuthorityScene, authorities: CertificateAuthorities, blobs: FakeBlobs | None = None) -> LostPast:
+    stored: Any = blobs or FakeBlobs()
+    lists = RevocationLists(
+        records=scene.records,
+        certificates=scene.certificates,
+        authorities=authorities,
+        blobs=stored,
+        settings=scene.settings,
+        clock=scene.clock,
+        log=Log(),
+    )
+    return LostPast(epochs=epochs(scene), lists=lists, clock=scene.clock)
 
 
 async def asked(subject: StatusAnswers, scene: AuthorityScene, serial: int, name: str = CA) -> ocsp.OCSPResponse:
@@ -154,3 +183,31 @@ async def test_an_error_is_told_from_an_answer() -> None:
     good = (await asked(answers(scene), scene, 7)).public_bytes(Encoding.DER)
     assert is_successful(good)
     assert not is_successful(await answers(scene).answer(CA, b"no request"))
+
+
+async def test_an_older_ledger_calls_nothing_good_and_says_what_it_knows_to_be_revoked() -> None:
+    """The vault says a later epoch: what the ledger has as good may have been revoked since, so a client tries later."""
+    scene = await scene_with_two_cas()
+    await enter(scene, 7, CertificateState.ACTIVE)
+    revoked = {"revoked_at": NOW, "revocation_reason": RevocationReason.KEY_COMPROMISE}
+    await enter(scene, 8, CertificateState.REVOKED, **revoked)
+    await epochs(scene).advance()
+    assert (await asked(answers(scene), scene, 7)).certificate_status is OCSPCertStatus.GOOD
+    await scene.vault.tag("ledger-epoch", {"epoch": "2", "reachedAt": NOW.isoformat()})
+    old = answers(scene)
+    for serial in (7, 9):
+        assert (await asked(old, scene, serial)).response_status is OCSPResponseStatus.TRY_LATER
+    assert (await asked(old, scene, 8)).certificate_status is OCSPCertStatus.REVOKED
+
+
+async def test_a_published_list_with_a_number_that_the_ledger_has_not_given_ends_its_word() -> None:
+    """The list of a CA says that the ledger is older than it was, before the next epoch does. Others go on."""
+    scene, blobs = await scene_with_two_cas(), FakeBlobs()
+    await enter(scene, 7, CertificateState.ACTIVE)
+    await enter(scene, 8, CertificateState.ACTIVE, issuer="line-ca2")
+    issuer = await scene.worker().authorities.load(CA)
+    later = build_crl([], issuer=issuer, crl_number=4, now=NOW, next_update=NOW + timedelta(days=7))
+    blobs.blobs[f"{CA}.crl"] = StoredBlob(later, {}, "1")
+    subject = answers(scene, blobs)
+    assert (await asked(subject, scene, 7)).response_status is OCSPResponseStatus.TRY_LATER
+    assert (await asked(subject, scene, 8, "line-ca2")).certificate_status is OCSPCertStatus.GOOD

@@ -27,7 +27,8 @@ LEAST: Mapping[Zone, Mapping[str, str]] = {
         "DeviceFactoryStorage__tableServiceUri": STORAGE.format("table"),
     },
     Zone.ISSUING: {**GOOD, "STATUS_VAULT_URL": "https://s.vault.azure.net"},
-    Zone.REVOCATION: {name: value for name, value in GOOD.items() if name != "DPS_ID_SCOPE"},
+    Zone.REVOCATION: {name: value for name, value in GOOD.items() if name != "DPS_ID_SCOPE"}
+    | {"STATUS_VAULT_URL": "https://s.vault.azure.net"},
     Zone.STATUS: {
         "DeviceFactoryStorage__blobServiceUri": STORAGE.format("blob"),
         "DeviceFactoryStorage__tableServiceUri": STORAGE.format("table"),
@@ -88,6 +89,7 @@ def test_an_unknown_zone_is_refused() -> None:
 CHECKS: Mapping[Zone, set[str]] = {
     Zone.ALL: {
         "tables",
+        "ledger",
         "queues",
         "blobs",
         "orderLists",
@@ -102,6 +104,7 @@ CHECKS: Mapping[Zone, set[str]] = {
     Zone.INTAKE: {"tables", "queues", "log"},
     Zone.ISSUING: {
         "tables",
+        "ledger",
         "queues",
         "blobs",
         "orderLists",
@@ -116,6 +119,7 @@ CHECKS: Mapping[Zone, set[str]] = {
     },
     Zone.REVOCATION: {
         "tables",
+        "ledger",
         "queues",
         "blobs",
         "keyVault",
@@ -125,7 +129,7 @@ CHECKS: Mapping[Zone, set[str]] = {
         "webhookSecret",
         "log",
     },
-    Zone.STATUS: {"tables", "blobs", "responders"},
+    Zone.STATUS: {"tables", "ledger", "blobs", "responders"},
 }
 
 

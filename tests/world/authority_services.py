@@ -60,6 +60,7 @@ class Vault:
 
     conductor: Conductor = field(default_factory=Conductor)
     keys: dict[str, PrivateKey] = field(default_factory=dict)
+    tagged: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.threads: Any = Threads(self.conductor)
@@ -78,6 +79,10 @@ class Vault:
         async with self.conductor.step("vault.holds"):
             return name.lower() in self.keys
 
+    async def own_names(self) -> list[str]:
+        async with self.conductor.step("vault.own_names"):
+            return sorted(self.keys)
+
     async def public_key(self, key_id: str) -> PublicKey:
         async with self.conductor.step("vault.public_key"):
             return self.keys[key_id.lower()].public_key()
@@ -90,6 +95,14 @@ class Vault:
     async def wrapping_key(self, name: str) -> str:
         async with self.conductor.step("vault.wrapping_key"):
             return name
+
+    async def tags(self, name: str) -> dict[str, str] | None:
+        async with self.conductor.step("vault.tags"):
+            return self.tagged.get(name.lower())
+
+    async def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        async with self.conductor.step("vault.tag"):
+            self.tagged.setdefault(name.lower(), {}).update(tags)
 
     def wrap(self, _key_id: str, content: bytes) -> bytes:
         return b"wrapped " + content

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.settings import Settings
     from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.epochs import Epochs
     from shared.workflows.intake.outbox import Clock
 
 BEING_MADE = timedelta(seconds=1)
@@ -73,6 +74,7 @@ class CertificateAuthorities:
     keys: AuthorityKeys
     settings: Settings
     clock: Clock
+    epochs: Epochs | None = None
     _loaded: dict[str, LoadedAuthority] = field(default_factory=dict)
     _loaded_at: dict[str, datetime] = field(default_factory=dict)
     _loading: Turns = field(default_factory=Turns)
@@ -110,8 +112,11 @@ class CertificateAuthorities:
         Raises:
             NotFound: the CA does not exist.
             Deferred: it is disabled.
+            LedgerBehind: the ledger is older than it was.
             Conflict: it is retired, revoked or deleted.
         """
+        if self.epochs is not None:
+            await self.epochs.check()
         seen = self._seen.get(name)
         if seen is None or self.clock() - seen.at > _SEEN_FOR:
             seen = self._seen[name] = _Seen(await self.get(name), self.clock())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.workflows.authorities.loading import CertificateAuthorities, LoadedAuthority
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.status.lost_past import LostPast
     from shared.workflows.status.responders import Responders
 
 CONTENT_TYPE = "application/ocsp-response"
@@ -38,6 +39,7 @@ class StatusAnswers:
     certificates: Certificates
     responders: Responders
     clock: Clock
+    past: LostPast
 
     async def answer(self, name: str, request: bytes) -> bytes:
         """Answer a request about a certificate of a CA.
@@ -47,7 +49,8 @@ class StatusAnswers:
             request: OCSPRequest in DER.
 
         Returns:
-            OCSPResponse in DER; what can't be answered is so named in it.
+            OCSPResponse in DER; what can't be answered is so named in it. An older ledger's word counts only about
+            what is revoked: of anything else it may have forgotten the end, so the answer is ``tryLater``.
 
         Raises:
             NotFound: the CA does not exist.
@@ -60,6 +63,8 @@ class StatusAnswers:
         if authority.deleted:  # its key is gone, and so are all certificates that it has signed
             return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.UNAUTHORIZED))
         status = await self._status(authority, asked.serial_number)
+        if not isinstance(status, Revoked) and await self.past.is_lost(authority):
+            return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.TRY_LATER))
         now = self.clock()
         try:
             responder = await self.responders.of(authority, now)

@@ -11,9 +11,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OPENED, AuthorityState, ListMaking, PublishedList
-from shared.errors import Deferred, NotFound
+from shared.errors import Deferred, LedgerBehind, NotFound
 from shared.ledger.table import Stale
-from shared.pki.list_checks import check_successor, read_list
+from shared.pki.list_checks import ListError, check_successor, is_signed, read_list
 from shared.pki.revocation_lists import build_crl
 from shared.ports.blobs import StoredBlob
 from shared.workflows.authorities.changes import authority_of
@@ -159,7 +159,7 @@ class RevocationLists:
                 known = await authority_of(self.records, name)
                 if await done(known.record):
                     return True
-                turn = await self._begin(known)
+                turn = await self._begin(known, issuer)
                 if turn is None:
                     await self.pause(_PAUSE)
                 elif await self._make(turn, issuer):
@@ -168,11 +168,14 @@ class RevocationLists:
 
     # --- one worker at a time ---
 
-    async def _begin(self, known: Versioned[AuthorityRecord]) -> _Turn | None:
+    async def _begin(self, known: Versioned[AuthorityRecord], issuer: Issuer) -> _Turn | None:
         """Take the turn, and the number of the list; ``None`` if others have it, or the row has changed.
 
         The list that is to be replaced is read before the turn is taken. So whoever is slow, and has lost the turn,
         meets another list than it has read, and can't replace a newer one by its own.
+
+        Raises:
+            LedgerBehind: the published list has a number that this ledger has not given yet.
         """
         record, now = known.record, self.clock()
         if record.list_making is not None and record.list_making.until > now:
@@ -180,9 +183,22 @@ class RevocationLists:
         number = record.crl_number + 1
         making = ListMaking(number=number, token=token_hex(8), until=now + _TURN)
         before = await self.blobs.get(CRLS, _blob(record.name))
+        if await self.authorities.computing(published_later, before, record, issuer) is not None:
+            await self._check_present(record.name, before)
+            return None  # the row is older than the list: others were quicker
         # Whoever has changed the row may have the turn: then there is nothing to do but to wait for it.
         begun = await self.records.try_replace(known, record.changed(crl_number=number, list_making=making))
         return _Turn(begun, before) if begun else None
+
+    async def _check_present(self, name: str, stored: StoredBlob | None) -> None:
+        """See that a CA's row, read after its list, has given the list's number."""
+        record = (await authority_of(self.records, name)).record
+        ahead = await self._later(name, record, stored)
+        if ahead is not None:
+            raise LedgerBehind(
+                f"the ledger is older than it was: it has made {record.crl_number} lists of {name!r}, and the one that "
+                f"is published has number {ahead.number}; run python -m shared.restoration (docs/recover.md)"
+            )
 
     async def _make(self, turn: _Turn, issuer: Issuer) -> bool:
         """Make a list and end the turn; ``False`` if others have taken over."""
@@ -266,6 +282,9 @@ class RevocationLists:
             published, intact = record.published, await self.authorities.computing(_is_published, record, stored)
             if stored is not None and published is not None and intact:
                 return ListDescription(stored.etag, published.made_at, published.next_update), stored.content
+            ahead = await self._later(name, record, stored)
+            if stored is not None and ahead is not None:  # of a ledger that was put back: what was said, stays said
+                return ListDescription(stored.etag, ahead.this_update, ahead.next_update), stored.content
             if not await self._publish_unless(name, self._is_intact):
                 raise NotFound.because(
                     f"{name!r} was deleted, and its last CRL is not kept"
@@ -273,6 +292,34 @@ class RevocationLists:
                     else f"{name!r} has no CRL: the key usage of its certificate forbids it to sign one (cRLSign)"
                 )
         raise Deferred(f"the CRL of {name!r} is changing", retry_after=timedelta(seconds=2))
+
+    async def is_ahead(self, name: str) -> bool:
+        """Tell whether the published list of a CA has a number that the ledger has not given yet."""
+        stored = await self.blobs.get(CRLS, _blob(name))  # before the row, whose number grows first
+        record = (await authority_of(self.records, name)).record
+        return await self._later(name, record, stored) is not None
+
+    async def _later(self, name: str, record: AuthorityRecord, stored: StoredBlob | None) -> ReadList | None:
+        if stored is None:
+            return None
+        issuer = (await self.authorities.loaded(name)).issuer
+        return await self.authorities.computing(published_later, stored, record, issuer)
+
+
+def published_later(stored: StoredBlob | None, record: AuthorityRecord, issuer: Issuer) -> ReadList | None:
+    """Read a list that its CA has signed and the ledger does not know of; ``None`` if it is not such a list.
+
+    A number is in the ledger before its list is signed. So a list with a higher one was made by a later ledger.
+    """
+    if stored is None or _is_published(record, stored):
+        return None
+    try:
+        found = read_list(stored.content, issuer)
+    except ListError:
+        return None
+    if found.number <= record.crl_number or not is_signed(stored.content, issuer):
+        return None
+    return found
 
 
 def _is_published(record: AuthorityRecord, stored: StoredBlob | None) -> bool:

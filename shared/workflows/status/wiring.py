@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.ledger.responders import ResponderRows
 from shared.rules.zones import SIGNING, Zone
 from shared.workflows.status.answers import StatusAnswers
+from shared.workflows.status.lost_past import LostPast
 from shared.workflows.status.responders import KeptResponders, OwnResponders, ResponderUpkeep
 from shared.workflows.status.revocation_lists import RevocationLists
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.authorities.issuance import Issuance
     from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.epochs import Epochs
     from shared.workflows.intake.outbox import Clock
 
 
@@ -45,27 +47,29 @@ def status_workflows(
     blobs: Blobs,
     settings: Settings,
     clock: Clock,
+    epochs: Epochs,
 ) -> StatusWorkflows:
     """Give them, as the zone has them; ``lists`` stand in for those of the ledger."""
     rows = ResponderRows(responders)
     kept = KeptResponders(rows=rows, vault=responder_keys)
+    lists = lists or RevocationLists(
+        records=records,
+        certificates=certificates,
+        authorities=authorities,
+        blobs=blobs,
+        settings=settings,
+        clock=clock,
+        reads_only=settings.zone not in SIGNING,
+        log=issuance.log,
+    )
     return StatusWorkflows(
-        lists=lists
-        or RevocationLists(
-            records=records,
-            certificates=certificates,
-            authorities=authorities,
-            blobs=blobs,
-            settings=settings,
-            clock=clock,
-            reads_only=settings.zone not in SIGNING,
-            log=issuance.log,
-        ),
+        lists=lists,
         answers=StatusAnswers(
             authorities=authorities,
             certificates=certificates,
             responders=kept if settings.zone is Zone.STATUS else OwnResponders(issuance),
             clock=clock,
+            past=LostPast(epochs=epochs, lists=lists, clock=clock),
         ),
         kept_responders=kept,
         upkeep=ResponderUpkeep(

@@ -101,6 +101,28 @@ async def test_every_key_that_is_made_has_the_deployments_tag(emulator: RunningE
         await keys.close()
 
 
+async def test_a_key_is_tagged_without_a_new_version(emulator: RunningEmulator) -> None:
+    """The ledger's epoch is raised for years: PATCH changes the tags of the version that is there (Update Key)."""
+    with clients(emulator) as (keys, others):
+        assert await keys.tags("epoch") is None
+        await keys.tag("epoch", {"epoch": "1", "reachedAt": "then"})
+        version = others.get_key("epoch").properties.version
+        await keys.tag("epoch", {"epoch": "2"})
+        assert await keys.tags("epoch") == {"deviceIdentityFactory": "here", "epoch": "2", "reachedAt": "then"}
+        assert [each.version for each in others.list_properties_of_key_versions("epoch")] == [version]
+        assert others.get_key("epoch").key_operations == ["verify"]
+
+
+async def test_the_deployments_keys_are_known_by_their_tag(emulator: RunningEmulator) -> None:
+    with clients(emulator) as (keys, others):
+        others.create_ec_key("of-others", tags={"deviceIdentityFactory": "elsewhere"})
+        others.create_ec_key("untagged")
+        await keys.get_or_create("own", "EC-P256")
+        names = await keys.own_names()
+        assert "own" in names
+        assert not {"of-others", "untagged"} & set(names)
+
+
 async def test_a_key_is_imported_once(emulator: RunningEmulator) -> None:
     """Delivered again, an import finds its key and makes no second version; another key becomes the newest one."""
     with clients(emulator) as (keys, _):

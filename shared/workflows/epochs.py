@@ -1,0 +1,183 @@
+"""Whether the ledger is the one that it was, as the epochs in the ledger and in the vault tell.
+
+What signs asks before it signs. A vault that does not answer says nothing about the ledger: then what was seen last
+counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.domain.epochs import EpochMark, EpochRecord, lost_past
+from shared.errors import LedgerBehind, Overtaken
+from shared.ledger.epochs import EpochRows
+from shared.rules.zones import Zone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from shared.ports.evidence import EvidenceLog
+    from shared.ports.rows import Table
+    from shared.ports.vault import KeyTags
+    from shared.settings import Settings
+
+MARK = "ledger-epoch"
+"""Name of the vault's key whose tags say how far the ledger has come. It signs nothing."""
+
+HOLDS = timedelta(seconds=10)
+"""So long a worker goes on with what it has seen."""
+
+_SECONDS = 4
+_ATTEMPTS = 5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Epochs:
+    """The epochs of ledger and vault.
+
+    Attributes:
+        vault: with the key whose tags are the vault's epoch; ``None`` in a zone that asks no vault.
+        mark: name of that key.
+    """
+
+    rows: EpochRows
+    vault: KeyTags | None
+    mark: str
+    clock: Callable[[], datetime]
+    _fault: str | None = None
+    _seen_at: datetime | None = None
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def check(self) -> None:
+        """See that the ledger is not an older one.
+
+        Raises:
+            LedgerBehind: it is.
+        """
+        fault = await self.fault()
+        if fault is not None:
+            raise LedgerBehind(fault)
+
+    async def check_now(self) -> None:
+        """See the same as it is now, and that the vault lets this identity see it; errors are the vault's as well."""
+        if self.vault is not None:
+            fault = await self.look(self.vault)
+            if fault is not None:
+                raise LedgerBehind(fault)
+
+    async def fault(self) -> str | None:
+        """Tell what of the ledger is lost; ``None`` if nothing is known to be."""
+        if self.vault is None:
+            return None
+        if self._is_stale():
+            async with self._looking:  # of a burst one looks, and the others wait
+                if self._is_stale():
+                    self._fault = await self._seen(self.vault)
+                    self._seen_at = self.clock()
+        return self._fault
+
+    def _is_stale(self) -> bool:
+        return self._seen_at is None or self.clock() - self._seen_at > HOLDS
+
+    async def _seen(self, vault: KeyTags) -> str | None:
+        if self._seen_at is None:
+            return await self.look(vault)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await self.look(vault)
+        except Exception:  # noqa: BLE001 - whatever keeps it from being read, the ledger is as it was seen last
+            _log.warning("the epochs of ledger and vault can't be compared; what was seen last counts")
+            return self._fault
+
+    async def look(self, vault: KeyTags) -> str | None:
+        """Compare the two as they are now; the vault's is read first, since the ledger's is raised first."""
+        mark = await self._marked(vault)
+        known = await self.rows.get()
+        return lost_past(known.record if known else None, mark)
+
+    async def _marked(self, vault: KeyTags) -> EpochMark | None:
+        tags = await vault.tags(self.mark)
+        return EpochMark.from_tags(tags) if tags is not None else None
+
+    async def advance(self) -> int | None:
+        """Raise both by one.
+
+        Returns:
+            The number; ``None`` if another worker was quicker, or the zone asks no vault.
+
+        Raises:
+            LedgerBehind: the ledger is an older one. Then nothing is raised.
+        """
+        if self.vault is None:
+            return None
+        mark = await self._marked(self.vault)
+        known = await self.rows.get()
+        fault = lost_past(known.record if known else None, mark)
+        if fault is not None:
+            raise LedgerBehind(fault)
+        record = EpochRecord(number=(known.record.number if known else 0) + 1, reached_at=self.clock())
+        if not await self.rows.try_put(known, record):
+            return None
+        await self.vault.tag(self.mark, record.mark.to_tags())
+        return record.number
+
+    async def accept(self) -> int:
+        """Take the ledger as it is for the present one: raise it above what the vault says.
+
+        Returns:
+            The number.
+        """
+        if self.vault is None:
+            raise ValueError("no vault was named that has the ledger's epoch")
+        for _ in range(_ATTEMPTS):
+            mark = await self._marked(self.vault)
+            known = await self.rows.get()
+            reached = max(known.record.number if known else 0, mark.number if mark else 0)
+            record = EpochRecord(number=reached + 1, reached_at=self.clock())
+            if await self.rows.try_put(known, record):
+                await self.vault.tag(self.mark, record.mark.to_tags())
+                self._seen_at = None
+                return record.number
+        raise Overtaken("others raise the ledger's epoch at this moment")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedLog:
+    """The log, for whoever signs: each signature has its entry first, and an older ledger gets none."""
+
+    log: EvidenceLog
+    epochs: Epochs
+
+    async def append(self, entry: bytes) -> int | None:
+        """Append an entry; see :class:`shared.ports.evidence.EvidenceLog`.
+
+        Raises:
+            LedgerBehind: the ledger is older than it was.
+        """
+        await self.epochs.check()
+        return await self.log.append(entry)
+
+
+def epochs_of(
+    settings: Settings, table: Table, *, keys: KeyTags, responder_keys: KeyTags, clock: Callable[[], datetime]
+) -> Epochs:
+    """Give them, as the zone has them.
+
+    The vault's stands where the public zone can read it: in the vault of the key that wraps responders' keys, which
+    holds nothing of worth. Where one app does everything, it stands in the vault of CA keys, which others may use, too.
+    """
+    rows = EpochRows(table)
+    if settings.zone is Zone.INTAKE:
+        return Epochs(rows=rows, vault=None, mark=MARK, clock=clock)
+    if settings.status_vault_url:
+        return Epochs(rows=rows, vault=responder_keys, mark=MARK, clock=clock)
+    mark = re.sub(r"[^0-9A-Za-z-]", "-", f"{MARK}-{settings.deployment_name}")
+    return Epochs(rows=rows, vault=keys, mark=mark, clock=clock)

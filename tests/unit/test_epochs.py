@@ -1,0 +1,182 @@
+"""The epochs of ledger and vault: raised together, and an older ledger is noticed and signs nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.domain.epochs import EpochMark, EpochRecord, lost_past
+from shared.errors import LedgerBehind
+from shared.ledger.epochs import EpochRows
+from shared.workflows.epochs import Epochs, GuardedLog
+from tests.unit.authorities import AuthorityScene
+from tests.unit.fakes import FakeTable, FakeVault
+from tests.unit.pki.hierarchy import NOW
+from tests.world.services import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class SilentVault(FakeVault):
+    """A vault that can be down."""
+
+    down = False
+
+    async def tags(self, name: str) -> dict[str, str] | None:
+        if self.down:
+            raise ConnectionError("the vault does not answer")
+        return await super().tags(name)
+
+
+def epochs(vault: FakeVault, table: FakeTable, clock: Any = lambda: NOW) -> Epochs:
+    return Epochs(rows=EpochRows(table), vault=vault, mark="ledger-epoch", clock=clock)
+
+
+async def at(vault: FakeVault, number: int) -> None:
+    await vault.tag("ledger-epoch", {"epoch": str(number), "reachedAt": NOW.isoformat()})
+
+
+@pytest.mark.parametrize(
+    ("ledger", "vault", "is_lost"),
+    [(None, None, False), (3, None, False), (3, 3, False), (4, 3, False), (3, 4, True), (None, 1, True)],
+)
+def test_a_ledger_is_older_if_the_vault_has_seen_a_later_epoch(
+    ledger: int | None, vault: int | None, *, is_lost: bool
+) -> None:
+    """The ledger's is raised first, so one that is ahead lacks nothing; a vault without one has nothing to say."""
+    said = EpochRecord(number=ledger, reached_at=NOW) if ledger else None
+    assert (lost_past(said, EpochMark(vault, NOW) if vault else None) is not None) is is_lost
+
+
+def test_what_is_lost_is_said_with_both_numbers_and_times() -> None:
+    ledger = EpochRecord(number=3, reached_at=datetime.fromisoformat("2026-05-01T12:00:00+00:00"))
+    vault = EpochMark(9, datetime.fromisoformat("2026-05-02T08:30:05+00:00"))
+    assert lost_past(ledger, vault) == (
+        "the ledger is older than it was: it is at epoch 3, of 2026-05-01 12:00:00 UTC, and the vault says that it had "
+        "reached epoch 9 at 2026-05-02 08:30:05 UTC: nothing is signed, and no certificate is called good, until "
+        "python -m shared.restoration has taken back what happened meanwhile (docs/recover.md)"
+    )
+
+
+def test_a_mark_reads_as_it_was_written() -> None:
+    mark = EpochMark(12, datetime.fromisoformat("2026-05-02T08:30:05+00:00"))
+    tags: Mapping[str, str] = mark.to_tags()
+    assert tags == {"epoch": "12", "reachedAt": "2026-05-02T08:30:05+00:00"}
+    assert EpochMark.from_tags({**tags, "deviceIdentityFactory": "plant-1"}) == mark
+    assert EpochMark.from_tags({"deviceIdentityFactory": "plant-1"}) is None
+
+
+async def test_both_are_raised_together_and_a_ledger_that_is_put_back_is_noticed() -> None:
+    vault, table = FakeVault(), FakeTable()
+    assert await epochs(vault, table).advance() == 1
+    yesterday = await EpochRows(table).get()
+    assert yesterday is not None
+    assert await epochs(vault, table).advance() == 2
+    assert vault.tagged["ledger-epoch"]["epoch"] == "2"
+    await epochs(vault, table).check()
+    restored = FakeTable()
+    await EpochRows(restored).try_put(None, yesterday.record)
+    for ledger in (restored, FakeTable()):
+        with pytest.raises(LedgerBehind):
+            await epochs(vault, ledger).check()
+        with pytest.raises(LedgerBehind):
+            await epochs(vault, ledger).advance()
+    assert vault.tagged["ledger-epoch"]["epoch"] == "2"
+
+
+async def test_a_worker_that_ends_between_the_two_has_made_nothing_old() -> None:
+    """The vault lags until the next time, and the ledger is still the present one."""
+    vault, table = SilentVault(), FakeTable()
+    await epochs(vault, table).advance()
+    await EpochRows(table).try_put(await EpochRows(table).get(), EpochRecord(number=2, reached_at=NOW))
+    await epochs(vault, table).check()
+    assert await epochs(vault, table).advance() == 3
+    assert vault.tagged["ledger-epoch"]["epoch"] == "3"
+
+
+async def test_an_older_ledger_that_is_accepted_is_above_all_that_was() -> None:
+    vault, table = FakeVault(), FakeTable()
+    await epochs(vault, table).advance()
+    await at(vault, 57)
+    subject = epochs(vault, table)
+    with pytest.raises(LedgerBehind):
+        await subject.check()
+    assert await subject.accept() == 58
+    await subject.check()
+    assert vault.tagged["ledger-epoch"]["epoch"] == "58"
+
+
+async def test_a_vault_that_does_not_answer_says_nothing_about_the_ledger() -> None:
+    """What was seen last counts; a worker that has seen nothing yet does not know, and says so."""
+    vault, table, clock = SilentVault(), FakeTable(), Clock()
+    subject = epochs(vault, table, clock)
+    await subject.advance()
+    await subject.check()
+    vault.down = True
+    clock.now += timedelta(minutes=1)
+    await subject.check()
+    with pytest.raises(ConnectionError):
+        await epochs(vault, table).check()
+
+
+async def test_what_was_seen_holds_for_ten_seconds() -> None:
+    vault, table, clock = FakeVault(), FakeTable(), Clock()
+    subject = epochs(vault, table, clock)
+    await subject.advance()
+    await subject.check()
+    await at(vault, 2)
+    clock.now += timedelta(seconds=10)
+    await subject.check()
+    clock.now += timedelta(seconds=1)
+    with pytest.raises(LedgerBehind):
+        await subject.check()
+
+
+async def test_an_older_ledger_gets_no_entry_in_the_log_and_so_no_signature() -> None:
+    """Each signature has its entry first; this is the one place through which all of them go."""
+    vault, table, log = FakeVault(), FakeTable(), Log()
+    await epochs(vault, table).advance()
+    await GuardedLog(log, epochs(vault, table)).append(b"entry")
+    await at(vault, 2)
+    with pytest.raises(LedgerBehind):
+        await GuardedLog(log, epochs(vault, table)).append(b"another")
+    assert log.entries == [b"entry"]
+
+
+async def test_no_work_is_begun_that_an_older_ledger_could_not_sign() -> None:
+    """A serial number is not reserved for nothing each time that waiting work is tried again."""
+    scene = AuthorityScene()
+    await scene.root("root")
+    authorities = scene.worker().authorities
+    behind = type(authorities)(
+        records=authorities.records,
+        keys=authorities.keys,
+        settings=authorities.settings,
+        clock=authorities.clock,
+        epochs=epochs(scene.vault, scene.table),
+    )
+    await behind.check_signs("root")
+    await at(scene.vault, 5)
+    scene.now += timedelta(minutes=1)
+    behind = type(authorities)(
+        records=authorities.records,
+        keys=authorities.keys,
+        settings=authorities.settings,
+        clock=authorities.clock,
+        epochs=epochs(scene.vault, scene.table),
+    )
+    with pytest.raises(LedgerBehind):
+        await behind.check_signs("root")
