@@ -9,6 +9,7 @@ from cryptography import x509
 
 from shared.pki import der
 from shared.pki.certificates import UNREADABLE
+from shared.pki.names import serial_text
 from shared.pki.readable import readable_name
 
 if TYPE_CHECKING:
@@ -71,6 +72,36 @@ def read_list(content: bytes, issuer: Issuer) -> ReadList:
 def is_signed(content: bytes, issuer: Issuer) -> bool:
     """Tell whether a CA has signed a list, in DER, that was read as one of it."""
     return x509.load_der_x509_crl(content).is_signature_valid(issuer.certificate.public_key())  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCertificate:
+    """An entry of a list.
+
+    Attributes:
+        serial_number: 40 hexadecimal digits.
+        reason: its name; ``unspecified`` where the entry has none (RFC 5280 section 5.3.1).
+    """
+
+    serial_number: str
+    revoked_at: datetime
+    reason: str
+
+
+def listed_certificates(content: bytes, issuer: Issuer) -> tuple[ListedCertificate, ...]:
+    """Give the entries of a list of a CA, in DER; errors are those of :func:`read_list`."""
+    read_list(content, issuer)
+    return tuple(
+        ListedCertificate(serial_text(each.serial_number), each.revocation_date_utc, _reason(each))
+        for each in x509.load_der_x509_crl(_as_read(content, issuer))
+    )
+
+
+def _reason(entry: x509.RevokedCertificate) -> str:
+    try:
+        return str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
+    except x509.ExtensionNotFound:
+        return str(x509.ReasonFlags.unspecified.value)
 
 
 def listed_serial_numbers(content: bytes, issuer: Issuer) -> frozenset[int]:

@@ -1,0 +1,119 @@
+"""What an older ledger takes back of its devices: acts on a device's record, see :mod:`shared.domain.devices`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.domain.certificates import CertificateState
+from shared.domain.devices import IN_ITS_HUB, DeviceRecord
+from shared.domain.history import HistoryEntry
+from shared.domain.revocation import former_revoked, revoked
+from shared.domain.words import DeviceState, RevocationReason
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.domain.devices import HeldCertificate
+    from shared.domain.issuance import Committed
+
+_TAKEN_BACK = "taken back after the ledger was put back"
+_ACT = "restoration"
+
+
+def adopted(
+    registration_id: str,
+    certificate: HeldCertificate,
+    made: Committed,
+    *,
+    group: str | None,
+    place: tuple[str, str] | None,
+    own_key: bool,
+    at: datetime,
+) -> DeviceRecord:
+    """Give the record of a device that the ledger does not know.
+
+    Args:
+        registration_id: of the device.
+        certificate: that it has.
+        made: the same, as it was stored.
+        group: whose CA has signed it.
+        place: its hub and its device id there; ``None`` if it is in none.
+        own_key: whether the device made its key itself.
+        at: the present time.
+    """
+    hub, device_id = place or (None, None)
+    state = DeviceState.REGISTERED if place else DeviceState.ISSUED
+    note = f"{_TAKEN_BACK}: certificate {certificate.serial_number}"
+    return DeviceRecord(
+        registration_id=registration_id,
+        state=state,
+        order_id=certificate.cause,
+        purpose=certificate.purpose,
+        updated_at=at,
+        enrollment_group=group,
+        device_id=device_id,
+        assigned_hub=hub,
+        certificate=made.summary,
+        bundle=made.bundle,
+        own_key=own_key,
+        sha256_thumbprints=(made.sha256_thumbprint,),
+        held=(certificate,),
+        history=(HistoryEntry(at=at, state=state, note=note),),
+    )
+
+
+def renewed_meanwhile(
+    record: DeviceRecord, certificate: HeldCertificate, made: Committed, *, is_used: bool, at: datetime
+) -> DeviceRecord:
+    """Enter a certificate that a device has got meanwhile.
+
+    Args:
+        record: of the device.
+        certificate: that it has got.
+        made: the same, as it was stored.
+        is_used: whether its hub lets it in with this one alone.
+        at: the present time.
+    """
+    if record.find(certificate.serial_number) is not None:
+        return record
+    note = f"{_TAKEN_BACK}: certificate {certificate.serial_number}"
+    common: dict[str, object] = {
+        "bundle": made.bundle,
+        "sha256_thumbprints": (*record.sha256_thumbprints, made.sha256_thumbprint)[-2:],
+        "pending": None,
+    }
+    if is_used or record.state not in IN_ITS_HUB:
+        former = [
+            each.changed(state=CertificateState.SUPERSEDED, successor=certificate.serial_number)
+            for each in record.held
+            if each.state is CertificateState.ACTIVE
+        ]
+        return record.noted(
+            at,
+            note,
+            certificate=made.summary,
+            next_certificate=None,
+            renewal=None,
+            held=record.with_held(certificate, *former),
+            **common,
+        )
+    return record.entered(
+        DeviceState.RENEWING,
+        at,
+        note,
+        next_certificate=made.summary,
+        renewal=certificate.cause,
+        held=record.with_held(certificate),
+        **common,
+    )
+
+
+def found_revoked(record: DeviceRecord, serial_number: str, reason: RevocationReason, at: datetime) -> DeviceRecord:
+    """Revoke what a published list names: the device if it uses the certificate, otherwise the certificate alone."""
+    held = record.find(serial_number)
+    if held is None or held.final or (held.on_hold and reason is RevocationReason.CERTIFICATE_HOLD):
+        return record
+    act = f"{_ACT} {serial_number} {reason}"
+    if serial_number in record.in_use:
+        return revoked(record, act=act, reason=reason, at=at, correlation=_ACT)
+    return former_revoked(record, serial_number, act=act, reason=reason, at=at, correlation=_ACT)

@@ -1,0 +1,159 @@
+"""The runbooks of docs/recover.md, carried out: a ledger that is put back, and a key that comes back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from azure.data.tables import TableServiceClient, UpdateMode
+from azure.identity import ManagedIdentityCredential
+from azure.keyvault.keys import KeyClient
+from cryptography import x509
+from cryptography.x509 import ocsp
+
+from devstack.outside import until
+from devstack.stack import REPOSITORY
+from tests.end_to_end.conftest import GROUP, run_timer, running
+from tests.end_to_end.test_api import ordered
+from tests.end_to_end.test_revocation_status import asked, chain_of, revoked_in_crl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from devstack.outside import World
+    from devstack.stack import Stack
+
+type Copy = Mapping[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, World]]:
+    """A stack whose ledger may be put back."""
+    with running(tmp_path_factory.mktemp("recovery")) as both:
+        yield both
+
+
+def copied(stack: Stack) -> Copy:
+    """Copy the ledger, as docs/recover.md does."""
+    with closing(TableServiceClient.from_connection_string(stack.endpoints.storage_connection_string)) as service:
+        return {
+            each.name: [dict(row) for row in service.get_table_client(each.name).list_entities()]
+            for each in service.list_tables()
+        }
+
+
+def put_back(stack: Stack, copy: Copy) -> None:
+    """Have the ledger as it was: nothing that came after stays."""
+    with closing(TableServiceClient.from_connection_string(stack.endpoints.storage_connection_string)) as service:
+        for each in service.list_tables():
+            table = service.get_table_client(each.name)
+            for row in table.list_entities(select=["PartitionKey", "RowKey"]):
+                table.delete_entity(row)
+            for row in copy.get(each.name, []):
+                table.upsert_entity(row, mode=UpdateMode.REPLACE)
+
+
+def ledger_check(world: World) -> str:
+    """Give what readiness says of the ledger."""
+    answer: dict[str, Any] = world.request("GET", "health/ready").json()
+    return str(answer["dependencies"]["ledger"])
+
+
+def restored(stack: Stack) -> list[str]:
+    """Run the command, as an operator does; give its lines."""
+    done = subprocess.run(
+        [sys.executable, "-m", "shared.restoration"],
+        cwd=REPOSITORY,
+        env={**os.environ, **stack.endpoints.environment(), **stack.settings()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+
+def crl_number(world: World, issuer: str) -> int:
+    crl = x509.load_der_x509_crl(world.anonymous(f"crl/{issuer}.crl"))
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_a_ledger_of_yesterday_is_noticed_and_takes_back_what_happened(apart: tuple[Stack, World]) -> None:
+    """A device was revoked, and another one made, after the copy: neither is called good, and then both are right."""
+    stack, world = apart
+    ordered(world, "rec-1", "rec-2")
+    run_timer(stack, "epoch_upkeep")
+    copy = copied(stack)
+    run_timer(stack, "epoch_upkeep")
+    chains = {name: chain_of(world, name) for name in ("rec-1", "rec-2")}
+    issuer = world.get(f"enrollment-groups/{GROUP}")["issuer"]
+    world.post("devices/rec-1/revoke", {"reason": "keyCompromise"})
+    until("rec-1 is on the list", lambda: revoked_in_crl(world, issuer), lambda listed: len(listed) == 1)
+    ordered(world, "rec-3")
+    chains["rec-3"], number = chain_of(world, "rec-3"), crl_number(world, issuer)
+
+    put_back(stack, copy)
+    for name, chain in chains.items():
+        until(
+            f"nothing is said of {name}",
+            lambda chain=chain: asked(world, issuer, chain).response_status,
+            lambda status: status is ocsp.OCSPResponseStatus.TRY_LATER,
+        )
+    assert ledger_check(world).startswith("LedgerBehind: the ledger is older than it was: it is at epoch ")
+    assert crl_number(world, issuer) == number, "the list that was published last is still served"
+    devices = [{"registrationId": "rec-4"}]
+    order = {"orderId": "order-rec-4", "enrollmentGroup": GROUP, "devices": devices}
+    assert world.post("device-orders", order).status_code == 202
+    until(
+        "the order waits",
+        lambda: world.get("requests/order-rec-4?kind=device-orders", missing={}),
+        lambda body: "older than it was" in str(body),
+    )
+
+    lines = restored(stack)
+    assert any(line.startswith("rec-1: revoked again (keyCompromise, ") for line in lines), lines
+    assert any(line.startswith("rec-3: known again, with certificate ") for line in lines), lines
+    until(
+        "rec-2 is good again",
+        lambda: asked(world, issuer, chains["rec-2"]).response_status,
+        lambda status: status is ocsp.OCSPResponseStatus.SUCCESSFUL,
+    )
+    said = {name: asked(world, issuer, chain).certificate_status for name, chain in chains.items()}
+    assert said == {
+        "rec-1": ocsp.OCSPCertStatus.REVOKED,
+        "rec-2": ocsp.OCSPCertStatus.GOOD,
+        "rec-3": ocsp.OCSPCertStatus.GOOD,
+    }
+    assert ledger_check(world) == "ok"
+    assert crl_number(world, issuer) > number + 1000
+    assert set(revoked_in_crl(world, issuer)) == {chains["rec-1"][0].serial_number}
+    assert (world.state("rec-1"), world.state("rec-3")) == ("revoked", "registered")
+    assert world.post("devices/rec-3/revoke", {"reason": "superseded"}).status_code == 202
+    until("rec-3 is revoked", lambda: world.state("rec-3"), lambda state: state == "revoked")
+    until("rec-4 is made", lambda: world.state("rec-4"), lambda state: state == "registered", seconds=90)
+
+
+def test_a_key_that_was_deleted_is_named_and_comes_back(
+    apart: tuple[Stack, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders wait while a CA's key is soft-deleted, and go on when it is recovered (az keyvault key recover)."""
+    stack, world = apart
+    issuer = world.get(f"enrollment-groups/{GROUP}")["issuer"]
+    for name, value in stack.endpoints.environment().items():
+        monkeypatch.setenv(name, value)
+    url = stack.endpoints.key_vault_url
+    with ManagedIdentityCredential() as identity, KeyClient(url, identity, verify_challenge_resource=False) as keys:
+        keys.begin_delete_key(issuer).wait()
+        answer: dict[str, Any] = requests.get(
+            f"{stack.endpoints.functions_url}/api/health/ready",
+            headers={"x-functions-key": stack.endpoints.function_key},
+            timeout=60,
+        ).json()
+        keys.begin_recover_deleted_key(issuer).wait()
+    del answer
+    ordered(world, "rec-5")
