@@ -182,10 +182,18 @@ class FollowedRequests:
         for_others: bool = False,
     ) -> None:
         """Enter that the request of a message, or the part of one, waits, if it has a row of its own."""
-        known = await self._request_of(kind, data)
+        known = await self._request_of(kind, data) or await self._order_not_taken(kind, data)
         if known is not None:
             change = waits(what, at=self.clock(), next_try=next_try, rejection_id=rejection_id, for_others=for_others)
             await self.requests.enter(known, change)
+
+    async def _order_not_taken(self, kind: Queue, data: Any) -> RequestRecord | None:
+        """Find the row of an order that came over HTTP and waits before it has a row among the orders."""
+        given = data.get("orderId") if kind is Queue.DEVICE_ORDERS and isinstance(data, dict) else None
+        if not isinstance(given, str) or "action" in data or await self.orders.get(given) is not None:
+            return None
+        known = await self.requests.find(Queue.DEVICE_ORDERS, given)
+        return known.record if known else None
 
     async def refused(self, kind: Queue, data: Any, reasons: tuple[dict[str, str], ...], rejection_id: str) -> None:
         """Enter where the refused message of a request is kept; a request that never got as far is entered."""
