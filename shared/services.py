@@ -116,9 +116,7 @@ def build(
     evidence = evidence_workflows(
         log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
     )
-    epochs = epochs_of(
-        settings, table("issuers"), keys=clients.keys, responder_keys=clients.responder_keys, clock=clock
-    )
+    epochs = epochs_of(settings, table, keys=clients.keys, responder_keys=clients.responder_keys, clock=clock)
     signing_log = GuardedLog(evidence.log, epochs)
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     approvals = approvals_of(
@@ -135,8 +133,7 @@ def build(
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     computing = threads("computing", os.process_cpu_count() or 1)
-    reaches_keys = settings.zone in SIGNING
-    keys = (AuthorityKeys if reaches_keys else WithheldKeys)(vault=clients.keys, computing=computing)
+    keys = (AuthorityKeys if settings.zone in SIGNING else WithheldKeys)(vault=clients.keys, computing=computing)
     authorities = authorities or CertificateAuthorities(
         records=records, keys=keys, settings=settings, clock=clock, epochs=epochs
     )

@@ -167,14 +167,19 @@ class GuardedLog:
 
 
 def epochs_of(
-    settings: Settings, table: Table, *, keys: KeyTags, responder_keys: KeyTags, clock: Callable[[], datetime]
+    settings: Settings,
+    table: Callable[[str], Table],
+    *,
+    keys: KeyTags,
+    responder_keys: KeyTags,
+    clock: Callable[[], datetime],
 ) -> Epochs:
     """Give them, as the zone has them.
 
     The vault's stands where the public zone can read it: in the vault of the key that wraps responders' keys, which
     holds nothing of worth. Where one app does everything, it stands in the vault of CA keys, which others may use, too.
     """
-    rows = EpochRows(table)
+    rows = EpochRows(table("issuers"))
     if settings.zone is Zone.INTAKE:
         return Epochs(rows=rows, vault=None, mark=MARK, clock=clock)
     if settings.status_vault_url:
