@@ -106,6 +106,7 @@ class ApprovalRecord(Record):
         subject_kind: what kind of thing it is done to.
         devices: how many it concerned when it was asked for.
         fingerprint: of what was asked for: nothing else is approved.
+        token: of the request's row; ``None`` of a call.
         queue: that its request came by; ``None`` of a call that its caller repeats.
         request_id: of the request.
         asked_by: who asked for it.
@@ -133,6 +134,7 @@ class ApprovalRecord(Record):
     state: ApprovalState = ApprovalState.OPEN
     enrollment_group: str | None = None
     devices: int | None = None
+    token: str | None = None
     queue: str | None = None
     request_id: str | None = None
     asked_with: str | None = None

@@ -20,6 +20,7 @@ from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct, ApprovalState, Deed, read_approvals
 from shared.domain.audit_entries import SubjectKind
 from shared.domain.callers import Actor, CallerKind
+from shared.domain.requests import rejected
 from shared.errors import AwaitsApproval, Conflict, Forbidden, NotFound, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.requests import Requests
@@ -201,7 +202,7 @@ async def test_two_keys_of_one_name_are_one_person(asker: Actor | None, approver
 
 
 async def test_an_act_that_is_refused_is_rejected_with_who_and_why() -> None:
-    """Its id is free then, and the same request sent again asks anew."""
+    """Its id is free then. Within an hour a copy of its message is refused again; sent later, it asks anew."""
     scene = Scene()
     identifier = await scene.awaited()
     await scene.decide(identifier, refuse=True, said="not this line")
@@ -213,9 +214,38 @@ async def test_an_act_that_is_refused_is_rejected_with_who_and_why() -> None:
     assert reason["message"] == (
         "the user 'bob@example.com' has refused to delete the enrollment group 'line-1': not this line"
     )
+    scene.now += timedelta(minutes=59)
+    with pytest.raises(Conflict, match="has refused to delete the enrollment group 'line-1': not this line"):
+        await scene.deliver()
+    assert len(await scene.listed()) == 1
+    scene.now += timedelta(minutes=1)
     again = await scene.awaited()
     assert again != identifier
-    assert sorted(await scene.listed()) == [("deleteGroup", "open"), ("deleteGroup", "refused")]
+    assert await scene.listed() == [("deleteGroup", "open"), ("deleteGroup", "refused")]
+
+
+async def test_what_was_approved_once_is_not_approved_when_its_id_is_used_again() -> None:
+    """The approved deletion was rejected for another reason, and its id is free: the next one is another act."""
+    scene = Scene()
+    first = await scene.awaited()
+    await scene.decide(first)
+    with pytest.raises(Rejected, match="does not exist"):
+        await scene.deliver(NotFound.because("the enrollment group 'line-1' does not exist"))
+    assert await scene.awaited() != first
+
+
+async def test_what_somebody_else_asks_for_under_the_same_id_is_theirs() -> None:
+    """Whoever asks now can't approve it, though the first one could not either."""
+    scene = Scene()
+    first = await scene.awaited()
+    known = await scene.requests.find(GROUPS, "g-1")
+    assert known is not None
+    await scene.requests.enter(known.record, rejected(NOW, ({"field": "", "message": "closed"},)))
+    scene.asker = BOB
+    second = await scene.awaited()
+    assert second != first
+    with pytest.raises(Forbidden):
+        await scene.decide(second, BOB)
 
 
 async def test_an_act_that_nobody_approves_in_time_is_rejected() -> None:

@@ -45,6 +45,9 @@ _ATTEMPTS = 10
 _SOON, _SOON_FOR, _LATER = timedelta(seconds=10), timedelta(minutes=10), timedelta(minutes=1)
 """How often a message looks whether it is approved: a second person is quick, or takes their time."""
 
+_COPIES_COME = timedelta(hours=1)
+"""So long after a refusal a copy of the refused message may come, if the answer to the writing of it got lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -52,7 +55,8 @@ class _Asked:
 
     Attributes:
         base: tells apart what is asked for.
-        again: whether it may be asked for anew when its time has run out: a call, which has no id of its own.
+        token: of the request's row, which is another one when a request that was rejected is sent again; ``None`` of a
+            call.
     """
 
     base: str
@@ -61,7 +65,7 @@ class _Asked:
     comment: str | None
     queue: str | None = None
     request_id: str | None = None
-    again: bool = False
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +93,13 @@ class Approvals:
         if deed is None:
             return
         asked = _Asked(
-            base=f"{known.key}|{known.nonce}|{known.fingerprint}",
+            base=f"{known.key}|{known.fingerprint}",
             fingerprint=known.fingerprint,
             by=known.actor or APP,
             comment=known.comment,
             queue=known.kind,
             request_id=known.request_id,
+            token=approval_id(known.nonce),
         )
         await self._require(deed, asked)
 
@@ -114,7 +119,7 @@ class Approvals:
             return
         by = acting.actor() or APP
         base = "|".join(("call", deed.act, deed.subject, fingerprint, by.kind, by.id, request_id or ""))
-        await self._require(deed, _Asked(base, fingerprint, by, acting.comment(), request_id=request_id, again=True))
+        await self._require(deed, _Asked(base, fingerprint, by, acting.comment(), request_id=request_id))
 
     async def _require(self, deed: Deed, asked: _Asked) -> None:
         name = asked.base
@@ -125,16 +130,24 @@ class Approvals:
                     return
                 known = await self.rows.ask(self._new(approval_id(name), deed, asked))
             record = await self._told(known)
-            if asked.again and record.is_over(self.clock()):
-                name = f"{name}|{record.approval_id}"
-                continue
-            if record.state is ApprovalState.OPEN:
-                raise self._awaited(record)
-            if record.state is not ApprovalState.APPROVED:
-                raise not_approved(record)
-            if record.covers(deed):
-                return
-            name = f"{name}|{record.approval_id}"  # there are more devices than somebody has approved
+            if self._counts(record, asked):
+                if record.state is ApprovalState.OPEN:
+                    raise self._awaited(record)
+                if record.state is not ApprovalState.APPROVED:
+                    raise not_approved(record)
+                if record.covers(deed):
+                    return
+            name = f"{name}|{record.approval_id}"  # asked for anew: what was approved was less, or is over
+
+    def _counts(self, record: ApprovalRecord, asked: _Asked) -> bool:
+        """Tell whether an approval is of what is asked for now, and not of an earlier time."""
+        now = self.clock()
+        if asked.token is None:
+            return not record.is_over(now)
+        if record.token == asked.token:
+            return True
+        is_refusal = record.state in {ApprovalState.REFUSED, ApprovalState.EXPIRED}
+        return is_refusal and record.decided_at is not None and now < record.decided_at + _COPIES_COME
 
     def _new(self, identifier: str, deed: Deed, asked: _Asked) -> ApprovalRecord:
         now = self.clock()
@@ -147,6 +160,7 @@ class Approvals:
             enrollment_group=deed.group,
             devices=deed.devices,
             fingerprint=asked.fingerprint,
+            token=asked.token,
             queue=asked.queue,
             request_id=asked.request_id,
             asked_by=asked.by,
