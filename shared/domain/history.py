@@ -10,6 +10,7 @@ from shared.domain.words import DeviceState
 
 HISTORY_LIMIT = 60  # entries kept: the whole life of a device that renews yearly
 HISTORY_SIZE = 31_000  # characters of the history in its column: at least 30 entries, and all 60 of usual ones
+ALWAYS_FIT = 25  # entries of which each has a name, an id and a comment as long as they may be
 NOTE_LIMIT = 200  # characters of an entry of the history
 
 
@@ -41,6 +42,8 @@ def asked_by(history: History, known: History, actor: Actor, comment: str | None
     """Say of the entries that were not known before who asked for them; the oldest go where all do not fit."""
     said = {"actor": actor, "comment": comment[:NOTE_LIMIT] if comment else None}
     entries = tuple(each if each.actor or each in known else each.model_copy(update=said) for each in history)
+    if len(entries) <= ALWAYS_FIT:
+        return entries
     sizes = [len(each.model_dump_json(by_alias=True, exclude_none=True)) + 1 for each in entries]
     while sum(sizes) > HISTORY_SIZE:
         entries, sizes = entries[1:], sizes[1:]

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 from shared.domain.callers import Actor, CallerKind
-from shared.domain.history import History, asked_by, with_entry
+from shared.domain.history import ALWAYS_FIT, History, asked_by, with_entry
 from shared.domain.words import DeviceState
 from tests.unit.pki.hierarchy import NOW
 
@@ -37,6 +37,9 @@ def test_a_history_fits_its_column_and_the_oldest_entries_go_first() -> None:
     kept = asked_by(long_history(70), (), actor, "c" * 1000)
     text = json.dumps([each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in kept])
     assert len(text) < 32_768
-    assert len(kept) >= 25
+    assert len(kept) >= ALWAYS_FIT
+    few = asked_by(long_history(ALWAYS_FIT), (), actor, "c" * 1000)
+    assert len(few) == ALWAYS_FIT
+    assert sum(len(each.model_dump_json(by_alias=True)) + 1 for each in few) < 32_768
     assert kept[-1].at == NOW + timedelta(days=69)
     assert len(asked_by(long_history(70), (), ADA, None)) == 60
