@@ -207,7 +207,7 @@ class World:
         return [bug for host in self.hosts for bug in host.bugs]
 
     def _build(self) -> Services:
-        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close)
+        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close, tags=_no_tags)
         clients: Any = SimpleNamespace(
             queues=self.queues,
             tables=self.storage,
@@ -460,6 +460,10 @@ class World:
 def _data(content: str) -> Mapping[str, Any]:
     data: Mapping[str, Any] = read_message(base64.b64decode(content).decode()).data
     return data
+
+
+async def _no_tags(_name: str) -> None:
+    """Say of a key that it does not exist: nobody has marked an epoch of the ledger in this vault."""
 
 
 @lru_cache(4096)
