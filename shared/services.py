@@ -22,11 +22,10 @@ from shared.ledger.in_hand import InHandRows
 from shared.ledger.orders import Orders
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.rejections import Rejections
-from shared.rules.zones import SIGNING
 from shared.served import Services
 from shared.threads import ThreadPool
 from shared.workflows.authorities.issuance import Issuance
-from shared.workflows.authorities.keys import AuthorityKeys, WithheldKeys
+from shared.workflows.authorities.keys import authority_keys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.authorities.possession import Possession
 from shared.workflows.authorities.wiring import authority_workflows
@@ -133,7 +132,7 @@ def build(
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     computing = threads("computing", os.process_cpu_count() or 1)
-    keys = (AuthorityKeys if settings.zone in SIGNING else WithheldKeys)(vault=clients.keys, computing=computing)
+    keys = authority_keys(settings, clients.keys, computing)
     authorities = authorities or CertificateAuthorities(
         records=records, keys=keys, settings=settings, clock=clock, epochs=epochs
     )

@@ -206,7 +206,7 @@ class AuthorityScene:
             public_keys=self.public_keys,
             certificates=certificates,
             expiry=ExpiryIndex(FakeTable()),
-            keys=AuthorityKeys(vault=vault, computing=self.computing),
+            keys=AuthorityKeys(vault=vault, computing=self.computing, log_key="evidence-log"),
             services=verifiers,
             lists_of=lambda _: lists,
             outbox=Outbox(queues=queues, clock=self.clock),

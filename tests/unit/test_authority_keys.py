@@ -23,6 +23,17 @@ async def test_a_ca_whose_vault_key_is_another_is_refused_when_it_is_loaded() ->
         await scene.worker().authorities.load("dpsCa")
 
 
+async def test_the_name_of_the_log_s_key_is_not_a_ca_s() -> None:
+    """The vault would give the CA the key that signs the log. Nothing is recorded."""
+    scene = AuthorityScene()
+    told = r"^name: 'Evidence-Log' is the name of the vault's key that signs the log; choose another name$"
+    with pytest.raises(Conflict, match=told):
+        await scene.root("Evidence-Log")
+    with pytest.raises(Conflict, match=told):
+        await scene.worker().keys.check_import("Evidence-Log", KeyCustody.VAULT)
+    assert (scene.vault.keys, [each async for each in scene.records.list()]) == ({}, [])
+
+
 async def test_every_ca_that_can_not_sign_is_named_before_it_is_needed() -> None:
     """The check loads all that are made, tells which fail and why, and is content with the others."""
     scene = AuthorityScene()

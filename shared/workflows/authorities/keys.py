@@ -10,7 +10,7 @@ from cryptography import x509
 
 from shared.domain.authorities import AuthorityState
 from shared.domain.words import KeyCustody
-from shared.errors import Misconfigured
+from shared.errors import Conflict, Misconfigured
 from shared.pki.readable import load_certificates
 from shared.pki.signing_keys import (
     KeyAlgorithm,
@@ -20,6 +20,7 @@ from shared.pki.signing_keys import (
     remote_key,
 )
 from shared.pki.wrapped_keys import WrappedKey, unwrap_key, wrap_key
+from shared.rules.zones import SIGNING
 from shared.telemetry.metrics import CA, SIGNATURES, WHAT
 from shared.telemetry.spans import span
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.pki.signing_keys import PrivateKey, PublicKey
     from shared.ports.vault import VaultKeys
+    from shared.settings import Settings
     from shared.threads import ThreadPool
 
 WRAPPING_KEY = "ca-key-wrapping"
@@ -50,23 +52,37 @@ class AuthorityKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityKeys:
-    """Makes, takes over and opens the keys of CAs."""
+    """Makes, takes over and opens the keys of CAs.
+
+    Attributes:
+        log_key: name of the vault's key that signs the log, which no CA may have.
+    """
 
     vault: VaultKeys
     computing: ThreadPool
+    log_key: str = ""
 
     async def check_free(self, name: str, algorithm: str, custody: KeyCustody) -> None:
         """See that a CA's key can be made, or is there, before anything is recorded of it.
 
         Raises:
-            Conflict: the vault has a key of that name that is not the deployment's, or of another algorithm.
+            Conflict: the vault has a key of that name that is not the deployment's, or of another algorithm; or it is
+                the log's.
         """
+        self._check_name(name)
         wrapped = custody is KeyCustody.WRAPPED
         await self.vault.check_free(WRAPPING_KEY if wrapped else name, None if wrapped else algorithm)
 
     async def check_import(self, name: str, custody: KeyCustody) -> None:
         """See that a key that was made elsewhere can be kept; errors are those of :meth:`check_free`."""
+        self._check_name(name)
         await self.vault.check_free(WRAPPING_KEY if custody is KeyCustody.WRAPPED else name)
+
+    def _check_name(self, name: str) -> None:
+        if name.lower() == self.log_key.lower():
+            raise Conflict.because(
+                f"{name!r} is the name of the vault's key that signs the log; choose another name", field="name"
+            )
 
     async def holds(self, name: str, custody: KeyCustody) -> bool:
         """Tell whether the vault has a key for a CA that its row does not name yet; a wrapped one is in the row."""
@@ -145,6 +161,12 @@ class WithheldKeys(AuthorityKeys):
 def _withheld(record: AuthorityRecord, refuse: Callable[[str, bytes], bytes]) -> PrivateKey:
     certificate, *_ = load_certificates((record.certificate or "").encode())
     return remote_key(certificate.public_key(), refuse)
+
+
+def authority_keys(settings: Settings, vault: VaultKeys, computing: ThreadPool) -> AuthorityKeys:
+    """Give the keys of CAs as a zone has them: to sign with, or to show."""
+    kind = AuthorityKeys if settings.zone in SIGNING else WithheldKeys
+    return kind(vault=vault, computing=computing, log_key=settings.evidence_key)
 
 
 def _refuse_to_sign(_algorithm: str, _digest: bytes) -> bytes:
