@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory bench-evidence fuzz package lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-evidence fuzz package lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
