@@ -88,6 +88,8 @@ def tell_the_story(world: outside.World, stack: Stack) -> None:
         disable_group(world, tell)
     with tell.step("The expiry sweep, with its clock set ahead"):
         sweep(world, tell, stack)
+    with tell.step("The console, where an operator looks at all of this"):
+        look(world, tell, order, "press-001")
     show(world)
 
 
@@ -295,6 +297,24 @@ def sweep(world: outside.World, tell: Narrator, stack: Stack) -> None:
     tell.seen(f"on {ahead:%Y-%m-%d} it reports {', '.join(expiring)}; the revoked press-001 is left out")
 
 
+def look(world: outside.World, tell: Narrator, order: dict[str, Any], revoked: str) -> None:
+    """Step 10: the pages are fetched as a browser does, and show what was done."""
+    with world.console() as read:
+        wanted = ("1 revoked", "the enrollment group 'line-2' is disabled")
+        today = until("Today", lambda: read(""), lambda page: all(each in page for each in wanted))
+        world.check("CA certificates of " in today, "Today shows the places that are used in DPS")
+        tell.seen(f"Today: {wanted[0]}, and the order that was refused, since {wanted[1]}")
+        count = len(order["devices"])
+        page = read(f"/orders/{order['orderId']}")
+        world.check(f"State completed Enrollment group {GROUPS[0]}" in page, "the order's page says: completed")
+        world.check(f"{count} of {count} devices finished" in page, "the order's page shows its progress")
+        tell.seen(f"the order: completed, {count} of {count} devices finished")
+        closed = ("State revoked", "Closed since", "IoT hub", "CRL", "OCSP")
+        until(revoked, lambda: read(f"/devices/{revoked}"), lambda page: all(each in page for each in closed))
+        tell.seen(f"{revoked}: revoked, and since when DPS, its hub, CRL and OCSP are closed to it")
+    tell.seen(f"these are pages of {world.console_url}, where the function key opens them")
+
+
 def show(world: outside.World) -> None:
     """Print what there is at the end."""
     columns = ("device", "group", "state", "hub", "serial number", "expires")
@@ -316,7 +336,7 @@ def show(world: outside.World) -> None:
     print(f"\nTo look at: {STATE / 'devices'} (bundles, chains, keys of the devices)")
     print(f"            {STATE / 'logs'} (of the functions host, the emulator and Azurite)")
     print("The demo's stack has stopped; `make run` starts one of your own, still empty: README.md goes on with it.")
-    print("It names the console, where operators look at all of this: docs/console.md")
+    print("It names the address of its console, and the function key that opens it: docs/console.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import hmac
+import html
 import json
 import os
 import re
@@ -92,6 +93,11 @@ _SIGNED = frozenset(
     }
 )
 """What needs the signature of a webhook where the deployment has a secret for it."""
+
+
+def _words_of(page: str) -> str:
+    """Give what somebody reads on a page."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
 
 def _shape(path: str) -> str:
@@ -245,6 +251,34 @@ class World:
         if answer.status_code != requests.codes.ok:
             raise Failed(f"GET {path} without a key: {answer.status_code} {answer.text[:500]}")
         return answer.content
+
+    @property
+    def console_url(self) -> str:
+        """Give the address of the console."""
+        return f"{self._endpoints.functions_url}/api/console"
+
+    @contextmanager
+    def console(self) -> Iterator[Callable[[str], str]]:
+        """Sign in to the console with the function key, as a browser does, and give what reads its pages as text.
+
+        Raises:
+            Failed: the sign-in, or a page, is refused.
+        """
+
+        def read(path: str) -> str:
+            answer = browser.get(f"{self.console_url}{path}", allow_redirects=False, timeout=60)
+            if answer.status_code != requests.codes.ok:
+                raise Failed(f"the page {path!r} of the console: {answer.status_code} {_words_of(answer.text)[:500]}")
+            return _words_of(answer.text)
+
+        with requests.Session() as browser:
+            form, origin = {"key": self._endpoints.function_key}, {"Origin": self._endpoints.functions_url}
+            answer = browser.post(
+                f"{self.console_url}/sign-in", data=form, headers=origin, allow_redirects=False, timeout=60
+            )
+            if answer.status_code != requests.codes.see_other:
+                raise Failed(f"the sign-in to the console: {answer.status_code} {_words_of(answer.text)[:500]}")
+            yield read
 
     def state(self, registration_id: str) -> str | None:
         """Give a device's state, ``None`` if the device does not exist."""

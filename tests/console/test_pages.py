@@ -53,7 +53,13 @@ PAGES = {
     "sign-in": "/sign-in",
 }
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-KEPT = {("today", "light", 1280), ("today", "dark", 390), ("device", "light", 1280), ("revoke", "light", 1280)}
+KEPT = {
+    ("finding", "light", 1280),
+    ("today", "light", 1280),
+    ("today", "dark", 390),
+    ("device", "light", 1280),
+    ("revoke", "light", 1280),
+}
 """Of which docs/console.md has pictures: SCREENSHOTS=1 makes them anew."""
 
 

@@ -22,6 +22,7 @@ from aiohttp import web
 from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.authorities import ProofOfPossession
 from shared.domain.callers import Actor, CallerKind, Role
 from shared.domain.findings import FindingKind, FindingRecord, FindingState, Policy, Severity
 from shared.domain.findings import SubjectKind as SubjectOfFinding
@@ -40,7 +41,8 @@ from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
 from triggers.console import access
-from triggers.console.orders import expected_end
+from triggers.console.limits import places_used
+from triggers.console.orders import expected_end, rate
 from triggers.console.pages import HEADERS, at, distance, words
 from triggers.registration import app_of
 
@@ -353,8 +355,10 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             order=answering(
                 OrderRecord(order_id="order-1", state=OrderState.COMPLETED, accepted_at=NOW, device_count=9)
             ),
+            progress=answering(ORDER["progress"]),
             page_of_lines=answering(([], None)),
         ),
+        possession=SimpleNamespace(services=()),
         device_orders=SimpleNamespace(results=OrderResults(orders=nothing, blobs=nothing, settings=settings)),
     )
     monkeypatch.setattr(outcomes, "services", lambda: there)
@@ -843,6 +847,94 @@ async def test_a_device_says_why_it_is_so_and_what_to_do() -> None:
     assert "<td>shut</td><td>&lt;script&gt;" in text
 
 
+# --- today ---
+
+
+class Place:
+    """A service that holds CA certificates, or does not answer."""
+
+    def __init__(self, holder: str, held: int | None) -> None:
+        self.holder = holder
+        self._held = held
+
+    async def held(self) -> dict[str, None]:
+        if self._held is None:
+            raise ConnectionError("refused")
+        return {str(number): None for number in range(self._held)}
+
+
+async def test_today_says_which_places_are_used_as_the_services_say(services: SimpleNamespace) -> None:
+    """Twenty of 25 places are 80 %, and a service that does not answer hides nothing else."""
+    services.possession.services = [Place("dps-1", 20), Place("hub-1", 19), Place("hub-2", None)]
+    text = (await ask("console_today")).get_body().decode()
+    assert '80 %</progress> 20 of 25 <span class="state warn">nearly full</span>' in text
+    assert "76 %</progress> 19 of 25</td>" in text
+    assert '<span class="state warn">not known</span> of 25</td><td>ConnectionError: refused' in text
+    assert "1 %</progress> 1 of 100</td>" in text
+    assert "0 %</progress> 2 of 1,000,000</td>" in text
+
+
+async def test_an_app_that_does_not_reach_dps_counts_the_places_by_the_ledger(services: SimpleNamespace) -> None:
+    records = [
+        SimpleNamespace(proof_of_possession=proof)
+        for proof in (ProofOfPossession.VERIFIED, ProofOfPossession.BY_HAND, ProofOfPossession.PENDING, None)
+    ]
+    (used,) = await places_used(services, records)  # type: ignore[arg-type]
+    assert (used.count, used.limit, used.source) == (2, 25, "those of this app, by the ledger")
+
+
+async def test_today_says_how_fast_orders_go_and_when_they_end(services: SimpleNamespace) -> None:
+    """Two of four lines in ten minutes are 0.2 a minute, and the rest takes ten more; of one that waits nobody knows."""
+    pages = {
+        "processing": ([{**LISTED, "state": "processing", "acceptedAt": NOW - timedelta(minutes=10)}], None),
+        "waiting": ([{**LISTED, "orderId": "order-2"}], None),
+    }
+
+    async def page(*, state: str, **_: Any) -> Any:
+        return pages.get(state, ([], None))
+
+    services.order_answers.page = page
+    text = (await ask("console_today")).get_body().decode()
+    ends = at(NOW + timedelta(minutes=10))
+    row = re.search(r"<tr>.*?processing.*?</tr>", text, re.DOTALL)
+    assert row is not None
+    assert "2 of 4</td><td>0.2</td>" in row[0]
+    assert ends in row[0]
+    assert re.search(r'order-2.*?2 of 4</td><td>-</td><td><span class="faint">-</span>', text, re.DOTALL)
+
+
+async def test_an_order_that_is_not_kept_any_more_does_not_hide_today(services: SimpleNamespace) -> None:
+    services.order_answers.progress = no_order
+    answer = await ask("console_today")
+    assert (answer.status_code, "No order is under way." in answer.get_body().decode()) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("following", "shown"), [(None, ["1", "2", "3"]), ("x", ["1", "2", "3+"])], ids=["all", "more than are read"]
+)
+async def test_today_counts_what_ends_within_7_30_and_90_days(
+    services: SimpleNamespace, following: str | None, shown: list[str]
+) -> None:
+    ends = [NOW + timedelta(days=days) for days in (6, 29, 89)]
+    asked = []
+
+    async def page(filters: Any, *, size: int, **_: Any) -> Any:
+        asked.append((filters.expires_before, size))
+        return [{**DEVICE, "certificate": {"notAfter": each.isoformat()}} for each in ends], following
+
+    services.devices.page = page
+    text = (await ask("console_today")).get_body().decode()
+    assert asked == [(NOW + timedelta(days=90), 1000)]
+    assert re.findall(r"whose certificates end within [0-9]+ days\">([0-9+]+)</a>", text) == shown
+
+
+async def test_today_counts_open_findings_by_severity(services: SimpleNamespace) -> None:
+    text = (await ask("console_today")).get_body().decode()
+    assert services.reconciler.asked == [("open", each) for each in ("critical", "high", "medium", "low")]
+    assert '<a href="/api/console/findings?severity=medium">1+ findings' in text
+    assert '<li class="warn"><a href="#findings"><strong>1+</strong> open findings' in text
+
+
 # --- groups ---
 
 
@@ -1318,6 +1410,8 @@ def test_an_order_ends_when_it_goes_on_as_before() -> None:
     assert expected_end(NOW, later, finished=25, total=100) == NOW + timedelta(hours=4)
     assert [expected_end(NOW, later, finished=each, total=100) for each in (0, 100)] == [None, None]
     assert expected_end(NOW, NOW, finished=1, total=100) is None
+    assert rate(NOW, later, finished=30) == 0.5
+    assert [rate(NOW, later, finished=0), rate(NOW, NOW, finished=1)] == [None, None]
 
 
 def test_times_and_states_are_said_in_words() -> None:

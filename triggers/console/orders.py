@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import azure.functions as func
@@ -62,7 +63,7 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
         continuation=continuation_of(request),
     )
     progress = order["progress"]
-    finished = sum(progress.get(name, 0) for name in _FINISHED)
+    finished = finished_of(progress)
     now = services.clock()
     is_running = order["state"] in UNDER_WAY
     is_live = is_running and "live" in request.params
@@ -72,6 +73,7 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
         counts=[(name, count) for name, count in progress.items() if name != "total"],
         acts=[act.value for act, states in _ACTS.items() if order["state"] in states],
         finished=finished,
+        rate=rate(order["acceptedAt"], now, finished=finished) if order["state"] == OrderState.PROCESSING else None,
         ends=expected_end(order["acceptedAt"], now, finished=finished, total=progress["total"])
         if order["state"] == OrderState.PROCESSING
         else None,
@@ -110,6 +112,18 @@ def expected_end(began: datetime, now: datetime, *, finished: int, total: int) -
     if not 0 < finished < total or now <= began:
         return None
     return now + (now - began) * (total - finished) / finished
+
+
+def rate(began: datetime, now: datetime, *, finished: int) -> float | None:
+    """Say how many devices a minute were finished so far; ``None`` while nobody can tell."""
+    if finished == 0 or now <= began:
+        return None
+    return finished / ((now - began) / timedelta(minutes=1))
+
+
+def finished_of(progress: Mapping[str, int]) -> int:
+    """Count the lines of an order that nothing is to be done for any more."""
+    return sum(progress.get(name, 0) for name in _FINISHED)
 
 
 _ACTS: Mapping[OrderAction, frozenset[OrderState]] = {

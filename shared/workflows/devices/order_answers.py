@@ -48,7 +48,7 @@ class OrderAnswers:
             Rejected: the continuation is not valid.
         """
         order = await self.order(order_id)
-        counts = order.counts or {LineState.ORDERED.value: order.dispatched}
+        counts = _recorded(order)
         lines: Sequence[OrderLine]
         if state is not None:
             lines, following = await self.orders.page_of_lines(
@@ -74,6 +74,15 @@ class OrderAnswers:
         }
         optional = {"reasons", "continuationToken"}
         return {name: value for name, value in shown.items() if value is not None or name not in optional}
+
+    async def progress(self, order_id: str) -> dict[str, int]:
+        """Count the lines of an order by state, as its row has them: one read.
+
+        Raises:
+            NotFound: the order does not exist.
+        """
+        order = await self.order(order_id)
+        return progress_of(_recorded(order), order)
 
     async def page_of_lines(
         self, order: OrderRecord, size: int, continuation: str | None
@@ -133,6 +142,10 @@ def progress_of(counts: Mapping[str, int], order: OrderRecord) -> dict[str, int]
         counted = {state.value: counts.get(state.value, 0) for state in LineState if state is not LineState.CANCELLED}
         counts = {**counted, LineState.CANCELLED: total - sum(counted.values())}
     return {"total": total, **{state.value: counts.get(state.value, 0) for state in LineState}}
+
+
+def _recorded(order: OrderRecord) -> Mapping[str, int]:
+    return order.counts or {LineState.ORDERED.value: order.dispatched}
 
 
 def _counts_of(lines: Sequence[OrderLine]) -> dict[str, int]:
