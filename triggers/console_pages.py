@@ -2,6 +2,7 @@
 
 from triggers.console import (
     acts,
+    approvals,
     audit,
     authorities,
     authority_acts,
@@ -18,6 +19,7 @@ from triggers.console import (
 
 __all__ = [
     "acts",
+    "approvals",
     "audit",
     "authorities",
     "authority_acts",

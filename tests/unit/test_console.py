@@ -21,6 +21,7 @@ from aiohttp import web
 
 from shared import acting
 from shared.adapters.own_host import OwnHost
+from shared.domain.approvals import ApprovalAct, ApprovalRecord, ApprovalState
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import ProofOfPossession
 from shared.domain.callers import Actor, CallerKind, Role
@@ -168,6 +169,22 @@ PASS = ReconciliationRecord(
     looked_at={"devices": 40},
     found={"identityDisabled": 2},
 )
+APPROVAL = ApprovalRecord(
+    approval_id="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    act=ApprovalAct.DELETE_GROUP,
+    what=HOSTILE,
+    subject_kind=SubjectKind.GROUP,
+    subject=HOSTILE,
+    fingerprint="f",
+    asked_by=Actor(kind=CallerKind.USER, id="ada", name=HOSTILE),
+    asked_with=HOSTILE,
+    asked_at=NOW,
+    expires_at=NOW + timedelta(hours=72),
+    enrollment_group="line-1",
+    devices=1200,
+    queue="enrollment-group-requests",
+    request_id=HOSTILE,
+)
 GROUP: dict[str, Any] = {
     "enrollmentGroup": HOSTILE,
     "state": "enabled",
@@ -259,6 +276,31 @@ class Found:
         return 1
 
 
+class Approving:
+    """Approvals, of which it is noted how they were decided."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str, str]] = []
+        self.record = APPROVAL
+
+    async def page(self, *_: Any, **__: Any) -> Any:
+        return [self.record], "x"
+
+    async def describe(self, _identifier: str) -> ApprovalRecord:
+        return self.record
+
+    async def group_of(self, _identifier: str) -> str | None:
+        return self.record.enrollment_group
+
+    async def approve(self, identifier: str) -> ApprovalRecord:
+        self.done.append(("approve", identifier, acting.comment() or ""))
+        return self.record
+
+    async def refuse(self, identifier: str) -> ApprovalRecord:
+        self.done.append(("refuse", identifier, acting.comment() or ""))
+        return self.record
+
+
 class Audit:
     """The audit log, that notes what is written down."""
 
@@ -314,6 +356,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         own_host=Host(),
         readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
         rejected_messages=Rejected(),
+        approvals=Approving(),
         audit=Audit(),
         reconciler=Found(),
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
@@ -402,6 +445,7 @@ async def ask(
     return answer
 
 
+ABOUT_APPROVAL = {"id": APPROVAL.approval_id}
 ABOUT_FINDING = {"id": FINDING.finding_id}
 READ: dict[str, dict[str, str] | None] = {
     "console_today": None,
@@ -418,6 +462,8 @@ READ: dict[str, dict[str, str] | None] = {
     "console_authorities": None,
     "console_audit": None,
     "console_rejections": None,
+    "console_approvals": None,
+    "console_approval": ABOUT_APPROVAL,
     "console_rejection": {"id": REJECTION["id"]},
     "console_group": {"id": "line-1"},
     "console_group_act": {"id": "line-1", "act": "disable"},
@@ -436,6 +482,8 @@ NAMING_NOBODY = {"console_reconcile": None}
 """What is read, and shows nothing that others wrote unless it is asked for."""
 
 DONE = (
+    "console_approved",
+    "console_refused",
     "console_group_acted",
     "console_group_renewed",
     "console_mended",
@@ -1266,6 +1314,7 @@ ACTS = {
     **dict.fromkeys(("console_renew", "console_renewed", "console_order_act", "console_order_acted"), "Orders.Write"),
     **dict.fromkeys(("console_revoke", "console_revoked", "console_reinstate", "console_reinstated"), "Devices.Revoke"),
     "console_audit": "Audit.Read",
+    **dict.fromkeys(("console_approved", "console_refused"), "Approvals.Give"),
     **dict.fromkeys(("console_authority_act", "console_authority_acted"), "CertificateAuthorities.Manage"),
     **dict.fromkeys(("console_mend", "console_mended", "console_adopt", "console_adopted"), "Groups.Manage"),
     **dict.fromkeys(("console_finding_close", "console_finding_closed"), "Groups.Manage"),
@@ -1279,6 +1328,7 @@ OF_REJECTIONS = {"console_replayed", "console_closed", "console_replayed_many"}
 """What needs a further role, which depends on the message."""
 
 OTHER_ROUTES = {
+    **dict.fromkeys(("console_approved", "console_refused"), ABOUT_APPROVAL),
     "console_group_acted": {"id": "line-1", "act": "disable"},
     "console_group_renewed": {"id": "line-1"},
     "console_authority_acted": {"act": "retire"},
@@ -1302,6 +1352,7 @@ async def test_a_page_is_for_whoever_has_its_role(services: SimpleNamespace, nam
         assert answer.status_code == 403
         assert f"this needs the role {needed}<" in answer.get_body().decode()
         assert (services.rejected_messages.done, services.reconciler.done, services.outbox.queues.sent) == ([], [], [])
+        assert services.approvals.done == []
 
 
 async def test_what_is_done_and_what_is_denied_is_written_down(services: SimpleNamespace) -> None:
@@ -1341,6 +1392,7 @@ async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services
             "console_group",
             {"/group-renewals/line-1": "Groups.Manage", "/disable": "Groups.Manage", "/delete": "Groups.Manage"},
         ),
+        ("console_approval", {"/approve": "Approvals.Give", "/refuse": "Approvals.Give"}),
         ("console_finding", {"/mend": "Groups.Manage", "/adopt": "Groups.Manage", "/close": "Groups.Manage"}),
         ("console_reconciliations", {"/reconcile": "Groups.Manage"}),
     ],
@@ -1350,10 +1402,50 @@ async def test_an_act_is_offered_to_whoever_may_do_it(
 ) -> None:
     """Somebody who only reads sees no button that would refuse them."""
     services.settings = replace(services.settings, entra_authentication=True)
-    for role in ("Fleet.Read", "Orders.Write", "Devices.Revoke", "Groups.Manage"):
+    for role in ("Fleet.Read", "Orders.Write", "Devices.Revoke", "Groups.Manage", "Approvals.Give"):
         answer = await ask(name, headers=principal("Fleet.Read", role), route=READ[name])
         text = answer.get_body().decode()
         assert {path for path in offered if f'{path}"' in text} == {path for path in offered if offered[path] == role}
+
+
+async def test_a_second_person_decides_by_a_form_and_says_why_if_it_is_no(services: SimpleNamespace) -> None:
+    """What they say is in the audit log, with the act."""
+    done = await ask(
+        "console_approved", headers={**SIGNED_IN, **SAME}, route=ABOUT_APPROVAL, form={"comment": "agreed"}
+    )
+    assert (done.status_code, done.headers["location"]) == (303, f"/api/console/approvals/{APPROVAL.approval_id}")
+    silent = await ask("console_refused", headers={**SIGNED_IN, **SAME}, route=ABOUT_APPROVAL, form={"comment": ""})
+    assert silent.status_code == 400
+    assert "is required: who asked is to know why" in silent.get_body().decode()
+    await ask("console_refused", headers={**SIGNED_IN, **SAME}, route=ABOUT_APPROVAL, form={"comment": "no"})
+    assert services.approvals.done == [
+        ("approve", APPROVAL.approval_id, "agreed"),
+        ("refuse", APPROVAL.approval_id, "no"),
+    ]
+    assert services.audit.noted[0] == ("approve", APPROVAL.approval_id, "agreed")
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "buttons"),
+    [
+        ({}, "Once it is approved, it is carried out by itself.", {"/approve", "/refuse"}),
+        ({"queue": None}, "Once it is approved, who asked has to send it again.", {"/approve", "/refuse"}),
+        (
+            {"asked_by": Actor(kind=CallerKind.KEY, id="everything")},
+            "You have asked for it, so somebody else has to approve it.",
+            {"/refuse"},
+        ),
+        ({"expires_at": NOW}, "Nobody approved it in time, so it will not be done.", set()),
+        ({"state": ApprovalState.REFUSED, "decided_at": NOW}, "This concerns 1200 devices.", set()),
+    ],
+)
+async def test_an_approval_offers_what_can_be_decided(
+    services: SimpleNamespace, change: dict[str, Any], text: str, buttons: set[str]
+) -> None:
+    services.approvals.record = APPROVAL.changed(**change)
+    shown = (await ask("console_approval", route=ABOUT_APPROVAL)).get_body().decode()
+    assert text in shown
+    assert {each for each in ("/approve", "/refuse") if f'{each}"' in shown} == buttons
 
 
 async def test_a_role_of_one_group_offers_acts_on_what_belongs_to_it(services: SimpleNamespace) -> None:
