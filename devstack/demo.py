@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from http.client import GONE, NO_CONTENT, OK
+from http.client import ACCEPTED, FORBIDDEN, GONE, NO_CONTENT, OK
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,8 @@ def tell_the_story(world: outside.World, stack: Stack) -> None:
         disable_group(world, tell)
     with tell.step("The expiry sweep, with its clock set ahead"):
         sweep(world, tell, stack)
+    with tell.step("A group is deleted, which needs a second person"):
+        delete_group(world, tell, stack.endpoints.role_keys["Approvals.Give"])
     with tell.step("The console, where an operator looks at all of this"):
         look(world, tell, order, "press-001")
     show(world)
@@ -297,8 +299,31 @@ def sweep(world: outside.World, tell: Narrator, stack: Stack) -> None:
     tell.seen(f"on {ahead:%Y-%m-%d} it reports {', '.join(expiring)}; the revoked press-001 is left out")
 
 
+def delete_group(world: outside.World, tell: Narrator, second_key: str) -> None:
+    """Step 10: ``APPROVALS`` says that it waits, until whoever has the second key says yes."""
+    answer = world.request("DELETE", "enrollment-groups/line-2", headers={"Idempotency-Key": "delete-line-2"})
+    world.check(answer.status_code == ACCEPTED, f"the deletion is taken: {answer.text}")
+    path = answer.json()["location"].removeprefix("/api/")
+    waiting = until("it waits", lambda: world.get(path), lambda body: body["state"] == "awaitingApproval")
+    tell.seen(f"{waiting['waitingFor']}")
+    approve = f"approvals/{waiting['approvalId']}/approve"
+    own = world.post(approve)
+    world.check(own.status_code == FORBIDDEN, f"whoever asked can't approve: {own.text}")
+    tell.seen(f"the key that asked is refused: {own.json()['detail']}")
+    yes = world.request("POST", approve, headers={"x-functions-key": second_key}, json={"comment": "line 2 is closed"})
+    world.check(yes.status_code == OK, f"the second key approves: {yes.text}")
+    tell.seen(
+        f"approved by the {yes.json()['decidedBy']['kind']} {yes.json()['decidedBy']['id']!r}: {yes.json()['comment']}"
+    )
+    until("it is carried out by itself", lambda: world.get(path), lambda body: body["state"] == "done")
+    acts = {each["action"]: each for each in world.get("audit?group=line-2")["items"]}
+    world.check({"delete", "approve"} <= acts.keys(), f"both stand in the audit log: {sorted(acts)}")
+    asked, decided = acts["delete"]["actor"], acts["approve"]["actor"]
+    tell.seen(f"line-2 is deleted; the audit log has {asked['id']!r}, who asked, and {decided['id']!r}, who said yes")
+
+
 def look(world: outside.World, tell: Narrator, order: dict[str, Any], revoked: str) -> None:
-    """Step 10: the pages are fetched as a browser does, and show what was done."""
+    """Step 11: the pages are fetched as a browser does, and show what was done."""
     with world.console() as read:
         wanted = ("1 revoked", "the enrollment group 'line-2' is disabled")
         today = until("Today", lambda: read(""), lambda page: all(each in page for each in wanted))
@@ -351,11 +376,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # refusals are part of the story
     threading.excepthook = lambda _: None  # the device SDK leaves timers behind after a refusal
     shutil.rmtree(STATE, ignore_errors=True)
+    settings = {"APPROVALS": "deleteGroup"}
     hosts = f"{len(zones.ZONES)} functions hosts, each with its zone's roles alone" if apart else "the functions host"
     print(f"Starting Azurite, the emulated Azure services and {hosts} ...", flush=True)
     started = time.perf_counter()
     try:
-        with (ZonedStack if apart else Stack).free(STATE, event_topic=given.event_topic) as stack:
+        with (ZonedStack if apart else Stack).free(STATE, event_topic=given.event_topic, settings=settings) as stack:
             print(f"ready after {time.perf_counter() - started:.1f} s: {stack.endpoints.functions_url}", flush=True)
             run(stack)
     except Failed as failure:

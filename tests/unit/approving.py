@@ -23,13 +23,19 @@ BOB = Actor(kind=CallerKind.USER, id="77c0ffee", name="bob@example.com")
 def approvals(
     table: Any, outbox: Outbox, clock: Clock, wanted: Mapping[ApprovalAct, int], devices: Mapping[str, int]
 ) -> Approvals:
-    """Put together what has acts wait; ``devices`` says how many a group or a CA has, and may change."""
+    """Put together what has acts wait; ``devices`` says how many a group or a CA has, and may change.
+
+    A CA whose name begins with ``revoked`` is.
+    """
 
     async def count(name: str) -> int:
         return devices.get(name, 0)
 
     async def group(_: str) -> str | None:
         return "line-1"
+
+    async def is_revoked(name: str) -> bool:
+        return name.startswith("revoked")
 
     deeds = Deeds(
         wanted=wanted,
@@ -38,6 +44,7 @@ def approvals(
         group_of_device=group,
         group_of_certificate=group,
         group_of_authority=group,
+        is_revoked=is_revoked,
     )
     return Approvals(
         rows=ApprovalRows(table), deeds=deeds, expire_after=timedelta(hours=72), outbox=outbox, clock=clock

@@ -355,6 +355,12 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
             (AuthorityAct, {"name": "ca1", "action": "revoke", "reason": "keyCompromise"}),
             "revoke the CA 'ca1' and all devices with a certificate of it, for keyCompromise",
         ),
+        # Decided already, as those below a CA are with it: its message only brings that about.
+        (
+            "revokeAuthority;revokeDevices",
+            (AuthorityAct, {"name": "revoked-ca", "action": "revoke", "reason": "keyCompromise"}),
+            None,
+        ),
         ("revokeAuthority", (AuthorityAct, {"name": "ca1", "action": "retire"}), None),
         ("revokeDevices>1", (AuthorityAct, {"name": "ca1", "action": "revoke", "reason": "keyCompromise"}), None),
         (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.domain.authorities import AuthorityState
 from shared.ledger.approvals import ApprovalRows
 from shared.ledger.directory import Directory, Projection
 from shared.workflows.authorities.reach import AuthorityReach
@@ -147,6 +148,10 @@ def approvals_of(
         known = await certificates.get(serial_number)
         return known.record.enrollment_group if known else None
 
+    async def is_revoked(name: str) -> bool:
+        known = await authorities.get(name)
+        return known is not None and known.record.state is AuthorityState.REVOKED
+
     deeds = Deeds(
         wanted=settings.approvals,
         devices_of_group=partial(revocable, counts),
@@ -154,6 +159,7 @@ def approvals_of(
         group_of_device=devices.group_of,
         group_of_certificate=group_of_certificate,
         group_of_authority=authorities.group_of,
+        is_revoked=is_revoked,
     )
     rows = ApprovalRows(table("approvals"))
     return Approvals(rows=rows, deeds=deeds, expire_after=settings.approvals_expire, outbox=outbox, clock=clock)
