@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
+from tlog_scales.reader import TilesReader
 
 from shared.errors import Deferred, LogDamaged
 from shared.evidence.verify import Checkpoint, check_inclusion, leaf_hash
@@ -87,6 +89,23 @@ async def test_tiles_are_written_once_when_they_are_full_and_the_next_batch_come
     assert await place.entries() == [entry(each) for each in range(701)]
 
 
+PATHS = [
+    *(f"tile/{level}/{number:03d}" for level in ("0", "entries") for number in range(39)),
+    *("tile/0/039.p/16", "tile/entries/039.p/16", "tile/1/000.p/39"),
+]
+"""All tiles of a log with 10,000 entries."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles by their paths, as another implementation asks for them."""
+
+    tiles: dict[str, bytes]
+
+    def get(self, *path: str) -> bytes | None:
+        return self.tiles["/".join(path)]
+
+
 async def test_two_workers_log_10000_leaves_at_once_without_a_fork() -> None:
     """Each of them in crowds of 100, of which one goes on while the others wait: every leaf once, at the place it was told."""
     place = Place()
@@ -110,6 +129,12 @@ async def test_two_workers_log_10000_leaves_at_once_without_a_fork() -> None:
         proof = await workers[1].reader.proof(index)
         check_inclusion(leaf_hash(found[index]), index, proof.path, checkpoint.tree)
     assert place.blobs.writes < 10_000 / 4
+    other = TilesReader(Tiles({path: await workers[0].reader.tile(path) for path in PATHS}))
+    other.set_size(10_000)
+    assert other.calculate_root_hash() == checkpoint.tree.root, "another implementation makes the same of the tiles"
+    for index in random.sample(range(10_000), 100):
+        assert other.get_entry(index) == found[index]
+        other.get_inclusion_proof(index, 10_000).check(leaf_hash(found[index]), checkpoint.tree.root)
 
 
 async def test_a_worker_that_others_overtake_goes_slower_and_gets_its_entry_in() -> None:
