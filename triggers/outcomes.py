@@ -47,7 +47,9 @@ from shared.errors import (
     DeviceFactoryError,
     Forbidden,
     Gone,
+    LedgerBehind,
     LengthRequired,
+    LogDamaged,
     Misconfigured,
     NotAuthentic,
     NotFound,
@@ -134,10 +136,11 @@ async def _attempt(
     except Deferred as deferred:
         trying.waits(Outcome.DEFERRED, deferred)
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
-        await wait(deferred.retry_after, 0)
+        halted = isinstance(deferred, LedgerBehind | LogDamaged)  # until an operator acts, like an outage
+        await wait(deferred.retry_after, int(halted))
         await _say_deferred(received, said, deferred)
-        if attempts:
-            await _show_waiting(received, None)
+        if attempts or halted:
+            await _show_waiting(received, f"{WAITS[0]}{deferred}" if halted else None)
     except Exception as error:
         if not is_outage(error) or attempts >= ATTEMPTS_LIMIT:
             trying.outcome = Outcome.FAILED

@@ -100,6 +100,8 @@ class Epochs:
     async def look(self, vault: KeyTags) -> str | None:
         """Compare the two as they are now; the vault's is read first, since the ledger's is raised first."""
         mark = await self._marked(vault)
+        if mark is None:
+            return None
         known = await self.rows.get()
         return lost_past(known.record if known else None, mark)
 

@@ -26,7 +26,7 @@ from shared.workflows.authorities.loading import LoadedAuthority
 from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
-from tests.world.services import Log, Secrets
+from tests.world.services import Log, Marks, Secrets
 from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class DeviceScene:
     hubs: FakeHubs = field(default_factory=FakeHubs)
     blobs: FakeBlobs = field(default_factory=FakeBlobs)
     secrets: Secrets = field(default_factory=Secrets)
+    marks: Marks = field(default_factory=Marks)
     queues: FakeQueues = field(default_factory=FakeQueues)
     lists: FakeLists = field(default_factory=FakeLists)
     authorities: Any = field(default_factory=FakeAuthorities)
@@ -207,7 +208,8 @@ class DeviceScene:
         return self._wired[1]
 
     def _build(self) -> Services:
-        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close)
+        marks = self.marks
+        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close, tags=marks.tags, tag=marks.tag)
         clients: Any = SimpleNamespace(
             queues=self.queues,
             tables=self,

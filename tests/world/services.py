@@ -62,6 +62,19 @@ class Secrets:
 
 
 @dataclass
+class Marks:
+    """Tags of the vault's keys. Reading them is no step: what is read holds for seconds, whoever comes between."""
+
+    tagged: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    async def tags(self, name: str) -> Mapping[str, str] | None:
+        return self.tagged.get(name)
+
+    async def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        self.tagged.setdefault(name, {}).update(tags)
+
+
+@dataclass
 class Log:
     """The log: what is appended is one step."""
 

@@ -174,6 +174,7 @@ class World:
         self.blobs = Blobs(self.conductor)
         self.queues = Queues(self.conductor, self.clock)
         self.secrets = services.Secrets(self.conductor)
+        self.marks = services.Marks()
         self.provisioning = self.provisioning_kind(self.conductor)
         self.hubs = services.Hubs(self.conductor)
         self.reopened: list[str] = []
@@ -207,7 +208,8 @@ class World:
         return [bug for host in self.hosts for bug in host.bugs]
 
     def _build(self) -> Services:
-        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close, tags=_no_tags)
+        marks = self.marks
+        keys = SimpleNamespace(check=self.secrets.check, close=self.secrets.close, tags=marks.tags, tag=marks.tag)
         clients: Any = SimpleNamespace(
             queues=self.queues,
             tables=self.storage,
@@ -460,10 +462,6 @@ class World:
 def _data(content: str) -> Mapping[str, Any]:
     data: Mapping[str, Any] = read_message(base64.b64decode(content).decode()).data
     return data
-
-
-async def _no_tags(_name: str) -> None:
-    """Say of a key that it does not exist: nobody has marked an epoch of the ledger in this vault."""
 
 
 @lru_cache(4096)
