@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MARK = "ledger-epoch"
 """Name of the vault's key whose tags say how far the ledger has come. It signs nothing."""
 
-HOLDS = timedelta(seconds=10)
+HOLDS = timedelta(seconds=5)
 """So long a worker goes on with what it has seen."""
 
 _SECONDS = 4
@@ -69,9 +69,10 @@ class Epochs:
     async def check_now(self) -> None:
         """See the same as it is now, and that the vault lets this identity see it; errors are the vault's as well."""
         if self.vault is not None:
-            fault = await self.look(self.vault)
-            if fault is not None:
-                raise LedgerBehind(fault)
+            self._fault = await self.look(self.vault)
+            self._seen_at = self.clock()
+            if self._fault is not None:
+                raise LedgerBehind(self._fault)
 
     async def fault(self) -> str | None:
         """Tell what of the ledger is lost; ``None`` if nothing is known to be."""
