@@ -160,10 +160,12 @@ class Head:
                 edge=tuple(edge),
                 written=said["written"],
                 projected=tuple(said["projected"]),
-                turns=int(said["turns"]),
+                turns=int(said.get("turns", 0)),  # heads of before do not count them
             )
             whole = (found.size, found.tree.root.hex()) == (said["size"], said["root"])
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as missing:
+            raise NotProved(f"the head of the log can't be read: it does not have the field {missing}") from None
+        except (ValueError, TypeError) as error:
             raise NotProved(f"the head of the log can't be read: {error}") from None
         if not whole:
             raise NotProved(f"the head of the log does not have the {said['size']} entries and the root that it names")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 
 from shared.evidence.head import Head
@@ -15,6 +17,21 @@ def test_a_head_reads_as_it_was_written(count: int) -> None:
     head = numbered(count).head
     assert Head.from_bytes(head.to_bytes()) == head
     assert head.size == count
+
+
+def test_a_head_of_before_is_read_and_goes_on() -> None:
+    """An update of the app must not stop what is signed: this head was written before batches were counted."""
+    root = sha256(b"\x00" + b"entry 0").hexdigest()
+    line = (
+        f'{{"schema": 1, "origin": "{ORIGIN}", "size": 1, "root": "{root}", "written": 0, "edge": [], "projected": []}}'
+    )
+    head = Head.from_bytes(line.encode() + b"\n" + b"\x00\x07entry 0")
+    assert (head.size, head.turns, head.appended([b"entry 1"]).size) == (1, 0, 2)
+
+
+def test_a_head_that_lacks_what_it_must_say_is_refused_in_words() -> None:
+    with pytest.raises(NotProved, match=r"^the head of the log can't be read: it does not have the field 'edge'$"):
+        Head.from_bytes(b'{"schema": 1}\n')
 
 
 def test_a_log_is_the_same_however_its_entries_were_batched() -> None:
