@@ -147,7 +147,7 @@ class Deferred(DeviceFactoryError):
 
 
 class LogDamaged(Deferred):
-    """The log is not what it was. Nothing is signed until somebody has looked at it; readiness says what is wrong."""
+    """The log is not what it was. No certificate is signed until it is mended; readiness says what is wrong."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after=timedelta(minutes=5))

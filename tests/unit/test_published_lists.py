@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from cryptography import x509
 
 from shared.domain.certificates import RevocationRecord
 from shared.domain.words import RevocationReason
-from shared.errors import Deferred, LedgerBehind
+from shared.errors import Deferred, LedgerBehind, LogDamaged
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.pki.list_checks import ListError
@@ -85,6 +87,28 @@ async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
         "the CRL of 'first' was not published: the key of CA 'first' does not match its certificate"
     ]
     assert sorted(blobs.blobs) == ["second.crl", "third.crl"]
+
+
+class DamagedLog:
+    async def append(self, entry: bytes) -> int:
+        del entry
+        raise LogDamaged("the log was forked")
+
+
+async def test_a_list_is_logged_before_it_is_published_and_published_though_the_log_was_damaged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A log that was changed by hand must not keep a revoked device in."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    log = Log()
+    await revoke(scene, 6)
+    assert await replace(lists(scene, blobs), log=log).publish("root")
+    assert log.lists() == {sha256(blobs.blobs["root.crl"].content).hexdigest()}
+    await revoke(scene, 7)
+    assert await replace(lists(scene, blobs), log=DamagedLog()).publish("root")
+    assert listed(blobs) == {6, 7}
+    assert "is published and not logged: the log was forked" in caplog.text
 
 
 async def test_a_list_is_described_as_it_reads() -> None:

@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OPENED, AuthorityState, ListMaking, PublishedList
-from shared.errors import Deferred, LedgerBehind, NotFound
+from shared.errors import Deferred, LedgerBehind, LogDamaged, NotFound
 from shared.ledger.table import Stale
 from shared.pki.list_checks import ListError, check_successor, is_signed, read_list
 from shared.pki.revocation_lists import build_crl
@@ -242,7 +242,7 @@ class RevocationLists:
             issuer, _signed, current.joined, issuer, record.crl_number, now, now + self.settings.crl_validity
         )
         made = await self.authorities.computing(_checked, crl, issuer, record, present, current.length)
-        await self.log.append(entry_of_list(name, record.crl_number, crl, now))
+        await self._note(name, record.crl_number, crl, now)
         if not await self._store(name, crl, present):
             await self._end(begun)
             return False
@@ -253,6 +253,13 @@ class RevocationLists:
         await self.certificates.forget(current.changes)
         await entries.leave(current.over)
         return True
+
+    async def _note(self, name: str, number: int, crl: bytes, now: datetime) -> None:
+        """Log a list. What shuts devices out goes on though the log was damaged, which issues no certificate then."""
+        try:
+            await self.log.append(entry_of_list(name, number, crl, now))
+        except LogDamaged as damage:
+            _log.critical("the CRL of %r with number %d is published and not logged: %s", name, number, damage)
 
     async def _store(self, name: str, crl: bytes, present: StoredBlob | None) -> bool:
         if present is None:
