@@ -6,9 +6,17 @@ import json
 import os
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+from azure.data.tables import TableClient
+
 from devstack.outside import until
+from shared.domain.approvals import ApprovalAct, ApprovalRecord
+from shared.domain.audit_entries import SubjectKind
+from shared.domain.callers import Actor, CallerKind
+from shared.ledger.table import keyed, spread
 from tests.tasks import REPOSITORY, TEXT, Task, tasks
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ EXPLAINED = {
 """Of a device in service: every service was reached with the rights of the zone, and says that all is well."""
 
 A_REJECTION = "2026-05-01-6f1ed002ab5595859014"
+AN_APPROVAL = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 
 
 def own(text: str) -> str:
@@ -67,6 +76,8 @@ def test_each_task_of_the_page_is_carried_out(stack_and_world: tuple[Stack, Worl
             (tmp_path / "chain.pem").write_text(chain_of(world), encoding="utf-8")
         if task.title == "Close a rejection":
             line = line.replace(A_REJECTION, refused(world))
+        if AN_APPROVAL in line:
+            line = line.replace(AN_APPROVAL, awaiting(stack))
         ran = subprocess.run(
             ["/bin/bash", "-euc", "\n".join([*functions, line])],
             cwd=tmp_path,
@@ -101,6 +112,29 @@ def chain_of(world: World) -> str:
     """Give a device's chain, as a device sends it: its bundle without the key."""
     bundle = world.request("GET", f"devices/{own('press-002')}/bundle?format=pem").text
     return "".join(re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", bundle, re.DOTALL))
+
+
+def awaiting(stack: Stack) -> str:
+    """Enter an approval that somebody else asks for, as if an act waited for it, and give its id.
+
+    No act waits on the stack that all tests share; the demo shows one that does.
+    """
+    identifier, now = token_hex(16), datetime.now(UTC)
+    record = ApprovalRecord(
+        approval_id=identifier,
+        act=ApprovalAct.DELETE_GROUP,
+        what="delete the enrollment group 'tasks-2'",
+        subject_kind=SubjectKind.GROUP,
+        subject="tasks-2",
+        fingerprint="0" * 64,
+        asked_by=Actor(kind=CallerKind.USER, id="ada"),
+        asked_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+    connection = stack.endpoints.storage_connection_string
+    with TableClient.from_connection_string(connection, "approvals") as table:
+        table.create_entity(keyed(spread(identifier), identifier, record))
+    return identifier
 
 
 def refused(world: World) -> str:
