@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 GROUP = "storm"
 _PAUSE = 0.4
 _AT_ONCE = 8
-_QUIET_SECONDS = 900
+_QUIET_SECONDS = 1800
+"""A lease lasts ten minutes, and what was never sent is given up after a while."""
 _SETTINGS = {
     "RECONCILIATION_POLICY": ";".join(
         f"{kind}={Policy.MEND}"
@@ -103,15 +104,15 @@ class Storm:
     def rage(self, seconds: float) -> None:
         """Do one thing after the other, at random."""
         deeds: Sequence[tuple[int, Callable[[], str]]] = (
-            (8, self._order),
-            (3, self._revoke),
-            (3, self._hold),
-            (3, self._reinstate),
-            (4, self._renew),
-            (2, self._switch),
-            (1, self._delete),
-            (3, self._drift),
-            (3, self._fault),
+            (40, self._order),
+            (12, self._revoke),
+            (12, self._hold),
+            (12, self._reinstate),
+            (20, self._renew),
+            (8, self._switch),
+            (4, self._delete),
+            (15, self._drift),
+            (15, self._fault),
             (1, self._kill),
         )
         until = time.monotonic() + seconds

@@ -560,7 +560,7 @@ var zonesOfSettings = {
   RECONCILIATION_INTERVAL_MINUTES: ['issuing']
   RECONCILIATION_QUOTA_PERCENT: ['issuing']
   RECONCILIATION_POLICY: ['issuing']
-  IOT_HUB_UNITS: ['issuing']
+  IOT_HUB_UNITS: ['issuing', 'revocation']
   BUNDLE_KEPT_DAYS: ['issuing']
   EVIDENCE_ORIGIN: ['issuing']
   EVIDENCE_KEY: ['issuing']

@@ -234,6 +234,7 @@ def build(
         identities=identities,
         counts=Directory(table("directory")),
         unrepeated=settings.unrepeated_devices,
+        hub_units=settings.hub_units,
         outbox=outbox,
         clock=clock,
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 from shared.domain.findings import FindingKind, Policy, read_policies
 from shared.reading.addresses import Addresses
 from shared.reading.settings import Kind, Setting, number, whole
-from shared.rules.zones import Zone
+from shared.rules.zones import SIGNING, Zone
 
 _ISSUING = frozenset({Zone.ALL, Zone.ISSUING})
 
@@ -80,7 +80,7 @@ class UpkeepSettings(Addresses):
             "Units that each hub has at least: its quotas grow with them. Count one unit of S3 as 50.",
             example="4",
             default="1",
-            zones=_ISSUING,
+            zones=SIGNING,
         ),
     ]
     reconciliation_policy: Annotated[

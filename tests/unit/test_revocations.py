@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from shared.contracts.devices import revocation_request
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState
+from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
@@ -19,6 +22,8 @@ from tests.unit.fakes import Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from shared.domain.devices import DeviceRecord
 
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
@@ -596,6 +601,53 @@ def asked(scene: DeviceScene) -> list[str]:
     return sorted(
         body["data"]["registrationId"] for queue, body, _ in scene.queues.sent if queue == "revocation-requests"
     )
+
+
+# --- what it takes ---
+
+
+async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None:
+    """A group's hubs are shut by two calls for a hundred devices; then each device takes its own calls."""
+    scene = await registered()
+    scene.unrepeated = 2
+    for number, device in enumerate(("lathe", "drill")):
+        await scene.order(f"order-{number}", device)
+    await scene.directory_upkeep.run()
+    assert await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, enrollment_group="line")) == {
+        "action": "revoke",
+        "devices": 3,
+        "repeatDevices": True,
+        "dpsCalls": 12,
+        "hubCalls": 11,
+        "hubsShutAfterMinutes": 0.02,
+        "doneAfterMinutes": 0.11,
+    }
+    assert (await scene.revocations.foresee(scene.revocation(reason=COMPROMISE)))["devices"] == 1
+    assert await scene.state() is DeviceState.REGISTERED
+    with pytest.raises(NotFound):
+        await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, enrollment_group="nowhere"))
+
+
+def test_a_thousand_devices_are_shut_out_of_their_hub_within_a_minute() -> None:
+    """And done in half an hour, by one S1 unit's quota of 100 registry operations a minute; 10 units take a tenth."""
+    plan = plan_for(1000, of_group=True, hub_units=1)
+    assert (plan.dps_calls, plan.hub_calls) == (4000, 3020)
+    assert (plan.hubs_shut, plan.done) == (0.2, 30.2)
+    assert plan_for(1000, of_group=True, hub_units=10).done == 4.0  # DPS's quota of 1,000 a minute
+
+
+async def test_a_device_takes_as_many_calls_as_are_reckoned_with() -> None:
+    scene = await registered()
+    calls = Counter[str]()
+
+    @asynccontextmanager
+    async def counted(_label: str, service: str = "") -> AsyncIterator[None]:
+        calls[service] += 1
+        yield
+
+    scene.provisioning.conductor.step = scene.hubs.conductor.step = counted  # type: ignore[method-assign,assignment]
+    await scene.revoke(COMPROMISE)
+    assert (calls["dps"], calls["hub"]) == (DPS_CALLS, HUB_CALLS)
 
 
 # --- doors ---

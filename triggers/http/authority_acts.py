@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from shared.contracts.authorities import (
     AuthorityAct,
@@ -23,19 +21,20 @@ from shared.domain.authorities import AuthorityAction
 from shared.domain.callers import Role
 from shared.errors import Rejected
 from triggers.http.endpoints import (
+    DRY_RUN,
     QUEUED,
     authenticated,
     authority_name_of,
     body_of,
-    chosen,
     endpoint,
+    is_dry,
     is_new,
     json_answer,
     queued,
     request_id_of,
 )
 from triggers.http.scopes import of_authority
-from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
+from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -46,18 +45,13 @@ CRL = "application/pkix-crl"
 LIST_LIMIT = 1024 * 1024
 """Bytes of a list that is imported: of an offline root it has some hundred entries."""
 
-_DRY_RUN = Parameter(
-    "dryRun",
-    "true: nothing is done, and the answer says what would be",
-    Annotated[Literal["true", "false"], Field(default="false")],
-)
 _act = partial(
     endpoint,
     answers=[QUEUED, Answer(200, "what it would do (dryRun)", (AuthorityPreview,))],
     refuses={404, 409},
     body=AuthorityActing,
     body_required=False,
-    parameters=(IDEMPOTENCY_KEY, _DRY_RUN),
+    parameters=(IDEMPOTENCY_KEY, DRY_RUN),
     role=Role.AUTHORITIES_MANAGE,
     scope=of_authority,
 )
@@ -91,11 +85,11 @@ async def delete_certificate_authority(services: Services, request: func.HttpReq
     "POST",
     "certificate-authorities/{name}/revoke",
     body=AuthorityRevoking,
-    parameters=(IDEMPOTENCY_KEY, _DRY_RUN, *SIGNATURE),
+    parameters=(IDEMPOTENCY_KEY, DRY_RUN, *SIGNATURE),
 )
 async def revoke_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a CA revoked, with the CAs below it and all devices; signed as a webhook is, where a secret is set."""
-    if _is_dry(request):
+    if is_dry(request):
         return await _previewed(services, request, AuthorityAction.REVOKE)
     request_id = await authenticated(services, request)
     given = parse(AuthorityRevoking, body_of(request, optional=True))
@@ -158,7 +152,7 @@ async def import_crl(services: Services, request: func.HttpRequest) -> func.Http
 
 
 async def _acted(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
-    if _is_dry(request):
+    if is_dry(request):
         return await _previewed(services, request, action)
     return await _queued(services, request, action, parse(AuthorityActing, body_of(request, optional=True)))
 
@@ -189,7 +183,3 @@ async def _queued(
     if await is_new(services, Queue.ENROLLMENT_GROUP_REQUESTS, act):
         await services.authority_workflows.acts.foresee(act)
     return await queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, act)
-
-
-def _is_dry(request: func.HttpRequest) -> bool:
-    return chosen(request, "dryRun", ("true", "false")) == "true"

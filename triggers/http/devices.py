@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import azure.functions as func
 from pydantic import Field
 
-from shared.contracts.answers_devices import Device, Identity
+from shared.contracts.answers_devices import Device, Identity, RevocationPreview
 from shared.contracts.devices import (
     IdentityChange,
     Renewal,
@@ -23,11 +23,13 @@ from shared.contracts.parsing import parse
 from shared.domain.callers import Role
 from shared.errors import Rejected
 from triggers.http.endpoints import (
+    DRY_RUN,
     QUEUED,
     authenticated,
     body_of,
     endpoint,
     holder_of,
+    is_dry,
     is_new,
     json_answer,
     queued,
@@ -275,10 +277,10 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
 @endpoint(
     "POST",
     "revocations",
-    answers=[QUEUED],
+    answers=[QUEUED, Answer(200, "what it would do (dryRun)", (RevocationPreview,))],
     refuses={404, 409},
     body=RevocationCall,
-    parameters=(IDEMPOTENCY_KEY, *SIGNATURE),
+    parameters=(IDEMPOTENCY_KEY, DRY_RUN, *SIGNATURE),
     role=Role.DEVICES_REVOKE,
     scope=of_revocation,
 )
@@ -286,6 +288,8 @@ async def create_revocation(services: Services, request: func.HttpRequest) -> fu
     """Take a webhook that revokes, reinstates or deletes; signed after Standard Webhooks where a secret is set."""
     identifier = await authenticated(services, request)
     wanted = request_of(RevocationCall, request, request_id=identifier).request()
+    if is_dry(request):
+        return json_answer(RevocationPreview, await services.revocations.foresee(wanted))
     return await _queued_revocation(services, wanted)
 
 

@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
@@ -54,6 +54,8 @@ PAGING = (
 COMMENT = Parameter(
     "comment", "why, for the history and the audit log", Annotated[str, Field(min_length=1, max_length=COMMENT_LIMIT)]
 )
+_FLAG = Annotated[Literal["true", "false"], Field(default="false")]
+DRY_RUN = Parameter("dryRun", "true: nothing is done, and the answer says what would be", _FLAG)
 QUEUED = Answer(202, "queued", (Accepted,), (("Location", "where it can be followed"),))
 ETAG = (("ETag", "guards changes: RFC 9110 section 8.8.3"),)
 _STRUCTURED_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
@@ -346,6 +348,11 @@ def chosen[E: str](request: func.HttpRequest, name: str, known: Sequence[E]) -> 
     if found is None:
         raise Rejected.because(f"{text[:40]!r} is not a {name}; give one of {', '.join(known)}", field=name)
     return found
+
+
+def is_dry(request: func.HttpRequest) -> bool:
+    """Tell whether nothing is to be done but to say what would be."""
+    return chosen(request, "dryRun", ("true", "false")) == "true"
 
 
 def shown_continuation(continuation: str | None) -> str | None:

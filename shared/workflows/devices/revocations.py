@@ -12,13 +12,14 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 from itertools import batched
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.contracts.devices import MemberRevocation, RevocationAction
 from shared.contracts.messages import Queue
 from shared.domain import revocation
-from shared.domain.repetition import Concerned, check_repeated
+from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.domain.requests import Progress, advanced, part_key
+from shared.domain.revocation_plans import plan_for
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
@@ -60,6 +61,7 @@ class Revocations:
     identities: DeviceIdentities
     counts: Directory
     unrepeated: int
+    hub_units: int
     outbox: Outbox
     clock: Clock
 
@@ -94,6 +96,30 @@ class Revocations:
             return
         registration_id, act = await self._act(request)
         act((await device_of(self.devices, registration_id)).record)
+
+    async def foresee(self, request: RevocationRequest) -> dict[str, Any]:
+        """Say what a request to revoke would do and take, as things are; nothing is done.
+
+        Raises:
+            Rejected: it can't be carried out, for another reason than that it does not repeat the number of devices.
+        """
+        group, devices = request.enrollment_group, 1
+        if group is None:
+            await self.check(request)
+        else:
+            if await self.groups.get(group) is None:
+                raise unknown(group)
+            devices = await revocable(self.counts, group)
+        plan = plan_for(devices, of_group=group is not None, hub_units=self.hub_units)
+        return {
+            "action": request.action,
+            "devices": plan.devices,
+            "repeatDevices": group is not None and is_to_be_repeated(Concerned("", devices), self.unrepeated),
+            "dpsCalls": plan.dps_calls,
+            "hubCalls": plan.hub_calls,
+            "hubsShutAfterMinutes": round(plan.hubs_shut, 2),
+            "doneAfterMinutes": round(plan.done, 2),
+        }
 
     async def _act(self, request: RevocationRequest) -> tuple[str, _Act]:
         """Find the device that a request is about, and what it does to it."""
