@@ -20,7 +20,7 @@ from devstack.outside import until
 from tests.end_to_end.conftest import GROUP, SETTINGS, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from selenium.webdriver.remote.webelement import WebElement
 
@@ -57,13 +57,20 @@ class Browser:
 
     def press(self, words: str, *, leaves: bool = True) -> None:
         """Click the link or button with these words; what it leads to is there when this returns."""
-        self.driver.execute_script("window.isLeft = true")
-        self.driver.find_element(By.XPATH, f"//a[normalize-space()='{words}'] | //button[.='{words}']").click()
+        found = self.driver.find_element(By.XPATH, f"//a[normalize-space()='{words}'] | //button[.='{words}']")
         if leaves:
-            # Between two pages the browser may answer nothing.
-            WebDriverWait(self.driver, 30, ignored_exceptions=[WebDriverException]).until(
-                lambda driver: driver.execute_script("return !window.isLeft && document.readyState == 'complete'")
-            )
+            self.leave(found.click)
+        else:
+            found.click()
+
+    def leave(self, act: Callable[[], None]) -> None:
+        """Do what leads to another page; that is there when this returns."""
+        self.driver.execute_script("window.isLeft = true")
+        act()
+        # Between two pages the browser may answer nothing.
+        WebDriverWait(self.driver, 30, ignored_exceptions=[WebDriverException]).until(
+            lambda driver: driver.execute_script("return !window.isLeft && document.readyState == 'complete'")
+        )
 
     def sign_in(self, key: str | None = None) -> None:
         self.open("/sign-in")
@@ -127,7 +134,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Worl
     """A stack with two groups, orders that are done and failed, messages that were refused, and a finding."""
     unsigned = {name: value for name, value in SETTINGS.items() if name != "WEBHOOK_SECRET_NAME"}
     with running(tmp_path_factory.mktemp("stack"), settings=unsigned) as (stack, seen):
-        devices = [{"registrationId": f"press-{number}"} for number in range(1, 5)]
+        devices = [{"registrationId": f"press-{number}"} for number in range(1, 6)]
         seen.post("device-orders", {"orderId": "order-1", "enrollmentGroup": GROUP, "devices": devices})
         for name in ("hostile", "replayed", "closed"):
             refused = {
@@ -148,6 +155,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Worl
         seen.post("reconciliations", {"registrationId": "press-4"})
         until("it is found", lambda: seen.get("findings")["items"], lambda found: len(found) == 1)
         until("the second group", lambda: seen.get("enrollment-groups/line-2", missing={}), is_enabled)
+        seen.post("enrollment-groups/line-2/roll")
+        seen.post("devices/press-5/revoke", {"reason": "superseded"})
+        boots = {"orderId": "order-3", "registerBy": "device", "devices": [{"registrationId": "press-6"}]}
+        seen.post("device-orders", {**boots, "enrollmentGroup": GROUP})
+        until("its doors are closed", lambda: seen.get("devices/press-5"), lambda device: bool(device["closedDoors"]))
+        until("it waits", lambda: seen.get("device-orders/order-3", missing={}), is_waiting)
         yield Place(f"{stack.endpoints.functions_url}/api/console", stack.endpoints.function_key), seen
 
 
@@ -157,6 +170,10 @@ def has_failed(order: dict[str, Any]) -> bool:
 
 def is_completed(order: dict[str, Any]) -> bool:
     return bool(order.get("state") == "completed")
+
+
+def is_waiting(order: dict[str, Any]) -> bool:
+    return bool(order.get("state") == "waiting")
 
 
 def is_enabled(group: dict[str, Any]) -> bool:

@@ -24,12 +24,15 @@ PAGES = {
     "today": "",
     "devices": "/devices",
     "device": "/devices/press-1",
+    "revoked device": "/devices/press-5",
     "orders": "/orders",
     "order": "/orders/order-1",
     "failed order": "/orders/order-2",
     "retry": "/orders/order-2/retry",
     "authorities": "/authorities",
     "group": "/groups/line-1",
+    "rolling group": "/groups/line-2",
+    "retire": "/authorities/line-1-ca1/retire",
     "disable group": "/groups/line-1/disable",
     "roll group": "/groups/line-1/roll",
     "renew group": "/group-renewals/line-1",
@@ -73,12 +76,15 @@ HEADINGS = {
     "today": "Today",
     "devices": "Devices",
     "device": "Device press-1",
+    "revoked device": "Device press-5",
     "orders": "Orders",
     "order": "Order order-1",
     "failed order": "Order order-2",
     "retry": "Retry order order-2",
     "authorities": "CAs and groups",
     "group": "Group line-1",
+    "rolling group": "Group line-2",
+    "retire": "Retire CA line-1-ca1",
     "disable group": "Disable group line-1",
     "roll group": "Roll group line-1",
     "renew group": "Renew the devices of group line-1",
@@ -167,7 +173,7 @@ def test_a_page_is_used_with_the_keyboard_alone(operator: Browser) -> None:
         operator.driver.switch_to.active_element.send_keys(Keys.TAB)
     focused = operator.driver.switch_to.active_element
     assert (focused.text, focused.value_of_css_property("outline-style")) == ("Devices", "solid")
-    focused.send_keys(Keys.ENTER)
+    operator.leave(lambda: focused.send_keys(Keys.ENTER))
     assert operator.heading == "Devices"
 
 
@@ -175,7 +181,8 @@ def test_a_device_is_found_by_its_serial_number(operator: Browser, world: World)
     """With colons, as openssl writes it, too."""
     serial = world.get("devices/press-2")["certificate"]["serialNumber"].upper()
     operator.open("/devices")
-    operator.find("#find").send_keys(":".join(serial[at : at + 2] for at in range(0, 40, 2)), Keys.ENTER)
+    written = ":".join(serial[at : at + 2] for at in range(0, 40, 2))
+    operator.leave(lambda: operator.find("#find").send_keys(written, Keys.ENTER))
     assert operator.heading == "Device press-2"
     assert "registered" in operator.text
     assert "not on the list" in operator.text
@@ -325,13 +332,28 @@ def test_the_pages_work_without_scripts(place: Place, world: World, tmp_path: Pa
         assert "<script" not in browser.driver.page_source
 
 
+def test_a_device_that_is_shut_out_says_since_when_each_door_is_closed(operator: Browser) -> None:
+    operator.open("/devices/press-5")
+    table = operator.find("[aria-label='Closed doors']")
+    doors = [row.text.split()[0] for row in table.find_elements(By.CSS_SELECTOR, "tbody th")]
+    assert sorted(doors) == ["CRL", "DPS", "IoT", "OCSP"]
+    assert "UTC" in table.text
+
+
+def test_today_says_how_far_an_order_is(operator: Browser) -> None:
+    operator.open()
+    row = operator.driver.find_element(By.XPATH, "//tr[th[normalize-space()='order-3']]")
+    assert "waits for first boots" in row.text
+    assert "0 of 1" in row.text
+
+
 def test_a_difference_is_found_by_a_pass_and_mended(operator: Browser, world: World) -> None:
     """Somebody has disabled an identity in its hub; the page says both sides before it is enabled again."""
     world.disable_identity("press-1")
     operator.open("/reconcile?registrationId=press-1")
     assert "This will do the following, for the device press-1" in operator.text
     operator.press("Begin this pass")
-    assert operator.heading == "Passes of reconciliation"
+    assert operator.heading == "Device press-1"
     until("it is found", lambda: world.get("findings?subject=press-1")["items"], lambda found: len(found) == 1)
     operator.open("/devices/press-1")
     operator.press("identity disabled")

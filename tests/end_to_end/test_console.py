@@ -39,12 +39,14 @@ def test_an_operator_signs_in_and_looks_around(stack_and_world: tuple[Stack, Wor
         given = session.post(f"{root}/sign-in", data={"key": stack.endpoints.function_key}, headers=SAME, timeout=60)
         assert (given.status_code, given.url) == (200, root)
         shown = {"": given.text}
-        for path in ("/devices/console-1", "/orders/console-order", "/authorities", "/rejections"):
+        about = ("/devices/console-1", "/orders/console-order", f"/groups/{GROUP}", f"/group-renewals/{GROUP}")
+        for path in (*about, "/authorities", "/rejections", "/findings", "/reconciliations"):
             answer = session.get(f"{root}{path}", timeout=60)
             assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
             shown[path] = answer.text
     assert "Every CA can sign." in shown[""]
     assert "registered" in shown["/devices/console-1"]
     assert "1 of 1 devices finished" in shown["/orders/console-order"]
+    assert "Renew these devices" in shown[f"/group-renewals/{GROUP}"]
     assert "dpsCa" in shown["/authorities"]
     assert "console-&lt;b&gt;" in shown["/rejections"]

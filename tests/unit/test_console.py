@@ -1184,22 +1184,40 @@ async def test_a_pass_says_what_it_will_look_at_and_then_begins(services: Simple
     assert "A finding of the kind door open is mended by itself" in shown
     of_group = (await ask("console_reconcile", params={"enrollmentGroup": "line-1"})).get_body().decode()
     assert "for the group line-1 with its 3 devices" in of_group
+    places = []
     for form in ({}, {"enrollmentGroup": "line-1"}, {"registrationId": "press-1"}):
         answer = await ask("console_reconciled", headers={**SIGNED_IN, **SAME}, form=form)
-        assert answer.headers["location"] == "/api/console/reconciliations"
+        places.append(answer.headers["location"])
+    assert places == [
+        "/api/console/reconciliations",
+        "/api/console/reconciliations",
+        "/api/console/devices/press-1",
+    ]
     carried_on = ("carry on", PASS.reconciliation_id, "0:00:05")
     begun = [("begin", None, None), ("begin", "line-1", None), ("begin", None, "press-1")]
     assert services.reconciler.done == [each for begin in begun for each in (begin, carried_on)]
 
 
-async def test_a_pass_over_a_group_is_for_who_manages_it(services: SimpleNamespace) -> None:
+async def test_a_pass_over_a_group_or_one_of_its_devices_is_for_who_manages_it(services: SimpleNamespace) -> None:
+    """It leads to what they may see: the page of all passes is not for them."""
     services.settings = replace(services.settings, entra_authentication=True)
-    may = {**SAME, **principal("Fleet.Read", "Groups.Manage:line-1")}
-    statuses = [
-        (await ask("console_reconciled", headers=may, form=form)).status_code
-        for form in ({"enrollmentGroup": "line-1"}, {"enrollmentGroup": "line-2"}, {})
+
+    async def group_of(registration_id: str) -> str:
+        return {"press-1": "line-1"}.get(registration_id, "line-2")
+
+    services.devices.group_of = group_of
+    may = {**SAME, **principal("Fleet.Read:line-1", "Groups.Manage:line-1")}
+    allowed = ({"enrollmentGroup": "line-1"}, {"registrationId": "press-1"})
+    answers = [await ask("console_reconciled", headers=may, form=form) for form in allowed]
+    assert [each.headers["location"] for each in answers] == [
+        "/api/console/findings?enrollmentGroup=line-1",
+        "/api/console/devices/press-1",
     ]
-    assert statuses == [303, 403, 403]
+    for form in ({"enrollmentGroup": "line-2"}, {"registrationId": "oven-1"}, {}):
+        assert (await ask("console_reconciled", headers=may, form=form)).status_code == 403
+        assert (await ask("console_reconcile", headers=may, params=form)).status_code == 403
+    for params in allowed:
+        assert (await ask("console_reconcile", headers=may, params=params)).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["console_finding", "console_reconciliations"])
@@ -1386,6 +1404,12 @@ async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services
     ("name", "offered"),
     [
         ("console_device", {"/renew": "Orders.Write", "/revoke": "Devices.Revoke", "/reinstate": "Devices.Revoke"}),
+        (
+            "console_device",
+            {
+                "/reconcile?registrationId=%3Cscript%3Ealert%281%29%3C/script%3E%22%27%26%7B%7B%207%20%2A%207%20%7D%7D": "Groups.Manage"
+            },
+        ),
         ("console_order", {"/cancel": "Orders.Write"}),
         ("console_rejection", {"/replay": "Orders.Write", "/close": "Orders.Write"}),
         (

@@ -14,10 +14,11 @@ from shared.domain.findings import FindingKind, FindingState, Policy, Severity, 
 from shared.errors import Conflict
 from shared.rules.zones import Zone
 from shared.workflows.reconciliation.answers import shown_finding, shown_pass
+from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
 from triggers.http.findings import finding_id_of
-from triggers.http.scopes import by_enrollment_group, of_finding
+from triggers.http.scopes import by_enrollment_group, group_of_device, of_finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,13 +199,24 @@ async def console_reconciliations(services: Services, _request: func.HttpRequest
     )
 
 
-async def _of_form(_services: Services, request: func.HttpRequest) -> str | None:
-    """It is about the group that the form names."""
-    group = form_of(request).get("enrollmentGroup")
-    return path_value("enrollmentGroup", group) if group else None
+async def _of_query(services: Services, request: func.HttpRequest) -> str | None:
+    """It is about the group that the query names, or that of the device."""
+    return await _group_of(services, request.params)
 
 
-@page("reconcile", known=("enrollmentGroup", "registrationId"), role=Role.GROUPS_MANAGE, scope=by_enrollment_group)
+async def _of_form(services: Services, request: func.HttpRequest) -> str | None:
+    """It is about the group that the form names, or that of the device."""
+    return await _group_of(services, form_of(request))
+
+
+async def _group_of(services: Services, given: Mapping[str, str]) -> str | None:
+    wanted = _scope_of(given)
+    if wanted.registration_id is not None:
+        return await group_of_device(services, wanted.registration_id)
+    return wanted.enrollment_group
+
+
+@page("reconcile", known=("enrollmentGroup", "registrationId"), role=Role.GROUPS_MANAGE, scope=_of_query)
 async def console_reconcile(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Say what a pass of reconciliation will do, and to how many, and ask."""
     wanted = _scope_of(request.params)
@@ -229,7 +241,16 @@ async def console_reconciled(services: Services, request: func.HttpRequest) -> f
         enrollment_group=wanted.enrollment_group, registration_id=wanted.registration_id
     )
     await services.reconciler.carry_on(begun.reconciliation_id, until=services.clock() + _AT_ONCE)
-    return redirect(f"{ROOT}/reconciliations")
+    return redirect(f"{ROOT}/{_found_on(wanted)}")
+
+
+def _found_on(wanted: ReconciliationRequest) -> str:
+    """Give the page where somebody sees what a pass has found; that of all passes is for who may see everything."""
+    if wanted.registration_id is not None:
+        return f"devices/{segment(wanted.registration_id)}"
+    if wanted.enrollment_group is not None and not callers.current().may(Role.FLEET_READ, None):
+        return f"findings?enrollmentGroup={segment(wanted.enrollment_group)}"
+    return "reconciliations"
 
 
 def _scope_of(given: Mapping[str, str]) -> ReconciliationRequest:
