@@ -148,7 +148,7 @@ class Settings(EvidenceSettings):
             "APPROVALS",
             APPROVALS,
             "Acts that wait until a second person approves them (docs/secure.md). `revokeDevices>100` means more than "
-            "100 devices of a group or of a CA.",
+            "100 devices of a group, a CA or a cancelled order.",
             example="createRoot;importAuthority;deleteGroup;revokeDevices>100",
             default="",
             otherwise="nothing needs a second person",

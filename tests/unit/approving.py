@@ -34,6 +34,9 @@ def approvals(
     async def group(_: str) -> str | None:
         return "line-1"
 
+    async def order(name: str) -> tuple[int, str | None]:
+        return devices.get(name, 0), "line-1"
+
     async def is_revoked(name: str) -> bool:
         return name.startswith("revoked")
 
@@ -41,6 +44,7 @@ def approvals(
         wanted=wanted,
         devices_of_group=count,
         devices_of_authority=count,
+        devices_of_order=order,
         group_of_device=group,
         group_of_certificate=group,
         group_of_authority=group,

@@ -16,6 +16,7 @@ from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import MemberRevocation, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
+from shared.contracts.orders import OrderAct
 from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct, ApprovalState, Deed, read_approvals
 from shared.domain.audit_entries import SubjectKind
@@ -368,6 +369,13 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
             (AuthorityAct, {"name": "line-1", "action": "revoke", "reason": "keyCompromise"}),
             "revoke the CA 'line-1' and all devices with a certificate of it, for keyCompromise",
         ),
+        (
+            "revokeDevices>499",
+            (OrderAct, {"orderId": "line-1", "action": "cancel", "issued": "revoke"}),
+            "cancel the order 'line-1' and revoke its devices",
+        ),
+        ("revokeDevices>500", (OrderAct, {"orderId": "line-1", "action": "cancel", "issued": "revoke"}), None),
+        ("revokeDevices", (OrderAct, {"orderId": "line-1", "action": "cancel", "issued": "keep"}), None),
         ("revokeDevices", (RevocationRequest, {"registrationId": "press-1", "reason": "keyCompromise"}), None),
         (
             "reinstateDevice",

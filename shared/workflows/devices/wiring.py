@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import AuthorityState
 from shared.ledger.approvals import ApprovalRows
 from shared.ledger.directory import Directory, Projection
+from shared.ledger.orders import Orders
 from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.devices.automatic_renewals import AutomaticRenewals
 from shared.workflows.devices.directory import DeviceDirectory
@@ -138,7 +139,7 @@ def approvals_of(
     clock: Clock,
 ) -> Approvals:
     """Put together what has acts wait for a second person, and what counts the devices that they concern."""
-    counts = Directory(table("directory"))
+    counts, orders = Directory(table("directory")), Orders(orders=table("orders"), lines=table("orderlines"))
     reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, clock=clock)
 
     async def of_authority(name: str) -> int:
@@ -148,6 +149,10 @@ def approvals_of(
         known = await certificates.get(serial_number)
         return known.record.enrollment_group if known else None
 
+    async def of_order(order_id: str) -> tuple[int, str | None]:
+        known = await orders.get(order_id)
+        return (known.record.device_count, known.record.enrollment_group or None) if known else (0, None)
+
     async def is_revoked(name: str) -> bool:
         known = await authorities.get(name)
         return known is not None and known.record.state is AuthorityState.REVOKED
@@ -156,6 +161,7 @@ def approvals_of(
         wanted=settings.approvals,
         devices_of_group=partial(revocable, counts),
         devices_of_authority=of_authority,
+        devices_of_order=of_order,
         group_of_device=devices.group_of,
         group_of_certificate=group_of_certificate,
         group_of_authority=authorities.group_of,

@@ -9,10 +9,11 @@ from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
+from shared.contracts.orders import OrderAct, OrderAction
 from shared.domain.approvals import ApprovalAct, Deed
 from shared.domain.audit_entries import SubjectKind
 from shared.domain.authorities import AuthorityAction
-from shared.domain.words import CertificateKind
+from shared.domain.words import CertificateKind, IssuedDevices
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ class Deeds:
         wanted: the acts that need a second person, and how many devices each may concern without one.
         devices_of_group: counts the devices of a group that can be revoked.
         devices_of_authority: counts those that have a certificate of a CA, or of one below it.
+        devices_of_order: counts the devices of an order, and finds its group.
         group_of_device: finds the group of a device.
         group_of_certificate: finds that of a certificate.
         group_of_authority: finds that of a CA.
@@ -38,6 +40,7 @@ class Deeds:
     wanted: Mapping[ApprovalAct, int]
     devices_of_group: Count
     devices_of_authority: Count
+    devices_of_order: Callable[[str], Awaitable[tuple[int, str | None]]]
     group_of_device: Find
     group_of_certificate: Find
     group_of_authority: Find
@@ -55,6 +58,8 @@ class Deeds:
                 found = await self._deletion(request.enrollment_group)
             case AuthorityAct(action=AuthorityAction.REVOKE):
                 found = await self._authority(request)
+            case OrderAct(action=OrderAction.CANCEL, issued=IssuedDevices.REVOKE):
+                found = await self._cancellation(request.order_id)
             case RevocationRequest(action=RevocationAction.REINSTATE):
                 found = await self._reinstatement(request)
             case RevocationRequest(action=RevocationAction.REVOKE) if request.enrollment_group is not None:
@@ -92,6 +97,21 @@ class Deeds:
             what=f"revoke all devices of the enrollment group {group!r}, for {request.reason.value}",
             kind=SubjectKind.GROUP,
             subject=group,
+            group=group,
+            devices=devices,
+            is_needed=devices > allowed,
+        )
+
+    async def _cancellation(self, order_id: str) -> Deed | None:
+        allowed = self.wanted.get(ApprovalAct.REVOKE_DEVICES)
+        if allowed is None:
+            return None
+        devices, group = await self.devices_of_order(order_id)
+        return Deed(
+            act=ApprovalAct.REVOKE_DEVICES,
+            what=f"cancel the order {order_id!r} and revoke its devices",
+            kind=SubjectKind.ORDER,
+            subject=order_id,
             group=group,
             devices=devices,
             is_needed=devices > allowed,
