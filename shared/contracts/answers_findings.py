@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId
@@ -111,7 +112,10 @@ class ReconciliationRequest(Contract):
     @model_validator(mode="after")
     def _one_scope(self) -> Self:
         if self.registration_id is not None and self.enrollment_group is not None:
-            raise ValueError("name registrationId or enrollmentGroup, not both; without both, everything is compared")
+            raise PydanticCustomError(
+                "one_scope",
+                "give registrationId or enrollmentGroup, and not both; without both, everything is compared",
+            )
         return self
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.contracts.answers_findings import ReconciliationRequest
 from shared.contracts.certificates import AuthorityImport, CertificateRequest
 from shared.contracts.devices import Revocation, RevocationRequest, revocation_request
 from shared.contracts.events import event
@@ -340,3 +341,12 @@ def test_a_message_over_48_kib_is_refused_with_the_way_out() -> None:
     assert str(caught.value) == (
         "the message has 50015 bytes; at most 49152 fit a queue: put the devices into a blob and name it in devicesUrl"
     )
+
+
+def test_a_pass_over_two_scopes_is_refused_in_our_words() -> None:
+    """And not in those of the library that checks the body."""
+    body = {"registrationId": "press-1", "enrollmentGroup": "line-1"}
+    with pytest.raises(
+        Rejected, match=r"^give registrationId or enrollmentGroup, and not both; without both, everything is compared$"
+    ):
+        parse(ReconciliationRequest, body)

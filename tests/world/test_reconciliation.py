@@ -22,7 +22,7 @@ from shared.domain.groups import CaReferences
 from shared.domain.reconciliation import ReconciliationState
 from shared.domain.upkeep import pinned
 from shared.domain.words import CertificateKind, DeviceState
-from shared.errors import Conflict
+from shared.errors import Conflict, NotFound
 from shared.ledger.authorities import Authorities
 from shared.ledger.devices import partition_of
 from shared.pki import names
@@ -580,6 +580,31 @@ async def test_a_mend_meets_a_revocation_at_every_step_and_the_door_stays_shut()
     else:
         raise AssertionError("it has more steps than were tried")
     assert step > 8
+
+
+@pytest.mark.parametrize(
+    ("scope", "says"),
+    [
+        ({"enrollment_group": "lien-1"}, r"^enrollmentGroup: the enrollment group 'lien-1' does not exist$"),
+        ({"registration_id": "prses"}, r"^registrationId: the device 'prses' does not exist$"),
+    ],
+)
+async def test_a_pass_over_what_does_not_exist_is_refused(scope: dict[str, str], says: str) -> None:
+    """Misspelt, it would find nothing, and say that all is well."""
+    fleet = await fleet_of()
+    with pytest.raises(NotFound, match=says):
+        await fleet.reconciler.begin(**scope)
+    assert await fleet.reconciler.passes.all() == []
+
+
+async def test_a_pass_over_a_group_or_a_device_is_begun() -> None:
+    fleet = await fleet_of()
+    group, device = (
+        await fleet.reconciler.begin(enrollment_group=GROUP),
+        await fleet.reconciler.begin(registration_id=DEVICE),
+    )
+    assert [each.enrollment_group for each in (group, device)] == [GROUP, None]
+    assert [each.registration_id for each in (group, device)] == [None, DEVICE]
 
 
 # --- the share of the quotas ---

@@ -149,6 +149,7 @@ async def close_finding(services: Services, request: func.HttpRequest) -> func.H
     answers=[
         Answer(202, "begun; a small one is done by now", (Reconciliation,), (("Location", "where it can be followed"),))
     ],
+    refuses={404},
     body=ReconciliationRequest,
     body_required=False,
     role=Role.GROUPS_MANAGE,

@@ -61,7 +61,15 @@ class Reconciler:
     async def begin(
         self, *, enrollment_group: str | None = None, registration_id: str | None = None
     ) -> ReconciliationRecord:
-        """Begin a pass over everything, over one group with its devices, or over one device."""
+        """Begin a pass over everything, over one group with its devices, or over one device.
+
+        Raises:
+            NotFound: the ledger does not have the group or the device, so nothing would be compared.
+        """
+        if enrollment_group is not None and await self.walk.groups.get(enrollment_group) is None:
+            raise NotFound.because(f"the enrollment group {enrollment_group!r} does not exist", field="enrollmentGroup")
+        if registration_id is not None and await self.walk.devices.get(registration_id) is None:
+            raise NotFound.because(f"the device {registration_id!r} does not exist", field="registrationId")
         now = self.clock()
         record = ReconciliationRecord(
             reconciliation_id=f"{now:%Y-%m-%dT%H%M%S}-{secrets.token_hex(4)}",
