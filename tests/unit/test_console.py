@@ -1449,6 +1449,12 @@ async def test_a_second_person_decides_by_a_form_and_says_why_if_it_is_no(servic
     assert services.audit.noted[0] == ("approve", APPROVAL.approval_id, "agreed")
 
 
+@pytest.mark.usefixtures("services")
+async def test_today_counts_what_needs_a_second_person() -> None:
+    shown = (await ask("console_today")).get_body().decode()
+    assert '<a href="/api/console/approvals"><strong>1+</strong> acts that need a second person</a>' in shown
+
+
 @pytest.mark.parametrize(
     ("change", "text", "buttons"),
     [

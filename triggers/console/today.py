@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.approvals import ApprovalState
 from shared.domain.findings import FindingState, Severity
 from shared.domain.orders import UNDER_WAY, OrderState
 from shared.domain.requests import RequestState
@@ -45,7 +46,11 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
     """Show what an operator looks at first."""
     now = services.clock()
     authorities = await shown_authorities(services)
-    (report, counts, groups, places), (rejections, waiting), (found, orders, expiring) = await asyncio.gather(
+    (
+        (report, counts, groups, places),
+        (rejections, waiting, approvals),
+        (found, orders, expiring),
+    ) = await asyncio.gather(
         asyncio.gather(
             services.readiness.report(),
             services.devices.counts(),
@@ -55,6 +60,7 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
         asyncio.gather(
             services.rejected_messages.page(size=_SHOWN, continuation=None),
             services.following.page(state=RequestState.WAITING, kind=None, since=None, size=_SHOWN, continuation=None),
+            services.approvals.page({"state": ApprovalState.OPEN}, size=_SHOWN, continuation=None),
         ),
         asyncio.gather(_findings(services), _orders(services, now), _expiring(services, now)),
     )
@@ -69,6 +75,7 @@ async def console_today(services: Services, _request: func.HttpRequest) -> func.
         ready=all(each == "ok" for each in report.values()),
         rejections=rejections,
         waiting=waiting,
+        approvals=approvals,
         findings=found,
         orders=orders[0],
         more_orders=orders[1],
