@@ -94,7 +94,7 @@ def renewed_meanwhile(
             certificate=made.summary,
             next_certificate=None,
             renewal=None,
-            held=record.with_held(certificate, *former),
+            held=(*record.with_held(*former), certificate),
             **common,
         )
     return record.entered(
@@ -103,7 +103,7 @@ def renewed_meanwhile(
         note,
         next_certificate=made.summary,
         renewal=certificate.cause,
-        held=record.with_held(certificate),
+        held=(*record.held, certificate),
         **common,
     )
 

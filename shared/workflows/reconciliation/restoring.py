@@ -24,12 +24,12 @@ from shared.pki import names
 from shared.pki.list_checks import ListedCertificate, ListError, is_signed, listed_certificates, read_list
 from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
-from shared.workflows.devices.changes import change
+from shared.workflows.devices.changes import change, unsettled
 from shared.workflows.evidence.continuity import tree_of
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from shared.domain.authorities import AuthorityRecord
@@ -191,22 +191,24 @@ class Restoration:
 
     async def _shut_out(self) -> AsyncIterator[str]:
         """Keep out what DPS or a hub keeps out: why, nobody can tell who has not seen it on a list."""
-        continuation: str | None = None
-        while True:
-            page, continuation = await self.provisioning.page_of_enrollments(size=_PAGE, continuation=continuation)
-            for entry in page:
+        async for entries in self._pages(self.provisioning.page_of_enrollments):
+            for entry in entries:
                 if entry.get("provisioningStatus") == "disabled":
                     async for line in self._disable(str(entry["registrationId"]).lower(), "DPS"):
                         yield line
-            if continuation is None:
-                break
-        continuation = None
-        while True:
-            records, continuation = await self.devices.page(
-                enrollment_group=None, size=_PAGE, continuation=continuation
-            )
+        async for records in self._pages(partial(self.devices.page, enrollment_group=None)):
+            for each in records:
+                if not each.settled:  # its note may have been gone when the copy came to the notes
+                    await self.devices.enter_unsettled(unsettled(each, self.clock()))
             async for line in self._disabled_in_hubs(records):
                 yield line
+
+    @staticmethod
+    async def _pages[T](page: Callable[..., Awaitable[tuple[Sequence[T], str | None]]]) -> AsyncIterator[Sequence[T]]:
+        continuation: str | None = None
+        while True:
+            found, continuation = await page(size=_PAGE, continuation=continuation)
+            yield found
             if continuation is None:
                 return
 
