@@ -157,7 +157,7 @@ class LedgerBehind(Deferred):
     """The ledger is older than it was. Nothing is signed until what happened meanwhile was taken back."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, retry_after=timedelta(seconds=30))
+        super().__init__(message, retry_after=timedelta(seconds=15))
 
 
 class AwaitsOthers(Deferred):

@@ -8,6 +8,7 @@ is half taken back. It can be run again as often as it breaks off: each part fin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,12 @@ from shared.domain.upkeep import switched
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Rejected
 from shared.evidence.leaves import read_entry
+from shared.evidence.tiles import WIDTH
 from shared.pki import names
 from shared.pki.list_checks import ListedCertificate, ListError, is_signed, listed_certificates, read_list
 from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.devices.changes import change, unsettled
-from shared.workflows.evidence.continuity import tree_of
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ JUMP = 1000
 """So far the numbers of CRLs jump: nobody has seen a list between (RFC 5280 section 5.2.3 wants them to grow)."""
 
 _PAGE = 1000
+_SLACK = timedelta(minutes=10)
+"""So much clocks may differ, and so long an act may take."""
 _WHY = "found disabled when the ledger was put back"
 
 
@@ -241,12 +244,22 @@ class Restoration:
     # --- certificates ---
 
     async def _logged(self) -> Sequence[Mapping[str, Any]] | None:
-        """Give what was logged since the copy; ``None`` where no log is kept."""
+        """Give what was logged since the ledger's epoch, the oldest first; ``None`` where no log is kept.
+
+        A copy is begun after its epoch is raised, so it has what was logged before.
+        """
         if self.log is None:
             return None
-        head, known = (await self.log.storage.head()).head, await self.log.checkpoints.newest()
-        signed = tree_of(known.record.note).size if known else 0
-        return [read_entry(each) for each in await self.log.storage.entries(head, signed, head.size)]
+        head, epoch = (await self.log.storage.head()).head, await self.epochs.rows.get()
+        since = epoch.record.reached_at - _SLACK if epoch else datetime.min.replace(tzinfo=UTC)
+        found: list[Mapping[str, Any]] = []
+        last = head.size
+        while last > 0:
+            first = max(0, last - WIDTH)
+            entries = [read_entry(each) for each in await self.log.storage.entries(head, first, last)]
+            found[:0] = [each for each in entries if datetime.fromisoformat(each["at"]) >= since]
+            last = first if len(found) >= head.size - first else 0
+        return found
 
     async def _adopt(self, logged: Sequence[Mapping[str, Any]] | None) -> AsyncIterator[str]:
         causes: dict[str, str] = {}
@@ -368,7 +381,7 @@ class Restoration:
                     f"for {each['cause']!r}) was logged, and can't be had again: OCSP says that it is unknown"
                 )
             if each["type"] == "act":
-                yield f"was done after the copy: {each.get('action')} {each.get('subject')!r} at {each['at']}"
+                yield f"was done since the copy, or just before: {each['action']} {each['subject']!r}, {each['at']}"
         known = {each.enrollment_group async for each in self.groups.list()}
         async for entry in self.provisioning.list_groups():
             if entry["enrollmentGroupId"] not in known:
