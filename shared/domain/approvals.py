@@ -212,5 +212,5 @@ def not_approved(record: ApprovalRecord) -> Rejected:
         return Conflict.because(f"{named(record.decided_by)} has refused to {record.what}{said}")
     return Conflict.because(
         f"it needs a second person to {record.what}, and nobody approved that until "
-        f"{record.expires_at:%Y-%m-%d at %H:%M} UTC; ask for it anew"
+        f"{record.expires_at:%Y-%m-%d at %H:%M} UTC; ask for it anew, with a new id"
     )

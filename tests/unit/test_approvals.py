@@ -256,7 +256,9 @@ async def test_an_act_that_nobody_approves_in_time_is_rejected() -> None:
     scene.now = NOW + timedelta(hours=72)
     with pytest.raises(Conflict, match="nobody approved it until 2026-03-04 at 12:00 UTC, so it has expired"):
         await scene.decide(identifier)
-    with pytest.raises(Conflict, match="nobody approved that until 2026-03-04 at 12:00 UTC; ask for it anew"):
+    with pytest.raises(
+        Conflict, match="nobody approved that until 2026-03-04 at 12:00 UTC; ask for it anew, with a new id"
+    ):
         await scene.deliver()
     assert ((await scene.shown())["state"], scene.deeds) == ("rejected", 0)
     assert await scene.listed() == [("deleteGroup", "expired")]
