@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
         key, mirror = VerifierKey.read(options.log_key.read_text()), Mirror(options.mirror)
         if options.command == "mirror":
             tree, count = mirror.update(_reader(options.url, options.function_key), key)
-            told = f"mirrored: {tree.size} entries, {count} new bundles; the log continues what was copied before"
+            told = f"mirrored: {tree.size} entries, {count} new bundles; the checkpoint is signed, and has their root"
         else:
             older, newer = (Checkpoint.opened(each.read_bytes(), key).tree for each in (options.older, options.newer))
             mirror.compare(older, newer)

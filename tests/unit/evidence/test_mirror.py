@@ -104,7 +104,7 @@ def test_the_commands_copy_a_log_and_compare_checkpoints(tmp_path: Path, capsys:
         asked = ["mirror", url, str(copy), "--log-key", str(key)]
         command = [sys.executable, "-m", "shared.evidence", *asked, "--function-key", "a key"]
         ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        told = "mirrored: 300 entries, 2 new bundles; the log continues what was copied before\n"
+        told = "mirrored: 300 entries, 2 new bundles; the checkpoint is signed, and has their root\n"
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, told, "")
         assert mirror.main(asked) == 2
         assert "HTTP Error 401" in capsys.readouterr().err
