@@ -503,6 +503,11 @@ class Device:
         self._bundle.write_bytes(certificate.public_bytes(Encoding.PEM))
         return self._bundle.read_text()
 
+    def take_certificate(self, key: ec.EllipticCurvePrivateKey, *chain: x509.Certificate) -> None:
+        """Take a key and a chain that others have made."""
+        self._key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self._bundle.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in chain))
+
     def take_bundle(self) -> None:
         """Receive the bundle, and the password that travels separately.
 
