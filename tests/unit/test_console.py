@@ -194,6 +194,15 @@ GROUP: dict[str, Any] = {
     "rollover": None,
     "updatedAt": NOW,
 }
+REVOCATION_PREVIEW = {
+    "action": "revoke",
+    "devices": 1200,
+    "repeatDevices": True,
+    "dpsCalls": 4800,
+    "hubCalls": 3624,
+    "hubsShutAfterMinutes": 0.24,
+    "doneAfterMinutes": 36.24,
+}
 MISSED = {"registrationId": HOSTILE, "serialNumber": HOSTILE, "notAfter": NOW, "needs": "csr", "since": NOW}
 
 
@@ -365,7 +374,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         authority_workflows=SimpleNamespace(
             acts=SimpleNamespace(foresee=answering(None), preview=answering(AUTHORITY_PREVIEW))
         ),
-        revocations=SimpleNamespace(check=answering(None)),
+        revocations=SimpleNamespace(check=answering(None), foresee=answering(REVOCATION_PREVIEW)),
         requests=Requests(FakeTable()),
         outbox=Outbox(queues=queues, clock=lambda: NOW),
         authorities=NoAuthorities(),
@@ -478,7 +487,7 @@ READ: dict[str, dict[str, str] | None] = {
     "console_replay": {"id": REJECTION["id"]},
     "console_close": {"id": REJECTION["id"]},
 }
-NAMING_NOBODY = {"console_reconcile": None}
+NAMING_NOBODY: dict[str, dict[str, str] | None] = {"console_reconcile": None, "console_group_revoke": {"id": "line-1"}}
 """What is read, and shows nothing that others wrote unless it is asked for."""
 
 DONE = (
@@ -486,6 +495,7 @@ DONE = (
     "console_refused",
     "console_group_acted",
     "console_group_renewed",
+    "console_group_revoked",
     "console_mended",
     "console_adopted",
     "console_finding_closed",
@@ -976,6 +986,12 @@ async def test_today_counts_what_ends_within_7_30_and_90_days(
     assert re.findall(r"whose certificates end within [0-9]+ days\">([0-9+]+)</a>", text) == shown
 
 
+@pytest.mark.usefixtures("services")
+async def test_today_names_what_waits_for_a_second_person() -> None:
+    text = (await ask("console_today")).get_body().decode()
+    assert f'"/api/console/approvals/{APPROVAL.approval_id}"' in text
+
+
 async def test_today_counts_open_findings_by_severity(services: SimpleNamespace) -> None:
     text = (await ask("console_today")).get_body().decode()
     assert services.reconciler.asked == [("open", each) for each in ("critical", "high", "medium", "low")]
@@ -1100,6 +1116,27 @@ async def test_the_devices_of_a_group_are_renewed_at_a_pace(services: SimpleName
         form={"requestId": "r-2", "perMinute": "6001"},
     )
     assert wrong.status_code == 400
+
+
+async def test_the_devices_of_a_group_are_revoked_after_it_was_said_how_many_and_how_long_it_takes(
+    services: SimpleNamespace,
+) -> None:
+    route = {"id": "line-1"}
+    shown = (await ask("console_group_revoke", route=route)).get_body().decode()
+    assert "This will do the following, for 1200 devices" in shown
+    assert "after 0.24 minutes, and all doors are closed after 36.2 minutes" in shown
+    assert "Repeat how many devices are revoked" in shown
+    form = {"requestId": "console-1", "reason": "keyCompromise", "devices": "1200"}
+    answer = await ask("console_group_revoked", headers={**SIGNED_IN, **SAME}, route=route, form=form)
+    assert answer.headers["location"] == "/api/console/requests/console-1?kind=revocation-requests"
+    ((queue, message, _),) = services.outbox.queues.sent
+    assert queue == "revocation-requests"
+    wanted = {"enrollmentGroup": "line-1", "reason": "keyCompromise", "devices": 1200}
+    assert message["data"].items() >= wanted.items()
+    services.settings = replace(services.settings, webhook_secret_name="webhook-key")
+    for name, given in (("console_group_revoke", None), ("console_group_revoked", {**form, "requestId": "console-2"})):
+        assert (await ask(name, headers={**SIGNED_IN, **SAME}, route=route, form=given)).status_code == 401
+    assert len(services.outbox.queues.sent) == 1
 
 
 async def test_with_four_zones_a_group_is_renewed_here_and_the_rest_is_done_elsewhere(
@@ -1339,6 +1376,7 @@ ACTS = {
     **dict.fromkeys(("console_reconcile", "console_reconciled"), "Groups.Manage"),
     **dict.fromkeys(("console_group_act", "console_group_acted"), "Groups.Manage"),
     **dict.fromkeys(("console_group_renew", "console_group_renewed"), "Groups.Manage"),
+    **dict.fromkeys(("console_group_revoke", "console_group_revoked"), "Devices.Revoke"),
 }
 """What needs more than to read, with its role."""
 
@@ -1348,7 +1386,7 @@ OF_REJECTIONS = {"console_replayed", "console_closed", "console_replayed_many"}
 OTHER_ROUTES = {
     **dict.fromkeys(("console_approved", "console_refused"), ABOUT_APPROVAL),
     "console_group_acted": {"id": "line-1", "act": "disable"},
-    "console_group_renewed": {"id": "line-1"},
+    **dict.fromkeys(("console_group_renewed", "console_group_revoke", "console_group_revoked"), READ["console_group"]),
     "console_authority_acted": {"act": "retire"},
     **dict.fromkeys(("console_mended", "console_adopted", "console_finding_closed"), ABOUT_FINDING),
 }

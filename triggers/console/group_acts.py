@@ -6,17 +6,18 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING
 
-from shared.contracts.devices import GroupRenewal
+from shared.contracts.devices import GroupRenewal, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
 from shared.domain.orders import UNDER_WAY
-from shared.domain.words import DeviceState, KeyCustody
+from shared.domain.words import DeviceState, KeyCustody, RevocationReason
 from shared.errors import NotFound, Rejected
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import submit
+from triggers.console.acts import check_unsigned
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import group_id_of, is_new
 from triggers.http.scopes import of_group
@@ -34,6 +35,7 @@ _ORDERS = 50
 
 _PER_MINUTE = 60
 _PACE_LIMIT = 6000
+_LIMIT = 10_000_000
 
 
 @page("groups/{id}/{act}", role=Role.GROUPS_MANAGE, scope=of_group)
@@ -157,6 +159,45 @@ def _renewal(group_id: str, request_id: str, form: Mapping[str, str]) -> GroupRe
     return parse(GroupRenewal, body)
 
 
+# --- revocation ---
+
+
+@page("group-revocations/{id}", role=Role.DEVICES_REVOKE, scope=of_group)
+async def console_group_revoke(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Say what revoking the devices of a group will do, to how many, and how long it takes, and ask why."""
+    check_unsigned(services)
+    group_id = group_id_of(request)
+    form = {"reason": RevocationReason.KEY_COMPROMISE.value}
+    preview = await services.revocations.foresee(_revocation(group_id, "preview", form))
+    return rendered(
+        "group_revoke.html",
+        group_id=group_id,
+        preview=preview,
+        reasons=list(RevocationReason),
+        request_id=_new_request_id(),
+    )
+
+
+@page("group-revocations/{id}", method="POST", role=Role.DEVICES_REVOKE, scope=of_group)
+async def console_group_revoked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Have the devices of a group revoked, or put on hold."""
+    check_unsigned(services)
+    form = form_of(request)
+    wanted = _revocation(group_id_of(request), _request_id(form), form)
+    if await is_new(services, Queue.REVOCATION_REQUESTS, wanted):
+        await services.revocations.check(wanted)
+    return await _queued(services, Queue.REVOCATION_REQUESTS, wanted)
+
+
+def _revocation(group_id: str, request_id: str, form: Mapping[str, str]) -> RevocationRequest:
+    body: dict[str, object] = {"requestId": request_id, "enrollmentGroup": group_id}
+    if form.get("reason"):
+        body["reason"] = form["reason"]
+    if form.get("devices"):
+        body["devices"] = whole_number(form["devices"], 1, _LIMIT, field="devices", what="number of devices")
+    return parse(RevocationRequest, body)
+
+
 def _new_request_id() -> str:
     return f"console-{uuid.uuid4().hex}"
 
@@ -165,6 +206,8 @@ def _request_id(form: Mapping[str, str]) -> str:
     return path_value("requestId", form.get("requestId", ""))
 
 
-async def _queued(services: Services, queue: Queue, wanted: EnrollmentGroupRequest | GroupRenewal) -> func.HttpResponse:
+async def _queued(
+    services: Services, queue: Queue, wanted: EnrollmentGroupRequest | GroupRenewal | RevocationRequest
+) -> func.HttpResponse:
     await submit(services.requests, services.outbox, queue, wanted, services.clock)
     return redirect(f"{ROOT}/requests/{segment(wanted.request_id)}?kind={queue.value}")
