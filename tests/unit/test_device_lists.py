@@ -123,6 +123,12 @@ def test_no_cell_begins_a_formula(text: str) -> None:
     assert (cell, other) == (f"'{text}", 'a "b", c')
 
 
+def test_no_cell_commands_a_terminal() -> None:
+    """A comment with escape sequences must not hide other lines of the audit log from whoever prints it (CWE-150)."""
+    [[cell, other]] = csv.reader(io.StringIO(csv_text([["a\x1b[8mb\x00\x9b", "tab\tand\nline, ü"]]), newline=""))
+    assert (cell, other) == ("a\ufffd[8mb\ufffd\ufffd", "tab\tand\nline, ü")
+
+
 async def test_certificates_are_listed_those_first_that_expire_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that devices in service use."""
     answer = await ask(monkeypatch, {}, handler=device_lists.list_certificates)
