@@ -101,6 +101,10 @@ async def test_a_list_comes_as_csv_page_by_page(monkeypatch: pytest.MonkeyPatch)
     [header, row] = csv.reader(io.StringIO(answer.get_body().decode()))
     shown = dict(zip(header, row, strict=True))
     assert answer.mimetype == "text/csv"
+    as_json = await ask(monkeypatch, {"pageSize": "1", "idPrefix": "press"})
+    [item] = json.loads(as_json.get_body())["items"]
+    assert shown["updatedAt"] == item["updatedAt"], "a time is written in one way"
+    assert shown["updatedAt"].endswith("Z")
     assert {name: shown[name] for name in ("registrationId", "state", "serialNumber", "notAfter", "reason")} == {
         "registrationId": "press-1",
         "state": "registered",

@@ -215,7 +215,8 @@ def _time(request: func.HttpRequest, name: str) -> datetime | None:
 
 def _as_csv(request: func.HttpRequest, items: Sequence[Mapping[str, Any]], following: str | None) -> func.HttpResponse:
     """Answer with a page of a list as CSV; the first page has the header, and Link names the next one."""
-    rows = [[_text({**(each["certificate"] or {}), **each}, column) for column in _COLUMNS] for each in items]
+    page = DevicePage.model_validate({"items": items, "continuationToken": None}).model_dump(mode="json", by_alias=True)
+    rows = [[_text({**(each["certificate"] or {}), **each}, column) for column in _COLUMNS] for each in page["items"]]
     first = [] if request.params.get("continuationToken") else [_COLUMNS]
     headers = {"Cache-Control": "no-store"}
     token = shown_continuation(following)
