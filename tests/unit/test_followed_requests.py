@@ -50,7 +50,7 @@ class Scene:
         self.now += timedelta(seconds=seconds)
 
     async def submit(self, request: Any = RENEWAL, kind: Queue = RENEWALS) -> None:
-        outbox: Any = Outbox(queues=self.queues, clock=self.clock)  # type: ignore[arg-type]
+        outbox: Any = Outbox(queues=self.queues, clock=self.clock)
         await submit(self.requests, outbox, kind, request, self.clock)
 
     async def carry_out(self, *, fails: Exception | None = None) -> None:

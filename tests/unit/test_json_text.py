@@ -70,7 +70,7 @@ def test_a_twin_as_deep_as_is_read_can_be_written_again() -> None:
 
 async def test_a_poison_message_that_is_too_deep_is_recorded() -> None:
     """It is kept whole, under its own id, since nothing can be read out of it."""
-    outbox: Any = Outbox(queues=FakeQueues(), clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=FakeQueues(), clock=lambda: NOW)
     orders = Orders(orders=FakeTable(), lines=FakeTable())
     subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
     body = nested(20_000).encode()

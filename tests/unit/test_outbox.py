@@ -39,7 +39,7 @@ async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract
     """A body within the limit may be a message beyond it, since JSON can spell a character in six bytes."""
     queues = FakeQueues()
     with pytest.raises(Rejected) as refused:
-        await Outbox(queues=queues, clock=lambda: NOW).order(queue, body)  # type: ignore[arg-type]
+        await Outbox(queues=queues, clock=lambda: NOW).order(queue, body)
     assert str(refused.value).startswith("as a message it has ")
     assert str(refused.value).endswith(f" bytes; at most 49152 fit a queue{way_out}")
     assert queues.sent == []
@@ -55,7 +55,7 @@ class Topic:
 
 async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_queues() -> None:
     queues, topic = FakeQueues(), Topic()
-    outbox = Outbox(queues=queues, clock=lambda: NOW, topic=topic)  # type: ignore[arg-type]
+    outbox = Outbox(queues=queues, clock=lambda: NOW, topic=topic)
     data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
     with received(kept := Kept()):
         await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
@@ -73,7 +73,7 @@ async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_qu
 
 async def test_without_a_topic_events_go_into_their_queue() -> None:
     queues = FakeQueues()
-    outbox = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox = Outbox(queues=queues, clock=lambda: NOW)
     data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
     await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
     assert [queue for queue, _, _ in queues.sent] == [Queue.PROVISIONING_EVENTS]

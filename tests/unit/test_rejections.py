@@ -36,7 +36,7 @@ REMOVED = "[a private key was here, and is not kept]"
 async def kept(body: bytes) -> str:
     """Record a message, and read it as an operator does."""
     table, queues = FakeTable(), FakeQueues()
-    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     orders = Orders(orders=FakeTable(), lines=FakeTable())
     subject = rejecting(table, orders, outbox, lambda: NOW)
     message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
@@ -55,7 +55,7 @@ async def test_a_message_is_kept_byte_for_byte() -> None:
 async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     """A line whose message was set aside stays open, and names the rejection and the trace of the cause."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
-    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     line = OrderLine(
         order_id="1",
         line=0,
@@ -84,7 +84,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
 async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
     """Of a message of three lines one was done: the other two name the rejection."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
-    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     lines = [
         OrderLine(
             order_id="1",
@@ -112,7 +112,7 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
 async def test_a_message_that_is_refused_again_is_told_as_it_was_recorded() -> None:
     """Its first delivery broke off after it was recorded; meanwhile the reason is another. One event says one thing."""
     queues, orders = FakeQueues(), Orders(orders=FakeTable(), lines=FakeTable())
-    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
     message = ReceivedMessage(Queue.RENEWAL_REQUESTS, "message-1", b'{"requestId": "r1"}', NOW)
     first = await subject.record(message, Rejected.because("'press' is deleted"))
@@ -125,7 +125,7 @@ async def test_a_message_that_is_refused_again_is_told_as_it_was_recorded() -> N
 async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> None:  # noqa: FBT001
     """Refused or set aside, its reasons are found under its orderId; an order that is under way is left alone."""
     orders, queues = Orders(orders=FakeTable(), lines=FakeTable()), FakeQueues()
-    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
     under_way = OrderRecord(order_id="there", state=OrderState.ACCEPTED, accepted_at=NOW, fingerprint="f")
     await orders.insert(under_way)
@@ -174,7 +174,7 @@ SECRETS = {
 async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
     """Neither the row nor the event has it, in the body or in a reason; ids that hold one are told with a mark."""
     table, queues = FakeTable(), FakeQueues()
-    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)  # type: ignore[arg-type]
+    outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     subject = rejecting(table, Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: NOW)
     body = json.dumps({"orderId": "1", "registrationId": KEY, **SECRETS})
     reasons = Rejected.because(f"it is {body!r}")
@@ -190,7 +190,7 @@ class Kept:
 
     def __init__(self, table: FakeTable | None = None) -> None:
         self.table, self.queues, self.now = table or FakeTable(), FakeQueues(), NOW
-        outbox: Any = Outbox(queues=self.queues, clock=lambda: self.now)  # type: ignore[arg-type]
+        outbox: Any = Outbox(queues=self.queues, clock=lambda: self.now)
         self.subject = rejecting(self.table, Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: self.now)
 
     async def record(self, body: bytes = b'{"orderId": "1"}') -> str:
