@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-evidence fuzz package lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-evidence fuzz package sbom lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -65,6 +65,14 @@ fuzz: setup ## feed the certificate engine generated input, for longer than the 
 package: setup ## write the package that is deployed to Azure
 	@$(PY) -m devstack.package
 
+sbom: setup ## write a bill of materials of what is deployed (CycloneDX)
+	@test -x .venv/sbom/bin/cyclonedx-py || { $(PY) -m venv .venv/sbom && \
+		.venv/sbom/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.txt; }
+	@mkdir -p .devstack
+	@.venv/sbom/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-format JSON \
+		--output-reproducible --output-file .devstack/sbom.json
+	@echo "the bill of materials is in .devstack/sbom.json"
+
 lint: setup ## formatting, linting, types, import rules, prose
 	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m ruff check --quiet .
@@ -85,7 +93,7 @@ docs: setup ## write the pages of docs/ that are made from code
 
 lock: setup ## pin all dependencies anew
 	@$(PY) -m pip install --quiet pip-tools
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-sbom; do \
 		.venv/bin/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 			--no-emit-find-links --strip-extras --allow-unsafe --no-header --annotation-style=line \
 			-o $$name.txt $$name.in; done

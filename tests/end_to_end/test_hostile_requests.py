@@ -57,8 +57,8 @@ def _queries(path: str) -> Iterator[str]:
             yield f"{path}?{key}={next(escaped(value))}&{key}&=&%&%zz"
 
 
-def _filled(path: str, **hostile: str) -> str:
-    return re.sub(r"{(\w+)}", lambda name: hostile.get(name[1], VALID.get(name[1], "line-1")), path)
+def _filled(route: str, /, **hostile: str) -> str:
+    return re.sub(r"{(\w+)}", lambda name: hostile.get(name[1], VALID.get(name[1], "line-1")), route)
 
 
 def test_no_request_makes_the_service_fail(stack_and_world: tuple[Stack, World]) -> None:
