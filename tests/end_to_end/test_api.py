@@ -86,6 +86,8 @@ def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
         "certificateAuthorities",
         "provisioningService",
         "webhookSecret",
+        "ledger",
+        "log",
         hub,
     )
     assert world.get("health/ready") == {"status": "ok", "dependencies": dict.fromkeys(names, "ok")}

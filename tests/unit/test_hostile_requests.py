@@ -177,7 +177,7 @@ async def test_a_parameter_without_a_value_is_refused(operation: Operation, monk
     known = sorted(each.name for each in operation.parameters if each.place == "query")
     taken = f"known are {', '.join(known)}" if known else "it takes none"
     expected = {"dry&code=": ("dry", f"is not a parameter of this operation; {taken}")}
-    for name in known:
+    for name in (each for each in known if each != "continuationToken"):  # that of the first page
         expected[name] = expected[f"{name}="] = (name, "has no value; give one, or leave the parameter out")
     for query, (field, message) in expected.items():
         request = func.HttpRequest(

@@ -163,9 +163,10 @@ def refuse_empty(request: func.HttpRequest) -> None:
     """Refuse parameters without a value: ``?dryRun`` would do what was only to be foreseen.
 
     The host leaves them out of what it passes on, and passes on the URL as it came (Azure/azure-functions-host,
-    ``GrpcMessageConversionExtensions.ToRpcHttp``).
+    ``GrpcMessageConversionExtensions.ToRpcHttp``). A continuation without a value is that of the first page.
     """
-    empty = sorted(each for each in _empty_in(request) - _EVERYWHERE if not request.params.get(each))
+    begins = {CONTINUATION.name, *_EVERYWHERE}
+    empty = sorted(each for each in _empty_in(request) - begins if not request.params.get(each))
     if empty:
         raise Rejected(*(Reason(each, "has no value; give one, or leave the parameter out") for each in empty))
 
