@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-evidence fuzz package sbom lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-evidence bench-backup fuzz package sbom lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -58,6 +58,9 @@ bench-directory: setup ## count what a page of each question about devices takes
 
 bench-evidence: setup ## measure the log of certificates: appends, bytes, verification, what it adds to an order
 	@$(PY) -m benchmarks.evidence $(ARGS)
+
+bench-backup: setup ## measure how long it takes to export, verify and restore the ledger
+	@$(PY) -m benchmarks.backup $(ARGS)
 
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)

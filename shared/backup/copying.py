@@ -98,7 +98,7 @@ class Backup:
         Raises:
             ArchiveError: the archive is not whole, or a table is not empty. Then nothing was written.
         """
-        manifest = verified(path, opener)
+        manifest = await asyncio.to_thread(verified, path, opener)  # connections that idle meanwhile are closed
         for name in TABLES:
             async for _ in self.table(name).query("", {}, select=["PartitionKey"]):
                 raise ArchiveError(f"the table {name!r} is not empty; an archive is written into empty tables alone")

@@ -14,6 +14,7 @@ import struct
 import zlib
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -61,6 +62,11 @@ class Opener(Protocol):
         ...
 
 
+@lru_cache(4)
+def _derived(text: str, salt: bytes) -> bytes:
+    return Scrypt(salt=salt, length=_KEY, n=_N, r=_R, p=_P).derive(text.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Passphrase:
     """A passphrase, as the lock and as what opens it."""
@@ -77,16 +83,13 @@ class Passphrase:
     def new_key(self) -> tuple[bytes, Mapping[str, Any]]:
         """Derive a key with a new salt."""
         salt = os.urandom(_SALT)
-        return self._derived(salt), {"kdf": "scrypt", "salt": b64encode(salt).decode()}
+        return _derived(self.text, salt), {"kdf": "scrypt", "salt": b64encode(salt).decode()}
 
     def key(self, header: Mapping[str, Any]) -> bytes:
         """Derive the key of an archive; errors are those of :class:`Opener`."""
         if header.get("kdf") != "scrypt":
             raise ArchiveError("the archive was sealed for a recipient's key: give --private-key")
-        return self._derived(b64decode(header["salt"]))
-
-    def _derived(self, salt: bytes) -> bytes:
-        return Scrypt(salt=salt, length=_KEY, n=_N, r=_R, p=_P).derive(self.text.encode())
+        return _derived(self.text, b64decode(header["salt"]))
 
 
 @dataclass(frozen=True, slots=True)
