@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_RESOURCE = (
     "The resource 'https://vault.example' is unknown; known are: https://azure-devices-provisioning.net, "
-    "https://iothubs.azure.net, https://vault.azure.net, https://management.azure.com, https://storage.azure.com."
+    "https://iothubs.azure.net, https://vault.azure.net, https://management.azure.com, https://storage.azure.com, "
+    "https://eventgrid.azure.net."
 )
 UNKNOWN_CLIENT = (
     "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId: "

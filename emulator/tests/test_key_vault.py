@@ -632,7 +632,7 @@ def test_an_identity_without_a_role_is_forbidden(
     refused = requests.put(roles, json={"withheld": ["vault"]}, timeout=10)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"] == (
-        'The body must be {"withheld": [...]} with services out of dps, iot_hub, key_vault, management.'
+        'The body must be {"withheld": [...]} with services out of dps, iot_hub, key_vault, management, event_grid.'
     )
 
 

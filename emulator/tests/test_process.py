@@ -42,6 +42,7 @@ READINESS = {
     "iotHubs",
     "keyVaultUrl",
     "armUrl",
+    "eventTopicUrl",
     "dpsConnectionString",
     "iotHubConnectionStrings",
     "adminUrl",
