@@ -47,7 +47,7 @@ from tests.unit.authorities import Worker
 from tests.unit.pki.foreign import KEY, authority
 from tests.unit.pki.hierarchy import NOW
 from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent, Vault
-from tests.world.conductor import Conductor
+from tests.world.conductor import Conductor, RestlessError
 from tests.world.services import Log, Provisioning
 from tests.world.storage import Table
 
@@ -276,7 +276,7 @@ class AuthorityWorld:
                 if self.now >= end:
                     return
                 self.now = max(self.now, end - timedelta(minutes=3))
-        raise AssertionError("it does not come to rest")
+        raise RestlessError("it does not come to rest")
 
     def _take_up(self) -> None:
         """Take up what the app itself has asked for: acts on CAs, and requests about groups."""

@@ -24,6 +24,10 @@ _TURNS = 3  # of the event loop, so that what one step has set off gets to its n
 _PATIENCE = 2000
 
 
+class RestlessError(Exception):
+    """A world whose messages and sweeps go on changing things; its fault is found with the others."""
+
+
 class Go(Enum):
     """How a step ends."""
 

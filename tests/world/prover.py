@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from shared.errors import Deferred, Rejected
 from tests.world.acts import ALL_CALLS, message
 from tests.world.auditor import audit
-from tests.world.conductor import Go
+from tests.world.conductor import Go, RestlessError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -59,7 +59,10 @@ class Prover[W: Conducted](ABC):
         """Give what is wrong in a world at rest."""
 
     async def _close(self, world: W, kind: str, what: str) -> None:
-        await world.drain()
+        try:
+            await world.drain()
+        except RestlessError as unrest:
+            self.faults.append(f"{what}: {unrest}")
         self.runs += 1
         RUNS[f"{self.of}{kind}"] += 1
         self.faults += [f"{what}: {fault}" for fault in await self._found(world)]

@@ -40,7 +40,7 @@ from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.intake.in_hand import InHand
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world import services
-from tests.world.conductor import Conductor
+from tests.world.conductor import Conductor, RestlessError
 from tests.world.host import LEASE, POISON, QUEUES, Host
 from tests.world.storage import Blobs, Queues, Tables
 
@@ -337,7 +337,7 @@ class World:
                 await self.hosts[0].tick(timer)
             if self.changes() == before and sum(host.failed for host in self.hosts) == failed:
                 return
-        raise AssertionError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
+        raise RestlessError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
 
     async def deliver_visible(self) -> int:
         """Deliver each message that is visible now; tell how many that were."""
