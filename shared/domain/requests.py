@@ -56,7 +56,7 @@ class Progress(Part):
     """How far a request about a group is, whose devices are gone through in batches, and each get a part of their own.
 
     Attributes:
-        continuation: where the next batch begins; ``None`` after the last one.
+        continuation: where the next batch begins, empty before the first one; ``None`` after the last one.
         next_at: when it is due.
         seen: devices that were gone through.
         queued: parts that were made.
@@ -81,6 +81,10 @@ class Progress(Part):
     def is_dispatched(self) -> bool:
         """Whether all of its parts were made."""
         return self.continuation is None
+
+
+BEGUN = Progress(continuation="")
+"""That of a request that was found to be possible, and is carried out to its end from here on."""
 
 
 def part_key(kind: str, request_id: str, member: str | None = None) -> str:

@@ -14,6 +14,7 @@ from shared.contracts.devices import revocation_request
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState
+from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
@@ -594,6 +595,27 @@ async def test_who_revokes_a_large_group_repeats_how_many_devices_it_has(given: 
         with pytest.raises(Conflict, match=f"the enrollment group 'line' has 3 devices.*{said}.*devices 3"):
             await act(wanted)
     assert asked(scene) == []
+
+
+async def test_a_groups_revocation_that_was_killed_goes_on_although_fewer_devices_are_left_by_then() -> None:
+    """Its number was right when it began; what it began is finished, and not compared with what is left of it."""
+    scene, trap = await registered(), Trap()
+    scene.unrepeated = 2
+    for number, device in enumerate(("lathe", "drill", "saw")):
+        await scene.order(f"order-{number}", device)
+    await scene.directory_upkeep.run()
+    wanted = scene.revocation(reason=COMPROMISE, enrollment_group="line", devices=4)
+    scene.queues.step, trap.after = trap.step, 2
+    with pytest.raises(Killed):
+        await scene.revocations.carry_out(wanted)
+    trap.after = None
+    first, *_ = asked(scene)
+    await scene.revoke(registration_id=first)
+    await scene.directory_upkeep.run()
+    scene.now += DELIVERY_LASTS
+    with pytest.raises(UnderWay):
+        await scene.revocations.carry_out(wanted)
+    assert set(asked(scene)) == {"drill", "lathe", "press", "saw"}
 
 
 def asked(scene: DeviceScene) -> list[str]:

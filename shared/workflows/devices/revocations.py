@@ -18,7 +18,7 @@ from shared.contracts.devices import MemberRevocation, RevocationAction
 from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
-from shared.domain.requests import Progress, advanced, part_key
+from shared.domain.requests import BEGUN, advanced, part_key
 from shared.domain.revocation_plans import plan_for
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
@@ -188,9 +188,11 @@ class Revocations:
         before = accepted.progress
         if before is None:
             await self._check_group(request, group_id)
-        while before is None or not before.is_dispatched:
+            before = BEGUN  # entered first: the devices that are revoked by then no longer count when it goes on
+            await self.requests.enter(accepted, advanced(None, before))
+        while not before.is_dispatched:
             page, continuation = await self.devices.page(
-                enrollment_group=group_id, size=_PAGE, continuation=before.continuation if before else None
+                enrollment_group=group_id, size=_PAGE, continuation=before.continuation or None
             )
             concerned = [device for device in page if _concerned(device, request.action)]
             if request.action is RevocationAction.REVOKE:
@@ -198,12 +200,11 @@ class Revocations:
                 await self.identities.disable_many(concerned, reason=f"certificate revoked: {request.reason.value}")
             for several in batched(concerned, _AT_ONCE, strict=False):
                 await asyncio.gather(*(self._ask(request, accepted, device.registration_id) for device in several))
-            made = before or Progress()
-            after = made.changed(
+            after = before.changed(
                 continuation=continuation,
-                seen=made.seen + len(page),
-                queued=made.queued + len(concerned),
-                skipped=made.skipped + len(page) - len(concerned),
+                seen=before.seen + len(page),
+                queued=before.queued + len(concerned),
+                skipped=before.skipped + len(page) - len(concerned),
             )
             await self.requests.enter(accepted, advanced(before, after))
             before = after
