@@ -83,10 +83,6 @@ class Progress(Part):
         return self.continuation is None
 
 
-BEGUN = Progress(continuation="")
-"""That of a request that was found to be possible, and is carried out to its end from here on."""
-
-
 def part_key(kind: str, request_id: str, member: str | None = None) -> str:
     """Give the key of a request's row, or of that of its part for a member of its group."""
     return "|".join(filter(None, (kind, request_id, member)))

@@ -18,7 +18,7 @@ from shared.contracts.devices import MemberRevocation, RevocationAction
 from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
-from shared.domain.requests import BEGUN, advanced, part_key
+from shared.domain.requests import Progress, advanced, part_key
 from shared.domain.revocation_plans import plan_for
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound, Rejected
@@ -188,7 +188,8 @@ class Revocations:
         before = accepted.progress
         if before is None:
             await self._check_group(request, group_id)
-            before = BEGUN  # entered first: the devices that are revoked by then no longer count when it goes on
+            # Entered before the first device: those that are revoked by then don't count when it has to go on.
+            before = Progress(continuation="")
             await self.requests.enter(accepted, advanced(None, before))
         while not before.is_dispatched:
             page, continuation = await self.devices.page(
