@@ -100,7 +100,6 @@ class Grant:
         return f"{self.role}:{self.group}" if self.group else str(self.role)
 
 
-EVERY_ROLE = frozenset(Grant(role) for role in Role)
 READING = frozenset({Grant(Role.FLEET_READ)})
 """What a function key may do that the settings do not name."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from shared.domain.devices import CertificateSummary
     from shared.domain.rejections import RejectionRecord
 
-NOTHING = Remedy("Nothing has to be done.")
-
 
 # --- what somebody decided ---
 
