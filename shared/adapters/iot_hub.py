@@ -146,17 +146,11 @@ class IotHubRegistries:
         """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not."""
         held = X509Thumbprint(primary_thumbprint=thumbprints[0], secondary_thumbprint=thumbprints[-1])
 
-        def change(registry: IoTHubRegistryManager) -> Any:
-            device = registry.get_device(seen.device_id)
+        def edit(device: Any) -> None:
             device.authentication = AuthenticationMechanism(type="selfSigned", x509_thumbprint=held)
             device.status_reason = reason
-            return registry.protocol.devices.create_or_update_identity(seen.device_id, device, f'"{seen.etag}"')
 
-        try:
-            with translated(f"device {seen.device_id!r} in {hub}"):
-                return _identity(await self._hub(hub).call(change))
-        except (NotFound, PreconditionFailed):
-            return None
+        return await self._change_as_seen(hub, seen, edit)
 
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:
         """Keep a device out and end its connection, whatever others write; ``None`` if the identity does not exist.
@@ -183,9 +177,17 @@ class IotHubRegistries:
     async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
         """Let a device in, if its identity is as it was seen; ``None`` if it has changed or gone since."""
 
+        def edit(device: Any) -> None:
+            device.status, device.status_reason = "enabled", reason
+
+        return await self._change_as_seen(hub, seen, edit)
+
+    async def _change_as_seen(self, hub: str, seen: HubIdentity, edit: Callable[[Any], None]) -> HubIdentity | None:
+        """Write an identity under the ETag it was seen with; ``None`` if it has changed or gone since."""
+
         def change(registry: IoTHubRegistryManager) -> Any:
             device = registry.get_device(seen.device_id)
-            device.status, device.status_reason = "enabled", reason
+            edit(device)
             return registry.protocol.devices.create_or_update_identity(seen.device_id, device, f'"{seen.etag}"')
 
         try:
