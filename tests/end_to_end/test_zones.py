@@ -24,6 +24,7 @@ from devstack.zoned_stack import ZonedStack
 from shared.rules.zones import Zone
 from tests.end_to_end.conftest import GROUP, running
 from tests.end_to_end.test_api import booted, ordered, wait_for_state
+from tests.end_to_end.test_drift import compared
 from tests.end_to_end.test_groups import created
 from tests.end_to_end.test_owner_pki import corporate_root
 from tests.end_to_end.test_revocation_status import asked, chain_of
@@ -107,7 +108,7 @@ def zoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoned]:
     with running(tmp_path_factory.mktemp("zones"), kind=ZonedStack) as (stack, world):
         assert isinstance(stack, ZonedStack)
         subject = Zoned(stack, world)
-        for use in (orders, status, revocations, enrollments, authorities, replay):
+        for use in (orders, status, revocations, enrollments, authorities, replay, reconciliation):
             use(world)
         denied(subject)
         for zone in SAID["zones"]:
@@ -208,6 +209,11 @@ def replay(world: World) -> None:
         lambda found: len(found) == 1,
     )
     assert world.post(f"rejections/{found['id']}/replay").status_code == 202
+
+
+def reconciliation(world: World) -> None:
+    """Issuing: a group's devices are compared with DPS and their hubs; the timer may not come to it in this time."""
+    compared(world, enrollmentGroup="apart-volume")
 
 
 def denied(zoned: Zoned) -> None:
