@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE, FIGURES = REPOSITORY / "docs" / "cost.md", REPOSITORY / "docs" / "figures.md"
 TIMERS = REPOSITORY / "triggers" / "timers.py"
 PRICES_BEGIN, COSTS_BEGIN = "<!-- Prices, made by `make docs`. -->\n", "<!-- Costs, made by `make docs`. -->\n"
+_ALERTS = len(json.loads((REPOSITORY / "infra" / "alerts.json").read_text(encoding="utf-8")))
 FLEETS = (10_000, 1_000_000)
 """Devices issued in a year."""
 
@@ -136,7 +138,7 @@ def costs(devices: int, of: Measured) -> Sequence[tuple[str, float]]:
         ("blobs", devices * of.blobs / 1e4 * BLOB_WRITES.dollars),
         ("capacity: 20 kB a device", devices * 20e-6 * _MONTHS / 2 * CAPACITY.dollars),
         ("logs: 1 GB a month, and 5 kB a device", _MONTHS * max(0.0, logs - 5) * LOGS.dollars),
-        ("alerts: 8 rules", _MONTHS * 8 * ALERTS.dollars),
+        (f"alerts: {_ALERTS} rules", _MONTHS * _ALERTS * ALERTS.dollars),
         ("IoT hub: one unit S1", _MONTHS * HUB.dollars),
     )
 

@@ -68,10 +68,15 @@ def test_a_query_asks_for_what_the_app_emits(query: str) -> None:
 
 
 def test_what_a_query_compares_an_attribute_with_is_what_the_app_gives_it() -> None:
-    compared = dict(re.findall(r"Properties\['(device_factory[\w.]+)'\] == '(\w+)'", PAGE))
-    assert compared == {"device_factory.sweep": "crl_publication", "device_factory.kind": "rejected"}
+    compared = set(re.findall(r"Properties\['(device_factory[\w.]+)'\] == '(\w+)'", PAGE))
+    assert compared == {
+        ("device_factory.sweep", "crl_publication"),
+        ("device_factory.kind", "rejected"),
+        ("device_factory.kind", "rogueCertificate"),
+    }
     assert "async def crl_publication(" in SOURCES
     assert 'REJECTED = "rejected"' in SOURCES
+    assert 'ROGUE_CERTIFICATE = "rogueCertificate"' in SOURCES
 
 
 def test_timers_that_the_page_names_are_timers_of_the_app() -> None:

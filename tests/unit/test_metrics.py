@@ -77,6 +77,9 @@ def test_there_is_an_alert_for_each_condition_that_an_operator_must_know() -> No
         "dps-quota-at-80-percent",
         "registration-longer-than-an-hour",
         "revocation-not-closed",
+        "rogue-certificate",
+        "drift-found",
+        "approval-waits",
     }
 
 

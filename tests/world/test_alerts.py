@@ -22,6 +22,8 @@ from tests.measured import ALERTS, Kept, fires
 from tests.unit.pki.hierarchy import NOW
 from tests.world.acts import MESSAGES, registered
 from tests.world.storage import Queues, Table
+from tests.world.test_approvals import CALLS, awaiting
+from tests.world.test_reconciliation import disable_at_hub, fleet_of, register_a_stranger
 from tests.world.world import DEVICE, GROUP, World, csr_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ TESTED = {
     "dps-quota-at-80-percent",
     "registration-longer-than-an-hour",
     "revocation-not-closed",
+    "rogue-certificate",
+    "drift-found",
+    "approval-waits",
 }
 ELSEWHERE = {"role-missing"}
 """With the emulator's faults: tests/contract/adapters/test_observed.py."""
@@ -205,6 +210,40 @@ async def test_a_revocation_is_not_closed_within_five_minutes(kept: Kept) -> Non
     kept.values.clear()
     await world.hosts[0].tick("convergence_sweep")
     assert kept.of(metrics.UNSETTLED_AGE) == [0]
+
+
+async def test_others_change_an_identity(kept: Kept) -> None:
+    """A healthy fleet alarms nobody, and what was found is not told again in the next pass."""
+    fleet = await fleet_of()
+    await fleet.look()
+    assert not fires("drift-found", kept)
+    await disable_at_hub(fleet)
+    await fleet.look()
+    assert fires("drift-found", kept)
+    assert not fires("rogue-certificate", kept)
+    kept.values.clear()
+    await fleet.look()
+    assert not fires("drift-found", kept)
+
+
+async def test_the_key_of_a_ca_has_signed_elsewhere(kept: Kept) -> None:
+    fleet = await fleet_of()
+    await register_a_stranger(fleet)
+    await fleet.look()
+    assert fires("rogue-certificate", kept)
+
+
+async def test_an_act_waits_for_a_second_person(kept: Kept) -> None:
+    """It is told by every sweep of the window; once somebody has decided, the least of them is 0."""
+    world = await awaiting()
+    approvals = world.hosts[0].services.approvals
+    for _ in range(3):
+        await approvals.sweep()
+    assert kept.of(metrics.APPROVALS_WAITING) == [1, 1, 1]
+    assert fires("approval-waits", kept)
+    await CALLS["approve"](world)
+    await approvals.sweep()
+    assert not fires("approval-waits", kept)
 
 
 async def test_what_comes_of_orders_and_devices_is_counted(kept: Kept) -> None:
