@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from shared.contracts.base import SOURCE, StatedReason, Told, timestamp, told_actor, with_example
+from shared.contracts.events_approvals import ApprovalEnded, ApprovalWanted
 from shared.contracts.events_orders import OrderAccepted, OrderCompleted, OrderProgressed
 from shared.contracts.messages import Queue
-from shared.domain.approvals import ApprovalAct
-from shared.domain.audit_entries import SubjectKind as AuditedKind
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.certificates import InternalKind
 from shared.domain.devices import CertificateSummary
@@ -262,36 +261,6 @@ class RequestRejected(Told):
     registration_id: str | None = None
 
 
-class ApprovalWanted(Told):
-    """An act needs a second person: ``POST /approvals/{approvalId}/approve``, or ``refuse``.
-
-    ``actor`` is who asked for it, and can't approve it. ``what`` says in words what it does, and ``devices`` to how
-    many.
-    """
-
-    model_config = with_example(
-        {
-            "approvalId": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
-            "act": "deleteGroup",
-            "what": "delete the enrollment group 'line-1'",
-            "subjectKind": "enrollmentGroup",
-            "subject": "line-1",
-            "enrollmentGroup": "line-1",
-            "devices": 1200,
-            "expiresAt": "2026-05-04T12:00:00Z",
-        }
-    )
-
-    approval_id: str
-    act: ApprovalAct
-    what: str
-    subject_kind: AuditedKind
-    subject: str
-    enrollment_group: str | None
-    devices: int | None
-    expires_at: datetime
-
-
 class Drift(Told):
     """The ledger and a service say different things, or did so until it was put right.
 
@@ -342,6 +311,7 @@ EVENTS: Mapping[EventType, type[Told]] = {
     EventType.CERTIFICATE_RENEWED: CertificateRenewed,
     EventType.REQUEST_REJECTED: RequestRejected,
     EventType.APPROVAL_WANTED: ApprovalWanted,
+    EventType.APPROVAL_ENDED: ApprovalEnded,
     EventType.DRIFT_FOUND: Drift,
     EventType.DRIFT_MENDED: Drift,
 }

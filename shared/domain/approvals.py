@@ -116,6 +116,7 @@ class ApprovalRecord(Record):
         told: whether an event has told that it is wanted.
         decided_by: who approved or refused it.
         comment: what they said to it.
+        end_told: whether an event has told how it ended; ``None`` while it is open.
         revision: goes up with each change.
     """
 
@@ -142,6 +143,7 @@ class ApprovalRecord(Record):
     decided_by: Actor | None = None
     decided_at: datetime | None = None
     comment: str | None = None
+    end_told: bool | None = None
     revision: int = 0
 
     def covers(self, deed: Deed) -> bool:
@@ -195,14 +197,16 @@ def decided(
         )
     if state is ApprovalState.APPROVED and same_person(record.asked_by, by):
         raise Forbidden.because("whoever asked for it can't approve it; somebody else with this role can")
-    return record.changed(state=state, decided_by=by, decided_at=now, comment=comment, revision=record.revision + 1)
+    return record.changed(
+        state=state, decided_by=by, decided_at=now, comment=comment, end_told=False, revision=record.revision + 1
+    )
 
 
 def expired(record: ApprovalRecord, now: datetime) -> ApprovalRecord:
     """Enter that nobody decided in time; gives the same record if somebody did, or still may."""
     if record.state is not ApprovalState.OPEN or not record.is_over(now):
         return record
-    return record.changed(state=ApprovalState.EXPIRED, decided_at=now, revision=record.revision + 1)
+    return record.changed(state=ApprovalState.EXPIRED, decided_at=now, end_told=False, revision=record.revision + 1)
 
 
 def not_approved(record: ApprovalRecord) -> Rejected:

@@ -34,6 +34,7 @@ class EventType(StrEnum):
     CERTIFICATE_EXPIRED = "DeviceProvisioning.CertificateExpired"
     CERTIFICATE_RENEWED = "DeviceProvisioning.CertificateRenewed"
     APPROVAL_WANTED = "DeviceProvisioning.ApprovalWanted"
+    APPROVAL_ENDED = "DeviceProvisioning.ApprovalEnded"
     REQUEST_REJECTED = "DeviceProvisioning.RequestRejected"
     DRIFT_FOUND = "DeviceProvisioning.DriftFound"
     DRIFT_MENDED = "DeviceProvisioning.DriftMended"

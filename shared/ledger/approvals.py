@@ -1,7 +1,7 @@
 """Approvals, found by their id, and listed with the latest first. None is ever deleted.
 
-The list is a copy of the rows. One that could not be brought up to date any more says that its approval is open, and
-is found by the sweep.
+The list is a copy of the rows. One that could not be brought up to date any more says that its approval is open, or
+that its end is not told, and is found by the sweep.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ class ApprovalRows:
         """List one page of those that have certain values, by column, the latest first."""
         return await self._log.page(columns, since=None, size=size, continuation=continuation)
 
-    async def open(self) -> AsyncIterator[ApprovalRecord]:
-        """List those that the list says are open."""
+    async def unsettled(self) -> AsyncIterator[ApprovalRecord]:
+        """List those that the list says are open, and those whose end it says is not told."""
         async for record in self._log.where("state eq @open", {"open": ApprovalState.OPEN.value}):
+            yield record
+        async for record in self._log.where("endTold eq @told", {"told": False}):
             yield record
 
 

@@ -90,8 +90,8 @@ class Scene:
     async def shown(self) -> dict[str, Any]:
         return await self.following.describe(self.request.request_id, self.queue)
 
-    def told(self) -> list[dict[str, Any]]:
-        return [body for _, body, _ in self.queues.sent if body["type"] == "DeviceProvisioning.ApprovalWanted"]
+    def told(self, kind: str = "ApprovalWanted") -> list[dict[str, Any]]:
+        return [body for _, body, _ in self.queues.sent if body["type"] == f"DeviceProvisioning.{kind}"]
 
 
 # --- the setting ---
@@ -454,6 +454,7 @@ async def test_a_worker_that_is_killed_at_any_write_leaves_nothing_lost_and_noth
     assert 1 <= scene.deeds <= 2
     assert await scene.listed() == [("deleteGroup", "approved")]
     assert {each["id"] for each in scene.told()} == {f"ApprovalWanted/line-1/g-1/{identifier}"}
+    assert {each["id"] for each in scene.told("ApprovalEnded")} == {f"ApprovalEnded/line-1/g-1/{identifier}"}
 
 
 async def test_the_sweep_ends_what_nobody_decided_and_counts_what_waits() -> None:
@@ -465,6 +466,54 @@ async def test_the_sweep_ends_what_nobody_decided_and_counts_what_waits() -> Non
     assert (await scene.approvals.describe(identifier)).state == "expired"
     assert await scene.listed(state="open") == []
     assert await scene.approvals.sweep() == 0
+
+
+# --- how it ended is told ---
+
+
+async def test_how_an_approval_ended_is_told_once_with_who_asked_and_who_decided() -> None:
+    scene = Scene()
+    identifier = await scene.awaited()
+    await scene.decide(identifier, refuse=True, said="not this week")
+    await scene.decide(identifier, refuse=True, said="not this week")
+    await scene.approvals.sweep()
+    [told] = scene.told("ApprovalEnded")
+    assert (told["id"], told["correlationid"]) == (f"ApprovalEnded/line-1/g-1/{identifier}", "g-1")
+    shown = told["data"]
+    assert (shown["state"], shown["act"], shown["comment"]) == ("refused", "deleteGroup", "not this week")
+    assert (shown["askedBy"]["name"], shown["actor"]["name"]) == ("ada@example.com", "bob@example.com")
+    assert shown["what"] == "delete the enrollment group 'line-1'"
+
+
+async def test_a_call_that_nobody_approves_in_time_is_told_as_expired_by_nobody() -> None:
+    """No request of it is rejected, so no other event tells who asked."""
+    scene = Scene("importAuthority")
+    identifier = await call(scene, request_id="import-1")
+    scene.now = NOW + timedelta(hours=72)
+    for _ in range(3):
+        await scene.approvals.sweep()
+    [told] = scene.told("ApprovalEnded")
+    assert (told["id"], told["subject"]) == (f"ApprovalEnded/f/import-1/{identifier}", "f")
+    assert (told["data"]["state"], told["data"]["actor"], told["data"]["comment"]) == ("expired", None, None)
+    assert told["data"]["askedBy"]["name"] == "ada@example.com"
+    assert (await scene.approvals.describe(identifier)).end_told is True
+
+
+async def test_a_decision_stands_while_events_can_not_be_sent_and_is_told_by_the_sweep() -> None:
+    scene = Scene("importAuthority")
+    identifier = await call(scene)
+
+    def down() -> None:
+        raise OSError("the queue of events is down")
+
+    scene.queues.step = down
+    assert (await scene.decide(identifier)).state == "approved"
+    scene.queues.step = lambda: None
+    sent = len(scene.queues.sent)
+    await scene.approvals.sweep()
+    assert [body["data"]["state"] for _, body, _ in scene.queues.sent[sent:]] == ["approved"]
+    assert await scene.approvals.sweep() == 0
+    assert len(scene.queues.sent) == sent + 1
 
 
 # --- calls that are not kept ---

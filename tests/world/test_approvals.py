@@ -100,6 +100,11 @@ class ApprovalProof(GroupProof):
         told = [each["id"] for each in world.events() if each["type"].endswith(".ApprovalWanted")]
         if len(set(told)) != 1:
             found.append(f"told were {told}")
+        ended = {
+            (each["id"], each["data"]["state"]) for each in world.events() if each["type"].endswith(".ApprovalEnded")
+        }
+        if [state for _, state in ended] != ([] if approval.state is ApprovalState.OPEN else [approval.state]):
+            found.append(f"it is {approval.state}, and told was that it ended as {ended}")
         kinds = {each["type"].rpartition(".")[2] for each in world.events() if each["correlationid"] == "gx"}
         ends = {"EnrollmentGroupChanged", "RequestRejected"} & kinds
         wanted = {_DONE: {"EnrollmentGroupChanged"}, _REJECTED: {"RequestRejected"}}.get(state, set())

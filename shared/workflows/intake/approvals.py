@@ -11,11 +11,13 @@ A call that brings a secret is not kept. What it asks for is kept as a fingerpri
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
+from shared.contracts.base import told_actor
 from shared.domain.approvals import (
     ApprovalRecord,
     ApprovalState,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.approval_deeds import Deeds
     from shared.workflows.intake.outbox import Clock, Outbox
 
+_log = logging.getLogger(__name__)
 _ATTEMPTS = 10
 _SOON, _SOON_FOR, _LATER = timedelta(seconds=10), timedelta(minutes=10), timedelta(minutes=1)
 """How often a message looks whether it is approved: a second person is quick, or takes their time."""
@@ -179,6 +182,9 @@ class Approvals:
             if after is record and not record.told and record.state is ApprovalState.OPEN:
                 await self._tell(record)
                 after = record.changed(told=True, revision=record.revision + 1)
+            elif after is record and record.end_told is False:
+                await self._tell_end(record)
+                after = record.changed(end_told=True, revision=record.revision + 1)
             if after is record:
                 return record
             known = await self.rows.try_replace(known, after) or await self._get(record.approval_id)
@@ -189,15 +195,21 @@ class Approvals:
                 EventType.APPROVAL_WANTED,
                 subject=record.subject,
                 correlation_id=record.request_id or record.approval_id,
+                data={**_shown(record), "expiresAt": record.expires_at},
+                occasion=record.approval_id,
+            )
+
+    async def _tell_end(self, record: ApprovalRecord) -> None:
+        with acting.acting(record.decided_by, record.comment):
+            await self.outbox.publish(
+                EventType.APPROVAL_ENDED,
+                subject=record.subject,
+                correlation_id=record.request_id or record.approval_id,
                 data={
-                    "approvalId": record.approval_id,
-                    "act": record.act,
-                    "what": record.what,
-                    "subjectKind": record.subject_kind,
-                    "subject": record.subject,
-                    "enrollmentGroup": record.enrollment_group,
-                    "devices": record.devices,
-                    "expiresAt": record.expires_at,
+                    **_shown(record),
+                    "state": record.state,
+                    "askedBy": told_actor(record.asked_by),
+                    "comment": record.comment,
                 },
                 occasion=record.approval_id,
             )
@@ -237,10 +249,18 @@ class Approvals:
         for _ in range(_ATTEMPTS):
             known = await self._get(identifier)
             after = decided(known.record, state, by, comment, self.clock())
-            if after is known.record or await self.rows.try_replace(known, after) is not None:
-                await self.rows.note(after)
-                return after
+            written = known if after is known.record else await self.rows.try_replace(known, after)
+            if written is not None:
+                return await self._told_if_it_can(written)
         raise Overtaken(f"the approval {identifier!r} is being changed by others")
+
+    async def _told_if_it_can(self, known: Versioned[ApprovalRecord]) -> ApprovalRecord:
+        """Have it listed and told; what fails of that is left to the sweep, since what was decided is decided."""
+        try:
+            return await self._told(known)
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.warning("that an approval ended is told later: %s: %s", type(error).__name__, error)
+            return known.record
 
     async def _get(self, identifier: str) -> Versioned[ApprovalRecord]:
         known = await self.rows.get(identifier)
@@ -268,9 +288,13 @@ class Approvals:
         return await self.rows.page(columns, size=size, continuation=continuation)
 
     async def sweep(self) -> int:
-        """End what nobody has decided in time, have the list say what is so, and tell how many are still waiting."""
+        """End what nobody has decided in time, and have the list and the events say what is so.
+
+        Returns:
+            How many nobody has decided in time.
+        """
         waiting, ended = 0, 0
-        async for listed in self.rows.open():
+        async for listed in self.rows.unsettled():
             known = await self.rows.get(listed.approval_id)
             if known is None:
                 continue
@@ -279,3 +303,16 @@ class Approvals:
             ended += record.state is ApprovalState.EXPIRED
         metrics.APPROVALS_WAITING.record(waiting)
         return ended
+
+
+def _shown(record: ApprovalRecord) -> dict[str, Any]:
+    """Give what both events of an approval say of it."""
+    return {
+        "approvalId": record.approval_id,
+        "act": record.act,
+        "what": record.what,
+        "subjectKind": record.subject_kind,
+        "subject": record.subject,
+        "enrollmentGroup": record.enrollment_group,
+        "devices": record.devices,
+    }
