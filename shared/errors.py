@@ -14,6 +14,7 @@
     │   ├── AwaitsOthers      ... because somebody outside has to act first, which may take weeks
     │   │   └── AwaitsDevice  ... a device, which has to register by itself
     │   ├── AwaitsApproval    ... because a second person has to approve it first (HTTP 202)
+    │   ├── TooManyRequests   ... because its caller asks too often (HTTP 429)
     │   ├── UnderWay          ... because messages of its own carry it out
     │   └── Overtaken         ... because somebody else has changed what it is about: the next look tells
     └── Misconfigured         not until a setting or a secret of the deployment is put right (HTTP 500)
@@ -180,6 +181,10 @@ class AwaitsApproval(Deferred):
     def __init__(self, message: str, *, retry_after: timedelta, approval_id: str) -> None:
         self.approval_id = approval_id
         super().__init__(message, retry_after=retry_after)
+
+
+class TooManyRequests(Deferred):
+    """Who asks does so too often; the message says what the limit is."""
 
 
 class UnderWay(Deferred):

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from shared.domain.witnesses import Witness, read_witnesses
+from shared.limit_settings import LimitSettings
 from shared.reading.settings import SECRET_NAME, TEXT, Kind, Setting, one_of
 from shared.rules.zones import Zone
-from shared.upkeep_settings import UpkeepSettings
 
 _BEGINS = frozenset({Zone.ALL, Zone.ISSUING})
 WITNESSES = Kind("entries separated by `;`, each a key and a URL with a blank between them", read_witnesses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceSettings(UpkeepSettings):
+class EvidenceSettings(LimitSettings):
     """What the log is called, what signs it, and who witnesses it. What a zone does not use is empty there."""
 
     evidence_log: Annotated[

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.audit import Audit
     from shared.workflows.intake.following import FollowedRequests
     from shared.workflows.intake.in_hand import InHand
+    from shared.workflows.intake.limits import Limits
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.intake.readiness import Readiness
     from shared.workflows.intake.rejections import RejectedMessages
@@ -90,6 +91,7 @@ class Services:
     rejected_messages: RejectedMessages
     requests: Requests
     audit: Audit
+    limits: Limits
     approvals: Approvals
     following: FollowedRequests
     in_hand: InHand

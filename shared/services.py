@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from shared.adapters.own_host import OwnHost
+from shared.adapters.own_host import ACCESS_PATH, OwnHost
 from shared.adapters.witnesses import HttpWitnesses
 from shared.checks import checks
 from shared.clients import Clients
@@ -72,10 +72,7 @@ if TYPE_CHECKING:
     from shared.workflows.status.revocation_lists import RevocationLists
 
 
-__all__ = ["ACCESS_PATH", "Services", "build", "now"]
-
-ACCESS_PATH = "/api/console/access"
-"""The function that the host answers whoever has a function key (triggers/console/sign_in.py)."""
+__all__ = ["Services", "build", "now"]
 
 
 def now() -> datetime:
@@ -128,7 +125,9 @@ def build(
         settings=settings,
         clock=clock,
     )
-    audit, requests = audited(table, devices, records, clock, evidence.acts, approvals=approvals)
+    audit, requests, limits = audited(
+        table, devices, records, clock, evidence.acts, settings=settings, approvals=approvals
+    )
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
     computing = threads("computing", os.process_cpu_count() or 1)
@@ -361,6 +360,7 @@ def build(
         ),
         requests=requests,
         audit=audit,
+        limits=limits,
         approvals=approvals,
         following=following,
         in_hand=InHand(rows=InHandRows(table("inhand")), queues=clients.queues, clock=clock),

@@ -6,15 +6,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from shared import acting, tracing
 from shared.contracts.ids import path_value
+from shared.contracts.messages import COMMENT_LIMIT
 from shared.domain.audit_entries import SubjectKind
 from shared.domain.callers import ANONYMOUS
 from shared.errors import Forbidden, NotAuthentic, Rejected
 from shared.reading.json_text import read_json
 from shared.workflows.intake.audit import Act
 from triggers import callers
-from triggers.worker import log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,23 +39,18 @@ class Tried:
 
 @asynccontextmanager
 async def trying(services: Services, request: func.HttpRequest, route: str, operation: str) -> AsyncIterator[Tried]:
-    """Write a try down if it is denied: by whom, as far as is known, and why."""
+    """Write a try down if it is denied: by whom, as far as is known, and why.
+
+    Raises:
+        TooManyRequests: so much else was denied to them that it is not said any more.
+    """
     tried = Tried(replace(ANONYMOUS, address=callers.address_of(request.headers)))
     try:
         yield tried
     except (Forbidden, NotAuthentic) as denied:
-        if not tried.is_begun:
-            act = Act(operation, *_named_in(request, route, operation), reason=str(denied))
-            await _write_down(services, tried.caller, act)
+        act = Act(operation, *_named_in(request, route, operation), reason=str(denied))
+        await services.limits.denied(tried.caller, None if tried.is_begun else act)
         raise
-
-
-async def _write_down(services: Services, caller: Caller, act: Act) -> None:
-    try:
-        with acting.acting(caller.as_actor(None, tracing.trace_id())):
-            await services.audit.denied(act)
-    except Exception as error:  # noqa: BLE001 - what is denied stays denied
-        log.error("a denied try of %s is not in the audit log: %s: %s", act.action, type(error).__name__, error)
 
 
 @asynccontextmanager
@@ -101,6 +95,19 @@ def _subject_of(request: func.HttpRequest, route: str, action: str) -> tuple[Sub
         if name in request.route_params and route.startswith(before):
             return kind, path_value(name, request.route_params[name])
     return SubjectKind.OPERATION, action
+
+
+def comment_of(request: func.HttpRequest) -> str | None:
+    """Read what a caller says to what they ask for, in the query or in the body.
+
+    Raises:
+        Rejected: it is too long.
+    """
+    text = request.params.get("comment")
+    if text and len(text) > COMMENT_LIMIT:
+        raise Rejected.because(f"has {len(text)} characters; at most {COMMENT_LIMIT} are kept", field="comment")
+    # That of a body has its rule in its contract.
+    return text or (said_in(request, "comment") or "")[:COMMENT_LIMIT] or None
 
 
 def said_in(request: func.HttpRequest, name: str) -> str | None:

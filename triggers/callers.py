@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -71,13 +72,14 @@ async def caller_of(services: Services, request: func.HttpRequest) -> Caller:
         NotAuthentic: nobody is signed in, and a function key that the host takes is missing.
         Rejected: the request says who its user is, where nobody checks that.
         Deferred: a function key can't be checked now.
+        TooManyRequests: too much else was denied to its address.
     """
     address = address_of(request.headers)
     principal = signed_in(services, request.headers)
     if principal is not None:
         return replace(principal, address=address)
     key = key_in(request)
-    if key and (not services.settings.entra_authentication or await takes(services, key)):
+    if key and (not services.settings.entra_authentication or await takes(services, key, address)):
         return replace(holder_of(services, key), address=address)
     wanted = "sign in with Microsoft Entra ID, or send" if services.settings.entra_authentication else "send"
     raise NotAuthentic.because(f"who asks is not known: {wanted} a function key in the header x-functions-key")
@@ -92,18 +94,25 @@ def holder_of(services: Services, key: str) -> Caller:
     """Give who has a function key that the host has taken, with the roles that the settings give."""
     named = named_key(services.settings.key_roles, key)
     if named is None:
-        return Caller(kind=CallerKind.KEY, id="a key without a name", grants=READING)
+        mark = sha256(key.encode(errors="replace")).hexdigest()[:16]
+        return Caller(kind=CallerKind.KEY, id="a key without a name", grants=READING, mark=mark)
     return Caller(kind=CallerKind.KEY, id=named.name, grants=named.grants)
 
 
-async def takes(services: Services, key: str) -> bool:
+async def takes(services: Services, key: str, address: str | None) -> bool:
     """Tell whether the host takes a function key.
+
+    A key that nobody has named, and that the host has not taken in the last minute, may be a guess. If too much was
+    denied to its address, the host is not asked. Keys with names are asked for, whatever others at the address do.
 
     Raises:
         Deferred: the host does not answer.
+        TooManyRequests: it may be a guess, and the host is not asked.
     """
     if len(key) > _KEY_LIMIT or not (key.isascii() and key.isprintable()):
         return False
+    if named_key(services.settings.key_roles, key) is None and not services.own_host.believes(key):
+        await services.limits.check_guess(replace(ANONYMOUS, address=address))
     try:
         return await services.own_host.takes(key)
     except (aiohttp.ClientError, TimeoutError) as error:

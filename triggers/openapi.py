@@ -140,7 +140,8 @@ _REFUSALS: Mapping[int, str] = {
     412: "What it was based on has changed: the ETag is another one.",
     413: "The body is larger than the host takes; the host answers, without a body.",
     422: "The `Idempotency-Key` was used for something else (draft-ietf-httpapi-idempotency-key-header).",
-    429: "The host has more requests than it takes; come again later. The host answers, without a body.",
+    429: "The caller makes too many requests (RATE_LIMIT_REQUESTS, RATE_LIMIT_DENIED, RATE_LIMIT_PUBLIC); "
+    "`Retry-After` says when to come again. Without a body: the host has more requests than it takes.",
     500: "Something failed that is not the request's fault; the log has it.",
     503: "A service that is needed is down or busy; `Retry-After` says when to come again.",
 }
@@ -274,7 +275,7 @@ def _media(model: type[Contract]) -> dict[str, Any]:
 
 def _refusal(status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"description": _REFUSALS[status]}
-    if status not in {413, 429}:
+    if status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         detail = {
             "type": "about:blank",
             "title": HTTPStatus(status).phrase,
@@ -283,6 +284,6 @@ def _refusal(status: int) -> dict[str, Any]:
         }
         example = example_of(Problem) if status == HTTPStatus.BAD_REQUEST else detail
         described["content"] = {PROBLEM: {**_media(Problem), "example": example}}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         described["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
     return described

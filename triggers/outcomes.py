@@ -4,7 +4,7 @@
 error           queue                                                                  HTTP
 ==============  =====================================================================  ==============================
 ``Rejected``    complete the message, record it, emit ``RequestRejected``              400 to 404, 409 to 412, 422
-``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After
+``Deferred``    put it back for later, without using up a delivery                     503 with Retry-After, or 429
 an outage       the same, ever later, and say so in the log and at the order's line    503 with Retry-After
 anything else   raise: the host retries, then poison                                   500
 ==============  =====================================================================  ==============================
@@ -56,6 +56,7 @@ from shared.errors import (
     PreconditionFailed,
     Rejected,
     Reused,
+    TooManyRequests,
     UnderWay,
 )
 from shared.reading.text import text_of
@@ -330,7 +331,9 @@ async def _answer(
         return await handler(services(), request)
     except Deferred as deferred:
         wait = str(max(1, int(deferred.retry_after.total_seconds())))
-        return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(deferred), headers={"Retry-After": wait})
+        is_many = isinstance(deferred, TooManyRequests)
+        status = HTTPStatus.TOO_MANY_REQUESTS if is_many else HTTPStatus.SERVICE_UNAVAILABLE
+        return problem(status, str(deferred), headers={"Retry-After": wait})
     except Rejected as rejection:
         return _problem_of(rejection, has_key=bool(request.headers.get("Idempotency-Key")))
     except Misconfigured as error:

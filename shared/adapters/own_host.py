@@ -20,6 +20,9 @@ _BELIEVED = timedelta(minutes=1)
 _REMEMBERED = 100
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
+ACCESS_PATH = "/api/console/access"
+"""The function that the host answers whoever has a function key (triggers/console/sign_in.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnHost:
@@ -39,6 +42,11 @@ class OwnHost:
     clock: Callable[[], datetime]
     believed: dict[str, datetime] = field(default_factory=dict)
 
+    def believes(self, key: str) -> bool:
+        """Tell whether the host took a key in the last minute."""
+        now = self.clock()
+        return self.believed.get(_digest(key), now) > now
+
     async def takes(self, key: str) -> bool:
         """Tell whether the host takes a key; one that it took a minute ago, it takes.
 
@@ -48,15 +56,15 @@ class OwnHost:
         """
         if self.name is None or not key:
             return False
-        digest, now = sha256(key.encode(errors="replace")).hexdigest(), self.clock()
-        if self.believed.get(digest, now) > now:
+        if self.believes(key):
             return True
+        digest = _digest(key)
         if not await self._asked(key):
             self.believed.pop(digest, None)
             return False
         if len(self.believed) >= _REMEMBERED:
             self.believed.clear()
-        self.believed[digest] = now + _BELIEVED
+        self.believed[digest] = self.clock() + _BELIEVED
         return True
 
     async def _asked(self, key: str) -> bool:
@@ -68,3 +76,7 @@ class OwnHost:
             ) as answer,
         ):
             return answer.status == HTTPStatus.NO_CONTENT
+
+
+def _digest(key: str) -> str:
+    return sha256(key.encode(errors="replace")).hexdigest()

@@ -112,6 +112,7 @@ class Caller:
         id: see :class:`Actor`.
         grants: what they may do.
         address: where the request came from, as the host says.
+        mark: tells callers of one id apart, those with a function key without a name; nothing of the key is in it.
     """
 
     kind: CallerKind
@@ -119,6 +120,7 @@ class Caller:
     name: str | None = None
     grants: AbstractSet[Grant] = frozenset()
     address: str | None = None
+    mark: str = ""
 
     def has(self, role: Role) -> bool:
         """Tell whether they have a role, of whatever group."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.ports.rows import Table
 
 _ALL = "log"
-_ENDS = (AuditOutcome.DONE, AuditOutcome.REFUSED, AuditOutcome.FAILED)
+_ENDS = (AuditOutcome.DONE, AuditOutcome.REFUSED, AuditOutcome.FAILED, AuditOutcome.DENIED)
 """What may come of an act; that one counts which stands first, where a try was refused and the next one was not."""
 
 

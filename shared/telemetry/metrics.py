@@ -212,6 +212,13 @@ APPROVALS_WAITING = Metric(
     "{approval}",
     "Acts that wait for a second person.",
 )
+LIMITED = Metric(
+    "device_factory.limited",
+    Kind.COUNTER,
+    "{request}",
+    "Requests that were refused (429), since their caller made too many: requests, denied ones, or public ones.",
+    (WHAT,),
+)
 THROTTLED = Metric(
     "device_factory.throttled",
     Kind.COUNTER,

@@ -38,6 +38,7 @@ from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.reconciliation.budget import Share
 from tests.unit.fakes import FakeQueues, FakeTable
+from tests.unit.limiting import unlimited
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
@@ -219,6 +220,9 @@ class Host:
     async def takes(self, key: str) -> bool:
         return key == KEY
 
+    def believes(self, _key: str) -> bool:
+        return False
+
 
 class Rejected:
     """Rejections, of which it is noted what was done to them."""
@@ -366,7 +370,8 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         readiness=SimpleNamespace(report=answering({"tables": HOSTILE})),
         rejected_messages=Rejected(),
         approvals=Approving(),
-        audit=Audit(),
+        audit=(audit := Audit()),
+        limits=unlimited(audit, lambda: NOW),
         reconciler=Found(),
         following=SimpleNamespace(page=answering(([REQUEST], "x")), describe=answering(FOLLOWED)),
         renewals=SimpleNamespace(check=answering(None)),

@@ -19,6 +19,7 @@ from shared.settings import Settings
 from shared.workflows.intake.audit import Audit
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable
+from tests.unit.limiting import unlimited
 from tests.unit.pki.foreign import authority
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
@@ -61,6 +62,7 @@ class Plant:
             settings=self.settings,
             clock=self.scene.clock,
             audit=audit,
+            limits=unlimited(audit, self.scene.clock),
             approvals=worker.approvals,
             authority_workflows=SimpleNamespace(installation=worker.installation),
             authorities=worker.authorities,

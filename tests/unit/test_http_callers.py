@@ -17,6 +17,8 @@ import pytest
 from shared.domain.callers import READING, Caller, CallerKind, Grant, Role
 from shared.errors import Deferred, NotAuthentic, Rejected
 from shared.settings import Settings
+from tests.unit.limiting import unlimited
+from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD, problems
 from triggers.callers import address_of, caller_of
 
@@ -43,6 +45,9 @@ class Host:
             raise aiohttp.ServerDisconnectedError
         return key in self.keys
 
+    def believes(self, _key: str) -> bool:
+        return False
+
 
 def principal(claims: Sequence[tuple[str, str]], **more: Any) -> dict[str, str]:
     said = {
@@ -65,7 +70,9 @@ async def caller(
         "KEY_ROLES": f"erp Orders.Write,Devices.Revoke:line-1 {'0' * 64},{digest}",
     }
     services: Any = SimpleNamespace(
-        settings=Settings.from_environment(environment), own_host=more.get("host", Host("the-key", "another"))
+        settings=Settings.from_environment(environment),
+        own_host=more.get("host", Host("the-key", "another")),
+        limits=unlimited(None, lambda: NOW),
     )
     request = func.HttpRequest("GET", "https://host/api/x", headers=headers, params=params or {}, body=b"")
     return await caller_of(services, request)

@@ -18,6 +18,8 @@ from shared.domain.callers import Role
 from shared.errors import NotFound
 from shared.rules.zones import Zone
 from shared.settings import Settings
+from tests.unit.limiting import unlimited
+from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
 from triggers.http.endpoints import published
@@ -118,6 +120,7 @@ class Unasked:
 
     def __init__(self, settings: Settings, **there: Any) -> None:
         self.settings, self.audit = settings, Audit()
+        self.limits = unlimited(self.audit, lambda: NOW)
         vars(self).update(there)
 
     def __getattr__(self, name: str) -> Any:

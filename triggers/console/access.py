@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from shared.domain.callers import ANONYMOUS
 from triggers import callers
 
 if TYPE_CHECKING:
@@ -34,14 +35,17 @@ async def visitor(services: Services, request: func.HttpRequest) -> Caller | Non
     Raises:
         Rejected: the request says who its user is, where nobody checks that.
         Deferred: it can't be checked now.
+        TooManyRequests: too much was denied to their address.
     """
     address = callers.address_of(request.headers)
     principal = callers.signed_in(services, request.headers)
     if principal is not None:
         return replace(principal, address=address)
     key = key_in_cookie(request.headers)
-    if key and await callers.takes(services, key):
+    if key and await callers.takes(services, key, address):
         return replace(callers.holder_of(services, key), address=address)
+    if key:
+        await services.limits.denied(replace(ANONYMOUS, address=address), None)
     return None
 
 

@@ -94,6 +94,8 @@ def page(
                 return redirect(f"{ROOT}/sign-in?{_way_back(request, method)}")
             async with auditing.trying(services, request, route, name) as tried:
                 tried.caller = caller
+                if role is not None:
+                    await services.limits.request(caller)
                 with callers.answering(caller):
                     if role is not None:
                         await permit(services, request, caller, role, scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from shared.services import ACCESS_PATH
+from shared.adapters.own_host import ACCESS_PATH
+from shared.domain.audit_entries import SubjectKind
+from shared.domain.callers import ANONYMOUS
+from shared.workflows.intake.audit import Act
 from triggers import callers
 from triggers.console import access
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered
@@ -45,7 +49,12 @@ async def console_signed_in(services: Services, request: func.HttpRequest) -> fu
     """Have the browser keep a function key that the host takes."""
     form = form_of(request)
     key, then = form.get("key", "").strip(), form.get("then")
-    if not await callers.takes(services, key):
+    address = callers.address_of(request.headers)
+    if not await callers.takes(services, key, address):
+        act = Act(
+            "console_signed_in", SubjectKind.OPERATION, "console_signed_in", reason="the host does not take the key"
+        )
+        await services.limits.denied(replace(ANONYMOUS, address=address), act)
         return _form(services, then, refused=True)
     return redirect(_place(then), cookie=access.cookie(key, ROOT, request.url))
 

@@ -14,11 +14,11 @@ from shared.domain.approvals import ApprovalAct, ApprovalState
 from shared.domain.callers import Role
 from shared.errors import NotFound, Rejected
 from shared.workflows.intake.following import location_of
+from triggers import auditing
 from triggers.http.endpoints import (
     PAGING,
     body_of,
     chosen,
-    comment_of,
     continuation_of,
     endpoint,
     json_answer,
@@ -147,6 +147,6 @@ async def refuse_act(services: Services, request: func.HttpRequest) -> func.Http
     """Refuse what waits for a second person, and say why in the comment."""
     identifier = approval_id_of(request)
     parse(ApprovalDecision, body_of(request, optional=True))
-    if comment_of(request) is None:
+    if auditing.comment_of(request) is None:
         raise Rejected.because("is required: who asked is to know why", field="comment")
     return json_answer(Approval, shown_approval(await services.approvals.refuse(identifier)))

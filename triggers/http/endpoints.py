@@ -27,7 +27,7 @@ from shared.reading.numbers import whole_number
 from shared.rules.zones import Zone
 from shared.workflows.intake.following import location_of
 from shared.workflows.intake.requests import is_repeated, submit
-from triggers import auditing, callers, outcomes, preconditions
+from triggers import auditing, callers, limiting, outcomes, preconditions
 from triggers.http.awaiting import gated
 from triggers.http.scopes import everything, permit
 from triggers.openapi import JSON, Answer, Operation, Parameter
@@ -129,17 +129,19 @@ def endpoint(
         @blueprint.function_name(name)
         @blueprint.route(route=route, methods=methods, auth_level=level)
         async def entry(req: func.HttpRequest) -> func.HttpResponse:
-            return await outcomes.answer(req, handler if anonymous else gated(checked), route)
+            door = limiting.public(handler, alone=alone) if anonymous else gated(checked)
+            return await outcomes.answer(req, door, route)
 
         async def checked(services: Services, request: func.HttpRequest) -> func.HttpResponse:
             async with auditing.trying(services, request, route, name) as tried:
                 caller = tried.caller = await callers.caller_of(services, request)
+                await services.limits.request(caller)
                 with callers.answering(caller):
                     if role is not None:
                         await permit(services, request, caller, role, scope)
                     refuse_unknown(request, known)
                     refuse_empty(request)
-                    with acting(caller.as_actor(role, request_id_in(request)), comment_of(request)):
+                    with acting(caller.as_actor(role, request_id_in(request)), auditing.comment_of(request)):
                         async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)
 
@@ -259,19 +261,6 @@ def request_id_in(request: func.HttpRequest) -> str | None:
         if named is not None:
             return named
     return tracing.trace_id()
-
-
-def comment_of(request: func.HttpRequest) -> str | None:
-    """Read what a caller says to what they ask for, in the query or in the body.
-
-    Raises:
-        Rejected: it is too long.
-    """
-    text = request.params.get("comment")
-    if text and len(text) > COMMENT_LIMIT:
-        raise Rejected.because(f"has {len(text)} characters; at most {COMMENT_LIMIT} are kept", field="comment")
-    # That of a body has its rule in its contract.
-    return text or (auditing.said_in(request, "comment") or "")[:COMMENT_LIMIT] or None
 
 
 def idempotency_key_of(request: func.HttpRequest) -> str | None:

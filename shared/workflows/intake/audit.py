@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import acting
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 APP = Actor(kind=CallerKind.TIMER, id="device-identity-factory")
 """The app itself, where nobody asked."""
 
-DENIED_A_MINUTE = 120
-"""Denied tries of one worker that are written down in a minute, so that nobody fills the log by knocking."""
+LIMIT = "limit"
+"""What is done where requests are counted, and not written down one by one."""
 
 
 class AuditLog(Protocol):
@@ -89,7 +88,6 @@ class Audit:
         self._groups = {SubjectKind.DEVICE: devices, SubjectKind.AUTHORITY: authorities}
         if approvals is not None:
             self._groups[SubjectKind.APPROVAL] = approvals
-        self._denied = (clock(), 0)
 
     @asynccontextmanager
     async def carried_out(self, act: Act, *, request_id: str | None = None) -> AsyncIterator[None]:
@@ -135,14 +133,21 @@ class Audit:
         await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
 
     async def denied(self, act: Act) -> None:
-        """Write down a try that was denied, for the reason of the act; of very many in a minute not each."""
-        began, count = self._denied
-        if self._clock() - began >= timedelta(minutes=1):
-            began, count = self._clock(), 0
-        self._denied = began, count + 1
-        if count < DENIED_A_MINUTE:
-            entry = await self._entry(act, uuid.uuid4().hex, self._clock(), None)
-            await self.log.append(entry.changed(outcome=AuditOutcome.DENIED))
+        """Write down a try that was denied, for the reason of the act."""
+        entry = await self._entry(act, uuid.uuid4().hex, self._clock(), None)
+        await self.log.append(entry.changed(outcome=AuditOutcome.DENIED))
+
+    async def counting(self, what: str, why: str) -> AuditEntry:
+        """Write down that tries are counted from now on, and not written down one by one."""
+        entry = await self._entry(
+            Act(LIMIT, SubjectKind.OPERATION, what, reason=why), uuid.uuid4().hex, self._clock(), None
+        )
+        await self.log.append(entry)
+        return entry
+
+    async def counted(self, entry: AuditEntry, why: str) -> None:
+        """Write down how many that were."""
+        await self.log.append(_ended(entry, AuditOutcome.DENIED, why))
 
     @asynccontextmanager
     async def _around(self, entry: AuditEntry) -> AsyncIterator[None]:

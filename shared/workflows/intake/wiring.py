@@ -8,6 +8,7 @@ from shared.ledger.audit_log import AuditTable
 from shared.ledger.requests import Requests
 from shared.ledger.webhook_uses import WebhookUses
 from shared.workflows.intake.audit import Audit
+from shared.workflows.intake.limits import Limited, Limits
 from shared.workflows.intake.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ports.rows import Table
+    from shared.settings import Settings
     from shared.workflows.intake.approvals import Approvals
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.intake.webhooks import Secrets
@@ -55,9 +57,10 @@ def audited(
     clock: Clock,
     other: Appended | None,
     *,
+    settings: Settings,
     approvals: Approvals,
-) -> tuple[Audit, Requests]:
-    """Open the audit log and the requests that are written down in it, and that wait for a second person."""
+) -> tuple[Audit, Requests, Limits]:
+    """Open the audit log, the requests that are written down in it and wait for a second person, and the limits."""
     log = Copied(table("audit"), other) if other else AuditTable(table("audit"))
     audit = Audit(
         log=log,
@@ -66,7 +69,13 @@ def audited(
         authorities=authorities.group_of,
         approvals=approvals.group_of,
     )
-    return audit, Requests(table("requests"), clock=clock, trail=audit, gate=approvals)
+    most = {
+        Limited.REQUESTS: settings.limit_of_requests,
+        Limited.DENIED: settings.limit_of_denied,
+        Limited.PUBLIC: settings.limit_of_public,
+    }
+    requests = Requests(table("requests"), clock=clock, trail=audit, gate=approvals)
+    return audit, requests, Limits(most=most, audit=audit, clock=clock)
 
 
 def webhooks_of(secrets: Secrets, secret_name: str | None, table: Callable[[str], Table], clock: Clock) -> Webhooks:
