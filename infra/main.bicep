@@ -78,6 +78,12 @@ param publicHostName string = ''
 @description('Whether Front Door answers for publicHostName. Otherwise the owner sends the name to the app by other means.')
 param frontDoor bool = false
 
+@description('Queues that get a storage account of their own, with their poison queues: certificate-requests, enrollment-group-requests, device-orders, revocation-requests.')
+param queueAccounts string[] = []
+
+@description('Who puts messages into which queue, as history, events and the audit log name them: QUEUE_SENDERS in docs/settings.md.')
+param queueSenders string = ''
+
 @description('Whether events go to an Event Grid topic, instead of into the queue provisioning-events.')
 param eventTopic bool = false
 
@@ -122,6 +128,30 @@ var groupName = 'rg-${environmentName}'
 var tags = {
   'azd-env-name': environmentName
 }
+
+// The storage account of each queue that has one of its own, by the queue and by its poison queue.
+var queueStorageNames = toObject(
+  flatten(map(queueAccounts, queue => [
+    {
+      queue: queue
+      account: '${layout.ownStorage[queue].name}${token}'
+    }
+    {
+      queue: '${queue}-poison'
+      account: '${layout.ownStorage[queue].name}${token}'
+    }
+  ])),
+  each => each.queue,
+  each => each.account
+)
+var queueUrls = toObject(
+  items(layout.ownStorage),
+  own => own.key,
+  own =>
+    contains(queueStorageNames, own.key)
+      ? 'https://${queueStorageNames[own.key]}.queue.${environment().suffixes.storage}/'
+      : ''
+)
 
 var changedSettings = toObject(
   appSettings,
@@ -210,13 +240,33 @@ module intakeStorage 'modules/storage.bicep' = {
     tags: tags
     name: 'stintake${token}'
     redundancy: storageRedundancy
-    queues: layout.intakeStorage.queues
+    queues: filter(layout.intakeStorage.queues, queue => !contains(queueStorageNames, queue))
     tables: layout.intakeStorage.tables
     containers: layout.intakeStorage.containers
     publicAccess: !privateNetwork
     workspaceId: monitoring.outputs.workspaceId
   }
 }
+
+// A queue that has an account of its own: each sender is known by the account that it may write into.
+module queueStorage 'modules/storage.bicep' = [
+  for queue in queueAccounts: {
+    scope: group
+    name: 'storage-${queue}'
+    params: {
+      location: location
+      tags: tags
+      name: queueStorageNames[queue]
+      redundancy: storageRedundancy
+      queues: [
+        queue
+        '${queue}-poison'
+      ]
+      publicAccess: !privateNetwork
+      workspaceId: monitoring.outputs.workspaceId
+    }
+  }
+]
 
 // What the factory alone writes. A bundle's key must be gone once it is deleted, so nothing deleted is kept here.
 module ledgerStorage 'modules/storage.bicep' = {
@@ -344,6 +394,7 @@ module roles 'modules/roles.bicep' = [
     dependsOn: [
       customRoles
       hubs
+      queueStorage
     ]
     params: {
       zoneNames: app.zones
@@ -356,6 +407,7 @@ module roles 'modules/roles.bicep' = [
       )
       hostStorageName: hostStorage[i].outputs.name
       intakeStorageName: intakeStorage.outputs.name
+      queueStorageNames: queueStorageNames
       ledgerStorageName: ledgerStorage.outputs.name
       caVaultName: caVault.outputs.name
       passwordVaultName: passwordVault.outputs.name
@@ -371,10 +423,14 @@ module roles 'modules/roles.bicep' = [
 module senderRoles 'modules/senderRoles.bicep' = if (!empty(principalId)) {
   scope: group
   name: 'roles-sender'
+  dependsOn: [
+    queueStorage
+  ]
   params: {
     principalId: principalId
     principalType: principalType
     intakeStorageName: intakeStorage.outputs.name
+    queueStorageNames: queueStorageNames
     queueNames: [
       'certificate-requests'
       'enrollment-group-requests'
@@ -385,7 +441,11 @@ module senderRoles 'modules/senderRoles.bicep' = if (!empty(principalId)) {
 }
 
 // What is reached by private endpoints: each by its id, the part of it, and the names under which it is found.
-var storageNames = concat(map(appsWanted, app => 'sth${take(app.name, 8)}${token}'), ['stintake${token}', 'stledger${token}'])
+var storageNames = concat(
+  map(appsWanted, app => 'sth${take(app.name, 8)}${token}'),
+  ['stintake${token}', 'stledger${token}'],
+  map(queueAccounts, queue => queueStorageNames[queue])
+)
 var vaultNames = ['kv-ca-${token}', 'kv-pw-${token}', 'kv-st-${token}']
 var dnsOfStorage = toObject(
   ['blob', 'queue', 'table'],
@@ -451,6 +511,7 @@ module privateEndpoints 'modules/privateEndpoint.bicep' = [
     dependsOn: [
       hostStorage
       intakeStorage
+      queueStorage
       ledgerStorage
       caVault
       passwordVault
@@ -485,6 +546,11 @@ var settings = {
   DeviceFactoryStorage__queueServiceUri: intakeStorage.outputs.queueUrl
   DeviceFactoryStorage__blobServiceUri: ledgerStorage.outputs.blobUrl
   DeviceFactoryStorage__tableServiceUri: ledgerStorage.outputs.tableUrl
+  CertificateRequestsStorage__queueServiceUri: queueUrls['certificate-requests']
+  EnrollmentGroupRequestsStorage__queueServiceUri: queueUrls['enrollment-group-requests']
+  DeviceOrdersStorage__queueServiceUri: queueUrls['device-orders']
+  RevocationRequestsStorage__queueServiceUri: queueUrls['revocation-requests']
+  QUEUE_SENDERS: queueSenders
   ORDER_LISTS_URL: intakeStorage.outputs.blobUrl
   EVENT_TOPIC_URL: eventTopic ? topic!.outputs.endpoint : ''
   KEY_VAULT_URL: caVault.outputs.url
@@ -540,6 +606,15 @@ var settings = {
 // The zones that a setting is for, where these are not all: Setting.zones in shared/settings.py.
 var zonesOfSettings = {
   DeviceFactoryStorage__queueServiceUri: ['intake', 'issuing', 'revocation']
+  CertificateRequestsStorage__queueServiceUri: ['intake', 'issuing']
+  CertificateRequestsStorage__clientId: ['intake', 'issuing']
+  EnrollmentGroupRequestsStorage__queueServiceUri: ['issuing']
+  EnrollmentGroupRequestsStorage__clientId: ['issuing']
+  DeviceOrdersStorage__queueServiceUri: ['intake', 'issuing']
+  DeviceOrdersStorage__clientId: ['intake', 'issuing']
+  RevocationRequestsStorage__queueServiceUri: ['issuing', 'revocation']
+  RevocationRequestsStorage__clientId: ['issuing', 'revocation']
+  QUEUE_SENDERS: ['issuing', 'revocation']
   ORDER_LISTS_URL: ['intake', 'issuing']
   EVENT_TOPIC_URL: ['issuing', 'revocation']
   KEY_VAULT_URL: ['issuing', 'revocation']
@@ -597,6 +672,14 @@ module apps 'modules/app.bicep' = [
         AzureWebJobsStorage__clientId: identities[i].outputs.clientId
         DeviceFactoryStorage__credential: 'managedidentity'
         DeviceFactoryStorage__clientId: identities[i].outputs.clientId
+        CertificateRequestsStorage__credential: 'managedidentity'
+        CertificateRequestsStorage__clientId: identities[i].outputs.clientId
+        EnrollmentGroupRequestsStorage__credential: 'managedidentity'
+        EnrollmentGroupRequestsStorage__clientId: identities[i].outputs.clientId
+        DeviceOrdersStorage__credential: 'managedidentity'
+        DeviceOrdersStorage__clientId: identities[i].outputs.clientId
+        RevocationRequestsStorage__credential: 'managedidentity'
+        RevocationRequestsStorage__clientId: identities[i].outputs.clientId
         APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.insightsConnectionString
         APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identities[i].outputs.clientId};Authorization=AAD'
         PYTHON_ENABLE_OPENTELEMETRY: 'true'
@@ -654,6 +737,7 @@ output DEPLOY_FACTORY string = zones == 'single' ? 'true' : 'false'
 output FACTORY_APPS array = [for (app, i) in appsWanted: apps[i].outputs.name]
 output FACTORY_URLS array = [for (app, i) in appsWanted: apps[i].outputs.url]
 output FACTORY_QUEUE_SERVICE_URL string = intakeStorage.outputs.queueUrl
+output FACTORY_OWN_QUEUE_SERVICE_URLS object = queueUrls
 output FACTORY_ORDER_LISTS_URL string = '${intakeStorage.outputs.blobUrl}orders'
 output DPS_ID_SCOPE string = provisioning.outputs.idScope
 output DPS_DEVICE_HOST string = provisioning.outputs.deviceHost

@@ -56,8 +56,7 @@ def checks(
     zone = settings.zone
     asked: dict[str, Callable[[], Awaitable[None]]] = {"tables": partial(clients.tables.check, "issuers")}
     asked |= _of_ledger(settings, clients, authorities, epochs)
-    if _QUEUES[zone]:
-        asked["queues"] = partial(clients.queues.check, *_QUEUES[zone])
+    asked |= _of_queues(settings, clients)
     if _CONTAINERS[zone]:
         asked["blobs"] = partial(clients.blobs.check, *_CONTAINERS[zone])
     if zone in {Zone.ALL, Zone.ISSUING}:
@@ -80,6 +79,21 @@ def checks(
     if zone is Zone.STATUS:
         asked["responders"] = partial(responders.check, authorities)
     return asked
+
+
+def _of_queues(settings: Settings, clients: Clients) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Give what tells whether the queues of the zone are there: of those in an account of their own, one for each."""
+    names = _QUEUES[settings.zone]
+    if not names:
+        return {}
+    elsewhere = {
+        queue: [name for name in names if name.removesuffix("-poison") == queue] for queue in settings.queue_accounts
+    }
+    apart = {name for several in elsewhere.values() for name in several}
+    return {
+        "queues": partial(clients.queues.check, *(name for name in names if name not in apart)),
+        **{f"queue {queue}": partial(clients.queues.check, *several) for queue, several in elsewhere.items()},
+    }
 
 
 def _of_ledger(

@@ -14,6 +14,7 @@ from shared.adapters.event_topic import EventTopic
 from shared.adapters.identity import Identity
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.iot_hub_management import IotHubAuthorities
+from shared.adapters.queue_accounts import QueueAccounts
 from shared.adapters.queues import Queues
 from shared.adapters.tables import Tables
 from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
@@ -46,10 +47,11 @@ class Clients:
         order_lists: the blobs in which others list devices.
         responder_keys: the vault with the key that wraps those of OCSP responders.
         event_topic: where events go; ``None`` if they go into a queue.
+        queue_identities: those that storage accounts of single queues are reached with.
     """
 
     identity: Identity
-    queues: Queues
+    queues: QueueAccounts
     tables: Tables
     blobs: Blobs
     order_lists: Blobs
@@ -62,11 +64,16 @@ class Clients:
     registrar: DeviceRegistrar
     hubs: IotHubRegistries
     event_topic: EventTopic | None = None
+    queue_identities: tuple[Identity, ...] = ()
 
     @classmethod
     def open(cls, settings: Settings) -> Clients:
         """Open all clients; none connects before its first call."""
         identity = Identity.managed(settings.managed_identity_client_id)
+        queue_identities = {
+            client_id: Identity.managed(client_id)
+            for client_id in {each.client_id for each in settings.queue_accounts.values()}
+        }
         verify = settings.key_vault_verify_challenge
         ownership = Ownership(settings.deployment_name, settings.adopted_vault_names)
 
@@ -76,13 +83,20 @@ class Clients:
         def blobs(url: str) -> Blobs:
             return Blobs(url, identity.asynchronous)
 
+        def queues(url: str) -> QueueAccounts:
+            own = {
+                queue: Queues(each.url, queue_identities[each.client_id].asynchronous, name=f"the queue {queue}")
+                for queue, each in settings.queue_accounts.items()
+            }
+            return QueueAccounts(shared=Queues(url, identity.asynchronous), own=own)
+
         def keys(url: str) -> VaultKeys:
             in_hsm = settings.ca_keys_in_hsm
             return VaultKeys(url, identity.synchronous, ownership, verify_challenge=verify, in_hsm=in_hsm)
 
         return cls(
             identity=identity,
-            queues=at(settings.queue_service_url, "queues", lambda url: Queues(url, identity.asynchronous)),
+            queues=at(settings.queue_service_url, "queues", queues),
             tables=Tables(settings.table_service_url, identity.asynchronous),
             blobs=at(settings.blob_service_url, "blobs", blobs),
             order_lists=at(settings.order_lists_url, "lists of devices", blobs),
@@ -118,6 +132,7 @@ class Clients:
             event_topic=EventTopic(settings.event_topic_url, identity.asynchronous)
             if settings.event_topic_url
             else None,
+            queue_identities=tuple(queue_identities.values()),
         )
 
     @property
@@ -143,7 +158,7 @@ class Clients:
         await asyncio.gather(*(each.close() for each in asynchronous if _is_open(each)))  # type: ignore[union-attr]
         if _is_open(self.hubs):
             self.hubs.close()
-        await self.identity.close()
+        await asyncio.gather(*(each.close() for each in (self.identity, *self.queue_identities)))
 
 
 def _is_open(client: object) -> bool:

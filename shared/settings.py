@@ -14,6 +14,7 @@ from shared.domain.approvals import ApprovalAct, read_approvals
 from shared.domain.key_roles import NamedKey, read_named_keys
 from shared.evidence_settings import EvidenceSettings
 from shared.reading.addresses import STORAGE_CONNECTION
+from shared.reading.queue_settings import faults_of_connections
 from shared.reading.settings import (
     COUNTRY,
     FLAG,
@@ -322,7 +323,7 @@ class Settings(EvidenceSettings):
         Raises:
             InvalidSettings: with every problem found, not only the first.
         """
-        problems, values = [*_credentials_in(environment), *_twice_told(environment)], dict[str, Any]()
+        problems, values = [*faults_of_connections(environment), *_twice_told(environment)], dict[str, Any]()
         zone = Zone.ALL
         for attribute, setting in described_settings().items():
             try:
@@ -373,21 +374,13 @@ def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
         "evidence_origin": values["evidence_origin"] or (f"{deployment}/log" if begins_log else ""),
         "evidence_witnesses": values["evidence_witnesses"] or (),
         "approvals": values["approvals"] or {},
+        "queue_senders": values["queue_senders"] or {},
         "hub_resources": values["hub_resources"] or (),
         "reconciliation_policy": values["reconciliation_policy"] or {},
         "reconciliation_percent": values["reconciliation_percent"] or 0,
         "hub_units": values["hub_units"] or 1,
         "iot_hub_service_urls": values["iot_hub_service_urls"] or {},
     }
-
-
-def _credentials_in(environment: Mapping[str, str]) -> list[str]:
-    return [
-        f"{name} holds a credential; set {STORAGE_CONNECTION}__queueServiceUri, __blobServiceUri, "
-        "__tableServiceUri and __credential=managedidentity instead"
-        for name in (STORAGE_CONNECTION, f"{STORAGE_CONNECTION}__accountKey")
-        if environment.get(name)
-    ]
 
 
 def _twice_told(environment: Mapping[str, str]) -> list[str]:

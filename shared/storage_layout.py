@@ -1,8 +1,8 @@
 """Queues, tables and containers of the app, and the set-up that creates them.
 
-Run ``python -m shared.storage_layout`` once per storage account, with an identity that may create them (Storage Queue,
-Table and Blob Data Contributor). The app itself then needs no right to create anything, and no message that turns
-poison finds its queue missing.
+Run ``python -m shared.storage_layout`` once, with the app's settings and an identity that may create them in each
+storage account (Storage Queue, Table and Blob Data Contributor). The app itself then needs no right to create anything,
+and no message that turns poison finds its queue missing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.blobs import Blobs
 from shared.adapters.identity import Identity
+from shared.adapters.queue_accounts import QueueAccounts
 from shared.adapters.queues import Queues
 from shared.adapters.tables import Tables
 from shared.contracts.messages import ALL_QUEUES
@@ -55,7 +56,11 @@ CONTAINERS: Sequence[str] = (BUNDLES, CRLS, LOG, LOG_HEAD, ORDERS, RESULTS)
 async def create(settings: Settings) -> None:
     """Create what does not exist yet; what exists stays as it is."""
     identity = Identity.managed(settings.managed_identity_client_id)
-    queues = Queues(settings.queue_service_url, identity.asynchronous)
+    of_queues = {queue: Identity.managed(each.client_id) for queue, each in settings.queue_accounts.items()}
+    queues = QueueAccounts(
+        shared=Queues(settings.queue_service_url, identity.asynchronous),
+        own={queue: Queues(each.url, of_queues[queue].asynchronous) for queue, each in settings.queue_accounts.items()},
+    )
     tables = Tables(settings.table_service_url, identity.asynchronous)
     blobs = Blobs(settings.blob_service_url, identity.asynchronous)
     try:
@@ -67,11 +72,12 @@ async def create(settings: Settings) -> None:
             for name in CONTAINERS:
                 group.create_task(blobs.create_container(name))
     finally:
-        await asyncio.gather(queues.close(), tables.close(), blobs.close(), identity.close())
+        identities = (identity, *of_queues.values())
+        await asyncio.gather(queues.close(), tables.close(), blobs.close(), *(each.close() for each in identities))
 
 
 def main() -> int:
-    """Create everything in the account that the environment names."""
+    """Create everything in the accounts that the environment names."""
     try:
         settings = Settings.from_environment(os.environ)
     except InvalidSettings as error:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Annotated
 
 from shared.domain.findings import FindingKind, Policy, read_policies
-from shared.reading.addresses import Addresses
+from shared.reading.queue_settings import QueueSettings
 from shared.reading.settings import Kind, Setting, number, whole
 from shared.rules.zones import SIGNING, Zone
 
@@ -14,7 +14,7 @@ _ISSUING = frozenset({Zone.ALL, Zone.ISSUING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpkeepSettings(Addresses):
+class UpkeepSettings(QueueSettings):
     """What differs from one deployment to the next; :class:`shared.settings.Settings` has all of it."""
 
     retain_requests: Annotated[

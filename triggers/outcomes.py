@@ -30,7 +30,6 @@ from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
     INBOUND_QUEUES,
-    UNKNOWN_SOURCE,
     Message,
     Queue,
     attempts_of,
@@ -38,7 +37,6 @@ from shared.contracts.messages import (
     put_back,
     read_message,
 )
-from shared.domain.callers import NAME_LIMIT, Actor, CallerKind
 from shared.errors import (
     AwaitsApproval,
     AwaitsOthers,
@@ -60,12 +58,12 @@ from shared.errors import (
     UnderWay,
 )
 from shared.reading.text import text_of
-from shared.redaction import without_secrets
 from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
 from shared.workflows.intake.requests import delivering
 from triggers.observed import Outcome, Try, answering, processing
 from triggers.openapi import PROBLEM
+from triggers.senders import sender_of
 from triggers.worker import log, services
 
 if TYPE_CHECKING:
@@ -129,7 +127,7 @@ async def _attempt(
 
     try:
         try:
-            with delivering(received.message_id), acting(_sender_of(queue, said), said.comment):
+            with delivering(received.message_id), acting(sender_of(queue, said, services().settings), said.comment):
                 await carry_out(services(), said.data, asked)
         except Rejected as rejection:
             trying.outcome = Outcome.REJECTED
@@ -161,15 +159,6 @@ async def _attempt(
     else:
         if attempts:
             await _show_waiting(received, None)
-
-
-def _sender_of(queue: Queue, said: Message) -> Actor | None:
-    """Give who put a message into its queue, as it claims; nobody but the app itself puts parts of orders there."""
-    if queue is Queue.DEVICE_REGISTRATIONS:
-        return None
-    is_claimed = said.source and said.source != UNKNOWN_SOURCE
-    name = without_secrets(str(said.source))[:NAME_LIMIT] if is_claimed else None
-    return Actor(kind=CallerKind.QUEUE, id=queue.value, name=name)
 
 
 def outage_delay(attempts: int) -> timedelta:

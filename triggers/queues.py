@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderAct, OrderWatch
 from shared.contracts.parsing import parse
-from shared.settings import STORAGE_CONNECTION
+from shared.reading.queue_settings import connection_of
 from triggers import outcomes
 from triggers.zones import blueprint_of
 
@@ -79,20 +80,23 @@ def _name(queue: str) -> str:
     return queue.replace("-", "_")
 
 
-def _listen(queue: Queue) -> None:
+def listen(queue: Queue) -> None:
+    """Register the triggers of a queue and of its poison queue."""
     name, poison = _name(queue.value), _name(queue.poison)
     home, poison_home = blueprint_of(name), blueprint_of(poison)
+    # The host has the settings of a connection by its name, and looks for the poison queue in the same account.
+    connection = connection_of(queue.value, os.environ)
 
     @home.function_name(name)
-    @home.queue_trigger(arg_name="message", queue_name=queue.value, connection=STORAGE_CONNECTION)
+    @home.queue_trigger(arg_name="message", queue_name=queue.value, connection=connection)
     async def carry_out(message: func.QueueMessage) -> None:
         await outcomes.settle_and_follow(queue, message, _WORKFLOWS[queue])
 
     @poison_home.function_name(poison)
-    @poison_home.queue_trigger(arg_name="message", queue_name=queue.poison, connection=STORAGE_CONNECTION)
+    @poison_home.queue_trigger(arg_name="message", queue_name=queue.poison, connection=connection)
     async def set_aside(message: func.QueueMessage) -> None:
         await outcomes.set_aside(queue, message)
 
 
 for _queue in INBOUND_QUEUES:
-    _listen(_queue)
+    listen(_queue)

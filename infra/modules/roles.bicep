@@ -10,6 +10,10 @@ param settingNames string[]
 
 param hostStorageName string
 param intakeStorageName string
+
+@description('The storage accounts of queues and poison queues that are not in the intake, by the queue.')
+param queueStorageNames object
+
 param ledgerStorageName string
 param caVaultName string
 param passwordVaultName string
@@ -132,7 +136,7 @@ resource tables 'Microsoft.Storage/storageAccounts/tableServices/tables@2026-04-
 
 resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' existing = [
   for grant in queueGrants: {
-    name: '${intakeStorageName}/default/${split(grant, ' ')[1]}'
+    name: '${contains(queueStorageNames, split(grant, ' ')[1]) ? queueStorageNames[split(grant, ' ')[1]] : intakeStorageName}/default/${split(grant, ' ')[1]}'
   }
 ]
 

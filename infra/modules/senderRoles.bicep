@@ -10,6 +10,10 @@ param principalId string
 param principalType string
 
 param intakeStorageName string
+
+@description('The storage accounts of queues that are not in the intake, by the queue.')
+param queueStorageNames object = {}
+
 param queueNames string[]
 
 var messageSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a' // Storage Queue Data Message Sender
@@ -19,7 +23,7 @@ var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe' // Storage Blob Dat
 
 resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2026-04-01' existing = [
   for queue in queueNames: {
-    name: '${intakeStorageName}/default/${queue}'
+    name: '${contains(queueStorageNames, queue) ? queueStorageNames[queue] : intakeStorageName}/default/${queue}'
   }
 ]
 

@@ -23,12 +23,17 @@ NEVER_EXPIRES = -1
 
 
 class Queues:
-    """The account's queues; messages are base64 text, as host.json says."""
+    """The account's queues; messages are base64 text, as host.json says.
 
-    def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
-        self._service = QueueServiceClient(
-            url, credential=credential, transport=ObservedTransport("queues", "the queues")
-        )
+    Args:
+        url: of the account's queue service.
+        credential: that it is reached with.
+        name: of the account, for messages.
+    """
+
+    def __init__(self, url: str, credential: AsyncTokenCredential, *, name: str = "the queues") -> None:
+        self.url, self.credential = url, credential
+        self._service = QueueServiceClient(url, credential=credential, transport=ObservedTransport("queues", name))
         self._clients: dict[str, QueueClient] = {}
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:

@@ -81,7 +81,7 @@ class AuthorityRevoking(Contract):
 
 
 class AuthorityAct(Contract):
-    """An act on a CA that is there (queue ``enrollment-group-requests``).
+    """An act on a CA that is there: the app's own message, after a call (queue ``enrollment-group-requests``).
 
     ``reason`` of a revocation is one of RFC 5280; of another act, it is in your own words.
     """

@@ -78,7 +78,11 @@ class StatedReason(Contract):
 
 
 class ToldActor(Contract):
-    """Who asked for what an event or a history tells; ``id`` is an object id, or the name of a key or a queue."""
+    """Who asked for what an event or a history tells; ``id`` is an object id, or the name of a key or a queue.
+
+    Of a queue, ``account`` is its storage account, ``name`` who puts messages there as the settings say, and ``source``
+    what the message claims to come from.
+    """
 
     model_config = with_example(
         {
@@ -88,6 +92,8 @@ class ToldActor(Contract):
             "role": "Devices.Revoke",
             "requestId": "revocation-1",
             "address": "192.0.2.7",
+            "account": None,
+            "source": None,
         }
     )
 
@@ -97,6 +103,8 @@ class ToldActor(Contract):
     role: str | None = None
     request_id: str | None = None
     address: str | None = None
+    account: str | None = None
+    source: str | None = None
 
 
 _OF_ACTOR = frozenset(each.alias or name for name, each in ToldActor.model_fields.items())

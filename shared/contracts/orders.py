@@ -160,7 +160,10 @@ class OrderAction(StrEnum):
 
 
 class OrderAct(Contract):
-    """A request about an order that exists (queue ``device-orders``). ``issued`` is for ``cancel``: keep by default."""
+    """A request about an order that exists (queue ``device-orders``). ``issued`` is for ``cancel``: keep by default.
+
+    ``revoke`` is taken over HTTP alone.
+    """
 
     model_config = with_example({"requestId": "cancel-1", "orderId": "order-1", "action": "cancel", "issued": "keep"})
 

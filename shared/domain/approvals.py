@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from shared.domain import lifecycles
 from shared.domain.audit_entries import SubjectKind
-from shared.domain.callers import Actor
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.record import Record
 from shared.errors import Conflict, Forbidden
 from shared.reading.numbers import digits
@@ -169,7 +169,9 @@ def same_person(one: Actor | None, other: Actor | None) -> bool:
 
 def named(actor: Actor) -> str:
     """Name somebody in words."""
-    return f"the {actor.kind} {actor.name or actor.id!r}" if actor.name else f"the {actor.kind} {actor.id!r}"
+    if actor.kind is CallerKind.QUEUE:
+        return f"the queue {actor.id!r}" + (f" of {actor.name!r}" if actor.name else "")
+    return f"the {actor.kind} {actor.name or actor.id!r}"
 
 
 def decided(

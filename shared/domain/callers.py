@@ -54,11 +54,13 @@ class Actor(Part):
     Attributes:
         kind: of caller.
         id: object id of a user or an app, name of a key, queue or timer.
-        name: as people know them: of a user as they sign in, of an app its application id, of a queue the source that
-            its message claims.
+        name: as people know them: of a user as they sign in, of an app its application id, of a queue the sender that
+            the settings name for its storage account. An earlier version kept ``source`` there.
         role: with which it was allowed; ``None`` where no role was needed.
         request_id: of the request that asked.
         address: where it came from, as the host says.
+        account: of a queue, the storage account that it is in: a role on its queue lets somebody put a message there.
+        source: of a queue, what its message claims to come from. Nobody has checked that.
     """
 
     kind: CallerKind
@@ -67,6 +69,13 @@ class Actor(Part):
     role: str | None = None
     request_id: str | None = None
     address: str | None = None
+    account: str | None = None
+    source: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What the log of certificates has of them: what is known, and no claim."""
+        return f"{self.kind}:{self.account}/{self.id}" if self.account else f"{self.kind}:{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.reading.queue_settings import CONNECTIONS
 from shared.rules.zones import APART, Zone
 from shared.settings import described_settings
 from tests.infra.bicep import INFRA
@@ -32,7 +33,7 @@ GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-plant-1"
 @functools.cache
 def deployed(**parameters: Any) -> tuple[Resource, ...]:
     said = {
-        key: json.loads(value) if key in {"existingHubIds", "appSettings"} else value
+        key: json.loads(value) if key in {"existingHubIds", "appSettings", "queueAccounts"} else value
         for key, value in parameters.items()
     }
     return tuple(deploy(environmentName="plant-1", location="westeurope", **said)[0])
@@ -277,6 +278,68 @@ def test_nobody_else_gets_a_role_unless_who_deploys_is_named() -> None:
     }
 
 
+# Queues in accounts of their own
+
+OWN = {"device-orders": "stqorder", "revocation-requests": "stqrevoke"}
+
+
+def test_a_queue_has_its_own_account_with_its_poison_queue_and_no_other_queue() -> None:
+    """By default all are in the intake's account."""
+    resources = deployed(queueAccounts=json.dumps([*OWN]))
+    token = of("Microsoft.Devices/provisioningServices", resources)[0].name.removeprefix("dps-")
+    queues = "Microsoft.Storage/storageAccounts/queueServices/queues"
+    where = {each.name: each.id.split("/")[8].removesuffix(token) for each in of(queues, resources)}
+    own = {name: account for name, account in where.items() if account != "stintake"}
+    assert own == {
+        "device-orders": "stqorder",
+        "device-orders-poison": "stqorder",
+        "revocation-requests": "stqrevoke",
+        "revocation-requests-poison": "stqrevoke",
+    }
+    assert len(where) == 13
+    assert {each.id.split("/")[8].removesuffix(token) for each in of(queues, deployed())} == {"stintake"}
+
+
+@pytest.mark.parametrize("zone", TABLE["zones"])
+def test_the_roles_of_a_zone_follow_a_queue_into_its_account(zone: str) -> None:
+    """The same roles on the same queues, each where it is, and none on the account as a whole."""
+    resources = deployed(queueAccounts=json.dumps([*OWN]))
+    token = of("Microsoft.Devices/provisioningServices", resources)[0].name.removeprefix("dps-")
+    expected = set()
+    for role, where in wanted([zone], zone, resources, only={"DPS_RESOURCE_ID"}, hubs=[]):
+        queue = where.rsplit("/", 1)[1].removesuffix("-poison")
+        account = f"/{OWN[queue]}{token}/" if "/queueServices/" in where and queue in OWN else f"/stintake{token}/"
+        expected.add((role, where.replace(f"/stintake{token}/", account)))
+    assert assigned(zone, resources) == expected
+    assert any("/stqorder" in where for _, where in expected) == (zone in {"intake", "issuing"})
+    assert any("/stqrevoke" in where for _, where in expected) == (zone in {"issuing", "revocation"})
+
+
+def test_the_apps_are_told_where_a_queue_is_and_use_their_own_identity_there() -> None:
+    """Those that use the queue; who deploys may put messages there, as before."""
+    resources = deployed(queueAccounts=json.dumps([*OWN]), queueSenders="device-orders=SAP ERP", principalId="me")
+    token = of("Microsoft.Devices/provisioningServices", resources)[0].name.removeprefix("dps-")
+    for zone in ("intake", "issuing"):
+        given = settings(zone, resources)
+        assert given["DeviceOrdersStorage__queueServiceUri"] == f"https://stqorder{token}.queue.core.windows.net/"
+        assert given["DeviceOrdersStorage__credential"] == "managedidentity"
+        assert given["DeviceOrdersStorage__clientId"].startswith(f"<id-{zone}-")
+        assert given["CertificateRequestsStorage__queueServiceUri"] == ""
+    assert "DeviceOrdersStorage__queueServiceUri" not in settings("revocation", resources)
+    assert settings("revocation", resources)["RevocationRequestsStorage__queueServiceUri"].startswith(
+        "https://stqrevoke"
+    )
+    assert settings("issuing", resources)["QUEUE_SENDERS"] == "device-orders=SAP ERP"
+    assert "QUEUE_SENDERS" not in settings("intake", resources)
+    sent = [
+        each.on.id.split("/storageAccounts/")[1]
+        for each in of("Microsoft.Authorization/roleAssignments", resources)
+        if each.on and each.body["properties"]["principalId"] == "me"
+    ]
+    assert f"stqorder{token}/queueServices/default/queues/device-orders" in sent
+    assert f"stintake{token}/queueServices/default/queues/device-orders" not in sent
+
+
 # Names
 
 NAMES_TAKEN = {
@@ -312,6 +375,7 @@ EVERYTHING = {
     "principalId": "me",
     "eventTopic": True,
     "hubCount": 20,
+    "queueAccounts": json.dumps([*CONNECTIONS]),
 }
 
 

@@ -23,6 +23,12 @@ CHOICES: list[dict[str, Any]] = [
     {"zones": "single", "frontDoor": True, "publicHostName": "pki.example.com", "caVaultSku": "premium"},
     {"existingHubIds": [HUB], "uploadRootsToHubs": True, "eventTopic": True, "appSettings": ["CA_COUNTRY=DE"]},
     {"privateNetwork": True, "frontDoor": True, "publicHostName": "pki.example.com", "principalId": "p", "hubCount": 2},
+    {
+        "queueAccounts": ["device-orders"],
+        "queueSenders": "device-orders=ERP",
+        "privateNetwork": True,
+        "principalId": "p",
+    },
     {"entraClientId": "c", "entraTenantId": "t", "alertEmails": ["a@example.com"], "evidenceImmutableDays": 365},
 ]
 """Choices under which every part of infra/ is deployed."""

@@ -9,6 +9,7 @@ import re
 import pytest
 from azure_functions_runtime import handle_event, otel
 
+from shared.reading.queue_settings import CONNECTIONS
 from shared.rules.zones import APART, Zone
 from shared.settings import STORAGE_CONNECTION, described_settings
 from tests.infra.bicep import INFRA, field, fields, literal, source, text, walk
@@ -26,7 +27,7 @@ HOST = {
     "AzureWebJobsStorage__tableServiceUri",
     "AzureWebJobsStorage__credential",
     "AzureWebJobsStorage__clientId",
-    f"{STORAGE_CONNECTION}__credential",
+    *(f"{connection}__credential" for connection in (STORAGE_CONNECTION, *CONNECTIONS.values())),
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "PYTHON_ENABLE_OPENTELEMETRY",
 }
@@ -102,7 +103,7 @@ def test_flex_consumption_refuses_none_of_them() -> None:
 
 def test_the_identity_that_the_host_uses_is_named_with_each_connection() -> None:
     """Without a client id the host asks for the system-assigned identity, which the apps do not have."""
-    for connection in ("AzureWebJobsStorage", STORAGE_CONNECTION):
+    for connection in ("AzureWebJobsStorage", STORAGE_CONNECTION, *CONNECTIONS.values()):
         assert given()[f"{connection}__credential"] == "'managedidentity'"
         assert given()[f"{connection}__clientId"] == "identities[i].outputs.clientId"
     assert given()["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"].endswith(";Authorization=AAD'")

@@ -86,6 +86,7 @@ class Worker:
         )
         self.endings = AuthorityEndings(
             records=self.records,
+            requests=self.requests,
             certificates=self.certificates,
             devices=self.devices,
             reach=self.reach,

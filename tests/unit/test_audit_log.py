@@ -299,8 +299,9 @@ async def test_the_log_is_answered_as_json_as_lines_and_as_csv(log: Log) -> None
     assert header.split(",")[:4] == ["at", "actorKind", "actorId", "actorName"]
     assert row == (
         "2026-03-01T12:00:01Z,user,5b54,ada@example.com,Devices.Revoke,192.0.2.7,revoke,device,press-1,line-1,done,,"
-        "keyCompromise,'=1+1"
+        "keyCompromise,'=1+1,,"
     )
+    assert header.split(",")[-2:] == ["actorAccount", "actorSource"]
     assert "actor=5b54" in first.headers["Link"]
     token = first.headers["Link"].partition("continuationToken=")[2].partition(">")[0]
     second = await answered(log, "text/csv", pageSize="1", actor="5b54", continuationToken=token)

@@ -114,7 +114,9 @@ class World:
         dispatch = OrderDispatch(
             orders=self.orders, lists=self.lists, failures=failures, outbox=outbox, clock=clock, threads=self.threads
         )
-        endings = OrderEndings(orders=self.orders, devices=anything, failures=failures, outbox=outbox, clock=clock)
+        endings = OrderEndings(
+            orders=self.orders, requests=anything, devices=anything, failures=failures, outbox=outbox, clock=clock
+        )
         self.subject = DeviceOrders(
             orders=self.orders,
             groups=groups,

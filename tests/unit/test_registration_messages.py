@@ -137,6 +137,7 @@ async def test_a_device_takes_at_most_nine_operations_on_storage() -> None:
         dispatch=dispatch,
         endings=OrderEndings(
             orders=scene.orders,
+            requests=anything.requests,
             devices=scene.devices,
             failures=scene.failures,
             outbox=scene.outbox,

@@ -15,10 +15,9 @@ from shared.domain.audit_entries import AuditEntry, AuditOutcome
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import DeviceState
 from shared.ledger.audit_log import AuditFilters
-from shared.workflows.intake.requests import submit
 from tests.world.acts import MESSAGES
 from tests.world.prover import Proof
-from tests.world.world import DEVICE, GROUP, Asked, World, run
+from tests.world.world import DEVICE, GROUP, World, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +94,7 @@ def test_the_world_s_log_says_who_did_what() -> None:
         "h1",
     )
     assert (entry.actor.kind, entry.actor.id) == (CallerKind.QUEUE, "revocation-requests")
+    assert (entry.actor.account, entry.actor.name, entry.actor.source) == ("queues", None, None)
 
 
 ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devices.Revoke", address="192.0.2.7")
@@ -103,11 +103,7 @@ ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devic
 async def asked_over_http(world: World) -> None:
     """Ada asks over HTTP to have the device put on hold; the message of it lies in its queue."""
     queue, body = MESSAGES["hold"]
-    wanted = revocation_request(body)
-    with acting(ADA, "found on a dump"):
-        await submit(world.services.requests, world.services.outbox, queue, wanted, world.clock)
-    sent = wanted.model_dump(mode="json", by_alias=True, exclude_none=True)
-    world.asked["hold"] = Asked("hold", queue, sent)
+    await world.call("hold", queue, revocation_request(body), ADA, "found on a dump")
 
 
 def told_of(world: World) -> tuple[Any, Any, Any]:
@@ -137,6 +133,8 @@ def test_the_history_and_the_event_name_who_asked() -> None:
         "role": "Devices.Revoke",
         "requestId": "h1",
         "address": "192.0.2.7",
+        "account": None,
+        "source": None,
     }
     assert comment == "found on a dump"
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.contracts.messages import Queue
+from shared.contracts.orders import OrderAct
+from shared.contracts.parsing import parse
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.orders import LineState, OrderState
 from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
@@ -21,6 +24,7 @@ from tests.world.world import DEVICE, GROUP, World, csr_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devices.Revoke")
 DEVICES = [{"registrationId": DEVICE}, {"registrationId": "lathe"}]
 WAITING = [{"registrationId": DEVICE, "csr": csr_of("own")}, {"registrationId": "lathe"}]
 
@@ -37,6 +41,12 @@ async def ordered(devices: list[dict[str, str]]) -> World:
 def ask(world: World, action: str, **further: str) -> None:
     body = {"requestId": f"{action}-1", "orderId": "order-1", "action": action, **further}
     world.ask(action, Queue.DEVICE_ORDERS, body)
+
+
+async def call_to_cancel(world: World, issued: str) -> None:
+    """Ada cancels the order over HTTP."""
+    wanted = {"requestId": "cancel-1", "orderId": "order-1", "action": "cancel", "issued": issued}
+    await world.call("cancel", Queue.DEVICE_ORDERS, parse(OrderAct, wanted), ADA, "wrong plant")
 
 
 async def shown(world: World) -> Mapping[str, Any]:
@@ -101,7 +111,7 @@ async def test_what_is_issued_is_kept_or_revoked_as_asked(issued: str) -> None:
     world = await ordered(WAITING)
     await world.drain()
     assert (await shown(world))["state"] is OrderState.WAITING
-    ask(world, "cancel", issued=issued)
+    await call_to_cancel(world, issued)
     await world_at_rest(world)
     assert await states(world) == (OrderState.CANCELLED, ["issued", "registered"])
     device, lathe = world.record(), await world.devices.get("lathe")
@@ -113,6 +123,40 @@ async def test_what_is_issued_is_kept_or_revoked_as_asked(issued: str) -> None:
     reason = (await shown(world))["devices"][0]["reason"]
     kept = "is revoked" if issued == "revoke" else "is kept"
     assert reason == f"the order was cancelled; the device's certificate {kept}"
+
+
+async def test_devices_of_a_cancelled_order_are_revoked_for_who_cancelled_it() -> None:
+    """Their history and their events name her, and what she said: not the queue that their requests go by."""
+    world = await ordered(WAITING)
+    await world.drain()
+    await call_to_cancel(world, "revoke")
+    await world_at_rest(world)
+    record = world.record()
+    assert record is not None
+    entry = next(each for each in record.history if each.state is DeviceState.REVOKED)
+    assert entry.actor is not None
+    assert (entry.actor.kind, entry.actor.id, entry.comment) == (CallerKind.USER, "5b54", "wrong plant")
+    assert last(world, "DeviceRevoked")["data"]["actor"]["id"] == "5b54"
+
+
+async def test_a_message_alone_cancels_an_order_but_has_no_device_revoked() -> None:
+    """A right on the queue of orders is not one to revoke; the refusal says where to ask, and the order goes on."""
+    world = await ordered(WAITING)
+    await world.drain()
+    ask(world, "cancel", issued="revoke")
+    await world.deliver("cancel")
+    followed = await request(world, "cancel")
+    assert (followed["state"], followed["reasons"][0]["message"]) == (
+        RequestState.REJECTED,
+        "a message in device-orders can't have devices revoked: cancel the order with issued 'keep' and revoke its "
+        "devices by revocation-requests, or send POST /api/device-orders/order-1/cancel, which needs the role "
+        "Devices.Revoke",
+    )
+    assert (await shown(world))["state"] is OrderState.WAITING
+    ask(world, "cancel", issued="keep")
+    await world_at_rest(world)
+    assert await states(world) == (OrderState.CANCELLED, ["issued", "registered"])
+    assert told(world)["DeviceRevoked"] == 0
 
 
 async def test_a_line_is_begun_or_cancelled_and_never_both() -> None:
@@ -238,7 +282,10 @@ async def test_an_act_is_carried_out_wherever_its_host_is_killed(action: str) ->
         world.registrar.refuses = action == "retry"
         await world.drain()
         world.registrar.refuses = False
-        ask(world, action, **({"issued": "revoke"} if action == "cancel" else {}))
+        if action == "cancel":
+            await call_to_cancel(world, "revoke")
+        else:
+            ask(world, action)
         taken = world.take(action)
         assert taken is not None
         world.conductor.start("killed", world.hosts[0].deliver(*taken))

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from shared.acting import acting
 from shared.contracts.messages import Queue, read_message
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
@@ -38,6 +39,7 @@ from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.intake.in_hand import InHand
+from shared.workflows.intake.requests import submit
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world import services
 from tests.world.conductor import Conductor, RestlessError
@@ -47,6 +49,7 @@ from tests.world.storage import Blobs, Queues, Tables
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
+    from shared.domain.callers import Actor
     from shared.services import Services
     from tests.world.storage import Queued
 
@@ -277,6 +280,12 @@ class World:
         """Put a message into a queue, as somebody outside does."""
         self.asked[name] = Asked(name, queue, body)
         self.queues.put(queue, json.dumps(body))
+
+    async def call(self, name: str, queue: Queue, wanted: Any, who: Actor, said: str | None = None) -> None:
+        """Ask for something over HTTP, as somebody; its message lies in its queue."""
+        with acting(who, said):
+            await submit(self.services.requests, self.services.outbox, queue, wanted, self.clock)
+        self.asked[name] = Asked(name, queue, wanted.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def lying(self, asked: Asked) -> list[Queued]:
         """Give the messages that stand for what was asked for: the one that came, or those it was put back as."""

@@ -39,7 +39,7 @@ _LINES = "application/jsonl"
 _ASKED = {_LINES: _LINES, "application/x-ndjson": _LINES, CSV: CSV}
 _COLUMNS = (
     *("at", "actorKind", "actorId", "actorName", "role", "address", "action", "subjectKind", "subject"),
-    *("enrollmentGroup", "outcome", "requestId", "reason", "comment"),
+    *("enrollmentGroup", "outcome", "requestId", "reason", "comment", "actorAccount", "actorSource"),
 )
 _TEXT = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
 
@@ -145,7 +145,7 @@ def _as_csv(request: func.HttpRequest, items: Sequence[Mapping[str, Any]]) -> st
     for item in items:
         said = AuditedAct.model_validate(item).model_dump(mode="json", by_alias=True)
         actor = said.pop("actor")
-        said |= {"actorKind": actor["kind"], "actorId": actor["id"], "actorName": actor["name"]}
+        said |= {f"actor{name.capitalize()}": actor[name] for name in ("kind", "id", "name", "account", "source")}
         rows.append([{**actor, **said}.get(column) for column in _COLUMNS])
     first = [] if request.params.get("continuationToken") else [_COLUMNS]
     return csv_text([*first, *rows])

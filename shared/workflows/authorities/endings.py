@@ -32,6 +32,7 @@ from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.authorities.changes import change as change_record
 from shared.workflows.authorities.records import book_entry, issued_event, issuer_of, signers_of
+from shared.workflows.intake.requests import submit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.requests import Requests
     from shared.ports.lists import Lists
     from shared.settings import Settings
     from shared.workflows.authorities.possession import Possession
@@ -61,6 +63,7 @@ class AuthorityEndings:
     """Makes everything follow acts on CAs."""
 
     records: Authorities
+    requests: Requests
     certificates: Certificates
     devices: Devices
     reach: AuthorityReach
@@ -214,7 +217,7 @@ class AuthorityEndings:
             return  # another act is being carried out there; the next sweep sees
         # It is decided. The message has it carried out at once, and not by the next sweep.
         act = AuthorityAct(request_id=request, name=name, action=AuthorityAction.REVOKE, reason=reason, comment=comment)
-        await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, act)
+        await submit(self.requests, self.outbox, Queue.ENROLLMENT_GROUP_REQUESTS, act, self.clock)
 
     # --- its own certificates ---
 

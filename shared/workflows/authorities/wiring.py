@@ -89,6 +89,7 @@ def authority_workflows(
         possession=possession,
         endings=AuthorityEndings(
             records=records,
+            requests=requests,
             certificates=certificates,
             devices=devices,
             reach=reach,

@@ -6,11 +6,13 @@ The order's record says what is wanted. Whoever sees to the order brings its lin
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from shared.acting import acting
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.messages import Queue
 from shared.domain import issuance
@@ -25,6 +27,7 @@ from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.order_dispatch import messages
 from shared.workflows.devices.ordered_devices import ordered_device
+from shared.workflows.intake.requests import submit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from shared.domain.orders import OrderLine, OrderRecord
     from shared.ledger.devices import Devices
     from shared.ledger.orders import Orders
+    from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
     from shared.workflows.devices.failures import Failures
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -45,6 +49,7 @@ class OrderEndings:
     """Has the lines of orders follow what operators want of the orders."""
 
     orders: Orders
+    requests: Requests
     devices: Devices
     failures: Failures
     outbox: Outbox
@@ -116,8 +121,11 @@ class OrderEndings:
         order = known.record
         if not order.is_cancelled or order.issued is not IssuedDevices.REVOKE:
             return known
-        async for batch in in_batches(self.orders.lines(order.order_id, start=order.revoked), PARTITION_LINES):
-            known = await self._revoke(known, batch)
+        asked = await self.requests.find(Queue.DEVICE_ORDERS, order.ended_by) if order.ended_by else None
+        # Whoever sees to the order now, its devices are revoked for who has cancelled it.
+        with acting(asked.record.actor, asked.record.comment) if asked else nullcontext():
+            async for batch in in_batches(self.orders.lines(order.order_id, start=order.revoked), PARTITION_LINES):
+                known = await self._revoke(known, batch)
         return known
 
     async def _revoke(self, known: Versioned[OrderRecord], lines: list[OrderLine]) -> Versioned[OrderRecord]:
@@ -138,4 +146,4 @@ class OrderEndings:
                 registration_id=registration_id,
                 reason=RevocationReason.CESSATION_OF_OPERATION,
             )
-            await self.outbox.order(Queue.REVOCATION_REQUESTS, request)
+            await submit(self.requests, self.outbox, Queue.REVOCATION_REQUESTS, request, self.clock)

@@ -87,7 +87,9 @@ def order_workflows(
         dispatch=OrderDispatch(
             orders=orders, lists=lists, failures=failures, outbox=outbox, clock=clock, threads=threads
         ),
-        endings=OrderEndings(orders=orders, devices=devices, failures=failures, outbox=outbox, clock=clock),
+        endings=OrderEndings(
+            orders=orders, requests=requests, devices=devices, failures=failures, outbox=outbox, clock=clock
+        ),
         results=OrderResults(orders=orders, blobs=order_lists, settings=settings),
         progress=OrderProgressEvents(orders=orders, outbox=outbox),
         outbox=outbox,

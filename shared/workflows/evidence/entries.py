@@ -41,7 +41,7 @@ def entry_of_certificate(
         "subject": row.subject,
         "cause": row.cause,
         "chain": chain_hash(each.public_bytes(Encoding.DER) for each in chain),
-        "actor": f"{actor.kind}:{actor.id}" if actor else None,
+        "actor": actor.label if actor else None,
     }
     return certificate_entry(at, leaf)
 

@@ -45,6 +45,7 @@ from shared.domain.requests import (
 )
 from shared.domain.words import CertificateKind
 from shared.errors import AwaitsApproval, Deferred, NotAuthentic, Reason, Rejected, Reused
+from shared.workflows.intake.queue_purposes import check_purpose
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -139,6 +140,7 @@ async def once(
         Conflict: the id was used before, with other content; or a second person has refused it, or none has approved it
             in time.
         NotAuthentic: the part was not made by the request whose id it carries.
+        Forbidden: its queue is not for it.
         AwaitsApproval: a second person has to approve it first.
         Deferred: the body was refused, and another delivery is at work.
     """
@@ -185,7 +187,11 @@ async def _begun(requests: Requests, known: RequestRecord, request: Request) -> 
 
 
 async def _allowed(requests: Requests, known: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
-    """See that a request needs no second person, or that one has approved it; what they did, the ledger says."""
+    """See that a request may come the way it came, and needs no second person, or that one has approved it.
+
+    What they did, the ledger says.
+    """
+    check_purpose(request, known.actor)
     if requests.gate is None:
         return known
     try:
