@@ -17,7 +17,8 @@ from shared.adapters.iot_hub_management import IotHubAuthorities
 from shared.adapters.queue_accounts import QueueAccounts
 from shared.adapters.queues import Queues
 from shared.adapters.tables import Tables
-from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
+from shared.adapters.vault import Ownership, VaultKeys
+from shared.adapters.vault_secrets import VaultSecrets
 from shared.errors import Misconfigured
 
 if TYPE_CHECKING:

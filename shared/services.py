@@ -370,10 +370,10 @@ def build(
         reconciler=reconciler(
             table=table("findings"),
             devices=devices,
+            bundles=bundles,
             groups=groups,
             records=records,
             keys=keys,
-            ca_certificates=clients.ca_certificates,
             resource=clients.dps_authorities,
             provisioning=clients.provisioning,
             hubs=clients.hubs,

@@ -127,6 +127,14 @@ class Blobs:
         client = self._service.get_container_client(container)
         return [name async for name in client.list_blob_names(name_starts_with=prefix)]
 
+    async def page_of_names(
+        self, container: str, *, size: int, continuation: str | None
+    ) -> tuple[list[str], str | None]:
+        """List one page of the names of all blobs, in order, and the continuation of the next page."""
+        client = self._service.get_container_client(container)
+        pages: Any = client.list_blob_names(results_per_page=size).by_page(continuation)
+        return [name async for name in await anext(pages)], pages.continuation_token or None
+
     async def delete(self, container: str, name: str) -> None:
         """Delete a blob, if it exists."""
         try:

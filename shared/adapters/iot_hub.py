@@ -27,19 +27,17 @@ from shared.adapters.observed import telling
 from shared.adapters.sdk_errors import translated
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ports.hubs import HubIdentity
+from shared.rules.hub_queries import DEVICES, queried
 from shared.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from azure.core.credentials import TokenCredential
 
 ANY_VERSION = "*"
 BULK_LIMIT = 100
 """Identities that one call may change (Microsoft: "IoT Hub quotas and throttling")."""
-
-_QUERY_CHARACTERS, _PAGE = 8000, 1000
-"""Of the ids in one query, and results of one page; Microsoft's pages give no limit for either."""
 
 _CALLS_AT_ONCE, _URGENT_CALLS_AT_ONCE = 16, 8
 _ATTEMPTS = 3
@@ -113,7 +111,7 @@ class IotHubRegistries:
     async def find(self, hub: str, device_ids: Sequence[str]) -> dict[str, HubIdentity]:
         """Read many identities of a hub: those that exist, by their ids. One query for each 8,000 characters."""
         found = dict[str, HubIdentity]()
-        for batch in _queried(device_ids):
+        for batch in queried(device_ids):
             with translated(f"{len(batch)} devices in {hub}"):
                 twins = await self._hub(hub).call(partial(_twins, device_ids=batch))
             found |= {twin.device_id: _identity_of(twin) for twin in twins}
@@ -265,26 +263,12 @@ def _disabled(twin: Twin, reason: str) -> ExportImportDevice:
     )
 
 
-def _queried(device_ids: Sequence[str]) -> Iterator[list[str]]:
-    """Divide ids into batches that a query takes."""
-    batch, length = list[str](), 0
-    for device_id in device_ids:
-        room = len(json.dumps(device_id)) + 2
-        if batch and (length + room > _QUERY_CHARACTERS or len(batch) == _PAGE):
-            yield batch
-            batch, length = [], 0
-        batch.append(device_id)
-        length += room
-    if batch:
-        yield batch
-
-
 def _twins(registry: IoTHubRegistryManager, device_ids: Sequence[str]) -> list[Twin]:
     listed = json.dumps(list(device_ids))  # the query language escapes as JSON does, and has no parameters
     query = QuerySpecification(query=f"SELECT * FROM devices WHERE deviceId IN {listed}")  # noqa: S608 - escaped above
     found, continuation = list[Twin](), None
     while True:
-        page = registry.query_iot_hub(query, continuation_token=continuation, max_item_count=_PAGE)
+        page = registry.query_iot_hub(query, continuation_token=continuation, max_item_count=DEVICES)
         found += page.items
         continuation = page.continuation_token
         if not continuation:

@@ -1,4 +1,4 @@
-"""Key Vault: CA keys that sign inside the vault, and bundle passwords as secrets.
+"""Key Vault: CA keys that sign inside the vault.
 
 Keys are reached by the synchronous client, because cryptography calls a key's ``sign`` from its own code. Whatever
 signs with such a key runs in one of the vault's own threads.
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import ResourceNotFoundError
 from azure.keyvault.keys import KeyClient, KeyVaultKey, KeyVaultKeyIdentifier
 from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, SignatureAlgorithm
-from azure.keyvault.secrets.aio import SecretClient
 
 from shared.adapters.breakers import Breaker
 from shared.adapters.json_web_keys import algorithm_of, json_web_key, public_key_of
-from shared.adapters.observed import ObservedRequests, ObservedTransport
+from shared.adapters.observed import ObservedRequests
 from shared.adapters.sdk_errors import throttling
 from shared.errors import Conflict
 from shared.rules.key_algorithms import KeyAlgorithm
@@ -26,16 +25,14 @@ from shared.threads import ThreadPool
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
-    from datetime import datetime
 
     from azure.core.credentials import TokenCredential
-    from azure.core.credentials_async import AsyncTokenCredential
 
     from shared.ports.vault import PrivateKey, PublicKey
 
-_SERVICE, _NAME = "key_vault", "Key Vault"
+SERVICE, NAME = "key_vault", "Key Vault"
 _CALLS_AT_ONCE = 16
-_READ_SECONDS = 20
+READ_SECONDS = 20
 """A signature that got lost is asked for again, which harms nothing."""
 
 OWNER_TAG = "deviceIdentityFactory"
@@ -59,6 +56,10 @@ class Ownership:
         """What its keys and secrets are tagged with."""
         return {OWNER_TAG: self.deployment}
 
+    def has(self, name: str, tags: Mapping[str, str] | None) -> bool:
+        """Tell whether something with this name and these tags is the deployment's."""
+        return (tags or {}).get(OWNER_TAG) == self.deployment or name.lower() in self.adopted
+
     def check(self, what: str, name: str, tags: Mapping[str, str] | None) -> None:
         """See that something is the deployment's.
 
@@ -70,9 +71,9 @@ class Ownership:
         Raises:
             Conflict: it is another's, or nobody knows whose.
         """
-        owner = (tags or {}).get(OWNER_TAG)
-        if owner == self.deployment or name.lower() in self.adopted:
+        if self.has(name, tags):
             return
+        owner = (tags or {}).get(OWNER_TAG)
         whose = f"is tagged {OWNER_TAG}={owner}" if owner else f"has no tag {OWNER_TAG}"
         raise Conflict.because(
             f"the vault has a {what} {name!r} already, which {whose}, so it may be another's, and is neither used nor "
@@ -110,7 +111,7 @@ class VaultKeys:
         self._in_hsm = in_hsm
         self._credential = credential
         self._verify_challenge = verify_challenge
-        self._breaker = Breaker(_NAME, _SERVICE)
+        self._breaker = Breaker(NAME, SERVICE)
         self._client = KeyClient(
             url,
             credential,
@@ -322,7 +323,7 @@ class VaultKeys:
             return signer
 
     def _transport(self) -> ObservedRequests:
-        return ObservedRequests(_SERVICE, self._breaker, read_seconds=_READ_SECONDS)
+        return ObservedRequests(SERVICE, self._breaker, read_seconds=READ_SECONDS)
 
     async def check(self) -> None:
         """Raise unless the vault answers and lets this identity in."""
@@ -333,68 +334,3 @@ class VaultKeys:
         for client in (self._client, *self._signers.values()):
             await self.threads.run(client.close)
         self.threads.close()
-
-
-class VaultSecrets:
-    """Passwords of bundles."""
-
-    def __init__(
-        self, url: str, credential: AsyncTokenCredential, ownership: Ownership, *, verify_challenge: bool
-    ) -> None:
-        self._ownership = ownership
-        self._client = SecretClient(
-            url,
-            credential,
-            verify_challenge_resource=verify_challenge,
-            transport=ObservedTransport(_SERVICE, _NAME, read_seconds=_READ_SECONDS),
-        )
-
-    async def put(self, name: str, value: str, *, tags: Mapping[str, str], ends: datetime) -> None:
-        """Store a secret, as a new version if the name exists.
-
-        ``ends`` is its ``exp``. It tells whoever looks at the vault, and the vault gives the secret all the same
-        (Microsoft: "About Azure Key Vault secrets").
-
-        Raises:
-            Conflict: a secret of that name is there, and not the deployment's.
-        """
-        await self.get(name)  # a vault has no condition for a new version
-        with throttling(f"vault secret {name!r}"):
-            await self._client.set_secret(
-                name, value, content_type="text/plain", expires_on=ends, tags={**tags, **self._ownership.tags}
-            )
-
-    async def get(self, name: str) -> str | None:
-        """Read a secret's newest version, ``None`` if it does not exist.
-
-        Raises:
-            Conflict: it is not the deployment's.
-        """
-        try:
-            with throttling(f"vault secret {name!r}"):
-                present = await self._client.get_secret(name)
-        except ResourceNotFoundError:
-            return None
-        self._ownership.check("secret", name, present.properties.tags)
-        return present.value
-
-    async def delete(self, name: str) -> None:
-        """Delete a secret with all its versions; one that is not there, or not the deployment's, is left.
-
-        The vault keeps what was deleted for as long as its owner has said, and only its owner can purge it.
-        """
-        try:
-            if await self.get(name) is None:
-                return
-            with throttling(f"vault secret {name!r}"):
-                await self._client.delete_secret(name)
-        except (Conflict, ResourceNotFoundError):
-            return  # another's; or deleted by another worker in between
-
-    async def check(self) -> None:
-        """Raise unless the vault answers and lets this identity read secrets."""
-        await self.get("readiness-check")
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()

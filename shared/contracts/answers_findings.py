@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId
 from shared.domain.findings import FindingKind, FindingState, Severity, SubjectKind
-from shared.domain.reconciliation import ReconciliationState, Stage
+from shared.domain.passes import ReconciliationState, Stage
 
 _FINDING = {
     "id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",

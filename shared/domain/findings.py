@@ -71,6 +71,7 @@ class FindingKind(StrEnum):
     AUTHORITY_REPLACED = "authorityReplaced"
     KEY_UNUSABLE = "keyUnusable"
     SERIAL_RESERVED = "serialReserved"
+    BUNDLE_WITHOUT_CERTIFICATE = "bundleWithoutCertificate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,11 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.AUTHORITY_REPLACED: Treatment(Severity.HIGH),
     FindingKind.KEY_UNUSABLE: Treatment(Severity.CRITICAL),
     FindingKind.SERIAL_RESERVED: Treatment(Severity.LOW, "the serial number is given up"),
+    FindingKind.BUNDLE_WITHOUT_CERTIFICATE: Treatment(
+        Severity.MEDIUM,
+        "the key in the bundle and its password are deleted; and the bundle, if the ledger does not have its "
+        "certificate",
+    ),
 }
 """Of each kind."""
 
@@ -171,10 +177,11 @@ def read_policies(value: str) -> Mapping[FindingKind, Policy]:
     return found
 
 
-_INTRODUCTION = """A pass of reconciliation compares the ledger with DPS, the hubs and the vault. One begins by itself
-an hour after the one before (`RECONCILIATION_INTERVAL_MINUTES`), and `POST /api/reconciliations` begins one over
-everything, over one group or over one device. A pass uses a tenth of the services' quotas
-(`RECONCILIATION_QUOTA_PERCENT`, `IOT_HUB_UNITS`); what it could not finish, it goes on with a minute later.
+_INTRODUCTION = """A pass of reconciliation compares the ledger with DPS, the hubs, the stored bundles and the
+vault. One begins by itself an hour after the one before (`RECONCILIATION_INTERVAL_MINUTES`), and
+`POST /api/reconciliations` begins one over everything, over one group or over one device. In no minute does a pass over
+everything use more than a tenth of the services' quotas (`RECONCILIATION_QUOTA_PERCENT`, `IOT_HUB_UNITS`). What it could
+not finish, it goes on with a minute later, also amid a page.
 
 Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
 found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different

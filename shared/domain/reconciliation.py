@@ -6,25 +6,22 @@ Pure. A record that the services do not follow yet is left out: what it wants is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import Field
-
-from shared.domain import lifecycles
 from shared.domain.attestations import attests_by_certificates, held_certificates, references, signers
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import STATUS, GroupState
-from shared.domain.record import Record
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
@@ -270,40 +267,43 @@ def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Map
         entry: as DPS has it; ``None`` if it does not.
         thumbprints: SHA-256 of the group's CAs, by their names.
     """
-
-    def differs(kind: FindingKind, ledger: str, service: str) -> Difference:
-        return Difference(
-            kind=kind,
-            subject_kind=SubjectKind.GROUP,
-            subject=record.enrollment_group,
-            ledger=ledger,
-            service=service,
-            where=DPS,
-            enrollment_group=record.enrollment_group,
-            certificate_authority=record.issuer,
-        )
-
+    differs = partial(
+        Difference,
+        subject_kind=SubjectKind.GROUP,
+        subject=record.enrollment_group,
+        where=DPS,
+        enrollment_group=record.enrollment_group,
+        certificate_authority=record.issuer,
+    )
     if not record.settled or record.state is GroupState.REQUESTED:
         return
     if record.state is GroupState.DELETED:
         if entry is not None:
-            yield differs(FindingKind.GROUP_LEFT, "the group is deleted", "the group is there")
+            yield differs(kind=FindingKind.GROUP_LEFT, ledger="the group is deleted", service="the group is there")
         return
     if entry is None:
-        yield differs(FindingKind.GROUP_MISSING, f"the group is {record.state}", "the group is not there")
+        yield differs(
+            kind=FindingKind.GROUP_MISSING, ledger=f"the group is {record.state}", service="the group is not there"
+        )
         return
     if entry.get(STATUS) != record.state:
-        yield differs(FindingKind.GROUP_STATUS, f"the group is {record.state}", f"the group is {entry.get(STATUS)}")
+        yield differs(
+            kind=FindingKind.GROUP_STATUS,
+            ledger=f"the group is {record.state}",
+            service=f"the group is {entry.get(STATUS)}",
+        )
     expected, held = _accepted(record, entry, thumbprints)
     if expected != held:
-        yield differs(FindingKind.GROUP_CERTIFICATES, f"it accepts {expected}", f"it accepts {held}")
+        yield differs(
+            kind=FindingKind.GROUP_CERTIFICATES, ledger=f"it accepts {expected}", service=f"it accepts {held}"
+        )
     noted, present = record.entry_settings, kept_settings(entry)
     changed = {name for name in {**(noted or {}), **present} if (noted or {}).get(name) != present.get(name)}
     if noted is not None and changed:
         yield differs(
-            FindingKind.GROUP_SETTINGS,
-            f"{', '.join(sorted(changed))} as they were last asked for",
-            f"{', '.join(sorted(changed))} otherwise",
+            kind=FindingKind.GROUP_SETTINGS,
+            ledger=f"{', '.join(sorted(changed))} as they were last asked for",
+            service=f"{', '.join(sorted(changed))} otherwise",
         )
 
 
@@ -317,76 +317,3 @@ def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str])
 
 def _named(values: Any) -> str:
     return ", ".join(values) or "no CA"
-
-
-# --- passes ---
-
-
-class Stage(StrEnum):
-    """What a pass looks at, in this order."""
-
-    AUTHORITIES = "authorities"
-    GROUPS = "groups"
-    ENROLLMENTS = "enrollments"
-    REGISTRATIONS = "registrations"
-    DEVICES = "devices"
-    GONE = "gone"
-
-
-class ReconciliationState(StrEnum):
-    """How far a pass is."""
-
-    RUNNING = "running"
-    DONE = "done"
-
-
-class ReconciliationRecord(Record):
-    """One pass over everything, or over one group or one device.
-
-    Attributes:
-        began_at: when it was asked for.
-        stage: what it looks at.
-        at: where in the stage it goes on: the group, for the stage that goes group by group.
-        continuation: of the page that comes next, as the service or the ledger gave it.
-        enrollment_group: the only group that is looked at, if one was named.
-        registration_id: the only device, likewise.
-        looked_at: how many of each were compared, by stage.
-        calls: how many were made, by service.
-        found: how many differences were seen, by kind.
-        unread: how many devices could not be compared.
-        spent_until: by service, until when its share of the quota is spent.
-    """
-
-    lifecycle = lifecycles.RECONCILIATION
-    documents: ClassVar[frozenset[str]] = frozenset({"looked_at", "calls", "found", "spent_until"})
-
-    reconciliation_id: str
-    began_at: datetime
-    state: ReconciliationState = ReconciliationState.RUNNING
-    stage: Stage = Stage.AUTHORITIES
-    at: str | None = None
-    continuation: str | None = None
-    enrollment_group: str | None = None
-    registration_id: str | None = None
-    looked_at: dict[str, int] = Field(default_factory=dict)
-    calls: dict[str, int] = Field(default_factory=dict)
-    found: dict[str, int] = Field(default_factory=dict)
-    unread: int = 0
-    spent_until: dict[str, datetime] = Field(default_factory=dict)
-    ended_at: datetime | None = None
-
-    def entered(self, stage: Stage, at: str | None = None, continuation: str | None = None) -> ReconciliationRecord:
-        """Give it with the place where it goes on."""
-        return self.changed(stage=stage, at=at, continuation=continuation)
-
-    def counted(self, looked_at: int, calls: Mapping[str, int], found: Mapping[str, int]) -> ReconciliationRecord:
-        """Give it with what a step has done."""
-        return self.changed(
-            looked_at=_added(self.looked_at, {self.stage.value: looked_at}),
-            calls=_added(self.calls, calls),
-            found=_added(self.found, found),
-        )
-
-
-def _added(before: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    return {name: before.get(name, 0) + more.get(name, 0) for name in {**before, **more}}

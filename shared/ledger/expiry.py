@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.expiry import DueNotice, MissedRenewal
+from shared.domain.expiry import DueNotice, MissedRenewal, Notice
 from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class ExpiryIndex:
     def due(self, day: date) -> AsyncIterator[DueNotice]:
         """List all notices due on a day or before it and not given yet, oldest first."""
         return self._notices.list("PartitionKey le @day", {"day": day.isoformat()})
+
+    def key_deletions(self, day: date) -> AsyncIterator[DueNotice]:
+        """List the keys that are to be deleted on a day or before it, and are not yet."""
+        condition = "PartitionKey le @day and notice eq @notice"
+        return self._notices.list(condition, {"day": day.isoformat(), "notice": Notice.KEY_DELETION.value})
 
     # --- missed renewals ---
 

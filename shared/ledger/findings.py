@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.findings import FindingRecord, FindingState
-from shared.domain.reconciliation import ReconciliationRecord, ReconciliationState
+from shared.domain.passes import ReconciliationRecord, ReconciliationState
 from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Reconciliations:
     """The passes, in the findings' table."""
 
     def __init__(self, table: Table) -> None:
+        self._table = table
         self._rows = Rows(table, ReconciliationRecord, key=lambda each: (_PASSES, each.reconciliation_id))
 
     async def get(self, reconciliation_id: str) -> Versioned[ReconciliationRecord] | None:
@@ -77,6 +78,10 @@ class Reconciliations:
     ) -> Versioned[ReconciliationRecord] | None:
         """Enter how far one is; ``None`` if another worker has carried it on, and this one stops."""
         return await self._rows.try_replace(known, record)
+
+    async def forget(self, record: ReconciliationRecord) -> None:
+        """Delete one that has ended."""
+        await self._table.delete(_PASSES, record.reconciliation_id)
 
     async def all(self) -> list[ReconciliationRecord]:
         """List all passes by their ids, which begin with their time."""

@@ -68,6 +68,12 @@ class Blobs(Protocol):
         """List the names of blobs that begin with a prefix, in order."""
         ...
 
+    async def page_of_names(
+        self, container: str, *, size: int, continuation: str | None
+    ) -> tuple[list[str], str | None]:
+        """List one page of the names of all blobs, in order, and the continuation of the next page."""
+        ...
+
     async def delete(self, container: str, name: str) -> None:
         """Delete a blob, if it exists."""
         ...

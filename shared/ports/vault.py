@@ -116,6 +116,10 @@ class VaultSecrets(Protocol):
         """Read a secret's newest version, ``None`` if it does not exist."""
         ...
 
+    async def page(self, *, continuation: str | None) -> tuple[Mapping[str, Mapping[str, str]], str | None]:
+        """List one page of the deployment's secrets with their tags, by name, and the continuation of the next page."""
+        ...
+
     async def delete(self, name: str) -> None:
         """Delete a secret with all its versions; one that is not there, or not the deployment's, is left."""
         ...

@@ -28,7 +28,7 @@ from shared.domain.callers import Actor, CallerKind, Role
 from shared.domain.findings import FindingKind, FindingRecord, FindingState, Policy, Severity
 from shared.domain.findings import SubjectKind as SubjectOfFinding
 from shared.domain.orders import OrderRecord, OrderState
-from shared.domain.reconciliation import ReconciliationRecord
+from shared.domain.passes import ReconciliationRecord
 from shared.errors import Conflict, NotFound
 from shared.errors import Rejected as Refused
 from shared.ledger.requests import Requests

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 HUB = "hub-1"
 """The hub that the DPS in memory assigns devices to."""
 
-_ATTEMPTS = 3
+_ATTEMPTS, _SECRETS = 3, 25
+"""Tries of a guarded write, and secrets of a page, as the vault gives them."""
 
 
 @dataclass
@@ -39,15 +40,23 @@ class Secrets:
 
     conductor: Conductor = field(default_factory=Conductor)
     secrets: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str], ends: datetime) -> None:
-        del tags, ends
+        del ends
         async with self.conductor.step("secrets.put", "vault"):
             self.secrets[name] = value
+            self.tags[name] = dict(tags)
 
     async def get(self, name: str) -> str | None:
         async with self.conductor.step("secrets.get", "vault"):
             return self.secrets.get(name)
+
+    async def page(self, *, continuation: str | None) -> tuple[dict[str, Mapping[str, str]], str | None]:
+        async with self.conductor.step("secrets.page", "vault"):
+            found = sorted(name for name in self.secrets if name > (continuation or ""))
+            page = found[:_SECRETS]
+            return {name: self.tags.get(name, {}) for name in page}, page[-1] if len(found) > _SECRETS else None
 
     async def delete(self, name: str) -> None:
         async with self.conductor.step("secrets.delete", "vault"):

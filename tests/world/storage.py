@@ -277,6 +277,13 @@ class Blobs:
         async with self.conductor.step("blobs.names", "blobs"):
             return sorted(name for place, name in self.blobs if place == container and name.startswith(prefix))
 
+    async def page_of_names(
+        self, container: str, *, size: int, continuation: str | None
+    ) -> tuple[list[str], str | None]:
+        async with self.conductor.step("blobs.page_of_names", "blobs"):
+            found = sorted(name for place, name in self.blobs if place == container and name > (continuation or ""))
+            return found[:size], found[size - 1] if len(found) > size else None
+
     async def delete(self, container: str, name: str) -> None:
         async with self.conductor.step("blobs.delete", "blobs"):
             self.blobs.pop((container, name), None)

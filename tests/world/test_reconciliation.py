@@ -19,14 +19,21 @@ from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate, Purpose
 from shared.domain.findings import TREATMENTS, FindingKind, FindingRecord, FindingState, Policy
 from shared.domain.groups import CaReferences
-from shared.domain.reconciliation import ReconciliationState
+from shared.domain.passes import ReconciliationState
 from shared.domain.upkeep import pinned
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, NotFound
 from shared.ledger.authorities import Authorities
 from shared.ledger.devices import partition_of
 from shared.pki import names
+from shared.pki.extensions import DistributionPoints
+from shared.pki.issuance import issue, new_serial_number, prepare
+from shared.pki.profiles import root_profile
+from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.pki.subjects import Subject
 from shared.ports.ca_certificates import UploadedAuthority
+from shared.workflows.authorities.possession import place_of
+from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
@@ -36,14 +43,17 @@ from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from shared.workflows.reconciliation.passes import Reconciler
 
     type Plant = Callable[[Fleet], Awaitable[None]]
 
-CA = "line-ca1"
+CA, ROOT = "line-ca1", "root"
 OTHERS = names.sha256_thumbprint(hierarchy().root.certificate)
 HOUR = timedelta(hours=1)
+STRAY = "5" * 40
+"""A serial number that was never drawn."""
 
 
 @dataclasses.dataclass
@@ -64,6 +74,7 @@ class Keys:
 
     present: Any
     missing: str | None = None
+    further: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def vault(self) -> Keys:
@@ -72,8 +83,8 @@ class Keys:
     async def problem(self, _key_id: str) -> str | None:
         return self.missing
 
-    async def open(self, _record: AuthorityRecord) -> Any:
-        return self.present
+    async def open(self, record: AuthorityRecord) -> Any:
+        return self.further.get(record.name, self.present)
 
 
 @dataclasses.dataclass
@@ -141,10 +152,12 @@ async def fleet_of(*requests: str, **policies: Policy) -> Fleet:
     keys: Any = Keys(issuer.signing_key)
     places: Any = Places(UploadedAuthority(etag="1", verified=True, thumbprint=names.thumbprint(issuer.certificate)))
     built = world.services.reconciler
-    walk = dataclasses.replace(built.walk, keys=keys, ca_certificates=[places])
+    look = dataclasses.replace(built.walk.authorities, keys=keys, ca_certificates=[places])
+    walk = dataclasses.replace(built.walk, authorities=look)
     chosen = {FindingKind(kind): policy for kind, policy in policies.items()}
     mending = dataclasses.replace(built.mending, group_converger=world.services.groups.converger)
-    return Fleet(world, dataclasses.replace(built, walk=walk, mending=mending, policies=chosen), places, keys)
+    reconciler = dataclasses.replace(built, walk=walk, mending=mending, policies=chosen, pause=world.pause)
+    return Fleet(world, reconciler, places, keys)
 
 
 # --- a healthy fleet ---
@@ -335,6 +348,32 @@ async def reserve(fleet: Fleet) -> None:
     await fleet.world.devices.replace(known, known.record.changed(held=(*known.record.held, drawn)), reserved=row)
 
 
+async def store_a_bundle(fleet: Fleet) -> None:
+    """As of a certificate that the ledger has lost, or never had."""
+    await fleet.world.blobs.create(
+        BUNDLES, bundle_name(DEVICE, STRAY), await own_bundle(fleet), content_type="", metadata={}
+    )
+
+
+async def own_bundle(fleet: Fleet) -> bytes:
+    [stored] = [each for (container, _), each in fleet.world.blobs.blobs.items() if container == BUNDLES]
+    return stored.content
+
+
+async def keep_a_password(fleet: Fleet) -> None:
+    ends = fleet.world.now + HOUR
+    await fleet.world.secrets.put(secret_name(STRAY), "sesame", tags={"registrationId": DEVICE}, ends=ends)
+
+
+async def keep_the_password(fleet: Fleet) -> None:
+    """Of a certificate that was revoked: somebody has recovered the secret that was deleted with the key."""
+    record = fleet.world.record()
+    assert record is not None
+    name = secret_name(next(each.serial_number for each in record.held if each.issued))
+    assert name not in fleet.world.secrets.secrets
+    await fleet.world.secrets.put(name, "sesame", tags={"registrationId": DEVICE}, ends=fleet.world.now + HOUR)
+
+
 async def pin_and_forget(fleet: Fleet) -> None:
     """The device has an entry of its own, since another group had registered it; somebody deletes that."""
     pin = partial(pinned, group="other", at=fleet.world.now)
@@ -395,6 +434,12 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.AUTHORITY_REPLACED: [((), replace_ca)],
     FindingKind.KEY_UNUSABLE: [((), lose_key), ((), swap_key)],
     FindingKind.SERIAL_RESERVED: [((), reserve)],
+    FindingKind.BUNDLE_WITHOUT_CERTIFICATE: [
+        ((), store_a_bundle),
+        ((), keep_a_password),
+        (("revoke",), keep_the_password),
+        (("delete",), keep_the_password),
+    ],
 }
 REPORTED = [(kind, requests, plant) for kind, planted in PLANTED.items() for requests, plant in planted]
 
@@ -426,12 +471,12 @@ async def test_what_is_to_be_mended_is_mended_in_the_same_pass(
     await plant(fleet)
     if kind is FindingKind.AUTHORITY_UNVERIFIED:
 
-        async def prove(_record: AuthorityRecord) -> None:
+        async def prove(_record: AuthorityRecord, _now: datetime) -> None:
             fleet.places.held = UploadedAuthority(
                 etag="2", verified=True, thumbprint=names.thumbprint(authority(CA).certificate)
             )
 
-        possession: Any = SimpleNamespace(prove=prove)
+        possession: Any = SimpleNamespace(prove_again=prove)
         fleet.reconciler = dataclasses.replace(
             fleet.reconciler, mending=dataclasses.replace(fleet.reconciler.mending, possession=possession)
         )
@@ -441,6 +486,26 @@ async def test_what_is_to_be_mended_is_mended_in_the_same_pass(
     await fleet.world.drain()
     assert await fleet.look() == []
     assert len(fleet.told("DriftFound")) == 1
+
+
+async def test_of_a_bundle_without_a_certificate_nothing_stays_when_it_is_mended() -> None:
+    fleet = await fleet_of(bundleWithoutCertificate=Policy.MEND)
+    kept = dict(fleet.world.blobs.blobs), dict(fleet.world.secrets.secrets)
+    await store_a_bundle(fleet)
+    await keep_a_password(fleet)
+    assert await fleet.look() == []
+    assert (fleet.world.blobs.blobs, fleet.world.secrets.secrets) == kept
+
+
+async def test_a_password_that_is_about_to_be_deleted_is_no_finding() -> None:
+    """The device is revoked, and the timer that deletes its key has not come yet."""
+    fleet = await fleet_of()
+    assert fleet.world.secrets.secrets
+    fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
+    await fleet.world.deliver("revoke")
+    assert not fleet.world.unsettled
+    assert fleet.world.secrets.secrets
+    assert await fleet.look() == []
 
 
 @pytest.mark.parametrize(
@@ -546,17 +611,84 @@ async def test_what_the_app_has_no_way_for_is_refused_in_words() -> None:
         await fleet.reconciler.act(found.finding_id, Policy.MEND)
 
 
-async def test_a_root_that_was_renewed_is_looked_at_in_the_place_of_its_new_certificate() -> None:
-    """The place under its name has the certificate of before. It is a finding when the new one is not verified."""
-    fleet = await fleet_of()
+@dataclasses.dataclass
+class Renewed:
+    """A root of which there are two certificates, each in its place at the DPS.
+
+    Attributes:
+        former: the first one, under the CA's name.
+        present: the one that it was renewed with.
+        place: of that one.
+    """
+
+    former: x509.Certificate
+    present: x509.Certificate
+    place: str
+
+
+async def renew_root(fleet: Fleet) -> Renewed:
+    key = generate_key(KeyAlgorithm.EC_P256)
+    former, present = (
+        issue(
+            prepare(
+                root_profile(),
+                subject=Subject(ROOT, "Example", "US"),
+                public_key=key.public_key(),
+                issuer=None,
+                signing_key=key,
+                serial_number=new_serial_number(),
+                now=fleet.world.now - age,
+                urls=DistributionPoints(),
+            ),
+            None,
+        )
+        for age in (timedelta(days=300), timedelta(days=1))
+    )
+    renewed = Renewed(former, present, place_of(ROOT, present))
     rows = Authorities(fleet.world.storage.table("issuers"))
     known = await rows.get(CA)
     assert known is not None
-    await rows.try_replace(known, known.record.changed(thumbprint="2" * 40, place=f"{CA}-11111111"))
-    fleet.places.further[f"{CA}-11111111"] = UploadedAuthority(etag="1", verified=True, thumbprint="2" * 40)
+    made = {"certificate": names.pem(present), "further_certificates": names.pem(former), "place": renewed.place}
+    root = known.record.model_copy(update={"name": ROOT, "kind": CertificateKind.ROOT, "key_id": None, **made})
+    await rows.try_insert(root.changed(thumbprint=names.thumbprint(present)))
+    fleet.keys.further[ROOT] = key
+    fleet.places.further |= {ROOT: uploaded(former), renewed.place: uploaded(present)}
+    return renewed
+
+
+def uploaded(certificate: x509.Certificate, *, verified: bool = True) -> UploadedAuthority:
+    return UploadedAuthority(etag="1", verified=verified, thumbprint=names.thumbprint(certificate))
+
+
+async def test_a_root_that_was_renewed_is_in_two_places() -> None:
+    fleet = await fleet_of()
+    await renew_root(fleet)
     assert await fleet.look() == []
-    fleet.places.further.clear()
-    assert [each.kind for each in await fleet.look()] == [FindingKind.AUTHORITY_UNVERIFIED]
+
+
+async def test_each_place_of_a_root_that_was_renewed_is_compared() -> None:
+    """In the order: the new certificate is gone, the former is gone, is not verified, and is another one."""
+    fleet = await fleet_of()
+    root, unverified = await renew_root(fleet), FindingKind.AUTHORITY_UNVERIFIED
+    former_place = f"the DPS, under '{ROOT}'"
+    del fleet.places.further[root.place]
+    assert [(each.kind, each.where) for each in await fleet.look()] == [(unverified, "the DPS")]
+    fleet.places.further[root.place] = uploaded(root.present)
+    del fleet.places.further[ROOT]
+    assert [(each.kind, each.where) for each in await fleet.look()] == [(unverified, former_place)]
+    fleet.places.further[ROOT] = uploaded(root.former, verified=False)
+    assert [(each.kind, each.where) for each in await fleet.look()] == [(unverified, former_place)]
+    fleet.places.further[ROOT] = uploaded(hierarchy().root.certificate)
+    found = await fleet.look()
+    assert [(each.kind, each.where) for each in found] == [(FindingKind.AUTHORITY_REPLACED, former_place)]
+
+
+async def test_the_place_of_a_former_certificate_that_has_ended_may_be_empty() -> None:
+    fleet = await fleet_of()
+    root = await renew_root(fleet)
+    del fleet.places.further[ROOT]
+    fleet.world.now = root.former.not_valid_after_utc + timedelta(seconds=1)
+    assert [each.kind for each in await fleet.look() if each.subject == ROOT] == []
 
 
 async def test_a_mend_meets_a_revocation_at_every_step_and_the_door_stays_shut() -> None:

@@ -200,6 +200,10 @@ class World:
     def clock(self) -> datetime:
         return self.now
 
+    async def pause(self, seconds: float) -> None:
+        """Let time go by."""
+        self.now += timedelta(seconds=seconds)
+
     @property
     def services(self) -> Services:
         """What the first worker has."""
@@ -254,7 +258,7 @@ class World:
         twin.blobs.blobs, twin.blobs.writes = dict(self.blobs.blobs), self.blobs.writes
         twin.queues.queues = {name: list(lying) for name, lying in self.queues.queues.items()}
         twin.queues.count = self.queues.count
-        twin.secrets.secrets = dict(self.secrets.secrets)
+        twin.secrets.secrets, twin.secrets.tags = dict(self.secrets.secrets), dict(self.secrets.tags)
         twin.provisioning.groups = dict(self.provisioning.groups)
         twin.provisioning.enrollments = dict(self.provisioning.enrollments)
         twin.provisioning.registrations = dict(self.provisioning.registrations)

@@ -25,6 +25,7 @@ from shared.workflows.authorities.records import all_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
+    from datetime import datetime
 
     from cryptography import x509
 
@@ -69,6 +70,17 @@ class Possession:
 
         for service in self.services:
             await prove(service, record.place or record.name, next(all_certificates(record)), sign)
+
+    async def prove_again(self, record: AuthorityRecord, now: datetime) -> None:
+        """Prove possession in every place of a CA, also those of valid former certificates, as :meth:`prove` does."""
+
+        async def sign(code: str) -> x509.Certificate:
+            return await self.verification_certificate(record.name, code, cause=record.cause)
+
+        for service in self.services:
+            for place, certificate in places_of(record).items():
+                if certificate.not_valid_after_utc >= now:
+                    await prove(service, place, certificate, sign)
 
     async def withdraw(self, record: AuthorityRecord) -> None:
         """Free the places of a CA's certificates in every service; those of another CA of that name are left.
@@ -142,6 +154,19 @@ class Possession:
 def place_of(name: str, certificate: x509.Certificate) -> str:
     """Name the place of a renewed certificate of a CA in a service, beside that of the one before."""
     return f"{name[:55]}-{names.serial_text(certificate.serial_number)[:8]}"
+
+
+def places_of(record: AuthorityRecord) -> dict[str, x509.Certificate]:
+    """Give a CA's certificates that services have, by their places there: the present one, and former ones of a root.
+
+    What others have certified a root with is in no place. The first certificate has the CA's own name.
+    """
+    present, *further = all_certificates(record)
+    if record.place is None:
+        return {record.name: present}
+    former = [each for each in further if each.issuer == each.subject]
+    named = [place_of(record.name, each) for each in former[:-1]]
+    return {record.place: present, **dict(zip([*named, record.name], former, strict=False))}
 
 
 async def check_place(service: CaCertificates, name: str, certificate: x509.Certificate | None) -> None:

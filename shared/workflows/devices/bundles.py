@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 BUNDLES = "bundles"
 """Container of the bundles."""
 
-_JSON = "application/json"
+_JSON, _PASSWORD = "application/json", "bundle-"
 _ATTEMPTS = 8
 
 
@@ -268,7 +268,7 @@ class Bundles:
         else:
             raise Overtaken(f"the bundle {name!r} is being changed by others")
         # Also of a bundle that was never stored, or was discarded: its secret was there before it.
-        await self.secrets.delete(_secret_name(name.rpartition("/")[2].removesuffix(".json")))
+        await self.secrets.delete(secret_name(name.rpartition("/")[2].removesuffix(".json")))
 
     async def _stored(self, name: str) -> StoredBlob:
         stored = await self.blobs.get(BUNDLES, name)
@@ -292,9 +292,15 @@ def _subject(certificate: x509.Certificate) -> str:
     return names.common_name(certificate.subject)
 
 
-def _secret_name(serial_number: str) -> str:
+def secret_name(serial_number: str) -> str:
+    """Name the secret with the password of the key of a certificate."""
     # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
-    return f"bundle-{serial_number}"
+    return f"{_PASSWORD}{serial_number}"
+
+
+def password_of(name: str) -> str | None:
+    """Give the serial number of the certificate whose key's password a secret is; ``None`` for another secret."""
+    return name.removeprefix(_PASSWORD) if name.startswith(_PASSWORD) else None
 
 
 def _handed_out() -> Rejected:
@@ -318,5 +324,5 @@ def packed(
     made = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
     if made.pfx is None:
         return Bundle(certificate, made.pem, None, None, log_index=log_index)
-    secret = _secret_name(names.serial_text(certificate.serial_number))
+    secret = secret_name(names.serial_text(certificate.serial_number))
     return Bundle(certificate, made.pem, made.pfx, secret, log_index=log_index)

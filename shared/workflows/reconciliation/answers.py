@@ -8,7 +8,7 @@ from shared.domain.findings import FindingKind, FindingState
 
 if TYPE_CHECKING:
     from shared.domain.findings import FindingRecord
-    from shared.domain.reconciliation import ReconciliationRecord
+    from shared.domain.passes import ReconciliationRecord
     from shared.workflows.reconciliation.budget import Share
 
 
@@ -64,7 +64,7 @@ def shown_pass(record: ReconciliationRecord, share: Share) -> dict[str, Any]:
         "enrollmentGroup": record.enrollment_group,
         "beganAt": record.began_at,
         "endedAt": record.ended_at,
-        "continuesAt": None if record.ended_at is not None else share.next_step(record.spent_until),
+        "continuesAt": None if record.ended_at is not None else share.next_step([record.spent]),
         "lookedAt": record.looked_at,
         "calls": record.calls,
         "found": record.found,

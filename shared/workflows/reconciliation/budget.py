@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.domain.passes import Calls
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
 DPS_OPERATIONS = 1000
@@ -17,36 +20,75 @@ DPS_OPERATIONS = 1000
 HUB_QUERIES, HUB_READS = 20, 100
 """Queries, and registry operations, a minute for each S1 or S2 unit ("IoT Hub quotas and throttling")."""
 
-_AHEAD = timedelta(minutes=1)
-"""So much of the share may be used at once: quotas are counted by the minute."""
+VAULT_TRANSACTIONS = 24_000
+"""Of secrets, a minute ("Azure Key Vault service limits": 4,000 in 10 seconds for a vault)."""
+
+_SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+_DPS, _VAULT, _QUERIES, _READS = "dps", "vault", "queries ", "reads "
+_LOOK = 2
+"""DPS operations for a look at one device."""
+
+_WORTH = {_DPS: 1 + _LOOK}
+"""So much must be left of a share before a step is worth it: a page, and a look at one device on it. Else a call."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """What one step uses.
+    """What one step uses, and may use.
 
     Attributes:
-        calls: made in this step, by service: ``dps``, ``queries <hub>``, ``reads <hub>``.
+        left: gives how many calls of a service were left when the step began.
+        calls: made in this step, by service: ``dps``, ``vault``, ``queries <hub>``, ``reads <hub>``.
     """
 
+    left: Callable[[str], float] = lambda _service: math.inf
     calls: Counter[str] = field(default_factory=Counter)
 
     def dps(self, operations: int = 1) -> None:
         """Count operations of the DPS."""
-        self.calls["dps"] += operations
+        self.calls[_DPS] += operations
+
+    def vault(self) -> None:
+        """Count a transaction of the vault."""
+        self.calls[_VAULT] += 1
 
     def queries(self, hub: str) -> None:
         """Count a query of a hub."""
-        self.calls[f"queries {hub.lower()}"] += 1
+        self.calls[f"{_QUERIES}{hub.lower()}"] += 1
 
     def reads(self, hub: str) -> None:
         """Count a registry operation of a hub."""
-        self.calls[f"reads {hub.lower()}"] += 1
+        self.calls[f"{_READS}{hub.lower()}"] += 1
+
+    def can_query(self, hub: str) -> bool:
+        """Tell whether a hub may be asked once more."""
+        return self._room(f"{_QUERIES}{hub.lower()}") >= 1
+
+    @property
+    def operations(self) -> float:
+        """How many operations of the DPS are left."""
+        return self._room(_DPS)
+
+    @property
+    def transactions(self) -> float:
+        """How many transactions of the vault are left."""
+        return self._room(_VAULT)
+
+    def looks(self, hubs: Iterable[str]) -> float:
+        """Tell how many devices may be looked at alone, wherever among these hubs they are."""
+        return min([self.operations / _LOOK, *(self._room(f"{_READS}{hub.lower()}") for hub in hubs)])
+
+    def _room(self, service: str) -> float:
+        return self.left(service) - self.calls[service]
+
+
+type Spent = Mapping[str, Sequence[Calls]]
+"""What steps have used, by service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of the quotas that reconciliation may use.
+    """The part of the quotas that reconciliation may use: in any minute, no more than it.
 
     Attributes:
         percent: of each quota.
@@ -56,21 +98,64 @@ class Share:
     percent: int
     hub_units: int
 
-    def spent(self, until: Mapping[str, datetime], calls: Mapping[str, int], now: datetime) -> dict[str, datetime]:
-        """Tell, by service, until when its share is spent when some more calls are made."""
-        after = {name: at for name, at in until.items() if at > now}
-        for name, count in calls.items():
-            after[name] = max(after.get(name, now), now) + timedelta(minutes=count / self._per_minute(name))
-        return after
+    def budget(self, spent: Sequence[Spent], now: datetime) -> Budget:
+        """Give what a step may use.
 
-    def next_step(self, until: Mapping[str, datetime]) -> datetime | None:
+        Args:
+            spent: by passes that use this share together.
+            now: the present time.
+        """
+        together = _together(spent)
+
+        def left(service: str) -> float:
+            since = now - self._window(service)
+            return self._at_once(service) - sum(each.count for each in together.get(service, ()) if each.by > since)
+
+        return Budget(left)
+
+    def spent(self, before: Spent, calls: Mapping[str, int], now: datetime) -> dict[str, tuple[Calls, ...]]:
+        """Tell what is spent after some more calls; what was spent earlier than counts is left out."""
+        by = now.replace(microsecond=0) + (_SECOND if now.microsecond else timedelta())
+        after = dict[str, tuple[Calls, ...]]()
+        for service in {**before, **calls}:
+            kept = [each for each in before.get(service, ()) if each.by > now - self._window(service)]
+            same = calls.get(service, 0) + sum(each.count for each in kept if each.by == by)
+            last = (Calls(by=by, count=same),) if same else ()
+            after[service] = (*(each for each in kept if each.by != by), *last)
+        return {service: entries for service, entries in after.items() if entries}
+
+    def next_step(self, spent: Sequence[Spent]) -> datetime | None:
         """Tell from when on the next step may be taken; ``None`` if at any time."""
-        return max(until.values()) - _AHEAD if until else None
+        due = (self._due(service, entries) for service, entries in _together(spent).items())
+        return max((each for each in due if each is not None), default=None)
 
-    def _per_minute(self, name: str) -> float:
-        quota = DPS_OPERATIONS
-        if name.startswith("queries "):
+    def _due(self, service: str, entries: Sequence[Calls]) -> datetime | None:
+        at_once, due = self._at_once(service), None
+        allowed, used = at_once - min(at_once, _WORTH.get(service, 1)), sum(each.count for each in entries)
+        for each in sorted(entries, key=lambda each: each.by):
+            if used <= allowed:
+                break
+            used, due = used - each.count, each.by + self._window(service)
+        return due
+
+    def _window(self, service: str) -> timedelta:
+        return max(1.0, 1 / self._per_minute(service)) * _MINUTE
+
+    def _at_once(self, service: str) -> int:
+        return max(1, int(self._per_minute(service)))
+
+    def _per_minute(self, service: str) -> float:
+        quota = {_DPS: DPS_OPERATIONS, _VAULT: VAULT_TRANSACTIONS}.get(service, 0)
+        if service.startswith(_QUERIES):
             quota = HUB_QUERIES * self.hub_units
-        elif name.startswith("reads "):
+        elif service.startswith(_READS):
             quota = HUB_READS * self.hub_units
         return quota * self.percent / 100
+
+
+def _together(spent: Sequence[Spent]) -> dict[str, list[Calls]]:
+    together = defaultdict[str, list[Calls]](list)
+    for each in spent:
+        for service, entries in each.items():
+            together[service] += entries
+    return together

@@ -39,21 +39,22 @@ class LinkedHubs:
     Attributes:
         resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
         named: hubs that the settings name.
+        known: their host names, as far as they were asked for.
     """
 
     resource: DpsCaCertificates | None
     named: Collection[str]
     clock: Clock
-    _known: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
     _until: datetime | None = None
 
     async def names(self) -> frozenset[str]:
         """Give their host names, in lower case; asked for anew each hour."""
         if self._until is None or self.clock() >= self._until:
             linked = await self.resource.linked_hubs() if self.resource is not None else ()
-            self._known = frozenset(each.lower() for each in (*linked, *self.named))
+            self.known = frozenset(each.lower() for each in (*linked, *self.named))
             self._until = self.clock() + _LINKS_HOLD
-        return self._known
+        return self.known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

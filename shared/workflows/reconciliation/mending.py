@@ -21,7 +21,10 @@ from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound, Overtaken
 from shared.ledger.table import Stale
+from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.reconciliation.budget import Budget
+from shared.workflows.reconciliation.bundles import bundle_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.possession import Possession
+    from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.groups.convergence import GroupConverger
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.bundles import BundleLook
     from shared.workflows.reconciliation.looking import DeviceLook
 
     type Act = Callable[[FindingRecord], Awaitable[None]]
@@ -60,7 +65,9 @@ class Mending:
     converger: DeviceConverger
     group_converger: GroupConverger
     possession: Possession
+    bundles: Bundles
     look: DeviceLook
+    bundle_look: BundleLook
     clock: Clock
 
     async def carry_out(self, finding: FindingRecord, policy: Policy) -> None:
@@ -99,6 +106,7 @@ class Mending:
             FindingKind.GROUP_SETTINGS: self._restore_group,
             FindingKind.AUTHORITY_UNVERIFIED: self._prove,
             FindingKind.SERIAL_RESERVED: self._give_up,
+            FindingKind.BUNDLE_WITHOUT_CERTIFICATE: self._delete_bundle,
         }
 
     @property
@@ -257,7 +265,18 @@ class Mending:
         known = await self.records.get(finding.subject)
         if known is None:
             raise NotFound.because(f"the certificate authority {finding.subject!r} does not exist")
-        await self.possession.prove(known.record)
+        await self.possession.prove_again(known.record, self.clock())
+
+    # --- bundles ---
+
+    async def _delete_bundle(self, finding: FindingRecord) -> None:
+        registration_id, serial_number = bundle_of(finding.difference)
+        if not await self.bundle_look.differences(registration_id, serial_number, Budget()):
+            return
+        name = bundle_name(registration_id, serial_number)
+        await self.bundles.delete_key(name)
+        if await self.bundle_look.is_unknown(serial_number):
+            await self.bundles.discard(name)
 
     async def _thumbprints(self, record: DeviceRecord) -> list[str]:
         """Give the SHA-256 thumbprints of the certificates that a device uses."""

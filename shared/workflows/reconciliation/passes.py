@@ -6,29 +6,31 @@ two workers that take the same step, one goes on.
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
 import secrets
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.findings import TREATMENTS, FindingState, Policy, SubjectKind, found
-from shared.domain.reconciliation import ReconciliationRecord, ReconciliationState, Stage
+from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stage
 from shared.domain.words import EventType
 from shared.errors import DeviceFactoryError, NotFound
 from shared.telemetry import metrics
-from shared.workflows.reconciliation.budget import Budget
+from shared.workflows.reconciliation.walking import Step, step_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from shared.domain.findings import Difference, FindingKind, FindingRecord
     from shared.ledger.findings import Findings, Reconciliations
     from shared.ledger.table import Versioned
     from shared.workflows.intake.outbox import Clock, Outbox
-    from shared.workflows.reconciliation.budget import Share
+    from shared.workflows.reconciliation.budget import Budget, Share, Spent
     from shared.workflows.reconciliation.mending import Mending
     from shared.workflows.reconciliation.walking import Walk
 
@@ -44,6 +46,7 @@ class Reconciler:
     Attributes:
         policies: what is done by itself about findings of a kind; about others, nothing.
         interval: from the end of one pass to the next; ``None`` for passes on request only.
+        pause: waits for so many seconds.
     """
 
     findings: Findings
@@ -55,6 +58,7 @@ class Reconciler:
     policies: Mapping[FindingKind, Policy]
     interval: timedelta | None
     clock: Clock
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     # --- passes ---
 
@@ -66,7 +70,7 @@ class Reconciler:
         Raises:
             NotFound: the ledger does not have the group or the device, so nothing would be compared.
         """
-        if enrollment_group is not None and await self.walk.groups.get(enrollment_group) is None:
+        if enrollment_group is not None and await self.walk.groups.groups.get(enrollment_group) is None:
             raise NotFound.because(f"the enrollment group {enrollment_group!r} does not exist", field="enrollmentGroup")
         if registration_id is not None and await self.walk.devices.get(registration_id) is None:
             raise NotFound.because(f"the device {registration_id!r} does not exist", field="registrationId")
@@ -103,84 +107,86 @@ class Reconciler:
         """
         await self._begin_if_due()
         steps = 0
-        for each in await self.passes.running():
+        for each in sorted(await self.passes.running(), key=_is_whole):
             steps += await self.carry_on(each.reconciliation_id, until=until)
         return steps
 
     async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
-        """Carry on one pass, as :meth:`run` does."""
+        """Carry on one pass, as :meth:`run` does. One over everything leaves to the others what they have used."""
+        others = [each for each in await self.passes.running() if not _is_whole(each)]
         steps = 0
         while self.clock() < until:
             known = await self.passes.get(reconciliation_id)
             if known is None or known.record.state is not ReconciliationState.RUNNING:
                 break
-            due = self.share.next_step(known.record.spent_until)
-            if due is not None and due > self.clock():
+            counted = (*others, known.record) if _is_whole(known.record) else (known.record,)
+            spent = [each.spent for each in counted]
+            due = self.share.next_step(spent)
+            if due is not None and due >= until:
                 break
-            if await self._step(known) is None:
+            if due is not None and due > self.clock():
+                await self.pause((due - self.clock()).total_seconds())
+                continue
+            if await self._step(known, spent) is None:
                 break
             steps += 1
         return steps
 
     async def _begin_if_due(self) -> None:
         known = await self.passes.all()
-        whole = [each for each in known if each.enrollment_group is None and each.registration_id is None]
+        for each in known:
+            if each.ended_at is not None and each.ended_at < self.clock() - _KEPT:
+                await self.passes.forget(each)
+        whole = list(filter(_is_whole, known))
         if self.interval is None or any(each.state is ReconciliationState.RUNNING for each in whole):
             return
         last = max((each.ended_at for each in whole if each.ended_at is not None), default=None)
         if last is None or self.clock() - last >= self.interval:
             await self.begin()
 
-    async def _step(self, known: Versioned[ReconciliationRecord]) -> Versioned[ReconciliationRecord] | None:
-        record, budget, unread = known.record, Budget(), 0
+    async def _step(
+        self, known: Versioned[ReconciliationRecord], spent: Sequence[Spent]
+    ) -> Versioned[ReconciliationRecord] | None:
+        record, budget = known.record, self.share.budget(spent, self.clock())
         if record.registration_id is not None and record.stage is Stage.DEVICES:
             seen = await self.walk.look.differences(record.registration_id, budget)
-            following, looked_at, differences = record.entered(Stage.GONE), 1, tuple(seen)
+            step = Step(record.entered(Stage.GONE), 1, tuple(seen))
         elif record.stage is Stage.GONE:
-            looked_at = await self._look_for_gone(record, budget)
-            following, differences = record.changed(state=ReconciliationState.DONE, ended_at=self.clock()), ()
+            step = await self._look_for_gone(record, budget)
         else:
             step = await self.walk.step(record, budget)
-            following, looked_at, differences, unread = step.place, step.looked_at, step.differences, step.unread
-        for difference in differences:
+        for difference in step.differences:
             await self.keep(difference, record.reconciliation_id)
-        counted = record.counted(looked_at, budget.calls, Counter(each.kind.value for each in differences))
-        spent = self.share.spent(record.spent_until, budget.calls, self.clock())
+        found = Counter(each.kind.value for each in step.differences if record.stage is not Stage.GONE)
+        counted = record.counted(step.looked_at, budget.calls, found)
         counts: dict[str, object] = {
             "looked_at": counted.looked_at,
             "calls": counted.calls,
             "found": counted.found,
-            "unread": record.unread + unread,
+            "unread": record.unread + step.unread,
+            "spent": self.share.spent(record.spent, budget.calls, self.clock()),
         }
-        return await self.passes.try_replace(known, following.changed(**counts, spent_until=spent))
+        return await self.passes.try_replace(known, step.place.changed(**counts))
 
-    async def _look_for_gone(self, record: ReconciliationRecord, budget: Budget) -> int:
-        """See which findings of before are not there any more."""
-        looked_at = 0
-        async for finding in self.findings.not_seen_by(record.reconciliation_id):
-            if not _within(record, finding):
-                continue
-            looked_at += 1
-            try:
-                seen = {each.finding_id for each in await self._again(finding, budget)}
-            except Exception:  # noqa: BLE001 - one that can't be looked at must not hold up the others
-                _log.exception("whether %s is still %s can't be told now", finding.subject, finding.kind)
-                continue
-            if finding.finding_id in seen:
-                await self.keep(finding.difference, record.reconciliation_id)
-            else:
-                await self._end(finding.finding_id, FindingState.GONE)
-        return looked_at
+    async def _look_for_gone(self, record: ReconciliationRecord, budget: Budget) -> Step:
+        """See which findings of before are not there any more; those that still are, are given."""
+        unseen = [
+            each
+            async for each in self.findings.not_seen_by(record.reconciliation_id)
+            if _within(record, each) and record.comes(each.finding_id)
+        ]
 
-    async def _again(self, finding: FindingRecord, budget: Budget) -> Iterable[Difference]:
-        """Look at what a finding is about once more; groups and CAs were compared in the pass itself."""
-        if finding.subject_kind is not SubjectKind.DEVICE:
+        async def look(finding: FindingRecord) -> Sequence[Difference]:
+            now = {each.finding_id: each for each in await self.walk.again(finding.difference, budget)}
+            if finding.finding_id in now:
+                return (now[finding.finding_id],)
+            await self._end(finding.finding_id, FindingState.GONE)
             return ()
-        if await self.walk.devices.get(finding.subject) is not None:
-            return await self.walk.look.differences(finding.subject, budget)
-        budget.dps()
-        registration = await self.walk.provisioning.get_registration(finding.subject)
-        return (finding.difference,) if registration is not None else ()
+
+        looks = {each.finding_id: partial(look, each) for each in unseen}
+        looked = await self.walk.look_at(looks, lambda: self.walk.looks(budget, {each.where for each in unseen}))
+        done = record.changed(state=ReconciliationState.DONE, ended_at=self.clock())
+        return dataclasses.replace(step_of(record, done, looks, looked), unread=0)  # counted where it was compared
 
     # --- findings ---
 
@@ -300,6 +306,10 @@ class Reconciler:
             },
             occasion=str(finding.occurrence),
         )
+
+
+def _is_whole(record: ReconciliationRecord) -> bool:
+    return record.enrollment_group is None and record.registration_id is None
 
 
 def _within(record: ReconciliationRecord, finding: FindingRecord) -> bool:

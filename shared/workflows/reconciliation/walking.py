@@ -1,56 +1,55 @@
-"""Walks ledger, DPS and hubs in pages, and gives what differs.
+"""Walks ledger, DPS, hubs, bundles and the vault in pages, and gives what differs.
 
-Each page costs a call or two: a page of registrations, a page of individual enrollments, or one query for all devices
-of a page of the ledger that are in the same hub. What looks different on a page is looked at alone.
+Each page costs a call or two: a page of registrations, a page of individual enrollments, or one query for as many
+devices of a hub as it takes. What looks different on a page is looked at alone. A step ends where the budget does, also
+amid a page; the next one reads the page again, and goes on with what comes next on it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.authorities import AuthorityState, ProofOfPossession
-from shared.domain.entries import kept_settings
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import GroupState
+from shared.domain.passes import Stage
 from shared.domain.reconciliation import (
     Own,
     Seen,
-    Stage,
     device_differences,
-    group_differences,
     needs_entry,
     taken_over,
     unknown_device,
 )
-from shared.pki import names
-from shared.pki.readable import load_certificates
-from shared.pki.wrapped_keys import WrappedKeyError
-from shared.workflows.authorities.records import all_certificates
+from shared.rules.hub_queries import CHARACTERS, characters
+from shared.workflows.reconciliation.bundles import bundle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from shared.domain.authorities import AuthorityRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
-    from shared.domain.reconciliation import ReconciliationRecord
-    from shared.ledger.authorities import Authorities
+    from shared.domain.passes import ReconciliationRecord
     from shared.ledger.devices import Devices
-    from shared.ledger.groups import Groups
-    from shared.ports.ca_certificates import CaCertificates
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
-    from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.authorities import AuthorityLook
     from shared.workflows.reconciliation.budget import Budget
+    from shared.workflows.reconciliation.bundles import BundleLook
+    from shared.workflows.reconciliation.groups import GroupLook
     from shared.workflows.reconciliation.looking import DeviceLook
 
+    type Look = Callable[[], Awaitable[Sequence[Difference]]]
+
 _log = logging.getLogger(__name__)
-LEDGER_PAGE, SERVICE_PAGE = 250, 1000
+PAGE = 1000
+"""Devices, entries or registrations of a page."""
+
 _AT_ONCE = 16
 
 
@@ -62,7 +61,7 @@ class Step:
         place: the record with the place where the next step goes on.
         looked_at: how much was compared.
         differences: what differs.
-        unread: how many devices could not be compared, since their hub does not answer.
+        unread: how much could not be compared, since its service does not answer.
     """
 
     place: ReconciliationRecord
@@ -71,144 +70,131 @@ class Step:
     unread: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was looked at alone, in the order of ids.
+
+    Attributes:
+        differences: what differs.
+        failed: how much could not be looked at.
+        left: the first that the budget did not suffice for; ``None`` if it did.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    failed: int = 0
+    left: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
     """Takes the steps of a pass."""
 
     devices: Devices
-    groups: Groups
-    records: Authorities
-    keys: AuthorityKeys
-    ca_certificates: Sequence[CaCertificates]
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     look: DeviceLook
+    authorities: AuthorityLook
+    groups: GroupLook
+    bundles: BundleLook
     clock: Clock
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def step(self, place: ReconciliationRecord, budget: Budget) -> Step:
-        """Compare what comes next in a pass; in the stage ``gone`` nothing is compared."""
-        match place.stage:
-            case Stage.AUTHORITIES:
-                return await self._authorities(place)
-            case Stage.GROUPS:
-                return await self._groups(place, budget)
-            case Stage.ENROLLMENTS:
-                return await self._enrollments(place, budget)
-            case Stage.REGISTRATIONS:
-                return await self._registrations(place, budget)
-            case Stage.DEVICES:
-                return await self._devices(place, budget)
-            case Stage.GONE:
-                raise ValueError("nothing is compared in this stage")
+        """Compare what comes next in a pass, in each stage but ``gone``."""
+        steps: dict[Stage, Callable[[ReconciliationRecord, Budget], Awaitable[Step]]] = {
+            Stage.AUTHORITIES: self._authorities,
+            Stage.GROUPS: self._groups,
+            Stage.ENROLLMENTS: self._enrollments,
+            Stage.REGISTRATIONS: self._registrations,
+            Stage.DEVICES: self._devices,
+            Stage.BUNDLES: self._bundles,
+            Stage.PASSWORDS: self._passwords,
+        }
+        return await steps[place.stage](place, budget)
+
+    async def look_at(self, looks: Mapping[str, Look], room: Callable[[], float]) -> Looked:
+        """Look at things alone, in the order of their ids, as far as the budget goes.
+
+        Args:
+            looks: at each, by its id.
+            room: tells how many more may be looked at.
+        """
+        found, failed, todo = list[Difference](), 0, sorted(looks)
+
+        async def one(identifier: str) -> Sequence[Difference] | None:
+            try:
+                return await looks[identifier]()
+            except Exception:  # noqa: BLE001 - what can't be looked at must not keep the rest from being compared
+                _log.exception("%r can't be compared now", identifier)
+                return None
+
+        while todo:
+            count = int(min(_AT_ONCE, room()))
+            if count < 1:
+                return Looked(tuple(found), failed, todo[0])
+            now, todo = todo[:count], todo[count:]
+            for each in await self._each(one, now):
+                failed += each is None
+                found += each or ()
+        return Looked(tuple(found), failed)
+
+    async def again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
+        """Look once more at what a difference is about."""
+        match difference.subject_kind:
+            case SubjectKind.GROUP:
+                return await self.groups.differences(difference.subject, budget)
+            case SubjectKind.AUTHORITY:
+                return await self.authorities.differences(difference.subject)
+            case SubjectKind.DEVICE if difference.kind is FindingKind.BUNDLE_WITHOUT_CERTIFICATE:
+                return await self.bundles.differences(*bundle_of(difference), budget)
+            case SubjectKind.DEVICE:
+                return await self._device_again(difference, budget)
+
+    async def _device_again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
+        if await self.devices.get(difference.subject) is not None:
+            return await self.look.differences(difference.subject, budget)
+        budget.dps()
+        registration = await self.provisioning.get_registration(difference.subject)
+        return (difference,) if registration is not None else ()
 
     # --- CAs ---
 
-    async def _authorities(self, place: ReconciliationRecord) -> Step:
-        following = place.entered(Stage.GROUPS)
-        known = [each async for each in self.records.list() if each.state is AuthorityState.ACTIVE]
-        found = [difference for each in known for difference in await self.authority_differences(each)]
-        return Step(following, len(known), tuple(found))
-
-    async def authority_differences(self, record: AuthorityRecord) -> list[Difference]:
-        """Give what differs about a CA that is in use."""
-
-        def differs(kind: FindingKind, where: str, ledger: str, service: str) -> Difference:
-            return Difference(
-                kind=kind,
-                subject_kind=SubjectKind.AUTHORITY,
-                subject=record.name,
-                ledger=ledger,
-                service=service,
-                where=where,
-                enrollment_group=record.enrollment_group,
-                certificate_authority=record.name,
-            )
-
-        found = list[Difference]()
-        if problem := await self._key_problem(record):
-            found.append(differs(FindingKind.KEY_UNUSABLE, "Key Vault", "the CA signs with its key", problem))
-        if record.proof_of_possession is not ProofOfPossession.VERIFIED:
-            return found
-        for service in self.ca_certificates:
-            held = await service.get(record.place or record.name)
-            if held is not None and held.thumbprint not in {"", record.thumbprint}:
-                said = f"the CA's certificate has the thumbprint {record.thumbprint}"
-                holds = f"the one under its name has {held.thumbprint}"
-                found.append(differs(FindingKind.AUTHORITY_REPLACED, service.holder, said, holds))
-            elif held is None or not held.verified:
-                holds = "it is not verified" if held else "the service does not have it"
-                said = "possession of the CA's key was proved"
-                found.append(differs(FindingKind.AUTHORITY_UNVERIFIED, service.holder, said, holds))
-        return found
-
-    async def _key_problem(self, record: AuthorityRecord) -> str | None:
-        if record.key_id is not None and (problem := await self.keys.vault.problem(record.key_id)):
-            return problem
-        try:
-            key = await self.keys.open(record)
-        except WrappedKeyError as error:
-            return str(error)
-        if key.public_key() != next(all_certificates(record)).public_key():
-            return "the key is not the one of the CA's certificate"
-        return None
+    async def _authorities(self, place: ReconciliationRecord, _budget: Budget) -> Step:
+        known = await self.authorities.in_use()
+        looked = await self.look_at(
+            {each.name: partial(self.authorities.differences, each.name) for each in known}, lambda: _AT_ONCE
+        )
+        return Step(place.entered(Stage.GROUPS), len(known), looked.differences, looked.failed)
 
     # --- groups ---
 
     async def _groups(self, place: ReconciliationRecord, budget: Budget) -> Step:
         following = place.entered(Stage.REGISTRATIONS if place.enrollment_group else Stage.ENROLLMENTS)
-        found, known = list[Difference](), await self._compared(place)
-        for record in known:
-            found += await self.group_differences(record.enrollment_group, budget)
-        return Step(following, len(known), tuple(found))
+        here = [each.enrollment_group for each in await self._compared(place)]
+        looks = {each: partial(self.groups.differences, each, budget) for each in here if place.comes(each)}
+        looked = await self.look_at(looks, lambda: budget.operations)
+        return step_of(place, following, looks, looked)
 
     async def _compared(self, place: ReconciliationRecord) -> list[GroupRecord]:
         only = place.enrollment_group
-        return [each async for each in self.groups.list() if only in {None, each.enrollment_group}]
-
-    async def group_differences(self, group_id: str, budget: Budget) -> list[Difference]:
-        """Give what differs about a group; nothing of one that changes at this moment."""
-        budget.dps()
-        known = await self.groups.get(group_id)
-        if known is None:
-            return []
-        entry = await self.provisioning.get_group(group_id)
-        found = list(group_differences(known.record, entry, await self._thumbprints(known.record)))
-        again = await self.groups.get(group_id)
-        if again is None or again.etag != known.etag:
-            return []
-        if entry is not None and known.record.settled and known.record.entry_settings is None:
-            # A group from before this was noted: from now on what it has is what it is to have.
-            await self.groups.try_replace(known, known.record.changed(entry_settings=kept_settings(entry)))
-        return found
-
-    async def _thumbprints(self, group: GroupRecord) -> dict[str, str]:
-        known = [await self.records.get(name) for name in group.authorities]
-        return {
-            each.record.name: names.sha256_thumbprint(load_certificates(each.record.certificate.encode())[0])
-            for each in known
-            if each and each.record.certificate
-        }
+        return [each async for each in self.groups.groups.list() if only in {None, each.enrollment_group}]
 
     # --- individual enrollments ---
 
     async def _enrollments(self, place: ReconciliationRecord, budget: Budget) -> Step:
         budget.dps()
-        page, continuation = await self.provisioning.page_of_enrollments(
-            size=SERVICE_PAGE, continuation=place.continuation
-        )
+        page, continuation = await self.provisioning.page_of_enrollments(size=PAGE, continuation=place.continuation)
+        following = place.entered(Stage.REGISTRATIONS)
+        if continuation:
+            following = place.entered(Stage.ENROLLMENTS, continuation=continuation)
+        entries = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
 
-        async def suspect(entry: dict[str, Any]) -> str | None:
-            known = await self.devices.get(str(entry["registrationId"]).lower())
-            return _suspect(known.record, Seen(entry=entry), self.clock) if known else None
+        async def suspect(identifier: str) -> str | None:
+            known = await self.devices.get(identifier)
+            return _suspect(known.record, Seen(entry=entries[identifier]), self.clock) if known else None
 
-        following = (
-            place.entered(Stage.ENROLLMENTS, continuation=continuation)
-            if continuation
-            else place.entered(Stage.REGISTRATIONS)
-        )
-        found, failed = await self._closer(await self._each(suspect, page), budget)
-        return Step(following, len(page), found, failed)
+        suspects = filter(None, await self._each(suspect, sorted(entries)))
+        return step_of(place, following, entries, await self._closer(suspects, budget))
 
     # --- registrations ---
 
@@ -220,102 +206,147 @@ class Walk:
             return Step(place.entered(Stage.DEVICES))
         budget.dps()
         page, continuation = await self.provisioning.page_of_registrations(
-            group.enrollment_group, size=SERVICE_PAGE, continuation=place.continuation
+            group.enrollment_group, size=PAGE, continuation=place.continuation
         )
-
-        async def compare(registration: dict[str, Any]) -> Difference | str | None:
-            return await self._registration(group, registration, budget)
-
-        seen = await self._each(compare, page)
         behind = [each.enrollment_group for each in ordered if each.enrollment_group > group.enrollment_group]
         following = place.entered(Stage.DEVICES)
         if continuation is not None:
             following = place.entered(Stage.REGISTRATIONS, group.enrollment_group, continuation)
         elif behind:
             following = place.entered(Stage.REGISTRATIONS, behind[0])
-        told = tuple(each for each in seen if isinstance(each, Difference))
-        closer, failed = await self._closer([each for each in seen if isinstance(each, str)], budget)
-        return Step(following, len(page), (*told, *closer), failed)
+        registrations = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
+        compare = partial(self._registration, group, registrations, budget)
+        found = await self._each(compare, sorted(registrations))
+        looks = {identifier: look for identifier, look in zip(sorted(registrations), found, strict=True) if look}
+        hubs = {str(registrations[each].get("assignedHub") or "") for each in looks} - {""}
+        looked = await self.look_at(looks, lambda: self.looks(budget, hubs))
+        place_again = place.changed(at=group.enrollment_group)
+        return step_of(place_again, following, registrations, looked)
 
     async def _registration(
-        self, group: GroupRecord, registration: Mapping[str, Any], budget: Budget
-    ) -> Difference | str | None:
-        """Compare a registration; a device that looks different is given by its id."""
-        registration_id = str(registration["registrationId"]).lower()
-        known = await self.devices.get(registration_id)
+        self, group: GroupRecord, registrations: Mapping[str, Mapping[str, Any]], budget: Budget, identifier: str
+    ) -> Look | None:
+        """Compare a registration; give how to look closer at one that looks different."""
+        registration, known = registrations[identifier], await self.devices.get(identifier)
         if known is None:
-            return await self._unknown(group, registration_id, budget)
+            return partial(self._unknown, group, identifier, budget)
         if not known.record.settled:
             return None
         if (taken := taken_over(known.record, group)) is not None:
-            return taken
+            return partial(_as_it_is, taken)
         hub = str(registration.get("assignedHub") or "")
-        if known.record.shut_out and hub and hub.lower() != (known.record.assigned_hub or "").lower():
-            return registration_id
-        return _suspect(known.record, Seen(registration=registration), self.clock)
+        elsewhere = hub and hub.lower() != (known.record.assigned_hub or "").lower()
+        if (known.record.shut_out and elsewhere) or _suspect(known.record, Seen(registration=registration), self.clock):
+            return partial(self.look.differences, identifier, budget)
+        return None
 
-    async def _unknown(self, group: GroupRecord, registration_id: str, budget: Budget) -> Difference | None:
+    async def _unknown(self, group: GroupRecord, registration_id: str, budget: Budget) -> Sequence[Difference]:
         budget.dps()
         registration = await self.provisioning.get_registration(registration_id)
         if registration is None or await self.devices.get(registration_id) is not None:
-            return None  # it was ordered, or deleted, meanwhile
+            return ()  # it was ordered, or deleted, meanwhile
         hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
         identity = await self.look.identity(str(hub), str(device_id), budget) if hub and device_id else None
         # A group that refers to CAs by name takes devices that this ledger need not know.
-        return unknown_device(group, registration, identity, rogue=group.ca_references is None)
+        return (unknown_device(group, registration, identity, rogue=group.ca_references is None),)
 
     # --- devices ---
 
     async def _devices(self, place: ReconciliationRecord, budget: Budget) -> Step:
         page, continuation = await self.devices.page(
-            enrollment_group=place.enrollment_group, size=LEDGER_PAGE, continuation=place.continuation
+            enrollment_group=place.enrollment_group, size=PAGE, continuation=place.continuation
         )
-        settled = [each for each in page if each.settled]
+        following = place.entered(Stage.GONE if place.enrollment_group else Stage.BUNDLES)
+        if continuation:
+            following = place.entered(Stage.DEVICES, continuation=continuation)
+        known = {each.registration_id: each for each in page if place.comes(each.registration_id)}
+        todo = [known[each] for each in sorted(known) if known[each].settled]
+        suspects, unread = list[str](), 0
+        while part := self._affordable(todo, budget):
+            todo = todo[len(part) :]
+            found, unanswered = await self._compare(part, budget)
+            suspects, unread = suspects + found, unread + unanswered
+        hubs = {hub for each in suspects if (hub := known[each].assigned_hub)}
+        looked = await self._closer(suspects, budget, hubs)
+        left = min((each for each in (looked.left, todo[0].registration_id if todo else None) if each), default=None)
+        looked = Looked(looked.differences, looked.failed + unread, left)
+        return step_of(place, following, known, looked)
+
+    def _affordable(self, records: Sequence[DeviceRecord], budget: Budget) -> Sequence[DeviceRecord]:
+        """Give the first devices, as many as one query of each hub takes, and as DPS may be asked about."""
+        taken, asked, length = 0, 0, Counter[str]()
+        for record in records:
+            asked += needs_entry(record, self.clock())
+            hub = record.assigned_hub if record.device_id else None
+            if hub is not None:
+                length[hub] += characters(record.device_id or "")
+            if asked > budget.operations or (hub and (length[hub] > CHARACTERS or not budget.can_query(hub))):
+                break
+            taken += 1
+        return records[:taken]
+
+    async def _compare(self, records: Sequence[DeviceRecord], budget: Budget) -> tuple[list[str], int]:
+        """Compare devices with hubs and DPS; give those that look different, and how many no hub has told about."""
         by_hub: defaultdict[str, list[DeviceRecord]] = defaultdict(list)
-        for record in settled:
+        for record in records:
             if record.assigned_hub and record.device_id:
                 by_hub[record.assigned_hub].append(record)
-        suspects, unread = list[str | None](), 0
-        for hub, records in by_hub.items():
+        seen, unread = {each.registration_id: Seen() for each in records}, 0
+        for hub, here in by_hub.items():
             budget.queries(hub)
             try:
-                identities = await self.hubs.find(hub, [each.device_id or "" for each in records])
+                identities = await self.hubs.find(hub, [each.device_id or "" for each in here])
             except Exception:  # noqa: BLE001 - a hub that is down must not keep the others from being compared
-                _log.exception("%s does not answer: %d devices are not compared", hub, len(records))
-                unread += len(records)
+                _log.exception("%s does not answer: %d devices are not compared", hub, len(here))
+                unread += len(here)
                 continue
-            suspects += [
-                _suspect(each, Seen(identity=identities.get(each.device_id or "")), self.clock) for each in records
-            ]
-        shut = [each for each in settled if needs_entry(each, self.clock())]
+            seen |= {each.registration_id: Seen(identity=identities.get(each.device_id or "")) for each in here}
+        shut = [each.registration_id for each in records if needs_entry(each, self.clock())]
+        budget.dps(len(shut))
+        entries = dict(zip(shut, await self._each(self.provisioning.get_enrollment, shut), strict=True))
+        seen |= {each: Seen(entry=entry, identity=seen[each].identity) for each, entry in entries.items()}
+        return [
+            each.registration_id for each in records if _suspect(each, seen[each.registration_id], self.clock)
+        ], unread
 
-        async def without_entry(record: DeviceRecord) -> str | None:
-            budget.dps()
-            entry = await self.provisioning.get_enrollment(record.registration_id)
-            return _suspect(record, Seen(entry=entry), self.clock)
+    async def _closer(self, suspects: Iterable[str], budget: Budget, hubs: Iterable[str] = ()) -> Looked:
+        """Look at each device that looks different alone."""
+        looks = {each: partial(self.look.differences, each, budget) for each in suspects}
+        return await self.look_at(looks, lambda: self.looks(budget, hubs))
 
-        suspects += await self._each(without_entry, shut)
-        suspects += [_suspect(each, Seen(), self.clock) for each in settled]
-        following = (
-            place.entered(Stage.DEVICES, continuation=continuation) if continuation else place.entered(Stage.GONE)
-        )
-        found, failed = await self._closer(suspects, budget)
-        return Step(following, len(page) - unread, found, unread + failed)
+    def looks(self, budget: Budget, hubs: Iterable[str]) -> float:
+        """Tell how many devices may be looked at alone that are in these hubs."""
+        return budget.looks({*hubs, *self.look.linked.known})
 
-    async def _closer(self, suspects: Sequence[str | None], budget: Budget) -> tuple[tuple[Difference, ...], int]:
-        """Look at each device that looks different alone; give also how many could not be looked at."""
-        ids = list(dict.fromkeys(each for each in suspects if each is not None))
+    # --- bundles ---
 
-        async def look(registration_id: str) -> list[Difference] | None:
-            try:
-                return await self.look.differences(registration_id, budget)
-            except Exception:  # noqa: BLE001 - likewise
-                _log.exception("%r can't be compared now", registration_id)
-                return None
+    async def _bundles(self, place: ReconciliationRecord, budget: Budget) -> Step:
+        page, continuation = await self.bundles.page_of_bundles(place.continuation)
+        following = place.entered(Stage.PASSWORDS)
+        if continuation:
+            following = place.entered(Stage.BUNDLES, continuation=continuation)
 
-        seen = await self._each(look, ids)
-        found = tuple(difference for each in seen if each is not None for difference in each)
-        return found, sum(each is None for each in seen)
+        return await self._of_bundles(place, following, page, self.bundles.is_unknown, budget)
+
+    async def _passwords(self, place: ReconciliationRecord, budget: Budget) -> Step:
+        page, continuation = await self.bundles.page_of_passwords(place.continuation, budget)
+        following = place.entered(Stage.GONE)
+        if continuation:
+            following = place.entered(Stage.PASSWORDS, continuation=continuation)
+        return await self._of_bundles(place, following, page, self.bundles.is_unknown_or_over, budget)
+
+    async def _of_bundles(
+        self,
+        place: ReconciliationRecord,
+        following: ReconciliationRecord,
+        page: Mapping[str, str],
+        suspect: Callable[[str], Awaitable[bool]],
+        budget: Budget,
+    ) -> Step:
+        here = sorted(filter(place.comes, page))
+        found = zip(here, await self._each(suspect, here), strict=True)
+        looks = {each: partial(self.bundles.differences, page[each], each, budget) for each, is_one in found if is_one}
+        return step_of(place, following, here, await self.look_at(looks, lambda: budget.transactions))
 
     async def _each[T, R](self, call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
         async def one(item: T) -> R:
@@ -323,6 +354,22 @@ class Walk:
                 return await call(item)
 
         return list(await asyncio.gather(*map(one, items)))
+
+
+async def _as_it_is(difference: Difference) -> Sequence[Difference]:
+    return (difference,)
+
+
+def _id_of(body: Mapping[str, Any]) -> str:
+    return str(body["registrationId"]).lower()
+
+
+def step_of(place: ReconciliationRecord, following: ReconciliationRecord, page: Iterable[str], looked: Looked) -> Step:
+    """Give a step that looked at a page, or at a part of it."""
+    if looked.left is None:
+        return Step(following, len(list(page)), looked.differences, looked.failed)
+    done = sum(each < looked.left for each in page)
+    return Step(place.changed(resume=looked.left), done, looked.differences, looked.failed)
 
 
 def _suspect(record: DeviceRecord, seen: Seen, clock: Clock) -> str | None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.ledger.findings import Findings, Reconciliations
+from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
+from shared.workflows.reconciliation.bundles import BundleLook
+from shared.workflows.reconciliation.groups import GroupLook
 from shared.workflows.reconciliation.looking import DeviceLook, LinkedHubs
 from shared.workflows.reconciliation.mending import Mending
 from shared.workflows.reconciliation.passes import Reconciler
 from shared.workflows.reconciliation.walking import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
-    from shared.ports.ca_certificates import CaCertificates, DpsCaCertificates
+    from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.ports.rows import Table
     from shared.settings import Settings
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.authorities.possession import Possession
+    from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.groups.convergence import GroupConverger
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -33,10 +35,10 @@ def reconciler(
     *,
     table: Table,
     devices: Devices,
+    bundles: Bundles,
     groups: Groups,
     records: Authorities,
     keys: AuthorityKeys,
-    ca_certificates: Sequence[CaCertificates],
     resource: DpsCaCertificates | None,
     provisioning: ProvisioningService,
     hubs: IotHubRegistries,
@@ -52,31 +54,38 @@ def reconciler(
     Args:
         table: of findings and passes.
         devices: all devices.
+        bundles: those that are stored, with the passwords of their keys.
         groups: all groups.
         records: all CAs.
         keys: their keys.
-        ca_certificates: the services that possession of CAs is proved to.
         resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
         group_converger: has DPS follow a group.
-        possession: proves it.
+        possession: proves it to the services that want it proved.
         outbox: sends events.
         settings: of the deployment.
         clock: gives the present time.
     """
     linked = LinkedHubs(resource=resource, named=settings.iot_hub_service_urls, clock=clock)
     look = DeviceLook(devices=devices, provisioning=provisioning, hubs=hubs, linked=linked, clock=clock)
+    bundle_look = BundleLook(
+        blobs=bundles.blobs,
+        secrets=bundles.secrets,
+        certificates=converger.certificates,
+        devices=devices,
+        expiry=bundles.expiry,
+        clock=clock,
+    )
     walk = Walk(
         devices=devices,
-        groups=groups,
-        records=records,
-        keys=keys,
-        ca_certificates=ca_certificates,
         provisioning=provisioning,
         hubs=hubs,
         look=look,
+        authorities=AuthorityLook(records=records, keys=keys, ca_certificates=possession.services, clock=clock),
+        groups=GroupLook(groups=groups, records=records, provisioning=provisioning),
+        bundles=bundle_look,
         clock=clock,
     )
     mending = Mending(
@@ -88,7 +97,9 @@ def reconciler(
         converger=converger,
         group_converger=group_converger,
         possession=possession,
+        bundles=bundles,
         look=look,
+        bundle_look=bundle_look,
         clock=clock,
     )
     return Reconciler(

@@ -16,12 +16,13 @@ from msrest.exceptions import HttpOperationError
 
 from emulator.tests.certificates import make
 from emulator.tests.running import RunningEmulator, emulator_in_thread
-from shared.adapters import dps_service, vault
+from shared.adapters import dps_service, vault_secrets
 from shared.adapters.dps_device import DeviceRegistrar
 from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.observed import ObservedTransport
-from shared.adapters.vault import Ownership, VaultSecrets
+from shared.adapters.vault import Ownership
+from shared.adapters.vault_secrets import VaultSecrets
 from shared.errors import Deferred
 from shared.telemetry import metrics
 from shared.telemetry.metrics import received
@@ -42,7 +43,7 @@ def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runnin
         monkeypatch.setenv("SSL_CERT_FILE", running.ca_file)
         trusting = partial(ObservedTransport, connection_verify=running.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
         monkeypatch.setattr(dps_service, "ObservedTransport", trusting)
-        monkeypatch.setattr(vault, "ObservedTransport", trusting)
+        monkeypatch.setattr(vault_secrets, "ObservedTransport", trusting)
         yield running
 
 

@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from emulator.tests.iot_hub_clients import PATIENCE
 from emulator.tests.running import RunningEmulator, emulator_in_thread
-from shared.adapters import vault
+from shared.adapters import vault_secrets
 from shared.adapters.observed import ObservedTransport
-from shared.adapters.vault import Ownership, VaultKeys, VaultSecrets
+from shared.adapters.vault import Ownership, VaultKeys
+from shared.adapters.vault_secrets import VaultSecrets
 from shared.errors import Conflict, Deferred
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ async def test_a_secret_of_others_is_neither_read_nor_overlaid(
     """One of this deployment gets new versions, has an end, and can be deleted; what the settings name is read."""
     url = emulator.endpoints["keyVaultUrl"]
     trusting = partial(ObservedTransport, connection_verify=emulator.ca_file)  # aiohttp reads no REQUESTS_CA_BUNDLE
-    monkeypatch.setattr(vault, "ObservedTransport", trusting)
+    monkeypatch.setattr(vault_secrets, "ObservedTransport", trusting)
     with (
         ManagedIdentityCredential() as credential,
         SecretClient(url, credential, verify_challenge_resource=False) as others,
@@ -158,6 +159,8 @@ async def test_a_secret_of_others_is_neither_read_nor_overlaid(
                 assert await secrets.get("bundle") == value
             assert await secrets.get("none") is None
             kept = others.get_secret("bundle").properties
+            listed, _ = await secrets.page(continuation=None)
+            assert sorted(listed) == ["bundle", "webhook"]
             for name in ("bundle", "none", "shop-password"):
                 await secrets.delete(name)
             assert await secrets.get("bundle") is None

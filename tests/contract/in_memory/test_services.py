@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import emulator_in_thread
-from shared.adapters import vault as azure_vault
+from shared.adapters import vault_secrets
 from shared.adapters.dps_device import DeviceRegistrar
 from shared.adapters.dps_service import ProvisioningService
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.observed import ObservedTransport
-from shared.adapters.vault import Ownership, VaultSecrets
+from shared.adapters.vault import Ownership
+from shared.adapters.vault_secrets import VaultSecrets
 from shared.domain.attestations import leaf_attestation
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.pki import names
@@ -91,7 +92,7 @@ async def place(
         ):
             monkeypatch.setenv(name, value)
         trusting = partial(ObservedTransport, connection_verify=running.ca_file)
-        monkeypatch.setattr(azure_vault, "ObservedTransport", trusting)
+        monkeypatch.setattr(vault_secrets, "ObservedTransport", trusting)
         DpsService(running).verified("root", ROOT)
         DpsService(running).group("line", ROOT)
         urls = {hub["hostName"]: hub["serviceUrl"] for hub in endpoints["iotHubs"]}
@@ -348,6 +349,21 @@ async def test_a_secret_is_its_newest_version(place: Place) -> None:
     for value in ("first", "second"):
         await place.secrets.put("bundle-1", value, tags={"registrationId": DEVICE}, ends=ENDS)
         assert await place.secrets.get("bundle-1") == value
+
+
+async def test_secrets_are_listed_page_by_page_with_their_tags(place: Place) -> None:
+    """A page has 25 at most."""
+    wanted = {f"listed-{number:02}": str(number) for number in range(26)}
+    for name, number in wanted.items():
+        await place.secrets.put(name, "a password", tags={"registrationId": number}, ends=ENDS)
+    found, continuation = dict[str, str](), None
+    while True:
+        page, continuation = await place.secrets.page(continuation=continuation)
+        assert len(page) <= 25
+        found |= {name: tags["registrationId"] for name, tags in page.items() if name in wanted}
+        if continuation is None:
+            break
+    assert found == wanted
 
 
 async def test_a_secret_that_was_deleted_is_gone_and_deleting_it_again_does_nothing(place: Place) -> None:

@@ -396,6 +396,15 @@ async def test_a_blob_is_described_and_read_in_parts(account: Account) -> None:
     assert await account.blobs.describe(account.container, "b") is None
 
 
+async def test_names_of_blobs_are_listed_page_by_page(account: Account) -> None:
+    for name in ("c", "a", "b/1"):
+        await account.blobs.create(account.container, name, b"", content_type="text/plain", metadata={})
+    page, continuation = await account.blobs.page_of_names(account.container, size=2, continuation=None)
+    assert page == ["a", "b/1"]
+    assert continuation
+    assert await account.blobs.page_of_names(account.container, size=2, continuation=continuation) == (["c"], None)
+
+
 async def test_blobs_are_listed_by_the_beginning_of_their_names(account: Account) -> None:
     """In order, and those of another container are others."""
     for name in ("b/2", "b/1", "a/1", "b"):
