@@ -62,6 +62,7 @@ class FindingKind(StrEnum):
     ENROLLMENT_MISSING = "enrollmentMissing"
     ENROLLMENT_DISABLED = "enrollmentDisabled"
     ENROLLMENT_FOREIGN = "enrollmentForeign"
+    ENROLLMENT_CERTIFICATE = "enrollmentCertificate"
     GROUP_MISSING = "groupMissing"
     GROUP_LEFT = "groupLeft"
     GROUP_STATUS = "groupStatus"
@@ -103,7 +104,10 @@ _PINNED = (
 
 TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.DOOR_OPEN: Treatment(
-        Severity.CRITICAL, "every door of the device is shut: DPS and each hub that has it", always_mended=True
+        Severity.CRITICAL,
+        "every door of a device that is shut out is shut: DPS and each hub that has it; DPS and the hub of a device in "
+        "service take none of its certificates that is revoked",
+        always_mended=True,
     ),
     FindingKind.ROGUE_CERTIFICATE: Treatment(Severity.CRITICAL, _PINNED),
     FindingKind.UNKNOWN_DEVICE: Treatment(
@@ -124,6 +128,7 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.ENROLLMENT_MISSING: Treatment(Severity.HIGH, _AGAIN),
     FindingKind.ENROLLMENT_DISABLED: Treatment(Severity.MEDIUM, _AGAIN),
     FindingKind.ENROLLMENT_FOREIGN: Treatment(Severity.CRITICAL, _PINNED),
+    FindingKind.ENROLLMENT_CERTIFICATE: Treatment(Severity.HIGH, _AGAIN),
     FindingKind.GROUP_MISSING: Treatment(
         Severity.CRITICAL, "the group is made again in DPS", "the ledger says that the group is deleted"
     ),

@@ -16,11 +16,11 @@ from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import STATUS, GroupState
-from shared.domain.wanted import wanted
+from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from shared.domain.attestations import Entry
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DPS = "DPS"
 """``where`` of a difference that is in the DPS."""
 
+_SHA256_DIGITS = 64
 RESERVED_FOR = timedelta(days=1)
 """So long a serial number may wait for its signature."""
 
@@ -66,10 +67,17 @@ class Own:
     Attributes:
         in_use: of the certificates that it uses.
         all: of every one; ``None`` if only those in use are known.
+        revoked: of those that are revoked, or on hold.
     """
 
     in_use: frozenset[str]
     all: frozenset[str] | None = None
+    revoked: frozenset[str] = frozenset()
+
+    @property
+    def in_use_at_dps(self) -> frozenset[str]:
+        """As entries of DPS are compared: SHA-256 alone."""
+        return frozenset(each for each in self.in_use if len(each) == _SHA256_DIGITS)
 
 
 def device_differences(record: DeviceRecord, seen: Seen, own: Own, now: datetime) -> Iterator[Difference]:
@@ -123,7 +131,10 @@ def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -
             yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
         return
     if entry is None:
-        if want.own_entry:
+        if want.own_entry and revoked_before(record, now):
+            held = "no individual enrollment keeps out a certificate of it that is revoked"
+            yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+        elif want.own_entry:
             yield _about(
                 record,
                 FindingKind.ENROLLMENT_MISSING,
@@ -138,6 +149,13 @@ def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -
         yield _about(record, FindingKind.ENROLLMENT_FOREIGN, DPS, said, f"its individual enrollment accepts {what}")
     elif disabled and not want.entry_disabled and record.state in IN_SERVICE:
         yield _about(record, FindingKind.ENROLLMENT_DISABLED, DPS, said, "its individual enrollment is disabled")
+    elif not disabled and (revoked := admitted & own.revoked):
+        held = f"its individual enrollment accepts a certificate that is revoked: {_named(sorted(revoked))}"
+        yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+    elif not disabled and record.in_use and admitted != own.in_use_at_dps:
+        held = f"its individual enrollment accepts {_named(sorted(admitted), 'no certificate')}"
+        uses = f"{said}, and uses {_named(sorted(own.in_use_at_dps))}"
+        yield _about(record, FindingKind.ENROLLMENT_CERTIFICATE, DPS, uses, held)
 
 
 def _identity(record: DeviceRecord, identity: HubIdentity | None, own: Own) -> Iterator[Difference]:
@@ -158,24 +176,25 @@ def _identity(record: DeviceRecord, identity: HubIdentity | None, own: Own) -> I
     if not identity.enabled:
         why = f": {identity.reason}" if identity.reason else ""
         yield _about(record, FindingKind.IDENTITY_DISABLED, hub, said, f"its identity is disabled{why}")
-    if unknown := identity.thumbprints - own.in_use:
-        shown = ", ".join(sorted(unknown))
-        if own.all is not None and unknown <= own.all:
-            yield _about(
-                record,
-                FindingKind.IDENTITY_CERTIFICATE,
-                hub,
-                f"{said}, and uses {', '.join(record.in_use)}",
-                f"its identity takes a certificate that it does not use any more: {shown}",
-            )
-        else:
-            yield _about(
-                record,
-                FindingKind.ROGUE_CERTIFICATE,
-                hub,
-                f"{said}, and uses {', '.join(record.in_use)}",
-                f"its identity takes a certificate that was never issued here: {shown}",
-            )
+    yield from _taken(record, identity, own)
+
+
+def _taken(record: DeviceRecord, identity: HubIdentity, own: Own) -> Iterator[Difference]:
+    """Look at the certificates that a hub takes from a device."""
+    unknown, hub = identity.thumbprints - own.in_use, record.assigned_hub or ""
+    if not unknown:
+        return
+    shown = _named(sorted(unknown))
+    said = f"the device is {_state(record)}, and uses {', '.join(record.in_use)}"
+    if own.all is None or unknown - own.all:
+        held = f"its identity takes a certificate that was never issued here: {shown}"
+        yield _about(record, FindingKind.ROGUE_CERTIFICATE, hub, said, held)
+    elif unknown & own.revoked:
+        held = f"its identity takes a certificate that is revoked: {shown}"
+        yield _about(record, FindingKind.DOOR_OPEN, hub, said, held)
+    else:
+        held = f"its identity takes a certificate that it does not use any more: {shown}"
+        yield _about(record, FindingKind.IDENTITY_CERTIFICATE, hub, said, held)
 
 
 def _registration(record: DeviceRecord, registration: Mapping[str, Any]) -> Iterator[Difference]:
@@ -315,5 +334,5 @@ def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str])
     return _named(wanted_ones), _named(each for each in signers(entry) if each)
 
 
-def _named(values: Any) -> str:
-    return ", ".join(values) or "no CA"
+def _named(values: Iterable[str], none: str = "no CA") -> str:
+    return ", ".join(values) or none

@@ -52,21 +52,25 @@ def wanted(record: DeviceRecord, now: datetime) -> Wanted:
     device goes on, an individual enrollment, which DPS matches before any group, must say which certificates it uses.
     """
     shut = record.shut_out
-    revoked_before = any(
-        each.state is CertificateState.REVOKED and each.serial_number not in record.in_use and not each.expired(now)
-        for each in record.held
-    )
     ungrouped = record.enrollment_group is None and record.doors is Doors.SHUT
     return Wanted(
         shut=shut,
         deleted=record.state is DeviceState.DELETED,
         identity_enabled=not shut and not record.disabled,
-        own_entry=not shut and bool(record.in_use) and (revoked_before or record.own_entry or ungrouped),
+        own_entry=not shut and bool(record.in_use) and (revoked_before(record, now) or record.own_entry or ungrouped),
         entry_disabled=record.entry_disabled,
         in_use=record.in_use,
         listed=tuple(each for each in record.held if each.listed and each.changed_in > record.converged),
         reason=_reason_of(record),
         doors=Doors.SHUT if shut else Doors.HUB_SHUT if record.disabled else Doors.OPEN,
+    )
+
+
+def revoked_before(record: DeviceRecord, now: datetime) -> bool:
+    """Tell whether a certificate that the device does not use is revoked, and would be let in by its group."""
+    return any(
+        each.state is CertificateState.REVOKED and each.serial_number not in record.in_use and not each.expired(now)
+        for each in record.held
     )
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.contracts.messages import Queue
-from shared.domain.attestations import individual_enrollment, reference_attestation
+from shared.domain.attestations import admits_only, individual_enrollment, reference_attestation
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate, Purpose
@@ -266,6 +266,41 @@ async def let_another_in(fleet: Fleet) -> None:
     entry_of(fleet, "enabled", hierarchy().root.certificate)
 
 
+async def newest(fleet: Fleet) -> x509.Certificate:
+    record = fleet.world.record()
+    assert record is not None
+    known = await fleet.world.certificates.get(record.in_use[-1])
+    assert known is not None
+    assert known.record.pem is not None
+    return x509.load_pem_x509_certificate(known.record.pem.encode())
+
+
+async def renewed(fleet: Fleet) -> x509.Certificate:
+    """Have the device renewed, and register with its new certificate; give the former one."""
+    former = await newest(fleet)
+    fleet.world.ask("renew", *acts.MESSAGES["renew"])
+    await fleet.world.deliver("renew")
+    await fleet.world.boot()
+    await fleet.world.drain()
+    assert await newest(fleet) != former
+    return former
+
+
+async def revoke_former(fleet: Fleet) -> x509.Certificate:
+    """Have the device renewed, and its former certificate revoked; give that."""
+    former = await renewed(fleet)
+    queue, body = acts.MESSAGES["revoke"]
+    named = {"serialNumber": names.serial_text(former.serial_number), "requestId": "former"}
+    fleet.world.ask("former", queue, {**{k: v for k, v in body.items() if k != "registrationId"}, **named})
+    await fleet.world.done()
+    return former
+
+
+async def put_entry_back(fleet: Fleet) -> None:
+    """DPS is put back to before a renewal: the entry takes the former certificate, and not the one in use."""
+    entry_of(fleet, "enabled", await renewed(fleet))
+
+
 async def register_a_stranger(fleet: Fleet) -> None:
     fleet.world.hubs.enter(HUB, "stranger", OTHERS)
     fleet.world.provisioning.registrations["stranger"] = {
@@ -426,6 +461,7 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.GROUP_LEFT: [((), keep_deleted_group)],
     FindingKind.ENROLLMENT_DISABLED: [((), shut_by_entry)],
     FindingKind.ENROLLMENT_FOREIGN: [((), let_another_in)],
+    FindingKind.ENROLLMENT_CERTIFICATE: [((), put_entry_back)],
     FindingKind.GROUP_STATUS: [((), disable_group)],
     FindingKind.GROUP_SETTINGS: [((), change_policy)],
     FindingKind.GROUP_CERTIFICATES: [((), change_signers)],
@@ -529,6 +565,34 @@ async def test_a_door_that_somebody_has_opened_is_shut_at_once_whatever_the_poli
     assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
     assert not any(each.enabled for each in fleet.world.hubs.identities.values())
     assert fleet.world.provisioning.enrollments[DEVICE]["provisioningStatus"] == "disabled"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_certificate_that_is_revoked_is_not_taken_again_by_a_dps_that_was_put_back(*, is_there: bool) -> None:
+    """Whatever the policy says: its holder would be let in, though the device itself goes on with another one.
+
+    The entry takes it, or is not there any more, so that the group does.
+    """
+    fleet = await fleet_of()
+    former = await revoke_former(fleet)
+    if is_there:
+        entry_of(fleet, "enabled", former)
+    else:
+        await delete_entry(fleet)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    assert admits_only(fleet.world.provisioning.enrollments[DEVICE], [await newest(fleet)])
+
+
+async def test_a_certificate_that_is_revoked_is_not_taken_again_by_a_hub_that_was_put_back() -> None:
+    """Likewise."""
+    fleet = await fleet_of()
+    former, own = await revoke_former(fleet), await newest(fleet)
+    fleet.world.hubs.enter(HUB, DEVICE, names.sha256_thumbprint(former))
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert (identity.enabled, identity.thumbprints) == (True, frozenset({names.sha256_thumbprint(own)}))
 
 
 async def test_a_device_that_another_group_has_registered_is_given_back_at_once() -> None:

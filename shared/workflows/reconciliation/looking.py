@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.certificates import CertificateState
 from shared.domain.reconciliation import Own, Seen, device_differences
 from shared.pki import names
 from shared.pki.readable import load_certificates
@@ -88,8 +89,11 @@ class DeviceLook:
             serial: frozenset({names.thumbprint(leaf), names.sha256_thumbprint(leaf)})
             for serial, leaf in parsed.items()
         }
-        used = frozenset().union(*(both.get(serial, frozenset()) for serial in record.in_use))
-        return Own(in_use=used, all=frozenset().union(*both.values()))
+        revoked = [each.serial_number for each in found if each.state is CertificateState.REVOKED]
+        used, shut = (
+            frozenset().union(*(both.get(each, frozenset()) for each in some)) for some in (record.in_use, revoked)
+        )
+        return Own(in_use=used, all=frozenset().union(*both.values()), revoked=shut)
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
         """Read an identity."""

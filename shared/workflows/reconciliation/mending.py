@@ -100,6 +100,7 @@ class Mending:
             FindingKind.ENROLLMENT_MISSING: self._follow,
             FindingKind.ENROLLMENT_DISABLED: self._follow,
             FindingKind.ENROLLMENT_FOREIGN: self._pin,
+            FindingKind.ENROLLMENT_CERTIFICATE: self._follow,
             FindingKind.GROUP_MISSING: self._restore_group,
             FindingKind.GROUP_LEFT: self._delete_group,
             FindingKind.GROUP_STATUS: self._restore_group,
@@ -126,13 +127,19 @@ class Mending:
         await self.converger.converge(finding.subject)
 
     async def _shut(self, finding: FindingRecord) -> None:
-        """Shut the doors that the converger knows, and that of a hub where the device was left behind."""
+        """Shut the doors that the converger knows, and that of a hub where the device was left behind.
+
+        A device that is in service is let in with the certificates that it uses, and no others.
+        """
         record = (await device_of(self.devices, finding.subject)).record
         hub = finding.where
         elsewhere = hub not in {DPS, record.assigned_hub} and record.device_id is not None
         if elsewhere and (record.shut_out or record.disabled):
             await self.hubs.shut_out(hub, record.device_id or "", reason=f"{record.state}: {_BY_RECONCILIATION}")
-        await self._follow(finding)
+        if record.shut_out or record.disabled or hub != record.assigned_hub:
+            await self._follow(finding)
+        else:
+            await self._set_certificates(finding)
 
     # --- certificates ---
 
