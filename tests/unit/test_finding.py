@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -363,6 +364,73 @@ async def test_the_directory_is_kept_after_work_and_not_after_each_of_many() -> 
     reads = CountedTable.reads.total()
     await fleet.upkeep.follow()
     assert CountedTable.reads.total() == reads
+
+
+class SlowTable(CountedTable):
+    """Keeps whoever asks for its rows waiting, when it is told to, and takes no transactions meanwhile others do."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self.go_on.set()
+        self.taken = 0
+
+    async def get(self, partition: str, row: str) -> Any:
+        self.asked.set()
+        await self.go_on.wait()
+        return await super().get(partition, row)
+
+    async def write_together(self, steps: Sequence[Any]) -> Any:
+        if self.taken and any(step.values["RowKey"] == "!" for step in steps):
+            self.taken -= 1
+            return None  # somebody else has written the guard
+        return await super().write_together(steps)
+
+
+def slow_fleet() -> tuple[Fleet, SlowTable]:
+    """Give a fleet whose directory is in such a table."""
+    fleet, table = Fleet(), SlowTable("directory")
+    changes = ChangeNotes(table, clock=fleet.clock)
+    fleet.directory_rows, fleet.devices = table, Devices(identities=fleet.rows, unsettled=FakeTable(), changes=changes)
+    fleet.upkeep = DirectoryUpkeep(devices=fleet.devices, projection=Projection(table), clock=fleet.clock)
+    return fleet, table
+
+
+async def test_nobody_waits_while_the_directory_is_kept_and_what_they_did_is_listed_then() -> None:
+    fleet, table = slow_fleet()
+    await fleet.add("a")
+    table.go_on.clear()
+    keeper = asyncio.create_task(fleet.upkeep.follow())
+    await table.asked.wait()
+    await fleet.add("b")
+    await fleet.upkeep.follow()
+    assert not keeper.done()
+    table.go_on.set()
+    await keeper
+    assert [await table.get("id", each) is not None for each in ("a", "b")] == [True, True]
+
+
+async def test_what_another_worker_keeps_is_left_to_it_for_twenty_seconds_and_to_the_timer() -> None:
+    """Two that keep it at once would read everything again and again, each time in vain."""
+    fleet, table = slow_fleet()
+    seconds = 100.0
+    fleet.upkeep.timer = lambda: seconds
+    await fleet.upkeep.run()
+    await fleet.add("a")
+    table.taken = 2
+    await fleet.upkeep.follow()
+    assert table.taken == 1
+    await fleet.upkeep.follow()
+    assert table.taken == 1
+    await fleet.upkeep.run()  # the timer, which tries more than once
+    assert (table.taken, await table.get("id", "a") is not None) == (0, True)
+    await fleet.add("b")
+    table.taken = 1
+    await fleet.upkeep.follow()
+    assert await table.get("id", "b") is None
+    seconds += 20
+    await fleet.upkeep.follow()
+    assert await table.get("id", "b") is not None
 
 
 async def test_a_device_that_this_worker_works_on_is_listed_when_that_is_done() -> None:

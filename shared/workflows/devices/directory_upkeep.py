@@ -31,12 +31,17 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 _BATCH = 90
-_ROUNDS = 6
+_READ_AT_ONCE = 16
+_ROUNDS, _LOOKS = 6, 3
 _FRESH = timedelta(minutes=1)
 _BREAK = timedelta(minutes=1)
 _HALTED = timedelta(minutes=10)
 _NEVER_MADE = timedelta(days=1)
-_PACE = 20.0  # seconds between two runs after work, while there is more of it: a run for few devices costs most
+_PACE = 20.0
+"""Seconds between two runs after work, while there is more of it, or while somebody else keeps the directory.
+
+A run for few devices costs most; and of two workers that keep it, one does so in vain.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,11 @@ class DirectoryUpkeep:
     timer: Callable[[], float] = time.monotonic
     _at_work: int = 0
     _ran: float = 0.0
+    _left_to_others: bool = False
     _looked: dict[str, datetime] = field(default_factory=dict)
     _filled: bool = False
     _running: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READ_AT_ONCE))
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -84,16 +91,28 @@ class DirectoryUpkeep:
             self._at_work -= 1
 
     async def follow(self) -> None:
-        """Keep the directory, if this worker has changed a device; while it has other work, every twenty seconds."""
-        if self.devices.changes.unread and (not self._at_work or self.timer() - self._ran >= _PACE):
-            self._ran = self.timer()
-            await self.run()
+        """Keep the directory, if this worker has changed a device; while it has other work, every twenty seconds.
 
-    async def run(self) -> int:
+        Nobody waits for it: who keeps it looks once more when it is done, and what another worker is ahead with is left
+        to it, and to the timer.
+        """
+        for _ in range(_LOOKS):
+            if self._running.locked() or not self.devices.changes.unread or not self._is_time():
+                break
+            self._ran = self.timer()
+            await self.run(rounds=1)
+
+    def _is_time(self) -> bool:
+        return not (self._at_work or self._left_to_others) or self.timer() - self._ran >= _PACE
+
+    async def run(self, *, rounds: int = _ROUNDS) -> int:
         """Bring the directory to what has changed, and give the number of devices that it was brought to.
 
         What is being worked on is left out, since it would be read twice. That are the devices that this worker works
         on. While it has work, so are those of which something was noted within twenty seconds: they may be elsewhere.
+
+        Args:
+            rounds: how often it begins anew when somebody else was here.
         """
         async with self._running:
             noted_before = self.clock() - (timedelta(seconds=_PACE) if self._at_work else timedelta())
@@ -111,8 +130,12 @@ class DirectoryUpkeep:
             ]
             self.devices.changes.unread |= len(rested) < len(notes)
             due = [each for each in rested if self._due(notes[each])]
-            for some in batched(due, _BATCH, strict=False):
-                await self._follow({each: notes[each] for each in some})
+            followed = [
+                await self._follow({each: notes[each] for each in some}, rounds)
+                for some in batched(due, _BATCH, strict=False)
+            ]
+            self._left_to_others = not all(followed)
+            self.devices.changes.unread |= self._left_to_others
             return len(due)
 
     def _due(self, notes: Sequence[ChangeNote]) -> bool:
@@ -121,8 +144,9 @@ class DirectoryUpkeep:
         looked = self._looked.get(notes[0].registration_id)
         return looked is None or now - max(each.since for each in notes) < _FRESH or now - looked >= _BREAK
 
-    async def _follow(self, notes: Mapping[str, Sequence[ChangeNote]]) -> None:
-        for attempt in range(_ROUNDS):
+    async def _follow(self, notes: Mapping[str, Sequence[ChangeNote]], rounds: int) -> bool:
+        """Bring the directory to some devices; ``False`` if somebody else was here each time."""
+        for attempt in range(rounds):
             new = {each for each, own in notes.items() if attempt == 0 and self._is_made(own)}
             try:
                 looks = await self._read(notes, new)
@@ -136,7 +160,8 @@ class DirectoryUpkeep:
             await self._overtake(notes, looks)
             now = self.clock()
             self._looked |= dict.fromkeys(notes, now)
-            return
+            return True
+        return False
 
     def _done(self, notes: Mapping[str, Sequence[ChangeNote]], looks: Mapping[str, _Look]) -> list[ChangeNote]:
         """Give the notes that can go when the directory is as it was looked at."""
@@ -191,8 +216,9 @@ class DirectoryUpkeep:
                 return found
 
     async def _look(self, registration_id: str, *, is_new: bool) -> _Look | None:
-        known = await self.devices.get(registration_id)
-        kept = None if is_new or known is None else await self.projection.kept(registration_id)
+        async with self._reading:
+            known = await self.devices.get(registration_id)
+            kept = None if is_new or known is None else await self.projection.kept(registration_id)
         return _Look(known, listing_of(known.record), kept) if known else None
 
     async def _overtake(self, notes: Mapping[str, Sequence[ChangeNote]], looks: Mapping[str, _Look]) -> None:
