@@ -1,40 +1,57 @@
 """A storm: requests of all kinds on two hosts, while hosts are killed, services fail, and others change the hub.
 
-What is done, and to whom, follows a seed; what meets what does not. After it everything is left to itself, differences
-are mended, and the auditor looks: nothing may be wrong. ``make storm ARGS="--minutes 60 --devices 2000 --seed 1"``;
-without arguments a short one.
+From time to time DPS or the hub is put back to what it was some minutes before, with all that it loses or has again by
+that. The ledger is not put back: after that an operator has things to do (docs/recover.md). What is done, and to whom,
+follows a seed; what meets what does not. After it everything is left to itself, differences are mended, and the auditor
+looks: nothing may be wrong. ``make storm ARGS="--minutes 60 --devices 2000 --seed 1"``; without arguments a short one.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import secrets
+import shutil
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+from azure.core.exceptions import AzureError
 from azure.iot.hub import IoTHubRegistryManager
-from msrest.exceptions import HttpOperationError
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from msrest.exceptions import ClientException
 
 from devstack.auditing import audited
-from devstack.outside import World
+from devstack.outside import Failed, World, until
 from devstack.stack import Stack, free_ports
+from emulator.server import STORE_FILE
 from shared.domain.findings import TREATMENTS, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
 GROUP = "storm"
-_PAUSE = 0.4
 _AT_ONCE = 8
+_TELL_SECONDS = 300
+_ORDERS_UNTIL = 0.8
+"""In this part of the time all devices are ordered."""
+_WEIGHTS = 158
+"""Of all that is done, but for what is done by the clock."""
+_UNDER_WAY = ("queued", "running")
+"""States of requests that end by themselves: a renewal waits until its device registers."""
+
+_TRIES, _RETRY_SECONDS = 10, 2.0
+_DEVICE_SECONDS = 20
 _QUIET_SECONDS = 1800
 """A lease lasts ten minutes, and what was never sent is given up after a while."""
 _SETTINGS = {
@@ -44,6 +61,7 @@ _SETTINGS = {
         if each.allows(Policy.MEND) and not each.always_mended
     ),
     "RECONCILIATION_QUOTA_PERCENT": "50",
+    "RECONCILIATION_INTERVAL_MINUTES": "5",
     "IOT_HUB_UNITS": "200",
 }
 _FAULTS: Sequence[dict[str, Any]] = (
@@ -61,9 +79,31 @@ _FAULTS: Sequence[dict[str, Any]] = (
 
 
 class TwoHosts(Stack):
-    """A stack with a second functions host, on the same storage."""
+    """A stack with a second functions host, on the same storage, whose services can be put back to an earlier state."""
 
     __slots__ = ("second_port",)
+
+    def put_back(self, service: str) -> None:
+        """Stop the emulated services, have one of them as it was at the last call, and start them.
+
+        Args:
+            service: what its kinds of documents begin with: ``dps.`` or ``hub.``.
+        """
+        self.kill("emulator")
+        store = self.options.state_dir / "emulator" / STORE_FILE
+        earlier, present = store.with_suffix(".earlier"), store.with_suffix(".present")
+        with closing(sqlite3.connect(store, isolation_level=None)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            shutil.copyfile(store, present)
+            if earlier.exists():
+                database.execute("ATTACH ? AS earlier", (str(earlier),))
+                database.execute("BEGIN")
+                of_it = (f"{service}%",)
+                database.execute("DELETE FROM main.documents WHERE kind LIKE ?", of_it)
+                database.execute("INSERT INTO main.documents SELECT * FROM earlier.documents WHERE kind LIKE ?", of_it)
+                database.execute("COMMIT")
+        present.replace(earlier)
+        self.start_emulator()
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -85,53 +125,93 @@ class TwoHosts(Stack):
             self._host = ready
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of the app, to be asked again with the same key."""
+
+    what: str
+    method: str
+    path: str
+    body: Any
+    key: str
+
+
 @dataclass
 class Storm:
     """One storm.
 
     Attributes:
+        seconds: that it lasts.
+        pause: seconds between one thing and the next.
+        kill_every: seconds between one host killed and the next, on average.
+        put_back_every: likewise of services put back.
         done: how often each thing was done.
+        unanswered: what is to be asked once more when all is quiet.
     """
 
     stack: TwoHosts
     world: World
     devices: int
+    seconds: float
+    pause: float
+    kill_every: float
+    put_back_every: float
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
     ordered: list[str] = field(default_factory=list)
     down: dict[str, float] = field(default_factory=dict)
+    unanswered: list[Asked] = field(default_factory=list)
 
-    def rage(self, seconds: float) -> None:
-        """Do one thing after the other, at random."""
-        deeds: Sequence[tuple[int, Callable[[], str]]] = (
+    @property
+    def _deeds(self) -> Sequence[tuple[float, Callable[[], str]]]:
+        return (
             (40, self._order),
             (12, self._revoke),
             (12, self._hold),
             (12, self._reinstate),
             (20, self._renew),
+            (20, self._boot),
             (8, self._switch),
             (4, self._delete),
             (15, self._drift),
             (15, self._fault),
-            (1, self._kill),
         )
-        until = time.monotonic() + seconds
-        weights, choices = zip(*deeds, strict=True)
+
+    @property
+    def _seldom(self) -> Mapping[Callable[[], str], float]:
+        """What is done by the clock, with the seconds from one time to the next on average."""
+        return {self._kill: self.kill_every, self._put_back: self.put_back_every}
+
+    def rage(self) -> None:
+        """Do one thing after the other, at random."""
+        began = time.monotonic()
+        told = began
+        weights, choices = zip(*self._deeds, strict=True)
+        due = {deed: began + self.chance.uniform(0, 2 * every) for deed, every in self._seldom.items()}
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             pending: set[Future[None]] = set()
-            while time.monotonic() < until:
+            while time.monotonic() - began < self.seconds:
                 [deed] = self.chance.choices(choices, weights)
-                if deed in {self._kill, self._order}:  # one at a time
+                if deed == self._order:  # one at a time
                     self._do(deed)
                 elif len(pending) < _AT_ONCE:
                     pending.add(threads.submit(self._do, deed))
+                for each, every in self._seldom.items():
+                    if time.monotonic() >= due[each]:
+                        self._do(each)
+                        due[each] = time.monotonic() + self.chance.uniform(0.5 * every, 1.5 * every)
                 self._bring_back()
-                time.sleep(_PAUSE)
+                time.sleep(self.pause)
                 pending = {each for each in pending if not each.done()}
+                if time.monotonic() - told > _TELL_SECONDS:
+                    told = time.monotonic()
+                    tell(f"{(told - began) / 60:.0f} minutes: {len(self.ordered)} devices, {self.done.total()} things")
 
     def _do(self, deed: Callable[[], str]) -> None:
-        with suppress(requests.RequestException, HttpOperationError):
+        try:
             self.done[deed()] += 1
+        except (requests.RequestException, ClientException, AzureError) as error:
+            self.done[f"{deed.__name__.strip('_')}, {type(error).__name__}"] += 1
 
     # --- what is asked for ---
 
@@ -139,7 +219,8 @@ class Storm:
         left = self.devices - len(self.ordered)
         if left <= 0:
             return "nothing"
-        count = min(left, self.chance.randint(1, 12))
+        orders = _ORDERS_UNTIL * self.seconds / self.pause * self._deeds[0][0] / _WEIGHTS
+        count = min(left, self.chance.randint(1, max(2, round(2 * self.devices / orders))))
         ids = [f"storm-{len(self.ordered) + n:05d}" for n in range(count)]
         self.ordered += ids
         order = {
@@ -154,8 +235,28 @@ class Storm:
         return self.chance.choice(self.ordered) if self.ordered else "storm-00000"
 
     def _post(self, what: str, path: str, body: Any = None) -> str:
-        answer = self.world.post(path, body)
-        return f"{what} {answer.status_code}"
+        return self._ask(what, "POST", path, body)
+
+    def _ask(self, what: str, method: str, path: str, body: Any = None) -> str:
+        """Ask until there is an answer, as a client does that has to know: each time with the same key."""
+        asked = Asked(what, method, path, body, secrets.token_hex(8))
+        status = self._answer(asked)
+        for _ in range(_TRIES):
+            if status is not None:
+                return f"{what} {status}"
+            time.sleep(_RETRY_SECONDS)
+            status = self._answer(asked)
+        self.unanswered.append(asked)
+        return f"{what}, not answered"
+
+    def _answer(self, asked: Asked) -> int | None:
+        """Ask once; ``None`` without an answer, or if it says that it may be another one later."""
+        headers = {"Idempotency-Key": asked.key}
+        try:
+            status = self.world.request(asked.method, asked.path, json=asked.body, headers=headers).status_code
+        except requests.RequestException:
+            return None
+        return status if status < requests.codes.internal_server_error else None
 
     def _revoke(self) -> str:
         return self._post("revoke", f"devices/{self._device()}/revoke", {"reason": "keyCompromise"})
@@ -173,7 +274,28 @@ class Storm:
         return self._post("switch", f"devices/{self._device()}/{self.chance.choice(['disable', 'enable'])}", {})
 
     def _delete(self) -> str:
-        return f"delete {self.world.request('DELETE', f'devices/{self._device()}').status_code}"
+        return self._ask("delete", "DELETE", f"devices/{self._device()}")
+
+    def _boot(self) -> str:
+        """Fetch a device's bundle and register with it, as its installer and it do."""
+        device_id = self._device()
+        answer = self.world.request("GET", f"devices/{device_id}/bundle", headers={"Idempotency-Key": device_id})
+        if answer.status_code != requests.codes.ok:
+            return f"bundle {answer.status_code}"
+        key = load_pem_private_key(answer.content, self.world.secret(answer.headers["x-password-secret"]).encode())
+        chain = b"".join(each.public_bytes(Encoding.PEM) for each in x509.load_pem_x509_certificates(answer.content))
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(chain + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.flush()
+            endpoints = self.stack.endpoints
+            done = requests.put(
+                f"{endpoints.dps_service_url}/{endpoints.id_scope}/registrations/{device_id}/register",
+                params={"api-version": "2019-03-31"},
+                json={"registrationId": device_id},
+                cert=file.name,
+                timeout=_DEVICE_SECONDS,
+            )
+        return f"boot {done.status_code}"
 
     # --- what others do ---
 
@@ -207,6 +329,11 @@ class Storm:
         self.down[name] = time.monotonic() + self.chance.uniform(1, 20)
         return "host killed"
 
+    def _put_back(self) -> str:
+        service = self.chance.choice(["dps.", "hub."])
+        self.stack.put_back(service)
+        return f"{service.rstrip('.')} put back"
+
     def _bring_back(self, *, all_of_them: bool = False) -> None:
         for name, at in list(self.down.items()):
             if all_of_them or time.monotonic() >= at:
@@ -223,54 +350,111 @@ class Storm:
         """
         self.world.plan_faults()
         self._bring_back(all_of_them=True)
+        for each in self.unanswered:
+            tell(f"{each.what}, asked again: {self._answer(each)}")
         began = time.monotonic()
+        left: Mapping[str, int] = {}
         while time.monotonic() - began < _QUIET_SECONDS:
-            if self._is_quiet():
+            try:
+                now = self._left()
+            except (Failed, requests.RequestException) as unanswered:
+                tell(f"quiet for {time.monotonic() - began:.0f} s: {unanswered}")
+                time.sleep(5)
+                continue
+            if not any(now.values()):
                 return time.monotonic() - began
+            if now != left:
+                left = now
+                tell(f"quiet for {time.monotonic() - began:.0f} s: {left}")
             time.sleep(5)
-        raise TimeoutError(f"after {_QUIET_SECONDS} s there is no rest: {self._left()}")
+        raise TimeoutError(f"after {_QUIET_SECONDS} s there is no rest: {left}")
 
-    def _left(self) -> dict[str, int]:
+    def _left(self) -> Mapping[str, int]:
+        """Count what is not at rest; findings after a pass over everything, when nothing else is left."""
         with self.world.table("unsettled") as table:
             unsettled = sum(1 for _ in table.list_entities())
-        orders = self.world.get("device-orders?pageSize=1000")["items"]
-        running = sum(1 for each in orders if each["state"] in {"accepted", "processing"})
-        waiting = self.world.get("requests?state=running&pageSize=1000")["items"]
-        queued = self.world.get("requests?state=queued&pageSize=1000")["items"]
-        return {"unsettled": unsettled, "orders": running, "running": len(waiting), "queued": len(queued)}
+        orders = self._count("device-orders?pageSize=1000", "accepted", "processing")
+        requests_left = {state: self._count(f"requests?state={state}&pageSize=1000") for state in _UNDER_WAY}
+        left = {"unsettled": unsettled, "orders": orders, **requests_left}
+        if any(left.values()):
+            return left
+        self._compare()
+        return {"findings": len(self.world.get("findings")["items"])}
 
-    def _is_quiet(self) -> bool:
-        if any(self._left().values()):
-            return False
+    def _count(self, path: str, *states: str) -> int:
+        items = self.world.get(path)["items"]
+        return sum(1 for each in items if not states or each["state"] in states)
+
+    def _compare(self) -> None:
+        """Have everything compared, to the end: a pass over many devices uses its share of the quotas up, and waits."""
         answer = self.world.post("reconciliations", {})
-        if answer.status_code != requests.codes.accepted:
-            return False
-        return answer.json()["state"] == "done" and not self.world.get("findings")["items"]
+        answer.raise_for_status()
+        location = answer.headers["location"].removeprefix("/api/")
+        until(
+            f"the end of {location}",
+            lambda: self.world.get(location),
+            lambda body: body["state"] == "done",
+            seconds=_QUIET_SECONDS,
+        )
+
+    def set_aside(self) -> Counter[str]:
+        """Count the messages that were given up, by their last reason."""
+        found = self.world.get("rejections?kind=poison&pageSize=1000")["items"]
+        return Counter(str(each["reasons"][-1:])[:300] for each in found)
+
+
+def tell(line: str) -> None:
+    """Print a line at once: a storm takes an hour."""
+    print(line, flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Have a storm, and tell what came of it: 1 if the auditor finds anything."""
+    """Have a storm, and tell what came of it: 1 if the auditor finds anything, or nothing comes to rest."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--devices", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.4, help="seconds between one thing and the next")
+    parser.add_argument("--kill-every", type=float, default=50, help="seconds between hosts killed, on average")
+    parser.add_argument("--put-back-every", type=float, default=240, help="seconds between services put back")
+    parser.add_argument("--keep", type=Path, help="where ledger, services and logs stay; without it, nowhere")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        state_dir = Path(folder)
+        state_dir: Path = options.keep or Path(folder)
         stack = TwoHosts.free(state_dir, settings=_SETTINGS)
         with stack, closing(World(stack.endpoints, state_dir / "devices")) as world:
             world.open_group(GROUP)
-            storm = Storm(stack, world, options.devices, random.Random(options.seed))  # noqa: S311 - the same each time
-            storm.rage(options.minutes * 60)
-            quiet = storm.settle()
-            found = audited(stack.options.state_dir)
-            for what, count in sorted(storm.done.items()):
-                print(f"{count:6}  {what}")
-            print(f"{len(storm.ordered)} devices, {options.minutes:g} minutes, seed {options.seed}")
-            print(f"at rest after {quiet:.0f} s")
-            print(found.stdout, end="")
-            print(found.stderr, end="", file=sys.stderr)
-            return found.returncode
+            chance = random.Random(options.seed)  # noqa: S311 - the same each time
+            storm = Storm(
+                stack=stack,
+                world=world,
+                devices=options.devices,
+                seconds=options.minutes * 60,
+                pause=options.pause,
+                kill_every=options.kill_every,
+                put_back_every=options.put_back_every,
+                chance=chance,
+            )
+            stack.put_back("nothing")  # but what is there is noted
+            storm.rage()
+            return told(storm, options)
+
+
+def told(storm: Storm, options: argparse.Namespace) -> int:
+    """Tell what came of a storm; 1 if something is wrong."""
+    for what, count in sorted(storm.done.items()):
+        tell(f"{count:6}  {what}")
+    tell(f"{len(storm.ordered)} devices, {options.minutes:g} minutes, seed {options.seed}")
+    try:
+        tell(f"at rest after {storm.settle():.0f} s")
+    except TimeoutError as restless:
+        tell(str(restless))
+        return 1
+    for why, count in storm.set_aside().items():
+        tell(f"{count:6}  set aside: {why}")
+    found = audited(storm.stack.options.state_dir)
+    tell(found.stdout + found.stderr)
+    return found.returncode
 
 
 if __name__ == "__main__":
