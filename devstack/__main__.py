@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devstack import auditing, traces, zones
-from devstack.azurite import AzuriteMissing
+from devstack.azurite import ACCOUNT, AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 from devstack.zoned_stack import ZonedStack
 from emulator import controls
 from emulator.platform.configuration import HTTPS_PORT
 from emulator.platform.variants import OPTION_HELP, option_value
 from shared.domain.callers import Role
+from shared.reading.queue_settings import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +82,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="send events to the emulated Event Grid topic; a subscription brings them into provisioning-events",
     )
+    parser.add_argument(
+        "--queue-account",
+        action="append",
+        default=[],
+        type=_queue_account,
+        metavar="QUEUE=ACCOUNT",
+        help="give a queue a storage account of its own, as in device-orders=erp",
+    )
     parser.add_argument("--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub")
     parser.add_argument(
         "--variant",
@@ -100,6 +110,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _queue_account(text: str) -> tuple[str, str]:
+    queue, _, account = text.partition("=")
+    if queue not in CONNECTIONS or not re.fullmatch("[a-z0-9]{3,24}", account) or account == ACCOUNT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not QUEUE=ACCOUNT, with a queue of {', '.join(CONNECTIONS)}, and 3 to 24 lower-case letters "
+            "and digits"
+        )
+    return queue, account
+
+
 def _port_or_none(text: str) -> int | None:
     return None if text == "none" else int(text)
 
@@ -115,6 +135,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         admin_port=arguments.admin_port,
         amqp_port=arguments.amqp_port,
         event_topic=arguments.event_topic,
+        queue_accounts=dict(arguments.queue_account),
         extra_hubs=tuple(arguments.extra_hub),
         variants=dict(arguments.variant),
         settings={"OTEL_EXPORTER_OTLP_ENDPOINT": arguments.otlp_endpoint} if arguments.otlp_endpoint else {},
@@ -143,6 +164,8 @@ def _write_settings_for_core_tools(stack: Stack) -> None:
 def _say_ready(stack: Stack) -> None:
     endpoints = stack.endpoints
     print(f"  storage   {endpoints.queue_service_url}", flush=True)
+    for queue, url in endpoints.own_queue_service_urls.items():
+        print(f"  {queue} {url}")
     for zone, url in endpoints.zones.items():
         print(f"  {zone:<9} {url}/api  (its zone alone; functions has them all)")
     print(f"  DPS       {endpoints.dps_service_url}  devices: {endpoints.dps_device_host}:8883")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from emulator.platform.tls import TlsFiles
 
 ACCOUNT = "devstoreaccount1"
@@ -28,6 +30,10 @@ class StorageEndpoints:
     queue: str
     table: str
     key: str
+
+    def queue_of(self, account: str) -> str:
+        """Give where the queues of another account are: Azurite has the accounts side by side."""
+        return f"{self.queue.removesuffix(ACCOUNT)}{account}"
 
     @property
     def connection_string(self) -> str:
@@ -84,6 +90,12 @@ def command(
     ]
 
 
-def environment(storage: StorageEndpoints) -> dict[str, str]:
-    """Give what Azurite reads from its environment."""
-    return {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{storage.key}"}
+def environment(storage: StorageEndpoints, further: Iterable[str] = ()) -> dict[str, str]:
+    """Give what Azurite reads from its environment.
+
+    Args:
+        storage: the account that has everything.
+        further: names of accounts beside it. Nobody has their keys: whoever reaches them has a token.
+    """
+    keys = {each: base64.b64encode(secrets.token_bytes(64)).decode() for each in further}
+    return {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in {ACCOUNT: storage.key, **keys}.items())}

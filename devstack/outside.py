@@ -141,13 +141,18 @@ class World:
         self._http.hooks["response"] = [lambda answer, **_: on_answer(answer)]
         self._on_event = on_event
         self._queues = QueueServiceClient(endpoints.queue_service_url, credential=self._credential)
+        self._own_queues = {
+            queue: QueueServiceClient(url, credential=self._credential)
+            for queue, url in endpoints.own_queue_service_urls.items()
+        }
         self._events: dict[str, dict[str, Any]] = {}
         self._devices: dict[str, Device] = {}
         self._webhook_secret: str | None = None
 
     def close(self) -> None:
         """Close all connections."""
-        self._queues.close()
+        for service in (self._queues, *self._own_queues.values()):
+            service.close()
         self._http.close()
         self._credential.close()
         _discard_leftovers()
@@ -156,11 +161,14 @@ class World:
 
     def plain_queue(self, name: str) -> QueueClient:
         """Give a queue, for messages as they are: what the app's queues do not take."""
-        return self._queues.get_queue_client(name)
+        return self._service_of(name).get_queue_client(name)
+
+    def _service_of(self, queue: str) -> QueueServiceClient:
+        return self._own_queues.get(queue.removesuffix("-poison"), self._queues)
 
     def queue(self, name: str) -> QueueClient:
         """Give a queue, for messages in base64."""
-        return self._queues.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
+        return self._service_of(name).get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
 
     def post_message(self, queue: str, body: Any) -> None:
         """Put a message into a queue."""

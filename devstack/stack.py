@@ -26,6 +26,7 @@ from emulator.platform.store import PRIVATE, PRIVATE_FOLDER
 from emulator.platform.tls import ensure_tls
 from emulator.services.sign_in import KEYS_PATH
 from shared.domain.callers import Role
+from shared.reading.queue_settings import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +73,8 @@ class Options:
         message_lease: seconds for which the functions host leases a queue message; ``None`` as the real one.
         storage_log: whether Azurite logs each request.
         event_topic: whether events go to the emulated topic, and from there into the queue that they else go into.
+        queue_accounts: storage accounts of queues that have one of their own, by the queue: 3 to 24 lower-case letters
+            and digits.
         variants: which behaviours the emulator has where public sources differ; the defaults of those left out.
         settings: app settings beside, or instead of, those that follow from the rest.
     """
@@ -88,6 +91,7 @@ class Options:
     message_lease: float | None = None
     storage_log: bool = False
     event_topic: bool = False
+    queue_accounts: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,6 +126,9 @@ class Endpoints:
 
     zones: Mapping[str, str] = field(default_factory=dict)
     """URL of each trust zone's app, where zones run apart."""
+
+    own_queue_service_urls: Mapping[str, str] = field(default_factory=dict)
+    """Where the queues are that have a storage account of their own, by the queue."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the content of the file."""
@@ -162,6 +169,7 @@ class Stack:
         storage_log: bool = False,
         event_topic: bool = False,
         extra_hubs: int = 0,
+        queue_accounts: Mapping[str, str] | None = None,
         variants: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> Self:
@@ -181,6 +189,7 @@ class Stack:
                 message_lease=message_lease,
                 storage_log=storage_log,
                 event_topic=event_topic,
+                queue_accounts=queue_accounts or {},
                 variants=variants or {},
                 settings=settings or {},
             )
@@ -278,7 +287,8 @@ class Stack:
             self._tls,
             access_log=options.storage_log,
         )
-        self._spawn("azurite", command, {**os.environ, **azurite.environment(self._storage)})
+        accounts = azurite.environment(self._storage, {*options.queue_accounts.values()})
+        self._spawn("azurite", command, {**os.environ, **accounts})
 
     def _azurite_ports(self) -> tuple[int, int, int]:
         """Give where Azurite itself listens."""
@@ -389,12 +399,17 @@ class Stack:
             "IOT_HUB_RESOURCE_IDS": ";".join(hub["resourceId"] for hub in emulator["iotHubs"]),
             "ARM_URL": emulator["armUrl"],
             **({"EVENT_TOPIC_URL": emulator["eventTopicUrl"]} if self.options.event_topic else {}),
+            **{f"{CONNECTIONS[queue]}__queueServiceUri": url for queue, url in self._own_queues().items()},
             "IOT_HUBS": ";".join(f"{hub['hostName']}={hub['serviceUrl']}" for hub in emulator["iotHubs"]),
             "KEY_ROLES": self._key_roles(),
             "ENTRA_AUTHENTICATION": "true",
             "PUBLIC_BASE_URL": f"http://{host_name_of(self.options.address)}:{self.options.functions_port}",
             **self.options.settings,
         }
+
+    def _own_queues(self) -> dict[str, str]:
+        """Give where the queues are that have an account of their own."""
+        return {queue: self._storage.queue_of(account) for queue, account in self.options.queue_accounts.items()}
 
     def _set_up_storage(self) -> None:
         done = subprocess.run(
@@ -418,6 +433,7 @@ class Stack:
             master_key=self._keys.master,
             role_keys={name: self._keys.named[name] for name in Role},
             zones=self._host.get("zones", {}),
+            own_queue_service_urls=self._own_queues(),
             storage_connection_string=storage.connection_string,
             blob_service_url=storage.blob,
             queue_service_url=storage.queue,

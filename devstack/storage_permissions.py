@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from devstack.azurite import ACCOUNT
 from emulator.platform.identity.roles import Needed
 
 if TYPE_CHECKING:
@@ -68,11 +69,13 @@ def needed(service: str, asked: Asked) -> list[Needed]:
         service: ``blob``, ``queue`` or ``table``.
         asked: of the service.
     """
-    parts = [unquote(part) for part in asked.path.strip("/").split("/")[1:] if part]
+    account, *names = asked.path.strip("/").split("/")
+    parts = [unquote(part) for part in names if part]
     if service == "blob":
         return [_of_blobs(asked, parts)]
     if service == "queue":
-        return [_of_messages(asked, parts) if len(parts) > 1 else _of_queues(asked, parts)]
+        place = _place("queue", parts[0], account) if parts else "/"
+        return [_of_messages(asked, parts, place) if len(parts) > 1 else _of_queues(asked, place)]
     if parts == ["$batch"]:
         return _of_transaction(asked.body)
     method = asked.headers.get("X-HTTP-Method", asked.method)
@@ -84,8 +87,9 @@ def _any(path: str, *ways: str) -> Needed:
     return Needed(tuple(frozenset(way.split("+")) for way in ways), path)
 
 
-def _place(service: str, name: str) -> str:
-    return f"/{account_of(service, name)}/{service}/{name}"
+def _place(service: str, name: str, account: str = ACCOUNT) -> str:
+    """Give where something is: one of Azurite's accounts stands for several of Azure, the others for themselves."""
+    return f"/{account_of(service, name) if account == ACCOUNT else account}/{service}/{name}"
 
 
 def _of_blobs(asked: Asked, parts: list[str]) -> Needed:
@@ -100,11 +104,11 @@ def _of_blobs(asked: Asked, parts: list[str]) -> Needed:
     return Needed.one(f"{blobs}/{_VERBS[asked.method]}", path)
 
 
-def _of_queues(asked: Asked, parts: list[str]) -> Needed:
-    return Needed.one(f"{_QUEUES}/{_VERBS[asked.method]}", _place("queue", parts[0]) if parts else "/")
+def _of_queues(asked: Asked, place: str) -> Needed:
+    return Needed.one(f"{_QUEUES}/{_VERBS[asked.method]}", place)
 
 
-def _of_messages(asked: Asked, parts: list[str]) -> Needed:
+def _of_messages(asked: Asked, parts: list[str], place: str) -> Needed:
     messages = f"{_QUEUES}/messages"
     takes = (f"{messages}/process/action", f"{messages}/delete+{messages}/read")
     deletes = (f"{messages}/process/action", f"{messages}/delete")
@@ -114,7 +118,7 @@ def _of_messages(asked: Asked, parts: list[str]) -> Needed:
         ways = deletes if len(parts) == _MESSAGE_PARTS else (f"{messages}/delete",)
     else:
         ways = (f"{messages}/write",) if asked.method == "PUT" else (f"{messages}/add/action", f"{messages}/write")
-    return _any(_place("queue", parts[0]), *ways)
+    return _any(place, *ways)
 
 
 def _of_tables(method: str, parts: list[str], query: Mapping[str, str], *, guarded: bool) -> Needed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from devstack import zones
 from devstack.stack import Stack, free_ports, write_owner_only
 from emulator.platform.identity.roles import DECISIONS
+from shared.reading.queue_settings import CONNECTIONS
 from shared.settings import STORAGE_CONNECTION, described_settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class ZonedStack(Stack):
         outer = {self.options.functions_port, *self.options.azurite_ports}
         free = free_ports(self.options.address, len(names) + len(outer))  # they may be some that are chosen already
         self._inner = dict(zip(names, (port for port in free if port not in outer), strict=False))
-        write_owner_only(self.roles_file, self.roles or zones.roles(zones.read_zones()))
+        write_owner_only(
+            self.roles_file,
+            self.roles or zones.roles(zones.read_zones(), queue_accounts=self.options.queue_accounts),
+        )
         super().start()
 
     @property
@@ -116,6 +120,7 @@ class ZonedStack(Stack):
             "ZONE": zone.value,
             f"{STORAGE_CONNECTION}__clientId": zones.client_id(zone),
             "AzureWebJobsStorage__clientId": zones.client_id(zone),
+            **{f"{CONNECTIONS[queue]}__clientId": zones.client_id(zone) for queue in self.options.queue_accounts},
             "STATUS_VAULT_URL": self._emulator["keyVaultUrl"],
             "ORDER_LISTS_URL": settings[f"{STORAGE_CONNECTION}__blobServiceUri"],
         }

@@ -40,20 +40,24 @@ def read_zones() -> dict[str, Any]:
 
 
 def roles(
-    said: Mapping[str, Any], *, without: Callable[[str, str, str], bool] = lambda _zone, _role, _scope: False
+    said: Mapping[str, Any],
+    *,
+    without: Callable[[str, str, str], bool] = lambda _zone, _role, _scope: False,
+    queue_accounts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Give what identities may do, as :class:`emulator.platform.identity.roles.Roles` reads it.
 
     Args:
         said: infra/zones.json.
         without: tells of a zone, a role and a scope whether the assignment is withheld.
+        queue_accounts: storage accounts of queues that have one of their own, by the queue.
     """
     return {
         "identities": {
             client_id(zone): {
                 "name": zone.value,
                 "assignments": [
-                    _assignment(said, each)
+                    _assignment(said, each, queue_accounts or {})
                     for each in (*said["zones"][zone.value]["roles"], *said["everyZone"]["hostRoles"])
                     if not without(zone.value, each["role"], each["scope"])
                 ],
@@ -63,20 +67,26 @@ def roles(
     }
 
 
-def _assignment(said: Mapping[str, Any], assignment: Mapping[str, str]) -> dict[str, Any]:
+def _assignment(
+    said: Mapping[str, Any], assignment: Mapping[str, str], queue_accounts: Mapping[str, str]
+) -> dict[str, Any]:
     role, scope = said["roles"][assignment["role"]], said["scopes"][assignment["scope"]]
     return {
         "role": assignment["role"],
         "scope": assignment["scope"],
         "actions": [*role["actions"], *role["dataActions"]],
-        **_places(scope),
+        **_places(scope, queue_accounts),
     }
 
 
-def _places(scope: Mapping[str, Any]) -> Mapping[str, list[str]]:
+def _places(scope: Mapping[str, Any], queue_accounts: Mapping[str, str]) -> Mapping[str, list[str]]:
     """Give where a scope is in the local cloud."""
     resource = scope["resource"]
     if resource in _VAULTS:
         return _VAULTS[resource]
-    parts = [f"/{resource}/{_PARTS[kind]}/{name}" for kind in _PARTS for name in scope.get(kind, ())]
+    parts = [
+        f"/{queue_accounts.get(name.removesuffix('-poison'), resource)}/{_PARTS[kind]}/{name}"
+        for kind in _PARTS
+        for name in scope.get(kind, ())
+    ]
     return {"paths": parts or [f"/{resource}"]}

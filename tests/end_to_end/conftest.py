@@ -43,6 +43,7 @@ def running(
     message_lease: float | None = None,
     extra_hubs: int = 0,
     event_topic: bool = False,
+    queue_accounts: Mapping[str, str] | None = None,
     kind: type[Stack] = FORM,
     settings: Mapping[str, str] = SETTINGS,
 ) -> Iterator[tuple[Stack, World]]:
@@ -55,6 +56,7 @@ def running(
                 message_lease=message_lease,
                 event_topic=event_topic,
                 extra_hubs=extra_hubs,
+                queue_accounts=queue_accounts,
                 settings=settings,
                 variants=VARIANTS,
             ) as stack,

@@ -22,7 +22,7 @@ from devstack import zones
 from devstack.outside import until
 from devstack.zoned_stack import ZonedStack
 from shared.rules.zones import Zone
-from tests.end_to_end.conftest import GROUP, running
+from tests.end_to_end.conftest import GROUP, SETTINGS, running
 from tests.end_to_end.test_api import booted, ordered, wait_for_state
 from tests.end_to_end.test_drift import compared
 from tests.end_to_end.test_groups import created
@@ -44,6 +44,9 @@ ASSIGNMENTS = [
     for each in said["roles"]
     if each.get("onlyWith") not in WITHOUT
 ]
+ACCOUNTS = {"device-orders": "erp", "revocation-requests": "soc"}
+"""Queues that have a storage account of their own here; without ZONES the other tests have them all in one."""
+
 WRITES_ONLY = ("intake", "tableContributor", "requestsTable")
 """Readiness reads, and what this zone reads it may read by another role."""
 
@@ -82,7 +85,7 @@ class Zoned:
 
     def withhold(self, *assignment: str) -> None:
         """Give every zone all of its roles but this one."""
-        held = zones.roles(SAID, without=lambda *each: each == assignment)
+        held = zones.roles(SAID, without=lambda *each: each == assignment, queue_accounts=ACCOUNTS)
         before = self.stack.roles_file.stat().st_mtime_ns
         self.stack.roles_file.write_text(json.dumps(held), encoding="utf-8")
         os.utime(self.stack.roles_file, ns=(before + 1, before + 1))
@@ -104,8 +107,10 @@ class Zoned:
 
 @pytest.fixture(scope="module")
 def zoned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoned]:
-    """Four zones, after everything was asked of them that needs a right."""
-    with running(tmp_path_factory.mktemp("zones"), kind=ZonedStack) as (stack, world):
+    """Four zones, after everything was asked of them that needs a right; two senders have accounts of their own."""
+    settings = {**SETTINGS, "QUEUE_SENDERS": "device-orders=SAP ERP"}
+    folder = tmp_path_factory.mktemp("zones")
+    with running(folder, kind=ZonedStack, settings=settings, queue_accounts=ACCOUNTS) as (stack, world):
         assert isinstance(stack, ZonedStack)
         subject = Zoned(stack, world)
         for use in (orders, status, revocations, enrollments, authorities, replay, reconciliation):
@@ -249,6 +254,41 @@ def test_every_action_of_a_role_of_our_own_is_needed(zoned: Zoned) -> None:
         if (f"{zone} {role}", action.lower()) not in used
     }
     assert sorted(unused - set(NOT_SEEN_HERE)) == []
+
+
+def test_a_queue_in_an_account_of_its_own_names_its_sender(zoned: Zoned) -> None:
+    """What came by it says which account, and who puts messages there as the settings say; the other has no name."""
+    [accepted] = [
+        each for each in zoned.world.events("DeviceProvisioning.OrderAccepted") if each["subject"] == "apart-list"
+    ]
+    known = {"kind": "queue", "id": "device-orders", "account": "erp", "name": "SAP ERP", "source": None}
+    assert {name: accepted["data"]["actor"][name] for name in known} == known
+    revoked = zoned.world.get("audit?device=apart-5&action=revoke")["items"][0]["actor"]
+    assert (revoked["id"], revoked["account"], revoked["name"]) == ("revocation-requests", "soc", None)
+
+
+def test_what_fails_in_an_account_of_its_own_is_kept_and_can_not_do_what_its_queue_is_not_for(zoned: Zoned) -> None:
+    """A message in the poison queue there becomes a rejection, and an order's queue revokes nothing."""
+    order = {"orderId": "apart-poisoned", "enrollmentGroup": GROUP, "devices": [{"registrationId": "apart-10"}]}
+    zoned.world.post_message("device-orders-poison", order)
+    cancel = {"requestId": "apart-cancel", "orderId": "apart-list", "action": "cancel", "issued": "revoke"}
+    zoned.world.post_message("device-orders", cancel)
+    kept = until(
+        "both are rejections",
+        lambda: {
+            name: each
+            for each in zoned.world.get("rejections?queue=device-orders")["items"]
+            for name in ("apart-poisoned", "apart-cancel")
+            if name in each["body"]
+        },
+        lambda found: len(found) == 2,
+    )
+    assert (kept["apart-poisoned"]["kind"], kept["apart-cancel"]["kind"]) == ("poison", "rejected")
+    assert kept["apart-cancel"]["reasons"][0]["message"].startswith(
+        "a message in device-orders can't have devices revoked"
+    )
+    assert zoned.world.post(f"rejections/{kept['apart-poisoned']['id']}/replay").status_code == 202
+    wait_for_state(zoned.world, "apart-10", "registered")
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS, ids=" ".join)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devstack import __main__ as devstack
+from devstack import zones
+from devstack.azurite import endpoints, environment
 from devstack.stack import REPOSITORY, Stack
 from devstack.zoned_stack import ZonedStack
 
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("zones", "kind", "hosts"), [("1", Stack, 1), ("4", ZonedStack, 4)])
-def test_with_zones_it_has_a_functions_host_for_each(tmp_path: Path, zones: str, kind: type[Stack], hosts: int) -> None:
-    given = ["run", "--zones", zones, "--state-dir", str(tmp_path)]
+@pytest.mark.parametrize(("count", "kind", "hosts"), [("1", Stack, 1), ("4", ZonedStack, 4)])
+def test_with_zones_it_has_a_functions_host_for_each(tmp_path: Path, count: str, kind: type[Stack], hosts: int) -> None:
+    given = ["run", "--zones", count, "--state-dir", str(tmp_path)]
     stack = devstack._stack(devstack._arguments(given))  # noqa: SLF001
     assert type(stack) is kind
     assert len(set(stack.hosts)) == hosts
@@ -35,6 +37,41 @@ def test_zones_that_there_are_not_are_refused(given: list[str], said: str, capsy
     with pytest.raises(SystemExit):
         devstack._arguments(given)  # noqa: SLF001
     assert said in capsys.readouterr().err
+
+
+def test_a_queue_is_given_an_account_of_its_own(tmp_path: Path) -> None:
+    """Beside the account that has everything; the app is told where the queue is, and so is whoever sends there."""
+    given = ["run", "--state-dir", str(tmp_path), "--queue-account", "device-orders=erp"]
+    stack = devstack._stack(devstack._arguments(given))  # noqa: SLF001
+    assert stack.options.queue_accounts == {"device-orders": "erp"}
+    storage = endpoints("127.0.0.1", (1, 2, 3), tmp_path)
+    assert storage.queue_of("erp") == "https://127.0.0.1:2/erp"
+    accounts = environment(storage, ["erp"])["AZURITE_ACCOUNTS"].split(";")
+    assert [each.partition(":")[0] for each in accounts] == ["devstoreaccount1", "erp"]
+    assert len({each.partition(":")[2] for each in accounts}) == 2
+
+
+@pytest.mark.parametrize(
+    "given", ["provisioning-events=erp", "device-orders", "device-orders=A", "device-orders=devstoreaccount1"]
+)
+def test_an_account_that_can_not_be_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        devstack._arguments(["run", "--queue-account", given])  # noqa: SLF001
+    assert f"'{given}' is not QUEUE=ACCOUNT, with a queue of certificate-requests, " in capsys.readouterr().err
+
+
+def test_the_roles_of_a_zone_follow_a_queue_into_its_account() -> None:
+    """With its poison queue; the other queues stay where they are."""
+    held = zones.roles(zones.read_zones(), queue_accounts={"device-orders": "erp"})
+    listens = next(
+        each["paths"]
+        for said in held["identities"].values()
+        for each in said["assignments"]
+        if (said["name"], each["role"]) == ("issuing", "queueListener")
+    )
+    assert {"/erp/queue/device-orders", "/erp/queue/device-orders-poison"} <= set(listens)
+    assert "/intakeStorage/queue/renewal-requests" in listens
+    assert not {"/intakeStorage/queue/device-orders", "/intakeStorage/queue/device-orders-poison"} & set(listens)
 
 
 @pytest.mark.parametrize(("target", "command"), [("demo", "devstack.demo"), ("run", "devstack run"), ("test", "test")])

@@ -16,6 +16,7 @@ QUEUES = "Microsoft.Storage/storageAccounts/queueServices/queues"
 BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers"
 ENTITIES = "Microsoft.Storage/storageAccounts/tableServices/tables/entities"
 ORDERS = "/intakeStorage/queue/device-orders"
+OWN = "/erp/queue/device-orders"
 LISTS = "/ledgerStorage/blob/crls"
 REQUESTS = "/ledgerStorage/table/requests"
 
@@ -55,6 +56,12 @@ def asked(
             asked("DELETE", "device-orders/messages/1", query={"popreceipt": "x"}),
             [{f"{QUEUES}/messages/process/action"}, {f"{QUEUES}/messages/delete"}],
             ORDERS,
+        ),
+        (
+            "queue",
+            Asked("POST", "/erp/device-orders/messages", {}, {}),
+            [{f"{QUEUES}/messages/add/action"}, {f"{QUEUES}/messages/write"}],
+            OWN,
         ),
         ("queue", asked("DELETE", "device-orders/messages"), [{f"{QUEUES}/messages/delete"}], ORDERS),
         ("queue", asked("PUT", "device-orders/messages/1"), [{f"{QUEUES}/messages/write"}], ORDERS),
