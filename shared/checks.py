@@ -109,6 +109,11 @@ def _of_ledger(
             return {"ledger": epochs.check_now}
 
 
+def not_of_cas(epochs: Epochs, log_key: str) -> frozenset[str]:
+    """Give the names, in lower case, of the deployment's keys in the vault that no CA has."""
+    return frozenset({log_key.lower(), epochs.mark.lower(), RESPONDER_KEY})
+
+
 async def check_ledger(epochs: Epochs, authorities: CertificateAuthorities, clients: Clients, log_key: str) -> None:
     """See that the ledger is the present one, and not empty beside a vault that has keys of its CAs.
 
@@ -118,7 +123,7 @@ async def check_ledger(epochs: Epochs, authorities: CertificateAuthorities, clie
     await epochs.check_now()
     if [record async for record in authorities.list()]:
         return
-    others = {log_key.lower(), epochs.mark.lower(), RESPONDER_KEY}
+    others = not_of_cas(epochs, log_key)
     names = [name for name in await clients.keys.own_names() if name.lower() not in others]
     if not names:
         return

@@ -4,6 +4,10 @@ Run ``python -m shared.restoration`` when readiness says that the ledger is olde
 settings in its environment, and an identity with the rights of the zones issuing and revocation. It prints what it
 takes back, a line each, and what can't be known. ``--look`` only says whether the ledger is older. ``--accept`` goes on
 although the ledger is not known to be older, such as after a vault was lost.
+
+``python -m shared.restoration adopt`` is for a ledger that is lost, with no copy of it: CAs are taken over from the
+vault and DPS, groups and devices from DPS and the hubs. ``--files FOLDER`` gives what these do not have: certificates
+of CAs and of devices (``.pem``, ``.crt``, ``.cer``), and the last CRLs (``.crl``).
 """
 
 from __future__ import annotations
@@ -12,78 +16,201 @@ import argparse
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from shared.checks import check_ledger, not_of_cas
+from shared.domain.attestations import certificate_of
+from shared.errors import LedgerBehind, Rejected
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
+from shared.ledger.public_keys import PublicKeys
+from shared.pki.certificates import UNREADABLE
+from shared.pki.readable import load_certificates
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
+from shared.workflows.reconciliation.adopting import Adoption
+from shared.workflows.reconciliation.found_authorities import Brought, FoundAuthorities
 from shared.workflows.reconciliation.restoring import Restoration
+from shared.workflows.reconciliation.service_devices import ServiceDevices
+from shared.workflows.reconciliation.taking_in import TakingIn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shared.services import Services
 
+_CERTIFICATES, _LISTS = frozenset({".pem", ".crt", ".cer"}), ".crl"
 
-def restoration_of(services: Services) -> Restoration:
-    """Wire it."""
-    table, clock = services.clients.tables.table, services.clock
-    return Restoration(
-        authorities=services.authorities,
-        certificates=Certificates(
-            certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
-        ),
-        devices=Devices(
-            identities=table("identities"),
-            unsettled=table("unsettled"),
-            changes=ChangeNotes(table("directory"), clock=clock),
-        ),
-        groups=Groups(table("groups")),
-        expiry=ExpiryIndex(table("expiry")),
-        blobs=services.clients.blobs,
-        lists=services.revocation_lists,
-        provisioning=services.clients.provisioning,
-        hubs=services.clients.hubs,
-        converger=services.converger,
-        log=services.evidence.reader,
-        epochs=services.epochs,
+
+def restoration_of(services: Services, brought: Brought | None = None) -> Restoration:
+    """Wire it.
+
+    Args:
+        services: of the app.
+        brought: what was brought along to take over a ledger that is lost; ``None`` for an older one.
+    """
+    table, clock, clients = services.clients.tables.table, services.clock, services.clients
+    certificates = Certificates(
+        certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
+    )
+    devices = Devices(
+        identities=table("identities"),
+        unsettled=table("unsettled"),
+        changes=ChangeNotes(table("directory"), clock=clock),
+    )
+    groups, expiry = Groups(table("groups")), ExpiryIndex(table("expiry"))
+    taking_in = TakingIn(
+        certificates=certificates,
+        devices=devices,
+        groups=groups,
+        expiry=expiry,
+        provisioning=clients.provisioning,
+        hubs=clients.hubs,
         settings=services.settings,
         clock=clock,
     )
+    adoption = None
+    if brought is not None:
+        adoption = Adoption(
+            records=services.authorities.records,
+            certificates=certificates,
+            public_keys=PublicKeys(table("publickeys")),
+            groups=groups,
+            expiry=expiry,
+            blobs=clients.blobs,
+            there=FoundAuthorities(
+                keys=services.authorities.keys,
+                blobs=clients.blobs,
+                provisioning=clients.provisioning,
+                resource=clients.dps_authorities,
+                brought=brought,
+                not_of_cas=not_of_cas(services.epochs, services.settings.evidence_key),
+            ),
+            devices=ServiceDevices(
+                devices=devices,
+                groups=groups,
+                provisioning=clients.provisioning,
+                hubs=clients.hubs,
+                taking_in=taking_in,
+                clock=clock,
+            ),
+            settings=services.settings,
+            clock=clock,
+        )
+    return Restoration(
+        authorities=services.authorities,
+        certificates=certificates,
+        devices=devices,
+        groups=groups,
+        blobs=clients.blobs,
+        lists=services.revocation_lists,
+        provisioning=clients.provisioning,
+        hubs=clients.hubs,
+        converger=services.converger,
+        log=services.evidence.reader,
+        epochs=services.epochs,
+        clock=clock,
+        taking_in=taking_in,
+        adoption=adoption,
+    )
 
 
-async def restore(settings: Settings, *, look: bool, accept: bool) -> int:
+async def restore(settings: Settings, *, look: bool, accept: bool, brought: Brought | None = None) -> int:
     """Look whether the ledger is older than it was, and take back what it has forgotten; give the exit status."""
     services = build(settings)
     try:
-        fault = await services.epochs.fault()
-        for record in [each async for each in services.authorities.list() if each.certificate]:
-            if fault is None and await services.revocation_lists.is_ahead(record.name):
-                fault = f"the published CRL of {record.name!r} has a number that the ledger has not given yet"
+        fault = await _fault(services)
         sys.stdout.write(f"{fault or 'the ledger is not older than it was, as far as vault and CRLs tell'}\n")
         if look or (fault is None and not accept):
             return 1 if fault else 0
-        async for line in restoration_of(services).run():
+        async for line in restoration_of(services, brought).run():
             sys.stdout.write(f"{line}\n")
+    except Rejected as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return 2
     finally:
         await services.close()
     return 0
 
 
+async def _fault(services: Services) -> str | None:
+    """Tell why the ledger is not the present one; ``None`` if nothing says so."""
+    try:
+        await check_ledger(services.epochs, services.authorities, services.clients, services.settings.evidence_key)
+    except LedgerBehind as behind:
+        return str(behind)
+    for record in [each async for each in services.authorities.list() if each.certificate]:
+        if await services.revocation_lists.is_ahead(record.name):
+            return f"the published CRL of {record.name!r} has a number that the ledger has not given yet"
+    return None
+
+
+def read_folder(folder: Path | None, *, lists_are_lost: bool) -> Brought:
+    """Read what was brought along.
+
+    Raises:
+        ValueError: a file is neither a certificate nor a CRL, or the folder does not exist.
+    """
+    if folder is None:
+        return Brought(lists_are_lost=lists_are_lost)
+    if not folder.is_dir():
+        raise ValueError(f"the folder {str(folder)!r} does not exist")
+    files = sorted(each for each in folder.iterdir() if each.is_file())
+    certificates = [one for each in files if each.suffix in _CERTIFICATES for one in _certificates_in(each)]
+    lists = [_list_in(each) for each in files if each.suffix == _LISTS]
+    return Brought(tuple(certificates), tuple(lists), lists_are_lost)
+
+
+def _certificates_in(file: Path) -> Iterator[x509.Certificate]:
+    content = file.read_bytes()
+    try:
+        if b"-----BEGIN" in content:
+            yield from load_certificates(content)
+            return
+        found = certificate_of(content)
+    except UNREADABLE:
+        found = None
+    if found is None:
+        raise ValueError(f"{str(file)!r} is not a certificate in PEM or DER")
+    yield found
+
+
+def _list_in(file: Path) -> bytes:
+    content = file.read_bytes()
+    try:
+        if b"-----BEGIN" in content:
+            return x509.load_pem_x509_crl(content).public_bytes(Encoding.DER)
+        x509.load_der_x509_crl(content)
+    except ValueError:
+        raise ValueError(f"{str(file)!r} is not a CRL in PEM or DER") from None
+    return content
+
+
 def main() -> int:
     """Take back what the ledger of the deployment that the environment names has forgotten."""
     parser = argparse.ArgumentParser(prog="python -m shared.restoration", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["adopt"], help="take over from the services what they have")
     parser.add_argument("--look", action="store_true", help="only say whether the ledger is older; then end with 1")
     parser.add_argument("--accept", action="store_true", help="go on although the ledger is not known to be older")
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="certificates and CRLs to adopt with")
+    parser.add_argument("--lists-are-lost", action="store_true", help="adopt CAs though their last CRL is nowhere")
     options = parser.parse_args()
+    if options.what is None and (options.files or options.lists_are_lost):
+        parser.error("--files and --lists-are-lost belong to adopt")
     try:
         settings = Settings.from_environment(os.environ)
-    except InvalidSettings as error:
+        brought = read_folder(options.files, lists_are_lost=options.lists_are_lost) if options.what else None
+    except (InvalidSettings, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return asyncio.run(restore(settings, look=options.look, accept=options.accept))
+    return asyncio.run(restore(settings, look=options.look, accept=options.accept, brought=brought))
 
 
 if __name__ == "__main__":

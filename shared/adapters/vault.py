@@ -185,6 +185,14 @@ class VaultKeys:
         own = self._ownership.tags.items()
         return sorted(each.name for each in self._client.list_properties_of_keys() if own <= (each.tags or {}).items())
 
+    async def versions(self, name: str) -> list[tuple[str, PublicKey]]:
+        """Give the id and the public half of each version of a key."""
+        return await self._call(name, self._versions, name)
+
+    def _versions(self, name: str) -> list[tuple[str, PublicKey]]:
+        listed = [each.version for each in self._client.list_properties_of_key_versions(name)]
+        return [(key.id, public_key_of(key)) for key in (self._client.get_key(name, each) for each in listed)]
+
     def _fitting(self, name: str, algorithm: str | None) -> KeyVaultKey | None:
         present = self._own(name)
         if present is None or algorithm is None:

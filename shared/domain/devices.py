@@ -180,6 +180,7 @@ class DeviceRecord(Record):
         purpose: which of the two it is.
         bundle: name of the blob with its bundle.
         own_key: whether the device made its key itself (CSR).
+        unseen: whether it uses a certificate that the ledger has never seen: it was taken over from the services.
         registers_itself: whether it registers with DPS by itself at first boot.
         tags: of its twin, as they were ordered.
         sha256_thumbprints: of its last two certificates.
@@ -233,6 +234,7 @@ class DeviceRecord(Record):
     certificate: CertificateSummary | None = None
     bundle: str | None = None
     own_key: bool = False
+    unseen: bool = False
     registers_itself: bool = False
     tags: dict[str, Any] | None = None
     sha256_thumbprints: tuple[str, ...] = ()

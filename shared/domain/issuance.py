@@ -122,7 +122,7 @@ class Committed:
     """A certificate that is signed and whose bundle is stored.
 
     Attributes:
-        bundle: name of its blob.
+        bundle: name of its blob; empty if there is none.
         sha256_thumbprint: of the certificate; ``summary`` has the SHA-1 one.
     """
 
@@ -288,6 +288,7 @@ def renewed(record: DeviceRecord, request_id: str, *, hub: str, device_id: str, 
         f"renewed with certificate {following.serial_number}",
         certificate=following,
         next_certificate=None,
+        unseen=False,
         renewal=None,
         assigned_hub=hub,
         device_id=device_id,

@@ -105,7 +105,7 @@ def needs_entry(record: DeviceRecord, now: datetime) -> bool:
 
 
 def _could_come_in(record: DeviceRecord, now: datetime) -> bool:
-    return any(each.issued and not each.expired(now) for each in record.held)
+    return record.unseen or any(each.issued and not each.expired(now) for each in record.held)
 
 
 def _about(record: DeviceRecord, kind: FindingKind, where: str, ledger: str, service: str) -> Difference:

@@ -42,6 +42,8 @@ def step_of(device: DeviceRecord, *, only_issuer: str | None, asked_at: datetime
         asked_at: when the renewal of the group was asked for.
     """
     present = latest(device)
+    if present is None and device.unseen and only_issuer is None and device.state in IN_ITS_HUB:
+        return Step.RENEW
     if present is None or device.state not in IN_ITS_HUB:
         return Step.SKIP
     held = device.find(present.serial_number)

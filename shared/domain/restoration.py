@@ -11,12 +11,17 @@ from shared.domain.revocation import former_revoked, revoked
 from shared.domain.words import DeviceState, RevocationReason
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from shared.domain.devices import HeldCertificate
     from shared.domain.issuance import Committed
 
+JUMP = 1000
+"""So far the numbers of CRLs jump: nobody has seen a list between (RFC 5280 section 5.2.3 wants them to grow)."""
+
 _TAKEN_BACK = "taken back after the ledger was put back"
+_TAKEN_OVER = "taken over from the services after the ledger was lost"
 _ACT = "restoration"
 
 
@@ -54,12 +59,48 @@ def adopted(
         device_id=device_id,
         assigned_hub=hub,
         certificate=made.summary,
-        bundle=made.bundle,
+        bundle=made.bundle or None,
         own_key=own_key,
         sha256_thumbprints=(made.sha256_thumbprint,),
         held=(certificate,),
         history=(HistoryEntry(at=at, state=state, note=note),),
     )
+
+
+def taken_over(
+    registration_id: str, *, group: str | None, place: tuple[str, str], thumbprints: Collection[str], at: datetime
+) -> DeviceRecord:
+    """Give the record of a device that the services have, and whose certificate nobody has.
+
+    Args:
+        registration_id: of the device.
+        group: that DPS has registered it by.
+        place: its hub and its device id there.
+        thumbprints: of the certificates that its hub lets in, as the hub has them.
+        at: the present time.
+    """
+    hub, device_id = place
+    shown = ", ".join(sorted(thumbprints)) or "unknown"
+    note = f"{_TAKEN_OVER}: its certificate was not seen, its thumbprint is {shown}"
+    return DeviceRecord(
+        registration_id=registration_id,
+        state=DeviceState.REGISTERED,
+        order_id=_ACT,
+        updated_at=at,
+        enrollment_group=group,
+        device_id=device_id,
+        assigned_hub=hub,
+        unseen=True,
+        sha256_thumbprints=tuple(sorted(thumbprints)),
+        history=(HistoryEntry(at=at, state=DeviceState.REGISTERED, note=note),),
+    )
+
+
+def kept_out(record: DeviceRecord, *, at: datetime) -> DeviceRecord:
+    """Put a device on hold that DPS keeps out, where nothing tells whether it was revoked: that can be undone."""
+    if record.shut_out:
+        return record
+    return revoked(record, act=f"{_ACT} hold", reason=RevocationReason.CERTIFICATE_HOLD, at=at, correlation=_ACT)
 
 
 def renewed_meanwhile(
@@ -78,7 +119,7 @@ def renewed_meanwhile(
         return record
     note = f"{_TAKEN_BACK}: certificate {certificate.serial_number}"
     common: dict[str, object] = {
-        "bundle": made.bundle,
+        "bundle": made.bundle or record.bundle,
         "sha256_thumbprints": (*record.sha256_thumbprints, made.sha256_thumbprint)[-2:],
         "pending": None,
     }
@@ -94,6 +135,7 @@ def renewed_meanwhile(
             certificate=made.summary,
             next_certificate=None,
             renewal=None,
+            unseen=False,
             held=(*record.with_held(*former), certificate),
             **common,
         )

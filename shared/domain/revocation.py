@@ -51,7 +51,7 @@ def revoked(
     """
     if act in record.acts:
         return record
-    if not any(each.issued for each in record.held) and record.certificate is None:
+    if not any(each.issued for each in record.held) and record.certificate is None and not record.unseen:
         raise Conflict.because(f"{record.registration_id!r} has no certificate yet, so there is nothing to revoke")
     check_not_final(record, reason)
     present = record.certificate.serial_number if record.certificate and reason is not HOLD else None
@@ -137,7 +137,7 @@ def _before_hold(record: DeviceRecord, at: datetime) -> DeviceState:
     in_use = [each for each in (record.certificate, record.next_certificate) if each is not None]
     if record.before_hold in {DeviceState.FAILED, DeviceState.ORDERED}:
         return record.before_hold
-    if all(each.not_after < at for each in in_use):
+    if in_use and all(each.not_after < at for each in in_use):
         return DeviceState.EXPIRED
     if record.next_certificate is not None:
         return DeviceState.RENEWING

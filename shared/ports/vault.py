@@ -68,6 +68,10 @@ class VaultKeys(KeyTags, Protocol):
         """Give the names of all keys of the deployment's, in order."""
         ...
 
+    async def versions(self, name: str) -> list[tuple[str, PublicKey]]:
+        """Give the id and the public half of each version of a key that is there."""
+        ...
+
     async def problem(self, key_id: str) -> str | None:
         """Tell why a version of a key can't sign: it is gone, or disabled; ``None`` if it can."""
         ...

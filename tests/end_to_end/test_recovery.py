@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ import pytest
 from azure.data.tables import TableServiceClient, UpdateMode
 from azure.identity import ManagedIdentityCredential
 from azure.keyvault.keys import KeyClient
+from azure.storage.blob import BlobServiceClient
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import ocsp
 
 from devstack.outside import until
@@ -24,6 +26,7 @@ from tests.end_to_end.test_revocation_status import asked, chain_of, revoked_in_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from devstack.outside import World
     from devstack.stack import Stack
@@ -64,10 +67,28 @@ def ledger_check(world: World) -> str:
     return str(answer["dependencies"]["ledger"])
 
 
-def restored(stack: Stack) -> list[str]:
+def lose(stack: Stack, *containers: str) -> None:
+    """Lose the ledger, and the blobs of containers."""
+    put_back(stack, {})
+    with closing(BlobServiceClient.from_connection_string(stack.endpoints.storage_connection_string)) as service:
+        for each in map(service.get_container_client, containers):
+            for name in list(each.list_blob_names()):
+                each.delete_blob(name)
+
+
+@contextmanager
+def stopped(stack: Stack) -> Iterator[None]:
+    """Stop the apps meanwhile."""
+    for each in stack.hosts:
+        stack.kill(each)
+    yield
+    stack.start_functions_host()
+
+
+def restored(stack: Stack, *options: str) -> list[str]:
     """Run the command, as an operator does; give its lines."""
     done = subprocess.run(
-        [sys.executable, "-m", "shared.restoration"],
+        [sys.executable, "-m", "shared.restoration", *options],
         cwd=REPOSITORY,
         env={**os.environ, **stack.endpoints.environment(), **stack.settings()},
         capture_output=True,
@@ -171,3 +192,38 @@ def test_a_key_that_was_deleted_is_named_and_comes_back(
     for each in found:
         world.post(f"rejections/{each}/replay")
     until("rec-5 is made", lambda: world.state("rec-5"), lambda state: state == "registered")
+
+
+def test_a_ledger_that_is_lost_is_taken_over_from_the_services(apart: tuple[Stack, World], tmp_path: Path) -> None:
+    """CAs come back from vault and DPS, devices from DPS and hub, and who was revoked from lists that others have."""
+    stack, world = apart
+    ordered(world, "lost-1", "lost-2")
+    chains = {name: chain_of(world, name) for name in ("lost-1", "lost-2")}
+    issuer = world.get(f"enrollment-groups/{GROUP}")["issuer"]
+    world.post("devices/lost-2/revoke", {"reason": "keyCompromise"})
+    revoked = chains["lost-2"][0].serial_number
+    until("lost-2 is on the list", lambda: revoked_in_crl(world, issuer), lambda found: revoked in found)
+    for name in ("dpsCa", issuer):  # what a relying party has
+        (tmp_path / f"{name}.crl").write_bytes(world.anonymous(f"crl/{name}.crl"))
+        (tmp_path / f"{name}.cer").write_bytes(world.anonymous(f"ca/{name}.cer"))
+    number = crl_number(world, issuer)
+
+    lose(stack, "bundles", "crls")
+    until("readiness says so", lambda: ledger_check(world), lambda said: "the ledger is empty" in said)
+    with stopped(stack):
+        lines = restored(stack, "adopt", "--files", str(tmp_path))
+    thumbprint = chains["lost-1"][0].fingerprint(SHA256()).hex().upper()
+    where = f"'line-1' and {world.hub_name}"
+    assert f"lost-1: taken over from {where}; not known: its certificate, of thumbprint {thumbprint}" in lines, lines
+    assert any(line.startswith("not known: orders, requests, rejections") for line in lines), lines
+    assert ledger_check(world) == "ok"
+    said = {name: asked(world, issuer, chain).certificate_status for name, chain in chains.items()}
+    assert said == {"lost-1": ocsp.OCSPCertStatus.UNKNOWN, "lost-2": ocsp.OCSPCertStatus.REVOKED}
+    assert crl_number(world, issuer) > number + 1000
+    assert revoked in revoked_in_crl(world, issuer)
+    assert (world.state("lost-1"), world.state("lost-2")) == ("registered", "revoked")
+    ordered(world, "lost-3")
+    world.post("devices/lost-1/revoke", {"reason": "superseded"})
+    until("lost-1 is revoked", lambda: world.state("lost-1"), lambda state: state == "revoked")
+    assert world.hub_identity(world.hub_name, "lost-1") == "disabled"
+    assert restored(stack, "adopt") == ["the ledger is not older than it was, as far as vault and CRLs tell"]

@@ -18,6 +18,7 @@ from shared.pki.list_checks import listed_serial_numbers
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.ports.blobs import StoredBlob
 from shared.workflows.reconciliation.restoring import Restoration
+from shared.workflows.reconciliation.taking_in import TakingIn
 from tests.unit.devices import HUB, ISSUER, DeviceScene
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
@@ -122,20 +123,17 @@ class Disaster:
             "blobs": BundlesAndLists(self.scene),
             "epochs": epochs,
             "lists": Lists(),
-            "settings": self.scene.settings,
         }
-        subject = Restoration(
-            certificates=self.scene.certificates,
-            devices=self.scene.devices,
-            groups=self.scene.groups,
-            expiry=self.scene.expiry,
-            provisioning=self.scene.provisioning,
-            hubs=self.scene.hubs,
-            converger=self.scene.converger,
-            log=None,
-            clock=self.scene.clock,
-            **given,
-        )
+        common: dict[str, Any] = {
+            "certificates": self.scene.certificates,
+            "devices": self.scene.devices,
+            "groups": self.scene.groups,
+            "provisioning": self.scene.provisioning,
+            "hubs": self.scene.hubs,
+            "clock": self.scene.clock,
+        }
+        taking_in = TakingIn(expiry=self.scene.expiry, settings=self.scene.settings, **common)
+        subject = Restoration(converger=self.scene.converger, log=None, taking_in=taking_in, **common, **given)
         return [line async for line in subject.run()], epochs, authorities.records
 
 
@@ -227,6 +225,18 @@ async def test_what_a_hub_keeps_out_stays_out() -> None:
     assert not (await subject.scene.record("drill")).disabled
 
 
+async def test_what_was_made_and_disabled_meanwhile_stays_out() -> None:
+    """It is looked at when every device is known again: else its hub would be opened to it."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.order("order-drill", "drill")
+    subject.scene.hubs.enter(HUB, "drill", enabled=False)
+    subject.put_back()
+    await subject.taken_back()
+    assert (await subject.scene.record("drill")).disabled
+    assert subject.scene.identity("drill") is False
+
+
 async def test_a_bundle_that_our_cas_have_not_signed_makes_no_device() -> None:
     """Who may write blobs must not make devices."""
     subject = await disaster("press")
@@ -257,6 +267,10 @@ async def test_a_revocation_of_a_certificate_that_nobody_knows_stays_on_the_list
     assert any(line.startswith(f"certificate {unknown} of 'line-1-ca1' is revoked (keyCompromise)") for line in lines)
     revoked = [each.serial_number async for each in subject.scene.certificates.revoked_by(ISSUER)]
     assert revoked == [unknown]
+    row = await subject.scene.certificates.get(unknown)
+    assert row is not None, "OCSP answers by it"
+    assert (row.record.state, row.record.revocation_reason) == ("revoked", "keyCompromise")
+    assert await subject.taken_back()
     crl = subject.scene.blobs.blobs[f"{ISSUER}.crl"].content
     assert listed_serial_numbers(crl, hierarchy().issuing) == {int(unknown, 16)}
 

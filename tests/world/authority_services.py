@@ -83,6 +83,10 @@ class Vault:
         async with self.conductor.step("vault.own_names"):
             return sorted(self.keys)
 
+    async def versions(self, name: str) -> list[tuple[str, PublicKey]]:
+        async with self.conductor.step("vault.versions"):
+            return [(name, self.keys[name.lower()].public_key())]
+
     async def public_key(self, key_id: str) -> PublicKey:
         async with self.conductor.step("vault.public_key"):
             return self.keys[key_id.lower()].public_key()

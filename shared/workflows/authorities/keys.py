@@ -126,13 +126,16 @@ class AuthorityKeys:
         if record.state is AuthorityState.DELETED:
             return _withheld(record, _deleted)
         if record.key_id is not None:
-            public_key = await self.vault.public_key(record.key_id)
-            return self._in_vault(record.key_id, public_key).signing_key
+            return await self.opened(record.key_id)
         if record.wrapped_key is None:
             raise RuntimeError(f"the record of CA {record.name!r} names no key")
         wrapped = WrappedKey.from_text(record.wrapped_key)
         unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
         return await self.vault.threads.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)
+
+    async def opened(self, key_id: str) -> PrivateKey:
+        """Give a version of a key of the vault."""
+        return self._in_vault(key_id, await self.vault.public_key(key_id)).signing_key
 
     async def compute[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what computes long, where it holds up nothing."""

@@ -49,6 +49,17 @@ def bundle_name(registration_id: str, serial_number: str) -> str:
     return f"{registration_id}/{serial_number}.json"
 
 
+def summary_of(certificate: x509.Certificate) -> CertificateSummary:
+    """Describe the certificate of a device."""
+    return CertificateSummary(
+        serial_number=names.serial_text(certificate.serial_number),
+        thumbprint=names.thumbprint(certificate),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        issuer=names.common_name(certificate.issuer),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """Who has a bundle with a key, and until when it can be had again."""
@@ -83,13 +94,7 @@ class Bundle:
     @property
     def summary(self) -> CertificateSummary:
         """Describe the certificate."""
-        return CertificateSummary(
-            serial_number=names.serial_text(self.certificate.serial_number),
-            thumbprint=names.thumbprint(self.certificate),
-            not_before=self.certificate.not_valid_before_utc,
-            not_after=self.certificate.not_valid_after_utc,
-            issuer=names.common_name(self.certificate.issuer),
-        )
+        return summary_of(self.certificate)
 
     @property
     def sha256_thumbprint(self) -> str:

@@ -28,6 +28,7 @@ from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
+from shared.pki.stand_ins import stand_in
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.bundles import key_deletion
@@ -200,6 +201,8 @@ class DeviceConverger:
         """Shut every door that answers, raise what the others said, and see that all are closed."""
         record, want = known.record, wanted(known.record, self.clock())
         leaf = await self._newest(record)
+        if leaf is None and record.unseen:  # DPS matches the entry by its id, and a disabled one refuses whatever comes
+            leaf = stand_in(record.registration_id, self.clock())
         doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._enter_in_books(record, want)]
         if leaf is not None:
             doors.append(self.provisioning.shut_out(record.registration_id, leaf))

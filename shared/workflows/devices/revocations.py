@@ -234,7 +234,7 @@ def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:
     """Tell whether a group's request is about a device. One on hold may be revoked for good, and be reinstated."""
     if action is RevocationAction.REINSTATE:
         return device.on_hold
-    issued = any(each.issued for each in device.held)
+    issued = device.unseen or any(each.issued for each in device.held)
     return issued and (device.on_hold or device.state not in {DeviceState.REVOKED, DeviceState.DELETED})
 
 

@@ -93,6 +93,8 @@ class DeviceLook:
         used, shut = (
             frozenset().union(*(both.get(each, frozenset()) for each in some)) for some in (record.in_use, revoked)
         )
+        if record.unseen:  # the hub's own word is all that is known of the certificate
+            used |= frozenset(record.sha256_thumbprints)
         return Own(in_use=used, all=frozenset().union(*both.values()), revoked=shut)
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:

@@ -10,53 +10,49 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
-from shared.domain.devices import HeldCertificate, Purpose
-from shared.domain.issuance import Committed
-from shared.domain.renewal import first_notice
-from shared.domain.restoration import adopted, found_revoked, renewed_meanwhile
+from shared.domain.reconciliation import DPS
+from shared.domain.restoration import JUMP, found_revoked, kept_out
 from shared.domain.upkeep import switched
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Rejected
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
-from shared.pki import names
 from shared.pki.list_checks import ListedCertificate, ListError, is_signed, listed_certificates, read_list
-from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.devices.changes import change, unsettled
+from shared.workflows.reconciliation.adopting import UNKNOWN
+from shared.workflows.reconciliation.service_devices import pages
+from shared.workflows.reconciliation.taking_in import FoundCertificate
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from typing import Any
 
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
-    from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups
-    from shared.pki.issuers import Issuer
     from shared.ports.blobs import Blobs
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
-    from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.epochs import Epochs
     from shared.workflows.evidence.reading import LogReader
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.adopting import Adoption
+    from shared.workflows.reconciliation.taking_in import TakingIn
     from shared.workflows.status.revocation_lists import RevocationLists
 
-JUMP = 1000
-"""So far the numbers of CRLs jump: nobody has seen a list between (RFC 5280 section 5.2.3 wants them to grow)."""
-
-_PAGE = 1000
 _SLACK = timedelta(minutes=10)
 """So much clocks may differ, and so long an act may take."""
+_CAUSE = "restoration"
 _WHY = "found disabled when the ledger was put back"
 
 
@@ -66,13 +62,15 @@ class Restoration:
 
     Attributes:
         log: ``None`` where no log is kept. Then every bundle is looked at.
+        taking_in: enters certificates that are found.
+        adoption: takes CAs, groups and devices over from the services, where the ledger is lost; ``None`` where it is
+            an older one.
     """
 
     authorities: CertificateAuthorities
     certificates: Certificates
     devices: Devices
     groups: Groups
-    expiry: ExpiryIndex
     blobs: Blobs
     lists: RevocationLists
     provisioning: ProvisioningService
@@ -80,14 +78,17 @@ class Restoration:
     converger: DeviceConverger
     log: LogReader | None
     epochs: Epochs
-    settings: Settings
     clock: Clock
-    _issuers: dict[str, Issuer] = field(default_factory=dict)
+    taking_in: TakingIn
+    adoption: Adoption | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
     _changed: list[str] = field(default_factory=list)
 
     async def run(self) -> AsyncIterator[str]:
         """Take everything back, and say of each part what it was, or that it can't be known."""
+        if self.adoption is not None:
+            async for line in self.adoption.authorities():
+                yield line
         revoked = [(each.name, entry) async for each in self.authorities.list() for entry in await self._listed(each)]
         async for line in self._take_back(revoked):
             yield line
@@ -102,14 +103,17 @@ class Restoration:
         for name, listed in revoked:
             async for line in self._revoke(name, listed, may_wait=True):
                 yield line
-        async for line in self._shut_out():
-            yield line
         logged = await self._logged()
         async for line in self._adopt(logged):
             yield line
+        if self.adoption is not None:
+            async for line in self.adoption.devices_of_services():
+                yield line
         for name, listed in revoked:  # those of certificates that were not known before
             async for line in self._revoke(name, listed, may_wait=False):
                 yield line
+        async for line in self._shut_out():  # when it is known of every device what the lists say of it
+            yield line
         async for line in self._unknown(logged):
             yield line
 
@@ -119,7 +123,7 @@ class Restoration:
         """Read the published list of a CA; nothing, if it has none that it has signed."""
         if record.certificate is None:
             return ()
-        issuer = self._issuers[record.name] = await self.authorities.load(record.name)
+        issuer = self.taking_in.issuers[record.name] = await self.authorities.load(record.name)
         stored = await self.blobs.get(CRLS, f"{record.name}.crl")
         if stored is None:
             return ()
@@ -179,41 +183,32 @@ class Restoration:
         return listed.serial_number in {each.serial_number async for each in self.certificates.revoked_by(name)}
 
     async def _enter(self, name: str, listed: ListedCertificate) -> None:
-        """Keep a certificate on the list of its CA, for as long as it may last."""
-        await self.certificates.enter_revocation(
-            RevocationRecord(
-                serial_number=listed.serial_number,
-                issuer=name,
-                revoked_at=listed.revoked_at,
-                reason=RevocationReason(listed.reason),
-                not_after=self._issuers[name].certificate.not_valid_after_utc,
-            )
+        """Keep a certificate on the list of its CA, and in the answers of OCSP, for as long as it may last."""
+        revocation = RevocationRecord(
+            serial_number=listed.serial_number,
+            issuer=name,
+            revoked_at=listed.revoked_at,
+            reason=RevocationReason(listed.reason),
+            not_after=self.taking_in.issuers[name].certificate.not_valid_after_utc,
         )
+        await self.certificates.try_add(_of_nobody(revocation))
+        await self.certificates.enter_revocation(revocation)
 
     # --- doors ---
 
     async def _shut_out(self) -> AsyncIterator[str]:
         """Keep out what DPS or a hub keeps out: why, nobody can tell who has not seen it on a list."""
-        async for entries in self._pages(self.provisioning.page_of_enrollments):
+        async for entries in pages(self.provisioning.page_of_enrollments):
             for entry in entries:
                 if entry.get("provisioningStatus") == "disabled":
-                    async for line in self._disable(str(entry["registrationId"]).lower(), "DPS"):
+                    async for line in self._disable(str(entry["registrationId"]).lower(), DPS):
                         yield line
-        async for records in self._pages(partial(self.devices.page, enrollment_group=None)):
+        async for records in pages(partial(self.devices.page, enrollment_group=None)):
             for each in records:
                 if not each.settled:  # its note may have been gone when the copy came to the notes
                     await self.devices.enter_unsettled(unsettled(each, self.clock()))
             async for line in self._disabled_in_hubs(records):
                 yield line
-
-    @staticmethod
-    async def _pages[T](page: Callable[..., Awaitable[tuple[Sequence[T], str | None]]]) -> AsyncIterator[Sequence[T]]:
-        continuation: str | None = None
-        while True:
-            found, continuation = await page(size=_PAGE, continuation=continuation)
-            yield found
-            if continuation is None:
-                return
 
     async def _disabled_in_hubs(self, records: Sequence[DeviceRecord]) -> AsyncIterator[str]:
         for hub in sorted({each.assigned_hub for each in records if each.assigned_hub}):
@@ -226,6 +221,8 @@ class Restoration:
 
     async def _disable(self, registration_id: str, where: str) -> AsyncIterator[str]:
         def disabled(record: DeviceRecord) -> DeviceRecord:
+            if on_hold:
+                return kept_out(record, at=self.clock())
             if record.disabled or record.shut_out:
                 return record
             return switched(record, enabled=False, reason=_WHY, at=self.clock())
@@ -233,13 +230,27 @@ class Restoration:
         before = await self.devices.get(registration_id)
         if before is None:
             return
+        on_hold = where == DPS and self.adoption is not None and not self._is_listed(before.record)
         after = await change(self.devices, registration_id, disabled, at=self.clock())
         if after.record.generation != before.record.generation:
             self._changed.append(registration_id)
-            yield (
-                f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it, or "
-                "revoke it"
-            )
+            if on_hold:
+                yield (
+                    f"{registration_id}: it is disabled in {where}, and whether it was revoked can't be known: it is "
+                    "on hold; reinstate it, or revoke it"
+                )
+            else:
+                yield (
+                    f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it, "
+                    "or revoke it"
+                )
+
+    def _is_listed(self, record: DeviceRecord) -> bool:
+        """Tell whether a list is here that would name a device's certificate, were it revoked."""
+        return record.certificate is not None and any(
+            each.serial_number == record.certificate.serial_number and each.issuer in self._numbers
+            for each in record.held
+        )
 
     # --- certificates ---
 
@@ -262,113 +273,30 @@ class Restoration:
         return found
 
     async def _adopt(self, logged: Sequence[Mapping[str, Any]] | None) -> AsyncIterator[str]:
-        causes: dict[str, str] = {}
+        """Enter the certificates of bundles, those of one device in the order in which they were made."""
         if logged is None:
-            blobs = await self.blobs.names(BUNDLES, "")
-        else:
-            made = [each for each in logged if each["type"] == "certificate" and each["kind"] == "device"]
-            blobs = [bundle_name(each["subject"], each["serialNumber"]) for each in made]
-            causes = {each["serialNumber"]: each["cause"] for each in made}
-        for name in blobs:
-            registration_id, _, rest = name.rpartition("/")
-            serial_number = rest.removesuffix(".json")
-            known = await self.certificates.get(serial_number)
-            if known is not None and known.record.pem is not None:
-                continue
-            stored = await self.blobs.get(BUNDLES, name)
-            if stored is not None:
-                bundle = Bundle.from_bytes(stored.content)
-                yield await self._take(registration_id, bundle, causes.get(serial_number, "restoration"))
+            names = await self.blobs.names(BUNDLES, "")
+            for registration_id, its in groupby(names, key=lambda name: name.rpartition("/")[0]):
+                found = [each for name in its if (each := await self._found(name, _CAUSE)) is not None]
+                for each in sorted(found, key=lambda it: it.certificate.not_valid_before_utc):
+                    yield await self.taking_in.enter(registration_id, each)
+            return
+        for entry in logged:
+            if entry["type"] == "certificate" and entry["kind"] == "device":
+                each = await self._found(bundle_name(entry["subject"], entry["serialNumber"]), entry["cause"])
+                if each is not None:
+                    yield await self.taking_in.enter(entry["subject"], each)
 
-    async def _take(self, registration_id: str, bundle: Bundle, cause: str) -> str:
-        """Enter the certificate of a bundle, and its device."""
-        issuer = self._issuer_of(bundle)
-        serial_number = bundle.summary.serial_number
-        if issuer is None:
-            return (
-                f"{registration_id}: its bundle has certificate {serial_number}, which no CA of the ledger has signed"
-            )
-        known = await self.devices.get(registration_id)
-        if known is not None and known.record.find(serial_number) is not None:
-            return f"{registration_id}: certificate {serial_number} was being made, and is carried on"
-        held = HeldCertificate(
-            serial_number=serial_number,
-            state=CertificateState.ACTIVE,
-            issuer=issuer,
-            purpose=Purpose.ORDER if known is None else Purpose.RENEWAL,
-            cause=cause,
-            recorded_at=bundle.summary.not_before,
-            public_key=fingerprint(key_of(bundle.certificate)),
-            not_after=bundle.summary.not_after,
-        )
-        made = Committed(
-            summary=bundle.summary,
-            bundle=bundle_name(registration_id, serial_number),
-            sha256_thumbprint=bundle.sha256_thumbprint,
-        )
-        row = self._row(registration_id, held, bundle)
-        await self.certificates.enter_in_force(row, until=bundle.summary.not_after)
-        await self.expiry.put(
-            first_notice(
-                serial_number=serial_number,
-                subject=registration_id,
-                not_before=bundle.summary.not_before,
-                not_after=bundle.summary.not_after,
-                warnings=self.settings.device_warnings,
-                kept_until=self.clock() + self.settings.bundle_kept if bundle.password_secret else None,
-            )
-        )
-        if known is not None:
-            is_used = await self._is_used(known.record, bundle)
-            wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
-            await self.devices.replace(known, wanted, reserved=row)
-            return f"{registration_id}: certificate {serial_number}, with which it was renewed, is known again"
-        group, place = await self._place(registration_id, issuer)
-        own_key = bundle.password_secret is None
-        record = adopted(registration_id, held, made, group=group, place=place, own_key=own_key, at=self.clock())
-        await self.devices.insert(record, reserved=row.changed(enrollment_group=group))
-        where = f"in {place[0]}" if place else "in no hub: send its order again"
-        return f"{registration_id}: known again, with certificate {serial_number}, {where}"
-
-    def _issuer_of(self, bundle: Bundle) -> str | None:
-        """Find the CA that has signed a certificate: who writes blobs must not make devices."""
-        for name, issuer in self._issuers.items():
-            if issuer.certificate.subject == bundle.certificate.issuer:
-                try:
-                    bundle.certificate.verify_directly_issued_by(issuer.certificate)
-                except Exception:  # noqa: BLE001, S112 - whatever is wrong with it, this CA has not signed it
-                    continue
-                return name
-        return None
-
-    @staticmethod
-    def _row(registration_id: str, held: HeldCertificate, bundle: Bundle) -> CertificateRecord:
-        return CertificateRecord(
-            serial_number=held.serial_number,
-            kind=CertificateKind.DEVICE,
-            state=held.state,
-            subject=registration_id,
-            issuer=held.issuer,
-            cause=held.cause,
-            recorded_at=held.recorded_at,
-            not_before=bundle.summary.not_before,
-            not_after=bundle.summary.not_after,
-            thumbprint=bundle.summary.thumbprint,
-            pem=names.pem(bundle.certificate),
-        )
-
-    async def _place(self, registration_id: str, issuer: str) -> tuple[str | None, tuple[str, str] | None]:
-        groups = [each.enrollment_group async for each in self.groups.list() if issuer in each.authorities]
-        registration = await self.provisioning.get_registration(registration_id) or {}
-        hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
-        group = registration.get("enrollmentGroupId") or (groups[0] if groups else None)
-        return group, (str(hub), str(device_id)) if hub and device_id else None
-
-    async def _is_used(self, record: DeviceRecord, bundle: Bundle) -> bool:
-        if not (record.assigned_hub and record.device_id):
-            return False
-        identity = await self.hubs.get(record.assigned_hub, record.device_id)
-        return identity is not None and identity.thumbprints == {bundle.sha256_thumbprint}
+    async def _found(self, name: str, cause: str) -> FoundCertificate | None:
+        """Read the certificate of a bundle; ``None`` if the ledger has it, or the bundle is gone."""
+        known = await self.certificates.get(name.rpartition("/")[2].removesuffix(".json"))
+        if known is not None and known.record.pem is not None:
+            return None
+        stored = await self.blobs.get(BUNDLES, name)
+        if stored is None:
+            return None
+        bundle = Bundle.from_bytes(stored.content)
+        return FoundCertificate(bundle.certificate, "its bundle", cause, bundle)
 
     # --- what is left ---
 
@@ -380,12 +308,15 @@ class Restoration:
                     f"certificate {each['serialNumber']} ({each['kind']} {each['subject']!r}, by {each['issuer']!r}, "
                     f"for {each['cause']!r}) was logged, and can't be had again: OCSP says that it is unknown"
                 )
-            if each["type"] == "act":
+            if each["type"] == "act" and self.adoption is None:
                 yield f"was done since the copy, or just before: {each['action']} {each['subject']!r}, {each['at']}"
         known = {each.enrollment_group async for each in self.groups.list()}
         async for entry in self.provisioning.list_groups():
             if entry["enrollmentGroupId"] not in known:
                 yield f"the enrollment group {entry['enrollmentGroupId']!r} is in DPS, and the ledger does not know it"
+        if self.adoption is not None:
+            for line in UNKNOWN:
+                yield line
 
     async def _jump(self, name: str, number: int) -> str:
         records = self.authorities.records
@@ -394,3 +325,19 @@ class Restoration:
             raise Conflict.because(f"the CA {name!r} is gone")
         await records.replace(known, known.record.changed(crl_number=number + JUMP, list_making=None))
         return f"the next CRL of {name!r} has number {number + JUMP + 1}; the last one was {number}"
+
+
+def _of_nobody(revocation: RevocationRecord) -> CertificateRecord:
+    """Give the row of a certificate of which its revocation alone is known: OCSP answers by rows."""
+    return CertificateRecord(
+        serial_number=revocation.serial_number,
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.REVOKED,
+        subject="",
+        issuer=revocation.issuer,
+        cause=_CAUSE,
+        recorded_at=revocation.revoked_at,
+        not_after=revocation.not_after,
+        revoked_at=revocation.revoked_at,
+        revocation_reason=revocation.reason,
+    )

@@ -376,7 +376,9 @@ def _suspect(record: DeviceRecord, seen: Seen, clock: Clock) -> str | None:
     """Give a device's id if it looks different, by the thumbprints that its record has."""
     held = {each.thumbprint for each in (record.certificate, record.next_certificate) if each is not None}
     # After a renewal that was repeated, one that is in use may not be among the last; then it is looked at alone.
-    latest = record.sha256_thumbprints[-len(record.in_use) :] if record.in_use else ()
+    # Of one that was taken over from the services they are all that is known of it.
+    count = len(record.sha256_thumbprints if record.unseen else record.in_use)
+    latest = record.sha256_thumbprints[-count:] if count else ()
     own = Own(in_use=frozenset({*held, *latest}))
     found = next(device_differences(record, seen, own, clock()), None)
     return record.registration_id if found else None

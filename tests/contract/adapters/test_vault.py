@@ -124,6 +124,15 @@ async def test_the_deployments_keys_are_known_by_their_tag(emulator: RunningEmul
         assert not {"of-others", "untagged"} & set(names)
 
 
+async def test_each_version_of_a_key_is_given_with_its_id(emulator: RunningEmulator) -> None:
+    """A CA's row names a version: a key that was made or imported anew does not take the place of that one."""
+    with clients(emulator) as (keys, others):
+        first, second = await keys.get_or_create("twice", "EC-P256"), others.create_ec_key("twice")
+        found = dict(await keys.versions("twice"))
+        assert set(found) == {first[0], second.id}
+        assert found[first[0]] == first[1]
+
+
 async def test_a_key_is_imported_once(emulator: RunningEmulator) -> None:
     """Delivered again, an import finds its key and makes no second version; another key becomes the newest one."""
     with clients(emulator) as (keys, _):

@@ -1,0 +1,179 @@
+"""Takes devices over that DPS and the hubs have, and the ledger does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.attestations import certificate_of
+from shared.domain.groups import GroupState
+from shared.domain.restoration import taken_over
+from shared.ledger.table import Stale
+from shared.pki import names
+from shared.workflows.reconciliation.taking_in import FoundCertificate, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from cryptography import x509
+
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.taking_in import TakingIn
+
+_PAGE = 1000
+_AT_ONCE = 16
+_CAUSE = "restoration"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDevices:
+    """Takes devices over from the services, each as far as they know it.
+
+    An individual enrollment may have a device's certificate. For all others its hub says which thumbprint it lets in:
+    then the device is known, and can be shut out and renewed, and its certificate is not known.
+    """
+
+    devices: Devices
+    groups: Groups
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    taking_in: TakingIn
+    clock: Clock
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    async def take_over(self, brought: Sequence[x509.Certificate]) -> AsyncIterator[str]:
+        """Take them over; those that are known are left. Give what became of each, and what can't be known of it.
+
+        Args:
+            brought: certificates that may be a device's.
+        """
+        async for line in self._told(self._of_file, _once(brought)):
+            yield line
+        async for line in self._told(self._of_entry, pages(self.provisioning.page_of_enrollments)):
+            yield line
+        for group in [each async for each in self.groups.list() if each.state is not GroupState.DELETED]:
+            listed = partial(self.provisioning.page_of_registrations, group.enrollment_group)
+            async for registrations in pages(listed):
+                for line in await self._registered(group.enrollment_group, registrations):
+                    yield line
+        async for line in self._told(self._left, pages(self.provisioning.page_of_enrollments)):
+            yield line
+
+    async def _told[T](
+        self, call: Callable[[T], Awaitable[str | None]], listed: AsyncIterator[Sequence[T]]
+    ) -> AsyncIterator[str]:
+        async for page in listed:
+            for line in await self._each(call, page):
+                if line is not None:
+                    yield line
+
+    async def _of_file(self, certificate: x509.Certificate) -> str | None:
+        """Take a device over by a certificate that its hub lets in."""
+        registration_id = names.common_name(certificate.subject).lower()
+        if not registration_id or self.taking_in.issuer_of(certificate) is None:
+            return None
+        if await self.devices.get(registration_id) is not None:
+            return None
+        place = place_of(await self.provisioning.get_registration(registration_id) or {})
+        identity = await self.hubs.get(*place) if place else None
+        if identity is None or names.sha256_thumbprint(certificate) not in identity.thumbprints:
+            return None
+        return await self.taking_in.enter(registration_id, FoundCertificate(certificate, "a file", _CAUSE))
+
+    # --- individual enrollments ---
+
+    async def _of_entry(self, entry: dict[str, Any]) -> str | None:
+        """Take a device over by the certificates of its entry, if they are ours."""
+        registration_id = str(entry["registrationId"]).lower()
+        if await self.devices.get(registration_id) is not None:
+            return None
+        ours = [each for each in _leaves(entry) if self.taking_in.issuer_of(each) is not None]
+        if not ours:
+            return None
+        place = place_of(await self.provisioning.get_registration(registration_id) or {})
+        identity = await self.hubs.get(*place) if place else None
+        let_in = identity.thumbprints if identity else frozenset()
+        used = next((each for each in ours if names.sha256_thumbprint(each) in let_in), ours[0])
+        return await self.taking_in.enter(registration_id, FoundCertificate(used, "its individual enrollment", _CAUSE))
+
+    async def _left(self, entry: dict[str, Any]) -> str | None:
+        registration_id = str(entry["registrationId"]).lower()
+        if await self.devices.get(registration_id) is not None:
+            return None
+        return (
+            f"not known: whose device {registration_id!r} is. DPS has an individual enrollment for it without a "
+            "certificate of ours, and no group has registered it"
+        )
+
+    # --- registrations ---
+
+    async def _registered(self, group: str, registrations: Sequence[dict[str, Any]]) -> list[str]:
+        """Take over what a group has registered: of each hub one query says what it lets in."""
+        known = await self._each(self._is_known, registrations)
+        unknown = [each for each, is_known in zip(registrations, known, strict=True) if not is_known]
+        by_hub: defaultdict[str, list[str]] = defaultdict(list)
+        for place in filter(None, map(place_of, unknown)):
+            by_hub[place[0]].append(place[1])
+        found = {
+            (hub, name): each for hub, ids in by_hub.items() for name, each in (await self.hubs.find(hub, ids)).items()
+        }
+        return await self._each(partial(self._take_over, group, found), unknown)
+
+    async def _is_known(self, registration: Mapping[str, Any]) -> bool:
+        return await self.devices.get(str(registration["registrationId"]).lower()) is not None
+
+    async def _take_over(
+        self, group: str, found: Mapping[tuple[str, str], HubIdentity], registration: Mapping[str, Any]
+    ) -> str:
+        registration_id = str(registration["registrationId"]).lower()
+        place = place_of(registration)
+        if place is None:
+            status = registration.get("status")
+            return f"not known: device {registration_id!r} of {group!r}, which DPS has assigned to no hub ({status})"
+        identity = found.get(place)
+        thumbprints = identity.thumbprints if identity else frozenset[str]()
+        record = taken_over(registration_id, group=group, place=place, thumbprints=thumbprints, at=self.clock())
+        try:
+            await self.devices.insert(record)
+        except Stale:
+            return f"{registration_id}: was taken over meanwhile"
+        shown = ", ".join(sorted(thumbprints)) or "unknown: the hub has no identity for it"
+        return (
+            f"{registration_id}: taken over from {group!r} and {place[0]}; not known: its certificate, of thumbprint "
+            f"{shown}"
+        )
+
+    async def _each[T, R](self, call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+        async def one(item: T) -> R:
+            async with self._gate:
+                return await call(item)
+
+        return list(await asyncio.gather(*map(one, items)))
+
+
+async def pages[T](page: Callable[..., Awaitable[tuple[Sequence[T], str | None]]]) -> AsyncIterator[Sequence[T]]:
+    """Give page after page of what is listed by pages."""
+    continuation: str | None = None
+    while True:
+        found, continuation = await page(size=_PAGE, continuation=continuation)
+        yield found
+        if continuation is None:
+            return
+
+
+async def _once[T](items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    yield items
+
+
+def _leaves(entry: Mapping[str, Any]) -> list[x509.Certificate]:
+    """Give the certificates of an individual enrollment, as far as DPS shows them."""
+    held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
+    found = [certificate_of(each.get("certificate")) for each in held.values() if each]
+    return [each for each in found if each is not None]

@@ -1,0 +1,183 @@
+"""Enters a device's certificate that was found outside of the ledger, and with it the device, if it is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.devices import HeldCertificate, Purpose
+from shared.domain.issuance import Committed
+from shared.domain.renewal import first_notice
+from shared.domain.restoration import adopted, renewed_meanwhile
+from shared.domain.words import CertificateKind
+from shared.pki import names
+from shared.pki.certificates import issued_by
+from shared.pki.public_keys import fingerprint, key_of
+from shared.workflows.devices.bundles import bundle_name, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography import x509
+
+    from shared.domain.devices import CertificateSummary, DeviceRecord
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.expiry import ExpiryIndex
+    from shared.ledger.groups import Groups
+    from shared.pki.issuers import Issuer
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.settings import Settings
+    from shared.workflows.devices.bundles import Bundle
+    from shared.workflows.intake.outbox import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCertificate:
+    """A certificate of a device that was found outside of the ledger.
+
+    Attributes:
+        where: it was found, in words.
+        cause: id of the order or request that it was issued for, as far as that is known.
+        bundle: its bundle; ``None`` if it was found elsewhere.
+    """
+
+    certificate: x509.Certificate
+    where: str
+    cause: str
+    bundle: Bundle | None = None
+
+    @property
+    def summary(self) -> CertificateSummary:
+        """Describe it."""
+        return summary_of(self.certificate)
+
+    @property
+    def is_own_key(self) -> bool:
+        """Whether the device has made its key, as its bundle tells."""
+        return self.bundle is not None and self.bundle.password_secret is None
+
+    @property
+    def keeps_key(self) -> bool:
+        """Whether its bundle may have a key that is to be deleted."""
+        return self.bundle is not None and self.bundle.password_secret is not None
+
+    def committed(self, registration_id: str) -> Committed:
+        """Give it as whoever issues it does."""
+        summary = self.summary
+        return Committed(
+            summary=summary,
+            bundle=bundle_name(registration_id, summary.serial_number) if self.bundle else "",
+            sha256_thumbprint=names.sha256_thumbprint(self.certificate),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class TakingIn:
+    """Enters certificates that were found, if one of our CAs has signed them.
+
+    Attributes:
+        issuers: the CAs, by name, as far as they are loaded.
+    """
+
+    certificates: Certificates
+    devices: Devices
+    groups: Groups
+    expiry: ExpiryIndex
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    settings: Settings
+    clock: Clock
+    issuers: dict[str, Issuer] = field(default_factory=dict)
+
+    def issuer_of(self, certificate: x509.Certificate) -> str | None:
+        """Find the CA that has signed a certificate: who writes blobs must not make devices."""
+        return next((name for name, each in self.issuers.items() if issued_by(certificate, each.certificate)), None)
+
+    async def enter(self, registration_id: str, found: FoundCertificate) -> str:
+        """Enter a certificate, and its device; say what became of it."""
+        issuer, summary = self.issuer_of(found.certificate), found.summary
+        serial_number = summary.serial_number
+        if issuer is None:
+            what = f"certificate {serial_number}, which no CA of the ledger has signed"
+            return f"{registration_id}: {found.where} has {what}"
+        known = await self.devices.get(registration_id)
+        if known is not None and known.record.find(serial_number) is not None:
+            return f"{registration_id}: certificate {serial_number} was being made, and is carried on"
+        if await self.certificates.get(serial_number) is not None:
+            return f"{registration_id}: certificate {serial_number} is revoked, and was not known to be its own"
+        held = HeldCertificate(
+            serial_number=serial_number,
+            state=CertificateState.ACTIVE,
+            issuer=issuer,
+            purpose=Purpose.ORDER if known is None else Purpose.RENEWAL,
+            cause=found.cause,
+            recorded_at=summary.not_before,
+            public_key=fingerprint(key_of(found.certificate)),
+            not_after=summary.not_after,
+        )
+        row = _row(registration_id, held, found)
+        await self._enter_in_books(registration_id, row, found)
+        made = found.committed(registration_id)
+        if known is not None:
+            is_used = await self._is_used(known.record, made.sha256_thumbprint)
+            wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
+            await self.devices.replace(known, wanted, reserved=row)
+            return f"{registration_id}: certificate {serial_number}, with which it was renewed, is known again"
+        group, place = await self._place(registration_id, issuer)
+        record = adopted(
+            registration_id, held, made, group=group, place=place, own_key=found.is_own_key, at=self.clock()
+        )
+        await self.devices.insert(record, reserved=row.changed(enrollment_group=group))
+        where = f"in {place[0]}" if place else "in no hub: send its order again"
+        return f"{registration_id}: known again, with certificate {serial_number}, {where}"
+
+    async def _enter_in_books(self, registration_id: str, row: CertificateRecord, found: FoundCertificate) -> None:
+        summary = found.summary
+        await self.certificates.enter_in_force(row, until=summary.not_after)
+        await self.expiry.put(
+            first_notice(
+                serial_number=summary.serial_number,
+                subject=registration_id,
+                not_before=summary.not_before,
+                not_after=summary.not_after,
+                warnings=self.settings.device_warnings,
+                kept_until=self.clock() + self.settings.bundle_kept if found.keeps_key else None,
+            )
+        )
+
+    async def _place(self, registration_id: str, issuer: str) -> tuple[str | None, tuple[str, str] | None]:
+        groups = [each.enrollment_group async for each in self.groups.list() if issuer in each.authorities]
+        place = place_of(await self.provisioning.get_registration(registration_id) or {})
+        return groups[0] if groups else None, place
+
+    async def _is_used(self, record: DeviceRecord, thumbprint: str) -> bool:
+        if not (record.assigned_hub and record.device_id):
+            return False
+        identity = await self.hubs.get(record.assigned_hub, record.device_id)
+        return identity is not None and identity.thumbprints == {thumbprint}
+
+
+def place_of(registration: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Give the hub, and the device id there, of a registration record; ``None`` if DPS has assigned none."""
+    hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
+    return (str(hub), str(device_id)) if hub and device_id else None
+
+
+def _row(registration_id: str, held: HeldCertificate, found: FoundCertificate) -> CertificateRecord:
+    summary = found.summary
+    return CertificateRecord(
+        serial_number=held.serial_number,
+        kind=CertificateKind.DEVICE,
+        state=held.state,
+        subject=registration_id,
+        issuer=held.issuer,
+        cause=held.cause,
+        recorded_at=held.recorded_at,
+        not_before=summary.not_before,
+        not_after=summary.not_after,
+        thumbprint=summary.thumbprint,
+        pem=names.pem(found.certificate),
+    )

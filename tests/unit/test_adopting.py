@@ -1,0 +1,364 @@
+"""A ledger that is lost: CAs come back from vault and DPS, devices from DPS and hubs, and what can't be known is said."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
+from shared.domain.authorities import AuthorityState, ProofOfPossession
+from shared.domain.authority_acts import check_signs
+from shared.domain.certificates import CertificateState
+from shared.domain.words import DeviceState, RevocationReason
+from shared.errors import AwaitsDevice, Rejected
+from shared.pki import names
+from shared.workflows.devices.bundles import BUNDLES
+from shared.workflows.reconciliation.budget import Budget
+from shared.workflows.reconciliation.found_authorities import Brought
+from shared.workflows.status.revocation_lists import CRLS
+from tests.unit.adopting import GROUP, ISSUER, Deployment
+from tests.unit.fakes import FakeProvisioning, Killed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOST = Brought(lists_are_lost=True)
+
+
+def about(lines: Sequence[str], subject: str) -> list[str]:
+    return [line for line in lines if line.startswith(f"{subject}: ")]
+
+
+def listed(crl: bytes) -> dict[str, str]:
+    """Give the serial numbers on a list, with their reasons."""
+    return {
+        names.serial_text(each.serial_number): each.extensions.get_extension_for_class(
+            x509.CRLReason
+        ).value.reason.value
+        for each in x509.load_der_x509_crl(crl)
+    }
+
+
+def number(crl: bytes) -> int:
+    return x509.load_der_x509_crl(crl).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+async def said(subject: Deployment, certificate: x509.Certificate) -> ocsp.OCSPResponse:
+    """Ask OCSP about a certificate."""
+    issuer = (await subject.app.authorities.load(ISSUER)).certificate
+    asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA256()).build()
+    answer = await subject.app.status_answers.answer(ISSUER, asked.public_bytes(Encoding.DER))
+    return ocsp.load_der_ocsp_response(answer)
+
+
+async def certificate_of(subject: Deployment, device: str) -> x509.Certificate:
+    """Read the certificate that a device uses out of the ledger, before that is lost."""
+    summary = (await subject.device(device)).certificate
+    assert summary is not None
+    known = await subject.app.converger.certificates.get(summary.serial_number)
+    assert known is not None
+    assert known.record.pem is not None
+    return x509.load_pem_x509_certificate(known.record.pem.encode())
+
+
+async def test_cas_and_a_group_are_taken_over_and_sign_again() -> None:
+    """Root and issuing CA have their keys in the vault, and DPS has their certificates: as before, they sign."""
+    subject = await Deployment().begin("press")
+    before = {name: await subject.authority(name) for name in ("dpsCa", ISSUER)}
+    subject.lose(BUNDLES)
+    lines = await subject.adopt()
+    for name, was in before.items():
+        now = await subject.authority(name)
+        same = ("certificate", "key_id", "parent", "kind", "fingerprint", "proof_of_possession", "enrollment_group")
+        assert {each: getattr(now, each) for each in same} == {each: getattr(was, each) for each in same}
+        assert now.state is AuthorityState.ACTIVE
+        check_signs(now)
+    assert before["dpsCa"].proof_of_possession is ProofOfPossession.VERIFIED
+    group = await subject.group()
+    assert group is not None
+    assert (group.issuer, group.state, group.generation) == (ISSUER, "enabled", 1)
+    assert f"{GROUP}: the enrollment group is taken over, with {ISSUER}" in lines
+    await subject.order("drill")
+    assert (await subject.device("drill")).state is DeviceState.REGISTERED
+
+
+async def test_the_next_list_has_a_later_number_and_what_was_revoked() -> None:
+    """The last list is a blob: what it names is on the next one, whose number has jumped."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    await subject.revoke("press")
+    before = subject.crl(ISSUER)
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    serial = names.serial_text(leaf.serial_number)
+    assert listed(subject.crl(ISSUER)) == {serial: "keyCompromise"}
+    assert number(subject.crl(ISSUER)) > number(before) + 1000
+    device = await subject.device("press")
+    assert (device.state, device.revoked) == (DeviceState.REVOKED, RevocationReason.KEY_COMPROMISE)
+    assert (await said(subject, leaf)).certificate_status is ocsp.OCSPCertStatus.REVOKED
+
+
+async def test_without_the_last_lists_nothing_is_taken_over_unless_it_is_said_that_they_are_lost() -> None:
+    """A list that lacks who was revoked would call them good. The refusal comes before anything is entered."""
+    subject = await Deployment().begin("press")
+    subject.lose(BUNDLES, CRLS)
+    with pytest.raises(Rejected, match=r"the last CRL of 'dpsCa', 'line-ca1' is neither in the container 'crls'"):
+        await subject.adopt()
+    assert [each async for each in subject.app.authorities.list()] == []
+    lines = await subject.adopt(LOST)
+    assert f"not known: which certificates of {ISSUER!r} were revoked, beside those that DPS keeps out" in lines
+
+
+async def test_a_list_that_somebody_has_kept_is_taken_and_has_to_be_ours() -> None:
+    """Given as a file, it does what the lost blob would have done; one that another CA has signed is none."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    await subject.revoke("press")
+    kept, foreign = tuple(subject.crl(each) for each in ("dpsCa", ISSUER)), await Deployment().begin()
+    subject.lose(BUNDLES, CRLS)
+    with pytest.raises(Rejected):
+        await subject.adopt(Brought(lists=tuple(foreign.crl(each) for each in ("dpsCa", ISSUER))))
+    await subject.adopt(Brought(lists=kept))
+    assert listed(subject.crl(ISSUER)) == {names.serial_text(leaf.serial_number): "keyCompromise"}
+    assert number(subject.crl(ISSUER)) > number(kept[1]) + 1000
+
+
+async def test_if_the_lists_are_lost_their_numbers_go_beyond_what_can_have_been_published() -> None:
+    """Nobody has published one a second since the CA was made."""
+    subject = await Deployment().begin()
+    subject.now += timedelta(days=200)
+    before = number(subject.crl(ISSUER))
+    subject.lose(BUNDLES, CRLS)
+    await subject.adopt(LOST)
+    assert number(subject.crl(ISSUER)) > max(before, 200 * 24 * 3600)
+
+
+async def test_a_device_whose_certificate_nobody_has_is_known_by_its_thumbprint() -> None:
+    """It is in its hub, it is named as not known, reconciliation finds nothing, and OCSP does not call it good."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    subject.lose(BUNDLES)
+    lines = await subject.adopt()
+    thumbprint = names.sha256_thumbprint(leaf)
+    assert about(lines, "press") == [
+        f"press: taken over from 'line' and hub-1; not known: its certificate, of thumbprint {thumbprint}"
+    ]
+    device = await subject.device("press")
+    assert (device.state, device.assigned_hub, device.enrollment_group) == (DeviceState.REGISTERED, "hub-1", GROUP)
+    assert (device.certificate, device.unseen, device.sha256_thumbprints) == (None, True, (thumbprint,))
+    assert await subject.app.reconciler.walk.look.differences("press", Budget()) == []
+    assert (await said(subject, leaf)).certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+
+
+async def test_a_device_whose_certificate_nobody_has_is_shut_out_and_let_in_again() -> None:
+    """Its entry in DPS has a certificate that nobody can present, and is disabled; the hub's identity is, too."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    await subject.revoke("press", RevocationReason.CERTIFICATE_HOLD)
+    assert not subject.provisioning.admits("press", leaf)
+    assert not subject.hubs.identities["hub-1", "press"].enabled
+    assert {each.door for each in (await subject.device("press")).closed} == {"dps", "hub"}
+    back = RevocationRequest(request_id="back", registration_id="press", action=RevocationAction.REINSTATE)
+    await subject.app.revocations.carry_out(back)
+    assert (await subject.device("press")).state is DeviceState.REGISTERED
+    assert subject.provisioning.admits("press", leaf)
+    assert subject.hubs.identities["hub-1", "press"].enabled
+
+
+async def test_a_device_whose_certificate_nobody_has_is_known_whole_when_it_is_renewed() -> None:
+    subject = await Deployment().begin("press")
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    await renewed(subject, "press")
+    device = await subject.device("press")
+    assert (device.state, device.unseen) == (DeviceState.REGISTERED, False)
+    assert device.certificate is not None
+    assert [each.state for each in device.held] == [CertificateState.ACTIVE]
+
+
+async def test_what_dps_keeps_out_is_on_hold_where_no_list_tells_why() -> None:
+    """Its entry has the certificate: so the list names it, and whoever knows better reinstates or revokes it."""
+    subject = await Deployment().begin("press", "drill")
+    leaf = await certificate_of(subject, "press")
+    await subject.revoke("press")
+    subject.lose(BUNDLES, CRLS)
+    lines = await subject.adopt(LOST)
+    serial = names.serial_text(leaf.serial_number)
+    assert about(lines, "press") == [
+        f"press: known again, with certificate {serial}, in hub-1",
+        "press: it is disabled in DPS, and whether it was revoked can't be known: it is on hold; reinstate it, or "
+        "revoke it",
+    ]
+    assert listed(subject.crl(ISSUER)) == {serial: "certificateHold"}
+    assert (await said(subject, leaf)).certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert (await subject.device("drill")).state is DeviceState.REGISTERED
+
+
+async def test_a_stand_in_that_was_lost_again_stays_out() -> None:
+    """A device that was shut out without its certificate, and a ledger that is lost twice: its door stays shut."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    await subject.revoke("press")
+    subject.lose()
+    await subject.adopt()
+    device = await subject.device("press")
+    assert (device.unseen, device.on_hold) == (True, True)
+    assert not subject.provisioning.admits("press", leaf)
+
+
+async def test_bundles_that_are_there_make_devices_whole() -> None:
+    """Where the tables alone are lost nothing of a device is unknown, also of one that was renewed."""
+    subject = await Deployment().begin("press")
+    first = await certificate_of(subject, "press")
+    subject.now += timedelta(days=1)
+    await renewed(subject, "press")
+    before = await subject.device("press")
+    subject.lose()
+    await subject.adopt()
+    device = await subject.device("press")
+    assert before.certificate is not None
+    assert (device.certificate, device.unseen) == (before.certificate, False)
+    states = {each.serial_number: each.state for each in device.held}
+    assert states == {
+        names.serial_text(first.serial_number): CertificateState.SUPERSEDED,
+        before.certificate.serial_number: CertificateState.ACTIVE,
+    }
+
+
+async def test_a_key_without_a_certificate_and_a_group_of_another_ca_are_named() -> None:
+    subject = await Deployment().begin()
+    foreign = await Deployment().begin()
+    entry = foreign.provisioning.groups[GROUP]
+    subject.provisioning.groups["foreign"] = {**entry, "enrollmentGroupId": "foreign"}
+    await subject.vault.get_or_create("spare", "EC-P256")
+    subject.lose()
+    lines = await subject.adopt()
+    assert (
+        "not known: the certificate of the CA whose key is 'spare'. Give it in a file, or order the CA again under "
+        "this name" in lines
+    )
+    [named] = [line for line in lines if line.startswith("not known: the enrollment group 'foreign'")]
+    assert "has a CA that was not taken over" in named
+    assert "not known: orders, requests, rejections, approvals, findings, and the audit log" in lines
+
+
+async def test_a_ca_whose_chain_has_a_gap_waits_for_the_file() -> None:
+    """DPS does not have the certificate of the root: the CA below it is not taken over until somebody gives it."""
+    subject = await Deployment().begin()
+    root = subject.places.places.pop("dpsCa").certificate
+    subject.lose()
+    lines = await subject.adopt(LOST)
+    assert about(lines, ISSUER) == []
+    assert [line for line in lines if line.startswith(f"not known: the chain of the CA {ISSUER!r}: ")]
+    lines = await subject.adopt(Brought(certificates=(root,), lists_are_lost=True))
+    assert len(about(lines, ISSUER)) == 1
+    assert (await subject.authority("dpsCa")).proof_of_possession is ProofOfPossession.PENDING
+
+
+async def test_what_dps_shows_no_more_than_info_of_comes_from_bundles_or_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources differ on whether DPS shows the certificates of entries; a bundle has the chain, and so has a device."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", False)
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    issuer = (await subject.app.authorities.load(ISSUER)).certificate
+    lost = subject.kept()
+    subject.lose()
+    await subject.adopt()
+    assert (await subject.device("press")).certificate is not None
+
+    subject.as_kept(lost)
+    subject.lose(BUNDLES)
+    lines = await subject.adopt()
+    assert [line for line in lines if line.startswith(f"not known: the certificate of the CA whose key is {ISSUER!r}")]
+    assert await subject.group() is None
+
+    subject.as_kept(lost)
+    subject.lose(BUNDLES)
+    lines = await subject.adopt(Brought(certificates=(leaf, issuer)))
+    serial = names.serial_text(leaf.serial_number)
+    assert about(lines, "press") == [f"press: known again, with certificate {serial}, in hub-1"]
+
+
+async def test_a_certificate_of_a_file_that_its_hub_does_not_let_in_is_not_the_devices() -> None:
+    """It has been renewed since: then the device is known by its thumbprint."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    await renewed(subject, "press")
+    subject.lose(BUNDLES)
+    await subject.adopt(Brought(certificates=(leaf,)))
+    assert (await subject.device("press")).unseen
+
+
+async def test_it_can_be_run_again_and_changes_nothing() -> None:
+    subject = await Deployment().begin("press", "drill")
+    await subject.revoke("drill")
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    before = {name: await subject.device(name) for name in ("press", "drill")}
+    group, issuer = await subject.group(), await subject.authority(ISSUER)
+    again = await subject.adopt()
+    assert [line for line in again if "taken over" in line or "known again" in line] == []
+    assert {name: await subject.device(name) for name in ("press", "drill")} == before
+    assert await subject.group() == group
+    assert (await subject.authority(ISSUER)).certificate == issuer.certificate
+
+
+async def test_killed_at_any_write_it_goes_on() -> None:
+    """Whatever the write was that it was killed after, the next run ends as one that was never killed."""
+    ends = set[tuple[Any, ...]]()
+    subject = await Deployment().begin("press", "drill")
+    leaf = await certificate_of(subject, "drill")
+    await subject.revoke("drill")
+    last = number(subject.crl(ISSUER))
+    subject.lose(BUNDLES)
+    lost = subject.kept()
+    for after in range(1, 100):
+        subject.as_kept(lost)
+        subject.trap.after, subject.trap.steps = after, 0
+        try:
+            await subject.adopt()
+        except Killed:
+            subject.trap.after = None
+            halfway = subject.worker()
+            if await halfway.epochs.fault() is not None:  # no list is made of what is half there
+                with suppress(ExceptionGroup):
+                    await halfway.revocation_lists.publish_all()
+                assert number(subject.crl(ISSUER)) == last
+            await subject.adopt()
+            await subject.app.converger.sweep(older_than=timedelta())
+        else:
+            assert after > 20
+            break
+        press, drill = await subject.device("press"), await subject.device("drill")
+        group, root = await subject.group(), await subject.authority("dpsCa")
+        assert group is not None
+        assert number(subject.crl(ISSUER)) > last + 1000
+        assert listed(subject.crl(ISSUER)) == {names.serial_text(leaf.serial_number): "keyCompromise"}
+        ends.add((press.state, press.unseen, drill.state, drill.settled, group.issuer, group.state, root.state))
+    else:
+        pytest.fail("it never ended")
+    assert ends == {("registered", True, "revoked", True, ISSUER, "enabled", "active")}
+
+
+async def renewed(subject: Deployment, device: str) -> None:
+    """Renew a device, which then registers with its next certificate."""
+    request = RenewalRequest(request_id=f"renew-{device}", registration_id=device)
+    with pytest.raises(AwaitsDevice):
+        await subject.app.renewals.carry_out(request)
+    following = (await subject.device(device)).next_certificate
+    assert following is not None
+    known = await subject.app.converger.certificates.get(following.serial_number)
+    assert known is not None
+    subject.registrar.boot(device, x509.load_pem_x509_certificate((known.record.pem or "").encode()))
+    await subject.app.renewals.carry_out(request)
