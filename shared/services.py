@@ -102,7 +102,7 @@ def build(
         log: stands in for the one in the blobs.
     """
     clients = clients or Clients.open(settings)
-    table = clients.tables.table
+    table, provisioning, hubs = clients.tables.table, clients.provisioning, clients.hubs
     certificates = Certificates(
         certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
     )
@@ -194,16 +194,14 @@ def build(
         certificates=certificates,
         public_keys=public_keys,
         expiry=expiry,
-        provisioning=clients.provisioning,
-        hubs=clients.hubs,
+        provisioning=provisioning,
+        hubs=hubs,
         revocation_lists=status.lists,
         outbox=outbox,
         clock=clock,
     )
     usable_groups = UsableGroups(groups=groups, authorities=authorities, clock=clock)
-    assignments = Assignments(
-        registrar=clients.registrar, provisioning=clients.provisioning, hubs=clients.hubs, clock=clock
-    )
+    assignments = Assignments(registrar=clients.registrar, provisioning=provisioning, hubs=hubs, clock=clock)
     failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
     device_orders, registrations, order_uploads, retention = order_workflows(
         orders=orders,
@@ -215,7 +213,7 @@ def build(
         assignments=assignments,
         failures=failures,
         converger=converger,
-        hubs=clients.hubs,
+        hubs=hubs,
         order_lists=clients.order_lists,
         outbox=outbox,
         settings=settings,
@@ -223,7 +221,7 @@ def build(
         threads=threads("lists", 4),
         trail=audit,
     )
-    identities = DeviceIdentities(devices=devices, hubs=clients.hubs, converger=converger, clock=clock)
+    identities = DeviceIdentities(devices=devices, hubs=hubs, converger=converger, clock=clock)
     revocations = Revocations(
         devices=devices,
         certificates=certificates,
@@ -234,6 +232,7 @@ def build(
         counts=Directory(table("directory")),
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,
+        places=registrations.places,
         outbox=outbox,
         clock=clock,
     )
@@ -244,7 +243,7 @@ def build(
         authorities=authorities,
         creation=of_authorities.creation,
         possession=possession,
-        provisioning=clients.provisioning,
+        provisioning=provisioning,
         resource=clients.dps_authorities,
         outbox=outbox,
         settings=settings,
@@ -284,7 +283,7 @@ def build(
             devices=devices,
             certificates=certificates,
             public_keys=public_keys,
-            provisioning=clients.provisioning,
+            provisioning=provisioning,
             resource=clients.dps_authorities,
             clock=clock,
         ),
@@ -298,7 +297,7 @@ def build(
                 authorities=records,
                 requests=requests,
                 rejections=Rejections(table("rejections")),
-                hubs=clients.hubs,
+                hubs=hubs,
                 previews=group_work.previews,
                 settings=settings,
             ),
@@ -308,8 +307,8 @@ def build(
             devices=devices,
             groups=groups,
             authorities=records,
-            provisioning=clients.provisioning,
-            hubs=clients.hubs,
+            provisioning=provisioning,
+            hubs=hubs,
             converger=converger,
             clock=clock,
         ),
@@ -375,8 +374,8 @@ def build(
             records=records,
             keys=keys,
             resource=clients.dps_authorities,
-            provisioning=clients.provisioning,
-            hubs=clients.hubs,
+            provisioning=provisioning,
+            hubs=hubs,
             converger=converger,
             group_converger=group_work.converger,
             possession=possession,

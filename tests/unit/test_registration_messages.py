@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from shared.contracts.devices import RevocationRequest
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceOrder, DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderLine
-from shared.domain.words import RegisterBy
+from shared.domain.words import RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotFound
 from shared.workflows.devices import registrations
 from shared.workflows.devices.order_blobs import OrderBlobs
@@ -274,6 +275,53 @@ async def test_a_worker_works_on_so_many_lines_at_once_and_no_more(monkeypatch: 
     await asyncio.gather(*map(worker.register, messages))
     assert most == 3
     assert await states(scene) == [LineState.REGISTERED] * 8
+
+
+async def test_no_line_begins_while_a_device_is_shut_out() -> None:
+    """The worker's lines would come between any two steps of the revocation."""
+    scene = await DeviceScene().set_up()
+    await ordered(scene, "press", "saw")
+    with scene.registrations.places.shutting_out():
+        with scene.registrations.places.shutting_out():
+            message = asyncio.create_task(deliver(scene, 2))
+        for _ in range(200):
+            await asyncio.sleep(0)  # others that may come get here
+        assert await states(scene) == [LineState.ORDERED] * 2
+    await message
+    assert await states(scene) == [LineState.REGISTERED] * 2
+
+
+async def test_lines_go_on_in_time_though_devices_are_shut_out_all_the_while() -> None:
+    """A group of many devices takes minutes, and orders of other groups have waited long enough before that."""
+    scene = await DeviceScene().set_up()
+    await ordered(scene, "press")
+    scene.registrations.places.patience = 0.001
+    with scene.registrations.places.shutting_out():
+        await deliver(scene, 1)
+    assert await states(scene) == [LineState.REGISTERED]
+
+
+async def test_a_revocation_keeps_lines_from_beginning_until_its_doors_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = await DeviceScene().set_up()
+    await ordered(scene, "press", "saw")
+    await deliver(scene, 1)
+    shut_out, message = scene.provisioning.shut_out, list[asyncio.Task[None]]()
+
+    async def watched(*args: Any, **kwargs: Any) -> Any:
+        message.append(asyncio.create_task(deliver(scene, 2)))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert (await states(scene))[1] is LineState.ORDERED
+        return await shut_out(*args, **kwargs)
+
+    monkeypatch.setattr(scene.provisioning, "shut_out", watched)
+    await scene.revocations.carry_out(
+        RevocationRequest(request_id="r", registration_id="press", reason=RevocationReason.KEY_COMPROMISE)
+    )
+    await message[0]
+    assert (await states(scene))[1] is LineState.REGISTERED
 
 
 async def test_a_message_of_lines_that_do_not_exist_is_refused() -> None:

@@ -244,6 +244,7 @@ class World:
             revocation_lists=lists,
             log=self.log,
         )
+        made.registrations.places.patience = 0  # what waits for another act is no step that can be advanced
         upkeep = made.directory_upkeep
         kept = LeftToTimer(devices=upkeep.devices, projection=upkeep.projection, clock=self.clock)
         in_hand = NotWrittenDown(rows=made.in_hand.rows, queues=self.queues, clock=self.clock)

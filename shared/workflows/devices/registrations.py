@@ -18,6 +18,7 @@ from shared.contracts.orders import DeviceRegistration
 from shared.domain.order_acts import begun, line_cancelled
 from shared.domain.orders import OrderLine, OrderRecord
 from shared.errors import Deferred, NotFound
+from shared.workflows.devices.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +51,7 @@ class Registrations:
     ordered_devices: OrderedDevices
     outbox: Outbox
     clock: Clock
-    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
-    """Lets in as many lines as are worked on at once."""
+    places: Places = field(default_factory=lambda: Places(_AT_ONCE))
 
     async def register(self, message: DeviceRegistration) -> None:
         """Do what is still to be done for the lines of a message.
@@ -122,7 +122,7 @@ class Registrations:
     async def _outcome(
         self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers
     ) -> OrderLine | tuple[int, Exception]:
-        async with self.gate:
+        async with self.places:
             try:
                 return await self.ordered_devices.bring(known, decide, drawn)
             except Exception as error:  # noqa: BLE001 - one line's failure ends no other's work

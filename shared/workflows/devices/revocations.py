@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.devices.places import Places
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _NOT_REVOKED = frozenset({DeviceState.ORDERED, DeviceState.FAILED, DeviceState.REVOKED, DeviceState.DELETED})
@@ -62,6 +63,7 @@ class Revocations:
     counts: Directory
     unrepeated: int
     hub_units: int
+    places: Places
     outbox: Outbox
     clock: Clock
 
@@ -82,8 +84,9 @@ class Revocations:
                 await follow_parts(self.requests, to_do)
                 return
             registration_id, act = await self._act(request)
-            await change(self.devices, registration_id, act, at=self.clock())
-            await self.converger.converge(registration_id)
+            with self.places.shutting_out():
+                await change(self.devices, registration_id, act, at=self.clock())
+                await self.converger.converge(registration_id)
 
     async def check(self, request: RevocationRequest) -> None:
         """See whether a request can succeed as things are.
