@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.contracts.messages import ALL_QUEUES, Queue
+from shared.domain.checkpoints import is_log_key
 from shared.errors import LedgerBehind
 from shared.rules.zones import SIGNING, Zone
 from shared.workflows.devices.bundles import BUNDLES
@@ -109,9 +110,9 @@ def _of_ledger(
             return {"ledger": epochs.check_now}
 
 
-def not_of_cas(epochs: Epochs, log_key: str) -> frozenset[str]:
-    """Give the names, in lower case, of the deployment's keys in the vault that no CA has."""
-    return frozenset({log_key.lower(), epochs.mark.lower(), RESPONDER_KEY})
+def is_of_ca(name: str, epochs: Epochs, log_key: str) -> bool:
+    """Tell whether one of the deployment's keys in the vault is a CA's, by its name."""
+    return name.lower() not in {epochs.mark.lower(), RESPONDER_KEY} and not is_log_key(name, log_key)
 
 
 async def check_ledger(epochs: Epochs, authorities: CertificateAuthorities, clients: Clients, log_key: str) -> None:
@@ -123,8 +124,7 @@ async def check_ledger(epochs: Epochs, authorities: CertificateAuthorities, clie
     await epochs.check_now()
     if [record async for record in authorities.list()]:
         return
-    others = not_of_cas(epochs, log_key)
-    names = [name for name in await clients.keys.own_names() if name.lower() not in others]
+    names = [name for name in await clients.keys.own_names() if is_of_ca(name, epochs, log_key)]
     if not names:
         return
     groups = [group async for group in clients.provisioning.list_groups()]

@@ -46,7 +46,7 @@ class EvidenceSettings(LimitSettings):
             "EVIDENCE_KEY",
             SECRET_NAME,
             "Name of the key, in the vault of CA keys, that signs the log's checkpoints and nothing else. It is made "
-            "when the log begins.",
+            "when the log begins. Later keys of the log have a number behind this name.",
             example="evidence-log",
             default="evidence-log",
             zones=_BEGINS,

@@ -16,13 +16,14 @@ import argparse
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.checks import check_ledger, not_of_cas
+from shared.checks import check_ledger, is_of_ca
 from shared.domain.attestations import certificate_of
 from shared.errors import LedgerBehind, Rejected
 from shared.ledger.certificates import Certificates
@@ -91,7 +92,7 @@ def restoration_of(services: Services, brought: Brought | None = None) -> Restor
                 provisioning=clients.provisioning,
                 resource=clients.dps_authorities,
                 brought=brought,
-                not_of_cas=not_of_cas(services.epochs, services.settings.evidence_key),
+                is_of_ca=partial(is_of_ca, epochs=services.epochs, log_key=services.settings.evidence_key),
             ),
             devices=ServiceDevices(
                 devices=devices,

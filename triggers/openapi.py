@@ -155,6 +155,7 @@ _PATH_VALUES: Mapping[str, Any] = {
     "issuer": IssuerName,
     "file": Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]\.(crl|cer)$")],
     "request": Annotated[str, Field(min_length=1)],
+    "number": Annotated[str, Field(pattern="^[1-9][0-9]{0,8}$")],
 }
 
 IDEMPOTENCY_KEY = Parameter("Idempotency-Key", "becomes the request's id; made up without it", RequestId, "header")

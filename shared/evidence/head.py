@@ -149,6 +149,7 @@ class Head:
         line, _, rest = content.partition(b"\n")
         try:
             said = json.loads(line)
+            schema = int(said["schema"])
             lengths = [int(each) for each in said["edge"]]
             edge, at = list[tuple[bytes, ...]](), 0
             for length in lengths:
@@ -167,6 +168,8 @@ class Head:
             raise NotProved(f"the head of the log can't be read: it does not have the field {missing}") from None
         except (ValueError, TypeError) as error:
             raise NotProved(f"the head of the log can't be read: {error}") from None
+        if schema > _SCHEMA:
+            raise NotProved(f"the head of the log is of version {schema}, and this app reads {_SCHEMA}: upgrade it")
         if not whole:
             raise NotProved(f"the head of the log does not have the {said['size']} entries and the root that it names")
         return found

@@ -64,6 +64,19 @@ def list_entry(at: datetime, leaf: ListLeaf) -> bytes:
     return _written("crl", at, leaf)
 
 
+def key_entry(at: datetime, key: str) -> bytes:
+    """Write the entry that announces a key, which will sign checkpoints, as verifiers take it."""
+    return _written("key", at, {"key": key})
+
+
+def announced_key(entry: bytes) -> str | None:
+    """Give the key that an entry announces; ``None`` if it is about something else."""
+    if b'"type":"key"' not in entry:  # most are not, and need not be read
+        return None
+    found = read_entry(entry)
+    return str(found["key"]) if found["type"] == "key" else None
+
+
 def act_entry(at: datetime, act: Mapping[str, Any]) -> bytes:
     """Write the entry about an act, as the audit log has it."""
     return _written("act", at, act)

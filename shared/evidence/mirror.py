@@ -10,17 +10,21 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.evidence.leaves import announced_key
 from shared.evidence.tiles import ENTRIES, WIDTH, Tile, unbundled
 from shared.evidence.trees import EMPTY_ROOT, GrowingTree
-from shared.evidence.verify import Checkpoint, NotProved, Tree, VerifierKey, leaf_hash
+from shared.evidence.verify import Checkpoint, LogKeys, Note, NotProved, Tree, VerifierKey, leaf_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _SECONDS = 60
+_HANDOVERS_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,24 @@ class Mirror:
     def _checkpoint(self) -> Path:
         return self.folder / "checkpoint"
 
-    def known(self, key: VerifierKey) -> Tree:
+    @property
+    def keys_file(self) -> Path:
+        """The keys of the log that were learned from the log itself."""
+        return self.folder / "log.key"
+
+    def keys(self, given: LogKeys) -> LogKeys:
+        """Give keys that are trusted, with those that were learned from the log by them."""
+        if not self.keys_file.exists():
+            return given
+        learned = LogKeys.read(self.keys_file.read_text()).ends
+        ended = {key: end for key, end in given.ends.items() if end is not None}
+        return LogKeys({**given.ends, **learned, **ended})
+
+    def known(self, keys: LogKeys) -> Tree:
         """Give the tree that was copied before; an empty one if there is none."""
         if not self._checkpoint.exists():
             return Tree(0, EMPTY_ROOT)
-        return Checkpoint.opened(self._checkpoint.read_bytes(), key).tree
+        return Checkpoint.opened(self._checkpoint.read_bytes(), keys).tree
 
     def bundles(self, size: int) -> Iterator[Sequence[bytes]]:
         """Read the entries of a log with so many, bundle by bundle."""
@@ -45,12 +62,12 @@ class Mirror:
             whole = self.folder / tile.full.path
             yield unbundled((whole if whole.exists() else self.folder / tile.path).read_bytes())[: tile.width]
 
-    def update(self, read: Callable[[str], bytes], key: VerifierKey) -> tuple[Tree, int]:
+    def update(self, read: Callable[[str], bytes], given: LogKeys) -> tuple[Tree, int]:
         """Copy what is new, and check everything.
 
         Args:
             read: gives what is served under a path.
-            key: of the log.
+            given: keys of the log that are trusted. One that these have announced in the log is trusted then.
 
         Returns:
             The log's tree, and how many bundles were read.
@@ -59,8 +76,12 @@ class Mirror:
             NotProved: the checkpoint is not signed, the entries are not those that it is of, or they do not continue
                 those that were copied before. Then the copy stays as it was.
         """
-        content, before = read("checkpoint"), self.known(key)
-        tree, new = Checkpoint.opened(content, key).tree, list[Path]()
+        content, keys, new = read("checkpoint"), self.keys(given), list[Path]()
+        before, note = self.known(keys), Note.read(content)
+        tree, signing = Checkpoint.read(note.text).tree, [key for key, end in keys.ends.items() if end is None]
+        handovers = [] if len(note.signers(signing)) == len(signing) else list(_handovers(read))
+        if not handovers:
+            Checkpoint.opened(content, keys)
         for tile in tiles_of(tree.size):
             file = self.folder / tile.path
             if not file.exists():
@@ -68,14 +89,34 @@ class Mirror:
                 file.write_bytes(read(tile.path))
                 new.append(file)
         try:
-            check_grows(self.bundles(tree.size), (before, tree))
+            trees = list[Tree]()
+            for each in handovers:
+                trees.append(Checkpoint.opened(each, keys).tree)
+                keys = self._learned(keys, tree, trees[-1].size, is_end=True)
+            Checkpoint.opened(content, keys)
+            check_grows(self.bundles(tree.size), (before, *trees, tree))
         except NotProved:
             for file in new:
                 file.unlink()
             raise
         self.folder.mkdir(parents=True, exist_ok=True)
         self._checkpoint.write_bytes(content)
+        self._keep(self._learned(keys, tree, tree.size, is_end=False))
         return tree, len(new)
+
+    def _learned(self, keys: LogKeys, tree: Tree, size: int, *, is_end: bool) -> LogKeys:
+        """Add the keys that the first entries announce; at an end, the last of them alone signs more than these."""
+        name = next(iter(keys.ends)).name
+        entries = islice((entry for bundle in self.bundles(tree.size) for entry in bundle), size)
+        found = [VerifierKey.read(key) for key in map(announced_key, entries) if key is not None]
+        ends = {**dict.fromkeys(key for key in found if key.name == name), **keys.ends}
+        if is_end and found:
+            ends = {key: size if end is None and key != found[-1] else end for key, end in ends.items()}
+        return LogKeys(ends)
+
+    def _keep(self, keys: LogKeys) -> None:
+        lines = [f"{key}\n" if end is None else f"{key} until {end}\n" for key, end in keys.ends.items()]
+        self.keys_file.write_text("".join(lines))
 
     def compare(self, older: Tree, newer: Tree) -> None:
         """See that one tree begins with the other, and both are those of the copy.
@@ -86,6 +127,17 @@ class Mirror:
         if older.size > newer.size:
             raise NotProved(f"a log does not get shorter: it had {older.size} entries, and has {newer.size}")
         check_grows(self.bundles(newer.size), (older, newer))
+
+
+def _handovers(read: Callable[[str], bytes]) -> Iterator[bytes]:
+    """Give the last checkpoint of each key that has ended, which the next key has signed as well."""
+    for number in range(1, _HANDOVERS_LIMIT):
+        try:
+            yield read(f"handover/{number}")
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+            return
 
 
 def tiles_of(size: int) -> Iterator[Tile]:
@@ -143,12 +195,16 @@ def main(arguments: Sequence[str]) -> int:
         each.add_argument("--log-key", type=Path, required=True, help="file with the log's key")
     options = parser.parse_args(arguments)
     try:
-        key, mirror = VerifierKey.read(options.log_key.read_text()), Mirror(options.mirror)
+        given, mirror = LogKeys.read(options.log_key.read_text()), Mirror(options.mirror)
+        before = mirror.keys(given)
         if options.command == "mirror":
-            tree, count = mirror.update(_reader(options.url, options.function_key), key)
-            told = f"mirrored: {tree.size} entries, {count} new bundles; the checkpoint is signed, and has their root"
+            tree, new = mirror.update(_reader(options.url, options.function_key), given)
+            told = f"mirrored: {tree.size} entries, {new} new bundles; the checkpoint is signed, and has their root"
+            if mirror.keys(given).ends.keys() > before.ends.keys():
+                told += f"; the log has announced another key, which {mirror.keys_file} has now"
         else:
-            older, newer = (Checkpoint.opened(each.read_bytes(), key).tree for each in (options.older, options.newer))
+            files = (options.older, options.newer)
+            older, newer = (Checkpoint.opened(each.read_bytes(), before).tree for each in files)
             mirror.compare(older, newer)
             told = f"consistent: the log with {newer.size} entries begins with the one with {older.size}"
     except (OSError, urllib.error.URLError) as error:

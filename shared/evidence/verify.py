@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import json
 import re
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,18 +30,15 @@ if TYPE_CHECKING:
 ED25519, ECDSA, COSIGNATURE = 0x01, 0x02, 0x04
 """Types of signatures (C2SP signed-note, "Signature types"). ECDSA is over SHA-256; 0x04 is a witness's."""
 
-PROOF_LABEL = "TLOG PROOF"
-"""Label of the PEM block that holds a proof, so that the bundle stays ASCII; other readers of PEM skip it."""
+PROOF_LABEL, PROOF_LINE = "TLOG PROOF", "c2sp.org/tlog-proof@v1"
+"""Label of the PEM block that holds a proof, so that the bundle stays ASCII; and its first line."""
 
-PROOF_LINE = "c2sp.org/tlog-proof@v1"
-_HASH_SIZE = 32
-_KEY_ID_SIZE = 4
-_TIMESTAMP_SIZE = 8
-_SIGNATURES_LIMIT = 100
-_PATH_LIMIT = 63
+_HASH_SIZE, _KEY_ID_SIZE, _TIMESTAMP_SIZE = 32, 4, 8
+_SIGNATURES_LIMIT, _PATH_LIMIT = 100, 63
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\n([A-Za-z0-9+/=\n]+)-----END \1-----\n")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _NAME = re.compile(r"[^\s+]+")
+_KEY_LINE = re.compile(r"(\S+)(?: until (0|[1-9][0-9]{0,18}))?")
 
 
 class NotProved(ValueError):
@@ -145,14 +141,37 @@ class VerifierKey:
             time = int.from_bytes(signature[:_TIMESTAMP_SIZE])
             text, signature = f"cosignature/v1\ntime {time}\n".encode() + text, signature[_TIMESTAMP_SIZE:]
         key = self.public_key()
-        try:
+        with suppress(InvalidSignature):
             if isinstance(key, ed25519.Ed25519PublicKey):
                 key.verify(signature, text)
             else:
                 key.verify(signature, text, ec.ECDSA(SHA256()))
-        except InvalidSignature:
-            return False
-        return True
+            return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """The keys of a log, and up to how many entries each has signed; ``None`` of one that still signs."""
+
+    ends: dict[VerifierKey, int | None]
+
+    @classmethod
+    def read(cls, text: str) -> LogKeys:
+        """Read keys, a line each; behind one that has ended stand ``until`` and a number of entries."""
+        lines = [_KEY_LINE.fullmatch(line) for line in map(str.strip, text.splitlines()) if line]
+        ends = {VerifierKey.read(line[1]): int(line[2]) if line[2] else None for line in lines if line}
+        if None in lines or len({key.name for key in ends}) != 1:
+            raise NotProved("keys of one log are needed, a line each, as /api/log/key gives them")
+        return cls(ends)
+
+    def check(self, note: Note, size: int) -> None:
+        """See that one of them has signed a checkpoint of so many entries."""
+        if not (signers := note.signers(self.ends)):
+            wanted = " or ".join(f"{key.name!r} with the key {key.key_id.hex()}" for key in self.ends)
+            raise NotProved(f"the checkpoint is not signed by {wanted}")
+        if all((end := self.ends[key]) is not None and size > end for key in signers):
+            raise NotProved(f"the checkpoint has {size} entries, and the key that has signed it ended before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +230,14 @@ class Checkpoint:
 
     @classmethod
     def opened(
-        cls, content: bytes, log: VerifierKey, witnesses: Iterable[VerifierKey] = (), *, needed: int = 0
+        cls, content: bytes, log: LogKeys, witnesses: Iterable[VerifierKey] = (), *, needed: int = 0
     ) -> Checkpoint:
         """Read the note of a checkpoint that the log has signed, and as many witnesses as are needed."""
         note = Note.read(content)
-        if not note.signers([log]):
-            raise NotProved(f"the checkpoint is not signed by {log.name!r} with the key {log.key_id.hex()}")
         found = cls.read(note.text)
-        if found.origin != log.name:
-            raise NotProved(f"the checkpoint is of the log {found.origin!r}, and the key is that of {log.name!r}")
+        log.check(note, found.tree.size)
+        if (name := next(iter(log.ends)).name) != found.origin:
+            raise NotProved(f"the checkpoint is of the log {found.origin!r}, and the key is that of {name!r}")
         cosigned = tuple(key.name for key in note.signers(witnesses))
         if len(cosigned) < needed:
             raise NotProved(f"{len(cosigned)} of the witnesses have cosigned the checkpoint, and {needed} are needed")
@@ -251,7 +269,7 @@ class Proof:
         entry = read_base64(extra.removeprefix("extra "), "the extra data")
         return cls(entry, int(numbered), tuple(map(read_hash, path)), checkpoint)
 
-    def check(self, log: VerifierKey, witnesses: Iterable[VerifierKey] = (), *, needed: int = 0) -> Checkpoint:
+    def check(self, log: LogKeys, witnesses: Iterable[VerifierKey] = (), *, needed: int = 0) -> Checkpoint:
         """See that the entry is in the log."""
         checkpoint = Checkpoint.opened(self.checkpoint, log, witnesses, needed=needed)
         check_inclusion(leaf_hash(self.entry), self.index, self.path, checkpoint.tree)
@@ -264,7 +282,7 @@ def chain_hash(chain: Iterable[bytes]) -> str:
 
 
 def verify_bundle(
-    pem: bytes, log: VerifierKey, witnesses: Sequence[VerifierKey] = (), *, needed: int = 0
+    pem: bytes, log: LogKeys, witnesses: Sequence[VerifierKey] = (), *, needed: int = 0
 ) -> tuple[x509.Certificate, Proof, Checkpoint]:
     """See that the certificate of a bundle, with the CAs above it, was logged. A private key in it is not looked at."""
     blocks = list(_blocks(pem))
@@ -291,16 +309,12 @@ def verify_bundle(
     for name, value in present.items():
         if logged[name] != value:
             raise NotProved(f"the entry of the log has {name} {logged[name]}, and the bundle {value}")
-    _check_signatures((certificate, *above))
-    return certificate, proof, checkpoint
-
-
-def _check_signatures(chain: Sequence[x509.Certificate]) -> None:
-    for certificate, issuer in pairwise(chain):
+    for issued, issuer in zip((certificate, *above), above, strict=False):
         try:
-            certificate.verify_directly_issued_by(issuer)
+            issued.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             raise NotProved("a certificate of the bundle is not signed by the next one") from None
+    return certificate, proof, checkpoint
 
 
 def _blocks(pem: bytes) -> Iterator[tuple[str, bytes]]:
@@ -337,21 +351,18 @@ def _signature(line: str) -> tuple[str, bytes, bytes]:
 
 def read_hash(text: str) -> bytes:
     """Read a hash in base64."""
-    content = read_base64(text, "a hash")
-    if len(content) != _HASH_SIZE:
+    if len(content := read_base64(text, "a hash")) != _HASH_SIZE:
         raise NotProved(f"a hash has {len(content)} bytes, and 32 are needed")
     return content
 
 
 def read_base64(text: str, what: str) -> bytes:
     """Decode base64 that is written in the one way there is."""
-    try:
+    with suppress(ValueError):
         content = base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        content = None
-    if content is None or base64.b64encode(content).decode() != text:
-        raise NotProved(f"{what} is not base64")
-    return content
+        if base64.b64encode(content).decode() == text:
+            return content
+    raise NotProved(f"{what} is not base64")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -359,17 +370,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description="Checks that a bundle's certificate is in the log.")
     parser.add_argument("bundle", type=Path, help="the PEM file")
-    parser.add_argument("--log-key", type=Path, required=True, help="file with the log's key, as /api/log/key gives it")
+    parser.add_argument("--log-key", type=Path, required=True, help="file with its keys, as /api/log/key gives them")
     parser.add_argument("--witness-keys", type=Path, help="file with keys of witnesses, a line each")
     parser.add_argument("--witnesses", type=int, default=0, help="how many of them must have cosigned")
     options = parser.parse_args(given[1:] if given[:1] == ["verify"] else given)
     try:
-        log = VerifierKey.read(options.log_key.read_text())
-        lines = options.witness_keys.read_text().splitlines() if options.witness_keys else []
-        witnesses = [VerifierKey.read(line) for line in lines if line.strip()]
-        certificate, proof, checkpoint = verify_bundle(
-            options.bundle.read_bytes(), log, witnesses, needed=options.witnesses
-        )
+        bundle, log = options.bundle.read_bytes(), LogKeys.read(options.log_key.read_text())
+        keys = options.witness_keys.read_text().split() if options.witness_keys else []
+        witnesses = list(map(VerifierKey.read, keys))
+        certificate, proof, checkpoint = verify_bundle(bundle, log, witnesses, needed=options.witnesses)
     except OSError as error:
         sys.stderr.write(f"{error.filename} can't be read: {error.strerror}\n")
         return 2

@@ -10,7 +10,7 @@ import requests
 from tlog_scales.reader import TilesReader
 
 from devstack.outside import REPOSITORY, until
-from shared.evidence.verify import Checkpoint, VerifierKey, leaf_hash
+from shared.evidence.verify import Checkpoint, LogKeys, leaf_hash
 from tests.end_to_end.conftest import GROUP
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def test_an_auditor_mirrors_the_log_and_proves_a_bundle(stack_and_world: tuple[S
 
     checkpoint = requests.get(f"{url}/checkpoint", headers={"x-functions-key": keys["Audit.Read"]}, timeout=30)
     assert checkpoint.headers["Content-Type"] == "text/plain; charset=utf-8"
-    tree = Checkpoint.opened(checkpoint.content, VerifierKey.read(key.read_text())).tree
+    tree = Checkpoint.opened(checkpoint.content, LogKeys.read(key.read_text())).tree
 
     class Served:
         def get(self, *path: str) -> bytes | None:
@@ -54,6 +54,20 @@ def test_an_auditor_mirrors_the_log_and_proves_a_bundle(stack_and_world: tuple[S
     assert reader.calculate_root_hash() == tree.root
     entry = reader.get_entry(tree.size - 1)
     reader.get_inclusion_proof(tree.size - 1, tree.size).check(leaf_hash(entry), tree.root)
+
+    # The key is changed: whoever has the first one learns the next one from the log, also after the change.
+    assert world.post("log/key/renew").json()["keys"][1]["state"] == "next"
+    states = [each["state"] for each in world.post("log/key/retire").json()["keys"]]
+    assert states == ["signs", "retired"]
+    mirrored = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (mirrored.returncode, mirrored.stderr) == (0, "")
+    assert "; the log has announced another key, which " in mirrored.stdout
+    learned = (tmp_path / "mirror/log.key").read_text()
+    assert learned.splitlines()[0] == world.request("GET", "log/key").text.splitlines()[0]
+    proved = subprocess.run(
+        [*verify[:-1], str(tmp_path / "mirror/log.key")], capture_output=True, text=True, check=False
+    )
+    assert (proved.returncode, proved.stderr) == (0, "")
 
     refused = requests.get(f"{url}/checkpoint", headers={"x-functions-key": keys["Fleet.Read"]}, timeout=30)
     assert (refused.status_code, refused.json()["detail"]) == (403, "this needs the role Audit.Read")

@@ -24,13 +24,14 @@ async def test_a_ca_whose_vault_key_is_another_is_refused_when_it_is_loaded() ->
 
 
 async def test_the_name_of_the_log_s_key_is_not_a_ca_s() -> None:
-    """The vault would give the CA the key that signs the log. Nothing is recorded."""
+    """Nor is that of a later one. The vault would give the CA the key that signs the log. Nothing is recorded."""
     scene = AuthorityScene()
-    told = r"^name: 'Evidence-Log' is the name of the vault's key that signs the log; choose another name$"
-    with pytest.raises(Conflict, match=told):
-        await scene.root("Evidence-Log")
-    with pytest.raises(Conflict, match=told):
-        await scene.worker().keys.check_import("Evidence-Log", KeyCustody.VAULT)
+    for name in ("Evidence-Log", "evidence-log-2"):
+        told = rf"^name: '{name}' is the name of a key of the vault that signs the log; choose another name$"
+        with pytest.raises(Conflict, match=told):
+            await scene.root(name)
+        with pytest.raises(Conflict, match=told):
+            await scene.worker().keys.check_import(name, KeyCustody.VAULT)
     assert (scene.vault.keys, [each async for each in scene.records.list()]) == ({}, [])
 
 

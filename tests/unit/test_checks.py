@@ -32,7 +32,7 @@ async def looked_at(scene: AuthorityScene) -> None:
 async def test_an_empty_ledger_beside_keys_of_its_cas_is_not_ready() -> None:
     """A ledger that was lost looks like a new one, but for the vault and DPS."""
     scene = AuthorityScene()
-    for key in ("log-key", "ocsp-key-wrapping", "ledger-epoch"):
+    for key in ("log-key", "log-key-2", "ocsp-key-wrapping", "ledger-epoch"):
         await scene.vault.get_or_create(key, "EC-P256")
     await looked_at(scene)
     await scene.vault.get_or_create("line-1-ca1", "EC-P256")

@@ -32,6 +32,7 @@ VALID = {
     "file": "line-1-ca1.crl",
     "request": "MEow",
     "path": "0/000",
+    "number": "1",
 }
 IN_PATHS = [
     (operation, name)

@@ -56,10 +56,13 @@ NEEDED: Mapping[Role, frozenset[str]] = {
             *("disable_certificate_authority", "enable_certificate_authority", "retire_certificate_authority"),
             *("revoke_certificate_authority", "delete_certificate_authority", "import_crl"),
             *("renew_certificate_authority", "cross_sign_certificate_authority"),
+            *("renew_log_key", "retire_log_key"),
         }
     ),
     Role.APPROVALS_GIVE: frozenset({"approve_act", "refuse_act"}),
-    Role.AUDIT_READ: frozenset({"list_audit_entries", "get_log_checkpoint", "get_log_key", "get_log_tile"}),
+    Role.AUDIT_READ: frozenset(
+        {"list_audit_entries", "get_log_checkpoint", "get_log_key", "get_log_handover", "get_log_tile"}
+    ),
     Role.FLEET_READ: frozenset(
         {
             *("health_ready", "openapi", "asyncapi"),
@@ -97,6 +100,7 @@ ROUTE = {
     "requestId": "r-1",
     "name": "line-1-ca1",
     "serialNumber": "7f",
+    "number": "1",
 }
 
 
@@ -348,7 +352,7 @@ WHOLE = {
         "replay_rejections",
         "close_rejection",
     ),
-    *("get_log_checkpoint", "get_log_key", "get_log_tile"),
+    *("get_log_checkpoint", "get_log_key", "get_log_handover", "get_log_tile", "renew_log_key", "retire_log_key"),
 }
 """What is about all groups."""
 

@@ -12,6 +12,8 @@ from shared.contracts.messages import Queue, read_message
 from shared.contracts.parsing import parse
 from shared.domain.devices import DeviceRecord
 from shared.domain.requests import RequestRecord
+from shared.evidence.head import Head
+from shared.evidence.verify import NotProved
 from tests.unit import schema_samples
 from tests.unit.schema_samples import (
     MESSAGES,
@@ -109,6 +111,29 @@ def test_a_message_of_any_version_is_read_without_loss(version: int, index: int)
     read = parse(contract, read_message(json.dumps(sample["message"])).data)
     again = read.model_dump(mode="json", by_alias=True, exclude_none=True)
     assert {field: again.get(field) for field in sample["message"]["data"]} == sample["message"]["data"]
+
+
+def test_the_head_of_the_log_that_any_version_wrote_is_read_and_goes_on() -> None:
+    """It is a blob, which every batch of entries replaces: what is in it decides what the log continues."""
+    files = sorted(schema_samples.FOLDER.glob("head-*"))
+    assert [each.name for each in files] == ["head-1"]
+    for each in files:
+        content = each.read_bytes()
+        head = Head.from_bytes(content)
+        assert (head.origin, head.size, head.written, head.turns) == ("factory.example.com/log", 259, 256, 7)
+        assert head.entries == (b'{"type":"act","v":1}', b'{"type":"crl","v":1}', b'{"type":"key","v":1}')
+        assert head.projected == ("0a1b", "2c3d")
+        assert [len(level) for level in head.edge] == [1]
+        assert head.tree.root.hex() == "baa12f58e0aaa08086bb3a7e3ce6e410b28d3e1c24d888eaeaed38a75a85ed86"
+        assert head.to_bytes() == content, "what is written today is as it was"
+        assert head.appended([b"another"]).size == 260
+
+
+def test_a_head_of_a_later_version_is_not_written_over() -> None:
+    """An app that was rolled back would leave out what it does not know."""
+    content = (schema_samples.FOLDER / "head-1").read_bytes().replace(b'"schema": 1', b'"schema": 2')
+    with pytest.raises(NotProved, match=r"^the head of the log is of version 2, and this app reads 1: upgrade it$"):
+        Head.from_bytes(content)
 
 
 # --- what is written today has a sample ---

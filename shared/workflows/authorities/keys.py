@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from shared.domain.authorities import AuthorityState
+from shared.domain.checkpoints import is_log_key
 from shared.domain.words import KeyCustody
 from shared.errors import Conflict, Misconfigured
 from shared.pki.readable import load_certificates
@@ -79,9 +80,9 @@ class AuthorityKeys:
         await self.vault.check_free(WRAPPING_KEY if custody is KeyCustody.WRAPPED else name)
 
     def _check_name(self, name: str) -> None:
-        if name.lower() == self.log_key.lower():
+        if self.log_key and is_log_key(name, self.log_key):
             raise Conflict.because(
-                f"{name!r} is the name of the vault's key that signs the log; choose another name", field="name"
+                f"{name!r} is the name of a key of the vault that signs the log; choose another name", field="name"
             )
 
     async def holds(self, name: str, custody: KeyCustody) -> bool:

@@ -12,7 +12,7 @@ from shared.errors import LogDamaged
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import ENTRIES, HEIGHT, WIDTH, Tile, split, unbundled
 from shared.evidence.trees import GrowingTree, perfect_hash
-from shared.evidence.verify import Checkpoint, NotProved, VerifierKey, leaf_hash
+from shared.evidence.verify import Checkpoint, LogKeys, NotProved, leaf_hash
 from shared.pki.readable import load_certificates
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LogAudit:
                 yield f"the log: its {growing.size} entries do not have the root of its head"
             if known is None:
                 return
-            opened = Checkpoint.opened(known.record.note.encode(), VerifierKey.read(known.record.verifier_key))
+            opened = Checkpoint.opened(known.record.note.encode(), LogKeys.read(known.record.verifier_key))
             if self._trees.get(opened.tree.size) != opened.tree:
                 yield f"the log: its first {opened.tree.size} entries do not have the root of its checkpoint"
         except (LogDamaged, NotProved) as error:

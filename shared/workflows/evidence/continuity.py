@@ -19,6 +19,13 @@ def tree_of(note: str) -> Tree:
     return Checkpoint.read(Note.read(note.encode()).text).tree
 
 
+def own_note(note: str, origin: str) -> str:
+    """Give a checkpoint with the log's own signatures alone: those that have the log's name."""
+    text, _, lines = note.rpartition("\n\n")
+    own = "".join(f"{line}\n" for line in lines.splitlines() if line.startswith(f"\u2014 {origin} "))
+    return f"{text}\n\n{own}"
+
+
 async def check_continues(storage: LogStorage, signed: Tree, head: Head) -> None:
     """See that a head continues a tree that was signed before.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.errors import LogDamaged, NotFound
 from shared.evidence.tiles import Tile
 from shared.evidence.trees import inclusion_path
-from shared.evidence.verify import Checkpoint, NotProved, Proof, VerifierKey, check_inclusion, leaf_hash
+from shared.evidence.verify import Checkpoint, LogKeys, Note, NotProved, Proof, VerifierKey, check_inclusion, leaf_hash
 from shared.workflows.evidence.continuity import check_continues, tree_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,17 @@ class LogReader:
             raise NotFound.because("the log does not have a checkpoint yet, since nothing was logged")
         return found.record
 
+    async def handover(self, number: int) -> str:
+        """Give the last checkpoint of a key that signs no more, signed by the next one as well; the first is 1.
+
+        Raises:
+            NotFound: so many keys have not ended.
+        """
+        retired = (await self.checkpoint()).retired
+        if not 1 <= number <= len(retired):
+            raise NotFound.because(f"the log's key was changed {len(retired)} times; {number} is not one of them")
+        return retired[number - 1].handover
+
     async def tile(self, path: str) -> bytes:
         """Give a tile, or a bundle of entries.
 
@@ -72,7 +83,7 @@ class LogReader:
         if record is None or index >= record.size or record.size > head.size:
             there = min(record.size, head.size) if record else 0
             raise LogDamaged(f"entry {index} was logged, and the log has {there} entries")
-        cosigned = record.cosigned if record.cosigned_size > index else None
+        cosigned = record.cosigned if record.cosigned_size > index and _is_of_present_key(record) else None
         note = (cosigned or record.note).encode()
         tree = tree_of(note.decode())
         path = await self.storage.hashes(head, inclusion_path(index, tree.size), tree.size)
@@ -95,10 +106,15 @@ class LogReader:
             return
         record = known.record
         try:
-            Checkpoint.opened(record.note.encode(), VerifierKey.read(record.verifier_key))
+            Checkpoint.opened(record.note.encode(), LogKeys.read(record.verifier_key))
         except NotProved as error:
             raise LogDamaged(f"the log's checkpoint was changed by hand: {error}") from None
         if record.size > head.size:  # it was signed after the head was read, or the head got shorter
             head = (await self.sequencer.read()).head
         await check_continues(self.storage, tree_of(record.note), head)
         await self.storage.check_newest_tiles(head)
+
+
+def _is_of_present_key(record: CheckpointRecord) -> bool:
+    """Tell whether the present key has signed what witnesses have; one before may be trusted no more."""
+    return bool(Note.read((record.cosigned or "").encode()).signers([VerifierKey.read(record.verifier_key)]))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.domain.checkpoints import CheckpointRecord
+from shared.domain.checkpoints import CheckpointRecord, vault_key_name
 from shared.errors import Deferred, Misconfigured
 from shared.evidence.notes import checkpoint_text, ecdsa_key, signature_line, signed_note
-from shared.evidence.verify import VerifierKey
+from shared.evidence.verify import Note, VerifierKey
 from shared.pki.signing_keys import remote_key, sign
 from shared.rules.key_algorithms import KeyAlgorithm
 from shared.workflows.evidence.continuity import check_continues, tree_of
@@ -81,7 +81,7 @@ class CheckpointSigner:
             head = (await self.storage.head()).head
             if known is not None:
                 await check_continues(self.storage, tree_of(known.record.note), head)
-                if known.record.size == head.size:
+                if known.record.size == head.size and _is_signed(known.record):
                     return known.record
             made = await self.checkpoints.put(known, await self._signed(known, head))
             if made is not None:
@@ -90,21 +90,34 @@ class CheckpointSigner:
 
     async def _signed(self, known: Versioned[CheckpointRecord] | None, head: Head) -> CheckpointRecord:
         before = known.record if known else await self._first(head.origin)
-        key = VerifierKey.read(before.verifier_key)
+        text = checkpoint_text(head.origin, head.tree)
+        lines = [await self._line(key_id, VerifierKey.read(key), text) for key_id, key in before.signing]
+        return before.changed(size=head.size, note=signed_note(text, *lines).decode(), signed_at=self.clock())
+
+    async def _line(self, key_id: str, key: VerifierKey, text: str) -> str:
         public_key = key.public_key()
         if not isinstance(public_key, ec.EllipticCurvePublicKey):
             raise Misconfigured(f"the log's key {key.name!r} is not an ECDSA key")
-        signing_key = remote_key(public_key, partial(self.vault.sign_digest, before.key_id))
-        text = checkpoint_text(head.origin, head.tree)
+        signing_key = remote_key(public_key, partial(self.vault.sign_digest, key_id))
         signature = await self.vault.threads.run(sign, signing_key, text.encode(), hashes.SHA256())
-        note = signed_note(text, signature_line(key, signature))
-        return before.changed(size=head.size, note=note.decode(), signed_at=self.clock())
+        return signature_line(key, signature)
 
     async def _first(self, origin: str) -> CheckpointRecord:
-        key_id, public_key = await self.vault.get_or_create(self.key_name, KeyAlgorithm.EC_P256)
-        if not isinstance(public_key, ec.EllipticCurvePublicKey):
-            raise Misconfigured(f"the vault's key {self.key_name!r} is not an ECDSA key")
-        key = ecdsa_key(origin, public_key)
+        key_id, key = await self.key(origin, 1)
         return CheckpointRecord(
             origin=origin, key_id=key_id, verifier_key=str(key), size=0, note="", signed_at=self.clock()
         )
+
+    async def key(self, origin: str, number: int) -> tuple[str, VerifierKey]:
+        """Find a key of the log in the vault, or make it: the first, the second and so on; give its id as well."""
+        name = vault_key_name(self.key_name, number)
+        key_id, public_key = await self.vault.get_or_create(name, KeyAlgorithm.EC_P256)
+        if not isinstance(public_key, ec.EllipticCurvePublicKey):
+            raise Misconfigured(f"the vault's key {name!r} is not an ECDSA key")
+        return key_id, ecdsa_key(origin, public_key)
+
+
+def _is_signed(record: CheckpointRecord) -> bool:
+    """Tell whether all keys have signed that are to: a change of the key may have begun since."""
+    keys = [VerifierKey.read(key) for _, key in record.signing]
+    return len(Note.read(record.note.encode()).signers(keys)) == len(keys)

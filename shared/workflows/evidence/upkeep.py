@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shared.workflows.evidence.acts import ActProjection
-    from shared.workflows.evidence.signing import CheckpointSigner
+    from shared.workflows.evidence.key_changes import KeyChanges
     from shared.workflows.evidence.witnessing import Witnessing
 
 
@@ -16,7 +16,7 @@ class LogUpkeep:
     """Keeps the log's checkpoint up to date."""
 
     projection: ActProjection
-    signer: CheckpointSigner
+    keys: KeyChanges
     witnessing: Witnessing
 
     async def run(self) -> tuple[int, int, int]:
@@ -26,5 +26,5 @@ class LogUpkeep:
             LogDamaged: the log is not what it was.
         """
         logged = await self.projection.run()
-        signed = await self.signer.publish()
+        signed = await self.keys.carry_on()
         return logged, signed.size, await self.witnessing.run()

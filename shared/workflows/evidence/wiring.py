@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.ledger.checkpoints import Checkpoints
 from shared.rules.zones import Zone
 from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.key_changes import KeyChanges
 from shared.workflows.evidence.reading import LogReader
 from shared.workflows.evidence.sequencing import Sequencer
 from shared.workflows.evidence.signing import CheckpointSigner
@@ -85,7 +86,7 @@ def evidence_workflows(
     acts = ActsToLog(table=table("actstolog"))
     upkeep = LogUpkeep(
         projection=ActProjection(acts=acts, sequencer=sequencer),
-        signer=signer,
+        keys=KeyChanges(storage=storage, checkpoints=checkpoints, sequencer=sequencer, signer=signer, clock=clock),
         witnessing=Witnessing(
             storage=storage, checkpoints=checkpoints, witnesses=witnesses, trusted=settings.evidence_witnesses
         ),

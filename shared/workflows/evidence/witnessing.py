@@ -12,7 +12,7 @@ from shared.errors import LogDamaged
 from shared.evidence.trees import consistency_path
 from shared.evidence.verify import Note, NotProved, VerifierKey
 from shared.ports.witnesses import WitnessRefused
-from shared.workflows.evidence.continuity import tree_of
+from shared.workflows.evidence.continuity import own_note, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,14 +77,13 @@ class Witnessing:
         raise WitnessRefused(f"{witness.url} has another checkpoint each time it is asked")
 
     async def _body(self, record: CheckpointRecord, size: int) -> bytes:
-        """Write what is sent; only the log's own signature goes along."""
+        """Write what is sent; only the log's own signatures go along."""
         newest = tree_of(record.note).size
         if size > newest:
             raise WitnessRefused(f"the witness has seen {size} entries of this log, which has {newest}")
         head = (await self.storage.head()).head
         path = await self.storage.hashes(head, consistency_path(size, newest), newest)
-        text, _, lines = record.note.rpartition("\n\n")
-        signed = f"{text}\n\n{lines.splitlines()[0]}\n"
+        signed = own_note(record.note, record.origin)
         proof = "".join(f"{base64.b64encode(each).decode()}\n" for each in path)
         return f"old {size}\n{proof}\n{signed}".encode()
 

@@ -23,7 +23,7 @@ from shared.workflows.devices.bundles import BUNDLES, Bundle
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from shared.ports.blobs import Blobs
     from shared.ports.ca_certificates import DpsCaCertificates
@@ -72,7 +72,7 @@ class FoundAuthorities:
 
     Attributes:
         resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
-        not_of_cas: names, in lower case, of keys of the vault that do not belong to a CA.
+        is_of_ca: tells of a key of the vault, by its name, whether it is a CA's.
         places: names under which DPS has verified certificates, by their SHA-1 thumbprint.
         entries: of the groups in DPS that look at certificates.
         key_names: of the keys in the vault that CAs may have.
@@ -83,7 +83,7 @@ class FoundAuthorities:
     provisioning: ProvisioningService
     resource: DpsCaCertificates | None
     brought: Brought
-    not_of_cas: Collection[str]
+    is_of_ca: Callable[[str], bool]
     places: dict[str, str] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     key_names: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ class FoundAuthorities:
 
     async def _match(self, pool: Sequence[x509.Certificate]) -> tuple[list[FoundAuthority], list[str]]:
         found, problems = list[FoundAuthority](), list[str]()
-        self.key_names = [each for each in await self.keys.vault.own_names() if each.lower() not in self.not_of_cas]
+        self.key_names = [each for each in await self.keys.vault.own_names() if self.is_of_ca(each)]
         for name in self.key_names:
             versions = {fingerprint(key): key_id for key_id, key in await self.keys.vault.versions(name)}
             own = [each for each in pool if fingerprint(each.public_key()) in versions]  # type: ignore[arg-type]

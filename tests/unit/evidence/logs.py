@@ -13,7 +13,7 @@ from shared.evidence.head import Head
 from shared.evidence.notes import checkpoint_text, ecdsa_key, signature_line, signed_note
 from shared.evidence.tiles import ENTRIES, Tile, read_from, tiles_for
 from shared.evidence.trees import Span, consistency_path, inclusion_path, perfect_subtrees, span_hash
-from shared.evidence.verify import Proof, Tree, leaf_hash
+from shared.evidence.verify import LogKeys, Proof, Tree, leaf_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,8 +24,9 @@ ORIGIN = "example.com/log"
 
 
 @cache
-def signing_key() -> ec.EllipticCurvePrivateKey:
-    return ec.derive_private_key(20_260_301, ec.SECP256R1())
+def signing_key(number: int = 1) -> ec.EllipticCurvePrivateKey:
+    """Give a key of the log: the first, the second and so on."""
+    return ec.derive_private_key(20_260_300 + number, ec.SECP256R1())
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Log:
     @property
     def key(self) -> VerifierKey:
         return ecdsa_key(ORIGIN, signing_key().public_key())
+
+    @property
+    def keys(self) -> LogKeys:
+        return LogKeys({self.key: None})
 
     def append(self, *entries: bytes) -> None:
         settled, tiles = self.head.settled()

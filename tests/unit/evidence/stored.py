@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from shared.evidence.tiles import ENTRIES, WIDTH, Tile, unbundled
 from shared.evidence.trees import GrowingTree
-from shared.evidence.verify import VerifierKey, leaf_hash
+from shared.evidence.verify import LogKeys, VerifierKey, leaf_hash
 from shared.ledger.checkpoints import Checkpoints
 from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.key_changes import KeyChanges
 from shared.workflows.evidence.reading import LogReader
 from shared.workflows.evidence.sequencing import Sequencer
 from shared.workflows.evidence.signing import CheckpointSigner
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Vault:
-    """A vault with one key, whose signature is a step."""
+    """A vault with the keys of the log, each made when it is first asked for."""
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
@@ -39,13 +40,15 @@ class Vault:
 
     async def get_or_create(self, name: str, algorithm: str) -> tuple[str, ec.EllipticCurvePublicKey]:
         async with self._conductor.step("vault.get_or_create", "vault"):
-            assert (name, algorithm) == ("evidence-log", "EC-P256")
-            return "https://vault/keys/evidence-log/1", signing_key().public_key()
+            assert algorithm == "EC-P256"
+            number = int(name.removeprefix("evidence-log").removeprefix("-") or 1)
+            return f"https://vault/keys/{name}/1", signing_key(number).public_key()
 
     def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
-        assert key_id == "https://vault/keys/evidence-log/1"
+        name = key_id.removeprefix("https://vault/keys/").removesuffix("/1")
+        number = int(name.removeprefix("evidence-log").removeprefix("-") or 1)
         self.signed += 1
-        return vault_of(signing_key())(algorithm, digest)
+        return vault_of(signing_key(number))(algorithm, digest)
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Worker:
     signer: CheckpointSigner
     reader: LogReader
     projection: ActProjection
+    keys: KeyChanges
 
 
 @dataclass
@@ -105,12 +109,18 @@ class Place:
         sequencer = Sequencer(storage=self.storage, checkpoints=self.checkpoints, pause=self.pause, monotonic=lambda: 0)
         reader = LogReader(storage=self.storage, checkpoints=self.checkpoints, signer=signer, sequencer=sequencer)
         projection = ActProjection(acts=ActsToLog(table=self.acts), sequencer=sequencer)
-        return Worker(sequencer, signer, reader, projection)
+        keys = KeyChanges(
+            storage=self.storage, checkpoints=self.checkpoints, sequencer=sequencer, signer=signer, clock=self.clock
+        )
+        return Worker(sequencer, signer, reader, projection, keys)
 
     async def key(self) -> VerifierKey:
         known = await self.checkpoints.newest()
         assert known is not None
         return VerifierKey.read(known.record.verifier_key)
+
+    async def keys(self) -> LogKeys:
+        return LogKeys({await self.key(): None})
 
     async def head(self) -> Head:
         return (await self.storage.head()).head

@@ -38,35 +38,35 @@ def served(log: Log) -> Callable[[str], bytes]:
 
 def test_a_mirror_reads_what_is_new_and_has_the_log_s_tree(tmp_path: Path) -> None:
     log, copy = numbered(600), Mirror(tmp_path)
-    assert copy.update(served(log), log.key) == (log.head.tree, 3)
-    assert copy.update(served(log), log.key) == (log.head.tree, 0)
+    assert copy.update(served(log), log.keys) == (log.head.tree, 3)
+    assert copy.update(served(log), log.keys) == (log.head.tree, 0)
     log.append(*(b"entry %d" % number for number in range(600, 900)))
-    assert copy.update(served(log), log.key) == (log.head.tree, 2), "the third one, which is full now, and the fourth"
+    assert copy.update(served(log), log.keys) == (log.head.tree, 2), "the third one, which is full now, and the fourth"
     assert sum(map(len, copy.bundles(900))) == 900
 
 
 def test_a_mirror_refuses_a_log_that_does_not_continue_and_keeps_its_checkpoint(tmp_path: Path) -> None:
     log, copy = numbered(300), Mirror(tmp_path)
-    copy.update(served(log), log.key)
+    copy.update(served(log), log.keys)
     other = Log()
     for number in range(280):
         other.append(b"entry %d" % number)
     for number in range(280, 310):
         other.append(b"another %d" % number)
     with pytest.raises(NotProved, match=r"^the first 300 entries are not those that the checkpoint is of$"):
-        copy.update(served(other), log.key)
+        copy.update(served(other), log.keys)
     with pytest.raises(NotProved, match=r"^there are 250 entries, and the checkpoint is of 300$"):
-        copy.update(served(numbered(250)), log.key)
-    assert copy.known(log.key) == log.head.tree
+        copy.update(served(numbered(250)), log.keys)
+    assert copy.known(log.keys) == log.head.tree
 
 
 def test_a_mirror_refuses_entries_that_the_checkpoint_is_not_of(tmp_path: Path) -> None:
     log = numbered(300)
     spoilt = served(log)
     with pytest.raises(NotProved, match=r"^the first 300 entries are not those that the checkpoint is of$"):
-        Mirror(tmp_path).update(lambda path: spoilt(path).replace(b"entry 17", b"entry 71"), log.key)
-    assert Mirror(tmp_path).known(log.key).size == 0
-    assert Mirror(tmp_path).update(served(log), log.key) == (log.head.tree, 2), "what was wrong is not kept"
+        Mirror(tmp_path).update(lambda path: spoilt(path).replace(b"entry 17", b"entry 71"), log.keys)
+    assert Mirror(tmp_path).known(log.keys).size == 0
+    assert Mirror(tmp_path).update(served(log), log.keys) == (log.head.tree, 2), "what was wrong is not kept"
 
 
 @contextmanager

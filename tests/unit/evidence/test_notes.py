@@ -10,7 +10,7 @@ from tlog_scales.signing import Vkey
 from tlog_scales.tlog import Checkpoint as OtherCheckpoint
 
 from shared.evidence.notes import signature_line
-from shared.evidence.verify import COSIGNATURE, Checkpoint, Note, NotProved, VerifierKey
+from shared.evidence.verify import COSIGNATURE, Checkpoint, LogKeys, Note, NotProved, VerifierKey
 from tests.unit.evidence.logs import ORIGIN, numbered
 from tests.unit.evidence.test_trees import vectors
 
@@ -116,7 +116,7 @@ def _cosigned(checkpoint: bytes, time: int = 1_679_315_147) -> bytes:
 def test_a_cosignature_is_that_of_its_witness() -> None:
     log, (_, witness) = numbered(3), _witness()
     cosigned = _cosigned(log.checkpoint())
-    assert Checkpoint.opened(cosigned, log.key, [witness], needed=1).witnesses == ("witness.example/w1",)
+    assert Checkpoint.opened(cosigned, log.keys, [witness], needed=1).witnesses == ("witness.example/w1",)
     other = OtherCheckpoint.from_text(cosigned.decode())
     Vkey.from_string(str(witness)).get_verifier().verify(other.signatures[1].payload, other)
 
@@ -124,15 +124,15 @@ def test_a_cosignature_is_that_of_its_witness() -> None:
 def test_a_cosignature_of_an_unknown_witness_is_ignored_and_a_wrong_one_is_not() -> None:
     log, (_, witness), (_, stranger) = numbered(3), _witness(), _witness("witness.example/w2")
     cosigned = _cosigned(log.checkpoint())
-    assert Checkpoint.opened(cosigned, log.key, [stranger]).witnesses == ()
+    assert Checkpoint.opened(cosigned, log.keys, [stranger]).witnesses == ()
     with pytest.raises(NotProved, match=r"^0 of the witnesses have cosigned the checkpoint, and 1 are needed$"):
-        Checkpoint.opened(cosigned, log.key, [stranger], needed=1)
+        Checkpoint.opened(cosigned, log.keys, [stranger], needed=1)
     *lines, last = cosigned.decode().splitlines()
     spoiled = bytearray(base64.b64decode(last.split(" ")[2]))
     spoiled[11] ^= 1  # the last byte of the time
     forged = "\n".join((*lines, f"\u2014 witness.example/w1 {base64.b64encode(spoiled).decode()}", ""))
     with pytest.raises(NotProved, match=r"^the signature of 'witness.example/w1' does not fit the note$"):
-        Checkpoint.opened(forged.encode(), log.key, [witness])
+        Checkpoint.opened(forged.encode(), log.keys, [witness])
 
 
 def test_a_checkpoint_of_another_key_or_another_log_is_refused() -> None:
@@ -141,10 +141,10 @@ def test_a_checkpoint_of_another_key_or_another_log_is_refused() -> None:
     with pytest.raises(
         NotProved, match=r"^the checkpoint is not signed by 'rekor.sigstore.dev' with the key c0d23d6a$"
     ):
-        Checkpoint.opened(log.checkpoint(), other)
+        Checkpoint.opened(log.checkpoint(), LogKeys({other: None}))
     key = VerifierKey.read(vectors()["Key"])
     with pytest.raises(NotProved, match=r"^the checkpoint does not begin with three lines"):
-        Checkpoint.opened(vectors()["Notes"][0].encode(), key)
+        Checkpoint.opened(vectors()["Notes"][0].encode(), LogKeys({key: None}))
 
 
 @pytest.mark.parametrize(

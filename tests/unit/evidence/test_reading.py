@@ -15,7 +15,7 @@ from shared.errors import LogDamaged, NotFound
 from shared.evidence.notes import signature_line
 from shared.evidence.tiles import unbundled
 from shared.evidence.trees import Span, check_consistency
-from shared.evidence.verify import COSIGNATURE, Checkpoint, Note, Tree, VerifierKey
+from shared.evidence.verify import COSIGNATURE, Checkpoint, LogKeys, Note, Tree, VerifierKey
 from shared.ports.witnesses import Cosigning, WitnessRefused
 from shared.workflows.evidence.witnessing import Witnessing
 from tests.unit.evidence.logs import ORIGIN, numbered
@@ -46,7 +46,7 @@ async def test_a_checkpoint_is_of_the_whole_log_and_signed_by_the_key_that_it_be
     place, worker = await filled(5)
     record = await worker.signer.publish()
     assert (record.origin, record.size) == (ORIGIN, 5)
-    assert Checkpoint.opened(record.note.encode(), numbered(5).key).tree == numbered(5).head.tree
+    assert Checkpoint.opened(record.note.encode(), numbered(5).keys).tree == numbered(5).head.tree
     assert str(numbered(5).key) == record.verifier_key
     assert await worker.signer.publish() == record, "it is signed once"
     assert place.vault.signed == 1
@@ -92,7 +92,7 @@ async def test_an_entry_that_is_not_signed_yet_is_signed_when_its_proof_is_wante
     for index in (0, 255, 256, 299):
         proof = await worker.reader.proof(index)
         assert proof.entry == b"entry %d" % index
-        assert proof.check(await place.key()).tree.size == 300
+        assert proof.check(await place.keys()).tree.size == 300
     assert place.vault.signed == 1
 
 
@@ -111,6 +111,7 @@ class FakeWitness:
 
     Attributes:
         seen: the tree that it signed last.
+        signed_by: ids of the keys that have signed what it was sent last.
     """
 
     log: VerifierKey
@@ -118,6 +119,7 @@ class FakeWitness:
     seen: Tree = field(default_factory=lambda: Tree(0, b""))
     down: bool = False
     asked: int = 0
+    signed_by: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._secret = Ed25519PrivateKey.from_private_bytes(self.name.encode().ljust(32)[:32])
@@ -134,8 +136,8 @@ class FakeWitness:
             raise WitnessRefused(f"{url} can't be reached: no")
         head, _, note = body.decode().partition("\n\n")
         old, *proof = head.split("\n")
-        tree = Checkpoint.opened(note.encode(), self.log).tree
-        assert len(Note.read(note.encode()).signatures) == 1
+        tree = Checkpoint.opened(note.encode(), LogKeys({self.log: None})).tree
+        self.signed_by = [key_id for _, key_id, _ in Note.read(note.encode()).signatures]
         if old != f"old {self.seen.size}":
             return Cosigning(size=self.seen.size)
         if self.seen.size:
@@ -169,16 +171,17 @@ async def test_witnesses_sign_each_checkpoint_and_stand_in_it_and_in_proofs() ->
     assert await collected.run() == 2
     assert await collected.run() == 0, "they have signed it"
     record = await worker.reader.checkpoint()
-    opened = Checkpoint.opened(record.note.encode(), await place.key(), [first.key, second.key], needed=2)
+    opened = Checkpoint.opened(record.note.encode(), await place.keys(), [first.key, second.key], needed=2)
     assert opened.witnesses == ("witness.example/w1", "witness.example/w2")
     for number in range(3, 9):
         await worker.sequencer.append(b"entry %d" % number)
     await worker.signer.publish()
-    assert (await worker.reader.proof(2)).check(await place.key(), [first.key], needed=1).tree.size == 3
-    assert (await worker.reader.proof(7)).check(await place.key(), [first.key]).witnesses == ()
+    assert (await worker.reader.proof(2)).check(await place.keys(), [first.key], needed=1).tree.size == 3
+    assert (await worker.reader.proof(7)).check(await place.keys(), [first.key]).witnesses == ()
     assert await collected.run() == 2
     assert (first.seen.size, first.asked) == (9, 2)
-    assert (await worker.reader.proof(7)).check(await place.key(), [first.key], needed=1).tree.size == 9
+    assert first.signed_by == [(await place.key()).key_id], "no signature of the other witness goes along"
+    assert (await worker.reader.proof(7)).check(await place.keys(), [first.key], needed=1).tree.size == 9
 
 
 async def test_a_witness_that_does_not_answer_holds_up_no_other_one() -> None:
@@ -190,7 +193,7 @@ async def test_a_witness_that_does_not_answer_holds_up_no_other_one() -> None:
     first.down = False
     assert await witnessing(place, first, second).run() == 1
     record = await worker.reader.checkpoint()
-    Checkpoint.opened(record.note.encode(), await place.key(), [first.key, second.key], needed=2)
+    Checkpoint.opened(record.note.encode(), await place.keys(), [first.key, second.key], needed=2)
 
 
 async def test_a_witness_that_has_seen_another_size_is_asked_again_with_a_proof_from_there() -> None:

@@ -122,7 +122,7 @@ async def test_two_workers_log_10000_leaves_at_once_without_a_fork() -> None:
     assert sorted(places) == list(range(10_000))
     assert [entry(places[at]) for at in range(10_000)] == found
     record = await workers[0].signer.publish()
-    checkpoint = Checkpoint.opened(record.note.encode(), await place.key())
+    checkpoint = Checkpoint.opened(record.note.encode(), await place.keys())
     assert checkpoint.tree == (await place.head()).tree
     random = Random(10_000)  # noqa: S311 - the same each time
     for index in random.sample(range(10_000), 50):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def test_a_bundle_is_proved_by_the_log_that_has_its_certificate() -> None:
     made = bundled()
-    certificate, proof, checkpoint = verify_bundle(made.pem, made.log.key)
+    certificate, proof, checkpoint = verify_bundle(made.pem, made.log.keys)
     assert certificate == x509.load_pem_x509_certificates(made.packed)[0]
     assert (proof.index, checkpoint.tree.size) == (300, 342)
 
@@ -36,18 +36,18 @@ def test_every_byte_of_the_certificates_and_of_the_proof_counts() -> None:
         changed = bytearray(made.pem)
         changed[at] ^= 1 << at % 7
         with pytest.raises(NotProved):
-            verify_bundle(bytes(changed), made.log.key)
+            verify_bundle(bytes(changed), made.log.keys)
 
 
 def test_a_bundle_that_a_mail_has_given_other_line_ends_is_proved() -> None:
     made = bundled()
-    verify_bundle(made.pem.replace(b"\n", b"\r\n"), made.log.key)
+    verify_bundle(made.pem.replace(b"\n", b"\r\n"), made.log.keys)
 
 
 def test_a_private_key_in_the_bundle_is_not_looked_at() -> None:
     made = bundled(with_key=True)
     assert b"ENCRYPTED PRIVATE KEY" in made.pem
-    verify_bundle(made.pem, made.log.key)
+    verify_bundle(made.pem, made.log.keys)
 
 
 def _without_proof(pem: bytes) -> bytes:
@@ -78,13 +78,13 @@ def _without_issuer(pem: bytes) -> bytes:
 )
 def test_what_is_not_the_bundle_that_was_made_is_refused(change: Callable[[bytes], bytes], message: str) -> None:
     with pytest.raises(NotProved, match=f"^{message}"):
-        verify_bundle(change(bundled().pem), bundled().log.key)
+        verify_bundle(change(bundled().pem), bundled().log.keys)
 
 
 def test_an_entry_about_something_else_proves_no_certificate() -> None:
     made = bundled()
     with pytest.raises(NotProved, match=r"^the entry of the log is not one about a device's certificate$"):
-        verify_bundle(made.packed + proof_pem(made.log.inclusion(5)), made.log.key)
+        verify_bundle(made.packed + proof_pem(made.log.inclusion(5)), made.log.keys)
 
 
 def test_a_proof_from_a_log_of_the_same_name_with_another_content_is_refused() -> None:
@@ -92,7 +92,7 @@ def test_a_proof_from_a_log_of_the_same_name_with_another_content_is_refused() -
     proof = made.log.inclusion(300)
     forged = Proof(proof.entry, 300, proof.path, other.checkpoint())
     with pytest.raises(NotProved, match=r"^the inclusion path "):
-        verify_bundle(made.packed + proof_pem(forged), made.log.key)
+        verify_bundle(made.packed + proof_pem(forged), made.log.keys)
 
 
 def test_a_proof_is_written_as_the_specification_has_it() -> None:
@@ -124,7 +124,7 @@ def test_a_proof_that_is_not_written_so_is_refused(old: bytes, new: bytes, messa
     log = numbered(3)
     content = proof_bytes(log.inclusion(1)).replace(old, new, 1)
     with pytest.raises(NotProved, match=f"^{message}$"):
-        Proof.read(content).check(log.key)
+        Proof.read(content).check(log.keys)
 
 
 def test_readers_of_pem_read_the_bundle_as_before(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 ``<n>.json`` holds a full sample of each kind of record whose schema had version n, and of the messages of version n. A
 later app must read all of them. ``released.json`` says which of them an app that was released has written: these never
 change again. ``python -m tests.unit.schema_samples`` writes the samples of what is not released yet anew.
+
+``head-<n>`` is the head of a log, a blob, as an app wrote it. It is written by hand, and never changes.
 """
 
 from __future__ import annotations
