@@ -57,7 +57,7 @@ def read_through(form: str, count: int) -> None:
 def make_lines(form: str, count: int) -> None:
     """Make an order's lines of a list, as its dispatch does."""
     order = OrderRecord(order_id="o", state=OrderState.ACCEPTED, enrollment_group="g", accepted_at=datetime.now(UTC))
-    lines = OrderLines(order, read_list(parts(form, count), "list"))
+    lines = OrderLines(order=order, devices=read_list(parts(form, count), "list"))
     while lines.take():
         pass
 

@@ -166,7 +166,7 @@ def read_folder(folder: Path | None, *, lists_are_lost: bool) -> Brought:
     files = sorted(each for each in folder.iterdir() if each.is_file())
     certificates = [one for each in files if each.suffix in _CERTIFICATES for one in _certificates_in(each)]
     lists = [_list_in(each) for each in files if each.suffix == _LISTS]
-    return Brought(tuple(certificates), tuple(lists), lists_are_lost)
+    return Brought(certificates=tuple(certificates), lists=tuple(lists), lists_are_lost=lists_are_lost)
 
 
 def _certificates_in(file: Path) -> Iterator[x509.Certificate]:

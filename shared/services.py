@@ -113,7 +113,7 @@ def build(
         log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
     )
     epochs = epochs_of(settings, table, keys=clients.keys, responder_keys=clients.responder_keys, clock=clock)
-    signing_log = GuardedLog(evidence.log, epochs)
+    signing_log = GuardedLog(log=evidence.log, epochs=epochs)
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     approvals = approvals_of(
         table,
@@ -203,7 +203,7 @@ def build(
     usable_groups = UsableGroups(groups=groups, authorities=authorities, clock=clock)
     assignments = Assignments(registrar=clients.registrar, provisioning=provisioning, hubs=hubs, clock=clock)
     failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
-    device_orders, registrations, order_uploads, retention = order_workflows(
+    placed = order_workflows(
         orders=orders,
         requests=requests,
         rejections=rejections,
@@ -232,7 +232,7 @@ def build(
         counts=Directory(table("directory")),
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,
-        places=registrations.places,
+        places=placed.registrations.places,
         outbox=outbox,
         clock=clock,
     )
@@ -312,13 +312,13 @@ def build(
             converger=converger,
             clock=clock,
         ),
-        device_orders=device_orders,
-        order_uploads=order_uploads,
+        device_orders=placed.device_orders,
+        order_uploads=placed.uploads,
         order_answers=order_answers,
         order_bundles=OrderBundles(answers=order_answers, devices=devices, directory=device_directory, clock=clock),
-        order_requests=OrderRequests(requests=requests, orders=orders, device_orders=device_orders, clock=clock),
+        order_requests=OrderRequests(requests=requests, orders=orders, device_orders=placed.device_orders, clock=clock),
         usable_groups=usable_groups,
-        registrations=registrations,
+        registrations=placed.registrations,
         renewals=Renewals(
             requests=requests,
             devices=devices,
@@ -363,7 +363,7 @@ def build(
         approvals=approvals,
         following=following,
         in_hand=InHand(rows=InHandRows(table("inhand")), queues=clients.queues, clock=clock),
-        retention=retention,
+        retention=placed.retention,
         webhooks=webhooks,
         own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),
         reconciler=reconciler(
@@ -383,9 +383,9 @@ def build(
             settings=settings,
             clock=clock,
         ),
-        measurements=Measurements(records, groups, clients.queues, clock),
+        measurements=Measurements(records=records, groups=groups, queues=clients.queues, clock=clock),
         readiness=Readiness(
-            checks(
+            checks=checks(
                 settings=settings,
                 clients=clients,
                 authorities=authorities,

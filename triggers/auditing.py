@@ -48,7 +48,8 @@ async def trying(services: Services, request: func.HttpRequest, route: str, oper
     try:
         yield tried
     except (Forbidden, NotAuthentic) as denied:
-        act = Act(operation, *_named_in(request, route, operation), reason=str(denied))
+        kind, subject = _named_in(request, route, operation)
+        act = Act(action=operation, kind=kind, subject=subject, reason=str(denied))
         await services.limits.denied(tried.caller, None if tried.is_begun else act)
         raise
 
@@ -62,7 +63,9 @@ async def carried_out(
         yield
         return
     kind, subject = _subject_of(request, route, action)
-    async with services.audit.carried_out(Act(action, kind, subject, reason=said_in(request, "reason"))):
+    async with services.audit.carried_out(
+        Act(action=action, kind=kind, subject=subject, reason=said_in(request, "reason"))
+    ):
         tried.is_begun = True
         yield
 

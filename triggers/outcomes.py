@@ -231,7 +231,9 @@ async def sweep_poison() -> int:
         async for message in services().clients.queues.take(queue.poison, lease=_SWEEP_LEASE):
             body = decoded(message.content)
             try:
-                await _set_aside(ReceivedMessage(queue, message.message_id, body, message.inserted))
+                await _set_aside(
+                    ReceivedMessage(queue=queue, message_id=message.message_id, body=body, received=message.inserted)
+                )
                 await services().clients.queues.delete(queue.poison, message)
             except Exception as error:  # noqa: BLE001 - the others are to be moved, and this one when the next sweep comes
                 log.error("%s: a poison message could not be kept: %s: %s", queue, type(error).__name__, error)

@@ -152,7 +152,7 @@ class Epochs:
         raise Overtaken("others raise the ledger's epoch at this moment")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardedLog:
     """The log, for whoever signs: each signature has its entry first, and an older ledger gets none."""
 

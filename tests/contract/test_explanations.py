@@ -6,7 +6,7 @@ The ledger is in memory; DPS and hub are asked by the app's own adapters, and th
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class Signers(FakeAuthorities):
 
     async def loaded(self, name: str) -> LoadedAuthority:
         made = await super().loaded(name)
-        return type(made)(name, self.pki.issuing, self.pki.root.certificate, "dpsCa")
+        return replace(made, name=name, issuer=self.pki.issuing, anchor=self.pki.root.certificate, anchor_name="dpsCa")
 
 
 @dataclass

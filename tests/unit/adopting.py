@@ -136,7 +136,7 @@ class Deployment:
 
     async def begin(self, *devices: str) -> Deployment:
         """Make a root, a group and devices, and have the ledger's epoch raised."""
-        root = AuthorityDefinition(SETTINGS.root_authority, CertificateKind.ROOT)
+        root = AuthorityDefinition(name=SETTINGS.root_authority, kind=CertificateKind.ROOT)
         await self.app.authority_workflows.creation.ensure(root, cause="root")
         made = EnrollmentGroupRequest(request_id="g", enrollment_group=GROUP, action=GroupAction.CREATE)
         await self.app.groups.requests.carry_out(made)

@@ -223,10 +223,10 @@ class AuthorityScene:
 
     async def root(self, name: str, **fields: Any) -> None:
         """Make a root."""
-        definition = AuthorityDefinition(name, CertificateKind.ROOT, **fields)
+        definition = AuthorityDefinition(name=name, kind=CertificateKind.ROOT, **fields)
         await self.worker().creation.ensure(definition, cause=f"make-{name}")
 
     async def issuing(self, name: str, parent: str, **fields: Any) -> None:
         """Make an issuing CA."""
-        definition = AuthorityDefinition(name, CertificateKind.INTERMEDIATE, parent=parent, **fields)
+        definition = AuthorityDefinition(name=name, kind=CertificateKind.INTERMEDIATE, parent=parent, **fields)
         await self.worker().creation.ensure(definition, cause=f"make-{name}")

@@ -88,7 +88,9 @@ class FakeAuthorities:
             raise self.refusal
 
     async def loaded(self, name: str) -> LoadedAuthority:
-        return LoadedAuthority(name, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
+        return LoadedAuthority(
+            name=name, issuer=hierarchy().issuing, anchor=hierarchy().root.certificate, anchor_name="dpsCa"
+        )
 
     async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args)

@@ -55,7 +55,9 @@ class Scene:
 
     async def carry_out_part(self, group: RevocationRequest, device: str, token: str) -> bool:
         message = MemberRevocation(request_id=group.request_id, registration_id=device, reason=group.reason, part=token)
-        async with once(self.requests, REVOCATIONS, message, self.clock, part=Part(device, token)) as to_do:
+        async with once(
+            self.requests, REVOCATIONS, message, self.clock, part=Part(member=device, token=token)
+        ) as to_do:
             return to_do is not None
 
 

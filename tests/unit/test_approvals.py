@@ -416,7 +416,7 @@ async def test_the_parts_of_a_request_that_was_approved_need_nobody_else() -> No
             MemberRevocation,
             {"requestId": "r-1", "registrationId": "press-1", "action": "reinstate", "part": token},
         )
-        part = Part("press-1", token)
+        part = Part(member="press-1", token=token)
         async with once(scene.requests, REVOCATIONS, single, scene.clock, part=part) as to_do:
             assert to_do is not None
     assert len(await scene.listed()) == 1

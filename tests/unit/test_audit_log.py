@@ -143,7 +143,9 @@ def begun_as_row(given: AuditEntry) -> Any:
 async def test_an_act_is_written_down_before_it_is_done(log: Log) -> None:
     """If a worker dies in between, the log has it."""
     with acting.acting(ADA, "ticket 4711"):
-        async with log.audit.carried_out(Act("disable", SubjectKind.DEVICE, "press-1", reason="lost")):
+        async with log.audit.carried_out(
+            Act(action="disable", kind=SubjectKind.DEVICE, subject="press-1", reason="lost")
+        ):
             during = await log.found()
     [after] = await log.found(group="line-1")
     assert [each.outcome for each in (*during, after)] == [AuditOutcome.BEGUN, AuditOutcome.DONE]
@@ -162,7 +164,7 @@ async def test_an_act_that_was_not_done_says_why(
 ) -> None:
     """What went wrong in the world is in the app's log, and not here."""
     with pytest.raises(type(error)):
-        async with log.audit.carried_out(Act("disable", SubjectKind.DEVICE, "press-1")):
+        async with log.audit.carried_out(Act(action="disable", kind=SubjectKind.DEVICE, subject="press-1")):
             raise error
     assert [(each.outcome, each.reason, each.actor) for each in await log.found()] == [(outcome, reason, APP)]
 
@@ -178,13 +180,15 @@ async def test_what_cannot_be_written_down_is_not_done(log: Log) -> None:
     audit = Audit(log=Down(), clock=lambda: NOW, devices=log.group, authorities=log.group)
     done = []
     with pytest.raises(OSError):  # noqa: PT011 - it has no words
-        async with audit.carried_out(Act("disable", SubjectKind.DEVICE, "press-1")):
+        async with audit.carried_out(Act(action="disable", kind=SubjectKind.DEVICE, subject="press-1")):
             done.append("disabled")
     assert done == []
 
 
 async def test_a_denied_try_is_an_entry_that_says_why(log: Log) -> None:
-    await log.audit.denied(Act("revoke_device", SubjectKind.DEVICE, "press-1", reason="who asks is not known"))
+    await log.audit.denied(
+        Act(action="revoke_device", kind=SubjectKind.DEVICE, subject="press-1", reason="who asks is not known")
+    )
     [latest, *_] = await log.found(device="press-1")
     assert (latest.action, latest.outcome, latest.reason) == (
         "revoke_device",

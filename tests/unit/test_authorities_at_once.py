@@ -29,10 +29,10 @@ from tests.unit.test_owned_authorities import FakeService, brought
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
-LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root")
+ROOT = AuthorityDefinition(name="root", kind=CertificateKind.ROOT)
+LINE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="root")
 WRAPPED = replace(LINE, custody=KeyCustody.WRAPPED)
-ELSEWHERE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, externally_signed=True)
+ELSEWHERE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, externally_signed=True)
 
 
 async def scene_for(definition: AuthorityDefinition) -> AuthorityScene:

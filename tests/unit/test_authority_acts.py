@@ -28,7 +28,9 @@ from tests.unit.test_owned_authorities import FakeService
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
 
-LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0, custody=KeyCustody.WRAPPED)
+LINE = AuthorityDefinition(
+    name="line", kind=CertificateKind.INTERMEDIATE, parent="root", path_length=0, custody=KeyCustody.WRAPPED
+)
 MINUTE = timedelta(minutes=1)
 
 
@@ -198,7 +200,7 @@ async def test_a_disabled_ca_signs_nothing_until_it_is_enabled() -> None:
 async def test_nothing_is_made_below_a_ca_that_is_disabled_or_retired() -> None:
     """Asked for while it is disabled, it waits; below one that is retired, it is refused in words."""
     scene = await scene_with_line()
-    below = AuthorityDefinition("other", CertificateKind.INTERMEDIATE, "root", path_length=0)
+    below = AuthorityDefinition(name="other", kind=CertificateKind.INTERMEDIATE, parent="root", path_length=0)
     await act(scene, "root", AuthorityAction.DISABLE)
     with pytest.raises(Deferred, match="'root' is disabled"):
         await scene.worker().creation.ensure(below, cause="r1")

@@ -21,7 +21,7 @@ from tests.unit.test_owned_authorities import brought
 if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey
 
-LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root")
+LINE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="root")
 CORPORATE = authority("corporate")
 
 

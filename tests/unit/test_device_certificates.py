@@ -67,9 +67,16 @@ async def issue(
     """Issue a certificate as an order's line does, and stop there."""
 
     async def decide() -> Decision:
-        return Decision(ISSUER, decided_at)
+        return Decision(issuer=ISSUER, decided_at=decided_at)
 
-    request = DeviceCertificateRequest(device, decide, Purpose.ORDER, order, timedelta(days=365), **fields)
+    request = DeviceCertificateRequest(
+        registration_id=device,
+        issuer=decide,
+        purpose=Purpose.ORDER,
+        cause=order,
+        validity=timedelta(days=365),
+        **fields,
+    )
     ordered = DeviceRecord(
         registration_id=device, state=DeviceState.ORDERED, order_id=order, updated_at=scene.now, registers_itself=True
     )

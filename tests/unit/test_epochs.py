@@ -149,10 +149,10 @@ async def test_an_older_ledger_gets_no_entry_in_the_log_and_so_no_signature() ->
     """Each signature has its entry first; this is the one place through which all of them go."""
     vault, table, log = FakeVault(), FakeTable(), Log()
     await epochs(vault, table).advance()
-    await GuardedLog(log, epochs(vault, table)).append(b"entry")
+    await GuardedLog(log=log, epochs=epochs(vault, table)).append(b"entry")
     await at(vault, 2)
     with pytest.raises(LedgerBehind):
-        await GuardedLog(log, epochs(vault, table)).append(b"another")
+        await GuardedLog(log=log, epochs=epochs(vault, table)).append(b"another")
     assert log.entries == [b"entry"]
 
 

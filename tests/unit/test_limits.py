@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 ERP, SCADA = (Caller(kind=CallerKind.KEY, id=name, address="192.0.2.7") for name in ("erp", "scada"))
 STRANGER = replace(ANONYMOUS, address="192.0.2.7")
-TRY = Act("revoke_device", SubjectKind.DEVICE, "press-1", reason="this needs the role Devices.Revoke")
+TRY = Act(
+    action="revoke_device", kind=SubjectKind.DEVICE, subject="press-1", reason="this needs the role Devices.Revoke"
+)
 
 
 class Scene:

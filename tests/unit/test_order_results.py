@@ -93,7 +93,8 @@ async def test_results_are_written_in_parts_of_a_hundred_lines(world: World) -> 
     settings: Any = world
     results = OrderResults(orders=world.orders, blobs=blobs, settings=settings)
     base = "http://127.0.0.1:10000/account/results"
-    assert await results.write("o", OrderState.CANCELLED) == (f"{base}/o.csv", f"{base}/o.json")
+    written = await results.write("o", OrderState.CANCELLED)
+    assert (written.csv, written.json) == (f"{base}/o.csv", f"{base}/o.json")
     parts = [cells(part.decode()) for part in blobs.parts["o.csv"]]
     assert [len(part) for part in parts] == [1, 100, 100, 50]
     assert [each[0] for part in parts for each in part][1:] == [f"d{n}" for n in range(250)]

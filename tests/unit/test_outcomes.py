@@ -27,7 +27,7 @@ def test_a_request_is_as_old_as_its_sender_says_and_no_younger_than_its_message(
     said: float | None, asked: float
 ) -> None:
     """The queue knows the second; a sender may say it finer, and does not get ahead of others by a wrong clock."""
-    received = ReceivedMessage(Queue.ENROLLMENT_GROUP_REQUESTS, "m", b"", NOW)
+    received = ReceivedMessage(queue=Queue.ENROLLMENT_GROUP_REQUESTS, message_id="m", body=b"", received=NOW)
     message = Message({}, None, None if said is None else NOW + timedelta(seconds=said))
     assert outcomes.asked_at(message, received) == NOW + timedelta(seconds=asked)
 

@@ -186,12 +186,12 @@ async def test_a_ca_whose_name_its_issuer_does_not_permit_leaves_no_trace() -> N
     )
     with pytest.raises(Rejected, match="'line' can't have a certificate of 'corporate', whose chain constrains names"):
         await scene.subject.creation.ensure(
-            AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "corporate"), cause="r2"
+            AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="corporate"), cause="r2"
         )
     assert (scene.names(), [*scene.vault.keys]) == (["corporate"], ["corporate"])
 
 
-ORDERED = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, externally_signed=True)
+ORDERED = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, externally_signed=True)
 TOP_KEY = ec.generate_private_key(ec.SECP256R1())
 TOP = authority("top", key=TOP_KEY, signed_by=TOP_KEY)
 

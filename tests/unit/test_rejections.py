@@ -39,7 +39,7 @@ async def kept(body: bytes) -> str:
     outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     orders = Orders(orders=FakeTable(), lines=FakeTable())
     subject = rejecting(table, orders, outbox, lambda: NOW)
-    message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
+    message = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="message-1", body=body, received=NOW)
     await subject.record(message, Rejected.because("no"))
     [item], _ = await subject.page(size=10, continuation=None)
     assert SECRET.encode() not in b"".join(str(row.values).encode() for row in table.rows.values())
@@ -69,7 +69,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     body = command(
         Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None, at=NOW
     ).encode()
-    message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", body, NOW)
+    message = ReceivedMessage(queue=Queue.DEVICE_REGISTRATIONS, message_id="message-1", body=body, received=NOW)
     with tracing.continued("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
         identifier = await rejecting(FakeTable(), orders, outbox, lambda: NOW).record_poison(message)
     known = await orders.get_line("1", 0)
@@ -101,7 +101,9 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
     text = command(
         Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0, lines=3), traceparent=None, at=NOW
     )
-    message = ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", text.encode(), NOW)
+    message = ReceivedMessage(
+        queue=Queue.DEVICE_REGISTRATIONS, message_id="message-1", body=text.encode(), received=NOW
+    )
     identifier = await rejecting(FakeTable(), orders, outbox, lambda: NOW).record_poison(message)
     reasons = [
         (line.reason or "").startswith(f"set aside as rejection {identifier}: ") async for line in orders.lines("1")
@@ -114,7 +116,9 @@ async def test_a_message_that_is_refused_again_is_told_as_it_was_recorded() -> N
     queues, orders = FakeQueues(), Orders(orders=FakeTable(), lines=FakeTable())
     outbox: Any = Outbox(queues=queues, clock=lambda: NOW)
     subject = rejecting(FakeTable(), orders, outbox, lambda: NOW)
-    message = ReceivedMessage(Queue.RENEWAL_REQUESTS, "message-1", b'{"requestId": "r1"}', NOW)
+    message = ReceivedMessage(
+        queue=Queue.RENEWAL_REQUESTS, message_id="message-1", body=b'{"requestId": "r1"}', received=NOW
+    )
     first = await subject.record(message, Rejected.because("'press' is deleted"))
     assert await subject.record(message, Rejected.because("'press' is issued")) == first
     told = [body["data"]["reasons"] for _, body, _ in queues.sent]
@@ -131,7 +135,9 @@ async def test_an_order_that_was_refused_is_known_by_its_id(poison: bool) -> Non
     await orders.insert(under_way)
     bodies: tuple[Any, ...] = ({"orderId": "1", "x": 1}, {"orderId": "there"}, {"orderId": "no/id"}, {"devices": []})
     for body in bodies:
-        message = ReceivedMessage(Queue.DEVICE_ORDERS, str(body), json.dumps({"data": body}).encode(), NOW)
+        message = ReceivedMessage(
+            queue=Queue.DEVICE_ORDERS, message_id=str(body), body=json.dumps({"data": body}).encode(), received=NOW
+        )
         await (subject.record_poison(message) if poison else subject.record(message, Rejected.because("no", field="x")))
     known = await orders.get("1")
     assert known is not None
@@ -178,7 +184,9 @@ async def test_no_secret_of_a_refused_message_is_kept_or_told() -> None:
     subject = rejecting(table, Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: NOW)
     body = json.dumps({"orderId": "1", "registrationId": KEY, **SECRETS})
     reasons = Rejected.because(f"it is {body!r}")
-    await subject.record(ReceivedMessage(Queue.DEVICE_ORDERS, "m", body.encode(), NOW), reasons)
+    await subject.record(
+        ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="m", body=body.encode(), received=NOW), reasons
+    )
     told = f"{[row.values for row in table.rows.values()]} {queues.sent} {reasons}"
     for secret in (SECRET, "hunter2", "c2VjcmV0"):
         assert secret not in told
@@ -194,7 +202,7 @@ class Kept:
         self.subject = rejecting(self.table, Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: self.now)
 
     async def record(self, body: bytes = b'{"orderId": "1"}') -> str:
-        message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", body, NOW)
+        message = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="message-1", body=body, received=NOW)
         identifier = await self.subject.record(message, Rejected.because("no"))
         self.queues.sent.clear()
         return identifier
@@ -308,7 +316,7 @@ async def test_an_order_line_loses_its_old_reason_when_its_message_is_replayed()
     await orders.insert_lines([line])
     text = command(Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None, at=NOW)
     identifier = await kept.subject.record_poison(
-        ReceivedMessage(Queue.DEVICE_REGISTRATIONS, "message-1", text.encode(), NOW)
+        ReceivedMessage(queue=Queue.DEVICE_REGISTRATIONS, message_id="message-1", body=text.encode(), received=NOW)
     )
     await kept.subject.replay(identifier)
     known = await orders.get_line("1", 0)
@@ -322,7 +330,9 @@ async def test_a_refusal_with_thousands_of_reasons_fits_its_row_and_its_event() 
     body = {"orderId": "1", "enrollmentGroup": "g", "devices": [{}], **{f"f\u00fc{index}": 1 for index in range(3500)}}
     with pytest.raises(Rejected) as caught:
         parse(DeviceOrder, body)
-    message = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", json.dumps(body).encode(), NOW)
+    message = ReceivedMessage(
+        queue=Queue.DEVICE_ORDERS, message_id="message-1", body=json.dumps(body).encode(), received=NOW
+    )
     identifier = await kept.subject.record(message, caught.value)
     [row] = kept.table.rows.values()
     assert len(row.values["reasons"]) <= 16_384
@@ -335,17 +345,17 @@ async def test_a_refusal_with_thousands_of_reasons_fits_its_row_and_its_event() 
 async def test_what_failed_again_and_again_is_kept_with_the_cause_and_time_of_each_try() -> None:
     """The copy in the poison queue says nothing of that; what is noted goes when it is kept."""
     kept = Kept()
-    tried = ReceivedMessage(Queue.DEVICE_ORDERS, "message-1", b'{"orderId": "1"}', NOW)
+    tried = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="message-1", body=b'{"orderId": "1"}', received=NOW)
     for second in range(6):
         kept.now = NOW + timedelta(seconds=second)
         await kept.subject.note_failure(tried, KeyError(f"csr {second}"))
-    copied = ReceivedMessage(Queue.DEVICE_ORDERS, "another id", tried.body, NOW)
+    copied = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="another id", body=tried.body, received=NOW)
     found = await kept.subject.describe(await kept.subject.record_poison(copied))
     assert found["attempts"] == 6
     assert [(each["at"].second, each["cause"]) for each in found["failures"]] == [
         (second, f"KeyError: 'csr {second}'") for second in range(1, 6)
     ]
-    again = ReceivedMessage(Queue.DEVICE_ORDERS, "a third id", tried.body, NOW)
+    again = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="a third id", body=tried.body, received=NOW)
     assert (await kept.subject.describe(await kept.subject.record_poison(again)))["attempts"] is None
 
 
@@ -358,7 +368,9 @@ async def three(kept: Kept) -> list[str]:
         (2, Queue.DEVICE_ORDERS, "the CSR is wrong"),
     ):
         kept.now = NOW + timedelta(hours=hours)
-        message = ReceivedMessage(queue, f"message-{hours}", b'{"requestId": "r"}', kept.now)
+        message = ReceivedMessage(
+            queue=queue, message_id=f"message-{hours}", body=b'{"requestId": "r"}', received=kept.now
+        )
         identifiers.append(await kept.subject.record(message, Rejected.because(reason)))
     kept.queues.sent.clear()
     return identifiers
@@ -377,7 +389,12 @@ async def test_many_are_replayed_at_a_pace_and_what_can_not_be_is_told() -> None
     """Thirty a minute: one every two seconds. What is damaged stays open, and is named."""
     kept = Kept()
     first, second, _ = await three(kept)
-    damaged = ReceivedMessage(Queue.RENEWAL_REQUESTS, "big", b'{"requestId": "r", "csr": "' + b"x" * 70_000, NOW)
+    damaged = ReceivedMessage(
+        queue=Queue.RENEWAL_REQUESTS,
+        message_id="big",
+        body=b'{"requestId": "r", "csr": "' + b"x" * 70_000,
+        received=NOW,
+    )
     big = await kept.subject.record(damaged, Rejected.because("it is too large"))
     kept.queues.sent.clear()
     done = await kept.subject.replay_many(Filters(queue="renewal-requests"), per_minute=30)

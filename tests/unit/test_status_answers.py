@@ -50,7 +50,7 @@ def answers(scene: AuthorityScene, blobs: FakeBlobs | None = None) -> StatusAnsw
     return StatusAnswers(
         authorities=worker.authorities,
         certificates=scene.certificates,
-        responders=OwnResponders(worker.issuance),
+        responders=OwnResponders(issuance=worker.issuance),
         clock=scene.clock,
         past=past_of(scene, worker.authorities, blobs),
     )

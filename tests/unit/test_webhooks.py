@@ -177,7 +177,7 @@ def test_a_public_key_alone_lets_nobody_sign() -> None:
     keys = keys_of(public(key))
     stamp = headers()["webhook-timestamp"]
     octets = key.public_key().public_bytes_raw()
-    forged = sign(Keys((octets,)), IDENTIFIER, stamp, BODY)
+    forged = sign(Keys(shared=(octets,)), IDENTIFIER, stamp, BODY)
     for signature in (forged, forged.replace("v1,", "v1a,")):
         with pytest.raises(NotAuthentic):
             verify(keys, headers(signature=signature), BODY, NOW)

@@ -71,15 +71,15 @@ TABLES = (
     "directory",
 )
 
-ROOT = AuthorityDefinition("root", CertificateKind.ROOT)
-LINE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", path_length=0)
+ROOT = AuthorityDefinition(name="root", kind=CertificateKind.ROOT)
+LINE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="root", path_length=0)
 GROUP = "group"
-GROUPS = AuthorityDefinition("group-ca1", CertificateKind.INTERMEDIATE, "root", enrollment_group=GROUP)
+GROUPS = AuthorityDefinition(name="group-ca1", kind=CertificateKind.INTERMEDIATE, parent="root", enrollment_group=GROUP)
 WRAPPED = AuthorityDefinition(
-    "wrapped", CertificateKind.INTERMEDIATE, "root", path_length=0, custody=KeyCustody.WRAPPED
+    name="wrapped", kind=CertificateKind.INTERMEDIATE, parent="root", path_length=0, custody=KeyCustody.WRAPPED
 )
-OTHERWISE = AuthorityDefinition("line", CertificateKind.INTERMEDIATE, "root", key_algorithm="EC-P384")
-ELSEWHERE = AuthorityDefinition("elsewhere", CertificateKind.INTERMEDIATE, externally_signed=True)
+OTHERWISE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="root", key_algorithm="EC-P384")
+ELSEWHERE = AuthorityDefinition(name="elsewhere", kind=CertificateKind.INTERMEDIATE, externally_signed=True)
 
 _PEM = Encoding.PEM
 TOP_KEY = ec.derive_private_key(7, ec.SECP256R1())

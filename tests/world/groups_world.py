@@ -74,7 +74,9 @@ class IssuingAuthorities(Authorities):
         return authority(name)
 
     async def loaded(self, name: str) -> LoadedAuthority:
-        return LoadedAuthority(name, await self.load(name), hierarchy().root.certificate, "dpsCa")
+        return LoadedAuthority(
+            name=name, issuer=await self.load(name), anchor=hierarchy().root.certificate, anchor_name="dpsCa"
+        )
 
     async def above(self, _name: str) -> str:
         return "dpsCa"

@@ -86,7 +86,7 @@ async def measured_authorities(now: datetime) -> None:
             last_request="r",
         )
     )
-    await Measurements(records, groups, Queues(), lambda: now).authorities()
+    await Measurements(records=records, groups=groups, queues=Queues(), clock=lambda: now).authorities()
 
 
 async def test_a_ca_that_is_in_use_nears_its_end(kept: Kept) -> None:

@@ -46,7 +46,9 @@ class Scattered(Conductor):
 
 def definition(number: int) -> AuthorityDefinition:
     custody = KeyCustody.WRAPPED if number % 3 == 0 else KeyCustody.VAULT
-    return AuthorityDefinition(f"ca-{number}", CertificateKind.INTERMEDIATE, "root", path_length=0, custody=custody)
+    return AuthorityDefinition(
+        name=f"ca-{number}", kind=CertificateKind.INTERMEDIATE, parent="root", path_length=0, custody=custody
+    )
 
 
 async def deliver(host: Worker, number: int) -> int:

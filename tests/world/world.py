@@ -96,7 +96,9 @@ class Authorities:
         pass
 
     async def loaded(self, _name: str) -> LoadedAuthority:
-        return LoadedAuthority(ISSUER, hierarchy().issuing, hierarchy().root.certificate, "dpsCa")
+        return LoadedAuthority(
+            name=ISSUER, issuer=hierarchy().issuing, anchor=hierarchy().root.certificate, anchor_name="dpsCa"
+        )
 
     async def signing(self, _issuer: Any, call: Callable[..., Any], *args: Any) -> Any:
         async with self._conductor.step("sign", "vault"):

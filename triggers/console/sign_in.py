@@ -52,7 +52,10 @@ async def console_signed_in(services: Services, request: func.HttpRequest) -> fu
     address = callers.address_of(request.headers)
     if not await callers.takes(services, key, address):
         act = Act(
-            "console_signed_in", SubjectKind.OPERATION, "console_signed_in", reason="the host does not take the key"
+            action="console_signed_in",
+            kind=SubjectKind.OPERATION,
+            subject="console_signed_in",
+            reason="the host does not take the key",
         )
         await services.limits.denied(replace(ANONYMOUS, address=address), act)
         return _form(services, then, refused=True)

@@ -205,11 +205,11 @@ class AuthorityCertifying:
     async def _signer(self, act: AuthorityAct, record: AuthorityRecord) -> Signer:
         name = act.issuer if act.action is AuthorityAction.CROSS_SIGN else record.parent
         if name is None:
-            return Signer(record.name, None, own_key=await self.keys.open(record))
+            return Signer(name=record.name, issuer=None, own_key=await self.keys.open(record))
         check_signs(await self.authorities.get(name))
         above = await self.authorities.loaded(name)
         if act.action is AuthorityAction.CROSS_SIGN and above.issuer.path_length == 0:
             raise Rejected.because(
                 f"{above.issuer.quoted_name} has path length 0, so no CA fits below it", field="issuer"
             )
-        return Signer(name, above.issuer, urls=self.authorities.distribution_points(above))
+        return Signer(name=name, issuer=above.issuer, urls=self.authorities.distribution_points(above))

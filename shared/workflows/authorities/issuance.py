@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _NOWHERE = DistributionPoints()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
     """What signs a certificate.
 
@@ -59,7 +59,7 @@ class Signer:
         return key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """A certificate that is wanted.
 

@@ -38,7 +38,7 @@ WRAPPING_KEY = "ca-key-wrapping"
 """Name of the vault's key that wraps others."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityKey:
     """A CA's key, ready to sign.
 
@@ -105,7 +105,7 @@ class AuthorityKeys:
 
     def _in_vault(self, key_id: str, public_key: PublicKey) -> AuthorityKey:
         key = remote_key(public_key, partial(self.vault.sign_digest, key_id))
-        return AuthorityKey(key, {"custody": KeyCustody.VAULT, "key_id": key_id, "wrapped_key": None})
+        return AuthorityKey(signing_key=key, place={"custody": KeyCustody.VAULT, "key_id": key_id, "wrapped_key": None})
 
     async def _wrapped(self, name: str, key: PrivateKey) -> AuthorityKey:
         wrapping_key = await self.vault.wrapping_key(WRAPPING_KEY)
@@ -113,7 +113,7 @@ class AuthorityKeys:
             wrap_key, key, name=name, wrapping_key=wrapping_key, wrap=partial(self.vault.wrap, wrapping_key)
         )
         place = {"custody": KeyCustody.WRAPPED, "key_id": None, "wrapped_key": wrapped.to_text()}
-        return AuthorityKey(key, place)
+        return AuthorityKey(signing_key=key, place=place)
 
     async def open(self, record: AuthorityRecord) -> PrivateKey:
         """Give the key of a recorded CA. Its public half comes from where the key is, to be held against certificates.

@@ -39,7 +39,7 @@ _LOADED_FOR = timedelta(hours=1)
 """So long a worker goes on with the certificates that it has read: a renewed one counts then at the latest."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedAuthority:
     """A CA ready for use.
 
@@ -58,7 +58,7 @@ class LoadedAuthority:
     deleted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     """The record of a CA, as it was read at a time."""
 
@@ -119,7 +119,7 @@ class CertificateAuthorities:
             await self.epochs.check()
         seen = self._seen.get(name)
         if seen is None or self.clock() - seen.at > _SEEN_FOR:
-            seen = self._seen[name] = _Seen(await self.get(name), self.clock())
+            seen = self._seen[name] = _Seen(record=await self.get(name), at=self.clock())
         check_signs(seen.record)
 
     async def _load(self, name: str) -> LoadedAuthority:
@@ -139,7 +139,13 @@ class CertificateAuthorities:
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
         self._checked[name] = self.clock()
         anchor, anchor_name = (parent.anchor, parent.anchor_name) if parent else (certificate, name)
-        return LoadedAuthority(name, issuer, anchor, anchor_name, record.state is AuthorityState.DELETED)
+        return LoadedAuthority(
+            name=name,
+            issuer=issuer,
+            anchor=anchor,
+            anchor_name=anchor_name,
+            deleted=record.state is AuthorityState.DELETED,
+        )
 
     async def check(self) -> None:
         """Load every CA that is in use, so that one that can't sign is known before it is needed.

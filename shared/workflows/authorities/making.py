@@ -134,10 +134,10 @@ class AuthorityMaking:
 
     async def _signer(self, definition: AuthorityDefinition, key: AuthorityKey) -> Signer:
         if definition.parent is None:
-            return Signer(definition.name, None, own_key=key.signing_key)
+            return Signer(name=definition.name, issuer=None, own_key=key.signing_key)
         check_signs(await self.authorities.get(definition.parent))
         above = await self.authorities.loaded(definition.parent)
-        return Signer(definition.parent, above.issuer, urls=self.authorities.distribution_points(above))
+        return Signer(name=definition.parent, issuer=above.issuer, urls=self.authorities.distribution_points(above))
 
     async def _request(self, definition: AuthorityDefinition, key: AuthorityKey) -> dict[str, object]:
         request = await self.keys.signing(

@@ -129,7 +129,7 @@ class Possession:
             public_key=ec.generate_private_key(ec.SECP256R1()).public_key(),
             cause=cause,
         )
-        return await self.issuance.issue(wanted, Signer(name, await self.authorities.load(name)))
+        return await self.issuance.issue(wanted, Signer(name=name, issuer=await self.authorities.load(name)))
 
     async def check_proved(self, name: str) -> None:
         """See that DPS takes devices of a CA: possession of the topmost CA of its chain that is ours was proved.

@@ -23,7 +23,7 @@ COUNT_LIMIT = 10_000
 _PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
     """What an act on a CA reaches.
 
@@ -53,7 +53,7 @@ class AuthorityReach:
         """Find all that hangs on a CA."""
         below = [name, *(record.name for record in await self.below(name, deep=True))]
         devices, more = await self._devices(below)
-        return Reached(tuple(below), await self.groups_under(name), devices, more)
+        return Reached(authorities=tuple(below), groups=await self.groups_under(name), devices=devices, more=more)
 
     async def groups_under(self, name: str) -> tuple[str, ...]:
         """Name the enrollment groups that have a CA, or one below it."""

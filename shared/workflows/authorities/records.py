@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PROBLEM_LIMIT = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityDefinition:
     """What a CA is to be.
 

@@ -60,7 +60,7 @@ def summary_of(certificate: x509.Certificate) -> CertificateSummary:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieval:
     """Who has a bundle with a key, and until when it can be had again."""
 
@@ -68,7 +68,7 @@ class Retrieval:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """The content of a bundle's blob. The private key in it is encrypted, or gone.
 
@@ -125,7 +125,7 @@ class Bundle:
             pfx=base64.b64decode(body["pfx"]) if body["pfx"] else None,
             password_secret=body["passwordSecret"],
             handed_out=body["handedOut"],
-            retrieval=Retrieval(given[0], datetime.fromisoformat(given[1])) if given else None,
+            retrieval=Retrieval(caller=given[0], until=datetime.fromisoformat(given[1])) if given else None,
             log_index=body.get("logIndex"),
         )
 
@@ -216,7 +216,7 @@ class Bundles:
         Raises:
             Gone: another caller was first.
         """
-        retrieval = Retrieval(caller, self.clock() + self.settings.bundle_retrieval)
+        retrieval = Retrieval(caller=caller, until=self.clock() + self.settings.bundle_retrieval)
         taken = dataclasses.replace(bundle, retrieval=retrieval)
         await self._claim_key(bundle.certificate)
         await self.expiry.put(_deletion(bundle.summary.serial_number, _subject(bundle.certificate), retrieval.until))
@@ -328,6 +328,6 @@ def packed(
     friendly_name = names.common_name(certificate.subject)
     made = pack(certificate=certificate, chain=chain, friendly_name=friendly_name, key=key, password=password)
     if made.pfx is None:
-        return Bundle(certificate, made.pem, None, None, log_index=log_index)
+        return Bundle(certificate=certificate, pem=made.pem, pfx=None, password_secret=None, log_index=log_index)
     secret = secret_name(names.serial_text(certificate.serial_number))
-    return Bundle(certificate, made.pem, made.pfx, secret, log_index=log_index)
+    return Bundle(certificate=certificate, pem=made.pem, pfx=made.pfx, password_secret=secret, log_index=log_index)

@@ -149,7 +149,7 @@ class CertificateRequests:
         return issuance.issued(record, made, self.clock())
 
     def _wanted(self, request: CertificateRequest, authority: AuthorityRecord) -> DeviceCertificateRequest:
-        decision = Decision(request.issuer or "")
+        decision = Decision(issuer=request.issuer or "")
 
         async def decided() -> Decision:
             return decision

@@ -56,7 +56,7 @@ _ROUNDS = 8
 _ASSIGNING = timedelta(seconds=2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     """What was read of the services before the record was."""
 
@@ -261,7 +261,7 @@ class DeviceConverger:
         identity = None
         if record.assigned_hub and record.device_id:
             identity = await self.hubs.get(record.assigned_hub, record.device_id)
-        return _Seen(entry, identity)
+        return _Seen(entry=entry, identity=identity)
 
     async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> None:
         """Let a device in with the certificates that it uses.

@@ -38,7 +38,7 @@ _CHANGING = 5
 """So many devices that change are read themselves."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOut:
     """A bundle on its way to its device.
 

@@ -44,7 +44,7 @@ A run for few devices costs most; and of two workers that keep it, one does so i
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
     """A device as it was read."""
 
@@ -219,7 +219,7 @@ class DirectoryUpkeep:
         async with self._reading:
             known = await self.devices.get(registration_id)
             kept = None if is_new or known is None else await self.projection.kept(registration_id)
-        return _Look(known, listing_of(known.record), kept) if known else None
+        return _Look(known=known, listing=listing_of(known.record), kept=kept) if known else None
 
     async def _overtake(self, notes: Mapping[str, Sequence[ChangeNote]], looks: Mapping[str, _Look]) -> None:
         """Write records anew, as they are: a change that was begun long ago can't come any more then."""

@@ -57,7 +57,7 @@ class DeviceFilters:
     not_renewed_since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What is asked of the directory.
 
@@ -148,7 +148,7 @@ def question(filters: DeviceFilters) -> Question:
         "orderId": filters.order,
     }
     conditions |= {f"{name} eq": value for name, value in exact.items() if value is not None and name != served}
-    return Question(partition, conditions | dict(_times(filters, partition)))
+    return Question(partition=partition, conditions=conditions | dict(_times(filters, partition)))
 
 
 def _partitions(filters: DeviceFilters) -> Iterator[tuple[str, str]]:

@@ -186,7 +186,9 @@ class DeviceCertificates:
         name = bundle_name(request.registration_id, reservation.serial_number)
         await self.bundles.store(name, bundle)
         device = await self._commit(request, bundle, acts, claimed=claimed)
-        return device, IssuedCertificate(bundle, ClientCredentials(bundle.pem, password) if password else None)
+        return device, IssuedCertificate(
+            bundle=bundle, credentials=ClientCredentials(bundle.pem, password) if password else None
+        )
 
     async def _reserve(
         self,
@@ -361,13 +363,13 @@ class DeviceCertificates:
 
     async def _opened(self, bundle: Bundle) -> IssuedCertificate:
         if bundle.password_secret is None or bundle.handed_out:
-            return IssuedCertificate(bundle, None)
+            return IssuedCertificate(bundle=bundle, credentials=None)
         password = await self.secrets.get(bundle.password_secret)
         if password is None:
             raise RuntimeError(
                 f"the vault does not have secret {bundle.password_secret!r}, which opens a stored bundle"
             )
-        return IssuedCertificate(bundle, ClientCredentials(bundle.pem, password))
+        return IssuedCertificate(bundle=bundle, credentials=ClientCredentials(bundle.pem, password))
 
 
 def _cause(request: DeviceCertificateRequest) -> tuple[Purpose, str]:

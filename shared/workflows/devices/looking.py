@@ -63,7 +63,7 @@ _REFUSED, _PAGES, _REFUSED_SINCE = 100, 5, timedelta(days=30)
 _MISSING = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DpsView:
     """What DPS knows that concerns a device; each part may be unseen."""
 
@@ -185,7 +185,7 @@ class Looking:
             seen_or_not(self.previews.groups),
             seen_or_not(lambda: self.previews.verified(chain)),
         )
-        return DpsView(entry, groups, verified)
+        return DpsView(entry=entry, groups=groups, verified=verified)
 
     def decide(self, view: DpsView, chain: Sequence[x509.Certificate], registration_id: str) -> Decision | Unseen:
         """Decide about a chain as DPS does."""

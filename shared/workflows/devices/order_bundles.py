@@ -34,7 +34,7 @@ _AT_ONCE = 16
 _NOT_MADE = frozenset({LineState.FAILED, LineState.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
     """A page of an order's bundles.
 
@@ -47,7 +47,7 @@ class Archive:
     following: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
     """A device in the archive, with its file, if it has one."""
 
@@ -90,25 +90,25 @@ class OrderBundles:
             devices=[entry.device for entry in entries],
             is_more=following is not None,
         )
-        return Archive(self._packed(manifest, entries), following)
+        return Archive(content=self._packed(manifest, entries), following=following)
 
     async def _entry(self, line: OrderLine, wanted: str, caller: str) -> _Entry:
         told = ArchivedBundle(registration_id=line.registration_id or line.requested_id, state=BundleState.NOT_READY)
         if line.state in _NOT_MADE or line.registration_id is None:
-            return _Entry(told.model_copy(update={"state": BundleState.NOT_MADE, "reason": line.reason}))
+            return _Entry(device=told.model_copy(update={"state": BundleState.NOT_MADE, "reason": line.reason}))
         device = await self.devices.get(line.registration_id)
         if device is None:
-            return _Entry(told)
+            return _Entry(device=told)
         if (device.record.purpose, device.record.order_id) != (Purpose.ORDER, line.order_id):
             why = f"its certificate is of {device.record.order_id!r} by now"
-            return _Entry(told.model_copy(update={"state": BundleState.OF_ANOTHER_ORDER, "reason": why}))
+            return _Entry(device=told.model_copy(update={"state": BundleState.OF_ANOTHER_ORDER, "reason": why}))
         own_key = device.record.own_key
         if own_key and wanted == "pfx":
-            return _Entry(told.model_copy(update={"state": BundleState.OWN_KEY}))
+            return _Entry(device=told.model_copy(update={"state": BundleState.OWN_KEY}))
         try:
             given = await self.directory.hand_out(line.registration_id, wanted=wanted, caller=caller)
         except (Deferred, Rejected) as refusal:
-            return _Entry(told.model_copy(update={"state": _state_of(refusal), "reason": str(refusal)}))
+            return _Entry(device=told.model_copy(update={"state": _state_of(refusal), "reason": str(refusal)}))
         return _included(told, given, wanted, own_key=own_key)
 
     def _packed(self, manifest: ArchiveManifest, entries: Sequence[_Entry]) -> bytes:
@@ -141,7 +141,7 @@ def _included(told: ArchivedBundle, given: HandedOut, wanted: str, *, own_key: b
         "serial_number": given.serial_number,
         "password_secret": given.password_secret,
     }
-    return _Entry(told.model_copy(update=changes), given.content)
+    return _Entry(device=told.model_copy(update=changes), content=given.content)
 
 
 def _state_of(refusal: Deferred | Rejected) -> BundleState:

@@ -60,7 +60,7 @@ class OrderDispatch:
             devices: all of its devices.
             until: when to stop, with what is left for the next message.
         """
-        lines, watch = OrderLines(known.record, devices), known.record.watch
+        lines, watch = OrderLines(order=known.record, devices=devices), known.record.watch
         for start in range(0, known.record.dispatched, _STEP):
             await self.threads.run(lines.skip, min(_STEP, known.record.dispatched - start))
         while batch := await self.threads.run(lines.take):

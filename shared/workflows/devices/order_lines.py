@@ -32,7 +32,7 @@ class OrderLines:
         devices: its devices, from the first one on.
     """
 
-    def __init__(self, order: OrderRecord, devices: Iterator[Listed]) -> None:
+    def __init__(self, *, order: OrderRecord, devices: Iterator[Listed]) -> None:
         self._order = order
         self._devices = enumerate(devices)
         self._seen: dict[int, int] = {}

@@ -46,7 +46,7 @@ COLUMNS = (*_COLUMNS.values(), *(".".join((*path, "<name>")) for path in _OBJECT
 """The columns of a list in CSV; a name may have dots of its own, one for each level."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """One device of a list.
 
@@ -74,7 +74,7 @@ class Listed:
 
 def listed(devices: Iterable[Any]) -> Iterator[Listed]:
     """Give the devices that stand in an order itself."""
-    return (Listed(index, device) for index, device in enumerate(devices))
+    return (Listed(number=index, device=device) for index, device in enumerate(devices))
 
 
 def read_list(parts: Iterable[bytes], name: str) -> Iterator[Listed]:
@@ -163,7 +163,7 @@ def _undecodable(error: UnicodeDecodeError, line: int) -> str:
 
 
 def _of_json(texts: Iterator[str]) -> Iterator[Listed]:
-    text = _Text(texts)
+    text = _Text(texts=texts)
     if text.next_character() != "[":
         raise _Unreadable(" is a JSON object; give an array of devices, or CSV")
     text.skip()
@@ -180,9 +180,11 @@ def _elements(text: _Text) -> Iterator[Listed]:
         place = f"devices[{index}]"
         element = text.element(place)
         try:
-            yield Listed(index, _without_blanks(read_json(element)))
+            yield Listed(number=index, device=_without_blanks(read_json(element)))
         except ValueError as error:
-            yield Listed(index, None, Rejected.because(f"it is not valid JSON: {error}", field=place))
+            yield Listed(
+                number=index, device=None, fault=Rejected.because(f"it is not valid JSON: {error}", field=place)
+            )
         end = text.next_character()
         text.skip()
         if end == "]":
@@ -198,7 +200,7 @@ def _without_blanks(device: Any) -> Any:
 class _Text:
     """A text that is read on as needed: what was read is let go."""
 
-    def __init__(self, texts: Iterator[str]) -> None:
+    def __init__(self, *, texts: Iterator[str]) -> None:
         self._texts = texts
         self._held = ""
         self._position = 0
@@ -342,6 +344,6 @@ def _row(number: int, cells: Sequence[str], paths: Sequence[tuple[str, ...] | No
                 held = held.setdefault(part, {})
             held[last] = cell
     if not beyond:
-        return Listed(number, device, in_lines=True)
+        return Listed(number=number, device=device, in_lines=True)
     fault = f"{beyond[0][:64]!r} stands in a column without a name; name the column, or leave the cell empty"
-    return Listed(number, device, Rejected.because(fault, field=f"line {number}"), in_lines=True)
+    return Listed(number=number, device=device, fault=Rejected.because(fault, field=f"line {number}"), in_lines=True)

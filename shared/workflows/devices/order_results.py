@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from shared.contracts.answers_devices import OrderResult
@@ -70,7 +70,8 @@ def _cells(line: OrderLine) -> list[str | None]:
     return [result[name] for name in COLUMNS]
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
     """The URLs of the results of an order."""
 
     csv: str
@@ -93,7 +94,7 @@ class OrderResults:
 
     def urls(self, order_id: str) -> Written:
         """Tell where an order's results are when it has ended."""
-        return Written(self._url(f"{order_id}.csv"), self._url(f"{order_id}.json"))
+        return Written(csv=self._url(f"{order_id}.csv"), json=self._url(f"{order_id}.json"))
 
     def _url(self, name: str) -> str:
         return f"{self.settings.order_lists_url}/{RESULTS}/{quote(name)}"

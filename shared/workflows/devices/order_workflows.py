@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock, Outbox
 
 
-class OrderWorkflows(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderWorkflows:
     """What takes orders in and sees them through, carries out the messages of their lines, and keeps their lists.
 
     ``retention`` deletes what was kept long enough.
@@ -100,4 +102,6 @@ def order_workflows(
     retention = Retention(
         requests=requests, rejections=rejections, orders=orders, lists=order_lists, settings=settings, clock=clock
     )
-    return OrderWorkflows(device_orders, registrations, uploads, retention)
+    return OrderWorkflows(
+        device_orders=device_orders, registrations=registrations, uploads=uploads, retention=retention
+    )

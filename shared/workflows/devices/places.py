@@ -23,7 +23,7 @@ class Places:
         patience: seconds that a line waits at most, so that orders go on while many devices are revoked.
     """
 
-    def __init__(self, at_once: int, *, patience: float = _PATIENCE) -> None:
+    def __init__(self, *, at_once: int, patience: float = _PATIENCE) -> None:
         self._places, self.patience = asyncio.Semaphore(at_once), patience
         self._shutting_out, self._free = 0, asyncio.Event()
 

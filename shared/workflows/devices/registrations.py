@@ -51,7 +51,7 @@ class Registrations:
     ordered_devices: OrderedDevices
     outbox: Outbox
     clock: Clock
-    places: Places = field(default_factory=lambda: Places(_AT_ONCE))
+    places: Places = field(default_factory=lambda: Places(at_once=_AT_ONCE))
 
     async def register(self, message: DeviceRegistration) -> None:
         """Do what is still to be done for the lines of a message.

@@ -75,7 +75,9 @@ class Revocations:
             Conflict: there is nothing to revoke, or to reinstate; or more devices are concerned than the request says.
             Deferred: devices of a group are under way.
         """
-        part = Part(request.registration_id, request.part) if isinstance(request, MemberRevocation) else None
+        part = (
+            Part(member=request.registration_id, token=request.part) if isinstance(request, MemberRevocation) else None
+        )
         async with once(self.requests, Queue.REVOCATION_REQUESTS, request, self.clock, part=part) as to_do:
             if not to_do:
                 return

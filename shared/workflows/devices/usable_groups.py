@@ -65,7 +65,7 @@ class UsableGroups:
     async def decide(self, group_id: str) -> Decision:
         """Find the CA that signs for an enrollment group; errors are those of :meth:`get`."""
         decided_at = self.clock()
-        return Decision((await self.get(group_id)).issuer, decided_at)
+        return Decision(issuer=(await self.get(group_id)).issuer, decided_at=decided_at)
 
     def shared(self) -> Callable[[str], Awaitable[Decision]]:
         """Give a :meth:`decide` that several devices at once may ask, and that looks a group up once for some seconds.

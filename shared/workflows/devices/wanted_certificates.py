@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.bundles import Bundle
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Which CA signs.
 
@@ -30,7 +30,7 @@ class Decision:
     decided_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCertificateRequest:
     """What a device is to get.
 
@@ -61,7 +61,7 @@ class DeviceCertificateRequest:
     drawn: DrawnNumbers = NO_NUMBERS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acts:
     """What an issuance does to its device.
 
@@ -74,7 +74,7 @@ class Acts:
     commit: Callable[[DeviceRecord, Committed], DeviceRecord]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCertificate:
     """What an issuance gave.
 

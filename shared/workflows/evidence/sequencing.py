@@ -40,7 +40,7 @@ SOON = timedelta(seconds=2)
 """When it is tried again, if others were always quicker."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Waiting:
     """An entry that waits.
 
@@ -81,7 +81,7 @@ class Sequencer:
 
     async def append(self, entry: bytes) -> int:
         """Append an entry; see :class:`shared.ports.evidence.EvidenceLog`."""
-        mine = _Waiting(entry)
+        mine = _Waiting(entry=entry)
         self._waiting.append(mine)
         try:
             async with self._lock:

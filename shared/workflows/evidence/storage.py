@@ -30,7 +30,7 @@ _TYPE = "application/octet-stream"
 _BEGINS = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredHead:
     """A head as read or written; one that does not exist yet has an empty ETag."""
 
@@ -61,20 +61,20 @@ class LogStorage:
                 raise LogDamaged(f"the log has tiles, and its head (blob {HEAD_NAME!r} in {LOG_HEAD!r}) is gone")
             if not self.origin:
                 raise Deferred("the log has not begun: the zone of issuing begins it", retry_after=_BEGINS)
-            return StoredHead(Head(origin=self.origin), "")
+            return StoredHead(head=Head(origin=self.origin), etag="")
         try:
             head = Head.from_bytes(stored.content)
         except NotProved as error:
             raise LogDamaged(str(error)) from None
         if self.origin not in {"", head.origin}:
             raise LogDamaged(f"the head is that of the log {head.origin!r}, and the settings name {self.origin!r}")
-        return StoredHead(head, stored.etag)
+        return StoredHead(head=head, etag=stored.etag)
 
     async def replace(self, known: StoredHead, head: Head) -> StoredHead | None:
         """Replace the head as it was read; ``None`` if it has changed since."""
         blob = StoredBlob(head.to_bytes(), {}, known.etag)
         etag = await self.blobs.exchange(LOG_HEAD, HEAD_NAME, blob, content_type=_TYPE)
-        return StoredHead(head, etag) if etag else None
+        return StoredHead(head=head, etag=etag) if etag else None
 
     async def write(self, tiles: Mapping[Tile, bytes]) -> None:
         """Write full tiles; those that are there must be the same.

@@ -37,7 +37,7 @@ _ATTEMPTS = 8
 _REFERENCES, _RENEWS = "caReferences", "renewAutomatically"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """A request, and when it was made."""
 
@@ -82,7 +82,7 @@ class EnrollmentGroups:
         ) as to_do:
             if to_do is None:
                 return
-            asked = _Asked(request, to_do.received_at)
+            asked = _Asked(request=request, at=to_do.received_at)
             for _ in range(_ATTEMPTS):
                 known = await self.groups.get(asked.group)
                 if known is not None and request.request_id in known.record.acts:

@@ -52,7 +52,7 @@ _COPIES_COME = timedelta(hours=1)
 """So long after a refusal a copy of the refused message may come, if the answer to the writing of it got lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """Who asks, and by what.
 
@@ -122,7 +122,9 @@ class Approvals:
             return
         by = acting.actor() or APP
         base = "|".join(("call", deed.act, deed.subject, fingerprint, by.kind, by.id, request_id or ""))
-        await self._require(deed, _Asked(base, fingerprint, by, acting.comment(), request_id=request_id))
+        await self._require(
+            deed, _Asked(base=base, fingerprint=fingerprint, by=by, comment=acting.comment(), request_id=request_id)
+        )
 
     async def _require(self, deed: Deed, asked: _Asked) -> None:
         name = asked.base

@@ -45,7 +45,7 @@ class AuditLog(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
     """What is done to what.
 
@@ -128,7 +128,7 @@ class Audit:
 
     async def ordered(self, order_id: str, group: str, at: datetime) -> None:
         """Write down that an order was taken in."""
-        act = Act("order", SubjectKind.ORDER, order_id, group)
+        act = Act(action="order", kind=SubjectKind.ORDER, subject=order_id, group=group)
         entry = await self._entry(act, f"{Queue.DEVICE_ORDERS}|{order_id}", at, order_id)
         await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
 
@@ -140,7 +140,10 @@ class Audit:
     async def counting(self, what: str, why: str) -> AuditEntry:
         """Write down that tries are counted from now on, and not written down one by one."""
         entry = await self._entry(
-            Act(LIMIT, SubjectKind.OPERATION, what, reason=why), uuid.uuid4().hex, self._clock(), None
+            Act(action=LIMIT, kind=SubjectKind.OPERATION, subject=what, reason=why),
+            uuid.uuid4().hex,
+            self._clock(),
+            None,
         )
         await self.log.append(entry)
         return entry
@@ -195,7 +198,7 @@ def _ended(entry: AuditEntry, outcome: AuditOutcome, why: str) -> AuditEntry:
 def act_of(kind: Queue, request: Any) -> Act:
     """Say what a request of a queue does to what."""
     if isinstance(request, OrderAct):
-        return Act(request.action.value, SubjectKind.ORDER, request.order_id)
+        return Act(action=request.action.value, kind=SubjectKind.ORDER, subject=request.order_id)
     if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
         return _act_of_group(request)
     if kind is Queue.CERTIFICATE_REQUESTS:
@@ -205,21 +208,26 @@ def act_of(kind: Queue, request: Any) -> Act:
     reason = request.reason.value if action == "revoke" else None
     device, group = getattr(request, "registration_id", None), getattr(request, "enrollment_group", None)
     if device is not None:
-        return Act(action, SubjectKind.DEVICE, device, reason=reason)
+        return Act(action=action, kind=SubjectKind.DEVICE, subject=device, reason=reason)
     if group is not None:
-        return Act(action, SubjectKind.GROUP, group, group, reason=reason)
-    return Act(action, SubjectKind.CERTIFICATE, request.serial_number, reason=reason)
+        return Act(action=action, kind=SubjectKind.GROUP, subject=group, group=group, reason=reason)
+    return Act(action=action, kind=SubjectKind.CERTIFICATE, subject=request.serial_number, reason=reason)
 
 
 def _act_of_group(request: Any) -> Act:
     if isinstance(request, AuthorityAct):
-        return Act(request.action.value, SubjectKind.AUTHORITY, request.name, reason=request.reason)
-    return Act(request.action.value, SubjectKind.GROUP, request.enrollment_group, request.enrollment_group)
+        return Act(action=request.action.value, kind=SubjectKind.AUTHORITY, subject=request.name, reason=request.reason)
+    return Act(
+        action=request.action.value,
+        kind=SubjectKind.GROUP,
+        subject=request.enrollment_group,
+        group=request.enrollment_group,
+    )
 
 
 def _act_of_certificate(request: Any) -> Act:
     if request.kind is CertificateKind.DEVICE:
-        return Act("issue", SubjectKind.DEVICE, request.name.lower())
+        return Act(action="issue", kind=SubjectKind.DEVICE, subject=request.name.lower())
     if request.kind is CertificateKind.VERIFICATION:
-        return Act("prove", SubjectKind.AUTHORITY, request.issuer)
-    return Act("create", SubjectKind.AUTHORITY, request.name)
+        return Act(action="prove", kind=SubjectKind.AUTHORITY, subject=request.issuer)
+    return Act(action="create", kind=SubjectKind.AUTHORITY, subject=request.name)

@@ -56,7 +56,7 @@ _NEVER_SENT = timedelta(hours=1)
 """Who accepted a request puts it into its queue at once, or died in between."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedRequests:
     """All requests, whatever way they came."""
 
@@ -232,7 +232,9 @@ class FollowedRequests:
         if kind is Queue.REVOCATION_REQUESTS and isinstance(data, dict) and "part" in data:
             with suppress(Rejected):
                 part = parse(MemberRevocation, data)
-                return await part_of(self.requests, kind, part, Part(part.registration_id, part.part), self.clock())
+                return await part_of(
+                    self.requests, kind, part, Part(member=part.registration_id, token=part.part), self.clock()
+                )
             return None
         identifier = _request_id(kind, data)
         known = await self.requests.find(kind, identifier) if identifier is not None else None

@@ -71,7 +71,7 @@ class Written(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Window:
     """What a caller does within a minute.
 
@@ -105,7 +105,7 @@ class Limits:
     ) -> None:
         self._most, self._audit, self._clock, self._pause = most, audit, clock, pause
         self._windows = dict[tuple[Limited, str], _Window]()
-        self._everybody = _Window(clock())
+        self._everybody = _Window(ends=clock())
         self._tasks = set[asyncio.Task[None]]()
 
     async def request(self, by: Caller) -> None:
@@ -150,7 +150,7 @@ class Limits:
 
     async def _write(self, act: Act, by: Caller, window: _Window) -> None:
         if self._everybody.ends <= self._clock():
-            self._everybody = _Window(self._clock() + WINDOW)
+            self._everybody = _Window(ends=self._clock() + WINDOW)
         everybody = self._everybody
         is_new = window.count <= EACH or not window.beyond
         if is_new and everybody.count >= OF_ALL:
@@ -217,7 +217,7 @@ class Limits:
         found = self._windows.get((what, name))
         if found is None or found.ends <= now:
             self._forget(now)
-            found = self._windows[what, name] = _Window(now + WINDOW)
+            found = self._windows[what, name] = _Window(ends=now + WINDOW)
         return found
 
     def _forget(self, now: datetime) -> None:

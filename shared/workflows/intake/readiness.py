@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _SECONDS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
     """Checks dependencies, each by its name; a check raises when its service is not usable."""
 

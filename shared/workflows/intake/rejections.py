@@ -58,7 +58,7 @@ _CORRELATING = ("orderId", "requestId")
 _NAMING = ("registrationId", "enrollmentGroup", "name", "serialNumber")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedMessage:
     """A queue message as it came.
 
@@ -274,7 +274,9 @@ class RejectedMessages:
         )
         if claimed is None:
             raise _under_way(identifier)
-        received = ReceivedMessage(Queue(claimed.record.queue), "", claimed.record.body, now)
+        received = ReceivedMessage(
+            queue=Queue(claimed.record.queue), message_id="", body=claimed.record.body, received=now
+        )
         await self.show_waiting(received, None)
         try:
             await self.outbox.queues.send(claimed.record.queue, text, delay=delay or None)

@@ -74,7 +74,7 @@ class Request(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """What a request about a group asks for one member of it.
 
@@ -94,7 +94,7 @@ def part_for(request: RequestRecord, member: str) -> Part:
         request: as :func:`once` gave it.
         member: the member's id.
     """
-    return Part(member, hmac.new(request.nonce.encode(), member.encode(), sha256).hexdigest())
+    return Part(member=member, token=hmac.new(request.nonce.encode(), member.encode(), sha256).hexdigest())
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class Secrets(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """What tells genuine webhooks.
 
@@ -166,7 +166,7 @@ def keys_of(secret: str) -> Keys:
             public.append(_public_key_of(each.removeprefix(_PUBLIC_PREFIX)))
         else:
             shared.append(_shared_key_of(each.removeprefix(_SECRET_PREFIX)))
-    return Keys(tuple(shared), tuple(public))
+    return Keys(shared=tuple(shared), public=tuple(public))
 
 
 def _shared_key_of(text: str) -> bytes:

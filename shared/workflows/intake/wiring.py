@@ -40,7 +40,7 @@ class Copied(AuditTable):
         other: the other place.
     """
 
-    def __init__(self, table: Table, other: Appended) -> None:
+    def __init__(self, *, table: Table, other: Appended) -> None:
         super().__init__(table)
         self._other = other
 
@@ -61,7 +61,7 @@ def audited(
     approvals: Approvals,
 ) -> tuple[Audit, Requests, Limits]:
     """Open the audit log, the requests that are written down in it and wait for a second person, and the limits."""
-    log = Copied(table("audit"), other) if other else AuditTable(table("audit"))
+    log = Copied(table=table("audit"), other=other) if other else AuditTable(table("audit"))
     audit = Audit(
         log=log,
         clock=clock,

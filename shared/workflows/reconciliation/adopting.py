@@ -162,7 +162,12 @@ class Adoption:
         described = installed(found.issuer, above[:at], "certificate")
         # As it is asked for when nothing is said: then the same request finds it.
         wanted = AuthorityDefinition(
-            found.name, kind, parent, algorithm, enrollment_group=group, externally_signed=bool(at)
+            name=found.name,
+            kind=kind,
+            parent=parent,
+            key_algorithm=algorithm,
+            enrollment_group=group,
+            externally_signed=bool(at),
         )
         return AuthorityRecord(
             name=found.name,

@@ -32,7 +32,7 @@ _WORTH = {_DPS: 1 + _LOOK}
 """So much must be left of a share before a step is worth it: a page, and a look at one device on it. Else a call."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Budget:
     """What one step uses, and may use.
 
@@ -86,7 +86,7 @@ type Spent = Mapping[str, Sequence[Calls]]
 """What steps have used, by service."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """The part of the quotas that reconciliation may use: in any minute, no more than it.
 
@@ -111,7 +111,7 @@ class Share:
             since = now - self._window(service)
             return self._at_once(service) - sum(each.count for each in together.get(service, ()) if each.by > since)
 
-        return Budget(left)
+        return Budget(left=left)
 
     def spent(self, before: Spent, calls: Mapping[str, int], now: datetime) -> dict[str, tuple[Calls, ...]]:
         """Tell what is spent after some more calls; what was spent earlier than counts is left out."""

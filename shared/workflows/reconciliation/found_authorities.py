@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.keys import AuthorityKeys
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Brought:
     """What whoever repairs brings along: what the services do not have.
 
@@ -46,7 +46,7 @@ class Brought:
     lists_are_lost: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundAuthority:
     """A CA of ours, as vault and DPS have it.
 
@@ -163,7 +163,15 @@ class FoundAuthorities:
         issuer = Issuer(
             certificate, await self.keys.opened(key_id), chain
         )  # refuses another key, and a chain with a gap
-        return FoundAuthority(name, key_id, certificate, same, chain, issuer, await self._last_list(name, issuer))
+        return FoundAuthority(
+            name=name,
+            key_id=key_id,
+            certificate=certificate,
+            further=same,
+            chain=chain,
+            issuer=issuer,
+            crl=await self._last_list(name, issuer),
+        )
 
     async def _last_list(self, name: str, issuer: Issuer) -> bytes | None:
         stored = await self.blobs.get(CRLS, f"{name}.crl")

@@ -150,7 +150,7 @@ class Reconciler:
         record, budget = known.record, self.share.budget(spent, self.clock())
         if record.registration_id is not None and record.stage is Stage.DEVICES:
             seen = await self.walk.look.differences(record.registration_id, budget)
-            step = Step(record.entered(Stage.GONE), 1, tuple(seen))
+            step = Step(place=record.entered(Stage.GONE), looked_at=1, differences=tuple(seen))
         elif record.stage is Stage.GONE:
             step = await self._look_for_gone(record, budget)
         else:

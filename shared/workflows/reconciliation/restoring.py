@@ -296,7 +296,7 @@ class Restoration:
         if stored is None:
             return None
         bundle = Bundle.from_bytes(stored.content)
-        return FoundCertificate(bundle.certificate, "its bundle", cause, bundle)
+        return FoundCertificate(certificate=bundle.certificate, where="its bundle", cause=cause, bundle=bundle)
 
     # --- what is left ---
 

@@ -85,7 +85,9 @@ class ServiceDevices:
         identity = await self.hubs.get(*place) if place else None
         if identity is None or names.sha256_thumbprint(certificate) not in identity.thumbprints:
             return None
-        return await self.taking_in.enter(registration_id, FoundCertificate(certificate, "a file", _CAUSE))
+        return await self.taking_in.enter(
+            registration_id, FoundCertificate(certificate=certificate, where="a file", cause=_CAUSE)
+        )
 
     # --- individual enrollments ---
 
@@ -101,7 +103,9 @@ class ServiceDevices:
         identity = await self.hubs.get(*place) if place else None
         let_in = identity.thumbprints if identity else frozenset()
         used = next((each for each in ours if names.sha256_thumbprint(each) in let_in), ours[0])
-        return await self.taking_in.enter(registration_id, FoundCertificate(used, "its individual enrollment", _CAUSE))
+        return await self.taking_in.enter(
+            registration_id, FoundCertificate(certificate=used, where="its individual enrollment", cause=_CAUSE)
+        )
 
     async def _left(self, entry: dict[str, Any]) -> str | None:
         registration_id = str(entry["registrationId"]).lower()

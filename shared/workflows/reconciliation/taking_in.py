@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundCertificate:
     """A certificate of a device that was found outside of the ledger.
 

@@ -53,7 +53,7 @@ PAGE = 1000
 _AT_ONCE = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What one step has seen.
 
@@ -70,7 +70,7 @@ class Step:
     unread: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
     """What was looked at alone, in the order of ids.
 
@@ -131,12 +131,12 @@ class Walk:
         while todo:
             count = int(min(_AT_ONCE, room()))
             if count < 1:
-                return Looked(tuple(found), failed, todo[0])
+                return Looked(differences=tuple(found), failed=failed, left=todo[0])
             now, todo = todo[:count], todo[count:]
             for each in await self._each(one, now):
                 failed += each is None
                 found += each or ()
-        return Looked(tuple(found), failed)
+        return Looked(differences=tuple(found), failed=failed)
 
     async def again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
         """Look once more at what a difference is about."""
@@ -164,7 +164,12 @@ class Walk:
         looked = await self.look_at(
             {each.name: partial(self.authorities.differences, each.name) for each in known}, lambda: _AT_ONCE
         )
-        return Step(place.entered(Stage.GROUPS), len(known), looked.differences, looked.failed)
+        return Step(
+            place=place.entered(Stage.GROUPS),
+            looked_at=len(known),
+            differences=looked.differences,
+            unread=looked.failed,
+        )
 
     # --- groups ---
 
@@ -203,7 +208,7 @@ class Walk:
         ordered = sorted(known, key=lambda each: each.enrollment_group)
         group = next((each for each in ordered if place.at is None or each.enrollment_group >= place.at), None)
         if group is None:
-            return Step(place.entered(Stage.DEVICES))
+            return Step(place=place.entered(Stage.DEVICES))
         budget.dps()
         page, continuation = await self.provisioning.page_of_registrations(
             group.enrollment_group, size=PAGE, continuation=place.continuation
@@ -269,7 +274,7 @@ class Walk:
         hubs = {hub for each in suspects if (hub := known[each].assigned_hub)}
         looked = await self._closer(suspects, budget, hubs)
         left = min((each for each in (looked.left, todo[0].registration_id if todo else None) if each), default=None)
-        looked = Looked(looked.differences, looked.failed + unread, left)
+        looked = Looked(differences=looked.differences, failed=looked.failed + unread, left=left)
         return step_of(place, following, known, looked)
 
     def _affordable(self, records: Sequence[DeviceRecord], budget: Budget) -> Sequence[DeviceRecord]:
@@ -367,9 +372,11 @@ def _id_of(body: Mapping[str, Any]) -> str:
 def step_of(place: ReconciliationRecord, following: ReconciliationRecord, page: Iterable[str], looked: Looked) -> Step:
     """Give a step that looked at a page, or at a part of it."""
     if looked.left is None:
-        return Step(following, len(list(page)), looked.differences, looked.failed)
+        return Step(place=following, looked_at=len(list(page)), differences=looked.differences, unread=looked.failed)
     done = sum(each < looked.left for each in page)
-    return Step(place.changed(resume=looked.left), done, looked.differences, looked.failed)
+    return Step(
+        place=place.changed(resume=looked.left), looked_at=done, differences=looked.differences, unread=looked.failed
+    )
 
 
 def _suspect(record: DeviceRecord, seen: Seen, clock: Clock) -> str | None:

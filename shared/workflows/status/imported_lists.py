@@ -182,4 +182,4 @@ def _blob(record: ImportedList) -> str:
 
 
 def _description(record: ImportedList) -> ListDescription:
-    return ListDescription(f'"{record.sha256[:32]}"', record.this_update, record.next_update)
+    return ListDescription(etag=f'"{record.sha256[:32]}"', made_at=record.this_update, next_update=record.next_update)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.workflows.status.revocation_lists import RevocationLists
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     is_ahead: bool
     at: datetime
@@ -43,5 +43,5 @@ class LostPast:
             seen = self._seen.get(authority.name)
             if seen is None or self.clock() - seen.at > HOLDS:
                 is_ahead = await self.lists.is_ahead(authority.name)
-                seen = self._seen[authority.name] = _Seen(is_ahead, self.clock())
+                seen = self._seen[authority.name] = _Seen(is_ahead=is_ahead, at=self.clock())
         return seen.is_ahead

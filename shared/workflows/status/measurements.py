@@ -24,7 +24,7 @@ _MEASURED = frozenset({AuthorityState.ACTIVE, AuthorityState.DISABLED})
 """Those that are to sign again. Who retires or revokes a CA knows that it ends."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
     """Measures what a timer is to tell of. Each costs a list of some hundred rows at most, or a look at a queue."""
 

@@ -77,10 +77,10 @@ async def _made(issuance: Issuance, authority: LoadedAuthority, life: timedelta)
         public_key=key.public_key(),
         cause="ocsp",
     )
-    return Responder(await issuance.issue(wanted, Signer(authority.name, authority.issuer)), key)
+    return Responder(await issuance.issue(wanted, Signer(name=authority.name, issuer=authority.issuer)), key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnResponders:
     """Responders that this worker has made for itself."""
 
@@ -98,7 +98,7 @@ class OwnResponders:
             return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     responder: Responder
     looked_at: datetime
@@ -124,7 +124,7 @@ class KeptResponders:
             opened = self._opened.get(authority.name)
             if opened is None or _is_to_be_replaced(opened, authority.issuer, now):
                 responder = await self._open(authority.name)
-                opened = self._opened[authority.name] = _Opened(responder, now)
+                opened = self._opened[authority.name] = _Opened(responder=responder, looked_at=now)
         if opened.responder.certificate.not_valid_after_utc < now:
             raise _none_there(authority.name)
         return opened.responder

@@ -54,7 +54,7 @@ _TURN = timedelta(minutes=1)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListDescription:
     """What can be known of a list without reading it.
 
@@ -69,7 +69,7 @@ class ListDescription:
     next_update: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
     """The turn of making a CA's list.
 
@@ -188,7 +188,7 @@ class RevocationLists:
             return None  # the row is older than the list: others were quicker
         # Whoever has changed the row may have the turn: then there is nothing to do but to wait for it.
         begun = await self.records.try_replace(known, record.changed(crl_number=number, list_making=making))
-        return _Turn(begun, before) if begun else None
+        return _Turn(begun=begun, before=before) if begun else None
 
     async def _check_present(self, name: str, stored: StoredBlob | None) -> None:
         """See that a CA's row, read after its list, has given the list's number."""
@@ -277,7 +277,9 @@ class RevocationLists:
         record, found = (await authority_of(self.records, name)).record, await self.blobs.describe(CRLS, _blob(name))
         if found is None or record.published is None:
             return (await self.read(name))[0]
-        return ListDescription(found.etag, record.published.made_at, record.published.next_update)
+        return ListDescription(
+            etag=found.etag, made_at=record.published.made_at, next_update=record.published.next_update
+        )
 
     async def read(self, name: str) -> tuple[ListDescription, bytes]:
         """Read the newest list of a CA, in DER; errors are those of :meth:`describe`.
@@ -288,10 +290,14 @@ class RevocationLists:
             stored, record = await self.blobs.get(CRLS, _blob(name)), (await authority_of(self.records, name)).record
             published, intact = record.published, await self.authorities.computing(_is_published, record, stored)
             if stored is not None and published is not None and intact:
-                return ListDescription(stored.etag, published.made_at, published.next_update), stored.content
+                return ListDescription(
+                    etag=stored.etag, made_at=published.made_at, next_update=published.next_update
+                ), stored.content
             ahead = await self._later(name, record, stored)
             if stored is not None and ahead is not None:  # of a ledger that was put back: what was said, stays said
-                return ListDescription(stored.etag, ahead.this_update, ahead.next_update), stored.content
+                return ListDescription(
+                    etag=stored.etag, made_at=ahead.this_update, next_update=ahead.next_update
+                ), stored.content
             if not await self._publish_unless(name, self._is_intact):
                 raise NotFound.because(
                     f"{name!r} was deleted, and its last CRL is not kept"

@@ -32,7 +32,7 @@ _BINARY = "application/octet-stream"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentEntries:
     """All entries of a CA.
 
@@ -104,7 +104,9 @@ class RevokedEntries:
                 return None
             months[month] = KeptMonth(sha256=_sha256(contents[month]), entries=count)
         joined = [contents[month] for month in sorted(contents)]
-        return CurrentEntries(joined, months, changes, [_blob(issuer, month) for month in over])
+        return CurrentEntries(
+            joined=joined, kept=months, changes=changes, over=[_blob(issuer, month) for month in over]
+        )
 
     async def _rebuilt(self, issuer: str, months: set[str] | None, listed_at: datetime | None) -> dict[str, bytes]:
         """Encode the ledger's revocations of some months, or of all that are not over."""

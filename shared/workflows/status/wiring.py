@@ -67,7 +67,7 @@ def status_workflows(
         answers=StatusAnswers(
             authorities=authorities,
             certificates=certificates,
-            responders=kept if settings.zone is Zone.STATUS else OwnResponders(issuance),
+            responders=kept if settings.zone is Zone.STATUS else OwnResponders(issuance=issuance),
             clock=clock,
             past=LostPast(epochs=epochs, lists=lists, clock=clock),
         ),
