@@ -12,18 +12,18 @@ from cryptography import x509
 
 from shared.errors import Conflict, Rejected
 from shared.pki import names
-from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.registrar import Assignment
 from shared.threads import ThreadPool
 from tests.world.authority_services import Vault
 from tests.world.services import Hubs, Provisioning
-from tests.world.storage import Queues, Table
+from tests.world.storage import Blobs, Queues, Table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from shared.pki.signing_keys import PublicKey, SignatureAlgorithm
+    from shared.ports.blobs import StoredBlob
     from shared.ports.hubs import HubIdentity
     from shared.ports.registrar import ClientCredentials
 
@@ -45,54 +45,24 @@ class FakeTable(Table):
 
 
 @dataclass
-class FakeBlobs:
-    """Blobs in memory; with ``lose_answer`` a write succeeds and looks as if another one had been there before it."""
+class FakeBlobs(Blobs):
+    """The blobs of the tests' world, whose answers can get lost.
 
-    blobs: dict[str, StoredBlob] = field(default_factory=dict)
+    Attributes:
+        lose_answer: a write succeeds, and looks as if another one had been there before it.
+    """
+
     lose_answer: bool = False
-
-    async def check(self, *_names: str) -> None:
-        pass
 
     async def create(
         self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> bool:
-        del container, content_type
-        if name in self.blobs:
-            return False
-        self.blobs[name] = StoredBlob(content, metadata, "v1")
-        return not self.lose_answer
-
-    async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
-        del container, content_type
-        self.blobs[name] = StoredBlob(b"".join([part async for part in parts]), {}, "v1")
-
-    async def get(self, container: str, name: str) -> StoredBlob | None:
-        del container
-        return self.blobs.get(name)
-
-    async def part(self, container: str, name: str, *, etag: str, start: int, length: int) -> bytes | None:
-        stored = await self.get(container, name)
-        return stored.content[start : start + length] if stored and stored.etag == etag else None
-
-    async def describe(self, container: str, name: str) -> BlobDescription | None:
-        stored = await self.get(container, name)
-        return BlobDescription(len(stored.content), stored.metadata, stored.etag) if stored else None
+        made = await super().create(container, name, content, content_type=content_type, metadata=metadata)
+        return made and not self.lose_answer
 
     async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
-        del container, content_type
-        if self.blobs[name].etag != blob.etag:
-            return False
-        self.blobs[name] = StoredBlob(blob.content, blob.metadata, blob.etag + "+")
-        return not self.lose_answer
-
-    async def names(self, container: str, prefix: str) -> list[str]:
-        del container
-        return sorted(name for name in self.blobs if name.startswith(prefix))
-
-    async def delete(self, container: str, name: str) -> None:
-        del container
-        self.blobs.pop(name, None)
+        made = await super().replace(container, name, blob, content_type=content_type)
+        return made and not self.lose_answer
 
 
 @dataclass

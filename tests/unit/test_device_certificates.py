@@ -93,7 +93,7 @@ async def test_a_certificate_is_the_device_s_when_it_is_committed() -> None:
     assert list(scene.secrets.secrets.values()) == [issued.credentials.password]
     assert issued.bundle.pfx is not None
     serial = issued.bundle.summary.serial_number
-    assert list(scene.blobs.blobs) == [f"press/{serial}.json"]
+    assert list(scene.blobs.blobs) == [("bundles", f"press/{serial}.json")]
     assert device.record.bundle == f"press/{serial}.json"
     known = await scene.certificates.get(serial)
     assert known is not None
@@ -200,7 +200,7 @@ async def test_two_workers_at_once_end_with_one_certificate(reached: str) -> Non
     assert (await scene.states()).count(ACTIVE) == 1
     assert RESERVED not in await scene.states()
     serial = issued.bundle.summary.serial_number
-    assert list(scene.blobs.blobs) == [f"press/{serial}.json"]
+    assert list(scene.blobs.blobs) == [("bundles", f"press/{serial}.json")]
     assert (await scene.record()).bundle == f"press/{serial}.json"
     signed = [row.values["state"] for (_, key), row in scene.rows.rows.items() if key.startswith("c:")]
     assert set(signed) <= {ACTIVE, ABANDONED}
@@ -240,7 +240,7 @@ async def test_a_commit_whose_answer_got_lost_and_that_others_have_written_over_
     scene.devices.replace = lost  # type: ignore[method-assign]
     _, issued = await issue(scene)
     assert await scene.states() == [ACTIVE]
-    assert list(scene.blobs.blobs) == [f"press/{issued.bundle.summary.serial_number}.json"]
+    assert list(scene.blobs.blobs) == [("bundles", f"press/{issued.bundle.summary.serial_number}.json")]
 
 
 async def test_what_was_broken_off_is_carried_on() -> None:
@@ -255,7 +255,7 @@ async def test_what_was_broken_off_is_carried_on() -> None:
     scene.blobs.create = killed  # type: ignore[method-assign]
     with pytest.raises(ConnectionError):
         await issue(scene)
-    [name] = scene.blobs.blobs
+    [(_, name)] = scene.blobs.blobs
     scene.blobs.create = create  # type: ignore[method-assign]
     device, issued = await issue(scene)
     assert device.record.bundle == name
@@ -283,7 +283,7 @@ async def test_what_was_broken_off_too_long_ago_is_made_anew() -> None:
     known = await scene.certificates.get(old)
     assert known is not None
     assert known.record.state is ABANDONED
-    assert list(scene.blobs.blobs) == [f"press/{issued.bundle.summary.serial_number}.json"]
+    assert list(scene.blobs.blobs) == [("bundles", f"press/{issued.bundle.summary.serial_number}.json")]
 
 
 # --- keys ---
@@ -534,7 +534,7 @@ async def test_of_two_hand_outs_at_once_one_gets_the_key() -> None:
     before = dict(scene.blobs.blobs)
     await handed_out(scene)
     [stored] = before.values()
-    scene.blobs = ReadBefore(scene.blobs.blobs, before=stored)
+    scene.blobs = ReadBefore(blobs=scene.blobs.blobs, before=stored)
     with pytest.raises(Gone, match="is being handed out to another caller"):
         await handed_out(scene, caller="somebody else")
 
@@ -579,12 +579,12 @@ async def test_a_key_is_deleted_though_others_write_its_bundle() -> None:
     """The bundle is read anew; if they never end, the caller confirms again a second later."""
     scene = await waiting()
     await handed_out(scene)
-    scene.blobs = Contended(scene.blobs.blobs, others=1)
+    scene.blobs = Contended(blobs=scene.blobs.blobs, others=1)
     await scene.directory.confirm("press", caller="erp")
     assert b"PRIVATE KEY" not in scene.bundle()
     scene = await waiting()
     await handed_out(scene)
-    scene.blobs = Contended(scene.blobs.blobs, others=1000)
+    scene.blobs = Contended(blobs=scene.blobs.blobs, others=1000)
     with pytest.raises(Overtaken, match=r"^the bundle '.*' is being changed by others$"):
         await scene.directory.confirm("press", caller="erp")
     assert b"PRIVATE KEY" in scene.bundle()
@@ -599,8 +599,10 @@ class Contended(FakeBlobs):
     async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
         if self.others:
             self.others -= 1
-            self.blobs[name] = StoredBlob(
-                self.blobs[name].content, self.blobs[name].metadata, self.blobs[name].etag + "*"
+            self.blobs[container, name] = StoredBlob(
+                self.blobs[container, name].content,
+                self.blobs[container, name].metadata,
+                self.blobs[container, name].etag + "*",
             )
         return await super().replace(container, name, blob, content_type=content_type)
 

@@ -133,7 +133,7 @@ class World:
     order_lists_url = ACCOUNT
 
     def upload(self, content: str, etag: str = "v1") -> None:
-        self.blobs.blobs["list.csv"] = StoredBlob(content.encode(), {}, etag)
+        self.blobs.blobs["orders", "list.csv"] = StoredBlob(content.encode(), {}, etag)
 
     async def post(self, **order: Any) -> None:
         await self.subject.advance(parse(DeviceOrder, order))
@@ -226,11 +226,11 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         "results": f"{ACCOUNT}/results/o.csv",
         "resultsJson": f"{ACCOUNT}/results/o.json",
     }
-    rows = world.blobs.blobs["o.csv"].content.decode().split("\r\n")
+    rows = world.blobs.blobs["results", "o.csv"].content.decode().split("\r\n")
     assert rows[0] == "registrationId,state,deviceId,assignedHub,serialNumber,thumbprint,expiresAt,reason,place"
     assert rows[-2] == f"d249,registered,,,,,,,{'line 251' if form == 'list' else 'devices[249]'}"
     assert len(rows) == 252
-    results = json.loads(world.blobs.blobs["o.json"].content)
+    results = json.loads(world.blobs.blobs["results", "o.json"].content)
     OrderResultPage.model_validate(results)
     assert [len(results["items"]), results["state"], results["items"][249]["registrationId"]] == [
         250,
@@ -461,7 +461,7 @@ async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_i
     assert await world.deliver_all() == 1
     assert await world.deliver_all() == 1
     assert world.on_their_way() == list(range(200))
-    del world.blobs.blobs["list.csv"]
+    del world.blobs.blobs["orders", "list.csv"]
     assert await world.deliver_all() == 1
     await world.finish_lines()
     assert await world.deliver_all() == 1
@@ -509,7 +509,7 @@ async def test_a_line_that_no_row_can_hold_is_refused_alone(world: World) -> Non
         "csr": "c" * 16_000,
     }
     devices = [large, *({**fitting, "registrationId": f"b{index}"} for index in range(99))]
-    world.blobs.blobs["list.csv"] = StoredBlob(json.dumps(devices).encode(), {}, "v1")
+    world.blobs.blobs["orders", "list.csv"] = StoredBlob(json.dumps(devices).encode(), {}, "v1")
     await world.post(**LIST)
     await world.deliver_all()
     [failed] = world.failures.failed

@@ -83,7 +83,8 @@ async def test_a_list_in_csv_is_an_order(upload: Upload) -> None:
     status, answer = await upload.post(LIST, **QUERY, registerBy="device", validityDays="30")
     assert (status, answer["orderId"]) == (202, "o")
     assert answer["location"] == "/api/requests/o?kind=device-orders"
-    [(name, blob)] = upload.world.blobs.blobs.items()
+    [((container, name), blob)] = upload.world.blobs.blobs.items()
+    assert container == "orders"
     assert (name.startswith("uploads/"), name.endswith(".csv"), blob.content) == (True, True, LIST)
     assert await upload.lines() == [
         ("line 2", "press-1", {"plant": "Bremen"}),
@@ -113,14 +114,14 @@ async def test_a_long_order_in_json_is_kept_in_a_blob(upload: Upload) -> None:
     body = json.dumps({"orderId": "o", "enrollmentGroup": "g", "devices": devices}).encode()
     assert len(body) > 48 * 1024
     assert (await upload.post(body, media="application/json"))[0] == 202
-    [name] = upload.world.blobs.blobs
-    assert name.endswith(".json")
+    [key] = upload.world.blobs.blobs
+    assert key[1].endswith(".json")
     lines = await upload.lines()
     assert (len(lines), lines[1499]) == (1500, ("devices[1499]", "press-1499", {"plant": "Zürich"}))
     short = json.dumps({"orderId": "short", "enrollmentGroup": "g", "devices": devices[:2]}).encode()
     assert (await upload.post(short, media="application/json"))[0] == 202
     assert [each[1] for each in await upload.lines("short")] == ["press-0", "press-1"]
-    assert list(upload.world.blobs.blobs) == [name]
+    assert list(upload.world.blobs.blobs) == [key]
 
 
 async def test_a_list_that_comes_again_is_the_same_order(upload: Upload) -> None:

@@ -72,7 +72,7 @@ async def revoke(scene: AuthorityScene, serial: int, issuer: str = "root") -> No
 
 
 def listed(blobs: FakeBlobs, issuer: str = "root") -> set[int]:
-    return {entry.serial_number for entry in x509.load_der_x509_crl(blobs.blobs[f"{issuer}.crl"].content)}
+    return {entry.serial_number for entry in x509.load_der_x509_crl(blobs.blobs["crls", f"{issuer}.crl"].content)}
 
 
 async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
@@ -86,7 +86,7 @@ async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
     assert [str(each) for each in caught.value.exceptions] == [
         "the CRL of 'first' was not published: the key of CA 'first' does not match its certificate"
     ]
-    assert sorted(blobs.blobs) == ["second.crl", "third.crl"]
+    assert sorted(name for _, name in blobs.blobs) == ["second.crl", "third.crl"]
 
 
 class DamagedLog:
@@ -104,7 +104,7 @@ async def test_a_list_is_logged_before_it_is_published_and_published_though_the_
     log = Log()
     await revoke(scene, 6)
     assert await replace(lists(scene, blobs), log=log).publish("root")
-    assert log.lists() == {sha256(blobs.blobs["root.crl"].content).hexdigest()}
+    assert log.lists() == {sha256(blobs.blobs["crls", "root.crl"].content).hexdigest()}
     await revoke(scene, 7)
     assert await replace(lists(scene, blobs), log=DamagedLog()).publish("root")
     assert listed(blobs) == {6, 7}
@@ -129,7 +129,7 @@ async def test_each_list_has_a_number_above_the_one_before() -> None:
     numbers = []
     for _ in range(3):
         assert await lists(scene, blobs).publish_all() == 1
-        crl = x509.load_der_x509_crl(blobs.blobs["root.crl"].content)
+        crl = x509.load_der_x509_crl(blobs.blobs["crls", "root.crl"].content)
         numbers.append(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
     assert numbers == [1, 2, 3]
 
@@ -176,7 +176,7 @@ async def test_what_is_on_the_list_makes_no_other_one() -> None:
 async def check_published(scene: AuthorityScene, blobs: FakeBlobs, *serials: int) -> None:
     """See that the list, the CA's row and the ledger agree, and nobody is at it."""
     record = await scene.worker().authorities.get("root")
-    crl = x509.load_der_x509_crl(blobs.blobs["root.crl"].content)
+    crl = x509.load_der_x509_crl(blobs.blobs["crls", "root.crl"].content)
     assert listed(blobs) == set(serials)
     assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == record.crl_number
     assert record.list_making is None
@@ -252,7 +252,7 @@ async def test_a_list_that_others_have_rewritten_is_replaced(content: bytes, cap
     await scene.root("root")
     await revoke(scene, 1)
     await lists(scene, blobs).publish("root")
-    blobs.blobs["root.crl"] = StoredBlob(content, {"thisupdate": "2999-01-01T00:00:00+00:00"}, "theirs")
+    blobs.blobs["crls", "root.crl"] = StoredBlob(content, {"thisupdate": "2999-01-01T00:00:00+00:00"}, "theirs")
     await revoke(scene, 2)
     await lists(scene, blobs).publish("root")
     await check_published(scene, blobs, 1, 2)
@@ -264,15 +264,15 @@ async def test_what_is_given_out_is_what_was_published() -> None:
     scene, blobs = AuthorityScene(), FakeBlobs()
     await scene.root("root")
     await lists(scene, blobs).publish("root")
-    older = blobs.blobs["root.crl"].content
+    older = blobs.blobs["crls", "root.crl"].content
     await revoke(scene, 1)
     await lists(scene, blobs).publish("root")
     for content in (older, b"", b"junk"):
-        blobs.blobs["root.crl"] = StoredBlob(content, {}, "theirs")
+        blobs.blobs["crls", "root.crl"] = StoredBlob(content, {}, "theirs")
         subject = lists(scene, blobs)
         given = await asyncio.gather(*(subject.read("root") for _ in range(3)))
         assert all(x509.load_der_x509_crl(each).get_revoked_certificate_by_serial_number(1) for _, each in given)
-        assert (await lists(scene, blobs).describe("root")).etag == blobs.blobs["root.crl"].etag
+        assert (await lists(scene, blobs).describe("root")).etag == blobs.blobs["crls", "root.crl"].etag
     numbers = x509.load_der_x509_crl(given[0][1]).extensions.get_extension_for_class(x509.CRLNumber).value
     assert numbers.crl_number == 5
 
@@ -305,7 +305,7 @@ async def test_an_older_ledger_replaces_no_list_and_the_later_one_stays_served()
     await scene.root("root")
     subject = lists(scene, blobs)
     assert await subject.publish("root")
-    blobs.blobs["root.crl"] = StoredBlob(later := await later_list(scene, 9), {}, "9")
+    blobs.blobs["crls", "root.crl"] = StoredBlob(later := await later_list(scene, 9), {}, "9")
     await revoke(scene, 7)
     with pytest.raises(LedgerBehind) as refused:
         await subject.publish("root")
@@ -325,7 +325,7 @@ async def test_a_later_list_that_the_ca_has_not_signed_holds_up_nothing() -> Non
     assert await subject.publish("root")
     forged = bytearray(await later_list(scene, 9))
     forged[-1] ^= 1
-    blobs.blobs["root.crl"] = StoredBlob(bytes(forged), {}, "9")
+    blobs.blobs["crls", "root.crl"] = StoredBlob(bytes(forged), {}, "9")
     await revoke(scene, 7)
     assert await subject.publish("root")
     assert listed(blobs) == {7}

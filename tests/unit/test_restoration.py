@@ -78,7 +78,7 @@ class BundlesAndLists:
         self.scene = scene
 
     async def names(self, _container: str, _prefix: str) -> list[str]:
-        return sorted(name for name in self.scene.blobs.blobs if name.endswith(".json"))
+        return sorted(name for _, name in self.scene.blobs.blobs if name.endswith(".json"))
 
     async def get(self, container: str, name: str) -> StoredBlob | None:
         return await self.scene.blobs.get(container, name)
@@ -113,7 +113,7 @@ class Disaster:
         made = build_crl(
             entries, issuer=hierarchy().issuing, crl_number=number, now=NOW, next_update=NOW + timedelta(days=7)
         )
-        self.scene.blobs.blobs[f"{ISSUER}.crl"] = StoredBlob(made, {}, "1")
+        self.scene.blobs.blobs["crls", f"{ISSUER}.crl"] = StoredBlob(made, {}, "1")
 
     async def taken_back(self) -> tuple[list[str], Epochs, Records]:
         """Run it; give its lines, and what was done in the end."""
@@ -245,11 +245,11 @@ async def test_a_bundle_that_our_cas_have_not_signed_makes_no_device() -> None:
     (serial,) = await subject.scene.serials("drill")
     subject.put_back()
     name = f"drill/{serial}.json"
-    stored = subject.scene.blobs.blobs[name]
+    stored = subject.scene.blobs.blobs["bundles", name]
     certificate = x509.load_pem_x509_certificate(json.loads(stored.content)["pem"].encode())
     forged = bytearray(certificate.public_bytes(Encoding.DER))
     forged[-1] ^= 1
-    subject.scene.blobs.blobs[name] = StoredBlob(
+    subject.scene.blobs.blobs["bundles", name] = StoredBlob(
         stored.content.replace(_body(certificate), _body(x509.load_der_x509_certificate(bytes(forged)))), {}, "2"
     )
     lines, _, _ = await subject.taken_back()
@@ -271,7 +271,7 @@ async def test_a_revocation_of_a_certificate_that_nobody_knows_stays_on_the_list
     assert row is not None, "OCSP answers by it"
     assert (row.record.state, row.record.revocation_reason) == ("revoked", "keyCompromise")
     assert await subject.taken_back()
-    crl = subject.scene.blobs.blobs[f"{ISSUER}.crl"].content
+    crl = subject.scene.blobs.blobs["crls", f"{ISSUER}.crl"].content
     assert listed_serial_numbers(crl, hierarchy().issuing) == {int(unknown, 16)}
 
 

@@ -88,7 +88,7 @@ class Scene:
         )
         await self.orders.insert(record)
         if list_name is not None:
-            self.blobs.blobs[list_name] = StoredBlob(b"", {}, "v1")
+            self.blobs.blobs["orders", list_name] = StoredBlob(b"", {}, "v1")
 
     async def sweep(self) -> dict[str, int]:
         return await self.retention.sweep()
@@ -252,7 +252,11 @@ async def test_a_list_that_the_app_keeps_is_deleted_a_while_after_its_order_s_en
     await scene.order("inline", OrderState.COMPLETED, None, START)
     scene.now += timedelta(days=8)
     assert (await scene.sweep())["lists"] == 3
-    assert sorted(scene.blobs.blobs) == ["erp/foreign.csv", "uploads/new.csv", "uploads/under-way.csv"]
+    assert sorted(name for _, name in scene.blobs.blobs) == [
+        "erp/foreign.csv",
+        "uploads/new.csv",
+        "uploads/under-way.csv",
+    ]
     assert (await scene.sweep())["lists"] == 0, "each is deleted once"
     listed, _ = await scene.orders.page(state=None, group=None, since=None, size=10, continuation=None)
     assert len(listed) == 7, "the orders stay"

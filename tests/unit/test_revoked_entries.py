@@ -119,7 +119,7 @@ async def test_a_month_leaves_when_all_its_certificates_have_expired() -> None:
     assert set(await scene.listed(None)) == {1, 2}
     assert set(await scene.listed(datetime.fromisoformat("2026-05-31T23:59:59Z"))) == {1, 2}
     assert set(await scene.listed(datetime.fromisoformat("2026-06-01T00:00:00Z"))) == {2}
-    assert sorted(scene.blobs.blobs) == [f"entries/{ISSUER}/2027-03"]
+    assert sorted(scene.blobs.blobs) == [("crls", f"entries/{ISSUER}/2027-03")]
 
 
 async def test_lost_entries_are_made_anew_from_the_ledger() -> None:
@@ -186,7 +186,7 @@ async def test_entries_of_a_month_that_the_ledger_knows_nothing_of_are_not_liste
     await scene.enter(record(1))
     await scene.listed()
     forged = encode_entry(RevokedCertificate(7, NOW))
-    scene.blobs.blobs[f"entries/{ISSUER}/2027-01"] = StoredBlob(forged, {}, "theirs")
+    scene.blobs.blobs["crls", f"entries/{ISSUER}/2027-01"] = StoredBlob(forged, {}, "theirs")
     assert set(await scene.listed()) == {1}
     await scene.enter(record(2, not_after=datetime.fromisoformat("2027-01-05T00:00:00Z")))
     assert set(await scene.listed()) == {1, 2}

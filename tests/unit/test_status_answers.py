@@ -207,7 +207,7 @@ async def test_a_published_list_with_a_number_that_the_ledger_has_not_given_ends
     await enter(scene, 8, CertificateState.ACTIVE, issuer="line-ca2")
     issuer = await scene.worker().authorities.load(CA)
     later = build_crl([], issuer=issuer, crl_number=4, now=NOW, next_update=NOW + timedelta(days=7))
-    blobs.blobs[f"{CA}.crl"] = StoredBlob(later, {}, "1")
+    blobs.blobs["crls", f"{CA}.crl"] = StoredBlob(later, {}, "1")
     subject = answers(scene, blobs)
     assert (await asked(subject, scene, 7)).response_status is OCSPResponseStatus.TRY_LATER
     assert (await asked(subject, scene, 8, "line-ca2")).certificate_status is OCSPCertStatus.GOOD

@@ -19,9 +19,11 @@ from azure.storage.queue.aio import QueueServiceClient
 from shared.adapters import blobs as azure_blobs
 from shared.adapters import queues as azure_queues
 from shared.adapters import tables as azure_tables
+from shared.adapters.queue_accounts import QueueAccounts
 from shared.errors import Rejected
 from shared.ports.blobs import StoredBlob
 from shared.ports.rows import Delete, Insert, Merge, Put, Replace
+from tests.unit.fakes import FakeBlobs, FakeTable
 from tests.world import storage
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from shared.ports.queues import Queues, TakenMessage
     from shared.ports.rows import Step, Table
 
-PLACES = ("in memory", "Azurite")
+PLACES = ("in memory", "unit tests", "Azurite")
+"""The world of the tests, what its unit tests make of it, and Microsoft's emulator."""
+
 LEASE = timedelta(minutes=5)
 
 
@@ -62,22 +66,25 @@ class Account:
     later: Callable[[timedelta], Awaitable[None]]
 
 
-def in_memory() -> Account:
+def in_memory(*, of_unit_tests: bool = False) -> Account:
     clock = Clock()
 
     async def later(time: timedelta) -> None:
         clock.now += time
 
-    table: Table = storage.Table()
-    blobs: Blobs = storage.Blobs()
+    table: Table = FakeTable() if of_unit_tests else storage.Table()
+    blobs: Blobs = FakeBlobs() if of_unit_tests else storage.Blobs()
     queues: Queues = storage.Queues(clock=clock)
+    if of_unit_tests:
+        accounts: dict[str, Any] = {"shared": storage.Queues(clock=clock), "own": {"work": queues}}
+        queues = QueueAccounts(**accounts)
     return Account(table, blobs, queues, "bundles", "work", later)
 
 
 @pytest.fixture(params=PLACES)
 async def account(request: pytest.FixtureRequest) -> AsyncIterator[Account]:
-    if request.param == "in memory":
-        yield in_memory()
+    if request.param != "Azurite":
+        yield in_memory(of_unit_tests=request.param == "unit tests")
         return
     async with AsyncExitStack() as stack:
         yield await in_azurite(request.getfixturevalue("cloud"), stack)
@@ -107,7 +114,7 @@ async def in_azurite(cloud: Stack, stack: AsyncExitStack) -> Account:
     async def later(time: timedelta) -> None:
         await asyncio.sleep(time.total_seconds() + 0.1)
 
-    return Account(table, blobs, queues, name, name, later)
+    return Account(table, blobs, QueueAccounts(shared=queues, own={}), name, name, later)
 
 
 # --- tables ---
@@ -337,6 +344,7 @@ async def test_a_blob_is_created_once(account: Account) -> None:
     assert again is False
     assert await account.blobs.get(account.container, "a") == blob
     assert await account.blobs.get(account.container, "b") is None
+    assert await account.blobs.get(f"{account.container}-other", "a") is None
 
 
 async def test_a_blob_is_exchanged_as_it_was_read_and_its_new_version_is_told(account: Account) -> None:
