@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 GROUP = "storm"
 _AT_ONCE = 8
 _TELL_SECONDS = 300
+_LONGEST = 300
+"""Devices of an order: as many as a message has room for."""
+
 _ORDERS_UNTIL = 0.8
 """In this part of the time all devices are ordered."""
-_WEIGHTS = 158
-"""Of all that is done, but for what is done by the clock."""
 _UNDER_WAY = ("queued", "running")
 """States of requests that end by themselves: a renewal waits until its device registers."""
 
@@ -81,7 +82,7 @@ _FAULTS: Sequence[dict[str, Any]] = (
 class TwoHosts(Stack):
     """A stack with a second functions host, on the same storage, whose services can be put back to an earlier state."""
 
-    __slots__ = ("second_port",)
+    __slots__ = ("is_up", "second_port")
 
     def put_back(self, service: str) -> None:
         """Stop the emulated services, have one of them as it was at the last call, and start them.
@@ -114,15 +115,24 @@ class TwoHosts(Stack):
         """Start both."""
         if not hasattr(self, "second_port"):
             [self.second_port] = free_ports(self.options.address, 1)
+        self.is_up = False
         for name in self.hosts:
             self.start_host(name)
+        self.is_up = True
 
     def start_host(self, name: str) -> None:
         """Start one of them."""
         port = self.options.functions_port if name == "functions_host" else self.second_port
         ready = self._spawn_host(name, self._written("local.settings.json", self.settings()), port)
-        if name == "functions_host":
+        if name == "functions_host" and ready:
             self._host = ready
+
+    def _spawn_until_ready(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+        """Do not wait for a host that is started again: the storm goes on meanwhile."""
+        if name not in self.hosts or not self.is_up:
+            return super()._spawn_until_ready(name, command, environment)
+        self._spawn(name, command, environment, piped=True)
+        return {}
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,7 @@ class Storm:
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
     ordered: list[str] = field(default_factory=list)
+    began: float = 0.0
     down: dict[str, float] = field(default_factory=dict)
     unanswered: list[Asked] = field(default_factory=list)
 
@@ -184,7 +195,7 @@ class Storm:
 
     def rage(self) -> None:
         """Do one thing after the other, at random."""
-        began = time.monotonic()
+        began = self.began = time.monotonic()
         told = began
         weights, choices = zip(*self._deeds, strict=True)
         due = {deed: began + self.chance.uniform(0, 2 * every) for deed, every in self._seldom.items()}
@@ -216,11 +227,11 @@ class Storm:
     # --- what is asked for ---
 
     def _order(self) -> str:
-        left = self.devices - len(self.ordered)
-        if left <= 0:
+        passed = (time.monotonic() - self.began) / (_ORDERS_UNTIL * self.seconds)
+        behind = round(self.devices * min(1.0, passed)) - len(self.ordered)
+        if behind <= 0:
             return "nothing"
-        orders = _ORDERS_UNTIL * self.seconds / self.pause * self._deeds[0][0] / _WEIGHTS
-        count = min(left, self.chance.randint(1, max(2, round(2 * self.devices / orders))))
+        count = min(self.devices - len(self.ordered), self.chance.randint(1, 2 * behind), _LONGEST)
         ids = [f"storm-{len(self.ordered) + n:05d}" for n in range(count)]
         self.ordered += ids
         order = {
@@ -350,8 +361,6 @@ class Storm:
         """
         self.world.plan_faults()
         self._bring_back(all_of_them=True)
-        for each in self.unanswered:
-            tell(f"{each.what}, asked again: {self._answer(each)}")
         began = time.monotonic()
         left: Mapping[str, int] = {}
         while time.monotonic() - began < _QUIET_SECONDS:
@@ -371,11 +380,12 @@ class Storm:
 
     def _left(self) -> Mapping[str, int]:
         """Count what is not at rest; findings after a pass over everything, when nothing else is left."""
+        self.unanswered = [each for each in self.unanswered if self._answer(each) is None]
         with self.world.table("unsettled") as table:
             unsettled = sum(1 for _ in table.list_entities())
         orders = self._open_orders()
         requests_left = {state: self._count(f"requests?state={state}&pageSize=1000") for state in _UNDER_WAY}
-        left = {"unsettled": unsettled, "orders": orders, **requests_left}
+        left = {"unsettled": unsettled, "orders": orders, "unanswered": len(self.unanswered), **requests_left}
         if any(left.values()):
             return left
         self._compare()
