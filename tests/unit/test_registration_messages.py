@@ -19,7 +19,7 @@ from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotFound
-from shared.workflows.devices import registrations
+from shared.workflows.devices import places
 from shared.workflows.devices.order_blobs import OrderBlobs
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
@@ -198,7 +198,7 @@ async def test_a_group_that_is_disabled_while_a_message_is_worked_on_takes_no_fu
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Five lines are at work when it is disabled; the sixth comes to its turn later than a look at the group holds."""
-    monkeypatch.setattr(registrations, "_AT_ONCE", 5)
+    monkeypatch.setattr(places, "_LINES", 5)
     scene = await DeviceScene().set_up()
     devices = [f"d{n}" for n in range(6)]
     await ordered(scene, *devices)
@@ -255,7 +255,7 @@ async def test_lines_of_a_message_end_each_in_its_way() -> None:
 
 async def test_a_worker_works_on_so_many_lines_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all its messages together; the others come to their turn as these end."""
-    monkeypatch.setattr(registrations, "_AT_ONCE", 3)
+    monkeypatch.setattr(places, "_LINES", 3)
     scene = await DeviceScene().set_up()
     await ordered(scene, *(f"d{n}" for n in range(8)))
     register, at_work, most = scene.registrar.register, 0, 0
@@ -274,6 +274,38 @@ async def test_a_worker_works_on_so_many_lines_at_once_and_no_more(monkeypatch: 
     messages = [DeviceRegistration(order_id="order", line=line, lines=4) for line in (0, 4)]
     await asyncio.gather(*map(worker.register, messages))
     assert most == 3
+    assert await states(scene) == [LineState.REGISTERED] * 8
+
+
+async def test_a_few_lines_are_busy_while_many_wait_for_dps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who shuts a device out meanwhile waits for the busy ones alone."""
+    monkeypatch.setattr(places, "_BUSY", 2)
+    scene = await DeviceScene().set_up()
+    await ordered(scene, *(f"d{n}" for n in range(8)))
+    register, put, waiting, busy, most = scene.registrar.register, scene.blobs.create, 0, 0, Counter[str]()
+
+    async def watched(registration_id: str, credentials: Any) -> Any:
+        nonlocal waiting
+        waiting += 1
+        for _ in range(400):
+            await asyncio.sleep(0)  # others that may come get here
+        most["waiting"] = max(most["waiting"], waiting)
+        waiting -= 1
+        return await register(registration_id, credentials)
+
+    async def at_work(*args: Any, **kwargs: Any) -> Any:
+        nonlocal busy
+        busy += 1
+        for _ in range(20):
+            await asyncio.sleep(0)
+        most["busy"] = max(most["busy"], busy)
+        busy -= 1
+        return await put(*args, **kwargs)
+
+    scene.registrar.register = watched  # type: ignore[method-assign]
+    scene.blobs.create = at_work  # type: ignore[method-assign]
+    await deliver(scene, 8)
+    assert (most["waiting"], most["busy"]) == (8, 2)
     assert await states(scene) == [LineState.REGISTERED] * 8
 
 
@@ -439,7 +471,7 @@ async def test_serial_numbers_that_no_device_needed_leave_the_index_together() -
 
 async def test_a_number_that_was_drawn_for_a_former_ca_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The group has got another CA while a line waited for its turn: its certificate is entered with that one."""
-    monkeypatch.setattr(registrations, "_AT_ONCE", 1)
+    monkeypatch.setattr(places, "_LINES", 1)
     scene = await DeviceScene().set_up()
     await ordered(scene, "press", "lathe")
     register = scene.registrar.register

@@ -13,6 +13,7 @@ from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.order_uploads import OrderUploads
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
+from shared.workflows.devices.places import Places
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.retention import Retention
 
@@ -67,6 +68,7 @@ def order_workflows(
     trail: OrderTrail | None = None,
 ) -> OrderWorkflows:
     """Put together what sees to orders and their lines."""
+    places = Places()
     ordered_devices = OrderedDevices(
         orders=orders,
         devices=devices,
@@ -75,11 +77,12 @@ def order_workflows(
         failures=failures,
         converger=converger,
         hubs=hubs,
+        places=places,
         outbox=outbox,
         clock=clock,
     )
     registrations = Registrations(
-        orders=orders, groups=groups, ordered_devices=ordered_devices, outbox=outbox, clock=clock
+        orders=orders, groups=groups, ordered_devices=ordered_devices, outbox=outbox, places=places, clock=clock
     )
     lists = OrderBlobs(blobs=order_lists, settings=settings, threads=threads)
     device_orders = DeviceOrders(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.drawn_numbers import DrawnNumbers
     from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.issuing import DeviceCertificates
+    from shared.workflows.devices.places import Places
     from shared.workflows.devices.wanted_certificates import Decision, IssuedCertificate
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -57,6 +58,7 @@ class OrderedDevices:
     failures: Failures
     converger: DeviceConverger
     hubs: IotHubRegistries
+    places: Places
     outbox: Outbox
     clock: Clock
 
@@ -178,7 +180,10 @@ class OrderedDevices:
         """Have a device that has its certificate in its hub, with the twin that was ordered."""
         by_service = line.register_by is RegisterBy.SERVICE
         try:
-            assignment = await self.assignments.assign(device, issued, since=line.accepted_at, by_service=by_service)
+            async with self.places.waiting():
+                assignment = await self.assignments.assign(
+                    device, issued, since=line.accepted_at, by_service=by_service
+                )
         except Deferred:
             if device.announcements:  # they are told, and the wait may be long
                 tell = partial(upkeep.told, announcements=device.announcements)

@@ -1,35 +1,46 @@
-"""Who goes first in a worker: what shuts devices out goes before what lets them in."""
+"""Who goes first in a worker: what shuts devices out goes before what lets them in.
+
+All of a worker's work shares one event loop. Each step of a revocation would wait for a step of every line of an order
+that is at work, and for each line that begins.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+_LINES = 48
+"""Lines that a worker works on at the same time, of all its messages.
+
+A registration takes 2 seconds and more (azure-iot-device looks every 2 seconds), and DPS takes 17 a second.
+"""
+
+_BUSY = 12
+"""Lines of these that do more than wait for DPS: enough to keep a worker busy, and few for others to wait for."""
 
 _PATIENCE = 5.0
+"""Seconds that a line waits for revocations, so that orders go on while many devices are revoked."""
 
 
 class Places:
     """Places for the lines of orders in a worker. None is taken while a device is being shut out.
 
-    All of a worker's work shares one event loop. Dozens of lines, each with a dozen steps, would come between any two
-    steps of a revocation.
-
-    Args:
-        at_once: how many lines are worked on at the same time.
-        patience: seconds that a line waits at most, so that orders go on while many devices are revoked.
+    Attributes:
+        patience: seconds that a line waits for that at most; 0 for not at all.
     """
 
-    def __init__(self, *, at_once: int, patience: float = _PATIENCE) -> None:
-        self._places, self.patience = asyncio.Semaphore(at_once), patience
+    def __init__(self) -> None:
+        self.patience = _PATIENCE
+        self._lines, self._busy = asyncio.Semaphore(_LINES), asyncio.Semaphore(_BUSY)
         self._shutting_out, self._free = 0, asyncio.Event()
 
     @contextmanager
     def shutting_out(self) -> Iterator[None]:
-        """Shut a device out: meanwhile no further line begins."""
+        """Shut a device out: meanwhile no line begins, and none goes on that has waited for DPS."""
         self._shutting_out += 1
         self._free.clear()
         try:
@@ -39,16 +50,29 @@ class Places:
             if not self._shutting_out:
                 self._free.set()
 
-    async def __aenter__(self) -> None:
-        await self._places.acquire()
-        try:
-            if self._shutting_out and self.patience:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.patience):
-                        await self._free.wait()
-        except BaseException:
-            self._places.release()
-            raise
+    @asynccontextmanager
+    async def line(self) -> AsyncIterator[None]:
+        """Work on a line, when there is a place."""
+        async with self._lines:
+            await self._begin()
+            try:
+                yield
+            finally:
+                self._busy.release()
 
-    async def __aexit__(self, *_: object) -> None:
-        self._places.release()
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Wait for DPS, as part of the work on a line: meanwhile another line may be busy."""
+        self._busy.release()
+        try:
+            yield
+        finally:
+            await self._begin()
+
+    async def _begin(self) -> None:
+        await self._busy.acquire()
+        if not self._shutting_out or not self.patience:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.patience):
+                await self._free.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared import acting
@@ -18,7 +18,6 @@ from shared.contracts.orders import DeviceRegistration
 from shared.domain.order_acts import begun, line_cancelled
 from shared.domain.orders import OrderLine, OrderRecord
 from shared.errors import Deferred, NotFound
-from shared.workflows.devices.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,16 +26,11 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.workflows.devices.drawn_numbers import DrawnNumbers
     from shared.workflows.devices.ordered_devices import Decide, OrderedDevices
+    from shared.workflows.devices.places import Places
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _log = logging.getLogger(__name__)
-
-_AT_ONCE = 48
-"""Lines that a worker works on at the same time, of all its messages.
-
-A registration takes 2 seconds and more (azure-iot-device looks every 2 seconds), and DPS takes 17 a second.
-"""
 
 _CLOSING = 5.0
 """Seconds that lines which are done wait for others of their message, to be written with them."""
@@ -50,8 +44,8 @@ class Registrations:
     groups: UsableGroups
     ordered_devices: OrderedDevices
     outbox: Outbox
+    places: Places
     clock: Clock
-    places: Places = field(default_factory=lambda: Places(at_once=_AT_ONCE))
 
     async def register(self, message: DeviceRegistration) -> None:
         """Do what is still to be done for the lines of a message.
@@ -122,7 +116,7 @@ class Registrations:
     async def _outcome(
         self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers
     ) -> OrderLine | tuple[int, Exception]:
-        async with self.places:
+        async with self.places.line():
             try:
                 return await self.ordered_devices.bring(known, decide, drawn)
             except Exception as error:  # noqa: BLE001 - one line's failure ends no other's work

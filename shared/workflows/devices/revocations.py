@@ -9,6 +9,7 @@ makes it so.
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import batched
@@ -75,6 +76,10 @@ class Revocations:
             Conflict: there is nothing to revoke, or to reinstate; or more devices are concerned than the request says.
             Deferred: devices of a group are under way.
         """
+        with self.places.shutting_out() if request.enrollment_group is None else nullcontext():
+            await self._carry_out(request)
+
+    async def _carry_out(self, request: RevocationRequest) -> None:
         part = (
             Part(member=request.registration_id, token=request.part) if isinstance(request, MemberRevocation) else None
         )
@@ -86,9 +91,8 @@ class Revocations:
                 await follow_parts(self.requests, to_do)
                 return
             registration_id, act = await self._act(request)
-            with self.places.shutting_out():
-                await change(self.devices, registration_id, act, at=self.clock())
-                await self.converger.converge(registration_id)
+            await change(self.devices, registration_id, act, at=self.clock())
+            await self.converger.converge(registration_id)
 
     async def check(self, request: RevocationRequest) -> None:
         """See whether a request can succeed as things are.
