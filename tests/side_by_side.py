@@ -192,7 +192,7 @@ def run_all(chosen: Sequence[Part], at_once: int = _AT_ONCE) -> bool:
 def _told(printed: str) -> list[str]:
     """Give the last line of what was printed, after what the tests in the world say of how much they have tried."""
     lines = printed.strip().splitlines() or ["nothing found"]
-    return [*(line for line in lines[:-1] if line.startswith("runs in the world: ")), lines[-1]]
+    return [*(line for line in lines[:-1] if line.startswith("runs in the world")), lines[-1]]
 
 
 def _counted(printed: str) -> dict[str, int]:

@@ -87,11 +87,8 @@ async def _sweep(world: World) -> None:
     await world.services.converger.sweep(older_than=timedelta())
 
 
-def _keep(host: int) -> Call:
-    async def keep(world: World) -> None:
-        await world.hosts[host].services.directory_upkeep.run()
-
-    return keep
+async def _keep(world: World) -> None:
+    await world.services.directory_upkeep.run()
 
 
 def _switch(*, enabled: bool) -> Call:
@@ -119,16 +116,16 @@ CALLS: Mapping[str, Call] = {
     "delete the entry": _delete_entry,
     "replay": _replay,
     "sweep": _sweep,
-    "keep the directory": _keep(0),
+    "keep the directory": _keep,
 }
 """Acts that somebody waits for: if they are broken off, nobody repeats them."""
 
 ACTS = (*MESSAGES, FORMER, *CALLS)
 
 KEEP_TOO = "keep the directory too"
-"""Another worker's, whose keeper is its own."""
+"""The same, for two that keep it at once: each worker has a keeper of its own."""
 
-ALL_CALLS: Mapping[str, Call] = {**CALLS, KEEP_TOO: _keep(1)}
+ALL_CALLS: Mapping[str, Call] = {**CALLS, KEEP_TOO: _keep}
 
 
 async def ordered(*, csr: bool = False, register_by: RegisterBy = RegisterBy.SERVICE) -> World:

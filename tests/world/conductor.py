@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import ServiceRequestError
 
+from tests.world.trace import Trace
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from typing import Any
 
 _ACTOR: contextvars.ContextVar[str | None] = contextvars.ContextVar("actor", default=None)
+WORKER: contextvars.ContextVar[int] = contextvars.ContextVar("worker", default=0)
+"""The number of the worker that somebody calls who waits for an answer."""
+
 _TURNS = 3  # of the event loop, so that what one step has set off gets to its next one
 _PATIENCE = 2000
 
@@ -53,6 +58,7 @@ class Step(AbstractAsyncContextManager[None]):
         if actor is not None:
             self._go = await self._conductor.permission(actor)
             self._conductor.steps[actor].append(self._label)
+            self._conductor.trace.step(actor)
         self._conductor.check_up(self._service)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_of_it: object) -> None:
@@ -79,6 +85,7 @@ class Conductor:
         self._permitted: dict[str, float] = defaultdict(float)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self.steps: dict[str, list[str]] = defaultdict(list)
+        self.trace = Trace()
 
     def step(self, label: str, service: str = "") -> AbstractAsyncContextManager[None]:
         """Wait for permission, have the effect take place, and lose its answer if that is the plan.
@@ -117,10 +124,12 @@ class Conductor:
         finally:
             _ACTOR.reset(before)
 
-    def start(self, actor: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Have an actor begin; it stands before its first step."""
+    def start(self, actor: str, work: Coroutine[Any, Any, Any], *, worker: int = 0) -> None:
+        """Have an actor begin, which calls a worker; it stands before its first step."""
         context = contextvars.copy_context()
+        context.run(WORKER.set, worker)
         context.run(_ACTOR.set, actor)
+        context.run(self.trace.starts, actor)
         self._tasks[actor] = asyncio.get_running_loop().create_task(work, context=context)
 
     async def advance(self, actor: str, count: int | None = None, *, go: Go = Go.ON) -> int:
@@ -187,6 +196,7 @@ class AtOnce(Conductor):
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self.down = conductor.down
+        self.trace = conductor.trace
 
     def step(self, label: str, service: str = "") -> AbstractAsyncContextManager[None]:
         return StepAtOnce(self, label, service)

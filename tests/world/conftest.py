@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.world.host import SERVING
-from tests.world.prover import RUNS
+from tests.world.prover import PASSED_OVER, RUNS
 from triggers import outcomes, timers
 
 if TYPE_CHECKING:
@@ -47,3 +47,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if RUNS:
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(RUNS.items()))
         terminalreporter.write_line(f"runs in the world: {sum(RUNS.values()):,} ({told})")
+    if passed_over := PASSED_OVER.total():
+        told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(PASSED_OVER.items()) if count)
+        terminalreporter.write_line(f"runs in the world that need no running: {passed_over:,} ({told})")

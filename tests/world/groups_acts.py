@@ -40,12 +40,12 @@ ON_DEVICES = ("order", "renew", "revoke")
 
 async def _sweep(world: GroupWorld) -> None:
     world.now += timedelta(minutes=1)
-    await world.hosts[0].tick("convergence_sweep")
+    await world.worker.tick("convergence_sweep")
 
 
 async def _retire(world: GroupWorld) -> None:
     world.now += SETTLING
-    await world.hosts[0].tick("rollover_sweep")
+    await world.worker.tick("rollover_sweep")
 
 
 CALLS: Mapping[str, Call] = {"sweep the groups": _sweep, "retire": _retire}

@@ -56,6 +56,7 @@ class IssuingAuthorities(Authorities):
     async def ensure(self, definition: AuthorityDefinition, *, cause: str) -> None:
         del cause
         async with self._steps.step("make a CA", "vault"):
+            self._steps.trace.note("made", definition.name, changed=True)
             self.made.add(definition.name)
 
     async def get(self, name: str) -> Any:
@@ -70,6 +71,7 @@ class IssuingAuthorities(Authorities):
         )
 
     async def load(self, name: str) -> Issuer:
+        self._steps.trace.note("made", name)
         assert name in self.made, f"{name} is used before it is made"
         return authority(name)
 

@@ -92,11 +92,13 @@ class Log:
 
     async def append(self, entry: bytes) -> int:
         async with self.conductor.step("log.append", "log"):
+            self.conductor.trace.note("log", changed=True)
             self.entries.append(entry)
             return len(self.entries) - 1
 
     def certificates(self) -> dict[str, str]:
         """Give what was logged of certificates: their serial numbers, and the hash of what was to be signed."""
+        self.conductor.trace.note("log")
         read = [json.loads(each) for each in self.entries]
         return {each["serialNumber"]: each["tbs"] for each in read if each["type"] == "certificate"}
 
@@ -453,6 +455,7 @@ class Lists:
 
     async def publish(self, issuer: str) -> bool:
         async with self.conductor.step("publish the list", "blobs"):
+            self.conductor.trace.note("lists", changed=True)
             with self.conductor.at_once():
                 changes = await self.certificates.changes(issuer)
                 for change in changes:

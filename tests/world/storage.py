@@ -18,6 +18,7 @@ from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.queues import TakenMessage
 from shared.ports.rows import Delete, Insert, Merge, Put, Replace
 from tests.world.conductor import AtOnce, Conductor
+from tests.world.trace import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -149,16 +150,21 @@ class Table:
 
     def _matching(self, condition: str, parameters: Mapping[str, Any]) -> list[Row]:
         terms = [term.split() for term in condition.split(" and ")] if condition else []
-        found = [self.rows[key] for key in sorted(self.rows)]
         return [
             row
-            for row in found
+            for row in self._below([parameters[given[1:]] for name, verb, given in terms if _is_partition(name, verb)])
             # A row without the column does not match, whatever the comparison.
             if all(
                 name in row.values and _COMPARISONS[verb](row.values[name], parameters[given[1:]])
                 for name, verb, given in terms
             )
         ]
+
+    def _below(self, partitions: Sequence[str]) -> list[Row]:
+        """Give the rows of a partition, or of all if none is named, in the order of their keys."""
+        if isinstance(self.rows, Watched):
+            return self.rows.below(*partitions[:1])
+        return [self.rows[key] for key in sorted(self.rows) if not partitions or key[0] == partitions[0]]
 
     def _written(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Write rows at once, and give their ETags."""
@@ -173,6 +179,10 @@ class Table:
 
 def _key(values: Mapping[str, Any]) -> Key:
     return values["PartitionKey"], values["RowKey"]
+
+
+def _is_partition(name: str, verb: str) -> bool:
+    return (name, verb) == ("PartitionKey", "eq")
 
 
 def _position(continuation: str) -> Key:
@@ -197,7 +207,7 @@ class Tables:
     def table(self, name: str) -> Table:
         if name not in self.tables:
             conductor = AtOnce(self.conductor) if name in self.without_steps else self.conductor
-            self.tables[name] = Table(name, conductor)
+            self.tables[name] = Table(name, conductor, Watched(self.conductor.trace, name))
         return self.tables[name]
 
     async def check(self) -> None:
@@ -343,6 +353,7 @@ class Queues:
 
     def put(self, queue: str, text: str, *, delay: timedelta | None = None) -> Queued:
         """Put a message, outside of all steps."""
+        self._note(queue, changed=True)
         self.count += 1
         seconds = int(delay.total_seconds()) if delay else 0
         now = self.clock()
@@ -359,10 +370,15 @@ class Queues:
                 return
             yield TakenMessage(message.message_id, message.content.encode(), message.inserted, message.receipt)
 
+    def lying(self, queue: str) -> Sequence[Queued]:
+        """Give what lies in a queue."""
+        self._note(queue)
+        return self.queues.get(queue, ())
+
     def receive(self, queue: str, *, lease: timedelta) -> Queued | None:
         """Take the first message that is visible, outside of all steps; ``None`` if there is none."""
         now = self.clock()
-        found = next((message for message in self.queues.get(queue, []) if message.visible <= now), None)
+        found = next((message for message in self.lying(queue) if message.visible <= now), None)
         return self.lease(queue, found, lease=lease) if found is not None else None
 
     def lease(self, queue: str, message: Queued, *, lease: timedelta) -> Queued:
@@ -372,7 +388,7 @@ class Queues:
     async def waiting_since(self, queue: str) -> datetime | None:
         async with self.conductor.step(f"look into {queue}", "queues"):
             now = self.clock()
-            return next((each.inserted for each in self.queues.get(queue, []) if each.visible <= now), None)
+            return next((each.inserted for each in self.lying(queue) if each.visible <= now), None)
 
     async def delete(self, queue: str, message: TakenMessage) -> None:
         async with self.conductor.step(f"delete in {queue}", "queues"):
@@ -389,6 +405,7 @@ class Queues:
             return False
         if present.receipt != receipt:
             raise HttpResponseError("the pop receipt does not match")
+        self.conductor.trace.note("messages", queue, message_id, changed=True)
         self.queues[queue].remove(present)
         return True
 
@@ -400,10 +417,19 @@ class Queues:
         self._change(queue, present, visible=self.clock() + timedelta(seconds=seconds))
         return True
 
+    def _note(self, queue: str, *, changed: bool = False) -> None:
+        """Note that somebody looks through a queue, or puts in what gets the next number; workers go by the numbers."""
+        self.conductor.trace.note("messages", queue, changed=changed)
+        if changed:
+            self.conductor.trace.note("numbers", changed=True)
+
     def _find(self, queue: str, message_id: str) -> Queued | None:
+        self.conductor.trace.note("messages", queue, message_id)
         return next((each for each in self.queues.get(queue, []) if each.message_id == message_id), None)
 
     def _change(self, queue: str, message: Queued, *, visible: datetime, taken: int | None = None) -> Queued:
+        self.conductor.trace.note("messages", queue, message.message_id, changed=True)
+        self.conductor.trace.note("numbers", changed=True)
         self.count += 1  # each change gives a new receipt
         changed = Queued(
             message.number,

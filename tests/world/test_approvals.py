@@ -73,6 +73,7 @@ class ApprovalProof(GroupProof):
     """What was tried in such worlds."""
 
     of = "of approvals: "
+    traced = False  # those who decide share a worker, and what it remembers
 
     def _call(self, world: Any, name: str) -> Coroutine[None, None, None] | None:
         return CALLS[name](world) if name in CALLS else None

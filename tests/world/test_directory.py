@@ -36,8 +36,8 @@ async def late(scene: World, act: str) -> list[str]:
         world = scene.copy()
         proof.begin(world, "late", KEEP)
         await world.conductor.advance("late", step)
-        for actor in (act, KEEP_TOO):
-            proof.begin(world, actor, actor)
+        for host, actor in enumerate((act, KEEP_TOO)):
+            proof.begin(world, actor, actor, host=host)
             await world.conductor.advance(actor)
         await world.conductor.advance("late")
         await world.drain()

@@ -42,9 +42,10 @@ from shared.workflows.intake.in_hand import InHand
 from shared.workflows.intake.requests import submit
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world import services
-from tests.world.conductor import Conductor, RestlessError
+from tests.world.conductor import WORKER, Conductor, RestlessError
 from tests.world.host import LEASE, POISON, QUEUES, Host
 from tests.world.storage import Blobs, Queues, Tables
+from tests.world.trace import EVERYTHING, Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -104,6 +105,7 @@ class Authorities:
         async with self._conductor.step("sign", "vault"):
             signed = call(*args)
             serial = names.serial_text(signed.serial_number)
+            self._conductor.trace.note("signed", serial, changed=True)
             self.signed[serial] += 1
             if serial not in self.log.certificates():
                 self.unlogged.append(serial)
@@ -198,6 +200,23 @@ class World:
         self.groups = Groups(table("groups"))
         self.requests = Requests(table("requests"))
         self.hosts = [Host(self._build, self.queues, self.conductor) for _ in range(2)]
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have it noted who reads and changes what: tables and queues see to it themselves."""
+        trace, dps = self.conductor.trace, self.provisioning
+        self.blobs.blobs = Watched(trace, "blobs")
+        self.secrets.secrets, self.secrets.tags = Watched(trace, "secrets"), Watched(trace, "secrets' tags")
+        self.marks.tagged = Watched(trace, "marks")
+        dps.groups, dps.enrollments = Watched(trace, "dps groups"), Watched(trace, "dps enrollments")
+        dps.registrations = Watched(trace, "dps registrations")
+        self.hubs.identities, self.hubs.twins = Watched(trace, "hub"), Watched(trace, "twins")
+        self.registrar.begun = Watched(trace, "begun")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "now":
+            self.conductor.trace.note(*EVERYTHING, changed=True)
 
     def clock(self) -> datetime:
         return self.now
@@ -207,9 +226,14 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     @property
+    def worker(self) -> Host:
+        """The worker that is called: the first, if nothing else is said."""
+        return self.hosts[WORKER.get()]
+
+    @property
     def services(self) -> Services:
-        """What the first worker has."""
-        return self.hosts[0].services
+        """What the worker has that is called."""
+        return self.worker.services
 
     @property
     def bugs(self) -> list[BaseException]:
@@ -257,18 +281,22 @@ class World:
         twin = type(self)(now=self.now, asked=dict(self.asked))
         for name, table in self.storage.tables.items():
             made = twin.storage.table(name)
-            made.rows, made.writes, made.careless = dict(table.rows), table.writes, table.careless
-        twin.blobs.blobs, twin.blobs.writes = dict(self.blobs.blobs), self.blobs.writes
+            made.rows.update(table.rows)
+            made.writes, made.careless = table.writes, table.careless
+        twin.blobs.blobs.update(self.blobs.blobs)
+        twin.blobs.writes = self.blobs.writes
         twin.queues.queues = {name: list(lying) for name, lying in self.queues.queues.items()}
         twin.queues.count = self.queues.count
-        twin.secrets.secrets, twin.secrets.tags = dict(self.secrets.secrets), dict(self.secrets.tags)
-        twin.provisioning.groups = dict(self.provisioning.groups)
-        twin.provisioning.enrollments = dict(self.provisioning.enrollments)
-        twin.provisioning.registrations = dict(self.provisioning.registrations)
+        twin.secrets.secrets.update(self.secrets.secrets)
+        twin.secrets.tags.update(self.secrets.tags)
+        twin.provisioning.groups.update(self.provisioning.groups)
+        twin.provisioning.enrollments.update(self.provisioning.enrollments)
+        twin.provisioning.registrations.update(self.provisioning.registrations)
         twin.provisioning.careless = self.provisioning.careless
         twin.provisioning.writes = self.provisioning.writes
-        twin.hubs.identities, twin.hubs.writes = dict(self.hubs.identities), self.hubs.writes
-        twin.registrar.begun = dict(self.registrar.begun)
+        twin.hubs.identities.update(self.hubs.identities)
+        twin.hubs.writes = self.hubs.writes
+        twin.registrar.begun.update(self.registrar.begun)
         twin.lists.listed = set(self.lists.listed)
         twin.authorities.signed = Counter(self.authorities.signed)
         twin.authorities.unlogged = list(self.authorities.unlogged)
@@ -296,7 +324,7 @@ class World:
 
     def lying(self, asked: Asked) -> list[Queued]:
         """Give the messages that stand for what was asked for: the one that came, or those it was put back as."""
-        found = [each for each in self.queues.queues.get(asked.queue, ()) if _data(each.content) == asked.body]
+        found = [each for each in self.queues.lying(asked.queue) if _data(each.content) == asked.body]
         if asked.queue is Queue.DEVICE_ORDERS and not found and "action" not in asked.body:
             return self.lying_of_order(asked.body["orderId"])
         return found
@@ -306,7 +334,7 @@ class World:
         return [
             each
             for queue in (Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS)
-            for each in self.queues.queues.get(queue, ())
+            for each in self.queues.lying(queue)
             if _data(each.content)["orderId"] == order_id
         ]
 
@@ -462,7 +490,7 @@ class World:
 
     def events(self) -> list[dict[str, Any]]:
         """Give what was published."""
-        lying = self.queues.queues.get(Queue.PROVISIONING_EVENTS, ())
+        lying = self.queues.lying(Queue.PROVISIONING_EVENTS)
         return [_event(each.content) for each in lying]
 
     def told(self) -> list[tuple[str, str]]:

@@ -1,0 +1,171 @@
+"""What the prover passes over: it ends as what is run, and what could end otherwise is not passed over."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.world.acts import SCENES, held, registered
+from tests.world.conductor import Conductor
+from tests.world.prover import PASSED_OVER, RUNS, Proof
+from tests.world.trace import Stretch, Trace, Watched
+
+if TYPE_CHECKING:
+    from tests.world.world import World
+
+PAIRS = (
+    ("ordered", "order", "order again"),
+    ("registered", "renew", "revoke"),
+    ("registered", "hold", "boot"),
+    ("registered", "disable", "renew"),
+    ("renewing", "renew again", "boot"),
+    ("renewing", "delete", "expire"),
+    ("held", "reinstate", "delete"),
+    ("refused", "replay", "hold"),
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meets"),
+    [
+        ({"read": {("rows", "a")}}, {"read": {("rows", "a")}}, False),
+        ({"changed": {("rows", "a")}}, {"read": {("rows", "a")}}, True),
+        ({"changed": {("rows", "a")}}, {"changed": {("rows", "a")}}, True),
+        ({"changed": {("rows", "a")}}, {"changed": {("rows", "b")}}, False),
+        ({"changed": {("rows", "a", 1)}}, {"read": {("rows", "a")}}, True),
+        ({"changed": {("rows",)}}, {"read": {("rows", "a", 1)}}, True),
+        ({"changed": {("rows", "a")}}, {"read": {("blobs", "a")}}, False),
+        ({"changed": {()}}, {"read": {("rows", "a")}}, True),
+        ({"changed": {()}}, {}, False),
+    ],
+)
+def test_two_stretches_meet_where_one_changes_what_the_other_is_at(one: Any, other: Any, *, meets: bool) -> None:
+    first, second = Stretch(**one), Stretch(**other)
+    assert first.meets(second) is meets
+    assert second.meets(first) is meets
+
+
+async def test_what_is_read_and_changed_in_a_step_is_noted() -> None:
+    """Also by what an actor does at the same time, and what was there before nobody's steps is nobody's."""
+    conductor, seen = Conductor(), list[Any]()
+    shelf: Watched[int] = Watched(conductor.trace, "shelf")
+    shelf["before"] = 1
+
+    async def act() -> None:
+        async with conductor.step("look"):
+            seen.append(shelf.get("x"))
+        async with conductor.step("put"):
+            shelf["x"] = 1
+        async with conductor.step("find"):
+            seen.append(list(shelf))
+        async with conductor.step("take"):
+            shelf.pop("y", None)
+            shelf.pop("x")
+
+    conductor.start("a", act())
+    assert await conductor.advance("a") == 4
+    first, *steps = conductor.trace.stretches["a"]
+    assert first == Stretch()
+    assert [(each.read, each.changed) for each in steps] == [
+        ({("shelf", "x")}, set()),
+        (set(), {("shelf", "x")}),
+        ({("shelf",)}, set()),
+        ({("shelf", "y")}, {("shelf", "x")}),
+    ]
+    assert [conductor.trace.idle("a", step) for step in (1, 2, 3, 4)] == [True, False, True, False]
+
+
+def test_steps_are_apart_up_to_the_first_that_meets_anything() -> None:
+    trace = Trace()
+    trace.stretches["b"] = [
+        Stretch(changed={("rows", "begun")}),
+        Stretch(read={("rows", 3)}),
+        Stretch(changed={("x",)}),
+    ]
+    trace.stretches["a"] = [Stretch(), *(Stretch(changed={("rows", number)}) for number in (1, 2, 3, 4))]
+    assert [trace.apart("a", "b", after=step) for step in range(5)] == [2, 1, 0, 1, 0]
+    assert trace.apart("a", "nobody", after=0) == 4
+
+
+@pytest.mark.parametrize(("scene", "first", "second"), PAIRS)
+async def test_what_is_passed_over_ends_as_what_is_run(scene: str, first: str, second: str) -> None:
+    """Each pause of each act is run, and its end held against that of the pause that stands for it."""
+    before, steps = await SCENES[scene](), await Proof().length(await SCENES[scene](), first)
+    left, passed_over, expected = 0, 0, tuple[str, ...]()
+    for step in range(steps + 1):
+        world = before.copy()
+        await Proof()._run(world, "", (first, second), (("a", step), ("b", None), ("a", None)))  # noqa: SLF001 - one run
+        end = (ended(world), *(repr(world.conductor.outcome(actor)) for actor in "ab"))
+        if left:
+            assert end == expected, f"after {step} steps"
+            left, passed_over = left - 1, passed_over + 1
+        else:
+            expected, left = end, world.conductor.trace.apart("a", "b", after=step)
+    assert passed_over > 0
+
+
+async def test_where_the_order_matters_nothing_is_passed_over() -> None:
+    """A reinstatement that was begun after a revocation, and one that was begun before it, end differently."""
+    before, ends = await held(), set[str]()
+    for pause in (0, None):
+        world = before.copy()
+        await Proof()._run(world, "", ("reinstate", "revoke"), (("a", pause), ("b", None), ("a", None)))  # noqa: SLF001
+        ends.add(ended(world))
+        assert world.conductor.trace.apart("a", "b", after=0) < len(world.conductor.steps["a"])
+    assert len(ends) == 2
+
+
+@pytest.mark.parametrize("act", ["renew", "revoke", "hold", "delete", "disable"])
+async def test_a_step_that_changed_nothing_leaves_what_was_there_before_it(act: str) -> None:
+    """So it is the same whether its worker is killed before it or after it."""
+    world, idle = (await registered()).copy(), 0
+    Proof().begin(world, "a", act)
+    await world.conductor.advance("a", 0)
+    before = ended(world)
+    while await world.conductor.advance("a", 1):
+        if world.conductor.trace.idle("a", len(world.conductor.steps["a"])):
+            assert ended(world) == before, world.conductor.steps["a"]
+            idle += 1
+        before = ended(world)
+    assert 0 < idle < len(world.conductor.steps["a"])
+
+
+async def test_a_lost_answer_is_never_passed_over() -> None:
+    """Also where it was a read's: whoever asked goes on otherwise."""
+    before, told, passed_over = await registered(), RUNS.copy(), PASSED_OVER.copy()
+    steps = await Proof().length(before, "revoke")
+    await Proof().break_off(before, "revoke")
+    assert RUNS["answers lost"] - told["answers lost"] == steps
+    kills, passed_over_kills = RUNS["broken off"] - told["broken off"], (PASSED_OVER - passed_over)["broken off"]
+    assert kills + passed_over_kills == steps
+    assert min(kills, passed_over_kills) > 0
+
+
+def ended(world: World) -> str:
+    """Describe all that there is, but for numbers that are drawn, and for how versions are called."""
+    tables = {name: [dict(row.values) for row in table.rows.values()] for name, table in world.storage.tables.items()}
+    whole = (
+        {name: sorted(map(_plain, rows)) for name, rows in tables.items()},
+        sorted(_plain((key, blob.content)) for key, blob in world.blobs.blobs.items()),
+        {name: sorted(_plain(each.text) for each in lying) for name, lying in sorted(world.queues.queues.items())},
+        [sorted(_plain(each) for each in entries.items()) for entries in _entries(world)],
+        sorted(_plain(asdict(each)) for each in world.hubs.identities.values()),
+        sorted(map(_plain, world.secrets.secrets)),
+        (len(world.lists.listed), len(world.log.entries), sorted(world.authorities.signed.values())),
+        (world.now, len(world.bugs), world.reopened),
+    )
+    return repr(whole)
+
+
+def _entries(world: World) -> tuple[dict[str, Any], ...]:
+    dps = world.provisioning
+    return dps.groups, dps.enrollments, dps.registrations, world.registrar.begun
+
+
+def _plain(thing: Any) -> str:
+    text = re.sub(r"'etag': '[^']*'", "", str(thing))
+    text = re.sub(r"-----BEGIN.*?-----END [A-Z ]+-----", "PEM", text, flags=re.DOTALL)
+    return re.sub(r"[A-Za-z0-9+/_=-]{12,}|\b[0-9a-f]{8}\b|\b[0-9a-f]{2}\b|v\d+\b", "#", text)
