@@ -262,6 +262,7 @@ module queueStorage 'modules/storage.bicep' = [
         queue
         '${queue}-poison'
       ]
+      logsMessages: true
       publicAccess: !privateNetwork
       workspaceId: monitoring.outputs.workspaceId
     }

@@ -36,6 +36,9 @@ param publicAccess bool
 
 param workspaceId string
 
+@description('Whether it is logged who puts messages into the queues: for accounts in which few others do.')
+param logsMessages bool = false
+
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   name: name
   location: location
@@ -126,7 +129,7 @@ resource tablesOfAccount 'Microsoft.Storage/storageAccounts/tableServices/tables
   }
 ]
 
-// Who read, wrote and deleted what, in each service of the account.
+// Who deleted what from the containers.
 resource blobLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: blobService
   name: 'to-workspace'
@@ -135,6 +138,21 @@ resource blobLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
     logs: [
       {
         category: 'StorageDelete'
+        enabled: true
+      }
+    ]
+  }
+}
+
+// Who put which message, and when: RequesterObjectId of the operation PutMessage (StorageQueueLogs of Azure Monitor).
+resource queueLog 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (logsMessages) {
+  scope: queueService
+  name: 'to-workspace'
+  properties: {
+    workspaceId: workspaceId
+    logs: [
+      {
+        category: 'StorageWrite'
         enabled: true
       }
     ]

@@ -340,6 +340,22 @@ def test_the_apps_are_told_where_a_queue_is_and_use_their_own_identity_there() -
     assert f"stintake{token}/queueServices/default/queues/device-orders" not in sent
 
 
+def test_who_puts_messages_into_a_queue_of_its_own_is_logged() -> None:
+    """With their object id ("Best practices for monitoring Azure Queue Storage"); the intake's own traffic is not."""
+    resources = deployed(queueAccounts=json.dumps([*OWN]))
+    logged = {
+        each.on.id.split("/storageAccounts/")[1][:6]
+        for each in of("Microsoft.Insights/diagnosticSettings", resources)
+        if each.on and each.body["properties"]["logs"][0]["category"] == "StorageWrite"
+    }
+    assert logged == {"stqord", "stqrev"}
+    assert all(
+        "/queueServices/" in each.on.id
+        for each in of("Microsoft.Insights/diagnosticSettings", resources)
+        if each.on and each.body["properties"]["logs"][0]["category"] == "StorageWrite"
+    )
+
+
 # Names
 
 NAMES_TAKEN = {
