@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.ids import path_value
+from shared.contracts.ids import HIDDEN, path_value
 from shared.contracts.messages import COMMENT_LIMIT
 from shared.domain.audit_entries import SubjectKind
 from shared.domain.callers import ANONYMOUS
 from shared.errors import Forbidden, NotAuthentic, Rejected
 from shared.reading.json_text import read_json
+from shared.rules.shown_text import hidden_in
 from shared.workflows.intake.audit import Act
 from triggers import callers
 
@@ -63,9 +64,8 @@ async def carried_out(
         yield
         return
     kind, subject = _subject_of(request, route, action)
-    async with services.audit.carried_out(
-        Act(action=action, kind=kind, subject=subject, reason=said_in(request, "reason"))
-    ):
+    reason = checked("reason", said_in(request, "reason"))
+    async with services.audit.carried_out(Act(action=action, kind=kind, subject=subject, reason=reason)):
         tried.is_begun = True
         yield
 
@@ -104,13 +104,25 @@ def comment_of(request: func.HttpRequest) -> str | None:
     """Read what a caller says to what they ask for, in the query or in the body.
 
     Raises:
-        Rejected: it is too long.
+        Rejected: it is too long, or has a character that would be obeyed where it is shown.
     """
     text = request.params.get("comment")
     if text and len(text) > COMMENT_LIMIT:
         raise Rejected.because(f"has {len(text)} characters; at most {COMMENT_LIMIT} are kept", field="comment")
-    # That of a body has its rule in its contract.
-    return text or (said_in(request, "comment") or "")[:COMMENT_LIMIT] or None
+    # The length of a body's has its rule in its contract.
+    return checked("comment", text or (said_in(request, "comment") or "")[:COMMENT_LIMIT] or None)
+
+
+def checked(field: str, words: str | None) -> str | None:
+    """See that words can be written down, before they are: they are shown to others, in a terminal perhaps.
+
+    Raises:
+        Rejected: they have a character that would be obeyed there.
+    """
+    hidden = hidden_in(words or "")
+    if hidden is not None:
+        raise Rejected.because(f"has {HIDDEN.format(hidden)}", field=field)
+    return words
 
 
 def said_in(request: func.HttpRequest, name: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.messages import UNKNOWN_SOURCE, Message, Queue
 from shared.domain.callers import NAME_LIMIT, Actor, CallerKind
 from shared.redaction import without_secrets
+from shared.rules.shown_text import as_shown
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -25,5 +26,5 @@ def sender_of(queue: Queue, said: Message, settings: Settings) -> Actor | None:
         id=queue.value,
         name=settings.queue_senders.get(queue.value),
         account=settings.account_of_queue(queue.value),
-        source=without_secrets(str(said.source))[:NAME_LIMIT] if is_claimed else None,
+        source=as_shown(without_secrets(str(said.source))[:NAME_LIMIT]) if is_claimed else None,
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from shared.contracts.base import Contract, StatedReason, with_example
+from shared.contracts.ids import Words
 from shared.contracts.messages import Queue
 from shared.domain.rejections import RejectionKind, RejectionState
 
@@ -149,7 +150,7 @@ class RejectionClosing(Contract):
 
     model_config = with_example({"comment": "the device was ordered again as press-7b"})
 
-    comment: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+    comment: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), Words]
 
 
 class Replay(Contract):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from shared.contracts.base import Contract, ToldActor, example_of, with_example
+from shared.contracts.ids import Words
 from shared.contracts.messages import COMMENT_LIMIT, Queue
 from shared.domain.approvals import ApprovalAct, ApprovalState
 from shared.domain.audit_entries import SubjectKind
@@ -38,7 +39,7 @@ class ApprovalDecision(Contract):
 
     model_config = with_example({"comment": "agreed on the phone with Ada"})
 
-    comment: Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT)] | None = None
+    comment: Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT), Words] | None = None
 
 
 class Approval(Contract):

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
-from shared.contracts.ids import EnrollmentGroupId, RegistrationId
+from shared.contracts.ids import EnrollmentGroupId, RegistrationId, Words
 from shared.domain.findings import FindingKind, FindingState, Severity, SubjectKind
 from shared.domain.passes import ReconciliationState, Stage
 
@@ -98,7 +98,7 @@ class DriftFindingClosing(Contract):
 
     model_config = with_example({"comment": "under repair until June"})
 
-    comment: Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+    comment: Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True), Words]
 
 
 class ReconciliationRequest(Contract):

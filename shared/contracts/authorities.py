@@ -11,11 +11,11 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
-from shared.contracts.ids import IssuerName, RequestId
+from shared.contracts.ids import IssuerName, RequestId, Words
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.words import RevocationReason
 
-_Words = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+_Words = Annotated[str, StringConstraints(min_length=1, max_length=1000), Words]
 _Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
 
 _FINAL = tuple(each for each in RevocationReason if each is not RevocationReason.CERTIFICATE_HOLD)

@@ -9,12 +9,20 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator, 
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
-from shared.contracts.ids import EnrollmentGroupId, IssuerName, RegistrationId, RequestId, SerialNumber, SigningRequest
+from shared.contracts.ids import (
+    EnrollmentGroupId,
+    IssuerName,
+    RegistrationId,
+    RequestId,
+    SerialNumber,
+    SigningRequest,
+    Words,
+)
 from shared.contracts.messages import COMMENT_LIMIT
 from shared.contracts.parsing import parse
 from shared.domain.words import RevocationReason
 
-Comment = Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT)]
+Comment = Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT), Words]
 """What somebody says to what they ask for."""
 
 
@@ -160,12 +168,20 @@ class Revocation(Contract):
     comment: Comment | None = None
 
 
+class Saying(Contract):
+    """Body of what needs none: what is said to it."""
+
+    model_config = with_example({"comment": "ticket 4711"})
+
+    comment: Comment | None = None
+
+
 class IdentityChange(Contract):
     """Body of ``POST /devices/{registrationId}/disable`` and ``enable``: why, for whoever looks at the hub."""
 
     model_config = with_example({"reason": "returned for repair"})
 
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=128), Words] | None = None
     comment: Comment | None = None
 
 

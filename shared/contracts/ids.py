@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import date
-from typing import Annotated
+from typing import Annotated, LiteralString
 
 from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,7 @@ from shared.contracts.parsing import parse
 from shared.errors import Rejected
 from shared.redaction import has_private_key, is_marked
 from shared.rules.registration_ids import canonical_registration_id
+from shared.rules.shown_text import hidden_in
 
 
 def checked_registration_id(text: str) -> str:
@@ -129,6 +130,17 @@ SerialNumber = Annotated[
 ]
 ApiVersion = Annotated[str, AfterValidator(_api_version), _published(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?$", 18)]
 
+
+def _words(text: str) -> str:
+    hidden = hidden_in(text)
+    if hidden is not None:
+        raise PydanticCustomError("hidden_character", "{message}", {"message": f"has {HIDDEN.format(hidden)}"})
+    return text
+
+
+HIDDEN: LiteralString = "the character {}, which is not shown but obeyed; leave it out. Tabs and line ends may stay"
+Words = AfterValidator(_words)
+"""Of text that people say to something, for others to read."""
 
 PemText = Annotated[str, StringConstraints(min_length=1, max_length=16_384)]
 

@@ -16,6 +16,7 @@ from shared.errors import Rejected
 from shared.reading.base64_text import octets
 from shared.reading.json_text import read_json
 from shared.reading.times import point_in_time
+from shared.rules.shown_text import as_shown
 
 MESSAGE_LIMIT = 48 * 1024
 """Bytes of a queue message before base64: a Storage queue carries 64 KiB of text, base64 takes a third of it."""
@@ -150,7 +151,7 @@ def _data_of(event: CloudEvent) -> Any:
 
 
 def _comment_of(event: CloudEvent) -> str | None:
-    return event.comment[:COMMENT_LIMIT] if isinstance(event.comment, str) and event.comment else None
+    return as_shown(event.comment[:COMMENT_LIMIT]) if isinstance(event.comment, str) and event.comment else None
 
 
 def _time_of(event: CloudEvent) -> datetime | None:

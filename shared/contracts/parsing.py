@@ -15,6 +15,8 @@ from shared.redaction import private_keys, without_secrets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_WHOLE, _NUMBER = "must be a whole number", "must be a number"
+_TIME, _URL = "must be a time as RFC 3339 has it, as in 2026-05-01T12:00:00Z", "must be a URL"
 _TEXTS: Mapping[str, str] = {
     "missing": "is required",
     "extra_forbidden": "is not a known field; known are {known}",
@@ -22,8 +24,35 @@ _TEXTS: Mapping[str, str] = {
     "too_short": "needs at least {min_length}, and has {actual_length}",
     "too_long": "takes at most {max_length}, and has {actual_length}",
     "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
+    "bool_parsing": "must be true or false",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "finite_number": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "string_type": "must be a text",
+    "string_too_short": "has too few characters; at least {min_length} must be there",
+    "string_too_long": "has too many characters; at most {max_length} are taken",
+    "string_pattern_mismatch": "must match {pattern}",
+    "enum": "must be {expected}",
+    "literal_error": "must be {expected}",
+    "list_type": "must be an array",
+    "tuple_type": "must be an array",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "datetime_type": _TIME,
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "url_type": _URL,
+    "url_parsing": _URL,
+    "url_scheme": "must be a URL that begins with {expected_schemes}",
+    "url_too_long": "has too many characters; at most {max_length} are taken",
 }
+"""What is said of each type of error of pydantic that a contract may give; others are the contracts' own."""
 
 
 class OfLaterVersion(dict[str, Any]):

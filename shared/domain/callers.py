@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.domain.record import Part
+from shared.rules.shown_text import as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -155,7 +156,7 @@ class Caller:
         return Actor(
             kind=self.kind,
             id=self.id[:NAME_LIMIT],
-            name=self.name[:NAME_LIMIT] if self.name else None,
+            name=as_shown(self.name[:NAME_LIMIT]) if self.name else None,
             role=str(role) if role else None,
             request_id=request_id,
             address=self.address,

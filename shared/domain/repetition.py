@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.errors import Conflict
+from shared.rules.number_words import number_of
 
 _SHARE = 10
 """The number may be off by a tenth, since devices come and go."""
@@ -47,9 +48,9 @@ def check_repeated(concerned: Concerned, given: int | None, *, allowed: int) -> 
     if given is not None and abs(given - devices) * _SHARE <= devices:
         return
     said = "devices is not given" if given is None else f"devices is {given}"
-    counted = f"{'more than ' if concerned.more else ''}{devices} devices"
+    number = number_of(devices, "device", more=concerned.more)
     raise Conflict.because(
-        f"{concerned.what} {counted}, which are all revoked with it, and {said}; to revoke them all, repeat the "
+        f"{concerned.what} {number}, which are all revoked with it, and {said}; to revoke them all, repeat the "
         f"number: devices {devices}",
         field="devices",
     )

@@ -312,6 +312,19 @@ async def test_the_log_is_answered_as_json_as_lines_and_as_csv(log: Log) -> None
     assert second.get_body().decode().startswith("2026-03-01T12:00:00Z,user,5b54")
 
 
+async def test_what_a_terminal_would_obey_is_in_no_export(log: Log) -> None:
+    """Rows of before may have it, since it was not refused then."""
+    hidden = "a\x1b[2Jb\x9bc\u202ed\u2028e"
+    await log.table.append(entry("1", "revoke", "press-1", comment=hidden, reason="=cmd|' /C calc'!A0"))
+    lines = (await answered(log, "application/jsonl")).get_body().decode()
+    assert lines.count("\n") == 1
+    assert len(lines.splitlines()) == 1
+    assert r'"comment":"a\u001b[2Jb\u009bc\u202ed\u2028e"' in lines
+    assert json.loads(lines)["comment"] == hidden
+    row = (await answered(log, "text/csv")).get_body().decode().split("\r\n")[1]
+    assert ",'=cmd|' /C calc'!A0,a\ufffd[2Jb\ufffdc\ufffdd\u2028e," in row
+
+
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [

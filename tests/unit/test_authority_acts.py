@@ -350,7 +350,7 @@ async def test_a_ca_of_which_certificates_are_in_force_or_listed_is_not_deleted(
     with pytest.raises(Conflict, match="the CAs 'line' have certificates of it in force"):
         await act(scene, "root", AuthorityAction.DELETE)
     await device(scene, "press-1", number=1)
-    with pytest.raises(Conflict, match="1 devices have certificates of it"):
+    with pytest.raises(Conflict, match="1 device has a certificate of it"):
         await act(scene, "line", AuthorityAction.DELETE)
     await scene.certificates.leave_in_force("line", f"{1:040x}")
     await scene.certificates.enter_revocation(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts.answers_findings import ReconciliationRequest
+import shared.contracts
+from shared.contracts.answers import RejectionClosing
+from shared.contracts.answers_approvals import ApprovalDecision
+from shared.contracts.answers_findings import DriftFindingClosing, ReconciliationRequest
+from shared.contracts.authorities import AuthorityActing
+from shared.contracts.base import Contract
 from shared.contracts.certificates import AuthorityImport, CertificateRequest
-from shared.contracts.devices import Revocation, RevocationRequest, revocation_request
+from shared.contracts.devices import IdentityChange, Revocation, RevocationRequest, Saying, revocation_request
 from shared.contracts.events import event
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.ids import path_value
@@ -21,9 +29,6 @@ from shared.contracts.orders import DeviceOrder, DeviceRequest, device_request
 from shared.contracts.parsing import parse
 from shared.domain.words import EventType, RevocationReason
 from shared.errors import Rejected
-
-if TYPE_CHECKING:
-    from shared.contracts.base import Contract
 
 
 def words(contract: type[Contract], body: Any) -> list[str]:
@@ -43,7 +48,7 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
         (
             CertificateRequest,
             {"requestId": "r", "kind": "leaf", "name": "x"},
-            [f"kind: input should be {KINDS}; it is 'leaf'"],
+            [f"kind: must be {KINDS}; it is 'leaf'"],
         ),
         (
             CertificateRequest,
@@ -190,10 +195,10 @@ def test_half_a_surrogate_pair_is_no_text() -> None:
 def test_every_problem_is_told_at_once() -> None:
     """All problems of a body come in one answer, not one by one."""
     assert words(DeviceOrder, {"orderId": "", "devices": [], "validityDays": 0, "x": 1, "y": 2}) == [
-        "orderId: string should have at least 1 character; it is ''",
+        "orderId: has too few characters; at least 1 must be there; it is ''",
         "enrollmentGroup: is required",
         "devices: needs at least 1, and has 0",
-        "validityDays: input should be greater than or equal to 1; it is '0'",
+        "validityDays: must be 1 or more; it is '0'",
         "x: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, progressEvents, "
         "registerBy, validityDays",
         "y: is not a known field; known are devices, devicesUrl, enrollmentGroup, orderId, progressEvents, "
@@ -268,7 +273,7 @@ def test_a_private_key_beside_a_csr_is_refused_before_anything_is_kept() -> None
 @pytest.mark.parametrize("field", ["password", "pfx", "pem"])
 def test_what_is_secret_is_not_repeated(field: str) -> None:
     """An answer says what is wrong with a password or a key, and not what it is."""
-    assert f"{field}: input should be a valid string" in words(AuthorityImport, {field: 4711})
+    assert f"{field}: must be a text" in words(AuthorityImport, {field: 4711})
 
 
 def test_the_bare_object_and_a_cloud_event_are_the_same() -> None:
@@ -350,3 +355,70 @@ def test_a_pass_over_two_scopes_is_refused_in_our_words() -> None:
         Rejected, match=r"^give registrationId or enrollmentGroup, and not both; without both, everything is compared$"
     ):
         parse(ReconciliationRequest, body)
+
+
+def test_no_message_has_the_words_of_the_library_that_checks() -> None:
+    """Whatever stands in a field: "input should be a valid string" says little to who wrote the body in another language."""
+    values: list[Any] = [
+        None,
+        "",
+        "a\nb",
+        "x" * 70_000,
+        5,
+        -5,
+        5.5,
+        10**12,
+        float("nan"),
+        True,
+        [],
+        [1],
+        [{}],
+        {},
+        {"a": 1},
+    ]
+    values += ["2026-13-01T00:00:00Z", "ftp://host/x", "\x1b[2J", ["x"] * 2000]
+    found = set[str]()
+    for contract in all_contracts():
+        for name, field in contract.model_fields.items():
+            for value in values:
+                try:
+                    parse(contract, {field.alias or name: value})
+                except Rejected as rejected:
+                    found |= {each.message for each in rejected.reasons}
+    assert len(found) > 500
+    assert [
+        each
+        for each in found
+        if re.search(r"\bshould\b|\b[Ii]nput\b|dictionary|instance of|[Vv]alue error|not permitted", each)
+    ] == []
+
+
+def all_contracts() -> set[type[Contract]]:
+    for each in iter_modules(shared.contracts.__path__, "shared.contracts."):
+        import_module(each.name)
+    found, left = set[type[Contract]](), [Contract]
+    while left:
+        more = left.pop().__subclasses__()
+        found.update(more)
+        left.extend(more)
+    return {each for each in found if each.__module__.startswith("shared.contracts")}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("a\x1b[2Jb", "U+001B"), ("a\x9bb", "U+009B"), ("a\u202eb", "U+202E"), ("\x00", "U+0000")]
+)
+def test_what_is_not_shown_but_obeyed_is_refused_in_what_people_say(text: str, named: str) -> None:
+    """A terminal would obey it (CWE-150), or show the words in another order (CVE-2021-42574)."""
+    said = f"has the character {named}, which is not shown but obeyed; leave it out. Tabs and line ends may stay"
+    for contract, field, others in (
+        (Revocation, "comment", {"reason": "keyCompromise"}),
+        (IdentityChange, "reason", {}),
+        (AuthorityActing, "comment", {}),
+        (AuthorityActing, "reason", {}),
+        (ApprovalDecision, "comment", {}),
+        (RejectionClosing, "comment", {}),
+        (DriftFindingClosing, "comment", {}),
+        (Saying, "comment", {}),
+    ):
+        assert words(contract, {**others, field: text})[0].startswith(f"{field}: {said}"), contract
+        parse(contract, {**others, field: "Müller:\r\n\tdone"})

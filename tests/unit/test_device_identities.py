@@ -165,7 +165,7 @@ async def test_a_group_s_revocation_shuts_the_hubs_first_and_together() -> None:
     await scene.order("other", "lathe")
     await scene.revoke(COMPROMISE, registration_id="lathe")
     scene.hubs.bulk.clear()
-    with pytest.raises(UnderWay, match="1 of 1 devices are under way"):
+    with pytest.raises(UnderWay, match="1 of 1 device is under way"):
         await scene.revoke(COMPROMISE, request_id="all", enrollment_group="line")
     assert scene.hubs.bulk == [(HUB, ["press"])]
     assert scene.identity() is False

@@ -283,11 +283,11 @@ async def test_references_do_not_take_the_place_of_a_groups_own_ca() -> None:
                 "allocationPolicy": "custom",
                 "customAllocation": {"webhookUrl": "http://f.example/a", "apiVersion": "2021-10-01"},
             },
-            "customAllocation.webhookUrl: URL scheme should be 'https'; it is 'http://f.example/a'",
+            "customAllocation.webhookUrl: must be a URL that begins with 'https'; it is 'http://f.example/a'",
         ),
         (
             {"allocationPolicy": "random"},
-            "allocationPolicy: input should be 'hashed', 'static', 'geoLatency' or 'custom'; it is 'random'",
+            "allocationPolicy: must be 'hashed', 'static', 'geoLatency' or 'custom'; it is 'random'",
         ),
     ],
 )

@@ -364,13 +364,13 @@ def test_data_in_base64_is_the_events_data() -> None:
     [
         ({"data_base64": "e30=", "data": {}}, "data_base64: data and data_base64 can't be given together; give one of them"),
         ({"data_base64": "e3"}, "data_base64: it is not whole base64: it has 2 characters; with '=' at its end it must have 4"),
-        ({"data_base64": 5}, "data_base64: input should be a valid string; it is '5'"),
+        ({"data_base64": 5}, "data_base64: must be a text; it is '5'"),
         ({"data_base64": "/w=="}, "data_base64: what it holds is not UTF-8: byte 0xFF at position 0, in line 1, begins no "
          "character; text in Windows-1252 or Latin-1 must be saved as UTF-8"),
         ({"time": "yesterday"}, "time: 'yesterday' is not a time; give one as in '2026-01-31T12:00:00Z' (RFC 3339)"),
         ({"time": "10000-01-01T00:00:00Z"},
          "time: '10000-01-01T00:00:00Z' is not a time; give one as in '2026-01-31T12:00:00Z' (RFC 3339)"),
-        ({"time": 1}, "time: input should be a valid string; it is '1'"),
+        ({"time": 1}, "time: must be a text; it is '1'"),
     ],
 )  # fmt: skip
 def test_a_field_of_an_event_that_can_not_be_read_is_named(more: dict[str, Any], expected: str) -> None:

@@ -101,6 +101,7 @@ def page(
                         await permit(services, request, caller, role, scope)
                     refuse_unknown(request, frozenset(known))
                     comment = form_of(request).get("comment") if method == "POST" else None
+                    auditing.checked("comment", comment)
                     with acting(caller.as_actor(role, tracing.trace_id()), comment):
                         async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)

@@ -17,6 +17,7 @@ from shared.errors import Rejected
 from shared.ledger.audit_log import AuditFilters
 from shared.reading.times import point_in_time
 from shared.rules.csv_cells import csv_text
+from shared.rules.shown_text import escaped
 from triggers.http.endpoints import (
     PAGING,
     continuation_of,
@@ -137,7 +138,7 @@ def shown_act(entry: AuditEntry) -> dict[str, Any]:
 
 def _line(item: Mapping[str, Any]) -> str:
     said = AuditedAct.model_validate(item).model_dump(mode="json", by_alias=True)
-    return f"{json.dumps(said, separators=(',', ':'), ensure_ascii=False)}\n"
+    return f"{escaped(json.dumps(said, separators=(',', ':'), ensure_ascii=False))}\n"
 
 
 def _as_csv(request: func.HttpRequest, items: Sequence[Mapping[str, Any]]) -> str:

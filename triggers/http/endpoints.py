@@ -19,6 +19,7 @@ from shared import tracing
 from shared.acting import acting
 from shared.contracts.answers import Accepted
 from shared.contracts.base import Contract
+from shared.contracts.devices import Saying
 from shared.contracts.ids import path_value
 from shared.contracts.messages import COMMENT_LIMIT, MESSAGE_LIMIT, Queue
 from shared.contracts.parsing import decoded, parse
@@ -30,7 +31,7 @@ from shared.workflows.intake.requests import is_repeated, submit
 from triggers import auditing, callers, limiting, outcomes, preconditions
 from triggers.http.awaiting import gated
 from triggers.http.scopes import everything, permit
-from triggers.openapi import JSON, Answer, Operation, Parameter
+from triggers.openapi import IDEMPOTENCY_KEY, JSON, Answer, Operation, Parameter
 from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ def endpoint(
         raise TypeError(f"{method} {route}: give either role= or anonymous=True")
     if method != "GET" or act is not None:
         parameters = (*parameters, COMMENT)
+    takes_words = method != "GET" and body is None
+    if takes_words:
+        body, body_required = Saying, False
     methods = [method, "HEAD"] if method == "GET" and head else [method]
     level = func.AuthLevel.ANONYMOUS if anonymous else None  # that of the app: triggers.registration
 
@@ -141,6 +145,8 @@ def endpoint(
                         await permit(services, request, caller, role, scope)
                     refuse_unknown(request, known)
                     refuse_empty(request)
+                    if takes_words:
+                        parse(Saying, body_of(request, optional=True))
                     with acting(caller.as_actor(role, request_id_in(request)), auditing.comment_of(request)):
                         async with auditing.carried_out(services, request, route, act, tried):
                             return await handler(services, request)
@@ -273,7 +279,12 @@ def idempotency_key_of(request: func.HttpRequest) -> str | None:
     quoted = _STRUCTURED_STRING.fullmatch(given)
     if quoted:
         given = re.sub(r"\\(.)", r"\1", quoted[1])
-    return path_value("requestId", given) if given or quoted else None
+    if not (given or quoted):
+        return None
+    try:
+        return path_value("requestId", given)
+    except Rejected as rejection:
+        raise Rejected.because(rejection.reasons[0].message, field=IDEMPOTENCY_KEY.name) from None
 
 
 def request_of[C: Contract](contract: type[C], request: func.HttpRequest, *, request_id: str | None = None) -> C:

@@ -17,6 +17,7 @@ from shared.domain.authority_acts import BECOMES, Wanted, check_possible, decide
 from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.errors import Conflict, Deferred, Overtaken
+from shared.rules.number_words import number_of
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.authorities.effects import effects_of
 from shared.workflows.intake.requests import once
@@ -190,7 +191,8 @@ class AuthorityActs:
         if below:
             reasons.append(f"the CAs {_listed(below)} have certificates of it in force")
         if reached.devices:
-            reasons.append(f"{'more than ' if reached.more else ''}{reached.devices} devices have certificates of it")
+            devices = number_of(reached.devices, "device", more=reached.more)
+            reasons.append(f"{devices} {'has a certificate' if devices == '1 device' else 'have certificates'} of it")
         elif record.state is not AuthorityState.REVOKED and await self._lists_somebody(name):
             reasons.append("revoked certificates of it have not expired, and stand on its list until then")
         if reasons:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.authorities import AuthorityAction, ProofOfPossession
 from shared.domain.words import KeyCustody
+from shared.rules.number_words import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,8 +52,9 @@ def _of_revocation(record: AuthorityRecord, reached: Reached) -> Iterator[str]:
     if len(reached.authorities) > 1:
         yield f"{len(reached.authorities) - 1} CAs below it are revoked with it: {', '.join(reached.authorities[1:])}"
     yield from _of_groups(reached, "{} are disabled in DPS, and can be enabled when another CA signs for them")
-    more = "more than " if reached.more else ""
-    yield f"{more}{reached.devices} devices are revoked: DPS and their hubs let them in no more"
+    devices = number_of(reached.devices, "device", more=reached.more)
+    end = "is revoked: DPS and its hub let it" if devices == "1 device" else "are revoked: DPS and their hubs let them"
+    yield f"{devices} {end} in no more"
     yield from _of_places(record)
 
 

@@ -10,6 +10,7 @@ from shared.errors import LogDamaged, NotFound
 from shared.evidence.tiles import Tile
 from shared.evidence.trees import inclusion_path
 from shared.evidence.verify import Checkpoint, LogKeys, Note, NotProved, Proof, VerifierKey, check_inclusion, leaf_hash
+from shared.rules.number_words import number_of
 from shared.workflows.evidence.continuity import check_continues, tree_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class LogReader:
         """
         retired = (await self.checkpoint()).retired
         if not 1 <= number <= len(retired):
-            raise NotFound.because(f"the log's key was changed {len(retired)} times; {number} is not one of them")
+            raise NotFound.because(
+                f"the log's key was changed {number_of(len(retired), 'time')}; {number} is not one of them"
+            )
         return retired[number - 1].handover
 
     async def tile(self, path: str) -> bytes:

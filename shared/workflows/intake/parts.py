@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.requests import counted
 from shared.errors import Deferred, UnderWay
+from shared.rules.number_words import number_of
 
 if TYPE_CHECKING:
     from shared.domain.requests import PartCounts, RequestRecord
@@ -37,10 +38,11 @@ async def follow_parts(requests: Requests, whole: RequestRecord) -> None:
     counts = await note_parts(requests, whole)
     if counts.open:
         pause = min(max(_SHORTEST, counts.open * _PER_PART), _LONGEST)
-        raise UnderWay(f"{counts.open} of {counts.total} devices are under way", retry_after=pause)
+        verb = "is" if counts.total == 1 else "are"
+        raise UnderWay(f"{counts.open} of {number_of(counts.total, 'device')} {verb} under way", retry_after=pause)
     if counts.set_aside:
         raise Deferred(
-            f"an operator: what it asks for {counts.set_aside} of {counts.total} devices is set aside as rejections, "
-            "to be replayed or closed",
+            f"an operator: what it asks for {counts.set_aside} of {number_of(counts.total, 'device')} is set aside as "
+            "rejections, to be replayed or closed",
             retry_after=_LONGEST,
         )

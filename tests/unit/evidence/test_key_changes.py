@@ -95,7 +95,7 @@ async def test_when_a_change_has_ended_the_next_key_signs_alone_and_what_was_sig
     assert [Checkpoint.opened(each.encode(), keys).tree.size for each in (before, during, after)] == [5, 6, 9]
     assert await worker.reader.handover(1) == during
     for number in (0, 2):
-        with pytest.raises(NotFound, match=rf"^the log's key was changed 1 times; {number} is not one of them$"):
+        with pytest.raises(NotFound, match=rf"^the log's key was changed 1 time; {number} is not one of them$"):
             await worker.reader.handover(number)
     await place.worker().reader.check()
 
