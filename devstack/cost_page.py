@@ -107,13 +107,13 @@ def measured(figures: str, timers: str) -> Measured:
     of = {
         service: sum(float(count) for kind, count in rows if kind == service) for service in ("table", "queue", "blob")
     }
-    ticks = sum(_runs(*found) for found in re.findall(r'schedule="\d+ (\S+) (\S+) \* \* \*"', timers))
+    ticks = sum(_runs(*found) for found in re.findall(r'schedule="(\S+) (\S+) (\S+) \* \* \*"', timers))
     return Measured(ticks * _DAYS, of["table"], of["queue"], of["blob"], int(work[1]) / 1_000)
 
 
-def _runs(minutes: str, hours: str) -> int:
-    """Give the runs in a day of a schedule with such minutes and hours."""
-    return _times(minutes, 60) * _times(hours, 24)
+def _runs(seconds: str, minutes: str, hours: str) -> int:
+    """Give the runs in a day of a schedule with such seconds, minutes and hours."""
+    return _times(seconds, 60) * _times(minutes, 60) * _times(hours, 24)
 
 
 def _times(of: str, whole: int) -> int:

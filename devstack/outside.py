@@ -376,6 +376,17 @@ class World:
         registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
         return registry.get_device(device_id)
 
+    def told_to_register_again(self, hub: str, device_id: str) -> str | None:
+        """Ask a hub, not the app, which id scope a device's twin tells it to register with; ``None`` for none."""
+        urls = {each["hostName"]: each["serviceUrl"] for each in self._endpoints.iot_hubs}
+        registry = IoTHubRegistryManager.from_token_credential(urls[hub].removeprefix("https://"), self._credential)
+        return (registry.get_twin(device_id).properties.desired.get("registerAgain") or {}).get("idScope")
+
+    def link_hubs(self, *hosts: str) -> None:
+        """Link these hubs to the DPS and no others, as its owner does."""
+        url = f"{self._endpoints.emulator_admin_url}/linked-hubs"
+        self._http.put(url, json={"iotHubs": hosts}, timeout=10).raise_for_status()
+
     def disable_identity(self, device_id: str, why: str = "lost") -> None:
         """Disable a device's identity in the hub that it is in, as somebody does in the portal."""
         hub = str(self.get(f"devices/{device_id}")["assignedHub"])
@@ -568,8 +579,8 @@ class Device:
     def _credentials(self) -> X509:
         return X509(str(self._bundle), str(self._key), self._password)
 
-    def register(self) -> tuple[str, str]:
-        """Register with DPS, as at first boot.
+    def register(self, id_scope: str | None = None) -> tuple[str, str]:
+        """Register with DPS, as at first boot; with another one, if its id scope is given.
 
         Returns:
             The assigned hub and the device id there.
@@ -580,7 +591,7 @@ class Device:
         client = ProvisioningDeviceClient.create_from_x509_certificate(
             provisioning_host=self._endpoints.dps_device_host,
             registration_id=self._id,
-            id_scope=self._endpoints.id_scope,
+            id_scope=id_scope or self._endpoints.id_scope,
             x509=self._credentials(),
         )
         result = client.register()
@@ -589,10 +600,10 @@ class Device:
         self._hub = (result.registration_state.assigned_hub, result.registration_state.device_id)
         return self._hub
 
-    def refused_by_dps(self) -> bool:
+    def refused_by_dps(self, id_scope: str | None = None) -> bool:
         """Try to register, and tell whether DPS refused."""
         try:
-            self.register()
+            self.register(id_scope)
         except (ServiceError, ClientError) as error:  # the SDK wraps the service's answer
             return "401" in f"{error} {error.__cause__}"
         return False

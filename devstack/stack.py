@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from devstack import azurite
 from devstack.functions_host.keys import Keys
 from emulator.controls import AUDIENCE
-from emulator.platform.configuration import HTTPS_PORT, host_name_of
+from emulator.platform.configuration import HTTPS_PORT, ID_SCOPE, host_name_of
 from emulator.platform.store import PRIVATE, PRIVATE_FOLDER
 from emulator.platform.tls import ensure_tls
 from emulator.services.sign_in import KEYS_PATH
@@ -87,6 +87,7 @@ class Options:
     identity_port: int = 8442
     admin_port: int = 8444
     amqp_port: int | None = AMQP_PORT
+    id_scope: str = ID_SCOPE
     extra_hubs: tuple[str, ...] = ()
     message_lease: float | None = None
     storage_log: bool = False
@@ -322,6 +323,7 @@ class Stack:
             "emulator",
             [
                 *(sys.executable, "-m", "emulator", "--address", options.address),
+                *("--id-scope", options.id_scope),
                 *("--amqp-port", "none" if options.amqp_port is None else str(options.amqp_port)),
                 *("--state-dir", str(options.state_dir / "emulator"), "--tls-dir", str(options.state_dir / "tls")),
                 *(part for option, port in ports.items() for part in (option, str(port))),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator import controls
-from emulator.platform.configuration import DEFAULT_ADDRESS, Configuration, ConfigurationError
+from emulator.platform.configuration import DEFAULT_ADDRESS, ID_SCOPE, Configuration, ConfigurationError
 from emulator.platform.log_format import OneLine
 from emulator.platform.store import StoreInUse
 from emulator.platform.throttling import checked_scale
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             identity_port=options.identity_port,
             admin_port=options.admin_port,
             extra_hub_addresses=tuple(options.extra_hub),
+            id_scope=options.id_scope,
             websocket_port=options.websocket_port,
             assigning_seconds=options.assigning_seconds,
             throttling=options.throttling,
@@ -134,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--extra-hub", action="append", default=[], metavar="ADDRESS", help="one more IoT hub, on this loopback address"
+    )
+    parser.add_argument(
+        "--id-scope",
+        default=ID_SCOPE,
+        metavar="SCOPE",
+        help="of the DPS (%(default)s). With another one than before it is another DPS, which has nothing",
     )
     parser.add_argument(
         "--websocket-port",

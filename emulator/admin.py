@@ -82,6 +82,8 @@ class Admin:
             web.put("/throttling", self.set_throttling),
             web.get("/assigning", self.show_assigning),
             web.put("/assigning", self.set_assigning),
+            web.get("/linked-hubs", self.show_linked),
+            web.put("/linked-hubs", self.link),
             web.get("/roles", self.show_roles),
             web.put("/roles", self.withhold_roles),
             web.post("/tokens", self.issue_token),
@@ -144,6 +146,22 @@ class Admin:
         except ValueError as error:
             raise _refusal(str(error)) from None
         return await self.show_assigning(request)
+
+    async def show_linked(self, _: web.Request) -> web.Response:
+        """Which hubs are linked to the DPS."""
+        return web.json_response({"iotHubs": self.provisioning.linked})
+
+    async def link(self, request: web.Request) -> web.Response:
+        """Link these hubs to the DPS, and no others."""
+        body = await json_body(request, on_error=_refusal)
+        named = body.get("iotHubs") if isinstance(body, dict) else None
+        if not isinstance(named, list):
+            raise _refusal('The body must be {"iotHubs": [host name, ...]}.')
+        try:
+            self.provisioning.link([str(each) for each in named])
+        except ValueError as error:
+            raise _refusal(f"{error}.") from None
+        return await self.show_linked(request)
 
     async def show_roles(self, _: web.Request) -> web.Response:
         """At which services the identities have no role."""

@@ -15,7 +15,7 @@ from emulator.platform.variants import KNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-COMMANDS = ("faults", "throttling", "assigning", "roles", "variants", "tokens")
+COMMANDS = ("faults", "throttling", "assigning", "hubs", "roles", "variants", "tokens")
 ADMIN_URL = "http://127.0.0.1:8444"
 """Where an emulator is that was started without options."""
 
@@ -149,6 +149,7 @@ def _parser(prog: str, endpoints: Path | None) -> argparse.ArgumentParser:
     _add_faults(_Control(commands, "faults", "what goes wrong, and how often", endpoints))
     _add_throttling(_Control(commands, "throttling", "the documented rates, answered with 429", endpoints))
     _add_assigning(_Control(commands, "assigning", "for how long a registration at DPS is 'assigning'", endpoints))
+    _add_hubs(_Control(commands, "hubs", "which hubs are linked to the DPS", endpoints))
     _add_roles(_Control(commands, "roles", "at which services identities have no role", endpoints))
     _add_variants(_Control(commands, "variants", "which behaviour holds where public sources differ", endpoints))
     _add_tokens(_Control(commands, "tokens", "tokens of users and apps for an API of your own", endpoints))
@@ -192,6 +193,13 @@ def _add_assigning(assigning: _Control) -> None:
     assigning.action("show", "show it", ("GET", "/assigning", None))
     change = assigning.action("set", "set it", lambda given: ("PUT", "/assigning", {"seconds": given.seconds}))
     change.add_argument("seconds", type=float, metavar="SECONDS", help="0: the answer is there at once")
+
+
+def _add_hubs(hubs: _Control) -> None:
+    hubs.action("show", "show them", ("GET", "/linked-hubs", None))
+    text = "link these and no others, until the emulator is started anew"
+    link = hubs.action("link", text, lambda given: ("PUT", "/linked-hubs", {"iotHubs": given.host}))
+    link.add_argument("host", nargs="+", metavar="HOST", help="host name of a hub")
 
 
 def _add_roles(roles: _Control) -> None:

@@ -243,14 +243,14 @@ def _dps_resource(configuration: Configuration, provisioning: Provisioning) -> m
     return management_routes.Resource(
         resource_id=configuration.dps_resource_id,
         kind="ProvisioningServices",
-        properties={
+        properties=lambda: {
             "state": "Active",
             "provisioningState": "Succeeded",
             "serviceOperationsHostName": configuration.authority,
             "deviceProvisioningHostName": configuration.host_name,
             "idScope": configuration.id_scope,
             "allocationPolicy": "Hashed",
-            "iotHubs": [{"name": hub.host_name, "location": "local"} for hub in configuration.hubs],
+            "iotHubs": [{"name": each, "location": "local"} for each in provisioning.linked],
         },
         certificates=provisioning.ca_certificates,
         created_status=200,
@@ -263,12 +263,16 @@ def _hub_resources(configuration: Configuration, hubs: IotHubs) -> list[manageme
         management_routes.Resource(
             resource_id=hub.resource_id,
             kind="IotHubs",
-            properties={"state": "Active", "provisioningState": "Succeeded", "hostName": hub.host_name},
+            properties=partial(_hub_properties, hub.host_name),
             certificates=hubs[hub.host_name].ca_certificates,
             created_status=201,
         )
         for hub in configuration.hubs
     ]
+
+
+def _hub_properties(host_name: str) -> Mapping[str, Any]:
+    return {"state": "Active", "provisioningState": "Succeeded", "hostName": host_name}
 
 
 def _acceptor(context: Context, api: DeviceApi, hubs: IotHubs) -> Acceptor:

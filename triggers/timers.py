@@ -89,19 +89,19 @@ async def key_deletion(timer: func.TimerRequest) -> None:
     log.info("key deletion (late: %s): %d keys", timer.past_due, deleted)
 
 
-@blueprint_of("convergence_sweep").timer_trigger(arg_name="timer", schedule="30 * * * * *")
+@blueprint_of("convergence_sweep").timer_trigger(arg_name="timer", schedule="0,30 * * * * *")
 @sweep
 async def convergence_sweep(timer: func.TimerRequest) -> None:
-    """Go on with devices that the services do not follow since a minute; every minute."""
+    """Go on with devices that the services do not follow since a minute; every half minute."""
     await measured(partial(services().measurements.waiting, [Queue.REVOCATION_REQUESTS]))
     devices = await services().converger.sweep(older_than=_LEFT_LYING)
     log.info("convergence sweep (late: %s): %d devices", timer.past_due, devices)
 
 
-@blueprint_of("group_sweep").timer_trigger(arg_name="timer", schedule="40 * * * * *")
+@blueprint_of("group_sweep").timer_trigger(arg_name="timer", schedule="10,40 * * * * *")
 @sweep
 async def group_sweep(timer: func.TimerRequest) -> None:
-    """Go on with groups that DPS does not follow since a minute; every minute."""
+    """Go on with groups that DPS does not follow since a minute; every half minute."""
     groups = await services().groups.converger.sweep(older_than=_LEFT_LYING)
     log.info("group sweep (late: %s): %d groups", timer.past_due, groups)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_ADDRESS = "127.0.0.1"
+ID_SCOPE = "0ne00000001"
 HTTPS_PORT = 443
 """Of Azure's services; some of Microsoft's clients know no other."""
 
@@ -86,7 +87,7 @@ class Configuration:
     amqp_port: int | None = 5671
     identity_port: int = 8442
     admin_port: int = 8444
-    id_scope: str = "0ne00000001"
+    id_scope: str = ID_SCOPE
     dps_name: str = "dps"
     tenant_id: str = TENANT_ID
     subscription_id: str = SUBSCRIPTION_ID

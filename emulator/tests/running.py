@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.platform.configuration import Configuration
+from emulator.platform.configuration import ID_SCOPE, Configuration
 from emulator.platform.context import utc_now
 from emulator.server import Emulator
 from emulator.tests.api_descriptions.recorded import RECORDED
@@ -105,6 +105,7 @@ def emulator_in_thread(
     variants: Mapping[str, str] | None = None,
     roles: Path | None = None,
     event_queue: str | None = None,
+    id_scope: str = ID_SCOPE,
 ) -> Iterator[RunningEmulator]:
     """Run an emulator on an address of its own until the end of the ``with`` block."""
     configuration = Configuration(
@@ -121,6 +122,7 @@ def emulator_in_thread(
         websocket_port=websocket_port,
         roles=roles,
         event_queue=event_queue,
+        id_scope=id_scope,
         variants=variants or {},
     )
     loop = asyncio.new_event_loop()

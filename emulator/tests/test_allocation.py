@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService, HttpsDevice
@@ -102,6 +103,45 @@ def test_a_device_that_is_never_reprovisioned_stays(running: RunningEmulator, ho
     enroll(running, hosts[1], **never)
     assert device.registered()["assignedHub"] == hosts[0]
     assert without_metadata(DpsService(running).hub("GET", "/twins/stays").json()) == ({"line": "b"}, {"pace": 2})
+
+
+def test_a_hub_that_is_unlinked_gets_no_device_more(tmp_path: Path) -> None:
+    """Its device stays until it registers again; no entry may name the hub; and the DPS shows what is linked."""
+    with emulator_in_thread(tmp_path, extra_hub_addresses=[own_address()]) as running:
+        first, second = (hub["hostName"] for hub in running.endpoints["iotHubs"])
+        service = DpsService(running)
+        service.verified("root", ROOT)
+        service.group("moving", ROOT, allocationPolicy="static")
+        device = HttpsDevice(running, "leaver", make("leaver", ROOT).files(tmp_path))
+        assert device.registered()["assignedHub"] == first
+        link = {"iotHubs": [second]}
+        assert requests.put(f"{running.admin_url}/linked-hubs", json=link, timeout=PATIENCE).json() == link
+        assert service.hub("GET", "/devices/leaver").status_code == 200
+        named = {"enrollmentGroupId": "named", "attestation": {"type": "x509", "x509": {}}, "iotHubs": [first]}
+        assert service.dps("PUT", "/enrollmentGroups/named", named).status_code == 400
+        path, version = running.endpoints["dpsResourceId"], {"api-version": "2022-12-12"}
+        shown = service.call("GET", path, resource="https://management.azure.com", **version).json()
+        assert [each["name"] for each in shown["properties"]["iotHubs"]] == [second]
+        assert device.registered()["assignedHub"] == second
+        assert service.hub("GET", "/devices/leaver").status_code == 404
+
+
+def test_a_dps_of_another_id_scope_is_another_one(tmp_path: Path) -> None:
+    """It has no entry, no registration and no CA of the one before."""
+    with emulator_in_thread(tmp_path) as before:
+        service = DpsService(before)
+        service.verified("root", ROOT)
+        service.group("moving", ROOT)
+        HttpsDevice(before, "stayer", make("stayer", ROOT).files(tmp_path)).registered()
+    with emulator_in_thread(tmp_path) as same:
+        assert DpsService(same).dps("GET", "/enrollmentGroups/moving").ok
+    with emulator_in_thread(tmp_path, id_scope="0ne00000002") as after:
+        service = DpsService(after)
+        assert after.endpoints["idScope"] == "0ne00000002"
+        for path in ("/enrollmentGroups/moving", "/registrations/stayer"):
+            assert service.dps("GET", path).status_code == 404
+        path, version = f"{after.endpoints['dpsResourceId']}/certificates", {"api-version": "2022-12-12"}
+        assert service.call("GET", path, resource="https://management.azure.com", **version).json() == {"value": []}
 
 
 # --- custom allocation ---

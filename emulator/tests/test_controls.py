@@ -1,4 +1,4 @@
-"""``faults``, ``throttling``, ``assigning``, ``roles``, ``variants``: the admin port from the command line."""
+"""``faults``, ``throttling``, ``assigning``, ``hubs``, ``roles``, ``variants``: the admin port from the command line."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def test_the_assigning_time_is_set_and_shown(
     """What is set is what is shown."""
     assert run(capsys, fresh_emulator, "assigning", "set", "2.5") == {"seconds": 2.5}
     assert run(capsys, fresh_emulator, "assigning", "show") == {"seconds": 2.5}
+
+
+def test_hubs_are_linked_and_shown(fresh_emulator: RunningEmulator, capsys: pytest.CaptureFixture[str]) -> None:
+    """The hub that is there can be linked, and no other."""
+    here = {"iotHubs": [each["hostName"] for each in fresh_emulator.endpoints["iotHubs"]]}
+    assert run(capsys, fresh_emulator, "hubs", "show") == here
+    assert run(capsys, fresh_emulator, "hubs", "link", *here["iotHubs"]) == here
+    assert main(["hubs", "link", "elsewhere", "--admin-url", fresh_emulator.admin_url]) == 1
+    assert "give one or more of them, and not ['elsewhere']" in capsys.readouterr().err
 
 
 def test_roles_are_withheld_and_granted(fresh_emulator: RunningEmulator, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,8 @@ class ProvisioningService:
     ) -> tuple[list[dict[str, Any]], str | None]:
         """List one page of a group's registration records, and the continuation of the next page.
 
+        A group that the DPS does not have, such as another DPS, has none.
+
         Raises:
             Rejected: the continuation is not valid, or DPS does not know it.
         """
@@ -147,9 +149,12 @@ class ProvisioningService:
                 f"{continuation[:100]!r} is not a valid continuation; give the one of the previous page, unchanged",
                 field="continuationToken",
             )
-        with translated(f"registrations of enrollment group {group_id!r}"):
-            found = await self._client.device_registration_state.query(group_id, top=size)
-            return await _first_page(found.by_page(continuation))
+        try:
+            with translated(f"registrations of enrollment group {group_id!r}"):
+                found = await self._client.device_registration_state.query(group_id, top=size)
+                return await _first_page(found.by_page(continuation))
+        except NotFound:
+            return [], None
 
     async def check(self) -> None:
         """Raise unless the service answers and lets this identity in."""

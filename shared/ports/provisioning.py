@@ -81,5 +81,8 @@ class ProvisioningService(Protocol):
     async def page_of_registrations(
         self, group_id: str, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """List one page of a group's registration records, and the continuation of the next page."""
+        """List one page of a group's registration records, and the continuation of the next page.
+
+        A group that the DPS does not have has none.
+        """
         ...

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from devstack.outside import until
 from devstack.stack import REPOSITORY
 from tests.end_to_end.conftest import GROUP, run_timer, running
 from tests.end_to_end.test_api import ordered
+from tests.end_to_end.test_drift import compared
+from tests.end_to_end.test_owner_pki import create_group
 from tests.end_to_end.test_revocation_status import asked, chain_of, revoked_in_crl
 
 if TYPE_CHECKING:
@@ -36,9 +39,36 @@ type Copy = Mapping[str, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, World]]:
-    """A stack whose ledger may be put back."""
-    with running(tmp_path_factory.mktemp("recovery")) as both:
-        yield both
+    """A stack whose ledger may be put back, with a second hub. The devices of the first group go to the first one."""
+    with running(tmp_path_factory.mktemp("recovery"), extra_hubs=1) as (stack, world):
+        assign(world, GROUP, world.hub_names[0])
+        yield stack, world
+
+
+def assign(world: World, group: str, hub: str) -> None:
+    """Have the devices of a group go to a hub, once it is so in DPS."""
+    world.followed(world.request("PUT", f"enrollment-groups/{group}", json={"iotHubs": [hub]}))
+
+
+@contextmanager
+def moving(stack: Stack, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Have devices register again, as an operator does; it ends by itself when all have."""
+    command = [sys.executable, "-m", "shared.moving", *options, "--seconds", "1", "--per-minute", "600"]
+    environment = {**os.environ, **stack.endpoints.environment(), **stack.settings()}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert output.splitlines()[-1] == f"all devices of {options[0]!r} have registered again"
+
+
+def left(stack: Stack, *options: str) -> list[str]:
+    """Ask who is to register again; give them by name."""
+    command = [sys.executable, "-m", "shared.moving", *options, "--look"]
+    environment = {**os.environ, **stack.endpoints.environment(), **stack.settings()}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in {0, 1}, done.stderr[-3000:]
+    return sorted(done.stdout.splitlines())
 
 
 def copied(stack: Stack) -> Copy:
@@ -103,9 +133,9 @@ def said_of(world: World, issuer: str, chain: list[x509.Certificate]) -> ocsp.OC
     return asked(world, issuer, chain).response_status
 
 
-def set_aside(world: World, registration_id: str) -> list[str]:
+def set_aside(world: World, registration_id: str) -> tuple[str, ...]:
     """Give the ids of the rejections that are about a device."""
-    return [each["id"] for each in world.get("rejections")["items"] if registration_id in each["body"]]
+    return tuple(each["id"] for each in world.get("rejections")["items"] if registration_id in each["body"])
 
 
 def crl_number(world: World, issuer: str) -> int:
@@ -227,3 +257,81 @@ def test_a_ledger_that_is_lost_is_taken_over_from_the_services(apart: tuple[Stac
     until("lost-1 is revoked", lambda: world.state("lost-1"), lambda state: state == "revoked")
     assert world.hub_identity(world.hub_name, "lost-1") == "disabled"
     assert restored(stack, "adopt") == ["the ledger is not older than it was, as far as vault and CRLs tell"]
+
+
+def test_a_hub_is_retired_and_its_devices_register_with_another(apart: tuple[Stack, World]) -> None:
+    """They are told so many a minute, watched until none is left, and the ledger has the other hub."""
+    stack, world = apart
+    old, new = world.hub_names
+    create_group(world, "moving-1", iotHubs=[old])
+    ordered(world, "hub-1", "hub-2", group="moving-1")
+    for name in ("hub-1", "hub-2"):
+        world.device(name).take_bundle()
+    assign(world, "moving-1", new)
+    assert left(stack, "moving-1", "--hub", old) == [f"hub-1 {old}", f"hub-2 {old}"]
+    with moving(stack, "moving-1", "--hub", old):
+        for name in ("hub-1", "hub-2"):
+            told = partial(world.told_to_register_again, old, name)
+            scope = until(f"{name} is told", told, lambda scope: scope is not None)
+            assert world.device(name).register(scope) == (new, name)
+    assert left(stack, "moving-1", "--hub", old) == []
+    assert {world.get(f"devices/{name}")["assignedHub"] for name in ("hub-1", "hub-2")} == {new}
+    world.link_hubs(new)
+    ordered(world, "hub-3", group="moving-1")
+    assert world.get("devices/hub-3")["assignedHub"] == new
+    world.link_hubs(old, new)  # for the tests that come next
+
+
+def test_another_dps_gets_cas_groups_and_doors_and_then_the_devices(apart: tuple[Stack, World]) -> None:
+    """A pass names what it lacks and shuts who was revoked; then its groups are made, and devices come at a pace."""
+    stack, world = apart
+    create_group(world, "moving-2", iotHubs=[world.hub_name])
+    ordered(world, "dps-1", "dps-2", group="moving-2")
+    for name in ("dps-1", "dps-2"):
+        world.device(name).take_bundle()
+    world.post("devices/dps-2/revoke", {"reason": "keyCompromise"})
+    until("dps-2 is revoked", lambda: world.state("dps-2"), lambda state: state == "revoked")
+    scope = "0ne00000002"
+    with stopped(stack):
+        stack.kill("emulator")
+        stack.options = replace(stack.options, id_scope=scope)
+        stack.start_emulator()
+    found = compared(world)["found"]
+    assert found.get("doorOpen"), found
+    open_findings = world.get("findings?limit=100")["items"]
+    for kind in ("authorityUnverified", "groupMissing"):
+        for each in [each for each in open_findings if each["kind"] == kind]:
+            mended = world.post(f"findings/{each['id']}/mend")
+            assert (mended.status_code, mended.json()["state"]) == (200, "mended"), mended.text
+    assert world.dps_says_verified("dpsCa")
+    assert world.device("dps-2").refused_by_dps(scope)
+    assert left(stack, "moving-2") == [f"dps-1 {world.hub_name}"]
+    with moving(stack, "moving-2"):
+        told = partial(world.told_to_register_again, world.hub_name, "dps-1")
+        given = until("dps-1 is told", told, lambda scope: scope is not None)
+        assert given == scope
+        assert world.device("dps-1").register(given) == (world.hub_name, "dps-1")
+    assert compared(world, registrationId="dps-1")["found"] == {}
+    assert compared(world, registrationId="dps-2")["found"] == {}
+
+
+def test_a_vault_that_is_gone_is_waited_for_and_may_come_back_elsewhere(apart: tuple[Stack, World]) -> None:
+    """While nothing answers there, an order waits and goes on by itself; a vault of another address has the same keys."""
+    stack, world = apart
+    world.plan_faults({"service": "key_vault", "operation": "*", "drop": "request"})
+    order = {"orderId": "order-vault-1", "enrollmentGroup": GROUP, "devices": [{"registrationId": "vault-1"}]}
+    world.post_message("device-orders", order)
+    until("the vault is asked again and again", world.applied_faults, lambda applied: applied[0] > 8)
+    assert (world.state("vault-1"), set_aside(world, "vault-1")) in {(None, ()), ("ordered", ())}
+    world.plan_faults()
+    until("vault-1 is made", lambda: world.state("vault-1"), lambda state: state == "registered", seconds=120)
+    assert set_aside(world, "vault-1") == ()
+
+    here = stack.endpoints.key_vault_url
+    first, second = world.hub_names
+    there = here.replace(first, second)
+    assert here != there
+    with stopped(stack):
+        stack.options = replace(stack.options, settings={**stack.options.settings, "KEY_VAULT_URL": there})
+    ordered(world, "vault-2")
+    assert world.get("health/ready")["dependencies"]["certificateAuthorities"] == "ok"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from tests.unit.pki.hierarchy import NOW
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues, Table
 
+TIMERS = Path(__file__).parents[2] / "triggers" / "timers.py"
 QUEUE = Queue.RENEWAL_REQUESTS
 BODY = {"requestId": "r-1", "registrationId": "press-1"}
 
@@ -160,3 +164,12 @@ def test_a_copy_is_made_three_times_and_no_more() -> None:
 
 def test_a_message_without_room_for_the_count_is_left_to_its_lease() -> None:
     assert left_behind(json.dumps({**BODY, "csr": "x" * (MESSAGE_LIMIT - 200)}), QUEUE, asked_at=NOW) is None
+
+
+@pytest.mark.parametrize("timer", ["convergence_sweep", "group_sweep", "in_hand_sweep"])
+def test_what_nobody_has_seen_to_for_a_minute_is_gone_on_with_within_90_seconds(timer: str) -> None:
+    """A record is left to its worker for a minute, and then it is the next tick's."""
+    schedule = rf'"{timer}"\).timer_trigger\(arg_name="timer", schedule="([\d,]+) \* \* \* \* \*"\)'
+    [seconds] = re.findall(schedule, TIMERS.read_text(encoding="utf-8"))
+    ticks = sorted(map(int, seconds.split(",")))
+    assert max(later - sooner for sooner, later in pairwise([*ticks, ticks[0] + 60])) <= 30

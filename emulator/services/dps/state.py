@@ -29,6 +29,7 @@ MAX_SECONDS = 86_400
 """For so long a registration can be made to take."""
 
 _REGISTRATIONS, _OPERATIONS = "dps.registration", "dps.operation"
+_CAS, _SCOPE = "dps.ca", "dps.scope"
 
 _HIDDEN = ("enrollmentGroupId", "readyAt")
 """Fields of a registration record that no API shows."""
@@ -42,17 +43,41 @@ class Provisioning:
     Attributes:
         assigning_seconds: for so long a registration is ``assigning``; its effect is there from the start.
         ca_certificates: what a device's chain may end at, once verified.
+        linked: host names of the hubs that devices are assigned to.
     """
 
     def __init__(self, context: Context, hubs: IotHubs) -> None:
         self.assigning_seconds = context.configuration.assigning_seconds
-        self._allocation = Allocation(tuple(hubs), context.configuration.tls_dir / CA_FILE)
+        self.linked = list(hubs)
+        self._allocation = Allocation(self.linked, context.configuration.tls_dir / CA_FILE)
         self._context = context
         self._store = context.store
         self._hubs = hubs
-        self.ca_certificates = CaCertificates(context, "dps.ca")
+        self._begin(context.configuration.id_scope)
+        self.ca_certificates = CaCertificates(context, _CAS)
         self._groups: list[dict[str, Any]] | None = None
         """The enrollment groups as they are now: reading 100 takes milliseconds."""
+
+    def _begin(self, id_scope: str) -> None:
+        """Have what was there before, if it was of this provisioning service: one of another id scope is another."""
+        before = self._store.get(_SCOPE, _SCOPE)
+        if before is not None and before["idScope"] != id_scope:
+            with self._store.transaction():
+                for kind in (GROUPS.store_kind, ENROLLMENTS.store_kind, _REGISTRATIONS, _OPERATIONS, _CAS):
+                    for key in [key for key, _ in self._store.scan(kind)]:
+                        self._store.delete(kind, key)
+        self._store.put(_SCOPE, _SCOPE, {"idScope": id_scope})
+
+    def link(self, hosts: Sequence[str]) -> None:
+        """Link these hubs and no others: devices are assigned to them from now on, and nothing moves by itself.
+
+        Raises:
+            ValueError: one of them does not exist, or none is named.
+        """
+        unknown = [each for each in hosts if each not in self._hubs]
+        if unknown or not hosts:
+            raise ValueError(f"the hubs are {', '.join(self._hubs)}; give one or more of them, and not {unknown}")
+        self.linked[:] = hosts
 
     def _now(self) -> str:
         return self._context.clock().isoformat().replace("+00:00", "Z")
@@ -88,7 +113,7 @@ class Provisioning:
             raise errors.precondition_failed()
         if present is None and kind is GROUPS and self._store.count(GROUPS.store_kind) >= GROUP_LIMIT:
             raise errors.bad_request(f"The service has {GROUP_LIMIT} X.509 enrollment groups, and takes no more.")
-        entry = checked_entry(kind, identifier, body, present=present, linked=self._hubs)
+        entry = checked_entry(kind, identifier, body, present=present, linked=self.linked)
         entry["createdDateTimeUtc"] = present["createdDateTimeUtc"] if present else self._now()
         entry["lastUpdatedDateTimeUtc"] = self._now()
         entry["etag"] = _new_etag()

@@ -40,14 +40,14 @@ class Resource:
     Attributes:
         resource_id: ``/subscriptions/.../providers/Microsoft.Devices/{kind}/{name}``.
         kind: type of the resource, as answers spell it.
-        properties: what a GET of the resource shows.
+        properties: gives what a GET of the resource shows.
         certificates: its CA certificates.
         created_status: status of a PUT that makes one.
     """
 
     resource_id: str
     kind: str
-    properties: Mapping[str, Any]
+    properties: Callable[[], Mapping[str, Any]]
     certificates: CaCertificates
     created_status: int
 
@@ -164,7 +164,7 @@ async def _show(resource: Resource, _: web.Request) -> web.Response:
             "type": f"Microsoft.Devices/{resource.kind}",
             "location": "local",
             "sku": {"name": "S1", "tier": "Standard", "capacity": 1},
-            "properties": resource.properties,
+            "properties": resource.properties(),
         }
     )
 

@@ -122,3 +122,8 @@ async def test_an_entry_is_deleted_as_it_was_seen(dps: ProvisioningService) -> N
     await dps.delete_enrollment(DEVICE, etag=(await entry_of(dps))["etag"])
     await dps.delete_enrollment(DEVICE, etag=seen["etag"])
     assert await dps.get_enrollment(DEVICE) is None
+
+
+async def test_a_group_that_the_dps_does_not_have_has_no_registrations(dps: ProvisioningService) -> None:
+    """Whoever compares group by group goes on, where another DPS is in the place of the one before."""
+    assert await dps.page_of_registrations("line-1", size=10, continuation=None) == ([], None)

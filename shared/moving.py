@@ -1,0 +1,81 @@
+"""Has the devices of a group register again: with another DPS, or because their hub is to be retired.
+
+Run ``python -m shared.moving GROUP`` with the app's settings in its environment, after another DPS was set up, and
+``python -m shared.moving GROUP --hub HOST`` after the group has other hubs. It tells so many devices a minute, by a
+desired property of their twins, and ends when none is left. ``--look`` only lists who is left. It needs the rights of
+the zone issuing. It can be broken off and run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+
+from shared.errors import Rejected
+from shared.ledger.changes import ChangeNotes
+from shared.ledger.devices import Devices
+from shared.services import build
+from shared.settings import InvalidSettings, Settings
+from shared.workflows.reconciliation.moving import Moving, Plan
+
+
+async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
+    """Have devices register again, or say who is to; give the exit status: 1 if some are left."""
+    services = build(settings)
+    table, clock = services.clients.tables.table, services.clock
+    moving = Moving(
+        devices=Devices(
+            identities=table("identities"),
+            unsettled=table("unsettled"),
+            changes=ChangeNotes(table("directory"), clock=clock),
+        ),
+        provisioning=services.clients.provisioning,
+        hubs=services.clients.hubs,
+        converger=services.converger,
+        id_scope=settings.dps_id_scope,
+        clock=clock,
+    )
+    try:
+        if look:
+            left = await moving.left(plan)
+            sys.stdout.writelines(f"{each.registration_id} {each.assigned_hub or '-'}\n" for each in left)
+            return 1 if left else 0
+        async for line in moving.run(plan):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+    except Rejected as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return 2
+    finally:
+        await services.close()
+    return 0
+
+
+def main() -> int:
+    """Have the devices of a group of the deployment that the environment names register again."""
+    parser = argparse.ArgumentParser(prog="python -m shared.moving", description=__doc__)
+    parser.add_argument("group", metavar="GROUP", help="the enrollment group")
+    parser.add_argument("--hub", metavar="HOST", help="host name of the hub that they are to leave")
+    parser.add_argument("--per-minute", type=_positive, default=60, metavar="N", help="so many are told (%(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=60, help="between two looks (%(default)s)")
+    parser.add_argument("--look", action="store_true", help="only list who is left; then end with 1")
+    given = parser.parse_args()
+    try:
+        settings = Settings.from_environment(os.environ)
+    except InvalidSettings as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    plan = Plan(given.group, given.hub, given.per_minute, given.seconds)
+    return asyncio.run(move(settings, plan, look=given.look))
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Devices that are to register again are told at a pace, are looked at by what DPS says, and are in the ledger then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography import x509
+
+from shared.domain.words import RevocationReason
+from shared.errors import NotFound
+from shared.workflows.reconciliation.moving import Moving, Plan
+from tests.unit.adopting import GROUP, Deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+TOLD = {"registerAgain": {"idScope": "0ne-other"}}
+
+
+async def nothing(_seconds: float) -> None:
+    raise AssertionError("nobody waits")
+
+
+def moving(subject: Deployment, pause: Callable[[float], Awaitable[None]] = nothing) -> Moving:
+    return Moving(
+        devices=subject.app.converger.devices,
+        provisioning=subject.provisioning,
+        hubs=subject.hubs,
+        converger=subject.app.converger,
+        id_scope="0ne-other",
+        clock=subject.app.clock,
+        pause=pause,
+    )
+
+
+async def leaf(subject: Deployment, device: str) -> x509.Certificate:
+    certificate = (await subject.device(device)).certificate
+    assert certificate is not None
+    known = await subject.app.converger.certificates.get(certificate.serial_number)
+    assert known is not None
+    return x509.load_pem_x509_certificate((known.record.pem or "").encode())
+
+
+async def names(subject: Deployment, plan: Plan) -> set[str]:
+    return {each.registration_id for each in await moving(subject).left(plan)}
+
+
+def told(subject: Deployment) -> set[str]:
+    return {name for name, twin in subject.hubs.twins.items() if twin.get("desired") == TOLD}
+
+
+async def test_those_are_left_that_dps_has_in_the_hub_that_is_to_be_retired() -> None:
+    """One that has moved is not, and the ledger names its hub; one that is shut out comes back nowhere."""
+    subject = await Deployment().begin("press", "drill", "saw")
+    await subject.revoke("saw", RevocationReason.CESSATION_OF_OPERATION)
+    subject.registrar.hub = "hub-2"
+    subject.registrar.boot("drill", await leaf(subject, "drill"))
+    assert await names(subject, Plan(GROUP, hub="HUB-1")) == {"press"}
+    assert (await subject.device("drill")).assigned_hub == "hub-2"
+    assert await names(subject, Plan(GROUP, hub="hub-9")) == set()
+
+
+async def test_those_are_left_that_another_dps_does_not_know() -> None:
+    """One that has an entry of its own stands in no group's list, and is asked for alone."""
+    subject = await Deployment().begin("press", "drill")
+    record = await subject.device("drill")
+    known = await subject.app.converger.devices.get("drill")
+    assert known is not None
+    await subject.app.converger.devices.replace(known, record.changed(own_entry=True))
+    before = dict(subject.provisioning.registrations)
+    subject.provisioning.registrations.clear()
+    assert await names(subject, Plan(GROUP)) == {"press", "drill"}
+    subject.provisioning.registrations["drill"] = {**before["drill"], "enrollmentGroupId": None}
+    assert await names(subject, Plan(GROUP)) == {"press"}
+
+
+async def test_they_are_told_at_a_pace_and_it_ends_when_none_is_left() -> None:
+    """One a minute is told, by its twin; it looks each minute, and goes on though one takes its time."""
+    subject = await Deployment().begin("press", "drill")
+    subject.registrar.hub = "hub-2"
+    waits = list[tuple[float, set[str]]]()
+
+    async def minute(seconds: float) -> None:
+        waits.append((seconds, told(subject)))
+        for each in told(subject) if len(waits) > 1 else ():
+            subject.registrar.boot(each, await leaf(subject, each))
+
+    lines = [line async for line in moving(subject, minute).run(Plan(GROUP, hub="hub-1", per_minute=1))]
+    assert [len(names) for _, names in waits] == [1, 2]
+    assert {seconds for seconds, _ in waits} == {60.0}
+    assert lines == [
+        "2 devices of 'line' are still to register again",
+        "2 devices of 'line' are still to register again",
+        "all devices of 'line' have registered again",
+    ]
+    assert {(await subject.device(each)).assigned_hub for each in ("press", "drill")} == {"hub-2"}
+
+
+async def test_one_that_cannot_be_told_is_named_and_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subject = await Deployment().begin("press", "drill")
+    merge = subject.hubs.merge_twin
+
+    async def refusing(hub: str, device_id: str, **parts: object) -> None:
+        if device_id == "press":
+            raise NotFound.because("twin of 'press' in hub-1 does not exist")
+        await merge(hub, device_id, **parts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(subject.hubs, "merge_twin", refusing)
+
+    async def minute(_seconds: float) -> None:
+        subject.registrar.hub = "hub-2"
+        for each in ("press", "drill"):
+            subject.registrar.boot(each, await leaf(subject, each))
+
+    lines = [line async for line in moving(subject, minute).run(Plan(GROUP, hub="hub-1"))]
+    assert lines[1].startswith("press: it has to be told in another way: ")
+    assert told(subject) == {"drill"}
+
+
+async def test_nobody_is_sent_to_a_dps_that_does_not_have_the_group() -> None:
+    """It would refuse them; so that is said first."""
+    subject = await Deployment().begin("press")
+    del subject.provisioning.groups[GROUP]
+    with pytest.raises(NotFound, match="does not have the enrollment group 'line', and would refuse its devices"):
+        await moving(subject).left(Plan(GROUP))
