@@ -67,7 +67,7 @@ def main() -> int:
     except InvalidSettings as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    plan = Plan(given.group, given.hub, given.per_minute, given.seconds)
+    plan = Plan(enrollment_group=given.group, hub=given.hub, per_minute=given.per_minute, seconds=given.seconds)
     return asyncio.run(move(settings, plan, look=given.look))
 
 

@@ -19,6 +19,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Rejected
 from shared.pki import names
+from shared.restoration import read_folder
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.found_authorities import Brought
@@ -28,6 +29,7 @@ from tests.unit.fakes import FakeProvisioning, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 LOST = Brought(lists_are_lost=True)
 
@@ -298,6 +300,36 @@ async def test_a_certificate_of_a_file_that_its_hub_does_not_let_in_is_not_the_d
     subject.lose(BUNDLES)
     await subject.adopt(Brought(certificates=(leaf,)))
     assert (await subject.device("press")).unseen
+
+
+async def test_a_folder_has_certificates_and_lists_in_either_form(tmp_path: Path) -> None:
+    """Several certificates in one PEM, DER beside it, and a CRL in PEM; another file is left."""
+    subject = await Deployment().begin("press")
+    leaf, crl = await certificate_of(subject, "press"), subject.crl(ISSUER)
+    chain = (await subject.app.authorities.load(ISSUER)).chain
+    (tmp_path / "chain.pem").write_text("".join(map(names.pem, chain)))
+    (tmp_path / "leaf.cer").write_bytes(leaf.public_bytes(Encoding.DER))
+    (tmp_path / "one.crl").write_bytes(crl)
+    (tmp_path / "two.crl").write_bytes(x509.load_der_x509_crl(crl).public_bytes(Encoding.PEM))
+    (tmp_path / "notes.txt").write_text("mine")
+    found = read_folder(tmp_path, lists_are_lost=False)
+    assert found == Brought(certificates=(*chain, leaf), lists=(crl, crl))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.pem", "is not a certificate in PEM or DER"), ("a.crl", "is not a CRL in PEM or DER")]
+)
+@pytest.mark.parametrize("content", [b"", b"mine", b"-----BEGIN CERTIFICATE-----\n", b"\x30\x03\x02\x01\x01"])
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path: Path, name: str, said: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        read_folder(tmp_path, lists_are_lost=True)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert read_folder(None, lists_are_lost=True) == LOST
+    with pytest.raises(ValueError, match=r"the folder '.*none' does not exist"):
+        read_folder(tmp_path / "none", lists_are_lost=False)
 
 
 async def test_it_can_be_run_again_and_changes_nothing() -> None:

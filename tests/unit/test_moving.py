@@ -56,9 +56,9 @@ async def test_those_are_left_that_dps_has_in_the_hub_that_is_to_be_retired() ->
     await subject.revoke("saw", RevocationReason.CESSATION_OF_OPERATION)
     subject.registrar.hub = "hub-2"
     subject.registrar.boot("drill", await leaf(subject, "drill"))
-    assert await names(subject, Plan(GROUP, hub="HUB-1")) == {"press"}
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="HUB-1")) == {"press"}
     assert (await subject.device("drill")).assigned_hub == "hub-2"
-    assert await names(subject, Plan(GROUP, hub="hub-9")) == set()
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="hub-9")) == set()
 
 
 async def test_those_are_left_that_another_dps_does_not_know() -> None:
@@ -70,9 +70,9 @@ async def test_those_are_left_that_another_dps_does_not_know() -> None:
     await subject.app.converger.devices.replace(known, record.changed(own_entry=True))
     before = dict(subject.provisioning.registrations)
     subject.provisioning.registrations.clear()
-    assert await names(subject, Plan(GROUP)) == {"press", "drill"}
+    assert await names(subject, Plan(enrollment_group=GROUP)) == {"press", "drill"}
     subject.provisioning.registrations["drill"] = {**before["drill"], "enrollmentGroupId": None}
-    assert await names(subject, Plan(GROUP)) == {"press"}
+    assert await names(subject, Plan(enrollment_group=GROUP)) == {"press"}
 
 
 async def test_they_are_told_at_a_pace_and_it_ends_when_none_is_left() -> None:
@@ -86,7 +86,9 @@ async def test_they_are_told_at_a_pace_and_it_ends_when_none_is_left() -> None:
         for each in told(subject) if len(waits) > 1 else ():
             subject.registrar.boot(each, await leaf(subject, each))
 
-    lines = [line async for line in moving(subject, minute).run(Plan(GROUP, hub="hub-1", per_minute=1))]
+    lines = [
+        line async for line in moving(subject, minute).run(Plan(enrollment_group=GROUP, hub="hub-1", per_minute=1))
+    ]
     assert [len(names) for _, names in waits] == [1, 2]
     assert {seconds for seconds, _ in waits} == {60.0}
     assert lines == [
@@ -115,7 +117,7 @@ async def test_one_that_cannot_be_told_is_named_and_does_not_stop_the_others(
         for each in ("press", "drill"):
             subject.registrar.boot(each, await leaf(subject, each))
 
-    lines = [line async for line in moving(subject, minute).run(Plan(GROUP, hub="hub-1"))]
+    lines = [line async for line in moving(subject, minute).run(Plan(enrollment_group=GROUP, hub="hub-1"))]
     assert lines[1].startswith("press: it has to be told in another way: ")
     assert told(subject) == {"drill"}
 
@@ -125,4 +127,4 @@ async def test_nobody_is_sent_to_a_dps_that_does_not_have_the_group() -> None:
     subject = await Deployment().begin("press")
     del subject.provisioning.groups[GROUP]
     with pytest.raises(NotFound, match="does not have the enrollment group 'line', and would refuse its devices"):
-        await moving(subject).left(Plan(GROUP))
+        await moving(subject).left(Plan(enrollment_group=GROUP))

@@ -34,7 +34,7 @@ PROPERTY = "registerAgain"
 MINUTE = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Who is to register again.
 
