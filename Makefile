@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-doors bench-evidence bench-backup fuzz package sbom lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-doors bench-evidence bench-backup bench-reconciliation fuzz package sbom lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -67,6 +67,9 @@ storm: setup ## kill hosts, fail services and put them back while devices are or
 
 bench-doors: setup ## measure how long the doors of a device that is revoked stay open, and what a group's revocation takes
 	@$(PY) -m benchmarks.doors $(ARGS)
+
+bench-reconciliation: setup ## walk 1,000,000 devices in virtual time: hours, and parts of the quotas
+	@$(PY) -m benchmarks.reconciliation $(ARGS)
 
 fuzz: setup ## feed the certificate engine generated input, for longer than the tests do
 	@$(PY) -m benchmarks.fuzz $(ARGS)

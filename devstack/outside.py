@@ -316,14 +316,14 @@ class World:
 
     def dps_says_verified(self, name: str) -> bool:
         """Ask DPS, not the app, whether a CA certificate is verified."""
-        with self._managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
+        with self.managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
             properties = client.dps_certificate.get(name, group, service).properties
         return bool(properties and properties.is_verified)
 
     @contextmanager
     def full_dps(self, certificate: bytes) -> Iterator[None]:
         """Take all places for CA certificates that the DPS has left, by one certificate in PEM, for a while."""
-        with self._managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
+        with self.managed(IotDpsClient, self._endpoints.dps_resource_id) as (client, group, service):
             certificates = client.dps_certificate
             left = 25 - len(certificates.list(group, service).value or [])
             names = [f"filler-{number}" for number in range(left)]
@@ -339,12 +339,12 @@ class World:
 
     def hub_says_verified(self, name: str) -> bool:
         """Ask the first hub, not the app, whether a CA certificate is verified."""
-        with self._managed(IotHubClient, self._endpoints.iot_hubs[0]["resourceId"]) as (client, group, hub):
+        with self.managed(IotHubClient, self._endpoints.iot_hubs[0]["resourceId"]) as (client, group, hub):
             properties = client.certificates.get(group, hub, name).properties
         return bool(properties and properties.is_verified)
 
     @contextmanager
-    def _managed[C](self, kind: Callable[..., C], resource_id: str) -> Iterator[tuple[C, str, str]]:
+    def managed[C](self, kind: Callable[..., C], resource_id: str) -> Iterator[tuple[C, str, str]]:
         """Give a client of a resource's management API, and the resource's group and name."""
         _, _, subscription, _, group, *_, name = resource_id.split("/")
         client: Any = kind(

@@ -20,8 +20,8 @@ DPS_OPERATIONS = 1000
 HUB_QUERIES, HUB_READS = 20, 100
 """Queries, and registry operations, a minute for each S1 or S2 unit ("IoT Hub quotas and throttling")."""
 
-VAULT_TRANSACTIONS = 24_000
-"""Of secrets, a minute ("Azure Key Vault service limits": 4,000 in 10 seconds for a vault)."""
+VAULT_TRANSACTIONS, _OF_THE_VAULT = 4000, timedelta(seconds=10)
+"""Of secrets, in so long a time ("Azure Key Vault service limits")."""
 
 _SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 _DPS, _VAULT, _QUERIES, _READS = "dps", "vault", "queries ", "reads "
@@ -139,18 +139,24 @@ class Share:
         return due
 
     def _window(self, service: str) -> timedelta:
-        return max(1.0, 1 / self._per_minute(service)) * _MINUTE
+        """Give the time in which a quota counts; where the share has less than a call in it, the time for one call."""
+        calls, window = self._quota(service)
+        return window * max(1.0, 1 / calls)
 
     def _at_once(self, service: str) -> int:
-        return max(1, int(self._per_minute(service)))
+        return max(1, int(self._quota(service)[0]))
 
-    def _per_minute(self, service: str) -> float:
-        quota = {_DPS: DPS_OPERATIONS, _VAULT: VAULT_TRANSACTIONS}.get(service, 0)
-        if service.startswith(_QUERIES):
+    def _quota(self, service: str) -> tuple[float, timedelta]:
+        quota, window = 0, _MINUTE
+        if service == _DPS:
+            quota = DPS_OPERATIONS
+        elif service == _VAULT:
+            quota, window = VAULT_TRANSACTIONS, _OF_THE_VAULT
+        elif service.startswith(_QUERIES):
             quota = HUB_QUERIES * self.hub_units
         elif service.startswith(_READS):
             quota = HUB_READS * self.hub_units
-        return quota * self.percent / 100
+        return quota * self.percent / 100, window
 
 
 def _together(spent: Sequence[Spent]) -> dict[str, list[Calls]]:

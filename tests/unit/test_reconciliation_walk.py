@@ -1,0 +1,61 @@
+"""A pass walks a fleet within its share of the quotas, however much differs at once; the fleet and its time are virtual.
+
+The services refuse what is beyond the share, by the emulator's own throttling: a call too many fails the pass.
+`make bench-reconciliation` does the same with 1,000,000 devices.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.reconciliation import walk
+from benchmarks.reconciliation_fleet import Shape
+
+WAITING = 100
+"""Of so many devices, one has a key that was not fetched."""
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(devices=2000, groups=5),
+        Shape(devices=500, groups=5, hubs=7),
+        Shape(devices=500, groups=5, id_length=64, units=4),
+        Shape(devices=500, groups=5, shut=2),
+        Shape(devices=500, groups=5, percent=1),
+    ],
+    ids=["one hub", "several hubs", "long ids", "half of them revoked", "a hundredth of the quotas"],
+)
+async def test_a_pass_looks_at_everything_once_and_no_call_is_refused(shape: Shape) -> None:
+    done = await walk(shape)
+    assert done.fleet.quotas.refused == 0
+    assert (done.record.found, done.record.unread) == ({}, 0)
+    assert done.record.looked_at == {
+        "authorities": 0,
+        "groups": 5,
+        "enrollments": shape.devices // shape.shut,
+        "registrations": shape.devices,
+        "devices": shape.devices,
+        "bundles": shape.devices,
+        "passwords": shape.devices // WAITING,
+        "gone": 0,
+    }
+
+
+@pytest.mark.parametrize("hubs", [1, 3])
+async def test_many_devices_that_differ_at_once_are_looked_at_over_some_minutes(hubs: int) -> None:
+    """Each takes a read of its hub, and a hub of one unit has 10 a minute for reconciliation; two of 60 are revoked."""
+    done = await walk(Shape(devices=500, groups=5, hubs=hubs, drifted=60))
+    assert done.fleet.quotas.refused == 0
+    assert (done.record.found, done.record.unread) == ({"identityDisabled": 58}, 0)
+    assert done.record.looked_at["devices"] == 500
+    assert done.hours * 60 > 58 / hubs / 10 - 1
+
+
+async def test_what_a_pass_counts_is_what_the_services_count() -> None:
+    done = await walk(Shape(devices=500, groups=5, hubs=2, drifted=20))
+    counted, calls = done.fleet.quotas.calls, done.record.calls
+    assert calls["dps"] == counted["dps.operations"]
+    assert sum(count for name, count in calls.items() if name.startswith("queries ")) == counted["iot_hub.queries"]
+    assert sum(count for name, count in calls.items() if name.startswith("reads ")) == counted["iot_hub.registry"]
+    assert calls["vault"] == counted["key_vault.transactions"]
