@@ -14,7 +14,6 @@ from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
-from shared.ledger.directory import Directory
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.imported_lists import ImportedListRows
@@ -40,6 +39,7 @@ from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.looking import Looking
+from shared.workflows.devices.members import Members
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_bundles import OrderBundles
 from shared.workflows.devices.order_requests import OrderRequests
@@ -222,6 +222,9 @@ def build(
         trail=audit,
     )
     identities = DeviceIdentities(devices=devices, hubs=hubs, converger=converger, clock=clock)
+    device_directory, directory_upkeep = directories(
+        table, evidence, devices=devices, certificates=certificates, bundles=bundles, settings=settings, clock=clock
+    )
     revocations = Revocations(
         devices=devices,
         certificates=certificates,
@@ -229,7 +232,7 @@ def build(
         requests=requests,
         converger=converger,
         identities=identities,
-        counts=Directory(table("directory")),
+        members=Members(devices=devices, orders=orders, directory=device_directory.directory),
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,
         places=placed.registrations.places,
@@ -252,9 +255,6 @@ def build(
     webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
-    device_directory, directory_upkeep = directories(
-        table, evidence, devices=devices, certificates=certificates, bundles=bundles, settings=settings, clock=clock
-    )
     return Services(
         settings=settings,
         clock=clock,
@@ -289,7 +289,7 @@ def build(
         ),
         identities=identities,
         explaining=Explaining(
-            directory=Directory(table("directory")),
+            directory=device_directory.directory,
             looking=Looking(
                 devices=devices,
                 certificates=certificates,

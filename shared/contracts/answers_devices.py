@@ -9,6 +9,7 @@ from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.devices import RevocationAction
 from shared.contracts.events_orders import OrderProgress
+from shared.contracts.plans import PLANNED, RevocationPlan
 from shared.domain.devices import CertificateSummary
 from shared.domain.doors import Door
 from shared.domain.history import HistoryEntry
@@ -302,33 +303,16 @@ class DeviceCounts(Contract):
     expiries: list[MonthOfExpiry]
 
 
-class RevocationPreview(Contract):
-    """What a revocation would do and take (``dryRun``).
+class RevocationPreview(RevocationPlan):
+    """What a revocation would do and take (``dryRun``): the plan, and what the request has to say.
 
-    The calls are those of all devices, with all of them in one hub of ``IOT_HUB_UNITS`` units, and with nothing else
-    asked of the services. ``hubsShutAfterMinutes`` is when no hub lets any of them in, ``doneAfterMinutes`` when all
-    doors are closed. ``repeatDevices`` says that the request has to repeat the number.
+    ``repeatDevices`` says that the request has to repeat the number.
     """
 
-    model_config = with_example(
-        {
-            "action": "revoke",
-            "devices": 1200,
-            "repeatDevices": True,
-            "dpsCalls": 4800,
-            "hubCalls": 3624,
-            "hubsShutAfterMinutes": 0.24,
-            "doneAfterMinutes": 36.24,
-        }
-    )
+    model_config = with_example({"action": "revoke", "repeatDevices": True, **PLANNED})
 
     action: RevocationAction
-    devices: int
     repeat_devices: bool
-    dps_calls: int
-    hub_calls: int
-    hubs_shut_after_minutes: float
-    done_after_minutes: float
 
 
 class Identity(Contract):

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import IssuerName, RequestId, Words
+from shared.contracts.plans import PLANNED, RevocationPlan
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.words import RevocationReason
 
@@ -164,6 +165,7 @@ class AuthorityPreview(Contract):
     ``devices`` counts the devices that have a certificate in force of this CA or of one below it, up to 10,000:
     ``moreDevices`` then. They are listed by ``GET /devices?issuer=...``, for each CA that ``authorities`` names.
     ``effects`` says it in words. ``repeatDevices`` tells whether ``devices`` has to be repeated in the request.
+    ``plan`` says what the revocation of the devices takes; other acts have none.
     """
 
     model_config = with_example(
@@ -178,6 +180,7 @@ class AuthorityPreview(Contract):
             "moreDevices": False,
             "repeatDevices": True,
             "effects": ["1200 devices are revoked: their hubs and DPS let them in no more"],
+            "plan": PLANNED,
         }
     )
 
@@ -191,3 +194,4 @@ class AuthorityPreview(Contract):
     more_devices: bool
     repeat_devices: bool
     effects: list[str]
+    plan: RevocationPlan | None

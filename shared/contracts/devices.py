@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
@@ -35,24 +36,28 @@ class RevocationAction(StrEnum):
 
 
 class RevocationRequest(Contract):
-    """A request to revoke one device, one certificate or a whole group (queue ``revocation-requests``).
+    """A request to revoke one device, one certificate or many devices (queue ``revocation-requests``).
 
-    ``reason`` is required where ``action`` is ``revoke``, since most reasons are final. ``delete`` concerns a device.
-    ``devices`` repeats how many devices of a group are revoked, where these are more than the deployment lets through
-    without it. The number may be off by a tenth, since devices come and go.
+    Many are those of a group, those of an order, or those that ``registrationIds`` names. ``reason`` is required where
+    ``action`` is ``revoke``, since most reasons are final. ``delete`` concerns a device. ``devices`` repeats how many
+    are revoked, where these are more than the deployment lets through without it. The number may be off by a tenth,
+    since devices come and go. With ``perMinute`` so many are asked for a minute, and the services have time for others.
     """
 
     model_config = with_example({"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise"})
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"devices"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"devices", "registration_ids", "order_id", "per_minute"})
 
     request_id: RequestId
     registration_id: RegistrationId | None = None
+    registration_ids: Annotated[tuple[RegistrationId, ...], Field(min_length=1, max_length=400)] | None = None
+    order_id: RequestId | None = None
     serial_number: SerialNumber | None = None
     enrollment_group: EnrollmentGroupId | None = None
     action: RevocationAction = RevocationAction.REVOKE
     reason: RevocationReason = Field(default=None, validate_default=True)
     devices: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
+    per_minute: Annotated[int, Field(strict=True, ge=1, le=6000)] | None = None
 
     @field_validator("reason", mode="before")
     @classmethod
@@ -65,17 +70,34 @@ class RevocationRequest(Contract):
             )
         return RevocationReason.UNSPECIFIED
 
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it is about the devices of a group or of an order, or about those that it names."""
+        return any(target is not None for target in (self.enrollment_group, self.order_id, self.registration_ids))
+
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        targets = (self.registration_id, self.serial_number, self.enrollment_group)
+        targets = (
+            self.registration_id,
+            self.registration_ids,
+            self.serial_number,
+            self.enrollment_group,
+            self.order_id,
+        )
         if sum(target is not None for target in targets) != 1:
             raise PydanticCustomError(
-                "one_target", "name exactly one of registrationId, serialNumber and enrollmentGroup"
+                "one_target",
+                "name exactly one of registrationId, registrationIds, serialNumber, enrollmentGroup and orderId",
             )
         if self.action is RevocationAction.DELETE and self.registration_id is None:
             raise PydanticCustomError("delete_target", "action 'delete' takes one device: name its registrationId")
-        if self.devices is not None and self.enrollment_group is None:
-            raise PydanticCustomError("devices_of_group", "devices repeats how many a group has: name enrollmentGroup")
+        for name in ("devices", "per_minute"):
+            if getattr(self, name) is not None and not self.is_of_many:
+                raise PydanticCustomError(
+                    "of_many",
+                    "{field} goes with many devices: name enrollmentGroup, orderId or registrationIds",
+                    {"field": to_camel(name)},
+                )
         return self
 
 
@@ -94,9 +116,9 @@ class RevocationCall(RevocationRequest):
 
 
 class MemberRevocation(RevocationRequest):
-    """What the revocation of a group asks for one device of it: the app's own message (queue ``revocation-requests``).
+    """What the revocation of many devices asks for one of them: the app's own message (queue ``revocation-requests``).
 
-    ``requestId`` is that of the group's revocation; ``part`` proves that the message comes from it.
+    ``requestId`` is that of the whole revocation; ``part`` proves that the message comes from it.
     """
 
     model_config = with_example(

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DPS_CALLS = 4
 """Of one device: its entry is read and written, its registration is read, and its entry is read back."""
@@ -28,34 +32,54 @@ class RevocationPlan:
 
     Attributes:
         devices: that are revoked.
+        hubs: how many of them are in each hub.
         dps_calls: service operations of the DPS.
         hub_calls: registry operations, of all hubs.
-        hubs_shut: minutes until the hubs let none of them in any more: those of a group are disabled together first.
+        hubs_shut: minutes until the hubs let none of them in any more: many are disabled together first.
         done: minutes until everything is done.
     """
 
     devices: int
+    hubs: Mapping[str, int]
     dps_calls: int
     hub_calls: int
     hubs_shut: float
     done: float
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """As answers have it."""
+        return {
+            "devices": self.devices,
+            "hubs": dict(self.hubs),
+            "dpsCalls": self.dps_calls,
+            "hubCalls": self.hub_calls,
+            "hubsShutAfterMinutes": round(self.hubs_shut, 2),
+            "doneAfterMinutes": round(self.done, 2),
+        }
 
-def plan_for(devices: int, *, of_group: bool, hub_units: int) -> RevocationPlan:
-    """Plan a revocation, with nothing else asked of the services, and with all devices in one hub.
+
+def plan_for(
+    by_hub: Mapping[str, int], *, together: bool, hub_units: int, per_minute: int | None = None
+) -> RevocationPlan:
+    """Plan a revocation, with nothing else asked of the services.
 
     Args:
-        devices: that are revoked.
-        of_group: whether they are a group's.
-        hub_units: of the hub.
+        by_hub: how many devices are revoked, by the hub that they are in; those that are in none under no name.
+        together: whether the hubs shut many out together first.
+        hub_units: of each hub.
+        per_minute: so many devices are seen to a minute, if that was asked for.
     """
-    together = 2 * ceil(devices / TOGETHER) if of_group else 0
-    dps, hub = DPS_CALLS * devices, HUB_CALLS * devices + together
-    per_minute = HUB_QUOTA * hub_units
+    devices, hubs = sum(by_hub.values()), {hub: count for hub, count in sorted(by_hub.items()) if hub}
+    first = {hub: 2 * ceil(count / TOGETHER) if together else 0 for hub, count in hubs.items()}
+    calls = {hub: HUB_CALLS * count + first[hub] for hub, count in hubs.items()}
+    quota, paced = HUB_QUOTA * hub_units, devices / per_minute if per_minute else 0
+    shut = max((first[hub] or calls[hub] for hub in hubs), default=0) / quota
     return RevocationPlan(
         devices=devices,
-        dps_calls=dps,
-        hub_calls=hub,
-        hubs_shut=(together or hub) / per_minute,
-        done=max(dps / DPS_QUOTA, hub / per_minute),
+        hubs=hubs,
+        dps_calls=DPS_CALLS * devices,
+        hub_calls=sum(calls.values()),
+        hubs_shut=max(shut, paced),
+        done=max(DPS_CALLS * devices / DPS_QUOTA, max(calls.values(), default=0) / quota, paced),
     )

@@ -222,7 +222,8 @@ def put_back(world: World, operator: Operator) -> None:
 
 
 def plant_at_groups(world: World, operator: Operator, there: str) -> None:
-    moved, stays = booted(world, "moved"), operator.dps.enrollment_group.get("stays")
+    moved, issuer = booted(world, "moved"), world.get("enrollment-groups/stays")["issuer"]
+    signs = {"primary": {"certificate": world.get(f"certificate-authorities/{issuer}")["certificate"]}}
     operator.group("status", provisioningStatus="disabled")
     held = {"primary": {"certificate": pem_of(corporate_root("Somebody")[1])}}
     operator.group("certificates", attestation={"type": "x509", "x509": {"signingCertificates": held}})
@@ -233,7 +234,8 @@ def plant_at_groups(world: World, operator: Operator, there: str) -> None:
         lambda: world.get("enrollment-groups/stays", missing={}).get("state", "deleted"),
         lambda state: state == "deleted",
     )
-    operator.dps.enrollment_group.create_or_update("stays", {**stays, "etag": None})
+    stays = {"type": "x509", "x509": {"signingCertificates": signs}}
+    operator.dps.enrollment_group.create_or_update("stays", {"enrollmentGroupId": "stays", "attestation": stays})
     operator.group(GROUP, iotHubs=[there], initialTwin={"tags": {"plant": "elsewhere"}})
     assert moved.register()[0] == there
 

@@ -410,7 +410,7 @@ class DeviceScene:
 
     def revocation(self, **fields: Any) -> RevocationRequest:
         """Make a request with a new id."""
-        named = {"registration_id", "serial_number", "enrollment_group"} & fields.keys()
+        named = {"registration_id", "registration_ids", "serial_number", "enrollment_group", "order_id"} & fields.keys()
         given = {} if named else {"registration_id": "press"}
         return RevocationRequest(**{"request_id": self._next_id("revocation"), **given, **fields})
 

@@ -392,7 +392,17 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
         (
             "reinstateDevice",
             (RevocationRequest, {"enrollmentGroup": "line-1", "action": "reinstate"}),
-            "undo the holds of the devices of the enrollment group 'line-1'",
+            "undo the holds of all devices of the enrollment group 'line-1'",
+        ),
+        (
+            "reinstateDevice",
+            (RevocationRequest, {"registrationIds": ["press-1", "press-2"], "action": "reinstate"}),
+            "undo the holds of 2 devices: press-1, press-2",
+        ),
+        (
+            "revokeDevices>1",
+            (RevocationRequest, {"registrationIds": ["press-1", "press-2"], "reason": "keyCompromise"}),
+            "revoke 2 devices: press-1, press-2, for keyCompromise",
         ),
         ("reinstateDevice", (RevocationRequest, {"registrationId": "press-1", "reason": "certificateHold"}), None),
     ],

@@ -79,7 +79,7 @@ KINDS = "'root', 'intermediate', 'device' or 'verification'"
         (
             RevocationRequest,
             {"requestId": "r", "registrationId": "a", "serialNumber": "01", "reason": "superseded"},
-            ["name exactly one of registrationId, serialNumber and enrollmentGroup"],
+            ["name exactly one of registrationId, registrationIds, serialNumber, enrollmentGroup and orderId"],
         ),
         (
             RevocationRequest,

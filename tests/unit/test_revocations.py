@@ -13,7 +13,7 @@ from azure.core.exceptions import ServiceRequestError
 from shared.contracts.devices import revocation_request
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
-from shared.domain.orders import LineState
+from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
@@ -625,37 +625,156 @@ def asked(scene: DeviceScene) -> list[str]:
     )
 
 
+# --- many devices: of an order, and by their names ---
+
+
+async def several() -> DeviceScene:
+    """Give four devices that are registered; the first was ordered in an order that the ledger has."""
+    scene = await registered()
+    for device in ("lathe", "drill", "saw"):
+        await scene.order(f"order-{device}", device)
+    await scene.directory_upkeep.run()
+    return scene
+
+
+async def enter_order(scene: DeviceScene, order_id: str) -> None:
+    await scene.orders.insert(
+        OrderRecord(
+            order_id=order_id,
+            fingerprint="f",
+            state=OrderState.COMPLETED,
+            enrollment_group="line",
+            register_by=RegisterBy.SERVICE,
+            device_count=1,
+            accepted_at=scene.now,
+        )
+    )
+
+
+async def test_the_devices_that_are_named_are_revoked_and_no_others() -> None:
+    """Each once, however often it is named."""
+    scene = await several()
+    with pytest.raises(UnderWay):
+        await scene.revoke(COMPROMISE, registration_ids=("saw", "Press", "saw"))
+    assert asked(scene) == ["press", "saw"]
+
+
+async def test_the_devices_of_an_order_are_revoked_and_no_others() -> None:
+    scene = await several()
+    await enter_order(scene, "order-lathe")
+    with pytest.raises(UnderWay):
+        await scene.revoke(COMPROMISE, order_id="order-lathe")
+    assert asked(scene) == ["lathe"]
+
+
+async def test_a_device_that_was_ordered_again_is_not_its_former_orders() -> None:
+    scene = await several()
+    await enter_order(scene, "order-lathe")
+    await scene.revoke(registration_id="lathe")
+    await scene.order("order-again", "lathe")
+    await scene.revoke(COMPROMISE, order_id="order-lathe")
+    assert asked(scene) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ({"order_id": "nowhere"}, r"^orderId: the order 'nowhere' does not exist$"),
+        ({"registration_ids": ("saw", "swa")}, r"^registrationIds: these devices do not exist: 'swa'$"),
+        (
+            {"registration_ids": tuple(f"x-{number}" for number in range(7))},
+            r"^registrationIds: these devices do not exist: 'x-0', 'x-1', 'x-2', 'x-3', 'x-4', and 2 more$",
+        ),
+    ],
+)
+async def test_what_does_not_exist_is_not_revoked_in_part(target: dict[str, Any], says: str) -> None:
+    """Misspelt, a device would stay let in. So nothing is done, and nothing is foreseen, before the list is right."""
+    scene = await several()
+    wanted = scene.revocation(reason=COMPROMISE, **target)
+    for act in (scene.revocations.check, scene.revocations.carry_out, scene.revocations.foresee):
+        with pytest.raises(NotFound, match=says):
+            await act(wanted)
+    assert asked(scene) == []
+
+
+async def test_who_names_more_devices_than_are_let_through_repeats_how_many() -> None:
+    scene = await several()
+    scene.unrepeated = 2
+    named = ("saw", "press", "drill")
+    with pytest.raises(Conflict, match=r"registrationIds names 3 devices.*devices is not given.*devices 3"):
+        await scene.revoke(COMPROMISE, registration_ids=named)
+    with pytest.raises(UnderWay):
+        await scene.revoke(COMPROMISE, registration_ids=named, devices=3)
+    assert asked(scene) == ["drill", "press", "saw"]
+
+
+async def test_a_paced_revocation_asks_for_so_many_devices_a_minute() -> None:
+    """The message is put back until the next ones are due; what was asked for is not asked for again."""
+    scene = await several()
+    wanted = scene.revocation(reason=COMPROMISE, enrollment_group="line", per_minute=2)
+    with pytest.raises(Deferred, match="its pace: 2 devices are asked for, 2 a minute") as put_back:
+        await scene.revocations.carry_out(wanted)
+    assert put_back.value.retry_after == timedelta(minutes=1)
+    assert len(asked(scene)) == 2
+    scene.now += timedelta(seconds=59)
+    with pytest.raises(Deferred, match="its pace"):
+        await scene.revocations.carry_out(wanted)
+    assert len(asked(scene)) == 2
+    scene.now += timedelta(seconds=1)
+    with pytest.raises(UnderWay):
+        await scene.revocations.carry_out(wanted)
+    assert asked(scene) == ["drill", "lathe", "press", "saw"]
+
+
 # --- what it takes ---
 
 
 async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None:
-    """A group's hubs are shut by two calls for a hundred devices; then each device takes its own calls."""
-    scene = await registered()
+    """The hubs of many are shut by two calls for a hundred devices; then each device takes its own calls."""
+    scene = await several()
     scene.unrepeated = 2
-    for number, device in enumerate(("lathe", "drill")):
-        await scene.order(f"order-{number}", device)
+    await scene.revoke(registration_id="saw")
     await scene.directory_upkeep.run()
-    assert await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, enrollment_group="line")) == {
+    await enter_order(scene, "order-lathe")
+
+    async def foresee(**target: Any) -> dict[str, Any]:
+        return await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, **target))
+
+    assert await foresee(enrollment_group="line") == {
         "action": "revoke",
         "devices": 3,
+        "hubs": {"hub-1": 3},
         "repeatDevices": True,
         "dpsCalls": 12,
         "hubCalls": 11,
         "hubsShutAfterMinutes": 0.02,
         "doneAfterMinutes": 0.11,
     }
-    assert (await scene.revocations.foresee(scene.revocation(reason=COMPROMISE)))["devices"] == 1
+    assert (await foresee(enrollment_group="line", per_minute=1))["doneAfterMinutes"] == 3
+    assert (await foresee(registration_ids=("lathe", "press", "saw")))["devices"] == 2
+    assert (await foresee(order_id="order-lathe"))["devices"] == 1
+    assert (await foresee())["hubs"] == {"hub-1": 1}
+    assert (await scene.revocations.foresee_authorities([ISSUER]))["devices"] == 3
     assert await scene.state() is DeviceState.REGISTERED
     with pytest.raises(NotFound):
-        await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, enrollment_group="nowhere"))
+        await foresee(enrollment_group="nowhere")
 
 
 def test_a_thousand_devices_are_shut_out_of_their_hub_within_a_minute() -> None:
     """And done in half an hour, by one S1 unit's quota of 100 registry operations a minute; 10 units take a tenth."""
-    plan = plan_for(1000, of_group=True, hub_units=1)
+    plan = plan_for({"hub-1": 1000}, together=True, hub_units=1)
     assert (plan.dps_calls, plan.hub_calls) == (4000, 3020)
     assert (plan.hubs_shut, plan.done) == (0.2, 30.2)
-    assert plan_for(1000, of_group=True, hub_units=10).done == 4.0  # DPS's quota of 1,000 a minute
+    assert plan_for({"hub-1": 1000}, together=True, hub_units=10).done == 4.0  # DPS's quota of 1,000 a minute
+
+
+def test_hubs_are_asked_beside_each_other_so_the_fullest_decides() -> None:
+    """Devices that are in none take their calls of DPS alone."""
+    plan = plan_for({"hub-1": 300, "hub-2": 600, "": 100}, together=True, hub_units=1)
+    assert (plan.devices, dict(plan.hubs)) == (1000, {"hub-1": 300, "hub-2": 600})
+    assert (plan.dps_calls, plan.hub_calls) == (4000, 2718)
+    assert (plan.hubs_shut, plan.done) == (0.12, 18.12)
+    assert plan_for({}, together=True, hub_units=1).done == 0
 
 
 async def test_a_device_takes_as_many_calls_as_are_reckoned_with() -> None:

@@ -159,7 +159,9 @@ async def _acted(services: Services, request: func.HttpRequest, action: Authorit
 
 async def _previewed(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
     found = await services.authority_workflows.acts.preview(authority_name_of(request), action)
-    return json_answer(AuthorityPreview, found)
+    revokes = action is AuthorityAction.REVOKE
+    plan = await services.revocations.foresee_authorities(found["authorities"]) if revokes else None
+    return json_answer(AuthorityPreview, {**found, "plan": plan})
 
 
 async def _queued(

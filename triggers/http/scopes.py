@@ -135,12 +135,17 @@ async def of_approval(services: Services, request: func.HttpRequest) -> str | No
 
 
 async def of_revocation(services: Services, request: func.HttpRequest) -> str | None:
-    """It is about the device, the certificate or the group that the body names."""
+    """It is about the device, the certificate, the group, the order or the devices that the body names."""
     body = _body(request)
+    named = body.get("registrationIds")
+    if isinstance(named, list):
+        groups = {await group_of_device(services, each) if isinstance(each, str) else None for each in named}
+        return groups.pop() if len(groups) == 1 else None
     for name, find in (
         ("registrationId", group_of_device),
         ("serialNumber", group_of_certificate),
         ("enrollmentGroup", _group_itself),
+        ("orderId", group_of_order),
     ):
         if isinstance(body.get(name), str):
             return await find(services, body[name])

@@ -9,8 +9,10 @@ makes it so.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Any
@@ -22,14 +24,15 @@ from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeate
 from shared.domain.requests import Progress, advanced, part_key
 from shared.domain.revocation_plans import plan_for
 from shared.domain.words import CertificateKind, DeviceState
-from shared.errors import Conflict, NotFound, Rejected
+from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.groups.entries import unknown
-from shared.workflows.intake.parts import follow_parts
+from shared.workflows.intake.parts import follow_parts, note_parts
 from shared.workflows.intake.requests import Part, once, part_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from shared.contracts.devices import RevocationRequest
     from shared.domain.devices import DeviceRecord
@@ -41,11 +44,11 @@ if TYPE_CHECKING:
     from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.devices.members import Members
     from shared.workflows.devices.places import Places
     from shared.workflows.intake.outbox import Clock, Outbox
 
-_NOT_REVOKED = frozenset({DeviceState.ORDERED, DeviceState.FAILED, DeviceState.REVOKED, DeviceState.DELETED})
-_PAGE = 200
+_PAGE, _NAMED = 200, 5
 _AT_ONCE = 16
 
 type _Act = Callable[[DeviceRecord], DeviceRecord]
@@ -61,7 +64,7 @@ class Revocations:
     requests: Requests
     converger: DeviceConverger
     identities: DeviceIdentities
-    counts: Directory
+    members: Members
     unrepeated: int
     hub_units: int
     places: Places
@@ -74,9 +77,9 @@ class Revocations:
         Raises:
             NotFound: the device, certificate or group does not exist.
             Conflict: there is nothing to revoke, or to reinstate; or more devices are concerned than the request says.
-            Deferred: devices of a group are under way.
+            Deferred: devices of many are under way, or not due yet.
         """
-        with self.places.shutting_out() if request.enrollment_group is None else nullcontext():
+        with nullcontext() if request.is_of_many else self.places.shutting_out():
             await self._carry_out(request)
 
     async def _carry_out(self, request: RevocationRequest) -> None:
@@ -86,8 +89,8 @@ class Revocations:
         async with once(self.requests, Queue.REVOCATION_REQUESTS, request, self.clock, part=part) as to_do:
             if not to_do:
                 return
-            if request.enrollment_group is not None:
-                await self._fan_out(request, request.enrollment_group, to_do)
+            if request.is_of_many:
+                await self._fan_out(request, to_do)
                 await follow_parts(self.requests, to_do)
                 return
             registration_id, act = await self._act(request)
@@ -100,8 +103,8 @@ class Revocations:
         Raises:
             Rejected: as with :meth:`carry_out`.
         """
-        if request.enrollment_group is not None:
-            await self._check_group(request, request.enrollment_group)
+        if request.is_of_many:
+            await self._check_many(request)
             return
         registration_id, act = await self._act(request)
         act((await device_of(self.devices, registration_id)).record)
@@ -112,23 +115,25 @@ class Revocations:
         Raises:
             Rejected: it can't be carried out, for another reason than that it does not repeat the number of devices.
         """
-        group, devices = request.enrollment_group, 1
-        if group is None:
-            await self.check(request)
+        if request.is_of_many:
+            await self._check_exist(request)
+            by_hub = await self.members.by_hub(request)
         else:
-            if await self.groups.get(group) is None:
-                raise unknown(group)
-            devices = await revocable(self.counts, group)
-        plan = plan_for(devices, of_group=group is not None, hub_units=self.hub_units)
-        return {
-            "action": request.action,
-            "devices": plan.devices,
-            "repeatDevices": group is not None and is_to_be_repeated(Concerned("", devices), self.unrepeated),
-            "dpsCalls": plan.dps_calls,
-            "hubCalls": plan.hub_calls,
-            "hubsShutAfterMinutes": round(plan.hubs_shut, 2),
-            "doneAfterMinutes": round(plan.done, 2),
-        }
+            await self.check(request)
+            by_hub = Counter([await self._hub_of(request)])
+        together = request.is_of_many and request.action is RevocationAction.REVOKE
+        plan = plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=request.per_minute)
+        to_be_repeated = request.is_of_many and is_to_be_repeated(Concerned("", plan.devices), self.unrepeated)
+        return {"action": request.action, "repeatDevices": to_be_repeated, **plan.shown}
+
+    async def foresee_authorities(self, authorities: Iterable[str]) -> dict[str, Any]:
+        """Say what it would take to revoke all devices with a certificate of some CAs."""
+        by_hub = await self.members.of_authorities(authorities)
+        return plan_for(by_hub, together=False, hub_units=self.hub_units).shown
+
+    async def _hub_of(self, request: RevocationRequest) -> str:
+        name = request.registration_id or await self._owner(request.serial_number or "")
+        return (await device_of(self.devices, name)).record.assigned_hub or ""
 
     async def _act(self, request: RevocationRequest) -> tuple[str, _Act]:
         """Find the device that a request is about, and what it does to it."""
@@ -182,36 +187,65 @@ class Revocations:
             )
         return known.record.subject
 
-    async def _check_group(self, request: RevocationRequest, group_id: str) -> None:
-        """See that a group was there once: the devices of one that was deleted may still be revoked."""
-        if await self.groups.get(group_id) is None:
-            raise unknown(group_id)
+    async def _check_exist(self, request: RevocationRequest) -> None:
+        """See that what many devices belong to was there once: those of a group that was deleted may be revoked.
+
+        Raises:
+            NotFound: it never was; or devices that are named were not.
+        """
+        group, order = request.enrollment_group, request.order_id
+        if group is not None and await self.groups.get(group) is None:
+            raise unknown(group)
+        if order is not None and await self.members.orders.get(order) is None:
+            raise NotFound.because(f"the order {order!r} does not exist", field="orderId")
+        if missing := await self.members.unknown(request.registration_ids or ()):
+            more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+            named = ", ".join(map(repr, missing[:_NAMED]))
+            raise NotFound.because(f"these devices do not exist: {named}{more}", field="registrationIds")
+
+    async def _check_many(self, request: RevocationRequest) -> None:
+        await self._check_exist(request)
         if request.action is not RevocationAction.REVOKE:
             return
-        devices = await revocable(self.counts, group_id)
-        concerned = Concerned(f"the enrollment group {group_id!r} has", devices)
-        check_repeated(concerned, request.devices, allowed=self.unrepeated)
+        what, devices = await self._counted(request)
+        check_repeated(Concerned(what, devices), request.devices, allowed=self.unrepeated)
 
-    async def _fan_out(self, request: RevocationRequest, group_id: str, accepted: RequestRecord) -> None:
-        """Send one request per device of a group, from where an earlier attempt broke off."""
+    async def _counted(self, request: RevocationRequest) -> tuple[str, int]:
+        """Say whose devices a request is about, and how many it would revoke."""
+        if request.enrollment_group is not None:
+            devices = await revocable(self.members.directory, request.enrollment_group)
+            return f"the enrollment group {request.enrollment_group!r} has", devices
+        devices = sum((await self.members.by_hub(request)).values())
+        what = f"the order {request.order_id!r} has" if request.order_id is not None else "registrationIds names"
+        return what, devices
+
+    async def _fan_out(self, request: RevocationRequest, accepted: RequestRecord) -> None:
+        """Send one request per device, from where an earlier attempt broke off, and as many a minute as is asked for.
+
+        Raises:
+            Deferred: the next devices are not due.
+        """
         before = accepted.progress
         if before is None:
-            await self._check_group(request, group_id)
+            await self._check_many(request)
             # Entered before the first device: those that are revoked by then don't count when it has to go on.
             before = Progress(continuation="")
             await self.requests.enter(accepted, advanced(None, before))
+        size = min(_PAGE, request.per_minute or _PAGE)
         while not before.is_dispatched:
-            page, continuation = await self.devices.page(
-                enrollment_group=group_id, size=_PAGE, continuation=before.continuation or None
-            )
+            await self._wait_for(before, request, accepted)
+            began = self.clock()
+            page, continuation = await self.members.page(request, size=size, continuation=before.continuation or None)
             concerned = [device for device in page if _concerned(device, request.action)]
             if request.action is RevocationAction.REVOKE:
                 # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
                 await self.identities.disable_many(concerned, reason=f"certificate revoked: {request.reason.value}")
             for several in batched(concerned, _AT_ONCE, strict=False):
                 await asyncio.gather(*(self._ask(request, accepted, device.registration_id) for device in several))
+            takes = timedelta(minutes=len(concerned) / request.per_minute) if request.per_minute else timedelta()
             after = before.changed(
                 continuation=continuation,
+                next_at=began + takes if takes and continuation is not None else None,
                 seen=before.seen + len(page),
                 queued=before.queued + len(concerned),
                 skipped=before.skipped + len(page) - len(concerned),
@@ -219,8 +253,17 @@ class Revocations:
             await self.requests.enter(accepted, advanced(before, after))
             before = after
 
+    async def _wait_for(self, progress: Progress, request: RevocationRequest, accepted: RequestRecord) -> None:
+        """Leave the next devices until they are due."""
+        ahead = progress.next_at - self.clock() if progress.next_at is not None else timedelta()
+        if ahead > timedelta():
+            await note_parts(self.requests, accepted)
+            raise Deferred(
+                f"its pace: {progress.queued} devices are asked for, {request.per_minute} a minute", retry_after=ahead
+            )
+
     async def _ask(self, request: RevocationRequest, accepted: RequestRecord, registration_id: str) -> None:
-        """Ask for one device of a group; it is counted before it is sent, so that none is left out."""
+        """Ask for one device of many; it is counted before it is sent, so that none is left out."""
         single = MemberRevocation(
             request_id=request.request_id,
             registration_id=registration_id,
@@ -236,7 +279,7 @@ class Revocations:
 async def revocable(counts: Directory, group_id: str) -> int:
     """Count the devices of a group that can be revoked."""
     states = (await counts.counts(group_id)).states
-    return sum(states[each.value] for each in DeviceState if each not in _NOT_REVOKED)
+    return sum(states[each.value] for each in DeviceState if each not in NOT_REVOKED)
 
 
 def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:

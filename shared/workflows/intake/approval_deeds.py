@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     type Find = Callable[[str], Awaitable[str | None]]
     type Count = Callable[[str], Awaitable[int]]
 
+_WHAT = 300
+"""Characters of what is said of devices that are named one by one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deeds:
@@ -62,8 +65,8 @@ class Deeds:
                 found = await self._cancellation(request.order_id)
             case RevocationRequest(action=RevocationAction.REINSTATE):
                 found = await self._reinstatement(request)
-            case RevocationRequest(action=RevocationAction.REVOKE) if request.enrollment_group is not None:
-                found = await self._group(request, request.enrollment_group)
+            case RevocationRequest(action=RevocationAction.REVOKE) if request.is_of_many:
+                found = await self._many(request)
             case _:
                 found = None
         return found
@@ -87,19 +90,43 @@ class Deeds:
             devices=await self.devices_of_group(group),
         )
 
-    async def _group(self, request: RevocationRequest, group: str) -> Deed | None:
+    async def _many(self, request: RevocationRequest) -> Deed | None:
         allowed = self.wanted.get(ApprovalAct.REVOKE_DEVICES)
         if allowed is None:
             return None
-        devices = await self.devices_of_group(group)
+        what, kind, subject, group, devices = await self._of_many(request)
         return Deed(
             act=ApprovalAct.REVOKE_DEVICES,
-            what=f"revoke all devices of the enrollment group {group!r}, for {request.reason.value}",
-            kind=SubjectKind.GROUP,
-            subject=group,
+            what=f"revoke {what}, for {request.reason.value}",
+            kind=kind,
+            subject=subject,
             group=group,
             devices=devices,
             is_needed=devices > allowed,
+        )
+
+    async def _of_many(self, request: RevocationRequest) -> tuple[str, SubjectKind, str, str | None, int]:
+        """Give of a request about many devices: what it is about in words and by its id, its group, and how many."""
+        if request.enrollment_group is not None:
+            group = request.enrollment_group
+            what = f"all devices of the enrollment group {group!r}"
+            return what, SubjectKind.GROUP, group, group, await self.devices_of_group(group)
+        if request.order_id is not None:
+            devices, of_order = await self.devices_of_order(request.order_id)
+            return (
+                f"all devices of the order {request.order_id!r}",
+                SubjectKind.ORDER,
+                request.order_id,
+                of_order,
+                devices,
+            )
+        named = tuple(dict.fromkeys(request.registration_ids or ()))
+        return (
+            f"{len(named)} devices: {', '.join(named)}"[:_WHAT],
+            SubjectKind.REQUEST,
+            request.request_id,
+            None,
+            len(named),
         )
 
     async def _cancellation(self, order_id: str) -> Deed | None:
@@ -136,10 +163,9 @@ class Deeds:
         if ApprovalAct.REINSTATE_DEVICE not in self.wanted:
             return None
         act = ApprovalAct.REINSTATE_DEVICE
-        if request.enrollment_group is not None:
-            group = request.enrollment_group
-            what = f"undo the holds of the devices of the enrollment group {group!r}"
-            return self._plain(act, what, SubjectKind.GROUP, group, group)
+        if request.is_of_many:
+            whose, kind, subject, group, _ = await self._of_many(request)
+            return self._plain(act, f"undo the holds of {whose}", kind, subject, group)
         if request.registration_id is not None:
             device = request.registration_id
             what = f"undo the hold of the device {device!r}"

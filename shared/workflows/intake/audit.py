@@ -206,12 +206,21 @@ def act_of(kind: Queue, request: Any) -> Act:
     revokes = kind is Queue.REVOCATION_REQUESTS
     action = request.action.value if revokes else "renew"
     reason = request.reason.value if action == "revoke" else None
-    device, group = getattr(request, "registration_id", None), getattr(request, "enrollment_group", None)
-    if device is not None:
-        return Act(action=action, kind=SubjectKind.DEVICE, subject=device, reason=reason)
-    if group is not None:
-        return Act(action=action, kind=SubjectKind.GROUP, subject=group, group=group, reason=reason)
-    return Act(action=action, kind=SubjectKind.CERTIFICATE, subject=request.serial_number, reason=reason)
+    kind_of, subject = _subject_of(request)
+    group = subject if kind_of is SubjectKind.GROUP else None
+    return Act(action=action, kind=kind_of, subject=subject, group=group, reason=reason)
+
+
+def _subject_of(request: Any) -> tuple[SubjectKind, str]:
+    """Say what is revoked or renewed; devices that are named one by one have entries of their own beside the whole."""
+    named = {
+        SubjectKind.DEVICE: getattr(request, "registration_id", None),
+        SubjectKind.GROUP: getattr(request, "enrollment_group", None),
+        SubjectKind.ORDER: getattr(request, "order_id", None),
+        SubjectKind.CERTIFICATE: getattr(request, "serial_number", None),
+    }
+    found = next(((kind, subject) for kind, subject in named.items() if subject is not None), None)
+    return found or (SubjectKind.REQUEST, request.request_id)
 
 
 def _act_of_group(request: Any) -> Act:

@@ -346,9 +346,9 @@ def about(kind: Queue, request: Any) -> str | None:
         verifies = request.kind is CertificateKind.VERIFICATION
         return f"/api/certificate-authorities/{request.issuer if verifies else request.name}"
     device = request.name if kind is Queue.CERTIFICATE_REQUESTS else getattr(request, "registration_id", None)
-    if device is not None:
-        return f"/api/devices/{device.lower()}"
-    group = getattr(request, "enrollment_group", None)
+    order, group = getattr(request, "order_id", None), getattr(request, "enrollment_group", None)
+    if device is not None or order is not None:
+        return f"/api/devices/{device.lower()}" if device is not None else f"/api/device-orders/{order}"
     return f"/api/enrollment-groups/{group}" if group else None
 
 

@@ -25,6 +25,7 @@ from shared.domain.reconciliation import (
     taken_over,
     unknown_device,
 )
+from shared.errors import NotFound
 from shared.rules.hub_queries import CHARACTERS, characters
 from shared.workflows.reconciliation.bundles import bundle_of
 
@@ -209,10 +210,7 @@ class Walk:
         group = next((each for each in ordered if place.at is None or each.enrollment_group >= place.at), None)
         if group is None:
             return Step(place=place.entered(Stage.DEVICES))
-        budget.dps()
-        page, continuation = await self.provisioning.page_of_registrations(
-            group.enrollment_group, size=PAGE, continuation=place.continuation
-        )
+        page, continuation = await self._page_of_registrations(group.enrollment_group, place.continuation, budget)
         behind = [each.enrollment_group for each in ordered if each.enrollment_group > group.enrollment_group]
         following = place.entered(Stage.DEVICES)
         if continuation is not None:
@@ -227,6 +225,16 @@ class Walk:
         looked = await self.look_at(looks, lambda: self.looks(budget, hubs))
         place_again = place.changed(at=group.enrollment_group)
         return step_of(place_again, following, registrations, looked)
+
+    async def _page_of_registrations(
+        self, group: str, continuation: str | None, budget: Budget
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Read a page of registration records. A group that is gone in DPS has none, which is a finding of its own."""
+        budget.dps()
+        try:
+            return await self.provisioning.page_of_registrations(group, size=PAGE, continuation=continuation)
+        except NotFound:
+            return [], None
 
     async def _registration(
         self, group: GroupRecord, registrations: Mapping[str, Mapping[str, Any]], budget: Budget, identifier: str

@@ -114,7 +114,7 @@ MESSAGES = (
                 "part": "0" * 64,
             },
         ),
-        never_has=frozenset({"serialNumber", "enrollmentGroup", "devices"}),
+        never_has=frozenset({"registrationIds", "serialNumber", "enrollmentGroup", "orderId", "devices", "perMinute"}),
     ),
     Sent(
         Queue.REVOCATION_REQUESTS,
@@ -134,6 +134,14 @@ MESSAGES = (
                 "reason": "cessationOfOperation",
                 "devices": 1200,
             },
+            {
+                "requestId": "revocation-5",
+                "registrationIds": ["press-1", "press-2"],
+                "action": "revoke",
+                "reason": "keyCompromise",
+                "perMinute": 60,
+            },
+            {"requestId": "revocation-6", "orderId": "order-1", "action": "revoke", "reason": "keyCompromise"},
         ),
     ),
     Sent(

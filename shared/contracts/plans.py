@@ -1,0 +1,34 @@
+"""What revoking devices takes, as answers say it beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.contracts.base import Contract, with_example
+
+PLANNED: dict[str, Any] = {
+    "devices": 1200,
+    "hubs": {"hub-1.azure-devices.net": 800, "hub-2.azure-devices.net": 400},
+    "dpsCalls": 4800,
+    "hubCalls": 3624,
+    "hubsShutAfterMinutes": 0.16,
+    "doneAfterMinutes": 24.16,
+}
+
+
+class RevocationPlan(Contract):
+    """What the revocation of devices takes, with nothing else asked of the services.
+
+    ``hubs`` says how many of the devices are in each hub, of ``IOT_HUB_UNITS`` units. The calls are those of all
+    devices. ``hubsShutAfterMinutes`` is when no hub lets any of them in, ``doneAfterMinutes`` when all doors are
+    closed.
+    """
+
+    model_config = with_example(PLANNED)
+
+    devices: int
+    hubs: dict[str, int]
+    dps_calls: int
+    hub_calls: int
+    hubs_shut_after_minutes: float
+    done_after_minutes: float

@@ -1,0 +1,97 @@
+"""The devices that a request about many is about: those of a group, those of an order, or those that it names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.domain.devices import Purpose
+from shared.domain.listing import group_place, issuer_place, order_place
+from shared.domain.words import DeviceState
+from shared.ledger.directory import Start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from shared.contracts.devices import RevocationRequest
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.devices import Devices
+    from shared.ledger.directory import Directory
+    from shared.ledger.orders import Orders
+
+NOT_REVOKED = frozenset({DeviceState.ORDERED, DeviceState.FAILED, DeviceState.REVOKED, DeviceState.DELETED})
+"""What a device shows that a revocation does not concern."""
+
+_PAGE, _READS = 1000, 100
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """Finds devices by what they belong to."""
+
+    devices: Devices
+    orders: Orders
+    directory: Directory
+
+    async def page(
+        self, request: RevocationRequest, *, size: int, continuation: str | None
+    ) -> tuple[Sequence[DeviceRecord], str | None]:
+        """Read some of the devices, as they are now, and give the continuation of the next page."""
+        if request.enrollment_group is not None:
+            return await self.devices.page(
+                enrollment_group=request.enrollment_group, size=size, continuation=continuation
+            )
+        begin = int(continuation or 0)
+        if request.order_id is not None:
+            lines = [each.record for each in await self.orders.get_lines(request.order_id, begin, size)]
+            found = await self._get([each.registration_id for each in lines if each.registration_id])
+            own = [each for each in found if (each.purpose, each.order_id) == (Purpose.ORDER, request.order_id)]
+            return own, str(begin + size) if len(lines) == size else None
+        named = tuple(dict.fromkeys(request.registration_ids or ()))
+        return await self._get(named[begin : begin + size]), str(begin + size) if len(named) > begin + size else None
+
+    async def _get(self, registration_ids: Sequence[str]) -> list[DeviceRecord]:
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(registration_id: str) -> DeviceRecord | None:
+            async with gate:
+                known = await self.devices.get(registration_id)
+                return known.record if known else None
+
+        return [each for each in await asyncio.gather(*map(one, registration_ids)) if each is not None]
+
+    async def unknown(self, registration_ids: Sequence[str]) -> list[str]:
+        """Give those that are not known."""
+        known = {each.registration_id for each in await self._get(registration_ids)}
+        return [each for each in dict.fromkeys(registration_ids) if each not in known]
+
+    async def by_hub(self, request: RevocationRequest) -> Counter[str]:
+        """Count the devices that can be revoked by the hub that they are in; those without one under no name."""
+        if request.registration_ids is not None:
+            found = await self._get(tuple(dict.fromkeys(request.registration_ids)))
+            return Counter(each.assigned_hub or "" for each in found if each.shown_state not in NOT_REVOKED)
+        if request.order_id is not None:
+            return await self._count(order_place(request.order_id))
+        return await self._count(group_place(request.enrollment_group or ""))
+
+    async def of_authorities(self, authorities: Iterable[str]) -> Counter[str]:
+        """Count the devices with a certificate of a CA that can be revoked, by the hub that they are in."""
+        counts = Counter[str]()
+        for name in authorities:
+            counts += await self._count(issuer_place(name))
+        return counts
+
+    async def _count(self, partition: str) -> Counter[str]:
+        """Count the devices of a partition of the directory, which is late by a while; at most 100,000."""
+        counts, start = Counter[str](), Start()
+        for _ in range(_READS):
+            rows, following = await self.directory.page(partition, {}, size=_PAGE, start=start, reads=1)
+            shown = (each for each in rows if DeviceState(each["shownState"]) not in NOT_REVOKED)
+            counts.update(str(each.get("assignedHub") or "") for each in shown)
+            if following is None:
+                break
+            start = following
+        return counts
