@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devstack import auditing, traces, zones
+from devstack import auditing, rehearsal, traces, zones
 from devstack.azurite import ACCOUNT, AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 from devstack.zoned_stack import ZonedStack
@@ -36,7 +36,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         epilog=f"Controls of a running stack: {', '.join(controls.COMMANDS)}; each has its own --help. "
         "audit [STATE_DIR]: see whether ledger, DPS, hubs and lists of a running stack agree. "
-        "trace: carry out one order on a stack of its own, and print its trace.",
+        "trace: carry out one order on a stack of its own, and print its trace. "
+        "rehearse PLAN.json: revoke as many devices as a plan names, on a stack of its own with Microsoft's quotas.",
     )
     parser.add_argument("what", choices=("run", "stack"), help="run: everything; stack: without the functions host")
     parser.add_argument("--state-dir", type=Path, default=default.state_dir)
@@ -193,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return auditing.main(list(given[1:]))
     if given and given[0] == "trace":
         return traces.main(given[1:])
+    if given and given[0] == "rehearse":
+        return rehearsal.main(given[1:])
     arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -461,6 +461,14 @@ class World:
         )
         answer.raise_for_status()
 
+    def throttle(self, **setting: Any) -> dict[str, Any]:
+        """Set the throttling of the emulated services, or leave it, and give how it is, with the calls it counted."""
+        url = f"{self._endpoints.emulator_admin_url}/throttling"
+        answer = self._http.put(url, json=setting, timeout=10) if setting else self._http.get(url, timeout=10)
+        answer.raise_for_status()
+        shown: dict[str, Any] = answer.json()
+        return shown
+
     def applied_faults(self) -> list[int]:
         """Tell how often each planned rule was applied."""
         answer = self._http.get(f"{self._endpoints.emulator_admin_url}/faults", timeout=10)

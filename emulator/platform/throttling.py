@@ -61,6 +61,7 @@ class Throttling:
         self.enabled = enabled
         self.scale = scale
         self._calls: dict[tuple[str, str], deque[datetime]] = {}
+        self._admitted: dict[str, int] = {}
         self._refused: dict[str, int] = {}
 
     def admit(self, names: Sequence[str], now: datetime, subject: str = "") -> int | None:
@@ -80,6 +81,7 @@ class Throttling:
         if not full:
             for name in names:
                 self._calls[name, subject].append(now)
+                self._admitted[name] = self._admitted.get(name, 0) + 1
             return None
         for name in full:
             self._refused[name] = self._refused.get(name, 0) + 1
@@ -108,12 +110,18 @@ class Throttling:
         self.scale = checked_scale(scale)
         self.enabled = enabled
         self._calls.clear()
+        self._admitted.clear()
         self._refused.clear()
 
     def to_json(self) -> dict[str, Any]:
-        """Give the setting, and each rate with how many calls it refused."""
+        """Give the setting, and each rate with how many calls it let through and refused since it was set."""
         rates = {
-            name: {"calls": self._allowed(rate), "seconds": rate.seconds, "refused": self._refused.get(name, 0)}
+            name: {
+                "calls": self._allowed(rate),
+                "seconds": rate.seconds,
+                "admitted": self._admitted.get(name, 0),
+                "refused": self._refused.get(name, 0),
+            }
             for name, rate in RATES.items()
         }
         return {"enabled": self.enabled, "scale": self.scale, "rates": rates}

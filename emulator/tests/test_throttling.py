@@ -53,7 +53,12 @@ def test_a_rate_holds_in_every_window_of_its_length() -> None:
     assert rates.admit(["dps.registrations"], NOON + timedelta(seconds=50)) == 10
     assert rates.admit(["dps.registrations"], NOON + timedelta(seconds=60)) is None
     assert rates.admit(["dps.registrations"], NOON + timedelta(seconds=60)) == 40
-    assert rates.to_json()["rates"]["dps.registrations"] == {"calls": 2, "seconds": 60, "refused": 2}
+    assert rates.to_json()["rates"]["dps.registrations"] == {
+        "calls": 2,
+        "seconds": 60,
+        "admitted": 3,
+        "refused": 2,
+    }
 
 
 def test_a_refused_call_counts_towards_nothing() -> None:
@@ -106,7 +111,12 @@ def test_it_is_off_until_switched_on(emulator: RunningEmulator) -> None:
     """The documented rates are shown, and nothing is enforced."""
     shown = requests.get(f"{emulator.admin_url}/throttling", timeout=PATIENCE).json()
     assert (shown["enabled"], shown["scale"]) == (False, 1.0)
-    assert shown["rates"]["dps.operations"] == {"calls": 1000, "seconds": 60, "refused": 0}
+    assert shown["rates"]["dps.operations"] == {
+        "calls": 1000,
+        "seconds": 60,
+        "admitted": 0,
+        "refused": 0,
+    }
     refusal = throttle(emulator, scale=-1)
     assert refusal.status_code == 400
     assert refusal.json()["error"]["message"] == "scale is -1; it must be a number above 0, at most 1000000"

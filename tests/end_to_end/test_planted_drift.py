@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from devstack.outside import until
-from tests.end_to_end.conftest import running
+from tests.end_to_end.conftest import SETTINGS, running
 from tests.end_to_end.test_api import booted, ordered, wait_for_state
 from tests.end_to_end.test_drift import leaf
 from tests.end_to_end.test_owner_pki import corporate_root, create_group, signed
@@ -37,6 +37,9 @@ GROUP, OWN = "drifting", "own-line"
 GROUPS = ("status", "gone", "certificates", "stays", "keyless")
 DEVICES = ("missing", "disabled", "rogue", "former", "foreign", "shut", "moved", "left", "unpinned", "taken", "open")
 FOREIGN = "AB" * 32
+LARGE_HUBS = {**SETTINGS, "IOT_HUB_UNITS": "100"}
+"""So that what differs is looked at within a minute: each look takes a read of the device's hub."""
+
 STRAY = "5" * 40
 """A serial number that was never drawn."""
 
@@ -127,7 +130,7 @@ def below(name: str, issuer: str, issuer_key: ec.EllipticCurvePrivateKey) -> Any
 
 def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_for(tmp_path: Path) -> None:
     """A healthy fleet under load gives no finding; then each kind of difference is planted, at the service where it is."""
-    with running(tmp_path, extra_hubs=1) as (stack, world), ExitStack() as opened:
+    with running(tmp_path, extra_hubs=1, settings=LARGE_HUBS) as (stack, world), ExitStack() as opened:
         operator = Operator(stack, world, opened)
         here, there = world.hub_names
         create_group(world, GROUP, iotHubs=[here])
