@@ -89,10 +89,12 @@ def device_differences(record: DeviceRecord, seen: Seen, own: Own, now: datetime
         return
     if not isinstance(seen.entry, Unread):
         yield from _entry(record, seen.entry, own, now)
-    if not isinstance(seen.identity, Unread):
+    registration = seen.registration if not isinstance(seen.registration, Unread) else None
+    moved = list(_moved(record, registration or {}))
+    # The identity of a device that DPS has moved has gone with it: making it again would open a door.
+    if not isinstance(seen.identity, Unread) and not (moved and seen.identity is None):
         yield from _identity(record, seen.identity, own)
-    if not isinstance(seen.registration, Unread) and seen.registration is not None:
-        yield from _registration(record, seen.registration)
+    yield from moved
     if not isinstance(seen.elsewhere, Unread):
         yield from _elsewhere(record, seen.elsewhere)
     yield from _reserved(record, now)
@@ -197,7 +199,7 @@ def _taken(record: DeviceRecord, identity: HubIdentity, own: Own) -> Iterator[Di
         yield _about(record, FindingKind.IDENTITY_CERTIFICATE, hub, said, held)
 
 
-def _registration(record: DeviceRecord, registration: Mapping[str, Any]) -> Iterator[Difference]:
+def _moved(record: DeviceRecord, registration: Mapping[str, Any]) -> Iterator[Difference]:
     hub = str(registration.get("assignedHub") or "")
     if registration.get("status") != "assigned" or not hub or record.state not in IN_ITS_HUB:
         return

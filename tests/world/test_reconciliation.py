@@ -216,6 +216,12 @@ async def leave_behind(fleet: Fleet) -> None:
     }
 
 
+async def move(fleet: Fleet) -> None:
+    """DPS assigns the device to another hub, and its identity goes with it."""
+    await leave_behind(fleet)
+    await delete_identity(fleet)
+
+
 async def delete_identity(fleet: Fleet) -> None:
     del fleet.world.hubs.identities[HUB, DEVICE]
 
@@ -455,7 +461,7 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.ROGUE_CERTIFICATE: [((), give_it_another_certificate), ((), register_a_stranger)],
     FindingKind.IDENTITY_CERTIFICATE: [((), give_it_a_former_certificate)],
     FindingKind.IDENTITY_LEFT: [(("delete",), make_identity)],
-    FindingKind.HUB_CHANGED: [((), leave_behind)],
+    FindingKind.HUB_CHANGED: [((), leave_behind), ((), move)],
     FindingKind.UNKNOWN_DEVICE: [((), register_with_others)],
     FindingKind.ENROLLMENT_MISSING: [((), pin_and_forget)],
     FindingKind.GROUP_LEFT: [((), keep_deleted_group)],
@@ -616,6 +622,7 @@ def test_every_kind_is_planted() -> None:
     [
         (FindingKind.IDENTITY_DISABLED, disable_at_hub),
         (FindingKind.HUB_CHANGED, leave_behind),
+        (FindingKind.HUB_CHANGED, move),
         (FindingKind.GROUP_STATUS, disable_group),
         (FindingKind.GROUP_SETTINGS, change_policy),
         (FindingKind.GROUP_MISSING, delete_group),
