@@ -12,6 +12,7 @@ anything else   raise: the host retries, then poison                            
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import json
 import logging
@@ -25,7 +26,7 @@ import azure.functions as func
 
 from shared import tracing
 from shared.acting import acting
-from shared.adapters.sdk_errors import is_outage, role_missing, service_of
+from shared.adapters.sdk_errors import is_outage, role_missing, service_of, was_not_sent
 from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
@@ -79,6 +80,13 @@ _LONG_OUTAGE = 60
 """Tries within the first hour; then they are rarer."""
 
 _UNCOUNTED_DELAY = timedelta(minutes=1)
+_PUT_BACKS, _PUT_BACK_PAUSE = 48, 5.0
+"""Tries to put a message back into a queue that can't be reached, and seconds between two: four minutes.
+
+Raised, it would use up a delivery, and be poison after five, which take less than three minutes. The host keeps its
+lease of the message meanwhile, and a function may take ten minutes (host.json: functionTimeout).
+"""
+
 _READING = frozenset({"GET", "HEAD"})
 _OUTAGE_RETRY = "30"  # seconds
 _SWEEP_LEASE = timedelta(minutes=5)
@@ -123,7 +131,7 @@ async def _attempt(
         again = put_back(text, queue, asked_at=asked, attempt=attempts, traceparent=tracing.current())
         if attempts_of(again) != attempts:  # there is no room to count
             delay = max(delay, _UNCOUNTED_DELAY)
-        await services().clients.queues.send(queue, again, delay=delay)
+        await _put_back(queue, again, delay)
 
     try:
         try:
@@ -159,6 +167,23 @@ async def _attempt(
     else:
         if attempts:
             await _show_waiting(received, None)
+
+
+async def _put_back(queue: Queue, text: str, delay: timedelta) -> None:
+    """Put a message back, as soon as its queue can be reached.
+
+    Raises:
+        Exception: that was not so for minutes, or nobody knows whether it is there: the host brings it once more.
+    """
+    for left in reversed(range(_PUT_BACKS)):
+        try:
+            await services().clients.queues.send(queue, text, delay=delay)
+        except Exception as error:
+            if not left or not was_not_sent(error):  # what was sent may be there, and would be there twice
+                raise
+            await asyncio.sleep(_PUT_BACK_PAUSE)
+        else:
+            return
 
 
 def outage_delay(attempts: int) -> timedelta:

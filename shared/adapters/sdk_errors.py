@@ -111,6 +111,11 @@ def _text(error: HttpResponseError | HttpOperationError) -> str:
     return " ".join(str(error.message).split())[:600]
 
 
+def was_not_sent(error: BaseException) -> bool:
+    """Tell whether a call of an Azure SDK never reached its service, so that it may be repeated without a copy."""
+    return isinstance(error, ServiceSilent | ServiceRequestError)
+
+
 def role_missing(error: BaseException) -> bool:
     """Tell whether a service does not let this identity in, which no retry mends, but a role does."""
     if isinstance(error, BaseExceptionGroup):

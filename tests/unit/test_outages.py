@@ -23,6 +23,7 @@ from azure.core.exceptions import (
 from azure.iot.device.exceptions import ClientError, ConnectionFailedError, CredentialError, ServiceError
 from msrest.exceptions import ClientRequestError, HttpOperationError
 
+from shared.adapters.breakers import ServiceSilent
 from shared.adapters.sdk_errors import is_outage, role_missing
 from shared.contracts.messages import Queue, attempts_of, command, read_message
 from shared.contracts.orders import DeviceRegistration
@@ -124,15 +125,15 @@ def test_a_missing_role_is_told() -> None:
 class PoisonQueues(FakeQueues):
     """Queues whose poison can be swept."""
 
-    lying: dict[str, list[TakenMessage]] = field(default_factory=dict)
+    in_poison: dict[str, list[TakenMessage]] = field(default_factory=dict)
 
     async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
         assert lease >= timedelta(minutes=1)
-        for message in list(self.lying.get(queue, [])):
+        for message in list(self.in_poison.get(queue, [])):
             yield message
 
     async def delete(self, queue: str, message: TakenMessage) -> None:
-        self.lying[queue].remove(message)
+        self.in_poison[queue].remove(message)
 
 
 @dataclass
@@ -160,6 +161,7 @@ class Host:
         self.rejected_messages = rejecting(self.table, self.orders, outbox, lambda: NOW)
         self.following, self.clock = self.rejected_messages.following, lambda: NOW
         self.clients = self
+        self.settings: Any = None  # names senders, and nobody but the app sends these messages
         hand = Table("inhand", Conductor())
         self.in_hand = InHand(rows=InHandRows(hand), queues=Queues(), clock=self.clock)
         self.fault: Exception | None = None
@@ -233,6 +235,58 @@ async def test_a_message_waits_for_a_service_that_is_down_and_goes_on(host: Host
     assert await host.reason() is None
     assert await host.listed() == []
     assert len(host.queues.sent) == 62
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ServiceRequestError("connection refused"), ServiceSilent("the queues", calls=3, seconds=5)],
+    ids=["refused", "silent"],
+)
+async def test_a_message_whose_queue_cannot_be_reached_is_held_until_it_can_be(
+    host: Host, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """It can't be put back, and raised it would be poison after five deliveries, in less than three minutes."""
+    send, paused = host.queues.send, list[float]()
+
+    async def refuse(*_args: Any, **_options: Any) -> None:
+        raise failure
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        if sum(paused) >= 200:
+            monkeypatch.setattr(host.queues, "send", send)
+
+    monkeypatch.setattr(host.queues, "send", refuse)
+    monkeypatch.setattr("asyncio.sleep", pause)
+    host.fault = http(503)
+    await host.deliver(MESSAGE)
+    assert (sum(paused), len(host.queues.sent)) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"),
+    [(ServiceRequestError("connection refused"), 48), (ServiceResponseError("no answer"), 1), (KeyError("x"), 1)],
+    ids=["refused for long", "sent, and not answered", "a bug"],
+)
+async def test_a_message_that_can_not_be_put_back_is_the_hosts(
+    host: Host, monkeypatch: pytest.MonkeyPatch, failure: Exception, tries: int
+) -> None:
+    """What was sent may be there already: sent again, there would be two, and each of them would be two again."""
+    tried = list[str]()
+
+    async def refuse(queue: str, *_args: Any, **_options: Any) -> None:
+        tried.append(queue)
+        raise failure
+
+    async def pause(_seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(host.queues, "send", refuse)
+    monkeypatch.setattr("asyncio.sleep", pause)
+    host.fault = http(503)
+    with pytest.raises(type(failure)):
+        await host.deliver(MESSAGE)
+    assert tried == [Queue.DEVICE_REGISTRATIONS] * tries
 
 
 async def test_a_missing_role_is_waited_for_and_cried_out(host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -358,13 +412,13 @@ def lying(body: str, name: str = "a") -> TakenMessage:
 async def test_nothing_stays_in_a_poison_queue(host: Host) -> None:
     """The host leaves there what its function could not take; the sweep keeps it when the tables are back."""
     poison = Queue.DEVICE_REGISTRATIONS.poison
-    host.queues.lying = {poison: [lying(MESSAGE, "a"), lying("no JSON", "b"), lying("", "c")]}
+    host.queues.in_poison = {poison: [lying(MESSAGE, "a"), lying("no JSON", "b"), lying("", "c")]}
     host.table.fault = ServiceRequestError("the tables are down")
     assert await outcomes.sweep_poison() == 0
-    assert len(host.queues.lying[poison]) == 3
+    assert len(host.queues.in_poison[poison]) == 3
     host.table.fault = None
     assert await outcomes.sweep_poison() == 3
-    assert host.queues.lying[poison] == []
+    assert host.queues.in_poison[poison] == []
     assert sorted((item["kind"], item["body"]) for item in await host.listed()) == [
         ("poison", MESSAGE),
         ("rejected", ""),
@@ -378,7 +432,7 @@ async def test_a_poison_message_that_can_not_be_kept_does_not_stop_the_others(
 ) -> None:
     """It stays for the next sweep, and the log says why."""
     queue = Queue.REVOCATION_REQUESTS
-    host.queues.lying = {queue.poison: [lying('{"a": 1}', "a"), lying('{"a": 2}', "b")]}
+    host.queues.in_poison = {queue.poison: [lying('{"a": 1}', "a"), lying('{"a": 2}', "b")]}
     record = RejectedMessages.record_poison
 
     async def broken(self: RejectedMessages, message: Any) -> str:
@@ -388,4 +442,4 @@ async def test_a_poison_message_that_can_not_be_kept_does_not_stop_the_others(
 
     monkeypatch.setattr(RejectedMessages, "record_poison", broken)
     assert await outcomes.sweep_poison() == 1
-    assert [message.message_id for message in host.queues.lying[queue.poison]] == ["a"]
+    assert [message.message_id for message in host.queues.in_poison[queue.poison]] == ["a"]
