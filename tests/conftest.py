@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from tests.side_by_side import share_of
 
 if TYPE_CHECKING:
     import pytest
+
+gc.disable()  # until the tests are found: next to nothing of what is imported is garbage
 
 # The same inputs on every machine and in every run; the longer, random runs are in benchmarks/.
 settings.register_profile("same-every-time", derandomize=True, database=None, deadline=None)
@@ -23,3 +26,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = {item.nodeid for item in share_of(items, share, key=lambda item: item.nodeid)}
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
         items[:] = [item for item in items if item.nodeid in kept]
+
+
+def pytest_collection_finish() -> None:
+    """Spare what was imported from being looked through again and again: it stays."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

@@ -49,18 +49,24 @@ def ensure_tls(directory: Path, names: Sequence[str]) -> TlsFiles:
         names: DNS names and IP addresses that the server answers to.
     """
     directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-    files = TlsFiles(directory / CA_FILE, directory / "server.pem", directory / "server.key")
-    ca = _kept_ca(files.ca_file, directory / "ca.key")
-    if not _serves(files, names, ca):
+    files, key_file = (
+        TlsFiles(directory / CA_FILE, directory / "server.pem", directory / "server.key"),
+        directory / "ca.key",
+    )
+    ca = None if _is_kept(files.ca_file, key_file) else _new_ca(files.ca_file, key_file)
+    if not _serves(files, names):
+        ca = ca or trustme.CA.from_pem(files.ca_file.read_bytes(), key_file.read_bytes())
         leaf = ca.issue_cert(*names, key_type=trustme.KeyType.RSA)
         _write(files.key_file, leaf.private_key_pem.bytes())
         _write(files.certificate_file, b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     return files
 
 
-def _kept_ca(certificate_file: Path, key_file: Path) -> trustme.CA:
-    if certificate_file.exists() and key_file.exists() and _is_rsa(certificate_file):
-        return trustme.CA.from_pem(certificate_file.read_bytes(), key_file.read_bytes())
+def _is_kept(certificate_file: Path, key_file: Path) -> bool:
+    return certificate_file.exists() and key_file.exists() and _is_rsa(certificate_file)
+
+
+def _new_ca(certificate_file: Path, key_file: Path) -> trustme.CA:
     ca = trustme.CA(organization_name="Azure IoT emulator", key_type=trustme.KeyType.RSA)
     _write(key_file, ca.private_key_pem.bytes())
     _write(certificate_file, ca.cert_pem.bytes())
@@ -73,19 +79,20 @@ def _is_rsa(certificate_file: Path) -> bool:
     return isinstance(certificate.public_key(), rsa.RSAPublicKey)
 
 
-def _serves(files: TlsFiles, names: Sequence[str], ca: trustme.CA) -> bool:
+def _serves(files: TlsFiles, names: Sequence[str]) -> bool:
     """Whether the kept certificate fits names, time, its own key and the CA: a crash may leave two halves."""
     if not (files.certificate_file.exists() and files.key_file.exists()):
         return False
     certificate = x509.load_pem_x509_certificate(files.certificate_file.read_bytes())
-    key = serialization.load_pem_private_key(files.key_file.read_bytes(), None)
+    # Made here: looking for its primes again would take as long as making it did.
+    key = serialization.load_pem_private_key(files.key_file.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
     alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     served = {str(name.value) for name in alternatives}
     return (
         served >= {str(_address_or_name(name)) for name in names}
         and certificate.not_valid_after_utc - RENEW_BEFORE > datetime.now(UTC)
         and certificate.public_key() == key.public_key()
-        and certificate.issuer == x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
+        and certificate.issuer == x509.load_pem_x509_certificate(files.ca_file.read_bytes()).subject
         and isinstance(key, rsa.RSAPrivateKey)
     )
 

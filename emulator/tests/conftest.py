@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,12 @@ settings.load_profile("same-every-time")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the test that looks back on the others' calls run after them."""
     items.sort(key=lambda item: item.name == LAST)
+
+
+def pytest_collection_finish() -> None:
+    """Spare what was imported from being looked through again and again: it stays."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

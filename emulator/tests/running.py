@@ -9,15 +9,24 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager, suppress
+import uuid
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from emulator.platform.configuration import ID_SCOPE, Configuration
 from emulator.platform.context import utc_now
-from emulator.server import Emulator
+from emulator.platform.store import PRIVATE, PRIVATE_FOLDER, Store
+from emulator.platform.tls import ensure_tls
+from emulator.server import STORE_FILE, Emulator
 from emulator.tests.api_descriptions.recorded import RECORDED
 
 if TYPE_CHECKING:
@@ -80,10 +89,60 @@ class SetClock:
         self.now += timedelta(seconds=seconds)
 
 
+@cache
+def addresses() -> tuple[str, ...]:
+    """Loopback addresses for the emulators of this process, all served by one certificate."""
+    numbers = [(random.randint(1, 254), random.randint(0, 254), random.randint(1, 254)) for _ in range(100)]  # noqa: S311  addresses, no secrets
+    return tuple(f"127.{first}.{second}.{third}" for first, second, third in numbers)
+
+
+@cache
+def _turns() -> Iterator[str]:
+    """Give each of them in its turn, so that two emulators at once have two."""
+    return cycle(addresses())
+
+
+@dataclass(frozen=True)
+class MadeOnce:
+    """What nearly all the time of an emulator's start goes into: RSA keys.
+
+    Attributes:
+        tls: files by their names.
+        signing_key: of the identity endpoint, in PEM.
+    """
+
+    tls: Mapping[str, bytes]
+    signing_key: str
+
+    def put_into(self, configuration: Configuration) -> None:
+        """Have an emulator's first start find them, as its second one does; its identity is another one each time."""
+        if configuration.state_dir.exists() or configuration.tls_dir.exists():
+            return
+        configuration.tls_dir.mkdir(PRIVATE_FOLDER, parents=True)
+        for name, content in self.tls.items():
+            path = configuration.tls_dir / name
+            path.touch(PRIVATE)
+            path.write_bytes(content)
+        kept = {"pem": self.signing_key, "keyId": uuid.uuid4().hex, "clientId": str(uuid.uuid4())}
+        with closing(Store(configuration.state_dir / STORE_FILE)) as store:
+            store.put("identity", "signing-key", kept)
+
+
+@cache
+def made_once() -> MadeOnce:
+    """Make them at the first start of this process."""
+    with TemporaryDirectory() as folder:
+        ensure_tls(Path(folder), ["localhost", *addresses()])
+        tls = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return MadeOnce(tls, pem.decode())
+
+
 def own_address(*more_ports: int) -> str:
     """A loopback address on which the ports that SDKs have fixed are free, and these as well."""
     while True:
-        address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"  # noqa: S311  an address, no secret
+        address = next(_turns())
         if all(can_bind(address, port) for port in (MQTT_PORT, AMQP_PORT, *more_ports)):
             return address
 
@@ -125,6 +184,7 @@ def emulator_in_thread(
         id_scope=id_scope,
         variants=variants or {},
     )
+    made_once().put_into(configuration)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="emulator", daemon=True)
     thread.start()

@@ -22,14 +22,11 @@ _OFTEN = 100_000
 
 @pytest.fixture(scope="session", autouse=True)
 def rarely_collected() -> Iterator[None]:
-    """Spare what was imported from being looked through again and again."""
+    """Look for garbage less often."""
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(_OFTEN, 20, 20)
     yield
     gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -129,8 +129,8 @@ def to_pem(key: PrivateKey) -> str:
 
 
 def from_pem(pem: str) -> PrivateKey:
-    """Out of the store."""
-    key = serialization.load_pem_private_key(pem.encode(), None)
+    """Out of the store. It was judged when it was made or imported: to look for its primes again takes long."""
+    key = serialization.load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(key, PrivateKey):
         raise TypeError("the store holds a vault key that is neither EC nor RSA")
     return key
