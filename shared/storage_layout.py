@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TABLES: Sequence[str] = (
+    "actrequests",
     "actstolog",
     "approvals",
     "audit",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.workflows.epochs import Epochs
     from shared.workflows.intake.outbox import Clock
 
-REFERRING_FIRST = ("identities", "orderlines", "orders", "groups", "requests", "rejections", "issuers")
+REFERRING_FIRST = ("identities", "orderlines", "orders", "groups", "requests", "actrequests", "rejections", "issuers")
 """Devices name their orders and groups, groups their CAs. The other tables are indexes, and what stands for itself."""
 
 CONTAINERS = (LOG_HEAD, LOG, CRLS, BUNDLES)

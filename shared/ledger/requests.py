@@ -1,5 +1,9 @@
 """Requests that were accepted, found by their kind and id, and in the order in which they were asked for.
 
+Those about groups and CAs, and those that revoke, are in a table of their own, where the trust zone of intake can't
+write. It could else enter that they are done, so that nobody carried them out, or who has asked for them. The list has
+all of them, and decides nothing.
+
 A row of their list that could not be written any more is found by the sweep, since it says that the request is open.
 
 The parts of a request about a group are counted in partitions of the request's own, where each has a row that follows
@@ -12,6 +16,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared.contracts.messages import Queue
 from shared.domain.requests import (
     ENDED,
     PartCounts,
@@ -38,6 +43,9 @@ if TYPE_CHECKING:
 
 _LOG = "log"
 """Partition of the list; those of requests have two characters."""
+
+_APART = frozenset({Queue.ENROLLMENT_GROUP_REQUESTS.value, Queue.REVOCATION_REQUESTS.value})
+"""Kinds of requests that are in a table of their own."""
 
 _UNHEARD = timedelta(minutes=5)
 """A part that was not heard of for so long is looked at itself."""
@@ -70,11 +78,21 @@ class Gate(Protocol):
         ...
 
 
+class _Kept:
+    """What one table has: requests, and the parts of those about a group."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
+        self.parts = Rows(table, PartNote, key=lambda note: (_partition_of(note), note.key))
+
+
 class Requests:
-    """The requests' table.
+    """The requests' tables.
 
     Args:
         table: holds requests and their list.
+        apart: holds the requests about groups and CAs, and those that revoke; without it, ``table`` does.
         clock: tells when a row of the list was written.
         trail: writes down that requests are carried out.
         gate: has requests wait for a second person.
@@ -84,12 +102,13 @@ class Requests:
         self,
         table: Table,
         *,
+        apart: Table | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         trail: Trail | None = None,
         gate: Gate | None = None,
     ) -> None:
         self.trail, self.gate = trail, gate
-        self._rows = Rows(table, RequestRecord, key=lambda record: (spread(record.key), record.key))
+        self._kept, self._apart = _Kept(table), _Kept(apart or table)
         self._log = LatestFirst(
             table,
             RequestLogEntry,
@@ -97,9 +116,10 @@ class Requests:
             place=lambda entry: (entry.at, f"{entry.kind}|{entry.request_id}"),
             revision=lambda entry: entry.revision,
         )
-        self._table = table
-        self._parts = Rows(table, PartNote, key=lambda note: (_partition_of(note), note.key))
         self._clock = clock
+
+    def _of(self, kind: str) -> _Kept:
+        return self._apart if kind in _APART else self._kept
 
     async def claim(self, record: RequestRecord, *, message: str | None = None) -> Versioned[RequestRecord]:
         """Record a request unless its id is taken, and give what is recorded under its id.
@@ -109,7 +129,7 @@ class Requests:
             message: the queue's id of its message; if it was refused, it stays so.
         """
         while True:
-            known = await self._rows.try_insert(record)
+            known = await self._of(record.kind).rows.try_insert(record)
             if known is None:
                 known = await self._at(record.key)
                 if known is None:
@@ -118,7 +138,7 @@ class Requests:
                 if known.record.state is not RequestState.REJECTED or is_refused_here:
                     return known
                 again = record.changed(revision=known.record.revision + 1, whole=record.whole or known.record.whole)
-                known = await self._rows.try_replace(known, again)
+                known = await self._of(record.kind).rows.try_replace(known, again)
             if known is not None:
                 await self.note(known.record)
                 return known
@@ -133,7 +153,7 @@ class Requests:
         return await self._at(part_key(kind, request_id, member))
 
     async def _at(self, key: str) -> Versioned[RequestRecord] | None:
-        return await self._rows.get(*self._place(key))
+        return await self._of(key.partition("|")[0]).rows.get(*self._place(key))
 
     async def enter(self, record: RequestRecord, change: Change) -> RequestRecord | None:
         """Record what became of a request, and give it as it is then; ``None`` if its id is another one's by now."""
@@ -145,14 +165,14 @@ class Requests:
             if after == known.record:
                 return after
             after = after.changed(revision=known.record.revision + 1)
-            if await self._rows.try_replace(known, after) is not None:
+            if await self._of(record.kind).rows.try_replace(known, after) is not None:
                 if after.as_told != known.record.as_told:
                     await self.note(after)
                 return after
 
     async def refuse(self, record: RequestRecord) -> None:
         """Record a request that was refused before its id was taken, unless its id is taken."""
-        if await self._rows.try_insert(record) is not None:
+        if await self._of(record.kind).rows.try_insert(record) is not None:
             await self.note(record)
 
     async def note(self, record: RequestRecord) -> None:
@@ -173,17 +193,18 @@ class Requests:
             whole: id of the request.
             key: that the part's own row will have.
         """
-        await self._parts.try_insert(PartNote(kind=kind, whole=whole, key=key, noted_at=self._clock()))
+        await self._of(kind).parts.try_insert(PartNote(kind=kind, whole=whole, key=key, noted_at=self._clock()))
 
     async def _note_part(self, note: PartNote) -> None:
         """Have a part counted as it is, if it is not yet, or as something later."""
+        parts = self._of(note.kind).parts
         while True:
-            known = await self._parts.get(_partition_of(note), note.key)
+            known = await parts.get(_partition_of(note), note.key)
             if known is None:  # its request is not kept any more
                 return
             if known.record.revision >= note.revision or known.record.state is note.state:
                 return
-            if await self._parts.try_replace(known, note) is not None:
+            if await parts.try_replace(known, note) is not None:
                 return
 
     async def count_parts(self, kind: str, whole: str) -> PartCounts:
@@ -211,7 +232,7 @@ class Requests:
         # No id holds a "|" or a "}", and "}" sorts behind "|": these are the partitions of this request alone.
         begin = f"parts|{kind}|{whole}"
         condition = "PartitionKey ge @first and PartitionKey lt @last"
-        async for note in self._parts.list(condition, {"first": f"{begin}|", "last": f"{begin}}}"}):
+        async for note in self._of(kind).parts.list(condition, {"first": f"{begin}|", "last": f"{begin}}}"}):
             yield note
 
     # --- the list of requests ---
@@ -255,6 +276,7 @@ class Requests:
         Returns:
             How many were deleted, with the request itself.
         """
+        table = self._of(entry.kind).table
         known = await self.find(entry.kind, entry.request_id)
         is_another = known is not None and known.record.received_at != entry.at  # its id was free, and is used again
         if known is not None and not is_another:
@@ -262,7 +284,7 @@ class Requests:
                 await self.note(known.record)
                 return 0
             removed = await self._forget_parts(entry, limit)
-            if removed >= limit or not await self._table.delete_unchanged(*self._place(known.record.key), known.etag):
+            if removed >= limit or not await table.delete_unchanged(*self._place(known.record.key), known.etag):
                 return removed
         else:
             removed = 0
@@ -270,13 +292,13 @@ class Requests:
         return removed + 1
 
     async def _forget_parts(self, whole: RequestLogEntry, limit: int) -> int:
-        removed = 0
+        removed, table = 0, self._of(whole.kind).table
         async for note in self._notes_of(whole.kind, whole.request_id):
             if removed >= limit:
                 break
             if note.key.startswith(f"{part_key(whole.kind, whole.request_id)}|"):  # others are requests themselves
-                await self._table.delete(*self._place(note.key))
-            await self._table.delete(_partition_of(note), note.key)
+                await table.delete(*self._place(note.key))
+            await table.delete(_partition_of(note), note.key)
             removed += 1
         return removed
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shared.ports.rows import Table
 
 _PARTITION = "webhook"
-"""In the table of requests, whose partitions have two characters, or are their list."""
+"""In the table of requests that revoke, among others, whose partitions have two characters, or are those of parts."""
 
 
 class WebhookUse(Record):

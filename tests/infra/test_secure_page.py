@@ -50,3 +50,18 @@ def test_no_zone_can_take_keys_of_cas_out_or_delete_them(zone: str) -> None:
     actions = json.dumps(role)
     assert "sign/action" in actions
     assert not re.search(r"keys/(delete|backup|purge|recover|\*)", actions)
+
+
+def test_intake_writes_its_own_requests_and_what_is_denied_and_no_other_table() -> None:
+    """So it can't have it that a revocation is done: requests that revoke are in the table ``actrequests``."""
+    said = json.loads((REPOSITORY / "infra" / "zones.json").read_text(encoding="utf-8"))
+    writes = {
+        table
+        for each in said["zones"]["intake"]["roles"]
+        if each["role"] != "tableReader"
+        for table in said["scopes"][each["scope"]].get("tables", ())
+    }
+    assert writes == {"requests", "audit", "actstolog"}
+    assert not any(
+        each["scope"] == "ledgerTables" and each["role"] != "tableReader" for each in ZONES["intake"]["roles"]
+    )

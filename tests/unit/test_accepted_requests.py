@@ -12,7 +12,7 @@ import pytest
 
 from shared.contracts.devices import MemberRevocation, RenewalRequest, RevocationRequest
 from shared.contracts.messages import Queue
-from shared.domain.requests import DELIVERY_LASTS
+from shared.domain.requests import DELIVERY_LASTS, RequestState
 from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from shared.ledger.requests import Requests
@@ -70,6 +70,31 @@ async def test_a_request_is_carried_out_once() -> None:
     assert str(refused.value) == (
         "requestId: 'r-1' was used on 2026-03-01 with other content; a new request needs a new id"
     )
+
+
+@pytest.mark.parametrize("kind", [REVOCATIONS, Queue.ENROLLMENT_GROUP_REQUESTS])
+async def test_what_stands_in_the_table_of_intake_stops_no_revocation(kind: Queue) -> None:
+    """Whoever may write there can't have it that a request about a group, or one that revokes, is done or another's."""
+    of_intake, apart, request = FakeTable(), FakeTable(), revocation()
+    async with once(Requests(of_intake), kind, request, lambda: NOW):
+        pass
+    assert of_intake.rows
+    subject = Requests(of_intake, apart=apart)
+    async with once(subject, kind, request, lambda: NOW) as to_do:
+        assert to_do is not None
+    known = await subject.find(kind, request.request_id)
+    assert known is not None
+    assert known.record.state is RequestState.DONE
+    assert [row for _, row in apart.rows] == [f"{kind}|r-1"]
+
+
+async def test_requests_of_intake_are_in_the_table_that_it_may_write() -> None:
+    of_intake, apart = FakeTable(), FakeTable()
+    subject = Requests(of_intake, apart=apart)
+    async with once(subject, RENEWALS, RenewalRequest(request_id="r-1", registration_id="press-1"), lambda: NOW):
+        pass
+    assert apart.rows == {}
+    assert len(of_intake.rows) == 2  # with its row of the list
 
 
 async def test_each_kind_of_request_has_ids_of_its_own() -> None:

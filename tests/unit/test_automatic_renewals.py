@@ -298,7 +298,7 @@ async def test_a_sweep_that_is_killed_anywhere_renews_once_and_loses_no_reminder
     for after in range(1, 60):
         scene = await line()
         begin, end, trap = scene.now, await end_of(scene), Trap(after)
-        rows: Any = (scene.requests._rows._table, scene.expiry._table)  # noqa: SLF001 - their writes are what is killed
+        rows: Any = (scene.requests._kept.table, scene.expiry._table)  # noqa: SLF001 - their writes are what is killed
         for table in rows:
             table.step = trap.step
         scene.queues.step = trap.step

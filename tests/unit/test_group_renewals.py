@@ -148,8 +148,8 @@ async def test_a_renewal_of_a_group_that_is_killed_anywhere_renews_each_device_o
     for after in range(1, 200):
         scene = await line(*PRESSES[:3])
         trap = Trap(after)
-        rows: Any = scene.requests._rows  # noqa: SLF001 - the writes of the requests' table are what is killed
-        rows._table.step = scene.queues.step = trap.step  # noqa: SLF001
+        table: Any = scene.requests._kept.table  # noqa: SLF001 - the writes of the requests' table are what is killed
+        table.step = scene.queues.step = trap.step
         try:
             await to_the_end(scene, renewal(per_minute=2))
         except (Killed, BaseExceptionGroup):

@@ -157,8 +157,8 @@ async def test_a_group_is_revoked_wherever_a_worker_is_killed(monkeypatch: pytes
     monkeypatch.setattr("shared.workflows.devices.revocations._PAGE", 2)
     for after in range(1, 300):
         scene, trap = await line(), Trap(after)
-        rows: Any = scene.requests._rows  # noqa: SLF001 - the writes of the requests' table are what is killed
-        rows._table.step = scene.queues.step = trap.step  # noqa: SLF001
+        kept: Any = (scene.requests._kept, scene.requests._apart)  # noqa: SLF001 - their writes are what is killed
+        kept[0].table.step = kept[1].table.step = scene.queues.step = trap.step
         killed = False
         waiting: list[Any] = [WANTED]
         for _ in range(40):

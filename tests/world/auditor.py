@@ -310,7 +310,8 @@ def _written_down(world: World) -> list[str]:
     found += [f"{key} is not found by its actor" for (place, key) in rows if place == "log" and not places[key]]
     ends = {key for (place, key) in rows if place.startswith("end|")}
     wanted = {RequestState.DONE: AuditOutcome.DONE, RequestState.REJECTED: AuditOutcome.REFUSED}
-    for (place, _), row in world.storage.table("requests").rows.items():
+    kept = [row for name in ("requests", "actrequests") for row in world.storage.table(name).rows.items()]
+    for (place, _), row in kept:
         if len(place) != _PARTITION_DIGITS:
             continue
         request = row.read(RequestRecord)

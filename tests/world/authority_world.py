@@ -67,6 +67,7 @@ TABLES = (
     "groups",
     "publickeys",
     "requests",
+    "actrequests",
     "unsettled",
     "directory",
 )
@@ -144,7 +145,10 @@ class AuthorityWorld:
             unrepeated_devices=10,
         )
         self.provisioning = Provisioning(self.conductor)
-        self.groups, self.requests = Groups(self.tables["groups"]), Requests(self.tables["requests"])
+        self.groups, self.requests = (
+            Groups(self.tables["groups"]),
+            Requests(self.tables["requests"], apart=self.tables["actrequests"]),
+        )
         self.devices = Devices(
             identities=self.tables["identities"],
             unsettled=self.tables["unsettled"],

@@ -198,7 +198,7 @@ class World:
         self.log = self.authorities.log = services.Log(self.conductor)
         self.orders = Orders(orders=table("orders"), lines=table("orderlines"))
         self.groups = Groups(table("groups"))
-        self.requests = Requests(table("requests"))
+        self.requests = Requests(table("requests"), apart=table("actrequests"))
         self.hosts = [Host(self._build, self.queues, self.conductor) for _ in range(2)]
         self._watch()
 
@@ -412,7 +412,7 @@ class World:
     def changes(self) -> tuple[int, ...]:
         """Count what was written, but for what a message writes that only waits."""
         tables = self.storage.tables
-        waiting = {"requests", "orders"}
+        waiting = {"requests", "actrequests", "orders"}
         return (
             sum(len(table.rows) for table in tables.values()),
             sum(table.writes for name, table in tables.items() if name not in waiting),

@@ -74,10 +74,10 @@ def audited(
         Limited.DENIED: settings.limit_of_denied,
         Limited.PUBLIC: settings.limit_of_public,
     }
-    requests = Requests(table("requests"), clock=clock, trail=audit, gate=approvals)
+    requests = Requests(table("requests"), apart=table("actrequests"), clock=clock, trail=audit, gate=approvals)
     return audit, requests, Limits(most=most, audit=audit, clock=clock)
 
 
 def webhooks_of(secrets: Secrets, secret_name: str | None, table: Callable[[str], Table], clock: Clock) -> Webhooks:
     """Open the door for what is signed."""
-    return Webhooks(secrets=secrets, secret_name=secret_name, uses=WebhookUses(table("requests")), clock=clock)
+    return Webhooks(secrets=secrets, secret_name=secret_name, uses=WebhookUses(table("actrequests")), clock=clock)
