@@ -13,12 +13,9 @@ anything else   raise: the host retries, then poison                            
 from __future__ import annotations
 
 import asyncio
-import codecs
 import json
 import logging
-from base64 import b64decode
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +59,7 @@ from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
 from shared.workflows.intake.requests import delivering
+from triggers.bodies import decoded, trace_of
 from triggers.observed import Outcome, Try, answering, processing
 from triggers.openapi import PROBLEM
 from triggers.senders import sender_of
@@ -104,7 +102,7 @@ _STATUS: Mapping[type[Rejected], HTTPStatus] = {
 async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) -> None:
     """Carry out a queue message, and see to what becomes of it."""
     received = _received(queue, message)
-    with tracing.continued(_trace_of(received.body)):
+    with tracing.continued(trace_of(received.body)):
         try:
             text = text_of(received.body, "the message")
             said = read_message(text)
@@ -234,7 +232,7 @@ async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
 
 
 async def _set_aside(received: ReceivedMessage) -> None:
-    with tracing.continued(_trace_of(received.body)):
+    with tracing.continued(trace_of(received.body)):
         try:
             said = read_message(text_of(received.body, "the message"))
         except Rejected as rejection:  # its refusal could not be recorded, then
@@ -251,21 +249,32 @@ async def sweep_poison() -> int:
     The host tries the function of a poison queue five times and then leaves the message there for good (QueueProcessor
     of the WebJobs SDK: a poison queue has no poison queue), so what arrives while the tables are down would stay.
     """
-    moved = 0
+    moved, failed = 0, list[Exception]()
     for queue in INBOUND_QUEUES:
-        async for message in services().clients.queues.take(queue.poison, lease=_SWEEP_LEASE):
-            body = decoded(message.content)
-            try:
-                await _set_aside(
-                    ReceivedMessage(queue=queue, message_id=message.message_id, body=body, received=message.inserted)
-                )
-                await services().clients.queues.delete(queue.poison, message)
-            except Exception as error:  # noqa: BLE001 - the others are to be moved, and this one when the next sweep comes
-                log.error("%s: a poison message could not be kept: %s: %s", queue, type(error).__name__, error)
-                if is_outage(error):
-                    return moved
-            else:
-                moved += 1
+        try:
+            moved += await _sweep(queue)
+        except Exception as error:  # noqa: BLE001 - another queue may be in another account
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return moved
+
+
+async def _sweep(queue: Queue) -> int:
+    moved = 0
+    async for message in services().clients.queues.take(queue.poison, lease=_SWEEP_LEASE):
+        body = decoded(message.content)
+        try:
+            await _set_aside(
+                ReceivedMessage(queue=queue, message_id=message.message_id, body=body, received=message.inserted)
+            )
+            await services().clients.queues.delete(queue.poison, message)
+        except Exception as error:  # noqa: BLE001 - the others are to be moved, and this one when the next sweep comes
+            log.error("%s: a poison message could not be kept: %s: %s", queue, type(error).__name__, error)
+            if is_outage(error):
+                return moved
+        else:
+            moved += 1
     return moved
 
 
@@ -282,29 +291,6 @@ def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
         body=decoded(message.get_body()),
         received=message.insertion_time or datetime.now(UTC),
     )
-
-
-def decoded(body: bytes) -> bytes:
-    """Take a message out of base64, with line ends or without, or as it is, if it is not base64 or is JSON by itself.
-
-    host.json leaves this to the app, because the host would set a message aside that it can't decode where no function
-    ever sees it.
-    """
-    try:
-        content = b64decode(b"".join(body.removeprefix(codecs.BOM_UTF8).strip().splitlines()), validate=True)
-    except ValueError:
-        return body
-    try:
-        json.loads(body)
-    except ValueError:
-        return content
-    return body
-
-
-def _trace_of(body: bytes) -> str:
-    """Give a message without a trace one of its own, the same on every delivery."""
-    digest = sha256(body).hexdigest()
-    return f"00-{digest[:32]}-{digest[32:48]}-01"
 
 
 # --- HTTP ---

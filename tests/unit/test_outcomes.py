@@ -16,6 +16,7 @@ from shared.reading.text import text_of
 from shared.workflows.intake.rejections import ReceivedMessage
 from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes
+from triggers.bodies import decoded
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,11 @@ def test_a_request_is_as_old_as_its_sender_says_and_no_younger_than_its_message(
 )
 def test_a_message_is_taken_out_of_base64_unless_it_is_json_already(body: bytes, text: bytes) -> None:
     """Words and numbers of JSON could be base64 as well, and are not."""
-    assert outcomes.decoded(body) == text
+    assert decoded(body) == text
 
 
 @given(st.binary() | st.text().map(str.encode) | st.binary().map(base64.encodebytes))
 def test_whatever_octets_a_queue_holds_are_read_or_rejected(content: bytes) -> None:
     """From the queue's text to its data nothing but a rejection is raised."""
     with suppress(Rejected):
-        read_message(text_of(outcomes.decoded(content)))
+        read_message(text_of(decoded(content)))

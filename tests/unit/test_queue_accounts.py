@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 
 from shared.adapters.queue_accounts import QueueAccounts
 from shared.clients import Clients
 from shared.contracts.messages import ALL_QUEUES, INBOUND_QUEUES, Message, Queue
 from shared.domain.callers import Actor, CallerKind
+from shared.domain.in_hand import HeldMessage, WorkerRecord
+from shared.ledger.in_hand import InHandRows
 from shared.reading.queue_settings import CONNECTIONS, account_of, connection_of
 from shared.rules.zones import Zone
 from shared.services import build
 from shared.settings import Settings
-from tests.unit.fakes import FakeQueues
+from shared.telemetry.metrics import QUEUE_AGE, received
+from shared.workflows.intake.in_hand import InHand
+from shared.workflows.status.measurements import Measurements
+from tests.measured import Kept
+from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.test_settings import GOOD, problems
 from tests.unit.test_zones import CHECKS, LEAST
-from triggers import queues
+from tests.world.conductor import Conductor
+from tests.world.storage import Queues
+from triggers import outcomes, queues
 from triggers.asyncapi import document
 from triggers.senders import sender_of
 from triggers.zones import blueprints_of
@@ -238,3 +248,62 @@ def test_the_log_of_certificates_has_the_account_and_no_claim() -> None:
     actor = Actor(kind=CallerKind.QUEUE, id="device-orders", account="erp", name="SAP ERP", source="/plant/ada")
     assert actor.label == "queue:erp/device-orders"
     assert Actor(kind=CallerKind.USER, id="5b54").label == "user:5b54"
+
+
+# --- one account is down, and the others are not ---
+
+
+def one_is_down() -> tuple[QueueAccounts, FakeQueues]:
+    shared, own = FakeQueues(), Queues(Conductor())
+    own.conductor.down = {"queues"}
+    some: dict[str, Any] = {"shared": shared, "own": {"certificate-requests": own}}
+    return QueueAccounts(**some), shared
+
+
+async def test_poison_queues_of_other_accounts_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is down comes first; what lies behind it is kept all the same, and the timer says what failed."""
+    queues, shared = one_is_down()
+    await shared.send("revocation-requests-poison", '{"requestId": "r"}')
+    kept: list[str] = []
+
+    async def record_poison(message: Any) -> str:
+        kept.append(message.queue)
+        return "rejection"
+
+    some: Any = SimpleNamespace(
+        clients=SimpleNamespace(queues=queues), rejected_messages=SimpleNamespace(record_poison=record_poison)
+    )
+    monkeypatch.setattr(outcomes, "services", lambda: some)
+    with pytest.raises(ServiceRequestError):
+        await outcomes.sweep_poison()
+    assert kept == ["revocation-requests"]
+
+
+async def test_what_a_killed_worker_had_in_hand_goes_back_into_the_other_accounts() -> None:
+    """What could not be put back is there for the next sweep, and nothing is put back twice."""
+    queues, shared = one_is_down()
+    table, later = FakeTable(), NOW + timedelta(minutes=5)
+    rows = InHandRows(table)
+    await rows.see(WorkerRecord(worker="killed", seen_at=NOW))
+    held = [
+        HeldMessage(worker="killed", message_id=queue, queue=queue, text="{}")
+        for queue in ("certificate-requests", "renewal-requests")
+    ]
+    await rows.change("killed", held, [])
+    subject = InHand(rows=rows, queues=queues, clock=lambda: later)
+    for _ in range(2):
+        with pytest.raises(ServiceRequestError):
+            await subject.sweep()
+    assert [each[0] for each in shared.sent] == ["renewal-requests"]
+    assert [each.queue for each in await rows.of("killed")] == ["certificate-requests"]
+
+
+async def test_messages_that_wait_in_other_accounts_are_measured() -> None:
+    queues, shared = one_is_down()
+    shared.since["device-orders"] = NOW - timedelta(seconds=90)
+    unasked: Any = None
+    subject = Measurements(records=unasked, groups=unasked, queues=queues, clock=lambda: NOW)
+    kept = Kept()
+    with received(kept), pytest.raises(ServiceRequestError):
+        await subject.waiting([Queue.CERTIFICATE_REQUESTS, Queue.DEVICE_ORDERS])
+    assert kept.of(QUEUE_AGE) == [90]

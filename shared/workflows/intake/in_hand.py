@@ -103,15 +103,22 @@ class InHand:
 
     async def sweep(self) -> int:
         """Put what killed workers had in hand into its queues once more, and give how many messages that were."""
-        sent = 0
+        sent, failed = 0, list[Exception]()
         for worker in await self.rows.workers():
             if worker.worker == self.worker or not worker.is_gone(self.clock()):
                 continue
-            left = await self.rows.of(worker.worker)
+            left, taken_up = await self.rows.of(worker.worker), list[str]()
             for each in left:
-                await self.queues.send(each.queue, each.text)
-            await self.rows.change(worker.worker, [], [each.message_id for each in left])
-            await self.rows.leave(worker.worker)
-            sent += len(left)
-            _log.warning("a worker was killed, and %d messages that it had in hand are taken up", len(left))
+                try:
+                    await self.queues.send(each.queue, each.text)
+                    taken_up.append(each.message_id)
+                except Exception as error:  # noqa: BLE001 - another queue may be in another account
+                    failed.append(error)
+            await self.rows.change(worker.worker, [], taken_up)
+            if len(taken_up) == len(left):
+                await self.rows.leave(worker.worker)
+            sent += len(taken_up)
+            _log.warning("a worker was killed, and %d messages that it had in hand are taken up", len(taken_up))
+        if failed:
+            raise failed[0]
         return sent

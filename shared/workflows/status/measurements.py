@@ -61,7 +61,14 @@ class Measurements:
 
     async def waiting(self, queues: Iterable[Queue]) -> None:
         """Tell how long a message has been waiting that could be taken now."""
+        failed = list[Exception]()
         for queue in queues:
-            since = await self.queues.waiting_since(queue)
+            try:
+                since = await self.queues.waiting_since(queue)
+            except Exception as error:  # noqa: BLE001 - another queue may be in another account
+                failed.append(error)
+                continue
             age = (self.clock() - since).total_seconds() if since is not None else 0
             metrics.QUEUE_AGE.record(max(0, age), {metrics.QUEUE: queue.value})
+        if failed:
+            raise failed[0]
