@@ -1,8 +1,8 @@
 """``python -m benchmarks.evidence [DEVICES]``: what the log of certificates takes.
 
 Appends by the app's own code on blobs in memory; the bytes of a certificate's entry; the whole of a log with 1,000,000
-entries checked as a mirror checks it. With a number, orders of so many devices end to end, with the log and without it,
-in turns.
+entries checked as a mirror checks it; what the log adds to an order (:mod:`benchmarks.log_share`). With a number,
+orders of so many devices end to end, with the log and without it, in turns.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import log_share
 from benchmarks.main_job import run_order
 from devstack.outside import World as Outside
 from devstack.stack import Stack
@@ -184,6 +185,7 @@ def main(devices: int = 0) -> None:
         )
     seconds, peak = verification()
     print(f"verification of {LEAVES:,}   {seconds:8.1f} s, {peak:.1f} MiB at most")
+    log_share.main()
     if not devices:
         return
     found = orders(devices)
