@@ -115,6 +115,7 @@ def restoration_of(services: Services, brought: Brought | None = None) -> Restor
         provisioning=clients.provisioning,
         hubs=clients.hubs,
         converger=services.converger,
+        authority_converger=services.authority_workflows.converger,
         log=services.evidence.reader,
         epochs=services.epochs,
         clock=clock,

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
-from shared.domain.authorities import AuthorityState, ProofOfPossession
+from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
 from shared.domain.words import DeviceState, RevocationReason
@@ -81,6 +82,7 @@ async def test_cas_and_a_group_are_taken_over_and_sign_again() -> None:
         same = ("certificate", "key_id", "parent", "kind", "fingerprint", "proof_of_possession", "enrollment_group")
         assert {each: getattr(now, each) for each in same} == {each: getattr(was, each) for each in same}
         assert now.state is AuthorityState.ACTIVE
+        assert (now.wanted is None) == (name == "dpsCa"), "whoever may have a copy of the root's key is not known"
         check_signs(now)
     assert before["dpsCa"].proof_of_possession is ProofOfPossession.VERIFIED
     group = await subject.group()
@@ -105,6 +107,30 @@ async def test_the_next_list_has_a_later_number_and_what_was_revoked() -> None:
     device = await subject.device("press")
     assert (device.state, device.revoked) == (DeviceState.REVOKED, RevocationReason.KEY_COMPROMISE)
     assert (await said(subject, leaf)).certificate_status is ocsp.OCSPCertStatus.REVOKED
+
+
+async def test_a_ca_that_was_revoked_comes_back_revoked() -> None:
+    """Its issuer's list names it: so it signs nothing more, and OCSP and its groups follow."""
+    subject = await Deployment().begin("press")
+    act = AuthorityAct(request_id="a", name=ISSUER, action=AuthorityAction.REVOKE, reason="keyCompromise", devices=1)
+    await subject.app.authority_workflows.acts.carry_out(act)
+    await subject.app.revocation_lists.publish("dpsCa")
+    serial = (await subject.authority(ISSUER)).serial_number
+    subject.queues.sent.clear()
+    subject.lose(BUNDLES)
+    lines = await subject.adopt()
+    assert f"{ISSUER}: the CA is revoked again (keyCompromise); its groups and its devices follow" in lines
+    record = await subject.authority(ISSUER)
+    assert (record.state, record.revocation_reason, record.change) == ("revoked", "keyCompromise", None)
+    known = await subject.app.converger.certificates.get(serial or "")
+    assert known is not None
+    assert (known.record.state, known.record.revocation_reason) == ("revoked", "keyCompromise")
+    asked = [body["data"] for queue, body, _ in subject.queues.sent if queue == "enrollment-group-requests"]
+    assert [(each["enrollmentGroup"], each["action"]) for each in asked] == [(GROUP, "disable")]
+    shut = [body["data"]["registrationId"] for queue, body, _ in subject.queues.sent if queue == "revocation-requests"]
+    assert shut == ["press"], "its certificate may be of that CA"
+    again = await subject.adopt()
+    assert [line for line in again if "revoked again" in line] == []
 
 
 async def test_without_the_last_lists_nothing_is_taken_over_unless_it_is_said_that_they_are_lost() -> None:

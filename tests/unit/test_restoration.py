@@ -133,6 +133,7 @@ class Disaster:
             "clock": self.scene.clock,
         }
         taking_in = TakingIn(expiry=self.scene.expiry, settings=self.scene.settings, **common)
+        given["authority_converger"] = None  # of the scene's one CA nothing is revoked
         subject = Restoration(converger=self.scene.converger, log=None, taking_in=taking_in, **common, **given)
         return [line async for line in subject.run()], epochs, authorities.records
 

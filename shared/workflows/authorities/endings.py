@@ -85,7 +85,9 @@ class AuthorityEndings:
 
     async def _follow(self, record: AuthorityRecord, change: AuthorityChange) -> None:
         if change.action is AuthorityAction.REVOKE:
-            await _all((self.shut(record), self._leave(record, _reason(record)), self.possession.withdraw(record)))
+            reason = _reason(record)
+            shut = (self.shut(record), self._revoke_unseen(record))
+            await _all((*shut, self._leave(record, reason), self.possession.withdraw(record)))
         elif change.serial_number is not None:
             await self._enter_certificate(record, change)
         elif change.action is AuthorityAction.DELETE:
@@ -197,6 +199,32 @@ class AuthorityEndings:
             reason=_reason(record),
         )
         await self.outbox.order(Queue.REVOCATION_REQUESTS, wanted)
+
+    async def _revoke_unseen(self, record: AuthorityRecord) -> None:
+        """Have the devices of its groups revoked whose certificates nobody knows: they may be of this CA.
+
+        They are in no index, so the groups' devices are read through, when the act is carried out.
+        """
+        for group in await self.reach.groups_of(record.name):
+            continuation: str | None = None
+            while True:
+                page, continuation = await self.devices.page(
+                    enrollment_group=group.enrollment_group, size=_PAGE, continuation=continuation
+                )
+                unseen = [each for each in page if each.unseen and (each.on_hold or each.state not in OUT_OF_SERVICE)]
+                await _all(
+                    self.outbox.order(
+                        Queue.REVOCATION_REQUESTS,
+                        RevocationRequest(
+                            request_id=_id(record, each.registration_id, group.enrollment_group),
+                            registration_id=each.registration_id,
+                            reason=_reason(record),
+                        ),
+                    )
+                    for each in unseen
+                )
+                if continuation is None:
+                    break
 
     async def _revoke_below(self, record: AuthorityRecord) -> None:
         """Revoke the CAs that it has signed: a chain with a revoked CA in it counts for nothing."""

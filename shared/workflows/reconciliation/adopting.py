@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import references, signers
-from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession, WantedAuthority
 from shared.domain.entries import kept_settings
 from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.groups import STATUS, CaReferences, GroupRecord, GroupState
@@ -178,6 +178,8 @@ class Adoption:
             requested_at=self.clock(),
             parent=parent,
             enrollment_group=group,
+            # One that was made for its group is not signed for elsewhere, so nobody has to look for that.
+            wanted=WantedAuthority() if group is not None else None,
             custody=KeyCustody.VAULT,
             key_id=found.key_id,
             further_certificates="".join(map(names.pem, found.further)) or None,

@@ -13,15 +13,18 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from shared.domain.authorities import AuthorityAction
+from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.reconciliation import DPS
 from shared.domain.restoration import JUMP, found_revoked, kept_out
 from shared.domain.upkeep import switched
 from shared.domain.words import CertificateKind, RevocationReason
-from shared.errors import Conflict, Rejected
+from shared.errors import Conflict, Deferred, Rejected
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
 from shared.pki.list_checks import ListedCertificate, ListError, is_signed, listed_certificates, read_list
+from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.devices.changes import change, unsettled
 from shared.workflows.reconciliation.adopting import UNKNOWN
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from shared.ports.blobs import Blobs
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.authorities.convergence import AuthorityConverger
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.epochs import Epochs
@@ -76,6 +80,7 @@ class Restoration:
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     converger: DeviceConverger
+    authority_converger: AuthorityConverger
     log: LogReader | None
     epochs: Epochs
     clock: Clock
@@ -83,6 +88,8 @@ class Restoration:
     adoption: Adoption | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
     _changed: list[str] = field(default_factory=list)
+    _revoked: list[str] = field(default_factory=list)
+    """CAs that are revoked again."""
 
     async def run(self) -> AsyncIterator[str]:
         """Take everything back, and say of each part what it was, or that it can't be known."""
@@ -95,6 +102,8 @@ class Restoration:
         for name, number in self._numbers.items():
             yield await self._jump(name, number)
         yield f"the ledger's epoch is {await self.epochs.accept()} now: certificates are signed again"
+        for name in dict.fromkeys(self._revoked):
+            await self.authority_converger.converge(name)
         for registration_id in dict.fromkeys(self._changed):
             await self.converger.converge(registration_id)
         yield f"{await self.lists.publish_all()} CRLs were published"
@@ -157,11 +166,10 @@ class Restoration:
         if record.state is CertificateState.REVOKED and record.ended:
             return
         if record.kind is not CertificateKind.DEVICE:
+            yield await self._revoke_authority(name, record, listed)  # before its row: that says that it is done
             await self._enter(name, listed)
-            yield (
-                f"certificate {listed.serial_number} ({record.kind} {record.subject!r}) is on the list of {name!r} "
-                "again: what was done to the CA after the copy is to be done again"
-            )
+            ended = {"revoked_at": listed.revoked_at, "revocation_reason": RevocationReason(listed.reason)}
+            await self.certificates.try_replace(known, record.changed(state=CertificateState.REVOKED, **ended))
             return
         act = partial(
             found_revoked,
@@ -178,6 +186,24 @@ class Restoration:
         if before is not None and after.record.generation != before.record.generation:
             self._changed.append(record.subject)
             yield f"{record.subject}: revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+
+    async def _revoke_authority(self, name: str, record: CertificateRecord, listed: ListedCertificate) -> str:
+        """Revoke a CA whose certificate its issuer's list names: it signs nothing more. Say what became of it."""
+        known, subject = await self.authorities.records.get(record.subject), record.subject
+        if known is None or known.record.serial_number != listed.serial_number:
+            return (
+                f"certificate {listed.serial_number} ({record.kind} {subject!r}) is on the list of {name!r} again: "
+                "what was done to the CA after the copy is to be done again"
+            )
+        wanted = Wanted(request=f"{_CAUSE}-{listed.serial_number}", action=AuthorityAction.REVOKE, reason=listed.reason)
+        try:
+            await change_authority(
+                self.authorities.records, subject, lambda present: decided(present, wanted, listed.revoked_at)
+            )
+        except (Conflict, Deferred) as refusal:
+            return f"certificate {listed.serial_number} of the CA {subject!r} is on the list of {name!r}: {refusal}"
+        self._revoked.append(subject)
+        return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow"
 
     async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
         return listed.serial_number in {each.serial_number async for each in self.certificates.revoked_by(name)}
