@@ -244,8 +244,8 @@ FINDING = Lifecycle(
     "finding",
     _steps(
         (BEGIN, "found", "open", By.APP),
-        ("open", "the services follow the ledger again", "mended", By.APP),
-        ("open", "the ledger follows the services", "adopted", By.OPERATOR),
+        ("open | closed", "the services follow the ledger again", "mended", By.APP),
+        ("open | closed", "the ledger follows the services", "adopted", By.OPERATOR),
         ("open | closed", "not there any more", "gone", By.APP),
         ("open", "closed with a comment", "closed", By.OPERATOR),
         ("mended | adopted | gone", "found again", "open", By.APP),

@@ -674,6 +674,39 @@ async def test_a_finding_that_was_closed_stays_closed_while_it_lasts() -> None:
     assert (closed.state, closed.comment) == (FindingState.CLOSED, "under repair")
 
 
+async def test_a_finding_that_is_gone_can_not_be_mended_adopted_or_closed() -> None:
+    """Whoever asks for it looks at an old page; nothing is written."""
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    [found] = await fleet.look()
+    await enable_at_hub(fleet)
+    assert await fleet.look() == []
+    writes, says = (
+        fleet.world.hubs.writes,
+        r"^id: the finding is over since 2026-03-01 1\d:\d\d UTC: what differed does not",
+    )
+    for policy in (Policy.MEND, Policy.ADOPT):
+        with pytest.raises(Conflict, match=says):
+            await fleet.reconciler.act(found.finding_id, policy)
+    with pytest.raises(Conflict, match=says):
+        await fleet.reconciler.close(found.finding_id, "it may stay")
+    assert fleet.world.hubs.writes == writes
+
+
+async def test_what_was_done_about_a_finding_may_be_asked_for_again_and_nothing_else() -> None:
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    [found] = await fleet.look()
+    closed = await fleet.reconciler.close(found.finding_id, "under repair")
+    assert await fleet.reconciler.close(found.finding_id, "under repair, still") == closed
+    mended = await fleet.reconciler.act(found.finding_id, Policy.MEND)  # a closed one may still be mended
+    assert mended.state is FindingState.MENDED
+    assert await fleet.reconciler.act(found.finding_id, Policy.MEND) == mended
+    assert len(fleet.told("DriftMended")) == 1
+    with pytest.raises(Conflict, match="it was mended, so nothing is left to do about it"):
+        await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+
+
 async def test_what_the_app_has_no_way_for_is_refused_in_words() -> None:
     fleet = await fleet_of()
     await replace_ca(fleet)

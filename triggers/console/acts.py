@@ -16,7 +16,8 @@ from shared.errors import NotAuthentic, NotFound
 from shared.workflows.intake.requests import submit
 from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
-from triggers.http.endpoints import is_new, registration_id_of
+from triggers.http.endpoints import is_new
+from triggers.http.paths import registration_id_of
 from triggers.http.scopes import of_device, of_order, permit
 
 if TYPE_CHECKING:

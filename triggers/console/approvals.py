@@ -13,8 +13,9 @@ from shared.errors import Rejected
 from shared.rules.zones import Zone
 from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
-from triggers.http.approvals import approval_id_of, shown_approval
+from triggers.http.approvals import shown_approval
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.paths import approval_id_of
 from triggers.http.scopes import by_group, of_approval
 
 if TYPE_CHECKING:

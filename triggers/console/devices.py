@@ -15,7 +15,8 @@ from shared.rules.zones import Zone
 from shared.workflows.devices.finding import DeviceFilters
 from shared.workflows.reconciliation.answers import shown_finding
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
-from triggers.http.endpoints import chosen, continuation_of, registration_id_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.paths import registration_id_of
 from triggers.http.scopes import by_enrollment_group, of_device
 
 if TYPE_CHECKING:

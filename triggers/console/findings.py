@@ -17,7 +17,7 @@ from shared.workflows.reconciliation.answers import shown_finding, shown_pass
 from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import chosen, continuation_of, shown_continuation
-from triggers.http.findings import finding_id_of
+from triggers.http.paths import finding_id_of
 from triggers.http.scopes import by_enrollment_group, group_of_device, of_finding
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import submit
 from triggers.console.acts import check_unsigned
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
-from triggers.http.endpoints import group_id_of, is_new
+from triggers.http.endpoints import is_new
+from triggers.http.paths import group_id_of
 from triggers.http.scopes import of_group
 
 if TYPE_CHECKING:

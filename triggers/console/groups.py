@@ -11,7 +11,8 @@ from shared.domain.groups import GroupState, RolloverState
 from shared.errors import NotFound
 from shared.rules.zones import Zone
 from triggers.console.pages import page, rendered
-from triggers.http.endpoints import continuation_of, group_id_of, shown_continuation
+from triggers.http.endpoints import continuation_of, shown_continuation
+from triggers.http.paths import group_id_of
 from triggers.http.scopes import of_group
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from shared.domain.orders import COMPLETED, UNDER_WAY, LineState, OrderState
 from shared.errors import Rejected
 from shared.workflows.devices.order_results import CSV, csv_of
 from triggers.console.pages import ROOT, page, redirect, rendered, segment
-from triggers.http.endpoints import chosen, continuation_of, order_id_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.paths import order_id_of
 from triggers.http.scopes import by_group, of_order
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from shared.rules.zones import Zone
 from shared.workflows.intake.rejections import REPLAYED_AT_ONCE
 from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
-from triggers.http.endpoints import chosen, continuation_of, rejection_id_of, shown_continuation
+from triggers.http.endpoints import chosen, continuation_of, shown_continuation
+from triggers.http.paths import rejection_id_of
 
 if TYPE_CHECKING:
     import azure.functions as func

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.answers_approvals import Approval, ApprovalDecision, ApprovalPage
@@ -12,7 +11,7 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct, ApprovalState
 from shared.domain.callers import Role
-from shared.errors import NotFound, Rejected
+from shared.errors import Rejected
 from shared.workflows.intake.following import location_of
 from triggers import auditing
 from triggers.http.endpoints import (
@@ -25,6 +24,7 @@ from triggers.http.endpoints import (
     page_answer,
     page_size_of,
 )
+from triggers.http.paths import approval_id_of
 from triggers.http.scopes import by_group, of_approval
 from triggers.openapi import Answer, Parameter
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from shared.domain.approvals import ApprovalRecord
     from shared.services import Services
-
-_ID = re.compile("[0-9a-f]{32}")
 
 
 def shown_approval(record: ApprovalRecord) -> dict[str, Any]:
@@ -60,18 +58,6 @@ def shown_approval(record: ApprovalRecord) -> dict[str, Any]:
         "decidedAt": record.decided_at,
         "comment": record.comment,
     }
-
-
-def approval_id_of(request: func.HttpRequest) -> str:
-    """Give the path's approval.
-
-    Raises:
-        NotFound: no approval has such an id.
-    """
-    identifier = str(request.route_params["id"])
-    if not _ID.fullmatch(identifier):
-        raise NotFound.because(f"the approval {identifier[:64]!r} does not exist", field="id")
-    return identifier
 
 
 @endpoint(

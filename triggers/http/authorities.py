@@ -35,7 +35,6 @@ from triggers.http.awaiting import AWAITING
 from triggers.http.endpoints import (
     FILE_LIMIT,
     QUEUED,
-    authority_name_of,
     body_of,
     endpoint,
     idempotency_key_of,
@@ -46,6 +45,7 @@ from triggers.http.endpoints import (
     request_id_of,
     request_of,
 )
+from triggers.http.paths import authority_name_of
 from triggers.http.scopes import of_authority, of_body, of_certificate, of_new_certificate
 from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 

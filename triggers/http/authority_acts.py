@@ -24,7 +24,6 @@ from triggers.http.endpoints import (
     DRY_RUN,
     QUEUED,
     authenticated,
-    authority_name_of,
     body_of,
     endpoint,
     is_dry,
@@ -33,6 +32,7 @@ from triggers.http.endpoints import (
     queued,
     request_id_of,
 )
+from triggers.http.paths import authority_name_of
 from triggers.http.scopes import of_authority
 from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer
 

@@ -33,10 +33,10 @@ from triggers.http.endpoints import (
     is_new,
     json_answer,
     queued,
-    registration_id_of,
     request_id_of,
     request_of,
 )
+from triggers.http.paths import registration_id_of
 from triggers.http.scopes import of_device, of_revocation
 from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 

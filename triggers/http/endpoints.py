@@ -220,31 +220,6 @@ def body_of(request: func.HttpRequest, *, optional: bool = False, limit: int = M
     return decoded(raw, "the body")
 
 
-def registration_id_of(request: func.HttpRequest) -> str:
-    """Give the path's registration id, in canonical form."""
-    return path_value("registrationId", request.route_params["registrationId"])
-
-
-def order_id_of(request: func.HttpRequest) -> str:
-    """Give the path's order."""
-    return path_value("orderId", request.route_params["orderId"])
-
-
-def rejection_id_of(request: func.HttpRequest) -> str:
-    """Give the path's rejection."""
-    return path_value("id", request.route_params["id"])
-
-
-def authority_name_of(request: func.HttpRequest) -> str:
-    """Give the path's certificate authority."""
-    return path_value("name", request.route_params["name"])
-
-
-def group_id_of(request: func.HttpRequest) -> str:
-    """Give the path's enrollment group."""
-    return path_value("enrollmentGroup", request.route_params["id"])
-
-
 def holder_of(request: func.HttpRequest) -> str:
     """Tell apart who gets a bundle: by who they are, and by their Idempotency-Key.
 

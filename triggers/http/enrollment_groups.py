@@ -26,7 +26,6 @@ from triggers.http.endpoints import (
     continuation_of,
     endpoint,
     etag_header,
-    group_id_of,
     is_new,
     json_answer,
     page_answer,
@@ -34,6 +33,7 @@ from triggers.http.endpoints import (
     queued,
     request_id_of,
 )
+from triggers.http.paths import group_id_of
 from triggers.http.scopes import of_group
 from triggers.openapi import CONDITIONS, IDEMPOTENCY_KEY, Answer, Parameter
 

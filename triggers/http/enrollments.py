@@ -12,7 +12,8 @@ from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
 from triggers import preconditions
-from triggers.http.endpoints import ETAG, body_of, endpoint, etag_header, json_answer, registration_id_of
+from triggers.http.endpoints import ETAG, body_of, endpoint, etag_header, json_answer
+from triggers.http.paths import registration_id_of
 from triggers.http.scopes import of_device
 from triggers.openapi import CONDITIONS, Answer
 

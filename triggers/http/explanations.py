@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from shared.contracts.explanations import Explanation, Question
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
-from triggers.http.endpoints import FILE_LIMIT, body_of, endpoint, json_answer, registration_id_of
+from triggers.http.endpoints import FILE_LIMIT, body_of, endpoint, json_answer
+from triggers.http.paths import registration_id_of
 from triggers.http.scopes import of_device
 from triggers.openapi import Answer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from shared.contracts.answers_findings import (
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
 from shared.domain.findings import FindingKind, FindingState, Policy, Severity, SubjectKind
-from shared.errors import NotFound
 from shared.workflows.reconciliation.answers import shown_finding, shown_pass
 from triggers.http.endpoints import (
     PAGING,
@@ -30,6 +28,7 @@ from triggers.http.endpoints import (
     page_answer,
     page_size_of,
 )
+from triggers.http.paths import finding_id_of, reconciliation_id_of
 from triggers.http.scopes import by_enrollment_group, of_body, of_finding
 from triggers.openapi import Answer, Parameter
 
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 _ALL = "all"
 _AT_ONCE = timedelta(seconds=20)
 """So long the caller waits for a pass that may be done by then; a timer carries on what is not."""
-
-_FINDING_ID = re.compile(r"[0-9a-f]{32}")
-_PASS_ID = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}-[0-9a-f]{8}")
 
 
 @endpoint(
@@ -130,7 +126,7 @@ async def _act(services: Services, request: func.HttpRequest, policy: Policy) ->
     "POST",
     "findings/{id}/close",
     answers=[Answer(200, "the finding", (DriftFinding,))],
-    refuses={404},
+    refuses={404, 409},
     body=DriftFindingClosing,
     role=Role.GROUPS_MANAGE,
     scope=of_finding,
@@ -191,24 +187,8 @@ async def list_reconciliations(services: Services, _request: func.HttpRequest) -
 )
 async def get_reconciliation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show how far a pass is, and what it found."""
-    return json_answer(Reconciliation, await _described(services, _id_of(request, _PASS_ID, "reconciliation")))
+    return json_answer(Reconciliation, await _described(services, reconciliation_id_of(request)))
 
 
 async def _described(services: Services, identifier: str) -> dict[str, Any]:
     return shown_pass(await services.reconciler.describe(identifier), services.reconciler.share)
-
-
-def finding_id_of(request: func.HttpRequest) -> str:
-    """Read the id of a finding in the path.
-
-    Raises:
-        NotFound: it can't be one.
-    """
-    return _id_of(request, _FINDING_ID, "finding")
-
-
-def _id_of(request: func.HttpRequest, pattern: re.Pattern[str], what: str) -> str:
-    identifier = str(request.route_params["id"])
-    if not pattern.fullmatch(identifier):
-        raise NotFound.because(f"the {what} {identifier[:64]!r} does not exist", field="id")
-    return identifier

@@ -36,8 +36,8 @@ from triggers.http.endpoints import (
     page_answer,
     page_size_of,
     published,
-    rejection_id_of,
 )
+from triggers.http.paths import rejection_id_of
 from triggers.http.scopes import nothing
 from triggers.openapi import Answer, Parameter
 from triggers.openapi import document as api_document

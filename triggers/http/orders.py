@@ -35,13 +35,13 @@ from triggers.http.endpoints import (
     holder_of,
     is_new,
     json_answer,
-    order_id_of,
     page_answer,
     page_size_of,
     queued,
     request_id_of,
     shown_continuation,
 )
+from triggers.http.paths import order_id_of
 from triggers.http.scopes import by_group, of_new_order, of_order, permit
 from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer, Parameter
 

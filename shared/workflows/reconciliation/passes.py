@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from shared.domain.findings import TREATMENTS, FindingState, Policy, SubjectKind, found
 from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stage
 from shared.domain.words import EventType
-from shared.errors import DeviceFactoryError, NotFound
+from shared.errors import Conflict, DeviceFactoryError, NotFound
 from shared.telemetry import metrics
 from shared.workflows.reconciliation.walking import Step, step_of
 
@@ -226,35 +226,39 @@ class Reconciler:
             _log.warning("%s of %s can't be put right yet: %s", finding.kind, finding.subject, error)
 
     async def act(self, finding_id: str, policy: Policy) -> FindingRecord:
-        """Mend a finding, or adopt it; one that has ended stays as it is.
+        """Mend a finding, or adopt it; asked for again, it is as it was then.
 
         Raises:
             NotFound: it does not exist.
+            Conflict: it is over, in another way.
             Rejected, Deferred: it can't be done, or not yet; the finding says why.
         """
+        state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
         finding = await self.describe_finding(finding_id)
-        if finding.state in finding.ENDED and finding.state is not FindingState.CLOSED:
+        if finding.state is state:
             return finding
+        _check_there(finding)
         try:
             await self.mending.carry_out(finding, policy)
         except DeviceFactoryError as error:
             await self._change(finding_id, {"problem": str(error)[:1000]})
             raise
-        state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
         ended = await self._end(finding_id, state)
         if state is FindingState.MENDED:
             await self._tell(EventType.DRIFT_MENDED, ended)
         return ended
 
     async def close(self, finding_id: str, comment: str) -> FindingRecord:
-        """Say of a finding that it may stay as it is, as long as it lasts.
+        """Say of a finding that it may stay as it is, as long as it lasts; asked for again, it is as it was then.
 
         Raises:
             NotFound: it does not exist.
+            Conflict: it is over.
         """
         finding = await self.describe_finding(finding_id)
-        if finding.state is not FindingState.OPEN:
+        if finding.state is FindingState.CLOSED:
             return finding
+        _check_there(finding)
         return await self._end(finding_id, FindingState.CLOSED, comment)
 
     async def describe_finding(self, finding_id: str) -> FindingRecord:
@@ -306,6 +310,24 @@ class Reconciler:
             },
             occasion=str(finding.occurrence),
         )
+
+
+_OVER = {
+    FindingState.GONE: "what differed does not differ any more",
+    FindingState.MENDED: "it was mended",
+    FindingState.ADOPTED: "it was adopted",
+}
+
+
+def _check_there(finding: FindingRecord) -> None:
+    """See that a finding is not over.
+
+    Raises:
+        Conflict: it is.
+    """
+    if (why := _OVER.get(finding.state)) is not None:
+        at = f"{finding.ended_at:%Y-%m-%d %H:%M} UTC" if finding.ended_at else "a pass"
+        raise Conflict.because(f"the finding is over since {at}: {why}, so nothing is left to do about it", field="id")
 
 
 def _is_whole(record: ReconciliationRecord) -> bool:
