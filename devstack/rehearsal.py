@@ -148,11 +148,13 @@ def rehearse(world: World, plan: Plan, *, scale: float, per_minute: int | None) 
     )
     rates = world.throttle()["rates"]
     doors = [_closed(world, each) for each in names]
+    world.throttle(enabled=False)
+    shut = [_shut_out_at(world, each) for each in names]
     return Rehearsed(
         plan=plan,
         foreseen=foreseen,
         scale=scale,
-        hubs_shut=max((each["hub"] - began).total_seconds() for each in doors),
+        hubs_shut=max((each - began).total_seconds() for each in shut),
         done=max((max(each.values()) - began).total_seconds() for each in doors),
         rates=rates,
     )
@@ -176,6 +178,12 @@ def _closed(world: World, device: str) -> dict[str, datetime]:
     """Tell since when each door of a device is closed."""
     shown = until("its doors", lambda: world.get(f"devices/{device}")["closedDoors"], bool, seconds=_PATIENCE_SECONDS)
     return {each["door"]: datetime.fromisoformat(each["since"]) for each in shown}
+
+
+def _shut_out_at(world: World, device: str) -> datetime:
+    """Tell when its hub has disabled a device: the app writes down later that it has read that back."""
+    at: datetime = world.identity(world.get(f"devices/{device}")["assignedHub"], device).status_updated_time
+    return at
 
 
 def main(argv: Sequence[str] = ()) -> int:

@@ -396,6 +396,11 @@ async def store_a_bundle(fleet: Fleet) -> None:
     )
 
 
+async def store_anything(fleet: Fleet) -> None:
+    """Under a bundle's name, and not one of the app's."""
+    await fleet.world.blobs.create(BUNDLES, bundle_name(DEVICE, STRAY), b"{}", content_type="", metadata={})
+
+
 async def own_bundle(fleet: Fleet) -> bytes:
     [stored] = [each for (container, _), each in fleet.world.blobs.blobs.items() if container == BUNDLES]
     return stored.content
@@ -478,6 +483,7 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.SERIAL_RESERVED: [((), reserve)],
     FindingKind.BUNDLE_WITHOUT_CERTIFICATE: [
         ((), store_a_bundle),
+        ((), store_anything),
         ((), keep_a_password),
         (("revoke",), keep_the_password),
         (("delete",), keep_the_password),

@@ -21,7 +21,7 @@ from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound, Overtaken
 from shared.ledger.table import Stale
-from shared.workflows.devices.bundles import bundle_name
+from shared.workflows.devices.bundles import bundle_name, secret_name
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.bundles import bundle_of
@@ -281,9 +281,12 @@ class Mending:
         if not await self.bundle_look.differences(registration_id, serial_number, Budget()):
             return
         name = bundle_name(registration_id, serial_number)
-        await self.bundles.delete_key(name)
         if await self.bundle_look.is_unknown(serial_number):
+            # Whatever is in it: it may not be a bundle of the app's at all.
             await self.bundles.discard(name)
+            await self.bundles.secrets.delete(secret_name(serial_number))
+        else:
+            await self.bundles.delete_key(name)
 
     async def _thumbprints(self, record: DeviceRecord) -> list[str]:
         """Give the SHA-256 thumbprints of the certificates that a device uses."""
