@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -180,7 +181,10 @@ async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
         loop.add_signal_handler(name, ended.set)
     host = _Host(arguments, settings)
     try:
+        gc.disable()  # until the app is there: next to nothing of what is imported is garbage, and all of it stays
         ready = await host.start()
+        gc.freeze()
+        gc.enable()
         if _RESTARTED not in os.environ:
             print(json.dumps(ready), flush=True)
         signalled, broken = asyncio.create_task(ended.wait()), asyncio.create_task(host.ended())
