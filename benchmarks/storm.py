@@ -157,6 +157,7 @@ class Storm:
         put_back_every: likewise of services put back.
         done: how often each thing was done.
         unanswered: what is to be asked once more when all is quiet.
+        set_aside: how many messages were given up, and put back when all was quiet, by queue.
     """
 
     stack: TwoHosts
@@ -172,6 +173,7 @@ class Storm:
     began: float = 0.0
     down: dict[str, float] = field(default_factory=dict)
     unanswered: list[Asked] = field(default_factory=list)
+    set_aside: Counter[str] = field(default_factory=Counter)
 
     @property
     def _deeds(self) -> Sequence[tuple[float, Callable[[], str]]]:
@@ -385,7 +387,13 @@ class Storm:
             unsettled = sum(1 for _ in table.list_entities())
         orders = self._open_orders()
         requests_left = {state: self._count(f"requests?state={state}&pageSize=1000") for state in _UNDER_WAY}
-        left = {"unsettled": unsettled, "orders": orders, "unanswered": len(self.unanswered), **requests_left}
+        left = {
+            "unsettled": unsettled,
+            "orders": orders,
+            "unanswered": len(self.unanswered),
+            "setAside": self._replay(),
+            **requests_left,
+        }
         if any(left.values()):
             return left
         self._compare()
@@ -416,10 +424,13 @@ class Storm:
             seconds=_QUIET_SECONDS,
         )
 
-    def set_aside(self) -> Counter[str]:
-        """Count the messages that were given up, by their last reason."""
+    def _replay(self) -> int:
+        """Put back what was set aside, as an operator does when all is well again, and tell how much that was."""
         found = self.world.get("rejections?kind=poison&pageSize=1000")["items"]
-        return Counter(str(each["reasons"][-1:])[:300] for each in found)
+        self.set_aside.update(each["queue"] for each in found)
+        if found:
+            self.world.post("rejections/replay", {"kind": "poison"}).raise_for_status()
+        return len(found)
 
 
 def tell(line: str) -> None:
@@ -469,8 +480,8 @@ def told(storm: Storm, options: argparse.Namespace) -> int:
     except TimeoutError as restless:
         tell(str(restless))
         return 1
-    for why, count in storm.set_aside().items():
-        tell(f"{count:6}  set aside: {why}")
+    for queue, count in storm.set_aside.items():
+        tell(f"{count:6}  set aside from {queue}, and put back when all was quiet")
     found = audited(storm.stack.options.state_dir)
     tell(found.stdout + found.stderr)
     return found.returncode
