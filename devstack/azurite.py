@@ -18,6 +18,14 @@ ACCOUNT = "devstoreaccount1"
 SCRIPT = Path("node_modules") / "azurite" / "dist" / "src" / "azurite.js"
 
 
+_KEPT_SECONDS = 60
+"""How long a connection without a request stays open.
+
+By itself Azurite closes one after 5 seconds (Node's own default), and aiohttp, which the SDKs use, uses one for 15
+seconds: a request that is sent in between is cut off.
+"""
+
+
 class AzuriteMissing(RuntimeError):
     """Node or Azurite is not installed; the message says how to get it."""
 
@@ -87,6 +95,7 @@ def command(
         *("--oauth", "basic", "--cert", str(tls.certificate_file), "--key", str(tls.key_file)),
         *("--blobHost", address, "--blobPort", blob, "--queueHost", address, "--queuePort", queue),
         *("--tableHost", address, "--tablePort", table),
+        *(part for each in ("blob", "queue", "table") for part in (f"--{each}KeepAliveTimeout", str(_KEPT_SECONDS))),
     ]
 
 

@@ -9,12 +9,21 @@ import pytest
 
 from devstack import __main__ as devstack
 from devstack import zones
-from devstack.azurite import endpoints, environment
+from devstack.azurite import command, endpoints, environment
 from devstack.stack import REPOSITORY, Stack
 from devstack.zoned_stack import ZonedStack
+from emulator.platform.tls import TlsFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_azurite_keeps_a_connection_longer_than_the_sdks_use_it(tmp_path: Path) -> None:
+    """Otherwise a request may be on its way when Azurite closes: by itself it does so after 5 seconds."""
+    tls = TlsFiles(tmp_path / "ca.pem", tmp_path / "certificate.pem", tmp_path / "key.pem")
+    given = command(REPOSITORY, "127.0.0.1", (1, 2, 3), tmp_path, tls)
+    kept = [int(given[given.index(f"--{each}KeepAliveTimeout") + 1]) for each in ("blob", "queue", "table")]
+    assert min(kept) > 15  # keepalive_timeout of aiohttp's TCPConnector, by default
 
 
 @pytest.mark.parametrize(("count", "kind", "hosts"), [("1", Stack, 1), ("4", ZonedStack, 4)])
