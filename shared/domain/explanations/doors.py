@@ -25,10 +25,11 @@ def _dps_state(seen: Seen) -> tuple[DoorState, str]:
     unseen = seen.unseen_dps
     if unseen is not None and not _is_disabled(seen):
         return DoorState.UNKNOWN, unseen.why
-    if not seen.chain:
+    if not seen.chain and not seen.device.unseen:
         return DoorState.SHUT, "it has no certificate to come with"
     if _is_disabled(seen):
         return DoorState.SHUT, "its individual enrollment is disabled"
+    # Of a device that was taken over when the ledger was lost nobody has the certificate.
     if isinstance(seen.decisions, Unseen) or not seen.decisions:
         return DoorState.UNKNOWN, "the chain of its certificate is not known here"
     decision = seen.decisions[0]
@@ -62,7 +63,7 @@ def _hub_state(seen: Seen) -> tuple[DoorState, str]:
         return DoorState.SHUT, "it has no identity there"
     if not identity.enabled:
         return DoorState.SHUT, f"its identity is disabled{f': {identity.reason}' if identity.reason else ''}"
-    if identity.thumbprints and not any(map(seen.at_hub, seen.device.in_use)):
+    if identity.thumbprints and not any(map(seen.at_hub, seen.device.in_use)) and not seen.at_hub_as_taken_over:
         return DoorState.SHUT, "its identity is for another certificate than it uses"
     present = seen.device.certificate
     if present is not None and present.not_after < seen.now:

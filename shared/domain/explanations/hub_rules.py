@@ -98,7 +98,7 @@ def identity_other_certificate(seen: Seen) -> str | None:
     identity = seen.known_identity
     if identity is None or not _to_be_there(seen) or not identity.thumbprints:
         return None
-    if any(map(seen.at_hub, seen.certificates)):
+    if any(map(seen.at_hub, seen.certificates)) or seen.at_hub_as_taken_over:
         return None
     return (
         f"{seen.hub} knows it by the thumbprint {min(identity.thumbprints)}, which no certificate of its has: somebody "

@@ -231,6 +231,12 @@ class Seen:
         return not identity.thumbprints.isdisjoint(thumbprints_of(certificate))
 
     @property
+    def at_hub_as_taken_over(self) -> bool:
+        """Whether its hub knows it by what it did when the device was taken over with a certificate that nobody has."""
+        identity, device = self.known_identity, self.device
+        return device.unseen and identity is not None and identity.thumbprints <= frozenset(device.sha256_thumbprints)
+
+    @property
     def refusal(self) -> tuple[Decision, Refusal] | None:
         """Why DPS would refuse a certificate that it uses, if it would.
 
