@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -452,6 +452,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         state_dir: Path = options.keep or Path(folder)
         stack = TwoHosts.free(state_dir, settings=_SETTINGS)
+        stack.options = replace(stack.options, storage_in_memory=True)
         with stack, closing(World(stack.endpoints, state_dir / "devices")) as world:
             world.open_group(GROUP)
             chance = random.Random(options.seed)  # noqa: S311 - the same each time

@@ -72,6 +72,7 @@ class Options:
         amqp_port: of the hubs' service side over AMQP; ``None`` for none.
         message_lease: seconds for which the functions host leases a queue message; ``None`` as the real one.
         storage_log: whether Azurite logs each request.
+        storage_in_memory: whether Azurite keeps nothing on the disk, where it can't be started again.
         event_topic: whether events go to the emulated topic, and from there into the queue that they else go into.
         queue_accounts: storage accounts of queues that have one of their own, by the queue: 3 to 24 lower-case letters
             and digits.
@@ -91,6 +92,7 @@ class Options:
     extra_hubs: tuple[str, ...] = ()
     message_lease: float | None = None
     storage_log: bool = False
+    storage_in_memory: bool = False
     event_topic: bool = False
     queue_accounts: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
@@ -287,6 +289,7 @@ class Stack:
             options.state_dir / "azurite",
             self._tls,
             access_log=options.storage_log,
+            in_memory=options.storage_in_memory,
         )
         accounts = azurite.environment(self._storage, {*options.queue_accounts.values()})
         self._spawn("azurite", command, {**os.environ, **accounts})

@@ -26,6 +26,15 @@ def test_azurite_keeps_a_connection_longer_than_the_sdks_use_it(tmp_path: Path) 
     assert min(kept) > 15  # keepalive_timeout of aiohttp's TCPConnector, by default
 
 
+def test_azurite_keeps_its_state_in_a_folder_or_in_memory(tmp_path: Path) -> None:
+    """Azurite refuses to start with both."""
+    tls = TlsFiles(tmp_path / "ca.pem", tmp_path / "certificate.pem", tmp_path / "key.pem")
+    kept, lost = (command(REPOSITORY, "127.0.0.1", (1, 2, 3), tmp_path, tls, in_memory=each) for each in (False, True))
+    assert kept[kept.index("--location") + 1] == str(tmp_path)
+    assert "--inMemoryPersistence" not in kept
+    assert ("--inMemoryPersistence" in lost, "--location" in lost) == (True, False)
+
+
 @pytest.mark.parametrize(("count", "kind", "hosts"), [("1", Stack, 1), ("4", ZonedStack, 4)])
 def test_with_zones_it_has_a_functions_host_for_each(tmp_path: Path, count: str, kind: type[Stack], hosts: int) -> None:
     given = ["run", "--zones", count, "--state-dir", str(tmp_path)]
