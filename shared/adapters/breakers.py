@@ -54,7 +54,7 @@ class Breaker:
 
     def __init__(self, name: str, service: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._name, self._service, self._clock = name, service, clock
-        self._unanswered, self._next_try = 0, 0.0
+        self._unanswered, self._next_try, self._answered_at = 0, 0.0, 0.0
         self._lock = Lock()
 
     @contextmanager
@@ -70,11 +70,11 @@ class Breaker:
         except Exception as error:
             # A refusal is an answer: whatever carries a status came from the service.
             if _is_answer(error):
-                self._unanswered = 0
+                self._answered()
             elif self._clock() - began >= _AT_ONCE:
-                self._count()
+                self._count(began)
             raise
-        self._unanswered = 0
+        self._answered()
 
     def _admitted(self) -> float:
         now = self._clock()
@@ -86,8 +86,14 @@ class Breaker:
                 self._next_try = now + PAUSE  # this call tries it, and the others wait for what becomes of it
         return now
 
-    def _count(self) -> None:
+    def _answered(self) -> None:
         with self._lock:
+            self._unanswered, self._answered_at = 0, self._clock()
+
+    def _count(self, began: float) -> None:
+        with self._lock:
+            if began < self._answered_at:  # others were answered meanwhile, so it is not silent
+                return
             self._unanswered += 1
             self._next_try = self._clock() + PAUSE
 

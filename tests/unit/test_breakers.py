@@ -67,6 +67,18 @@ def test_an_answer_in_between_begins_the_count_again(breaker: Breaker, clock: Cl
         succeed(breaker)
 
 
+def test_a_service_that_answers_others_meanwhile_is_not_silent(breaker: Breaker, clock: Clock) -> None:
+    """A worker that is itself slow misses the time limits of many calls side by side; some are answered all the same."""
+    late = [breaker.watching() for _ in range(5)]
+    for call in late:
+        call.__enter__()
+    clock.now += 10
+    succeed(breaker)
+    for call in late:
+        assert not call.__exit__(TimeoutError, TimeoutError(), None)
+    succeed(breaker)
+
+
 def test_a_refusal_by_the_service_is_an_answer(breaker: Breaker, clock: Clock) -> None:
     """However long it took."""
     refused: Any = SimpleNamespace(status_code=503, reason="busy", headers={}, text=lambda **_: "", content_type="")
