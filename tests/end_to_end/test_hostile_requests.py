@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SAMPLES = 1000
 VALID = {"file": "line-1-ca1.crl", "issuer": "line-1-ca1", "request": "MEow"}
 TELLTALE = re.compile(r"RequestId:|ErrorCode:|Traceback|Azurite|devstoreaccount")
+SENDER = re.compile(r'"account": "\w+"')
+"""The storage account of the queue by which somebody has asked for something: an actor says so."""
+
 HEADERS = ("traceparent", "Idempotency-Key", "If-Match", "If-None-Match", "If-Modified-Since", "Accept", "webhook-id")
 HEADER_VALUES = (
     *("", " ", "*", '"', '""', '"a', "W/", ",,,", "\x01", "\x1b[2J", "a\tb", "\xff", "9" * 5000),
@@ -74,7 +77,7 @@ def test_no_request_makes_the_service_fail(stack_and_world: tuple[Stack, World])
         status, text = _sent(
             connection, method.upper(), target, {"x-functions-key": stack.endpoints.function_key, **headers}
         )
-        if status >= 500 or TELLTALE.search(text):
+        if status >= 500 or TELLTALE.search(SENDER.sub("", text)):
             failed.append((method, target[:200], headers, status, text[:300]))
     connection.close()
     assert failed == []

@@ -9,15 +9,11 @@ import pytest
 from shared.domain.authorities import AuthorityRecord, AuthorityState
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
 from shared.domain.words import CertificateKind
-from shared.errors import NotFound
 from shared.ledger.authorities import Authorities
 from shared.workflows.devices.takeovers import Takeovers
 from tests.unit.devices import HUB, ISSUER, DeviceScene, registered
 from tests.unit.fakes import FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
-
-GONE = "bygone"
-"""A group that somebody has deleted in DPS."""
 
 REFERS = {"ca_references": CaReferences(primary="others")}
 
@@ -39,8 +35,6 @@ async def scene_with(group: dict[str, Any], registrations: list[str]) -> tuple[D
 
     async def page(group_id: str, *, size: int, continuation: str | None) -> tuple[list[dict[str, Any]], str | None]:
         assert size == 100
-        if group_id == GONE:
-            raise NotFound.because("Enrollment group not found.")
         at = int(continuation or 0)
         found = [{"registrationId": each, "assignedHub": HUB, "deviceId": each} for each in registrations[at : at + 1]]
         more = str(at + 1) if at + 1 < len(registrations) else None
@@ -73,16 +67,6 @@ async def test_a_device_that_a_foreign_group_has_registered_is_given_back(group:
     assert record.history[-1].note == (
         "registered by the enrollment group foreign, which is not its own: it has to register again"
     )
-
-
-async def test_a_group_that_is_gone_in_dps_keeps_nobody_from_looking_at_the_others() -> None:
-    """Its name comes before the other's; a device that the other has registered is given back all the same."""
-    scene, takeovers = await scene_with({"issuer": "", **REFERS}, ["press"])
-    known = await scene.groups.get("foreign")
-    assert known is not None
-    await scene.groups.insert(known.record.changed(enrollment_group=GONE))
-    assert [each.enrollment_group async for each in scene.groups.list()] == [GONE, "foreign", "line"]
-    assert await takeovers.sweep() == 1
 
 
 async def test_a_group_that_nobody_else_signs_for_is_not_looked_at() -> None:

@@ -204,7 +204,7 @@ class Provisioning(ProvisioningService):
     ) -> tuple[list[dict[str, Any]], str | None]:
         async with self.conductor.step("dps.page_of_registrations", "dps"):
             if group_id not in self.groups:
-                raise NotFound.because(f"registrations of enrollment group {group_id!r}: Enrollment group not found.")
+                return [], None
             begin = int(continuation or 0)
             found = [dict(each) for each in self.registrations.values() if each.get("enrollmentGroupId") == group_id]
             following = str(begin + size) if len(found) > begin + size else None

@@ -11,14 +11,12 @@ the device registers again with its own certificate.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.groups import GroupState
 from shared.domain.upkeep import pinned
-from shared.errors import NotFound
 from shared.workflows.devices.changes import change
 
 if TYPE_CHECKING:
@@ -57,8 +55,7 @@ class Takeovers:
         given_back = 0
         for group in [each async for each in self.groups.list()]:
             if group.state is not GroupState.DELETED and await self._signed_elsewhere(group):
-                with suppress(NotFound):  # it is gone in DPS, which reconciliation tells; the others are looked at
-                    given_back += await self._look_at(group.enrollment_group)
+                given_back += await self._look_at(group.enrollment_group)
         return given_back
 
     async def _signed_elsewhere(self, group: GroupRecord) -> bool:

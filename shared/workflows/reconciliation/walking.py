@@ -25,7 +25,6 @@ from shared.domain.reconciliation import (
     taken_over,
     unknown_device,
 )
-from shared.errors import NotFound
 from shared.rules.hub_queries import CHARACTERS, characters
 from shared.workflows.reconciliation.bundles import bundle_of
 
@@ -231,10 +230,7 @@ class Walk:
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Read a page of registration records. A group that is gone in DPS has none, which is a finding of its own."""
         budget.dps()
-        try:
-            return await self.provisioning.page_of_registrations(group, size=PAGE, continuation=continuation)
-        except NotFound:
-            return [], None
+        return await self.provisioning.page_of_registrations(group, size=PAGE, continuation=continuation)
 
     async def _registration(
         self, group: GroupRecord, registrations: Mapping[str, Mapping[str, Any]], budget: Budget, identifier: str

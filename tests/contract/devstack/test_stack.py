@@ -127,7 +127,7 @@ def test_a_part_that_ends_by_itself_ends_the_stack_with_its_name(options: list[s
 def test_help_names_the_controls() -> None:
     """``--help`` of the stack names them, and each has its own."""
     for arguments, expected in (
-        ([], "faults, throttling, assigning, roles, variants"),
+        ([], "faults, throttling, assigning, hubs, roles, variants, tokens"),
         (["faults", "set"], "--retry-after"),
     ):
         command = [sys.executable, "-m", "devstack", *arguments, "--help"]
