@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -153,17 +154,24 @@ def quick_parts() -> list[Part]:
 
 
 def run(part: Part) -> tuple[int, str]:
-    """Run a part; returns its exit status, and what it printed."""
+    """Run a part; returns its exit status, and what it printed.
+
+    Each has a place of its own for temporary files, since one pytest deletes what another one left behind, and several
+    that do so at once meet. It stays if the part fails.
+    """
+    files = tempfile.mkdtemp(prefix="part-")
     done = subprocess.run(
         [*(() if part.waits else _BELOW), *part.program, *part.arguments],
         cwd=REPOSITORY,
-        env=_environment(part),
+        env={**_environment(part), "PYTEST_DEBUG_TEMPROOT": files},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
+    if done.returncode == 0:
+        shutil.rmtree(files, ignore_errors=True)
     return done.returncode, done.stdout
 
 

@@ -17,7 +17,7 @@ from shared.contracts.parsing import parse
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderLine
-from shared.domain.words import RegisterBy, RevocationReason
+from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotFound
 from shared.workflows.devices import places
 from shared.workflows.devices.order_blobs import OrderBlobs
@@ -308,6 +308,40 @@ async def test_a_few_lines_are_busy_while_many_wait_for_dps(monkeypatch: pytest.
     await deliver(scene, 8)
     assert most == 2
     assert await states(scene) == [LineState.REGISTERED] * 8
+
+
+async def test_a_line_that_dps_has_registered_ends_though_another_one_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that does not answer holds up the lines that need it, and no others."""
+    monkeypatch.setattr(places, "_BUSY", 1)
+    scene = await DeviceScene().set_up()
+    await ordered(scene, "press", "saw")
+    register, put = scene.registrar.register, scene.blobs.create
+    hangs, answered, began = asyncio.Event(), asyncio.Event(), 0
+
+    async def devices() -> list[DeviceState]:
+        found = [await scene.devices.get(each) for each in ("press", "saw")]
+        return [each.record.state for each in found if each]
+
+    async def registered_late(registration_id: str, credentials: Any) -> Any:
+        if not answered.is_set():
+            await hangs.wait()
+        return await register(registration_id, credentials)
+
+    async def silent(*args: Any, **kwargs: Any) -> Any:
+        nonlocal began
+        began += 1
+        if began == 2:
+            hangs.set()
+            async with asyncio.timeout(60):
+                while DeviceState.REGISTERED not in await devices():  # noqa: ASYNC110 - nothing tells when that is
+                    await asyncio.sleep(0)
+            answered.set()
+        return await put(*args, **kwargs)
+
+    scene.registrar.register = registered_late  # type: ignore[method-assign]
+    scene.blobs.create = silent  # type: ignore[method-assign]
+    await deliver(scene, 2)
+    assert await states(scene) == [LineState.REGISTERED] * 2
 
 
 async def test_no_line_begins_while_a_device_is_shut_out() -> None:

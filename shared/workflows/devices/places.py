@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,10 +22,20 @@ A registration takes 2 seconds and more (azure-iot-device looks every 2 seconds)
 """
 
 _BUSY = 12
-"""Lines of these that do more than wait for DPS: enough to keep a worker busy, and few for others to wait for."""
+"""Lines of these that have not come to DPS yet: enough to keep a worker busy, and few for others to wait for."""
 
 _PATIENCE = 5.0
 """Seconds that a line waits for revocations, so that orders go on while many devices are revoked."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line that is worked on, and whether it holds one of the places of the busy ones."""
+
+    busy: bool = True
+
+
+_line: ContextVar[_Line | None] = ContextVar("line", default=None)
 
 
 class Places:
@@ -54,23 +66,36 @@ class Places:
     async def line(self) -> AsyncIterator[None]:
         """Work on a line, when there is a place."""
         async with self._lines:
-            await self._begin()
+            await self._busy.acquire()
+            line = _Line()
+            token = _line.set(line)
             try:
+                await self._others_first()
                 yield
             finally:
-                self._busy.release()
+                _line.reset(token)
+                self._leave(line)
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Wait for DPS, as part of the work on a line: meanwhile another line may be busy."""
-        self._busy.release()
+        """Wait for DPS, as part of the work on a line: from then on another line may be busy.
+
+        The little that is left to do afterwards takes no place. Lines that wait for a vault which does not answer
+        would hold all of them, and keep those from their end that DPS has registered.
+        """
+        if line := _line.get():
+            self._leave(line)
         try:
             yield
         finally:
-            await self._begin()
+            await self._others_first()
 
-    async def _begin(self) -> None:
-        await self._busy.acquire()
+    def _leave(self, line: _Line) -> None:
+        if line.busy:
+            line.busy = False
+            self._busy.release()
+
+    async def _others_first(self) -> None:
         if not self._shutting_out or not self.patience:
             return
         with suppress(TimeoutError):
