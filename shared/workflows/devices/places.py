@@ -28,7 +28,7 @@ _PATIENCE = 5.0
 """Seconds that a line waits for revocations, so that orders go on while many devices are revoked."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Line:
     """A line that is worked on, and whether it holds one of the places of the busy ones."""
 
