@@ -216,16 +216,11 @@ class Limits:
         now = self._clock()
         found = self._windows.get((what, name))
         if found is None or found.ends <= now:
-            self._forget(now)
+            self._windows.pop((what, name), None)  # in their order stand those first that end first
+            while len(self._windows) >= _WINDOWS:
+                del self._windows[next(iter(self._windows))]
             found = self._windows[what, name] = _Window(ends=now + WINDOW)
         return found
-
-    def _forget(self, now: datetime) -> None:
-        if len(self._windows) < _WINDOWS:
-            return
-        self._windows = {key: each for key, each in self._windows.items() if each.ends > now}
-        while len(self._windows) >= _WINDOWS:
-            del self._windows[next(iter(self._windows))]
 
     def _refusal(self, what: Limited, window: _Window, why: str) -> TooManyRequests:
         metrics.LIMITED.record(1, {metrics.WHAT: what.value})

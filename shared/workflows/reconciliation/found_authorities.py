@@ -110,15 +110,15 @@ class FoundAuthorities:
             known: SHA-256 thumbprints of what is known without them.
         """
         missing = {each for entry in self.entries for each in held_certificates(entry)} - set(known)
-        found = list[x509.Certificate]()
+        found = dict[str, x509.Certificate]()
         for name in await self.blobs.names(BUNDLES, "") if missing else []:
             stored = await self.blobs.get(BUNDLES, name)
             if stored is not None:
-                found += load_certificates(Bundle.from_bytes(stored.content).pem)[1:]
-                missing -= set(map(names.sha256_thumbprint, found))
-            if not missing:
+                chain = load_certificates(Bundle.from_bytes(stored.content).pem)[1:]
+                found |= {names.sha256_thumbprint(each): each for each in chain}
+            if missing <= found.keys():
                 break
-        return found
+        return list(found.values())
 
     async def _match(self, pool: Sequence[x509.Certificate]) -> tuple[list[FoundAuthority], list[str]]:
         found, problems = list[FoundAuthority](), list[str]()
