@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.adapters.sdk_errors import is_outage, role_missing, service_of
@@ -22,7 +23,6 @@ from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, Up
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.ledger.certificates import Certificates
-from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.groups import Groups
 from shared.pki.list_checks import listed_serial_numbers, read_list
@@ -32,6 +32,7 @@ from shared.services import build
 from shared.settings import InvalidSettings, Settings
 from shared.workflows.authorities.records import certificates_of
 from shared.workflows.evidence.comparing import LogAudit
+from shared.workflows.many import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,14 +69,10 @@ class Auditor:
                 yield fault
         async for fault in self._log_faults():
             yield fault
-        continuation: str | None = None
-        while True:
-            page, continuation = await self.devices.page(enrollment_group=None, size=_PAGE, continuation=continuation)
+        async for page in pages(partial(self.devices.page, enrollment_group=None), size=_PAGE):
             for record in page:
                 for fault in faults(record, await self._observe(record), self.services.clock()):
                     yield f"{record.registration_id}: {fault}"
-            if continuation is None:
-                return
 
     async def _log_faults(self) -> AsyncIterator[str]:
         """Give what is wrong with the log, and where it and the ledger do not say the same."""
@@ -196,12 +193,8 @@ async def audit(settings: Settings) -> AsyncIterator[str]:
     try:
         auditor = Auditor(
             services,
-            Certificates(certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")),
-            Devices(
-                identities=table("identities"),
-                unsettled=table("unsettled"),
-                changes=ChangeNotes(table("directory"), clock=services.clock),
-            ),
+            Certificates.of(table),
+            Devices.of(table, clock=services.clock),
             Groups(table("groups")),
         )
         async for fault in auditor.run():

@@ -14,7 +14,6 @@ import os
 import sys
 
 from shared.errors import Rejected
-from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
@@ -24,13 +23,9 @@ from shared.workflows.reconciliation.moving import Moving, Plan
 async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
     """Have devices register again, or say who is to; give the exit status: 1 if some are left."""
     services = build(settings)
-    table, clock = services.clients.tables.table, services.clock
+    clock = services.clock
     moving = Moving(
-        devices=Devices(
-            identities=table("identities"),
-            unsettled=table("unsettled"),
-            changes=ChangeNotes(table("directory"), clock=clock),
-        ),
+        devices=Devices.of(services.clients.tables.table, clock=clock),
         provisioning=services.clients.provisioning,
         hubs=services.clients.hubs,
         converger=services.converger,

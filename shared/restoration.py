@@ -27,7 +27,6 @@ from shared.checks import check_ledger, is_of_ca
 from shared.domain.attestations import certificate_of
 from shared.errors import LedgerBehind, Rejected
 from shared.ledger.certificates import Certificates
-from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
@@ -58,14 +57,7 @@ def restoration_of(services: Services, brought: Brought | None = None) -> Restor
         brought: what was brought along to take over a ledger that is lost; ``None`` for an older one.
     """
     table, clock, clients = services.clients.tables.table, services.clock, services.clients
-    certificates = Certificates(
-        certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
-    )
-    devices = Devices(
-        identities=table("identities"),
-        unsettled=table("unsettled"),
-        changes=ChangeNotes(table("directory"), clock=clock),
-    )
+    certificates, devices = Certificates.of(table), Devices.of(table, clock=clock)
     groups, expiry = Groups(table("groups")), ExpiryIndex(table("expiry"))
     taking_in = TakingIn(
         certificates=certificates,

@@ -12,7 +12,6 @@ from shared.checks import checks
 from shared.clients import Clients
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
-from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
@@ -103,12 +102,8 @@ def build(
     """
     clients = clients or Clients.open(settings)
     table, provisioning, hubs = clients.tables.table, clients.provisioning, clients.hubs
-    certificates = Certificates(
-        certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce")
-    )
+    certificates, devices = Certificates.of(table), Devices.of(table, clock=clock)
     records, groups = Authorities(table("issuers")), Groups(table("groups"))
-    changes = ChangeNotes(table("directory"), clock=clock)
-    devices = Devices(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
     evidence = evidence_workflows(
         log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
     )

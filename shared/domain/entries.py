@@ -253,3 +253,9 @@ def _other_signers(entry: Entry, present: tuple[str | None, str | None]) -> Reje
         "off: put them right in the DPS first",
         field="action",
     )
+
+
+def place_of(registration: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Give the hub, and the device id there, of a registration record; ``None`` if DPS has assigned none."""
+    hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
+    return (str(hub), str(device_id)) if hub and device_id else None

@@ -1,7 +1,6 @@
 """What a revocation will take: calls, and time under the quotas of DPS and the hubs.
 
-The calls of one device are those of :mod:`shared.workflows.devices.convergence`; the quotas are Microsoft's ("Azure
-subscription limits" for DPS, "IoT Hub quotas and throttling" for hubs of S1 and S2).
+The calls of one device are those of :mod:`shared.workflows.devices.convergence`.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
+
+from shared.rules.quotas import DPS_OPERATIONS, HUB_OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +22,6 @@ HUB_CALLS = 3
 
 TOGETHER = 100
 """Identities that two calls disable together, before the devices are seen to one by one."""
-
-DPS_QUOTA, HUB_QUOTA = 1000, 100
-"""Calls a minute; a hub's are for each unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def plan_for(
     devices, hubs = sum(by_hub.values()), {hub: count for hub, count in sorted(by_hub.items()) if hub}
     first = {hub: 2 * ceil(count / TOGETHER) if together else 0 for hub, count in hubs.items()}
     calls = {hub: HUB_CALLS * count + first[hub] for hub, count in hubs.items()}
-    quota, paced = HUB_QUOTA * hub_units, devices / per_minute if per_minute else 0
+    quota, paced = HUB_OPERATIONS * hub_units, devices / per_minute if per_minute else 0
     shut = max((first[hub] or calls[hub] for hub in hubs), default=0) / quota
     return RevocationPlan(
         devices=devices,
@@ -81,5 +79,5 @@ def plan_for(
         dps_calls=DPS_CALLS * devices,
         hub_calls=sum(calls.values()),
         hubs_shut=max(shut, paced),
-        done=max(DPS_CALLS * devices / DPS_QUOTA, max(calls.values(), default=0) / quota, paced),
+        done=max(DPS_CALLS * devices / DPS_OPERATIONS, max(calls.values(), default=0) / quota, paced),
     )

@@ -24,7 +24,7 @@ from shared.ledger.table import TRANSACTION_LIMIT, Stale, keyed
 from shared.ports.rows import Delete, Put
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from datetime import datetime
 
     from shared.ledger.rows import Key
@@ -38,6 +38,11 @@ class Certificates:
     A revocation is a row under its issuer and serial number. Beside it stands, until the issuer's next list is there,
     a row that says what has changed, so that a list is made from the entries kept and the changes alone.
     """
+
+    @classmethod
+    def of(cls, table: Callable[[str], Table]) -> Certificates:
+        """Give those of the ledger whose tables these are, by name."""
+        return cls(certificates=table("identities"), revocations=table("revocations"), in_force=table("inforce"))
 
     def __init__(self, *, certificates: Table, revocations: Table, in_force: Table) -> None:
         self._certificates = Rows(

@@ -20,16 +20,16 @@ from shared.domain.listing import NOTE_COUNTS, NOTE_STAYS, listing_of, under_way
 from shared.domain.record import Record
 from shared.errors import Conflict
 from shared.ledger.certificates import certificate_place, certificate_row
+from shared.ledger.changes import ChangeNotes
 from shared.ledger.rows import Rows
 from shared.ledger.table import Stale, Versioned, keyed, spread
 from shared.ports.rows import Insert, Merge, Replace, Table
 from shared.telemetry.metrics import DEVICES, STATE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.domain.devices import HeldCertificate
-    from shared.ledger.changes import ChangeNotes
     from shared.ledger.rows import Key
     from shared.ports.rows import Step
 
@@ -78,6 +78,12 @@ class Devices:
 
     A record that is at rest is noted before it changes, so that the directory follows; one that is not has its note.
     """
+
+    @classmethod
+    def of(cls, table: Callable[[str], Table], *, clock: Callable[[], datetime]) -> Devices:
+        """Give those of the ledger whose tables these are, by name."""
+        changes = ChangeNotes(table("directory"), clock=clock)
+        return cls(identities=table("identities"), unsettled=table("unsettled"), changes=changes)
 
     def __init__(self, *, identities: Table, unsettled: Table, changes: ChangeNotes) -> None:
         self._table = identities

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from shared.pki import names
 from shared.workflows.authorities.changes import change as change_record
 from shared.workflows.authorities.records import book_entry, issued_event, issuer_of, signers_of
 from shared.workflows.intake.requests import submit
+from shared.workflows.many import pages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -174,14 +176,8 @@ class AuthorityEndings:
                 await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, wanted)
 
     async def _revoke_devices(self, record: AuthorityRecord) -> None:
-        continuation: str | None = None
-        while True:
-            entries, continuation = await self.certificates.page_in_force(
-                record.name, self.clock(), size=_PAGE, continuation=continuation
-            )
+        async for entries in pages(partial(self.certificates.page_in_force, record.name, self.clock()), size=_PAGE):
             await _all(self._revoke_device(record, entry) for entry in entries)
-            if continuation is None:
-                return
 
     async def _revoke_device(self, record: AuthorityRecord, entry: InForceRecord) -> None:
         """Have a device revoked that uses a certificate of the CA, or the certificate alone if it uses another one."""
@@ -206,11 +202,7 @@ class AuthorityEndings:
         They are in no index, so the groups' devices are read through, when the act is carried out.
         """
         for group in await self.reach.groups_of(record.name):
-            continuation: str | None = None
-            while True:
-                page, continuation = await self.devices.page(
-                    enrollment_group=group.enrollment_group, size=_PAGE, continuation=continuation
-                )
+            async for page in pages(partial(self.devices.page, enrollment_group=group.enrollment_group), size=_PAGE):
                 unseen = [each for each in page if each.unseen and (each.on_hold or each.state not in OUT_OF_SERVICE)]
                 await _all(
                     self.outbox.order(
@@ -223,8 +215,6 @@ class AuthorityEndings:
                     )
                     for each in unseen
                 )
-                if continuation is None:
-                    break
 
     async def _revoke_below(self, record: AuthorityRecord) -> None:
         """Revoke the CAs that it has signed: a chain with a revoked CA in it counts for nothing."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OVER, AuthorityRecord
 from shared.domain.groups import GroupState
+from shared.workflows.many import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 COUNT_LIMIT = 10_000
 """Devices that are counted."""
-
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +90,8 @@ class AuthorityReach:
     async def _devices(self, authorities: Iterable[str]) -> tuple[int, bool]:
         found = set[str]()
         for name in authorities:
-            continuation: str | None = None
-            while True:
-                entries, continuation = await self.certificates.page_in_force(
-                    name, self.clock(), size=_PAGE, continuation=continuation
-                )
+            async for entries in pages(partial(self.certificates.page_in_force, name, self.clock())):
                 found |= {each.subject for each in entries}
                 if len(found) > COUNT_LIMIT:
                     return COUNT_LIMIT, True
-                if continuation is None:
-                    break
         return len(found), False

@@ -11,6 +11,7 @@ from shared.domain.devices import Purpose
 from shared.domain.listing import group_place, issuer_place, order_place
 from shared.domain.words import DeviceState
 from shared.ledger.directory import Start
+from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,14 +55,8 @@ class Members:
         return await self._get(named[begin : begin + size]), str(begin + size) if len(named) > begin + size else None
 
     async def _get(self, registration_ids: Sequence[str]) -> list[DeviceRecord]:
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(registration_id: str) -> DeviceRecord | None:
-            async with gate:
-                known = await self.devices.get(registration_id)
-                return known.record if known else None
-
-        return [each for each in await asyncio.gather(*map(one, registration_ids)) if each is not None]
+        found = await gathered(self.devices.get, registration_ids, asyncio.Semaphore(_AT_ONCE))
+        return [known.record for known in found if known is not None]
 
     async def unknown(self, registration_ids: Sequence[str]) -> list[str]:
         """Give those that are not known."""

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.entries import place_of
 from shared.domain.groups import GroupState
 from shared.domain.upkeep import pinned
 from shared.workflows.devices.changes import change
+from shared.workflows.many import pages
 
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
@@ -65,15 +67,11 @@ class Takeovers:
         return known is not None and known.record.wanted is None
 
     async def _look_at(self, group_id: str) -> int:
-        given_back, continuation = 0, None
-        while True:
-            page, continuation = await self.provisioning.page_of_registrations(
-                group_id, size=_PAGE, continuation=continuation
-            )
+        given_back = 0
+        async for page in pages(partial(self.provisioning.page_of_registrations, group_id), size=_PAGE):
             for registration in page:
                 given_back += await self._check(group_id, registration)
-            if continuation is None:
-                return given_back
+        return given_back
 
     async def _check(self, group_id: str, registration: dict[str, Any]) -> bool:
         known = await self.devices.get(str(registration["registrationId"]).lower())
@@ -86,10 +84,9 @@ class Takeovers:
         pin = partial(pinned, group=group_id, at=self.clock())
         await change(self.devices, device.registration_id, pin, at=self.clock())
         await self.converger.converge(device.registration_id)  # from now on DPS takes its own certificates alone
-        hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
         await self.provisioning.delete_registration(device.registration_id)
-        if hub and device_id:
-            await self.hubs.delete(str(hub), str(device_id))
+        if (place := place_of(registration)) is not None:
+            await self.hubs.delete(*place)
         return True
 
 

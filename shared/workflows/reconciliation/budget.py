@@ -9,19 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.domain.passes import Calls
+from shared.rules import quotas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
-
-DPS_OPERATIONS = 1000
-"""Service operations a minute (Microsoft: "Azure subscription limits", Device Provisioning Service)."""
-
-HUB_QUERIES, HUB_READS = 20, 100
-"""Queries, and registry operations, a minute for each S1 or S2 unit ("IoT Hub quotas and throttling")."""
-
-VAULT_TRANSACTIONS, _OF_THE_VAULT = 4000, timedelta(seconds=10)
-"""Of secrets, in so long a time ("Azure Key Vault service limits")."""
 
 _SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 _DPS, _VAULT, _QUERIES, _READS = "dps", "vault", "queries ", "reads "
@@ -149,13 +141,13 @@ class Share:
     def _quota(self, service: str) -> tuple[float, timedelta]:
         quota, window = 0, _MINUTE
         if service == _DPS:
-            quota = DPS_OPERATIONS
+            quota = quotas.DPS_OPERATIONS
         elif service == _VAULT:
-            quota, window = VAULT_TRANSACTIONS, _OF_THE_VAULT
+            quota, window = quotas.VAULT_TRANSACTIONS, timedelta(seconds=quotas.VAULT_SECONDS)
         elif service.startswith(_QUERIES):
-            quota = HUB_QUERIES * self.hub_units
+            quota = quotas.HUB_QUERIES * self.hub_units
         elif service.startswith(_READS):
-            quota = HUB_READS * self.hub_units
+            quota = quotas.HUB_OPERATIONS * self.hub_units
         return quota * self.percent / 100, window
 
 

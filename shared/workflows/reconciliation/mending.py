@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
 from shared.domain.devices import IN_ITS_HUB
-from shared.domain.entries import kept_settings
+from shared.domain.entries import kept_settings, place_of
 from shared.domain.findings import FindingKind, Policy
 from shared.domain.groups import STATUS, Change, GroupState
 from shared.domain.reconciliation import DPS, RESERVED_FOR
@@ -180,10 +180,9 @@ class Mending:
         registration = await self.provisioning.get_registration(finding.subject)
         if registration is None:
             return
-        hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
         await self.provisioning.delete_registration(finding.subject)
-        if hub and device_id:
-            await self.hubs.delete(str(hub), str(device_id))
+        if (place := place_of(registration)) is not None:
+            await self.hubs.delete(*place)
 
     # --- identities ---
 

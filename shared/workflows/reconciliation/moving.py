@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.devices import IN_ITS_HUB
+from shared.domain.entries import place_of
 from shared.domain.wanted import wanted
 from shared.errors import NotFound, Rejected
-from shared.workflows.reconciliation.service_devices import pages
-from shared.workflows.reconciliation.taking_in import place_of
+from shared.workflows.many import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

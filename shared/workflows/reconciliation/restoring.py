@@ -23,12 +23,13 @@ from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
-from shared.pki.list_checks import ListedCertificate, ListError, is_signed, listed_certificates, read_list
+from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.devices.changes import change, unsettled
+from shared.workflows.many import pages
 from shared.workflows.reconciliation.adopting import UNKNOWN
-from shared.workflows.reconciliation.service_devices import pages
+from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.reconciliation.taking_in import FoundCertificate
 from shared.workflows.status.revocation_lists import CRLS
 
@@ -90,6 +91,8 @@ class Restoration:
     _changed: list[str] = field(default_factory=list)
     _revoked: list[str] = field(default_factory=list)
     """CAs that are revoked again."""
+    _entered: dict[str, set[str]] = field(default_factory=dict)
+    """Certificates that are on the ledger's list of a CA, as they were when the first one was looked for."""
 
     async def run(self) -> AsyncIterator[str]:
         """Take everything back, and say of each part what it was, or that it can't be known."""
@@ -136,11 +139,8 @@ class Restoration:
         stored = await self.blobs.get(CRLS, f"{record.name}.crl")
         if stored is None:
             return ()
-        try:
-            number = read_list(stored.content, issuer).number
-        except ListError:
-            return ()
-        if not is_signed(stored.content, issuer):
+        number = number_of(stored.content, issuer)
+        if number is None:
             return ()
         self._numbers[record.name] = max(number, record.crl_number)
         return listed_certificates(stored.content, issuer)
@@ -206,7 +206,9 @@ class Restoration:
         return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow"
 
     async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
-        return listed.serial_number in {each.serial_number async for each in self.certificates.revoked_by(name)}
+        if name not in self._entered:
+            self._entered[name] = {each.serial_number async for each in self.certificates.revoked_by(name)}
+        return listed.serial_number in self._entered[name]
 
     async def _enter(self, name: str, listed: ListedCertificate) -> None:
         """Keep a certificate on the list of its CA, and in the answers of OCSP, for as long as it may last."""

@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import certificate_of
+from shared.domain.entries import place_of
 from shared.domain.groups import GroupState
 from shared.domain.restoration import taken_over
 from shared.ledger.table import Stale
 from shared.pki import names
-from shared.workflows.reconciliation.taking_in import FoundCertificate, place_of
+from shared.workflows.many import gathered, pages
+from shared.workflows.reconciliation.taking_in import FoundCertificate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.taking_in import TakingIn
 
-_PAGE = 1000
 _AT_ONCE = 16
 _CAUSE = "restoration"
 
@@ -70,7 +71,7 @@ class ServiceDevices:
         self, call: Callable[[T], Awaitable[str | None]], listed: AsyncIterator[Sequence[T]]
     ) -> AsyncIterator[str]:
         async for page in listed:
-            for line in await self._each(call, page):
+            for line in await gathered(call, page, self._gate):
                 if line is not None:
                     yield line
 
@@ -120,7 +121,7 @@ class ServiceDevices:
 
     async def _registered(self, group: str, registrations: Sequence[dict[str, Any]]) -> list[str]:
         """Take over what a group has registered: of each hub one query says what it lets in."""
-        known = await self._each(self._is_known, registrations)
+        known = await gathered(self._is_known, registrations, self._gate)
         unknown = [each for each, is_known in zip(registrations, known, strict=True) if not is_known]
         by_hub: defaultdict[str, list[str]] = defaultdict(list)
         for place in filter(None, map(place_of, unknown)):
@@ -128,7 +129,7 @@ class ServiceDevices:
         found = {
             (hub, name): each for hub, ids in by_hub.items() for name, each in (await self.hubs.find(hub, ids)).items()
         }
-        return await self._each(partial(self._take_over, group, found), unknown)
+        return await gathered(partial(self._take_over, group, found), unknown, self._gate)
 
     async def _is_known(self, registration: Mapping[str, Any]) -> bool:
         return await self.devices.get(str(registration["registrationId"]).lower()) is not None
@@ -153,23 +154,6 @@ class ServiceDevices:
             f"{registration_id}: taken over from {group!r} and {place[0]}; not known: its certificate, of thumbprint "
             f"{shown}"
         )
-
-    async def _each[T, R](self, call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        async def one(item: T) -> R:
-            async with self._gate:
-                return await call(item)
-
-        return list(await asyncio.gather(*map(one, items)))
-
-
-async def pages[T](page: Callable[..., Awaitable[tuple[Sequence[T], str | None]]]) -> AsyncIterator[Sequence[T]]:
-    """Give page after page of what is listed by pages."""
-    continuation: str | None = None
-    while True:
-        found, continuation = await page(size=_PAGE, continuation=continuation)
-        yield found
-        if continuation is None:
-            return
 
 
 async def _once[T](items: Sequence[T]) -> AsyncIterator[Sequence[T]]:

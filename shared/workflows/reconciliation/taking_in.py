@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate, Purpose
+from shared.domain.entries import place_of
 from shared.domain.issuance import Committed
 from shared.domain.renewal import first_notice
 from shared.domain.restoration import adopted, renewed_meanwhile
@@ -17,8 +18,6 @@ from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import bundle_name, summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cryptography import x509
 
     from shared.domain.devices import CertificateSummary, DeviceRecord
@@ -158,12 +157,6 @@ class TakingIn:
             return False
         identity = await self.hubs.get(record.assigned_hub, record.device_id)
         return identity is not None and identity.thumbprints == {thumbprint}
-
-
-def place_of(registration: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Give the hub, and the device id there, of a registration record; ``None`` if DPS has assigned none."""
-    hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
-    return (str(hub), str(device_id)) if hub and device_id else None
 
 
 def _row(registration_id: str, held: HeldCertificate, found: FoundCertificate) -> CertificateRecord:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.entries import place_of
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import GroupState
 from shared.domain.passes import Stage
@@ -26,6 +27,7 @@ from shared.domain.reconciliation import (
     unknown_device,
 )
 from shared.rules.hub_queries import CHARACTERS, characters
+from shared.workflows.many import gathered
 from shared.workflows.reconciliation.bundles import bundle_of
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ class Walk:
             if count < 1:
                 return Looked(differences=tuple(found), failed=failed, left=todo[0])
             now, todo = todo[:count], todo[count:]
-            for each in await self._each(one, now):
+            for each in await gathered(one, now, self._gate):
                 failed += each is None
                 found += each or ()
         return Looked(differences=tuple(found), failed=failed)
@@ -198,7 +200,7 @@ class Walk:
             known = await self.devices.get(identifier)
             return _suspect(known.record, Seen(entry=entries[identifier]), self.clock) if known else None
 
-        suspects = filter(None, await self._each(suspect, sorted(entries)))
+        suspects = filter(None, await gathered(suspect, sorted(entries), self._gate))
         return step_of(place, following, entries, await self._closer(suspects, budget))
 
     # --- registrations ---
@@ -218,7 +220,7 @@ class Walk:
             following = place.entered(Stage.REGISTRATIONS, behind[0])
         registrations = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
         compare = partial(self._registration, group, registrations, budget)
-        found = await self._each(compare, sorted(registrations))
+        found = await gathered(compare, sorted(registrations), self._gate)
         looks = {identifier: look for identifier, look in zip(sorted(registrations), found, strict=True) if look}
         hubs = {str(registrations[each].get("assignedHub") or "") for each in looks} - {""}
         looked = await self.look_at(looks, lambda: self.looks(budget, hubs))
@@ -254,8 +256,8 @@ class Walk:
         registration = await self.provisioning.get_registration(registration_id)
         if registration is None or await self.devices.get(registration_id) is not None:
             return ()  # it was ordered, or deleted, meanwhile
-        hub, device_id = registration.get("assignedHub"), registration.get("deviceId")
-        identity = await self.look.identity(str(hub), str(device_id), budget) if hub and device_id else None
+        place = place_of(registration)
+        identity = await self.look.identity(*place, budget) if place else None
         # A group that refers to CAs by name takes devices that this ledger need not know.
         return (unknown_device(group, registration, identity, rogue=group.ca_references is None),)
 
@@ -312,7 +314,7 @@ class Walk:
             seen |= {each.registration_id: Seen(identity=identities.get(each.device_id or "")) for each in here}
         shut = [each.registration_id for each in records if needs_entry(each, self.clock())]
         budget.dps(len(shut))
-        entries = dict(zip(shut, await self._each(self.provisioning.get_enrollment, shut), strict=True))
+        entries = dict(zip(shut, await gathered(self.provisioning.get_enrollment, shut, self._gate), strict=True))
         seen |= {each: Seen(entry=entry, identity=seen[each].identity) for each, entry in entries.items()}
         return [
             each.registration_id for each in records if _suspect(each, seen[each.registration_id], self.clock)
@@ -353,16 +355,9 @@ class Walk:
         budget: Budget,
     ) -> Step:
         here = sorted(filter(place.comes, page))
-        found = zip(here, await self._each(suspect, here), strict=True)
+        found = zip(here, await gathered(suspect, here, self._gate), strict=True)
         looks = {each: partial(self.bundles.differences, page[each], each, budget) for each, is_one in found if is_one}
         return step_of(place, following, here, await self.look_at(looks, lambda: budget.transactions))
-
-    async def _each[T, R](self, call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-        async def one(item: T) -> R:
-            async with self._gate:
-                return await call(item)
-
-        return list(await asyncio.gather(*map(one, items)))
 
 
 async def _as_it_is(difference: Difference) -> Sequence[Difference]:
