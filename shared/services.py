@@ -38,7 +38,6 @@ from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.looking import Looking
-from shared.workflows.devices.members import Members
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_bundles import OrderBundles
 from shared.workflows.devices.order_requests import OrderRequests
@@ -47,7 +46,7 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.devices.wiring import approvals_of, directories, lifetimes
+from shared.workflows.devices.wiring import approvals_of, directories, lifetimes, members_of
 from shared.workflows.epochs import GuardedLog, epochs_of
 from shared.workflows.evidence.wiring import evidence_workflows
 from shared.workflows.groups.wiring import group_workflows
@@ -227,7 +226,7 @@ def build(
         requests=requests,
         converger=converger,
         identities=identities,
-        members=Members(devices=devices, orders=orders, directory=device_directory.directory),
+        members=members_of(devices, orders, device_directory, records, certificates, groups=groups, clock=clock),
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,
         places=placed.registrations.places,

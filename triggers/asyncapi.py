@@ -12,6 +12,7 @@ from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import (
     CertificateRenewal,
     GroupRenewal,
+    IssuerRevocation,
     MemberRevocation,
     RenewalRequest,
     RevocationRequest,
@@ -33,7 +34,7 @@ _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
     Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderAct, OrderWatch),
     Queue.DEVICE_REGISTRATIONS: (DeviceRegistration,),
     Queue.RENEWAL_REQUESTS: (RenewalRequest, CertificateRenewal, GroupRenewal),
-    Queue.REVOCATION_REQUESTS: (RevocationRequest, MemberRevocation),
+    Queue.REVOCATION_REQUESTS: (RevocationRequest, MemberRevocation, IssuerRevocation),
 }
 """What each queue takes, as CloudEvents or bare."""
 

@@ -58,12 +58,19 @@ class AuthoritySummary(Contract):
 
 
 class Authority(AuthoritySummary):
-    """A certificate authority, with its certificate and further ones of the same CA, in PEM."""
+    """A certificate authority, with its certificate and further ones of the same CA, in PEM.
 
-    model_config = with_example({**_AUTHORITY, "certificate": _PEM, "furtherCertificates": None})
+    ``devicesRequest`` is the id of the request by which the devices of a revoked CA are revoked
+    (``GET /requests/{id}?kind=revocation-requests``).
+    """
+
+    model_config = with_example(
+        {**_AUTHORITY, "certificate": _PEM, "furtherCertificates": None, "devicesRequest": None}
+    )
 
     certificate: str | None
     further_certificates: str | None
+    devices_request: str | None
 
 
 class AuthorityPage(Contract):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import IssuerName, RequestId, Words
-from shared.contracts.plans import PLANNED, RevocationPlan
+from shared.contracts.plans import PLANNED, Pace, RevocationPlan
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.words import RevocationReason
 
@@ -71,14 +71,18 @@ class AuthorityRevoking(Contract):
     """Body of ``POST /certificate-authorities/{name}/revoke``.
 
     ``devices`` repeats how many devices the preview has named, where these are more than the deployment lets through
-    without it. The number may be off by a tenth, since devices come and go.
+    without it. The number may be off by a tenth, since devices come and go. With ``perMinute`` the CA is shut out at
+    once, and so many devices a minute are revoked.
     """
 
-    model_config = with_example({"reason": "keyCompromise", "comment": "ticket 4711", "devices": 1200})
+    model_config = with_example(
+        {"reason": "keyCompromise", "comment": "ticket 4711", "devices": 1200, "perMinute": 300}
+    )
 
     reason: RevocationReason
     comment: _Words | None = None
     devices: _Count | None = None
+    per_minute: Pace | None = None
 
 
 class AuthorityAct(Contract):
@@ -89,12 +93,15 @@ class AuthorityAct(Contract):
 
     model_config = with_example({"requestId": "ca-2", "name": "line-1-ca1", "action": "retire"})
 
+    added_later: ClassVar[frozenset[str]] = frozenset({"perMinute"})
+
     request_id: RequestId
     name: IssuerName
     action: AuthorityAction
     reason: _Words | None = None
     comment: _Words | None = None
     devices: _Count | None = None
+    per_minute: Pace | None = None
     key: RenewedKey | None = None
     issuer: IssuerName | None = None
     validity_days: _Days | None = None
@@ -123,6 +130,7 @@ class AuthorityAct(Contract):
 
 _ONLY_WITH = {
     "devices": (AuthorityAction.REVOKE,),
+    "per_minute": (AuthorityAction.REVOKE,),
     "key": (AuthorityAction.RENEW,),
     "issuer": (AuthorityAction.CROSS_SIGN,),
     "validity_days": (AuthorityAction.RENEW, AuthorityAction.CROSS_SIGN),

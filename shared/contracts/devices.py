@@ -21,6 +21,7 @@ from shared.contracts.ids import (
 )
 from shared.contracts.messages import COMMENT_LIMIT
 from shared.contracts.parsing import parse
+from shared.contracts.plans import Pace
 from shared.domain.words import RevocationReason
 
 Comment = Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT), Words]
@@ -46,7 +47,11 @@ class RevocationRequest(Contract):
 
     model_config = with_example({"requestId": "revocation-1", "registrationId": "press-1", "reason": "keyCompromise"})
 
-    added_later: ClassVar[frozenset[str]] = frozenset({"devices", "registration_ids", "order_id", "per_minute"})
+    added_later: ClassVar[frozenset[str]] = frozenset({"devices", "registrationIds", "orderId", "perMinute"})
+
+    of_one: ClassVar[tuple[str, ...]] = ("registration_id", "serial_number")
+    of_many: ClassVar[tuple[str, ...]] = ("registration_ids", "enrollment_group", "order_id")
+    """What it can be about: exactly one of all these."""
 
     request_id: RequestId
     registration_id: RegistrationId | None = None
@@ -57,7 +62,7 @@ class RevocationRequest(Contract):
     action: RevocationAction = RevocationAction.REVOKE
     reason: RevocationReason = Field(default=None, validate_default=True)
     devices: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
-    per_minute: Annotated[int, Field(strict=True, ge=1, le=6000)] | None = None
+    per_minute: Pace | None = None
 
     @field_validator("reason", mode="before")
     @classmethod
@@ -72,19 +77,12 @@ class RevocationRequest(Contract):
 
     @property
     def is_of_many(self) -> bool:
-        """Whether it is about the devices of a group or of an order, or about those that it names."""
-        return any(target is not None for target in (self.enrollment_group, self.order_id, self.registration_ids))
+        """Whether it is about the devices of something, or about those that it names."""
+        return any(getattr(self, target) is not None for target in self.of_many)
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        targets = (
-            self.registration_id,
-            self.registration_ids,
-            self.serial_number,
-            self.enrollment_group,
-            self.order_id,
-        )
-        if sum(target is not None for target in targets) != 1:
+        if sum(getattr(self, target) is not None for target in self.of_one + self.of_many) != 1:
             raise PydanticCustomError(
                 "one_target",
                 "name exactly one of registrationId, registrationIds, serialNumber, enrollmentGroup and orderId",
@@ -129,9 +127,27 @@ class MemberRevocation(RevocationRequest):
     part: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+class IssuerRevocation(RevocationRequest):
+    """What the revocation of a CA asks for the devices that have certificates of it, or of a CA below it.
+
+    The app's own message (queue ``revocation-requests``). Whoever wants this revokes the CA.
+    """
+
+    model_config = with_example(
+        {"requestId": "revocation-2", "issuer": "line-1-ca1", "reason": "keyCompromise", "perMinute": 60}
+    )
+
+    of_many: ClassVar[tuple[str, ...]] = (*RevocationRequest.of_many, "issuer")
+
+    issuer: IssuerName
+
+
 def revocation_request(body: Any) -> RevocationRequest:
     """Check a message of the queue ``revocation-requests``; see :func:`parse`."""
-    return parse(MemberRevocation if isinstance(body, dict) and "part" in body else RevocationRequest, body)
+    given = body if isinstance(body, dict) else {}
+    if "part" in given:
+        return parse(MemberRevocation, body)
+    return parse(IssuerRevocation if "issuer" in given else RevocationRequest, body)
 
 
 class RenewalRequest(Contract):
@@ -160,7 +176,7 @@ class GroupRenewing(Contract):
 
     model_config = with_example({"perMinute": 300, "onlyIssuer": "line-1-ca1"})
 
-    per_minute: Annotated[int, Field(strict=True, ge=1, le=6000)] = 60
+    per_minute: Pace = 60
     only_issuer: IssuerName | None = None
 
 

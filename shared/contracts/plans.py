@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from shared.contracts.base import Contract, with_example
+
+PACE_LIMIT = 6000
+
+Pace = Annotated[int, Field(strict=True, ge=1, le=PACE_LIMIT)]
+"""So many devices a minute."""
 
 PLANNED: dict[str, Any] = {
     "devices": 1200,

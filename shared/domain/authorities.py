@@ -144,6 +144,7 @@ class AuthorityChange(Part):
         groups: the enrollment groups that have it, or a CA below it: these are told.
         actor: who asked.
         serial_number: of the certificate that it has got by this.
+        per_minute: so many devices are revoked a minute; ``None`` for as fast as that goes.
     """
 
     request: str
@@ -154,6 +155,7 @@ class AuthorityChange(Part):
     groups: tuple[str, ...] = ()
     actor: Actor | None = None
     serial_number: str | None = None
+    per_minute: int | None = None
 
 
 class AuthorityRecord(Record):
@@ -187,6 +189,7 @@ class AuthorityRecord(Record):
         since: when an act led to its state.
         revoked_at: when it was revoked.
         revocation_reason: why.
+        devices_request: id of the request by which its devices are revoked: its own, or that of a CA above it.
         place: under which name services have its certificate; ``None`` for the CA's own name.
     """
 
@@ -232,6 +235,7 @@ class AuthorityRecord(Record):
     since: datetime | None = None
     revoked_at: datetime | None = None
     revocation_reason: RevocationReason | None = None
+    devices_request: str | None = None
     place: str | None = None
 
     @property

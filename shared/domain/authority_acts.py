@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import (
@@ -76,6 +77,8 @@ class Wanted:
         groups: the enrollment groups that have the CA, or one below it.
         actor: who asks.
         serial_number: of a certificate that the CA gets.
+        per_minute: so many devices are to be revoked a minute; ``None`` for as fast as that goes.
+        devices_request: id of the request by which the revocation of a CA above it revokes the devices of this one.
     """
 
     request: str
@@ -85,6 +88,8 @@ class Wanted:
     groups: tuple[str, ...] = ()
     actor: Actor | None = None
     serial_number: str | None = None
+    per_minute: int | None = None
+    devices_request: str | None = None
 
     def change(self, at: datetime) -> AuthorityChange:
         """Give what it wants of a CA, decided now."""
@@ -97,7 +102,13 @@ class Wanted:
             groups=self.groups,
             actor=self.actor,
             serial_number=self.serial_number,
+            per_minute=self.per_minute,
         )
+
+
+def devices_request_of(name: str, request: str) -> str:
+    """Name the request by which a revocation of a CA has its devices revoked."""
+    return f"revoked-ca-{sha256(f'{name}|{request}'.encode()).hexdigest()[:32]}"
 
 
 def is_possible(record: AuthorityRecord, action: AuthorityAction) -> bool:
@@ -145,6 +156,10 @@ def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityR
     }
     if after is not record.state:
         changes |= {"since": at, "making": None, "problem": None}
+    if wanted.action is AuthorityAction.REVOKE:
+        # Revoked again, its devices are asked for again: at another pace, perhaps.
+        asked_by = wanted.devices_request or devices_request_of(record.name, wanted.request)
+        changes |= {"devices_request": asked_by}
     if wanted.action is AuthorityAction.REVOKE and record.revoked_at is None:
         changes |= {"revoked_at": at, "revocation_reason": RevocationReason(wanted.reason or "unspecified")}
     if wanted.action is AuthorityAction.DELETE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
@@ -20,6 +21,8 @@ from shared.errors import Conflict, Rejected
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+
+    from shared.domain.certificates import CertificateRecord
 
 
 def revoked_certificate(each: HeldCertificate, reason: RevocationReason, at: datetime) -> HeldCertificate:
@@ -228,6 +231,30 @@ def deleted(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -
         correlation,
         {**shown(entered), "reason": reason, "state": DeviceState.DELETED},
     )
+
+
+class Falls(StrEnum):
+    """What is revoked with the CA of a certificate."""
+
+    DEVICE = "device"
+    CERTIFICATE = "certificate"
+
+
+def falls(device: DeviceRecord, certificate: CertificateRecord) -> Falls | None:
+    """Tell what is revoked when the CA of a device's certificate is: the device, if it uses that one; else that alone.
+
+    Nothing is, if the certificate is not signed, nobody will use it again, or the device is out of service.
+    """
+    if certificate.state is CertificateState.RESERVED or certificate.ended:
+        return None
+    if device.state in OUT_OF_SERVICE and not device.on_hold:
+        return None
+    return Falls.DEVICE if certificate.serial_number in device.in_use else Falls.CERTIFICATE
+
+
+def is_unseen(device: DeviceRecord) -> bool:
+    """Tell whether a device in service uses a certificate that nobody knows, which may be of any CA of its group."""
+    return device.unseen and (device.on_hold or device.state not in OUT_OF_SERVICE)
 
 
 def _is_final(what: str, reason: RevocationReason | None) -> Rejected:

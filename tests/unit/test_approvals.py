@@ -13,7 +13,7 @@ import pytest
 from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
-from shared.contracts.devices import MemberRevocation, RevocationRequest
+from shared.contracts.devices import IssuerRevocation, MemberRevocation, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
@@ -358,12 +358,19 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
             (AuthorityAct, {"name": "ca1", "action": "revoke", "reason": "keyCompromise"}),
             "revoke the CA 'ca1' and all devices with a certificate of it, for keyCompromise",
         ),
+        (
+            "revokeAuthority",
+            (AuthorityAct, {"name": "ca1", "action": "revoke", "reason": "keyCompromise", "perMinute": 60}),
+            "revoke the CA 'ca1' and all devices with a certificate of it, for keyCompromise, 60 devices a minute",
+        ),
         # Decided already, as those below a CA are with it: its message only brings that about.
         (
             "revokeAuthority;revokeDevices",
             (AuthorityAct, {"name": "revoked-ca", "action": "revoke", "reason": "keyCompromise"}),
             None,
         ),
+        # The CA's revocation was approved with its devices.
+        ("revokeDevices", (IssuerRevocation, {"issuer": "line-1", "reason": "keyCompromise"}), None),
         ("revokeAuthority", (AuthorityAct, {"name": "ca1", "action": "retire"}), None),
         ("revokeDevices>1", (AuthorityAct, {"name": "ca1", "action": "revoke", "reason": "keyCompromise"}), None),
         (
@@ -403,6 +410,11 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
             "revokeDevices>1",
             (RevocationRequest, {"registrationIds": ["press-1", "press-2"], "reason": "keyCompromise"}),
             "revoke 2 devices: press-1, press-2, for keyCompromise",
+        ),
+        (
+            "revokeDevices>1",
+            (RevocationRequest, {"enrollmentGroup": "line-1", "reason": "keyCompromise", "perMinute": 1}),
+            "revoke all devices of the enrollment group 'line-1', for keyCompromise, 1 device a minute",
         ),
         ("reinstateDevice", (RevocationRequest, {"registrationId": "press-1", "reason": "certificateHold"}), None),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,9 +18,12 @@ from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.requests import done
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.devices.issuers_devices import IssuersDevices
+from shared.workflows.many import pages
 from tests.unit.authorities import AuthorityScene
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_authority_audit import ca
@@ -126,6 +130,14 @@ def asked(scene: AuthorityScene, queue: str) -> list[dict[str, Any]]:
     return [body["data"] for name, body, _ in scene.queues.sent if name == queue]
 
 
+async def gone_through(scene: AuthorityScene, name: str) -> None:
+    """Enter that the request for a revoked CA's devices is done."""
+    request = (await record_of(scene, name)).devices_request
+    known = await scene.requests.get("revocation-requests", request or "")
+    assert known is not None
+    await scene.requests.enter(known.record, done(scene.now))
+
+
 # --- what may follow what ---
 
 STATES: dict[AuthorityAction, set[str]] = {
@@ -228,8 +240,6 @@ async def test_what_a_worker_has_seen_of_a_ca_counts_for_seconds() -> None:
 async def test_a_ca_that_is_revoked_is_on_its_issuers_list_and_shut_out_everywhere() -> None:
     """Its certificate, its group, its devices; and the event says what was done once all of it is on its way."""
     scene = await scene_with_line()
-    serial = await device(scene, "press-1", number=1)
-    former = await device(scene, "press-2", number=2, used=False)
     await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
     record = await record_of(scene, "line")
     assert (record.state, record.revocation_reason, record.change) == ("revoked", "keyCompromise", None)
@@ -241,10 +251,8 @@ async def test_a_ca_that_is_revoked_is_on_its_issuers_list_and_shut_out_everywhe
     assert (row.record.state, row.record.revocation_reason) == ("revoked", "keyCompromise")
     (disabled,) = asked(scene, "enrollment-group-requests")
     assert (disabled["enrollmentGroup"], disabled["action"]) == ("g", "disable")
-    revoked = asked(scene, "revocation-requests")
-    assert {each.get("registrationId") or each["serialNumber"] for each in revoked} == {"press-1", former}
-    assert {each["reason"] for each in revoked} == {"keyCompromise"}
-    assert serial not in {each.get("serialNumber") for each in revoked}
+    (revoked,) = asked(scene, "revocation-requests")
+    assert (revoked["issuer"], revoked["reason"]) == ("line", "keyCompromise")
     assert told(scene)[-1]["state"] == "revoked"
 
 
@@ -287,13 +295,82 @@ async def test_many_devices_are_revoked_when_their_number_is_repeated() -> None:
         await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", devices=17)
     assert await state_of(scene, "line") == "active"
     await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", devices=18)
-    assert len(asked(scene, "revocation-requests")) == 20
+    assert await state_of(scene, "line") == "revoked"
+
+
+async def members(scene: AuthorityScene, name: str, size: int) -> list[list[str]]:
+    """Give page after page of what is revoked with a CA: names of devices, or serial numbers of certificates alone."""
+    of_issuers = IssuersDevices(
+        authorities=scene.records,
+        certificates=scene.certificates,
+        groups=scene.groups,
+        devices=scene.devices,
+        clock=scene.clock,
+    )
+    return [
+        [each.serial_number or each.device.registration_id for each in page]
+        async for page in pages(partial(of_issuers.page, name), size=size)
+    ]
+
+
+async def test_devices_that_get_in_are_revoked_first_and_what_nobody_uses_last() -> None:
+    """Of a CA and of those below it; then those whose certificates nobody knows, which may be of any CA of the group."""
+    scene = await scene_with_line()
+    former = await device(scene, "press-1", number=1, used=False)
+    await device(scene, "press-2", number=2)
+    held = await scene.devices.get("press-2")
+    assert held is not None
+    on_hold = held.record.changed(state=DeviceState.REVOKED, revoked=RevocationReason.CERTIFICATE_HOLD)
+    await scene.devices.replace(held, on_hold)
+    await device(scene, "press-3", number=3)
+    await device(scene, "press-4", number=4)
+    for name, group in (("unknown", "g"), ("elsewhere", "other")):
+        await scene.devices.insert(
+            DeviceRecord(
+                registration_id=name,
+                state=DeviceState.REGISTERED,
+                order_id="o",
+                updated_at=NOW,
+                enrollment_group=group,
+                unseen=True,
+            )
+        )
+    wanted = ["press-3", "press-4", "unknown", former, "press-2"]
+    for size in (1, 2, 100):
+        found = await members(scene, "root", size)
+        assert [each for page in found for each in page] == wanted
+        assert max(map(len, found)) <= size
+    await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise", devices=4)
+    assert [each for page in await members(scene, "line", 2) for each in page] == wanted
+
+
+async def test_the_devices_of_a_ca_below_are_left_to_the_request_of_the_one_that_was_revoked() -> None:
+    """They have one pace in common. The sweep asks for what is left when it has gone through them, for the same person."""
+    scene = await scene_with_line()
+    with acting(Actor(kind=CallerKind.USER, id="ada"), "ticket 4711"):
+        await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise", perMinute=60)
+    (below,) = [each for each in asked(scene, "enrollment-group-requests") if "name" in each]
+    await scene.worker().acts.carry_out(parse(AuthorityAct, below))
+    (wanted,) = asked(scene, "revocation-requests")
+    assert (wanted["issuer"], wanted["perMinute"]) == ("root", 60)
+    await device(scene, "late", number=7)
+    await scene.worker().converger.sweep()
+    assert len(asked(scene, "revocation-requests")) == 1
+    await gone_through(scene, "line")
+    await scene.worker().converger.sweep()
+    late = asked(scene, "revocation-requests")[1]
+    assert late["registrationId"] == "late"
+    known = await scene.requests.get("revocation-requests", late["requestId"])
+    assert known is not None
+    assert known.record.actor is not None
+    assert (known.record.actor.id, known.record.comment) == ("ada", "ticket 4711")
 
 
 async def test_the_sweep_shuts_out_what_was_under_way_when_its_ca_was_revoked() -> None:
     """A certificate that was decided on before is signed a moment later; and a group that is enabled is disabled."""
     scene = await scene_with_line()
     await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    await gone_through(scene, "line")
     scene.queues.sent.clear()
     await device(scene, "late", number=7)
     await scene.worker().converger.sweep()
@@ -307,8 +384,9 @@ async def test_a_revocation_says_why_and_is_final() -> None:
     for reason in (None, "certificateHold", "because"):
         with pytest.raises(Rejected, match="a revoked CA stays revoked, and reason says why: one of unspecified, key"):
             parse(AuthorityAct, {"requestId": "r", "name": "ca", "action": "revoke", "reason": reason})
-    with pytest.raises(Rejected, match="devices belongs to action 'revoke' only"):
-        parse(AuthorityAct, {"requestId": "r", "name": "ca", "action": "retire", "devices": 1})
+    for field in ("devices", "perMinute"):
+        with pytest.raises(Rejected, match=f"{field} belongs to action 'revoke' only"):
+            parse(AuthorityAct, {"requestId": "r", "name": "ca", "action": "retire", field: 1})
 
 
 # --- delete ---

@@ -379,7 +379,11 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         authority_workflows=SimpleNamespace(
             acts=SimpleNamespace(foresee=answering(None), preview=answering(AUTHORITY_PREVIEW))
         ),
-        revocations=SimpleNamespace(check=answering(None), foresee=answering(REVOCATION_PREVIEW)),
+        revocations=SimpleNamespace(
+            check=answering(None),
+            foresee=answering(REVOCATION_PREVIEW),
+            foresee_authorities=answering(REVOCATION_PREVIEW),
+        ),
         requests=Requests(FakeTable()),
         outbox=Outbox(queues=queues, clock=lambda: NOW),
         authorities=NoAuthorities(),
@@ -692,12 +696,20 @@ async def test_what_is_not_an_act_on_an_order_is_refused(
 
 
 async def test_an_act_on_a_ca_is_shown_with_what_it_does_and_is_queued_as_a_request(services: SimpleNamespace) -> None:
-    """The page asks for the number of devices that it has named; the form becomes an act."""
+    """The page asks for the number of devices that it has named, and for a pace; the form becomes an act."""
     route = {"name": "line-1-ca1", "act": "revoke"}
     shown = (await ask("console_authority_act", route=route)).get_body().decode()
     assert "1200 devices have a certificate of it" in shown
+    assert "after 0.24 minutes, and all doors are closed after 36.2 minutes" in shown
     assert "Repeat how many devices are revoked" in shown
-    form = {"requestId": "console-1", "reason": "keyCompromise", "comment": "ticket 4711", "devices": "1200"}
+    assert 'name="perMinute"' in shown
+    form = {
+        "requestId": "console-1",
+        "reason": "keyCompromise",
+        "comment": "ticket 4711",
+        "devices": "1200",
+        "perMinute": "60",
+    }
     answer = await ask("console_authority_acted", headers={**SIGNED_IN, **SAME}, route=route, form=form)
     assert answer.headers["location"] == "/api/console/requests/console-1?kind=enrollment-group-requests"
     ((queue, message, _),) = services.outbox.queues.sent
@@ -710,6 +722,7 @@ async def test_an_act_on_a_ca_is_shown_with_what_it_does_and_is_queued_as_a_requ
             "reason": "keyCompromise",
             "comment": "ticket 4711",
             "devices": 1200,
+            "perMinute": 60,
         },
     )
 
@@ -721,6 +734,7 @@ async def test_an_act_on_a_ca_is_shown_with_what_it_does_and_is_queued_as_a_requ
         ("revoke", {"requestId": "r-1"}, 400),
         ("revoke", {"requestId": "r-1", "reason": "certificateHold"}, 400),
         ("revoke", {"requestId": "r-1", "reason": "superseded", "devices": "many"}, 400),
+        ("revoke", {"requestId": "r-1", "reason": "superseded", "perMinute": "6001"}, 400),
         ("retire", {}, 400),
     ],
 )
@@ -1131,12 +1145,12 @@ async def test_the_devices_of_a_group_are_revoked_after_it_was_said_how_many_and
     assert "This will do the following, for 1200 devices" in shown
     assert "after 0.24 minutes, and all doors are closed after 36.2 minutes" in shown
     assert "Repeat how many devices are revoked" in shown
-    form = {"requestId": "console-1", "reason": "keyCompromise", "devices": "1200"}
+    form = {"requestId": "console-1", "reason": "keyCompromise", "devices": "1200", "perMinute": "60"}
     answer = await ask("console_group_revoked", headers={**SIGNED_IN, **SAME}, route=route, form=form)
     assert answer.headers["location"] == "/api/console/requests/console-1?kind=revocation-requests"
     ((queue, message, _),) = services.outbox.queues.sent
     assert queue == "revocation-requests"
-    wanted = {"enrollmentGroup": "line-1", "reason": "keyCompromise", "devices": 1200}
+    wanted = {"enrollmentGroup": "line-1", "reason": "keyCompromise", "devices": 1200, "perMinute": 60}
     assert message["data"].items() >= wanted.items()
     services.settings = replace(services.settings, webhook_secret_name="webhook-key")
     for name, given in (("console_group_revoke", None), ("console_group_revoked", {**form, "requestId": "console-2"})):

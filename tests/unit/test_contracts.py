@@ -17,7 +17,7 @@ import shared.contracts
 from shared.contracts.answers import RejectionClosing
 from shared.contracts.answers_approvals import ApprovalDecision
 from shared.contracts.answers_findings import DriftFindingClosing, ReconciliationRequest
-from shared.contracts.authorities import AuthorityActing
+from shared.contracts.authorities import AuthorityAct, AuthorityActing
 from shared.contracts.base import Contract
 from shared.contracts.certificates import AuthorityImport, CertificateRequest
 from shared.contracts.devices import IdentityChange, Revocation, RevocationRequest, Saying, revocation_request
@@ -328,6 +328,13 @@ def test_an_event_sent_again_has_the_same_id() -> None:
     first, second = map(json.loads, texts)
     assert first["id"] == second["id"] == "OrderAccepted/order-1/order-1"
     assert first["time"] == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("kind", [RevocationRequest, AuthorityAct, CertificateRequest, DeviceOrder])
+def test_fields_that_came_later_are_named_as_they_stand_on_the_wire(kind: type[Contract]) -> None:
+    """Otherwise the fingerprint of a message without them changes, and its id is another one's."""
+    assert kind.added_later
+    assert kind.added_later <= {each.alias for each in kind.model_fields.values()}
 
 
 def test_equal_content_has_an_equal_fingerprint() -> None:

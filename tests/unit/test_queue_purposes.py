@@ -10,6 +10,7 @@ import pytest
 
 from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
+from shared.contracts.devices import IssuerRevocation
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
 from shared.contracts.parsing import parse
@@ -93,6 +94,11 @@ BY_CALL = Actor(kind=CallerKind.USER, id="5b54", role="Devices.Revoke")
             "issued: a message in device-orders can't have devices revoked: cancel the order with issued 'keep' and "
             "revoke its devices by revocation-requests, or send POST /api/device-orders/o-1/cancel, which needs the "
             "role Devices.Revoke",
+        ),
+        (
+            parse(IssuerRevocation, {"requestId": "r", "issuer": "plant", "reason": "keyCompromise"}),
+            "issuer: a message in revocation-requests can't have the devices of a CA revoked: revoke the CA with POST "
+            "/api/certificate-authorities/plant/revoke, which needs the role CertificateAuthorities.Manage",
         ),
         *(
             (

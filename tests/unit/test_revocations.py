@@ -754,7 +754,10 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
     assert (await foresee(registration_ids=("lathe", "press", "saw")))["devices"] == 2
     assert (await foresee(order_id="order-lathe"))["devices"] == 1
     assert (await foresee())["hubs"] == {"hub-1": 1}
-    assert (await scene.revocations.foresee_authorities([ISSUER]))["devices"] == 3
+    whole = await scene.revocations.foresee_authorities([ISSUER])
+    assert (whole["devices"], whole["hubCalls"], whole["hubsShutAfterMinutes"]) == (3, 11, 0.02)
+    paced = await scene.revocations.foresee_authorities([ISSUER], per_minute=1)
+    assert (paced["hubsShutAfterMinutes"], paced["doneAfterMinutes"]) == (3, 3)
     assert await scene.state() is DeviceState.REGISTERED
     with pytest.raises(NotFound):
         await foresee(enrollment_group="nowhere")

@@ -19,7 +19,7 @@ from shared.domain.listing import NOTE_STAYS, listing_of, under_way
 from shared.domain.orders import COMPLETED, LineState, OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
 from shared.domain.requests import RequestRecord, RequestState
-from shared.domain.words import DeviceState
+from shared.domain.words import CertificateKind, DeviceState
 from shared.ledger.audit_log import AuditRow
 from shared.ledger.changes import ChangeNote
 from shared.pki import names
@@ -63,9 +63,10 @@ async def audit(world: World) -> list[str]:
 
 
 def _certificates(world: World) -> dict[str, CertificateRecord]:
+    """Give the certificates of devices; those of CAs have an auditor of their own."""
     rows = world.storage.table("identities").rows
     found = [row.read(CertificateRecord) for (_, key), row in rows.items() if key.startswith("c:")]
-    return {each.serial_number: each for each in found}
+    return {each.serial_number: each for each in found if each.kind is CertificateKind.DEVICE}
 
 
 def _observed(world: World, registration_id: str, certificates: dict[str, CertificateRecord]) -> Observed:

@@ -10,9 +10,11 @@ from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct, OrderAction
 from shared.contracts.parsing import parse
+from shared.contracts.plans import PACE_LIMIT
 from shared.domain.callers import Role
 from shared.domain.words import IssuedDevices, RevocationReason
 from shared.errors import NotAuthentic, NotFound
+from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import submit
 from triggers import callers
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
@@ -21,6 +23,8 @@ from triggers.http.paths import registration_id_of
 from triggers.http.scopes import of_device, of_order, permit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import azure.functions as func
 
     from shared.services import Services
@@ -154,3 +158,10 @@ def _request_id(request: func.HttpRequest) -> str:
 async def _queued(services: Services, queue: Queue, wanted: Any) -> func.HttpResponse:
     await submit(services.requests, services.outbox, queue, wanted, services.clock)
     return redirect(f"{ROOT}/requests/{segment(wanted.request_id)}?kind={queue.value}")
+
+
+def pace_of(form: Mapping[str, str]) -> dict[str, int]:
+    """Read how many devices a minute a form asks for, as a field of the request; none if it says nothing."""
+    if not form.get("perMinute"):
+        return {}
+    return {"perMinute": whole_number(form["perMinute"], 1, PACE_LIMIT, field="perMinute", what="number of devices")}

@@ -9,6 +9,7 @@ from shared.contracts.authorities import AuthorityAct
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.contracts.plans import PACE_LIMIT
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import BECOMES
 from shared.domain.callers import Role
@@ -16,7 +17,7 @@ from shared.domain.words import RevocationReason
 from shared.errors import NotFound
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import submit
-from triggers.console.acts import check_unsigned
+from triggers.console.acts import check_unsigned, pace_of
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import is_new
 from triggers.http.paths import authority_name_of
@@ -36,8 +37,19 @@ async def console_authority_act(services: Services, request: func.HttpRequest) -
     """Say what an act on a CA will do, and to how many, and ask."""
     action = _action_of(services, request)
     preview = await services.authority_workflows.acts.preview(authority_name_of(request), action)
+    plan = None
+    if action is AuthorityAction.REVOKE:
+        plan = await services.revocations.foresee_authorities(preview["authorities"])
     request_id = f"console-{uuid.uuid4().hex}"
-    return rendered("authority_act.html", act=action.value, preview=preview, reasons=_REASONS, request_id=request_id)
+    return rendered(
+        "authority_act.html",
+        act=action.value,
+        preview=preview,
+        plan=plan,
+        reasons=_REASONS,
+        limit=PACE_LIMIT,
+        request_id=request_id,
+    )
 
 
 @page("authorities/{name}/{act}", method="POST", role=Role.AUTHORITIES_MANAGE, scope=of_authority)
@@ -49,6 +61,7 @@ async def console_authority_acted(services: Services, request: func.HttpRequest)
         "name": authority_name_of(request),
         "action": action.value,
         **{name: form[name] for name in ("reason", "comment") if form.get(name)},
+        **pace_of(form),
     }
     if form.get("devices"):
         body["devices"] = whole_number(form["devices"], 0, _LIMIT, field="devices", what="number of devices")

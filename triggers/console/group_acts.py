@@ -11,13 +11,14 @@ from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.contracts.plans import PACE_LIMIT
 from shared.domain.callers import Role
 from shared.domain.orders import UNDER_WAY
 from shared.domain.words import DeviceState, KeyCustody, RevocationReason
 from shared.errors import NotFound, Rejected
 from shared.reading.numbers import whole_number
 from shared.workflows.intake.requests import submit
-from triggers.console.acts import check_unsigned
+from triggers.console.acts import check_unsigned, pace_of
 from triggers.console.pages import ROOT, form_of, page, redirect, rendered, segment
 from triggers.http.endpoints import is_new
 from triggers.http.paths import group_id_of
@@ -35,7 +36,6 @@ _ORDERS = 50
 """Orders under way that are counted, of each state; more are only said to be there."""
 
 _PER_MINUTE = 60
-_PACE_LIMIT = 6000
 _LIMIT = 10_000_000
 
 
@@ -136,7 +136,7 @@ async def console_group_renew(services: Services, request: func.HttpRequest) -> 
         issuers=[each for each in (group["issuer"], group["previousIssuer"]) if each],
         per_minute=_PER_MINUTE,
         minutes=-(-counts["total"] // _PER_MINUTE),
-        limit=_PACE_LIMIT,
+        limit=PACE_LIMIT,
         request_id=_new_request_id(),
     )
 
@@ -152,9 +152,7 @@ async def console_group_renewed(services: Services, request: func.HttpRequest) -
 
 
 def _renewal(group_id: str, request_id: str, form: Mapping[str, str]) -> GroupRenewal:
-    body: dict[str, object] = {"requestId": request_id, "enrollmentGroup": group_id}
-    if form.get("perMinute"):
-        body["perMinute"] = whole_number(form["perMinute"], 1, _PACE_LIMIT, field="perMinute", what="number of devices")
+    body: dict[str, object] = {"requestId": request_id, "enrollmentGroup": group_id, **pace_of(form)}
     if form.get("onlyIssuer"):
         body["onlyIssuer"] = form["onlyIssuer"]
     return parse(GroupRenewal, body)
@@ -175,6 +173,7 @@ async def console_group_revoke(services: Services, request: func.HttpRequest) ->
         group_id=group_id,
         preview=preview,
         reasons=list(RevocationReason),
+        limit=PACE_LIMIT,
         request_id=_new_request_id(),
     )
 
@@ -191,7 +190,7 @@ async def console_group_revoked(services: Services, request: func.HttpRequest) -
 
 
 def _revocation(group_id: str, request_id: str, form: Mapping[str, str]) -> RevocationRequest:
-    body: dict[str, object] = {"requestId": request_id, "enrollmentGroup": group_id}
+    body: dict[str, object] = {"requestId": request_id, "enrollmentGroup": group_id, **pace_of(form)}
     if form.get("reason"):
         body["reason"] = form["reason"]
     if form.get("devices"):

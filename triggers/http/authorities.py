@@ -119,7 +119,7 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
         return func.HttpResponse("".join(map(names.pem, chain)), mimetype=PEM)
     record = await services.authorities.get(name)
     certificates = {"certificate": record.certificate, "furtherCertificates": record.further_certificates}
-    return json_answer(Authority, {**_authority(record), **certificates})
+    return json_answer(Authority, {**_authority(record), **certificates, "devicesRequest": record.devices_request})
 
 
 @endpoint(

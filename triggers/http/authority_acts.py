@@ -19,6 +19,7 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.authorities import AuthorityAction
 from shared.domain.callers import Role
+from shared.domain.words import RevocationReason
 from shared.errors import Rejected
 from triggers.http.endpoints import (
     DRY_RUN,
@@ -90,7 +91,7 @@ async def delete_certificate_authority(services: Services, request: func.HttpReq
 async def revoke_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a CA revoked, with the CAs below it and all devices; signed as a webhook is, where a secret is set."""
     if is_dry(request):
-        return await _previewed(services, request, AuthorityAction.REVOKE)
+        return await _previewed(services, request, AuthorityAction.REVOKE, per_minute=_pace_of(request))
     request_id = await authenticated(services, request)
     given = parse(AuthorityRevoking, body_of(request, optional=True))
     return await _queued(services, request, AuthorityAction.REVOKE, given, request_id=request_id)
@@ -157,10 +158,20 @@ async def _acted(services: Services, request: func.HttpRequest, action: Authorit
     return await _queued(services, request, action, parse(AuthorityActing, body_of(request, optional=True)))
 
 
-async def _previewed(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
+def _pace_of(request: func.HttpRequest) -> int | None:
+    """Read the pace that is planned with; the reason, which makes no difference to a plan, may be left out."""
+    given = body_of(request, optional=True)
+    planned = {"reason": RevocationReason.UNSPECIFIED, **given} if isinstance(given, dict) else given
+    return parse(AuthorityRevoking, planned).per_minute
+
+
+async def _previewed(
+    services: Services, request: func.HttpRequest, action: AuthorityAction, *, per_minute: int | None = None
+) -> func.HttpResponse:
     found = await services.authority_workflows.acts.preview(authority_name_of(request), action)
-    revokes = action is AuthorityAction.REVOKE
-    plan = await services.revocations.foresee_authorities(found["authorities"]) if revokes else None
+    plan = None
+    if action is AuthorityAction.REVOKE:
+        plan = await services.revocations.foresee_authorities(found["authorities"], per_minute=per_minute)
     return json_answer(AuthorityPreview, {**found, "plan": plan})
 
 

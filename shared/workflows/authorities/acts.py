@@ -131,6 +131,7 @@ class AuthorityActs:
                 comment=act.comment or acting.comment(),
                 groups=groups,
                 actor=acting.actor(),
+                per_minute=act.per_minute,
             )
             if await self.records.try_replace(known, decided(record, wanted, self.clock())) is not None:
                 return

@@ -165,7 +165,7 @@ class AuthorityConverger:
     async def _see_to_revoked(self, record: AuthorityRecord) -> None:
         """Shut out what a revoked CA has let in after all: it was under way when the CA was revoked."""
         if record.not_after is not None and record.not_after >= self.clock():
-            await self.endings.shut(record)
+            await self.endings.shut_again(record)
 
     # --- possession ---
 

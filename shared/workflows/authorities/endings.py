@@ -4,14 +4,19 @@ The act has changed the CA's row. What is done here can be done by anybody, any 
 nothing has a condition, and every door is tried, whatever the others answer.
 
 What a group and a device are to be stands in rows of their own. So their requests are sent, and their own convergers
-carry them out. The sweep looks at a revoked CA again until none of its certificates is in force: one that was under way
-when the CA was revoked is found then.
+carry them out. The devices of a revoked CA and of those below it have one request in common, which goes through them at
+the pace that was asked for. The sweep looks at a revoked CA again until none of its certificates is in force: one that
+was under way when the CA was revoked is found then.
+
+Each request takes its row before its message is sent, so that it is done for who has revoked the CA.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -19,15 +24,16 @@ from typing import TYPE_CHECKING
 from shared.acting import acting
 from shared.acting import actor as current_actor
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.devices import RevocationRequest
+from shared.contracts.devices import IssuerRevocation, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
-from shared.domain.authority_acts import Wanted, decided
+from shared.domain.authority_acts import Wanted, decided, devices_request_of
 from shared.domain.certificates import CertificateState, RevocationRecord
-from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.groups import GroupState
+from shared.domain.requests import ENDED
+from shared.domain.revocation import Falls, falls
 from shared.domain.words import EventType, RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
     from shared.domain.authorities import AuthorityChange, AuthorityRecord
     from shared.domain.certificates import CertificateRecord, InForceRecord
+    from shared.domain.requests import RequestRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
@@ -57,6 +64,9 @@ if TYPE_CHECKING:
 
 _PAGE = 50
 _ATTEMPTS = 10
+_ASKED_BY_THEN = timedelta(days=1)
+"""So long after a CA was revoked its devices were asked for, and what came of that may be forgotten."""
+
 _MADE_REVOCABLE = frozenset({CertificateState.ACTIVE, CertificateState.EXPIRED, CertificateState.SUPERSEDED})
 
 
@@ -88,7 +98,7 @@ class AuthorityEndings:
     async def _follow(self, record: AuthorityRecord, change: AuthorityChange) -> None:
         if change.action is AuthorityAction.REVOKE:
             reason = _reason(record)
-            shut = (self.shut(record), self._revoke_unseen(record))
+            shut = (self._shut_groups(record), self._revoke_devices(record, change), self._revoke_below(record))
             await _all((*shut, self._leave(record, reason), self.possession.withdraw(record)))
         elif change.serial_number is not None:
             await self._enter_certificate(record, change)
@@ -156,9 +166,21 @@ class AuthorityEndings:
 
     # --- a revoked CA ---
 
-    async def shut(self, record: AuthorityRecord) -> None:
-        """Have everything shut out that a revoked CA lets in: its groups, its devices, and the CAs below it."""
-        await _all((self._shut_groups(record), self._revoke_devices(record), self._revoke_below(record)))
+    async def shut_again(self, record: AuthorityRecord) -> None:
+        """Have shut out what a revoked CA lets in after all, for who has revoked it.
+
+        Its devices are left to their request while that goes through them.
+        """
+        asked = await self._asked(record)
+        with acting(asked.actor, asked.comment) if asked else nullcontext():
+            shut = (self._shut_groups(record), self._revoke_below(record))
+            await _all((*shut, self._revoke_left(record, asked)))
+
+    async def _asked(self, record: AuthorityRecord) -> RequestRecord | None:
+        if record.devices_request is None:
+            return None
+        known = await self.requests.find(Queue.REVOCATION_REQUESTS, record.devices_request)
+        return known.record if known else None
 
     async def _shut_groups(self, record: AuthorityRecord) -> None:
         """Have DPS let nobody in by an entry that the CA is in: whoever has its key could sign for any device.
@@ -173,48 +195,57 @@ class AuthorityEndings:
                     enrollment_group=group.enrollment_group,
                     action=GroupAction.DISABLE,
                 )
-                await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, wanted)
+                await self._ask_again(Queue.ENROLLMENT_GROUP_REQUESTS, wanted)
 
-    async def _revoke_devices(self, record: AuthorityRecord) -> None:
+    async def _revoke_devices(self, record: AuthorityRecord, change: AuthorityChange) -> None:
+        """Have the devices revoked that have certificates of it, or of a CA below it, by one request for all.
+
+        Those of a CA that is revoked with one above it are asked for by that one's.
+        """
+        own = devices_request_of(record.name, change.request)
+        if record.devices_request not in {None, own}:
+            return
+        wanted = IssuerRevocation(
+            request_id=own, issuer=record.name, reason=_reason(record), per_minute=change.per_minute
+        )
+        await submit(self.requests, self.outbox, Queue.REVOCATION_REQUESTS, wanted, self.clock)
+
+    async def _revoke_left(self, record: AuthorityRecord, asked: RequestRecord | None) -> None:
+        """Have devices revoked that are left when their request has gone through all."""
+        if not await self._has_gone_through(record, asked):
+            return
         async for entries in pages(partial(self.certificates.page_in_force, record.name, self.clock()), size=_PAGE):
             await _all(self._revoke_device(record, entry) for entry in entries)
+
+    async def _has_gone_through(self, record: AuthorityRecord, asked: RequestRecord | None) -> bool:
+        """Tell whether all devices were asked for, and nothing is under way that was."""
+        if record.devices_request is None or record.revoked_at is None:
+            return True
+        if asked is None:
+            return self.clock() - record.revoked_at > _ASKED_BY_THEN
+        if asked.state in ENDED:
+            return True
+        if asked.progress is None or not asked.progress.is_dispatched:
+            return False
+        return not (await self.requests.count_parts(asked.kind, asked.request_id)).open
 
     async def _revoke_device(self, record: AuthorityRecord, entry: InForceRecord) -> None:
         """Have a device revoked that uses a certificate of the CA, or the certificate alone if it uses another one."""
         known, certificate = await self.devices.get(entry.subject), await self.certificates.get(entry.serial_number)
-        if known is None or certificate is None or certificate.record.state is CertificateState.RESERVED:
-            return  # it is not signed yet, or never will be; the next sweep sees
-        device = known.record
-        if certificate.record.ended or (device.state in OUT_OF_SERVICE and not device.on_hold):
-            return
-        uses = entry.serial_number in device.in_use
+        what = falls(known.record, certificate.record) if known is not None and certificate is not None else None
+        if what is None:
+            return  # it may not be signed yet; the next sweep sees
         wanted = RevocationRequest(
             request_id=_id(record, entry.subject, entry.serial_number),
-            registration_id=entry.subject if uses else None,
-            serial_number=None if uses else entry.serial_number,
+            registration_id=entry.subject if what is Falls.DEVICE else None,
+            serial_number=None if what is Falls.DEVICE else entry.serial_number,
             reason=_reason(record),
         )
-        await self.outbox.order(Queue.REVOCATION_REQUESTS, wanted)
+        await self._ask_again(Queue.REVOCATION_REQUESTS, wanted)
 
-    async def _revoke_unseen(self, record: AuthorityRecord) -> None:
-        """Have the devices of its groups revoked whose certificates nobody knows: they may be of this CA.
-
-        They are in no index, so the groups' devices are read through, when the act is carried out.
-        """
-        for group in await self.reach.groups_of(record.name):
-            async for page in pages(partial(self.devices.page, enrollment_group=group.enrollment_group), size=_PAGE):
-                unseen = [each for each in page if each.unseen and (each.on_hold or each.state not in OUT_OF_SERVICE)]
-                await _all(
-                    self.outbox.order(
-                        Queue.REVOCATION_REQUESTS,
-                        RevocationRequest(
-                            request_id=_id(record, each.registration_id, group.enrollment_group),
-                            registration_id=each.registration_id,
-                            reason=_reason(record),
-                        ),
-                    )
-                    for each in unseen
-                )
+    async def _ask_again(self, queue: Queue, wanted: EnrollmentGroupRequest | RevocationRequest) -> None:
+        """Send a request, whether it was sent before or not, for who has revoked the CA."""
+        await submit(self.requests, self.outbox, queue, wanted, self.clock, again=True)
 
     async def _revoke_below(self, record: AuthorityRecord) -> None:
         """Revoke the CAs that it has signed: a chain with a revoked CA in it counts for nothing."""
@@ -227,7 +258,13 @@ class AuthorityEndings:
         groups = await self.reach.groups_under(name)
         comment = f"{above.name!r} above it was revoked"
         wanted = Wanted(
-            request, AuthorityAction.REVOKE, reason=reason, comment=comment, groups=groups, actor=current_actor()
+            request,
+            AuthorityAction.REVOKE,
+            reason=reason,
+            comment=comment,
+            groups=groups,
+            actor=current_actor(),
+            devices_request=above.devices_request,
         )
         try:
             await change_record(self.records, name, lambda present: decided(present, wanted, self.clock()))

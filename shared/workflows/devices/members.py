@@ -1,4 +1,4 @@
-"""The devices that a request about many is about: those of a group, those of an order, or those that it names."""
+"""The devices that a request about many is about: those of a group, an order or a CA, or those that it names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.contracts.devices import IssuerRevocation
 from shared.domain.devices import Purpose
 from shared.domain.listing import group_place, issuer_place, order_place
 from shared.domain.words import DeviceState
 from shared.ledger.directory import Start
+from shared.workflows.devices.issuers_devices import Member
 from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
     from shared.ledger.orders import Orders
+    from shared.workflows.devices.issuers_devices import IssuersDevices
 
 NOT_REVOKED = frozenset({DeviceState.ORDERED, DeviceState.FAILED, DeviceState.REVOKED, DeviceState.DELETED})
 """What a device shows that a revocation does not concern."""
@@ -36,11 +39,20 @@ class Members:
     devices: Devices
     orders: Orders
     directory: Directory
+    issuers: IssuersDevices
 
     async def page(
         self, request: RevocationRequest, *, size: int, continuation: str | None
-    ) -> tuple[Sequence[DeviceRecord], str | None]:
+    ) -> tuple[Sequence[Member], str | None]:
         """Read some of the devices, as they are now, and give the continuation of the next page."""
+        if isinstance(request, IssuerRevocation):
+            return await self.issuers.page(request.issuer, size=size, continuation=continuation)
+        devices, following = await self._devices(request, size=size, continuation=continuation)
+        return [Member(device=each) for each in devices], following
+
+    async def _devices(
+        self, request: RevocationRequest, *, size: int, continuation: str | None
+    ) -> tuple[Sequence[DeviceRecord], str | None]:
         if request.enrollment_group is not None:
             return await self.devices.page(
                 enrollment_group=request.enrollment_group, size=size, continuation=continuation

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.devices import MemberRevocation, RevocationAction
+from shared.contracts.devices import IssuerRevocation, MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
@@ -29,12 +29,11 @@ from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.groups.entries import unknown
 from shared.workflows.intake.parts import follow_parts, note_parts
-from shared.workflows.intake.requests import Part, once, part_for
+from shared.workflows.intake.requests import Part, once, part_for, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from shared.contracts.devices import RevocationRequest
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
     from shared.ledger.certificates import Certificates
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.devices.issuers_devices import Member
     from shared.workflows.devices.members import Members
     from shared.workflows.devices.places import Places
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -126,10 +126,10 @@ class Revocations:
         to_be_repeated = request.is_of_many and is_to_be_repeated(Concerned("", plan.devices), self.unrepeated)
         return {"action": request.action, "repeatDevices": to_be_repeated, **plan.shown}
 
-    async def foresee_authorities(self, authorities: Iterable[str]) -> dict[str, Any]:
-        """Say what it would take to revoke all devices with a certificate of some CAs."""
+    async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> dict[str, Any]:
+        """Say what it would take to revoke all devices with a certificate of some CAs, so many a minute."""
         by_hub = await self.members.of_authorities(authorities)
-        return plan_for(by_hub, together=False, hub_units=self.hub_units).shown
+        return plan_for(by_hub, together=True, hub_units=self.hub_units, per_minute=per_minute).shown
 
     async def _hub_of(self, request: RevocationRequest) -> str:
         name = request.registration_id or await self._owner(request.serial_number or "")
@@ -204,6 +204,8 @@ class Revocations:
             raise NotFound.because(f"these devices do not exist: {named}{more}", field="registrationIds")
 
     async def _check_many(self, request: RevocationRequest) -> None:
+        if isinstance(request, IssuerRevocation):
+            return  # its CA is revoked, with as many devices as whoever asked for that has repeated
         await self._check_exist(request)
         if request.action is not RevocationAction.REVOKE:
             return
@@ -236,12 +238,13 @@ class Revocations:
             await self._wait_for(before, request, accepted)
             began = self.clock()
             page, continuation = await self.members.page(request, size=size, continuation=before.continuation or None)
-            concerned = [device for device in page if _concerned(device, request.action)]
+            concerned = [member for member in page if _concerned(member.device, request.action)]
             if request.action is RevocationAction.REVOKE:
                 # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
-                await self.identities.disable_many(concerned, reason=f"certificate revoked: {request.reason.value}")
+                whole = [member.device for member in concerned if member.serial_number is None]
+                await self.identities.disable_many(whole, reason=f"certificate revoked: {request.reason.value}")
             for several in batched(concerned, _AT_ONCE, strict=False):
-                await asyncio.gather(*(self._ask(request, accepted, device.registration_id) for device in several))
+                await asyncio.gather(*(self._ask(request, accepted, member) for member in several))
             takes = timedelta(minutes=len(concerned) / request.per_minute) if request.per_minute else timedelta()
             after = before.changed(
                 continuation=continuation,
@@ -262,8 +265,12 @@ class Revocations:
                 f"its pace: {progress.queued} devices are asked for, {request.per_minute} a minute", retry_after=ahead
             )
 
-    async def _ask(self, request: RevocationRequest, accepted: RequestRecord, registration_id: str) -> None:
+    async def _ask(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
         """Ask for one device of many; it is counted before it is sent, so that none is left out."""
+        if member.serial_number is not None:
+            await self._ask_for_certificate(request, accepted, member.serial_number)
+            return
+        registration_id = member.device.registration_id
         single = MemberRevocation(
             request_id=request.request_id,
             registration_id=registration_id,
@@ -274,6 +281,18 @@ class Revocations:
         key = part_key(Queue.REVOCATION_REQUESTS, request.request_id, registration_id)
         await self.requests.expect_part(Queue.REVOCATION_REQUESTS, request.request_id, key)
         await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
+
+    async def _ask_for_certificate(
+        self, request: RevocationRequest, accepted: RequestRecord, serial_number: str
+    ) -> None:
+        """Ask for one certificate alone, whose device goes on."""
+        token = part_for(accepted, serial_number).token[:32]
+        single = RevocationRequest(
+            request_id=f"revoked-certificate-{token}", serial_number=serial_number, reason=request.reason
+        )
+        kind, whole = Queue.REVOCATION_REQUESTS, accepted.request_id
+        await self.requests.expect_part(kind, whole, part_key(kind, single.request_id))
+        await submit(self.requests, self.outbox, kind, single, self.clock, whole=whole)
 
 
 async def revocable(counts: Directory, group_id: str) -> int:

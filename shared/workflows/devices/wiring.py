@@ -1,4 +1,4 @@
-"""What sees to certificates that come to their end, to lists of devices and to approvals, wired together once."""
+"""What sees to certificates that come to their end, to lists of devices and to approvals, wired once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
+from shared.workflows.devices.issuers_devices import IssuersDevices
+from shared.workflows.devices.members import Members
 from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.revocations import revocable
 from shared.workflows.intake.approval_deeds import Deeds
@@ -125,6 +127,23 @@ def directories(
         log=evidence.reader,
     )
     return directory, DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock)
+
+
+def members_of(
+    devices: Devices,
+    orders: Orders,
+    directory: DeviceDirectory,
+    authorities: Authorities,
+    certificates: Certificates,
+    *,
+    groups: Groups,
+    clock: Clock,
+) -> Members:
+    """Put together what finds the devices of groups, orders and CAs."""
+    issuers = IssuersDevices(
+        authorities=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock
+    )
+    return Members(devices=devices, orders=orders, directory=directory.directory, issuers=issuers)
 
 
 def approvals_of(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
-from shared.contracts.devices import MemberRevocation, RevocationAction, RevocationRequest
+from shared.contracts.devices import IssuerRevocation, MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.orders import OrderAct, OrderAction
 from shared.domain.approvals import ApprovalAct, Deed
 from shared.domain.audit_entries import SubjectKind
 from shared.domain.authorities import AuthorityAction
 from shared.domain.words import CertificateKind, IssuedDevices
+from shared.rules.number_words import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -51,8 +52,8 @@ class Deeds:
 
     async def of(self, request: Any) -> Deed | None:
         """Tell what a request would do; ``None`` if no act of its kind needs a second person."""
-        if not self.wanted or isinstance(request, MemberRevocation):
-            return None
+        if not self.wanted or isinstance(request, MemberRevocation | IssuerRevocation):
+            return None  # they are asked for by what was let through
         match request:
             case CertificateRequest(kind=CertificateKind.ROOT):
                 what = f"make the root {request.name!r}"
@@ -97,7 +98,7 @@ class Deeds:
         what, kind, subject, group, devices = await self._of_many(request)
         return Deed(
             act=ApprovalAct.REVOKE_DEVICES,
-            what=f"revoke {what}, for {request.reason.value}",
+            what=f"revoke {what}, for {request.reason.value}{_pace_of(request)}",
             kind=kind,
             subject=subject,
             group=group,
@@ -151,7 +152,8 @@ class Deeds:
         devices = await self.devices_of_authority(request.name)
         return Deed(
             act=ApprovalAct.REVOKE_AUTHORITY if always else ApprovalAct.REVOKE_DEVICES,
-            what=f"revoke the CA {request.name!r} and all devices with a certificate of it, for {request.reason}",
+            what=f"revoke the CA {request.name!r} and all devices with a certificate of it, for {request.reason}"
+            f"{_pace_of(request)}",
             kind=SubjectKind.AUTHORITY,
             subject=request.name,
             group=await self.group_of_authority(request.name),
@@ -173,3 +175,7 @@ class Deeds:
         serial = request.serial_number or ""
         what = f"undo the hold of the certificate {serial}"
         return self._plain(act, what, SubjectKind.CERTIFICATE, serial, await self.group_of_certificate(serial))
+
+
+def _pace_of(request: RevocationRequest | AuthorityAct) -> str:
+    return f", {number_of(request.per_minute, 'device')} a minute" if request.per_minute else ""

@@ -216,6 +216,7 @@ def _subject_of(request: Any) -> tuple[SubjectKind, str]:
     named = {
         SubjectKind.DEVICE: getattr(request, "registration_id", None),
         SubjectKind.GROUP: getattr(request, "enrollment_group", None),
+        SubjectKind.AUTHORITY: getattr(request, "issuer", None),
         SubjectKind.ORDER: getattr(request, "order_id", None),
         SubjectKind.CERTIFICATE: getattr(request, "serial_number", None),
     }

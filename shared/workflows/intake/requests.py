@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import acting
 from shared.contracts.authorities import AuthorityAct
+from shared.contracts.devices import IssuerRevocation
 from shared.contracts.messages import Queue
 from shared.domain.request_deliveries import has_left_it, left, refused_by, taken_up
 from shared.domain.requests import (
@@ -264,6 +265,7 @@ async def submit(
     *,
     delay: timedelta | None = None,
     whole: str | None = None,
+    again: bool = False,
 ) -> None:
     """Accept a request that came over HTTP, or is the app's own: take its id and put it into its queue, once.
 
@@ -275,6 +277,7 @@ async def submit(
         clock: gives the present time.
         delay: how long it stays in its queue at least.
         whole: id of the request about a group that it is a part of.
+        again: whether it is sent though it was sent before, unless it is done: whoever asks sees that it is not.
 
     Raises:
         Conflict: the id was used before, with other content.
@@ -283,7 +286,8 @@ async def submit(
     wanted = _record(kind, request, clock(), state=RequestState.QUEUED, whole=whole)
     known = (await requests.claim(wanted)).record
     _check_same(known, request)
-    if known.queued_at is not None or known.state is not RequestState.QUEUED:
+    was_sent = known.queued_at is not None or known.state is not RequestState.QUEUED
+    if known.state is RequestState.DONE or (was_sent and not again):
         return
     try:
         await outbox.order(kind, request, delay=delay)
@@ -338,8 +342,9 @@ def about(kind: Queue, request: Any) -> str | None:
     """Give the path of what a request is about, where its outcome is to be seen."""
     if kind is Queue.DEVICE_ORDERS:
         return f"/api/device-orders/{request.order_id}"
-    if isinstance(request, AuthorityAct):
-        return f"/api/certificate-authorities/{request.name}"
+    if isinstance(request, AuthorityAct | IssuerRevocation):
+        name = request.name if isinstance(request, AuthorityAct) else request.issuer
+        return f"/api/certificate-authorities/{name}"
     if kind is Queue.ENROLLMENT_GROUP_REQUESTS:
         return f"/api/enrollment-groups/{request.enrollment_group}"
     if kind is Queue.CERTIFICATE_REQUESTS and request.kind is not CertificateKind.DEVICE:

@@ -30,6 +30,7 @@ from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import (
     CertificateRenewal,
     GroupRenewal,
+    IssuerRevocation,
     MemberRevocation,
     RenewalRequest,
     RevocationRequest,
@@ -118,6 +119,22 @@ MESSAGES = (
     ),
     Sent(
         Queue.REVOCATION_REQUESTS,
+        IssuerRevocation,
+        (
+            {
+                "requestId": "revocation-7",
+                "issuer": "line-1-ca1",
+                "action": "revoke",
+                "reason": "keyCompromise",
+                "perMinute": 60,
+            },
+        ),
+        never_has=frozenset(
+            {"registrationId", "registrationIds", "serialNumber", "enrollmentGroup", "orderId", "devices"}
+        ),
+    ),
+    Sent(
+        Queue.REVOCATION_REQUESTS,
         RevocationRequest,
         (
             {
@@ -171,6 +188,7 @@ MESSAGES = (
                 "reason": "keyCompromise",
                 "comment": "ticket 4711",
                 "devices": 12,
+                "perMinute": 60,
             },
             {"requestId": "ca-3", "name": "dpsCa", "action": "renew", "key": "same", "validityDays": 3650},
             {"requestId": "ca-4", "name": "line-1-ca1", "action": "crossSign", "issuer": "corporate"},

@@ -1,0 +1,146 @@
+"""The devices that are revoked with a CA: those that have certificates of it, or of a CA below it.
+
+Those that get in now come first, then those whose certificates nobody knows. Last come those that are on hold, and
+single certificates that their devices do not use any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shared.domain.groups import GroupState
+from shared.domain.revocation import Falls, falls, is_unseen
+from shared.workflows.many import gathered
+
+if TYPE_CHECKING:
+    from shared.domain.certificates import InForceRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
+    from shared.workflows.intake.outbox import Clock
+
+_AT_ONCE, _READS = 16, 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One of many whose revocation is asked for.
+
+    Attributes:
+        device: as it is now.
+        serial_number: of its certificate that is meant alone; ``None`` for the whole device.
+    """
+
+    device: DeviceRecord
+    serial_number: str | None = None
+
+
+class _Round(StrEnum):
+    """Rounds through the devices, in this order."""
+
+    LET_IN = "1"
+    UNSEEN = "2"
+    OTHERS = "3"
+
+
+type _Place = tuple[_Round, str]
+"""A round, and a CA, or the group whose devices are looked at, by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuersDevices:
+    """Finds them, page after page."""
+
+    authorities: Authorities
+    certificates: Certificates
+    groups: Groups
+    devices: Devices
+    clock: Clock
+
+    async def page(self, issuer: str, *, size: int, continuation: str | None) -> tuple[list[Member], str | None]:
+        """Find some that are to be revoked, as they are now, and give the continuation of the next.
+
+        A page may have fewer than it could, or none.
+        """
+        places = await self._places(issuer)
+        present, following = _place_of(continuation) if continuation else (places[0], None)
+        found: list[Member] = []
+        for _ in range(_READS):
+            ahead = [each for each in places if each >= present]
+            if not ahead:  # what was left has gone
+                return found, None
+            if ahead[0] != present:
+                present, following = ahead[0], None
+            some, following = await self._read(present, size - len(found), following)
+            found += some
+            if following is None:
+                if len(ahead) == 1:
+                    return found, None
+                present = ahead[1]
+            if len(found) >= size:
+                break
+        return found, _written(present, following)
+
+    async def _places(self, issuer: str) -> list[_Place]:
+        names = await self._down_from(issuer)
+        groups = [
+            each.enrollment_group
+            async for each in self.groups.list()
+            if each.state is not GroupState.DELETED and names & each.authorities
+        ]
+        return sorted(
+            [(_Round.LET_IN, each) for each in names]
+            + [(_Round.UNSEEN, each) for each in groups]
+            + [(_Round.OTHERS, each) for each in names]
+        )
+
+    async def _down_from(self, issuer: str) -> set[str]:
+        """Name a CA and all below it, whatever has become of them."""
+        known = [record async for record in self.authorities.list()]
+        found, ahead = {issuer}, [issuer]
+        while ahead:
+            above = ahead.pop()
+            below = {each.name for each in known if each.parent == above} - found
+            found |= below
+            ahead += below
+        return found
+
+    async def _read(self, place: _Place, size: int, continuation: str | None) -> tuple[list[Member], str | None]:
+        phase, name = place
+        if phase is _Round.UNSEEN:
+            page, following = await self.devices.page(enrollment_group=name, size=size, continuation=continuation)
+            return [Member(device=each) for each in page if is_unseen(each)], following
+        entries, following = await self.certificates.page_in_force(
+            name, self.clock(), size=size, continuation=continuation
+        )
+        found = await gathered(self._fallen, entries, asyncio.Semaphore(_AT_ONCE))
+        first = phase is _Round.LET_IN
+        return [each for each in found if each is not None and _is_let_in(each) is first], following
+
+    async def _fallen(self, entry: InForceRecord) -> Member | None:
+        known, certificate = await self.devices.get(entry.subject), await self.certificates.get(entry.serial_number)
+        if known is None or certificate is None:
+            return None
+        what = falls(known.record, certificate.record)
+        if what is None:
+            return None
+        return Member(device=known.record, serial_number=entry.serial_number if what is Falls.CERTIFICATE else None)
+
+
+def _is_let_in(member: Member) -> bool:
+    return member.serial_number is None and not member.device.on_hold
+
+
+def _written(place: _Place, continuation: str | None) -> str:
+    # No name of a CA or a group has a "|".
+    return "|".join((*place, continuation or ""))
+
+
+def _place_of(text: str) -> tuple[_Place, str | None]:
+    phase, name, continuation = text.split("|", 2)
+    return (_Round(phase), name), continuation or None

@@ -1,0 +1,171 @@
+"""A revocation of a CA with its devices: for who has revoked it, at its pace, and wherever it is broken off."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.contracts.authorities import AuthorityAct
+from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
+from shared.domain.authorities import AuthorityRecord, AuthorityState
+from shared.domain.callers import Actor, CallerKind
+from shared.domain.devices import DeviceRecord
+from shared.domain.words import CertificateKind, DeviceState
+from shared.ledger.audit_log import AuditFilters
+from shared.ledger.authorities import Authorities
+from shared.pki import names
+from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.world.auditor import audit
+from tests.world.conductor import Go
+from tests.world.host import LEASE
+from tests.world.world import DEVICE, GROUP, ISSUER, World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEVICES = (DEVICE, "lathe")
+KIND = Queue.REVOCATION_REQUESTS
+ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="CertificateAuthorities.Manage")
+REVOKE = {"requestId": "ca", "name": ISSUER, "action": "revoke", "reason": "keyCompromise"}
+
+
+async def in_service(*devices: str) -> World:
+    """Give a world whose devices have certificates of a CA that the ledger has."""
+    world = await World().prepare()
+    issuing = hierarchy().issuing.certificate
+    with world.conductor.at_once():
+        await Authorities(world.storage.table("issuers")).try_insert(
+            AuthorityRecord(
+                name=ISSUER,
+                kind=CertificateKind.INTERMEDIATE,
+                state=AuthorityState.ACTIVE,
+                key_algorithm="EC-P256",
+                fingerprint="f",
+                cause="r",
+                requested_at=NOW,
+                parent="dpsCa",
+                serial_number=names.serial_text(issuing.serial_number),
+                thumbprint=names.thumbprint(issuing),
+                certificate=names.pem(issuing),
+                not_after=issuing.not_valid_after_utc,
+            )
+        )
+    order = {"orderId": "o", "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in devices]}
+    world.ask("order", Queue.DEVICE_ORDERS, order)
+    await world.drain()
+    return world
+
+
+async def called(world: World, **fields: Any) -> None:
+    """Have Ada call for the revocation of the CA; the message of it lies in its queue."""
+    act = parse(AuthorityAct, {**REVOKE, **fields})
+    await world.call("ca", Queue.ENROLLMENT_GROUP_REQUESTS, act, ADA, "ticket 4711")
+
+
+async def asked(world: World, **fields: Any) -> World:
+    """Have Ada revoke the CA, so that the request for its devices lies in its queue."""
+    await called(world, **fields)
+    await world.deliver("ca")
+    return world
+
+
+def records(world: World) -> Mapping[str, DeviceRecord]:
+    rows = world.storage.table("identities").rows.items()
+    found = [row.read(DeviceRecord) for (_, key), row in rows if key.startswith("d:")]
+    return {each.registration_id: each for each in found}
+
+
+def revoked_at(record: DeviceRecord) -> Any:
+    return next(each for each in record.history if each.state is DeviceState.REVOKED and each.note == "keyCompromise")
+
+
+# --- who, and when ---
+
+
+async def test_devices_are_revoked_for_who_has_revoked_their_ca() -> None:
+    """Their histories, the audit log and the events name her, and what she said; not a queue."""
+    world = await asked(await in_service(*DEVICES))
+    await world.drain()
+    for record in records(world).values():
+        assert record.state is DeviceState.REVOKED
+        entry = revoked_at(record)
+        assert entry.actor is not None
+        assert (entry.actor.kind, entry.actor.id, entry.comment) == (CallerKind.USER, "5b54", "ticket 4711")
+    told = [each["data"]["actor"]["id"] for each in world.events() if each["type"].endswith(".DeviceRevoked")]
+    assert told == ["5b54", "5b54"]
+    for device in DEVICES:
+        found, _ = await world.services.audit.log.page(AuditFilters(device=device), size=50, continuation=None)
+        revoked = [each for each in found if each.action == "revoke"]
+        assert [(each.actor.id, each.comment, each.outcome) for each in revoked] == [("5b54", "ticket 4711", "done")]
+
+
+async def test_the_ca_is_shut_out_at_once_and_its_devices_at_the_pace_that_was_asked_for() -> None:
+    """One a minute. One that is on hold gets in nowhere, and comes last."""
+    world = await in_service("anvil", *DEVICES)
+    world.ask("hold", KIND, {"requestId": "h", "registrationId": "anvil", "reason": "certificateHold"})
+    await world.drain()
+    began = world.now
+    await asked(world, perMinute=1)
+    (ca,) = [row.read(AuthorityRecord) for (part, _), row in world.storage.table("issuers").rows.items()]
+    assert (ca.state, ca.change) == (AuthorityState.REVOKED, None)
+    await world.drain()
+    at = {name: revoked_at(record).at - began for name, record in records(world).items()}
+    assert max(at, key=lambda name: at[name]) == "anvil"
+    assert sorted(at.values()) == [timedelta(0), timedelta(minutes=1), timedelta(minutes=2)]
+
+
+async def test_a_second_revocation_of_the_ca_hastens_the_first() -> None:
+    """Whoever finds the pace too slow asks again, without one."""
+    world = await asked(await in_service(*DEVICES), perMinute=1)
+    began = world.now
+    await world.deliver_visible()
+    await asked(world, requestId="faster")
+    await world.deliver_visible()
+    await world.deliver_visible()
+    assert {each.state for each in records(world).values()} == {DeviceState.REVOKED}
+    assert world.now - began < timedelta(seconds=30)
+
+
+# --- wherever it is broken off ---
+
+
+async def faults(world: World) -> list[str]:
+    """Give what is wrong when nothing is on its way any more."""
+    await world.drain()
+    found = [f"{each.registration_id} is {each.state}" for each in records(world).values() if each.state != "revoked"]
+    told = {each["id"] for each in world.events() if each["type"].endswith(".DeviceRevoked")}
+    if len(told) != 1:
+        found.append(f"told were {sorted(told)}")
+    return found + await audit(world) + [repr(bug) for bug in world.bugs]
+
+
+@pytest.mark.parametrize("queue", [Queue.ENROLLMENT_GROUP_REQUESTS, KIND])
+async def test_a_ca_is_revoked_with_its_device_wherever_a_message_is_broken_off(queue: Queue) -> None:
+    """Killed before each step or with the answer to it lost, by turns: of the act, and of what it asks for devices."""
+    scene, found = await in_service(DEVICE), list[str]()
+    await called(scene)
+    if queue is KIND:
+        await scene.deliver("ca")
+
+    def begun() -> World:
+        world = scene.copy()
+        message = world.queues.lease(queue, world.queues.queues[queue][0], lease=LEASE)
+        world.conductor.start("a", world.hosts[0].deliver(queue, message))
+        return world
+
+    steps = await begun().conductor.advance("a")
+    assert steps > 8
+    for step in range(steps):
+        world, lost = begun(), step % 2 == 1
+        await world.conductor.advance("a", step)
+        if lost:
+            await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
+            await world.conductor.advance("a")
+        else:
+            await world.conductor.kill("a")
+        what = "without the answer to" if lost else "killed before"
+        found += [f"{what} step {step + 1}: {fault}" for fault in await faults(world)]
+    assert found == []
