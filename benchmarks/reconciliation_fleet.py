@@ -144,6 +144,7 @@ class Fleet:
             sha256_thumbprints=self._thumbprints[1:],
             certificate=summary,
             held=(held,),
+            entry_settings={},
         )
         reason = RevocationReason.KEY_COMPROMISE
         self._revoked = self._registered.changed(
@@ -219,7 +220,8 @@ class Fleet:
 
     def entry(self, number: int) -> dict[str, Any] | None:
         """Give its individual enrollment, if it has one."""
-        shut = {"registrationId": self.id_of(number), "provisioningStatus": "disabled", "etag": "1"}
+        own = {"registrationId": self.id_of(number), "provisioningStatus": "disabled", "etag": "1"}
+        shut = {**own, "capabilities": {"iotEdge": False}, "allocationPolicy": "hashed"}  # as DPS fills them in
         return shut if number in self.shut else None
 
 

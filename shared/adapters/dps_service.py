@@ -54,15 +54,17 @@ class ProvisioningService:
         """Read an individual enrollment, ``None`` if it does not exist."""
         return await _found(f"individual enrollment {registration_id!r}", self._client.enrollment.get(registration_id))
 
-    async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
+    async def shut_out(
+        self, registration_id: str, certificate: x509.Certificate, *, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Refuse one device of a group, by a disabled individual enrollment with its leaf certificate.
 
         DPS matches individual enrollments before groups, so this decides whatever the group says
         (Microsoft: "How to disenroll or revoke a device", section on one device of a group). It is written even if it
-        is there already: whoever was about to let the device in has an outdated ETag then.
+        is there already: whoever was about to let the device in has an outdated ETag then. A new one gets ``settings``.
         """
         present = await self.get_enrollment(registration_id)
-        disabled = individual_enrollment(registration_id, present, "disabled", certificate)
+        disabled = individual_enrollment(registration_id, present, "disabled", certificate, settings=settings)
         try:
             await self.put_enrollment(disabled, etag=ANY_VERSION if present else None)
         except (Conflict, PreconditionFailed):
@@ -78,6 +80,7 @@ class ProvisioningService:
         certificates: Sequence[x509.Certificate],
         *,
         enabled: bool = True,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Accept one device with these leaf certificates and no other, by an individual enrollment.
 
@@ -86,6 +89,7 @@ class ProvisioningService:
             seen: its entry as it was read, ``None`` if it did not exist; another one stays as it is.
             certificates: one or two.
             enabled: whether the entry lets it in, or only names its certificates.
+            settings: that a new entry gets.
 
         Raises:
             Conflict, PreconditionFailed: it is not as it was seen any more.
@@ -93,7 +97,8 @@ class ProvisioningService:
         as_wanted = seen is not None and (seen.get("provisioningStatus") != "disabled") == enabled
         if seen is not None and as_wanted and admits_only(seen, certificates):
             return
-        entry = individual_enrollment(registration_id, seen, "enabled" if enabled else "disabled", *certificates)
+        status = "enabled" if enabled else "disabled"
+        entry = individual_enrollment(registration_id, seen, status, *certificates, settings=settings)
         await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:

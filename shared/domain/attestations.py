@@ -57,11 +57,19 @@ def leaf_attestation(primary: str, secondary: str | None = None) -> dict[str, An
 
 
 def individual_enrollment(
-    registration_id: str, present: Mapping[str, Any] | None, status: str, *certificates: x509.Certificate
+    registration_id: str,
+    present: Mapping[str, Any] | None,
+    status: str,
+    *certificates: x509.Certificate,
+    settings: Mapping[str, Any] | None = None,
 ) -> Entry:
-    """Give the individual enrollment of a device with these leaf certificates; the rest is as it is at present."""
+    """Give the individual enrollment of a device with these leaf certificates.
+
+    The rest is as it is at present. A new one gets ``settings``, as the ledger has them.
+    """
+    new = {"registrationId": registration_id, "deviceId": registration_id, **(settings or {})}
     return {
-        **(present or {"registrationId": registration_id, "deviceId": registration_id}),
+        **(present or new),
         "attestation": leaf_attestation(*map(names.pem, certificates)),
         "provisioningStatus": status,
     }

@@ -131,6 +131,72 @@ def kept_settings(entry: Entry) -> dict[str, Any]:
     return {name: entry[name] for name in _KEPT if entry.get(name) is not None}
 
 
+# --- individual enrollments ---
+
+
+def own_settings(enrollment: Entry) -> dict[str, Any]:
+    """Give what an individual enrollment has beside its attestation and its status, its device id among it."""
+    device_id = enrollment.get("deviceId")
+    own = device_id is not None and device_id != str(enrollment["registrationId"]).lower()
+    return {**kept_settings(enrollment), **({"deviceId": device_id} if own else {})}
+
+
+def with_own_settings(enrollment: Entry, settings: Mapping[str, Any]) -> Entry:
+    """Give an individual enrollment with these settings, as :func:`own_settings` gives them, and no others."""
+    rest = {name: value for name, value in enrollment.items() if name not in _KEPT}
+    return {**rest, "deviceId": str(enrollment["registrationId"]).lower(), **settings}
+
+
+# --- settings that are compared ---
+
+_TAKEN = {
+    "allocationPolicy": "hashed",
+    "reprovisionPolicy.updateHubAssignment": True,
+    "reprovisionPolicy.migrateDeviceData": True,
+    "capabilities.iotEdge": False,
+}
+"""What is taken for a setting that an entry does not have. DPS shows ``capabilities`` and ``reprovisionPolicy`` of an
+entry for which they were not asked, and does not show an initial twin in which nothing is (MicrosoftDocs/azure-docs,
+articles/iot-dps/how-to-use-custom-allocation-policies.md: the entry in the webhook's log is of an
+``az iot dps enrollment-group create``, which sends an empty twin, as the log in Azure/azure-cli#26889 has it). Both
+parts of the reprovision policy are true by default (Microsoft: ``ReprovisionPolicy`` class of the service SDK)."""
+
+_PLACES_COMPARED = (*_PLACES.values(), "deviceId")
+
+_NOT_SHOWN = frozenset({"customAllocationDefinition", "initialTwin.tags", "initialTwin.properties.desired"})
+"""A webhook's URL may have its key in it, and whatever the owner likes stands in a twin."""
+
+
+def settings_apart(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Compare the settings of an entry with those that it is to have; what DPS fills in by itself does not count.
+
+    Returns:
+        What is wanted where they differ, and what is there, in words; ``None`` if they do not.
+    """
+    pairs = [(place, _set(wanted, place), _set(present, place)) for place in _PLACES_COMPARED]
+    apart = [each for each in pairs if each[1] != each[2]]
+    if not apart:
+        return None
+    ours = (
+        f"{place} is {'as it was last asked for' if place in _NOT_SHOWN else _text(own)}" for place, own, _ in apart
+    )
+    theirs = (f"{place} is {'otherwise' if place in _NOT_SHOWN else _text(there)}" for place, _, there in apart)
+    return ", ".join(ours), ", ".join(theirs)
+
+
+def _set(settings: Mapping[str, Any], place: str) -> Any:
+    value = _at(settings, place)
+    if value is None or value in ({}, []):
+        return _TAKEN.get(place)
+    return sorted(each.lower() for each in value) if place == "iotHubs" else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "not set" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+
+
 # --- conditions ---
 
 

@@ -63,6 +63,7 @@ class FindingKind(StrEnum):
     ENROLLMENT_DISABLED = "enrollmentDisabled"
     ENROLLMENT_FOREIGN = "enrollmentForeign"
     ENROLLMENT_CERTIFICATE = "enrollmentCertificate"
+    ENROLLMENT_SETTINGS = "enrollmentSettings"
     GROUP_MISSING = "groupMissing"
     GROUP_LEFT = "groupLeft"
     GROUP_STATUS = "groupStatus"
@@ -106,7 +107,8 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.DOOR_OPEN: Treatment(
         Severity.CRITICAL,
         "every door of a device that is shut out is shut: DPS and each hub that has it; DPS and the hub of a device in "
-        "service take none of its certificates that is revoked",
+        "service take none of its certificates that is revoked; an individual enrollment that an operator disabled is "
+        "disabled again",
         always_mended=True,
     ),
     FindingKind.ROGUE_CERTIFICATE: Treatment(Severity.CRITICAL, _PINNED),
@@ -129,6 +131,11 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.ENROLLMENT_DISABLED: Treatment(Severity.MEDIUM, _AGAIN),
     FindingKind.ENROLLMENT_FOREIGN: Treatment(Severity.CRITICAL, _PINNED),
     FindingKind.ENROLLMENT_CERTIFICATE: Treatment(Severity.HIGH, _AGAIN),
+    FindingKind.ENROLLMENT_SETTINGS: Treatment(
+        Severity.MEDIUM,
+        "the individual enrollment's settings are written as they were last asked for",
+        "the ledger takes them over",
+    ),
     FindingKind.GROUP_MISSING: Treatment(
         Severity.CRITICAL, "the group is made again in DPS", "the ledger says that the group is deleted"
     ),

@@ -84,6 +84,7 @@ def _anew(known: DeviceRecord, wanted: DeviceRecord) -> DeviceRecord:
         assigned_hub=None if gone else known.assigned_hub,
         own_entry=known.own_entry,
         entry_disabled=known.entry_disabled and not gone,
+        entry_settings=known.entry_settings,
         disabled=known.disabled and not gone,
         switched_for=None if gone else known.switched_for,
         generation=known.generation + 1,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.domain.attestations import attests_by_certificates, held_certificates, references, signers
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
-from shared.domain.entries import kept_settings
+from shared.domain.entries import kept_settings, own_settings, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.wanted import revoked_before, wanted
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
+    from shared.domain.wanted import Wanted
     from shared.ports.hubs import HubIdentity
 
 DPS = "DPS"
@@ -124,6 +125,15 @@ def _about(record: DeviceRecord, kind: FindingKind, where: str, ledger: str, ser
 
 
 def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -> Iterator[Difference]:
+    yield from _admission(record, entry, own, now)
+    if entry is None or record.entry_settings is None:
+        return
+    if (apart := settings_apart(record.entry_settings, own_settings(entry))) is not None:
+        yield _about(record, FindingKind.ENROLLMENT_SETTINGS, DPS, *apart)
+
+
+def _admission(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -> Iterator[Difference]:
+    """Look at whom an individual enrollment lets in."""
     want = wanted(record, now)
     said = f"the device is {_state(record)}"
     disabled = entry is not None and entry.get(STATUS) == "disabled"
@@ -131,6 +141,11 @@ def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -
         if not disabled and _could_come_in(record, now):
             held = "an individual enrollment lets it in" if entry else "no individual enrollment keeps it out"
             yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+        return
+    if want.own_entry and want.entry_disabled and not disabled:
+        held = "its individual enrollment is enabled" if entry else "it does not have an individual enrollment"
+        said = f"{said}, and its individual enrollment is disabled"
+        yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
         return
     if entry is None:
         if want.own_entry and revoked_before(record, now):
@@ -145,6 +160,12 @@ def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -
                 "it does not have an individual enrollment",
             )
         return
+    yield from _accepted_of(record, entry, want, own)
+
+
+def _accepted_of(record: DeviceRecord, entry: Entry, want: Wanted, own: Own) -> Iterator[Difference]:
+    """Look at the certificates that an individual enrollment accepts of a device that may come in."""
+    said, disabled = f"the device is {_state(record)}", entry.get(STATUS) == "disabled"
     admitted = frozenset(held_certificates(entry)) if attests_by_certificates(entry) else None
     if admitted is None or admitted - (own.in_use if own.all is None else own.all):
         what = "other certificates" if admitted is not None else "a symmetric key or a TPM"
@@ -318,14 +339,9 @@ def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Map
         yield differs(
             kind=FindingKind.GROUP_CERTIFICATES, ledger=f"it accepts {expected}", service=f"it accepts {held}"
         )
-    noted, present = record.entry_settings, kept_settings(entry)
-    changed = {name for name in {**(noted or {}), **present} if (noted or {}).get(name) != present.get(name)}
-    if noted is not None and changed:
-        yield differs(
-            kind=FindingKind.GROUP_SETTINGS,
-            ledger=f"{', '.join(sorted(changed))} as they were last asked for",
-            service=f"{', '.join(sorted(changed))} otherwise",
-        )
+    noted = record.entry_settings
+    if noted is not None and (apart := settings_apart(noted, kept_settings(entry))) is not None:
+        yield differs(kind=FindingKind.GROUP_SETTINGS, ledger=apart[0], service=apart[1])
 
 
 def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
@@ -16,7 +16,7 @@ from shared.domain.words import DeviceState
 from shared.errors import Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from shared.domain.doors import ClosedDoor
@@ -64,17 +64,26 @@ def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) 
     )
 
 
-def enrolled_individually(record: DeviceRecord, *, own_entry: bool, disabled: bool) -> DeviceRecord:
-    """Enter whether an operator gives a device an individual enrollment, and wants it disabled."""
-    if (record.own_entry, record.entry_disabled) == (own_entry, disabled):
+def enrolled_individually(
+    record: DeviceRecord, *, own_entry: bool, disabled: bool, settings: Mapping[str, Any] | None
+) -> DeviceRecord:
+    """Enter whether an operator gives a device an individual enrollment, wants it disabled, and what it is to have."""
+    if (record.own_entry, record.entry_disabled, record.entry_settings) == (own_entry, disabled, settings):
         return record
-    return record.changed(own_entry=own_entry, entry_disabled=disabled)
+    return record.changed(own_entry=own_entry, entry_disabled=disabled, entry_settings=settings)
+
+
+def settings_noted(record: DeviceRecord, settings: Mapping[str, Any]) -> DeviceRecord:
+    """Enter what the individual enrollment of a device has, where that was not known."""
+    return record.changed(entry_settings=settings) if record.entry_settings is None else record
 
 
 def pinned(record: DeviceRecord, *, group: str, at: datetime) -> DeviceRecord:
     """Have DPS take the device's own certificates alone, since another group has registered it."""
     note = f"{TAKEN_OVER} {group}, which is not its own: it has to register again"
-    return record.noted(at, note, own_entry=True, generation=record.generation + 1)
+    # What somebody else has put into its entry is not what it is to have.
+    settings = record.entry_settings or {}
+    return record.noted(at, note, own_entry=True, entry_settings=settings, generation=record.generation + 1)
 
 
 def moved(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:

@@ -136,7 +136,9 @@ class Devices:
                 "device id unless a device has registered with it, or order under another registration id",
                 field="registrationId",
             )
-        return _counted(None, await self._write(stamped, steps))
+        # It had an individual enrollment before it was a device: what that has beside is not known here.
+        stamped = stamped.changed(entry_settings=None)
+        return _counted(None, await self._write(stamped, [Insert(_row(stamped)), *steps[1:]]))
 
     async def replace(
         self,

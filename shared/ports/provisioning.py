@@ -47,7 +47,9 @@ class ProvisioningService(Protocol):
         """Read an individual enrollment."""
         ...
 
-    async def shut_out(self, registration_id: str, certificate: x509.Certificate) -> None:
+    async def shut_out(
+        self, registration_id: str, certificate: x509.Certificate, *, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Refuse one device of a group, by a disabled individual enrollment, whatever others write."""
         ...
 
@@ -58,6 +60,7 @@ class ProvisioningService(Protocol):
         certificates: Sequence[x509.Certificate],
         *,
         enabled: bool = True,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Accept one device with these leaf certificates and no other, if its entry is as it was seen."""
         ...

@@ -112,6 +112,19 @@ async def test_a_line_that_somebody_else_has_closed_stays_as_it_is() -> None:
     assert [each.state async for each in orders.lines("o")] == [LineState.FAILED, LineState.REGISTERED]
 
 
+async def test_of_a_device_that_had_an_individual_enrollment_before_the_ledger_does_not_know_its_settings() -> None:
+    """The enrollment has claimed the device id: what it has was not asked for in the device's time."""
+    for had_one, settings in ((False, {}), (True, None)):
+        devices = devices_in(FakeTable())
+        if had_one:
+            await devices.claim_device_id("a", "a")
+        fresh = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
+        inserted = await devices.insert(fresh.changed(entry_settings={}))
+        found = await devices.get("a")
+        assert found is not None
+        assert found.record.entry_settings == inserted.record.entry_settings == settings
+
+
 def test_a_history_is_kept_within_a_column() -> None:
     """However long a device lives, its history fits a column of 32 K characters."""
     record = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)

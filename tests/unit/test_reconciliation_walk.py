@@ -52,6 +52,13 @@ async def test_many_devices_that_differ_at_once_are_looked_at_over_some_minutes(
     assert done.hours * 60 > 58 / hubs / 10 - 1
 
 
+async def test_individual_enrollments_are_compared_from_their_pages() -> None:
+    """5 groups, a page of 250 entries, 5 pages of registrations; and each entry that must be there is read once."""
+    done = await walk(Shape(devices=500, groups=5, shut=2))
+    assert done.record.looked_at["enrollments"] == 250
+    assert done.record.calls["dps"] == 5 + 1 + 5 + 250
+
+
 async def test_what_a_pass_counts_is_what_the_services_count() -> None:
     done = await walk(Shape(devices=500, groups=5, hubs=2, drifted=20))
     counted, calls = done.fleet.quotas.calls, done.record.calls

@@ -428,6 +428,28 @@ async def pin_and_forget(fleet: Fleet) -> None:
     del fleet.world.provisioning.enrollments[DEVICE]
 
 
+async def pin_and_change(fleet: Fleet, **changes: Any) -> None:
+    """The device has an entry of its own, in which somebody changes something."""
+    pin = partial(pinned, group="other", at=fleet.world.now)
+    await change(fleet.world.devices, DEVICE, pin, at=fleet.world.now)
+    await fleet.world.drain()
+    change_entry(fleet, **changes)
+
+
+def change_entry(fleet: Fleet, **changes: Any) -> None:
+    entries = fleet.world.provisioning.enrollments
+    entries[DEVICE] = {**entries[DEVICE], **changes, "etag": '"theirs"'}
+
+
+def entry_with(**changes: Any) -> Plant:
+    """Plant changes of an entry that the app has made to shut the device out."""
+
+    async def plant(fleet: Fleet) -> None:
+        change_entry(fleet, **changes)
+
+    return plant
+
+
 async def keep_deleted_group(fleet: Fleet) -> None:
     entry = dict(fleet.world.provisioning.groups[GROUP])
     fleet.world.ask("delete", Queue.ENROLLMENT_GROUP_REQUESTS, groups_acts.MESSAGES["delete the group"])
@@ -473,6 +495,13 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.ENROLLMENT_DISABLED: [((), shut_by_entry)],
     FindingKind.ENROLLMENT_FOREIGN: [((), let_another_in)],
     FindingKind.ENROLLMENT_CERTIFICATE: [((), put_entry_back)],
+    FindingKind.ENROLLMENT_SETTINGS: [
+        ((), partial(pin_and_change, allocationPolicy="static", iotHubs=["hub-9"])),
+        ((), partial(pin_and_change, initialTwin={"tags": {"plant": "elsewhere"}})),
+        ((), partial(pin_and_change, reprovisionPolicy={"updateHubAssignment": False, "migrateDeviceData": False})),
+        (("revoke",), entry_with(capabilities={"iotEdge": True})),
+        (("hold",), entry_with(deviceId="another")),
+    ],
     FindingKind.GROUP_STATUS: [((), disable_group)],
     FindingKind.GROUP_SETTINGS: [((), change_policy)],
     FindingKind.GROUP_CERTIFICATES: [((), change_signers)],
@@ -629,6 +658,7 @@ def test_every_kind_is_planted() -> None:
         (FindingKind.IDENTITY_DISABLED, disable_at_hub),
         (FindingKind.HUB_CHANGED, leave_behind),
         (FindingKind.HUB_CHANGED, move),
+        (FindingKind.ENROLLMENT_SETTINGS, partial(pin_and_change, allocationPolicy="static", iotHubs=["hub-9"])),
         (FindingKind.GROUP_STATUS, disable_group),
         (FindingKind.GROUP_SETTINGS, change_policy),
         (FindingKind.GROUP_MISSING, delete_group),

@@ -176,6 +176,7 @@ class CertificateRequests:
             own_key=wanted.csr is not None,
             registers_itself=True,
             validity_days=request.validity_days,
+            entry_settings={},
         ).entered(DeviceState.ORDERED, self.clock(), f"request {wanted.cause}")
 
     async def describe(self, serial_number: str) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class DeviceConverger:
             leaf = stand_in(record.registration_id, self.clock())
         doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._enter_in_books(record, want)]
         if leaf is not None:
-            doors.append(self.provisioning.shut_out(record.registration_id, leaf))
+            doors.append(self.provisioning.shut_out(record.registration_id, leaf, settings=record.entry_settings))
         outcomes = await asyncio.gather(*doors, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -284,7 +284,9 @@ class DeviceConverger:
             as_it_is = entry is None or record.doors is Doors.SHUT or entry.get("provisioningStatus") != "disabled"
             enabled = as_it_is and not want.entry_disabled
             leaves = await self._leaves(want)
-            await self.provisioning.admit_only(record.registration_id, entry, leaves, enabled=enabled)
+            await self.provisioning.admit_only(
+                record.registration_id, entry, leaves, enabled=enabled, settings=record.entry_settings
+            )
         elif entry is None:
             return  # its group decides
         elif entry.get("provisioningStatus") == "disabled":

@@ -10,21 +10,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import certificate_of, leaf_attestation
+from shared.domain.attestations import leaf_attestation
 from shared.domain.certificates import CertificateState
-from shared.domain.entries import check_etag, values_of, with_values
+from shared.domain.entries import check_etag, own_settings, settings_apart, values_of, with_values
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import enrolled_individually
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.pki import names
-from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.public_keys import fingerprint, key_of
-from shared.pki.signing_keys import UnsupportedKey
-from shared.reading.pem import certificates
 from shared.rules.registration_ids import same_registration_id
 from shared.workflows.devices.changes import change
+from shared.workflows.devices.entry_certificates import held_by, leaf_of, leaves_of, serial_numbers_of
 from shared.workflows.groups.entries import RETRY, check_hubs
 
 if TYPE_CHECKING:
@@ -102,7 +100,7 @@ class IndividualEnrollments:
             entry["deviceId"] = definition.device_id
         if definition.provisioning_status is not None:
             entry["provisioningStatus"] = definition.provisioning_status
-        leaves = _leaves(definition)
+        leaves = leaves_of(definition)
         if present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}:
             entry["attestation"] = await self._attestation(entry, definition, leaves)
         await self._check_certificates(entry)
@@ -113,8 +111,8 @@ class IndividualEnrollments:
         await self._claim_device_id(registration_id, entry)
         if device is not None:
             disabled = entry.get("provisioningStatus") == "disabled"
-            await self._enter(registration_id, own_entry=True, disabled=disabled)
-        written = await self._write(entry, present, if_match)
+            await self._enter(registration_id, own_entry=True, disabled=disabled, settings=own_settings(entry))
+        written = await self._write_for(device, entry, present, if_match)
         if present is not None and present.get("deviceId") != written.get("deviceId"):
             await self._release_device_id(registration_id, present)
         return written, present is None
@@ -134,7 +132,7 @@ class IndividualEnrollments:
         else:
             check_etag(_named(registration_id), present["etag"], if_match)
         if await self.devices.get(registration_id) is not None:
-            await self._enter(registration_id, own_entry=True, disabled=True)
+            await self._enter(registration_id, own_entry=True, disabled=True, settings=own_settings(entry))
         return await self._write({**entry, "provisioningStatus": "disabled"}, present, if_match)
 
     async def delete(self, registration_id: str, *, if_match: str | None) -> None:
@@ -151,12 +149,43 @@ class IndividualEnrollments:
         device = await self._unless_shut_out(registration_id)
         if device is not None:
             self._check_not_needed(device)
-            await self._enter(registration_id, own_entry=False, disabled=False)
+            await self._enter(registration_id, own_entry=False, disabled=False, settings={})
         try:
             await self.provisioning.delete_enrollment(registration_id, etag=present["etag"])
         except PreconditionFailed as changed:
             raise _busy(registration_id) from changed
         await self._release_device_id(registration_id, present)
+
+    async def _write_for(
+        self, device: DeviceRecord | None, entry: Entry, present: Entry | None, if_match: str | None
+    ) -> Entry:
+        """Write an entry as the record of its device wants it already; ``device`` is as it was before that.
+
+        What DPS refuses is not wanted any more. What it makes of the settings is what they are to be from then on.
+        """
+        if device is None:
+            return await self._write(entry, present, if_match)
+        disabled, asked = entry.get("provisioningStatus") == "disabled", own_settings(entry)
+
+        async def enter_instead(**wanted: Any) -> None:
+            """Whoever has asked for something else meanwhile is to have it."""
+
+            def instead(record: DeviceRecord) -> DeviceRecord:
+                is_ours = (record.own_entry, record.entry_disabled, record.entry_settings) == (True, disabled, asked)
+                return enrolled_individually(record, **wanted) if is_ours else record
+
+            await change(self.devices, device.registration_id, instead, at=self.clock())
+
+        try:
+            written = await self._write(entry, present, if_match)
+        except Rejected:
+            await enter_instead(
+                own_entry=device.own_entry, disabled=device.entry_disabled, settings=device.entry_settings
+            )
+            raise
+        if settings_apart(asked, own_settings(written)) is not None:
+            await enter_instead(own_entry=True, disabled=disabled, settings=own_settings(written))
+        return written
 
     async def _write(self, entry: Entry, present: Entry | None, if_match: str | None) -> Entry:
         if entry == present:
@@ -179,7 +208,7 @@ class IndividualEnrollments:
         self, entry: Entry, definition: IndividualEnrollmentDefinition, leaves: Mapping[str, x509.Certificate]
     ) -> Entry:
         """Give the certificates that are accepted: those that are named, and beside them those that were before."""
-        registration_id, accepted = entry["registrationId"], dict(_held(entry))
+        registration_id, accepted = entry["registrationId"], dict(held_by(entry))
         primary, secondary = definition.certificate, definition.secondary_certificate
         if primary is None and not accepted.get("primary"):
             primary = await self._present_certificate(registration_id)
@@ -188,7 +217,7 @@ class IndividualEnrollments:
             ("secondary", "secondaryCertificate", secondary),
         ):
             if pem is not None:
-                self._check_leaf(registration_id, leaves.get(field) or _leaf(pem, field), field)
+                self._check_leaf(registration_id, leaves.get(field) or leaf_of(pem, field), field)
                 accepted[place] = {"certificate": pem}
         if secondary is None and "secondary_certificate" in definition.model_fields_set:
             accepted.pop("secondary", None)
@@ -265,8 +294,10 @@ class IndividualEnrollments:
             )
         return known.record
 
-    async def _enter(self, registration_id: str, *, own_entry: bool, disabled: bool) -> None:
-        enter = partial(enrolled_individually, own_entry=own_entry, disabled=disabled)
+    async def _enter(
+        self, registration_id: str, *, own_entry: bool, disabled: bool, settings: Mapping[str, Any] | None
+    ) -> None:
+        enter = partial(enrolled_individually, own_entry=own_entry, disabled=disabled, settings=settings)
         await change(self.devices, registration_id, enter, at=self.clock())
 
     def _check_not_needed(self, device: DeviceRecord) -> None:
@@ -280,7 +311,7 @@ class IndividualEnrollments:
 
     async def _check_certificates(self, entry: Entry) -> None:
         """See that an entry names no certificate that is revoked, or that is another device's."""
-        for serial_number in _serial_numbers(entry):
+        for serial_number in serial_numbers_of(entry):
             known = await self.certificates.get(serial_number)
             if known is None:
                 continue
@@ -320,47 +351,6 @@ class IndividualEnrollments:
         in_use = {registration_id, (registration or {}).get("deviceId"), device and device.record.device_id}
         if device_id not in in_use:
             await self.devices.release_device_id(device_id, registration_id)
-
-
-def _leaves(definition: IndividualEnrollmentDefinition) -> dict[str, x509.Certificate]:
-    """Read the certificates that are named, by their fields; errors are those of :func:`_leaf`."""
-    given = {"certificate": definition.certificate, "secondaryCertificate": definition.secondary_certificate}
-    return {field: _leaf(pem, field) for field, pem in given.items() if pem is not None}
-
-
-def _leaf(pem: str, field: str) -> x509.Certificate:
-    """Read a device's certificate.
-
-    Raises:
-        Rejected: it is something else, or can't be read.
-    """
-    found = certificates(pem, field=field, wanted="certificate of the device in PEM")
-    if len(found) != 1:
-        raise Rejected.because(f"holds {len(found)} certificates; give the device's own alone", field=field)
-    try:
-        leaf = read_certificate(found[0])
-        key_of(leaf)
-    except (UnreadableCertificate, UnsupportedKey) as error:
-        raise Rejected.because(f"the certificate can't be used: {error}", field=field) from None
-    return leaf
-
-
-def _held(entry: Entry) -> dict[str, Any]:
-    """Give the certificates of an entry by their places; none if it has none yet, or attests otherwise."""
-    attestation = entry.get("attestation") or {}
-    return (attestation.get("x509") or {}).get("clientCertificates") or {}
-
-
-def _serial_numbers(entry: Entry) -> list[str]:
-    """Give the serial numbers of an entry's certificates; DPS may give ``info``, ``certificate``, or both."""
-    found = []
-    for each in filter(None, _held(entry).values()):
-        certificate = certificate_of(each.get("certificate"))
-        if certificate is not None:
-            found.append(names.serial_text(certificate.serial_number))
-        elif (each.get("info") or {}).get("serialNumber"):
-            found.append(str(each["info"]["serialNumber"]).lower().zfill(40))
-    return found
 
 
 def _taken(device_id: str, owner: str | None) -> Rejected:

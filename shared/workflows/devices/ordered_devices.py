@@ -308,6 +308,7 @@ def ordered_device(line: OrderLine, at: datetime) -> DeviceRecord:
         registers_itself=line.csr is not None or line.register_by is RegisterBy.DEVICE,
         validity_days=line.validity_days,
         tags=line.tags,
+        entry_settings={},
     ).entered(DeviceState.ORDERED, at, f"order {line.order_id}")
 
 

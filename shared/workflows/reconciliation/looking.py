@@ -7,12 +7,16 @@ that has changed meanwhile, nothing is said of it; the next pass looks anew.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import CertificateState
+from shared.domain.entries import own_settings
 from shared.domain.reconciliation import Own, Seen, device_differences
+from shared.domain.upkeep import settings_noted
+from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.readable import load_certificates
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.domain.findings import Difference
     from shared.ledger.devices import Devices
+    from shared.ledger.table import Versioned
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
@@ -80,6 +85,16 @@ class DeviceLook:
             return []
         again = await self.devices.get(registration_id)
         return found if again is not None and again.record.stamp == known.record.stamp else []
+
+    async def note_settings(self, known: Versioned[DeviceRecord], entry: Mapping[str, Any]) -> None:
+        """Note what the individual enrollment of a device has, where that is not known: so it is to stay.
+
+        It was made before the device was ordered, or the device was taken over from the services. Whoever asks for
+        something else writes the record before the entry, so what was read of the entry before the record holds.
+        """
+        if known.record.entry_settings is None and known.record.settled:
+            with suppress(Stale):
+                await self.devices.replace(known, settings_noted(known.record, own_settings(dict(entry))))
 
     async def own(self, record: DeviceRecord) -> Own:
         """Give the thumbprints of everything that was ever issued to a device."""

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
 from shared.domain.devices import IN_ITS_HUB
-from shared.domain.entries import kept_settings, place_of
+from shared.domain.entries import kept_settings, own_settings, place_of, with_own_settings
 from shared.domain.findings import FindingKind, Policy
 from shared.domain.groups import STATUS, Change, GroupState
 from shared.domain.reconciliation import DPS, RESERVED_FOR
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
-from shared.errors import Conflict, NotFound, Overtaken
+from shared.errors import Conflict, NotFound, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.workflows.devices.bundles import bundle_name, secret_name
 from shared.workflows.devices.changes import change, device_of
@@ -101,6 +101,7 @@ class Mending:
             FindingKind.ENROLLMENT_DISABLED: self._follow,
             FindingKind.ENROLLMENT_FOREIGN: self._pin,
             FindingKind.ENROLLMENT_CERTIFICATE: self._follow,
+            FindingKind.ENROLLMENT_SETTINGS: self._restore_settings,
             FindingKind.GROUP_MISSING: self._restore_group,
             FindingKind.GROUP_LEFT: self._delete_group,
             FindingKind.GROUP_STATUS: self._restore_group,
@@ -115,6 +116,7 @@ class Mending:
         return {
             FindingKind.IDENTITY_DISABLED: self._take_as_disabled,
             FindingKind.HUB_CHANGED: self._take_hub,
+            FindingKind.ENROLLMENT_SETTINGS: self._take_settings,
             FindingKind.GROUP_MISSING: self._take_group,
             FindingKind.GROUP_STATUS: self._take_group,
             FindingKind.GROUP_SETTINGS: self._take_group,
@@ -214,6 +216,30 @@ class Mending:
 
     async def _take_hub(self, finding: FindingRecord) -> None:
         await self.converger.follow(await device_of(self.devices, finding.subject))
+
+    # --- settings of individual enrollments ---
+
+    async def _restore_settings(self, finding: FindingRecord) -> None:
+        """Write the settings anew. Whom the entry lets in stays: who changes that meanwhile has another ETag."""
+        entry = await self.provisioning.get_enrollment(finding.subject)
+        record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
+        if entry is None or record.entry_settings is None:
+            return
+        try:
+            restored = with_own_settings(entry, record.entry_settings)
+            await self.provisioning.put_enrollment(restored, etag=entry["etag"])
+        except PreconditionFailed as changed:
+            raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed by others") from changed
+
+    async def _take_settings(self, finding: FindingRecord) -> None:
+        known = await device_of(self.devices, finding.subject)
+        entry = await self.provisioning.get_enrollment(finding.subject)
+        if entry is None:
+            return
+        try:  # as it was before the entry was looked at: who has asked for something meanwhile is to have it
+            await self.devices.replace(known, known.record.changed(entry_settings=own_settings(entry)))
+        except Stale as changed:
+            raise Overtaken(f"{finding.subject!r} is being changed by others") from changed
 
     # --- groups and CAs ---
 

@@ -197,8 +197,11 @@ class Walk:
         entries = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
 
         async def suspect(identifier: str) -> str | None:
-            known = await self.devices.get(identifier)
-            return _suspect(known.record, Seen(entry=entries[identifier]), self.clock) if known else None
+            known, entry = await self.devices.get(identifier), entries[identifier]
+            if known is None:
+                return None
+            await self.look.note_settings(known, entry)
+            return _suspect(known.record, Seen(entry=entry), self.clock)
 
         suspects = filter(None, await gathered(suspect, sorted(entries), self._gate))
         return step_of(place, following, entries, await self._closer(suspects, budget))

@@ -11,6 +11,7 @@ from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_service import ProvisioningService
 from shared.domain.attestations import leaf_attestation
+from shared.domain.entries import own_settings, settings_apart
 from shared.errors import Conflict, PreconditionFailed
 from shared.pki import names
 from tests.unit.pki.hierarchy import hierarchy
@@ -95,6 +96,22 @@ async def test_a_device_is_admitted_with_its_certificates_and_no_other(dps: Prov
     assert held(await entry_of(dps)) == thumbprints(THIRD)
     with pytest.raises(PreconditionFailed):
         await dps.admit_only(DEVICE, entry, [FIRST])
+
+
+async def test_a_new_entry_gets_the_settings_that_the_ledger_has_and_shows_no_others(dps: ProvisioningService) -> None:
+    """One that is there keeps its own; and what the service fills in does not count as a difference."""
+    asked = {"deviceId": "one", "initialTwin": {"tags": {"plant": "Bremen"}}, "capabilities": {"iotEdge": True}}
+    for settings in ({}, asked):
+        await dps.shut_out(DEVICE, FIRST, settings=settings)
+        assert settings_apart(settings, own_settings(await entry_of(dps))) is None
+        await dps.shut_out(DEVICE, SECOND, settings={"deviceId": "other"})
+        entry = await entry_of(dps)
+        assert settings_apart(settings, own_settings(entry)) is None
+        await dps.delete_enrollment(DEVICE, etag=entry["etag"])
+        await dps.admit_only(DEVICE, None, [FIRST], settings=settings)
+        entry = await entry_of(dps)
+        assert settings_apart(settings, own_settings(entry)) is None
+        await dps.delete_enrollment(DEVICE, etag=entry["etag"])
 
 
 async def test_a_disabled_entry_may_name_other_certificates_and_stay_disabled(dps: ProvisioningService) -> None:

@@ -1,0 +1,60 @@
+"""Certificates of an individual enrollment: as a request names them, and as DPS holds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.attestations import certificate_of
+from shared.errors import Rejected
+from shared.pki import names
+from shared.pki.damage import UnreadableCertificate, read_certificate
+from shared.pki.public_keys import key_of
+from shared.pki.signing_keys import UnsupportedKey
+from shared.reading.pem import certificates
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from shared.contracts.groups import IndividualEnrollmentDefinition
+    from shared.domain.attestations import Entry
+
+
+def leaves_of(definition: IndividualEnrollmentDefinition) -> dict[str, x509.Certificate]:
+    """Read the certificates that are named, by their fields; errors are those of :func:`leaf_of`."""
+    given = {"certificate": definition.certificate, "secondaryCertificate": definition.secondary_certificate}
+    return {field: leaf_of(pem, field) for field, pem in given.items() if pem is not None}
+
+
+def leaf_of(pem: str, field: str) -> x509.Certificate:
+    """Read a device's certificate.
+
+    Raises:
+        Rejected: it is something else, or can't be read.
+    """
+    found = certificates(pem, field=field, wanted="certificate of the device in PEM")
+    if len(found) != 1:
+        raise Rejected.because(f"holds {len(found)} certificates; give the device's own alone", field=field)
+    try:
+        leaf = read_certificate(found[0])
+        key_of(leaf)
+    except (UnreadableCertificate, UnsupportedKey) as error:
+        raise Rejected.because(f"the certificate can't be used: {error}", field=field) from None
+    return leaf
+
+
+def held_by(entry: Entry) -> dict[str, Any]:
+    """Give the certificates of an entry by their places; none if it has none yet, or attests otherwise."""
+    attestation = entry.get("attestation") or {}
+    return (attestation.get("x509") or {}).get("clientCertificates") or {}
+
+
+def serial_numbers_of(entry: Entry) -> list[str]:
+    """Give the serial numbers of an entry's certificates; DPS may give ``info``, ``certificate``, or both."""
+    found = []
+    for each in filter(None, held_by(entry).values()):
+        certificate = certificate_of(each.get("certificate"))
+        if certificate is not None:
+            found.append(names.serial_text(certificate.serial_number))
+        elif (each.get("info") or {}).get("serialNumber"):
+            found.append(str(each["info"]["serialNumber"]).lower().zfill(40))
+    return found
