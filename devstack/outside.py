@@ -101,7 +101,8 @@ def _words_of(page: str) -> str:
 
 
 def _shape(path: str) -> str:
-    return re.sub(r"^(devices|device-orders|certificate-authorities)/[^/]+", r"\1/*", path)
+    bare = path.partition("?")[0]
+    return re.sub(r"^(devices|device-orders|certificate-authorities)/[^/]+", r"\1/*", bare)
 
 
 def signed(secret: str, identifier: str, stamp: int, body: bytes) -> dict[str, str]:
@@ -234,7 +235,7 @@ class World:
             lambda body: body["state"] in {"done", "rejected"},
         )
 
-    def open_group(self, group: str, *, root: str = "dpsCa") -> None:
+    def open_group(self, group: str, *, root: str = "dpsCa", request_id: str = "g") -> None:
         """Have a root and an enrollment group made, and wait until the one is verified and the other enabled."""
         self.post_message("certificate-requests", {"requestId": "root", "kind": "root", "name": root})
         until(
@@ -242,7 +243,8 @@ class World:
             lambda: self.get(f"certificate-authorities/{root}", missing={}),
             lambda body: body.get("proofOfPossession") == "verified",
         )
-        self.post_message("enrollment-group-requests", {"requestId": "g", "enrollmentGroup": group, "action": "create"})
+        wanted = {"requestId": request_id, "enrollmentGroup": group, "action": "create"}
+        self.post_message("enrollment-group-requests", wanted)
         until(
             "the group is enabled",
             lambda: self.get(f"enrollment-groups/{group}", missing={}),

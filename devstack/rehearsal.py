@@ -1,7 +1,8 @@
 """``python -m devstack rehearse PLAN.json``: revoke as many devices as a plan names, in a local cloud with its quotas.
 
 A plan is what a call with ``dryRun=true`` answers: ``POST /api/revocations``, or the revocation of a CA. The devices
-are made in a local cloud of its own, whose services throttle as documented, and are revoked there as they would be.
+are made in a local cloud of its own, whose services throttle as documented. They are revoked there by the same call, at
+the same pace.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 STATE = REPOSITORY / ".devstack" / "rehearsal"
-GROUP, ORDER = "rehearsal", "rehearsal"
+GROUP, ORDER, ROOT = "rehearsal", "rehearsal", "dpsCa"
+_REASON = "keyCompromise"
 _CALLS = {"dps.operations": "DPS operations", "iot_hub.registry": "registry operations", "iot_hub.queries": "queries"}
 _PATIENCE_SECONDS = 3600.0
 _MOST = 100
+_NAMED = 400
+"""So many devices one request can name."""
+
+_OF_MANY = frozenset({"enrollmentGroup", "orderId", "registrationIds"})
+_OF_ONE = frozenset({"registrationId", "serialNumber"})
 
 
 class PlanError(ValueError):
@@ -43,12 +50,31 @@ class Plan:
     Attributes:
         devices: how many are revoked.
         hubs: how many hubs they are spread over.
-        authority: whether their CA is revoked, and not they alone.
+        target: the field of the request that says whose devices; ``None`` where their CA is revoked.
+        per_minute: so many are revoked a minute; ``None`` for as fast as that goes.
+        from_root: whether the CA that is revoked has CAs below it, which are revoked with it.
     """
 
     devices: int
     hubs: int
-    authority: bool
+    target: str | None
+    per_minute: int | None = None
+    from_root: bool = False
+
+    @property
+    def in_words(self) -> str:
+        """What is done to them."""
+        match self.target:
+            case None if self.from_root:
+                return "the root above their CA was revoked"
+            case None:
+                return "their CA was revoked"
+            case "enrollmentGroup":
+                return "their group was revoked"
+            case "orderId":
+                return "their order was revoked"
+            case _:
+                return "they were revoked by name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,66 +115,98 @@ def read_plan(text: str, *, most: int = _MOST) -> Plan:
     planned = body.get("plan", body) if isinstance(body, dict) else None
     if not isinstance(planned, dict) or not {"devices", "hubs", "dpsCalls"} <= planned.keys():
         raise PlanError("this is not a plan: save what a revocation with dryRun=true answers")
+    action, target = body.get("action", "revoke"), None if "plan" in body else body.get("target", "enrollmentGroup")
+    if action != "revoke":
+        raise PlanError(f"the plan is one to {action} devices, and a rehearsal revokes: plan with action 'revoke'")
+    if target is not None and target not in _OF_MANY | _OF_ONE:
+        known = ", ".join(sorted(_OF_MANY | _OF_ONE))
+        raise PlanError(f"the plan has target {target!r}, and this version rehearses {known}")
     if planned["devices"] < 1:
         raise PlanError("the plan names no devices that would be revoked, so there is nothing to rehearse")
-    return Plan(min(int(planned["devices"]), most), max(1, len(planned["hubs"])), "plan" in body)
+    return Plan(
+        devices=min(int(planned["devices"]), _NAMED if target == "registrationIds" else most, most),
+        hubs=max(1, len(planned["hubs"])),
+        target=target,
+        per_minute=planned.get("perMinute"),
+        from_root=target is None and len(body.get("authorities", ())) > 1,
+    )
+
+
+def call_of(plan: Plan, *, names: Sequence[str], issuer: str, serial_number: str) -> tuple[str, dict[str, Any]]:
+    """Give the path and the body of the call that revokes.
+
+    Args:
+        plan: what is rehearsed.
+        names: of the devices.
+        issuer: their CA.
+        serial_number: of the certificate of the first.
+    """
+    paced = {"perMinute": plan.per_minute} if plan.per_minute else {}
+    if plan.target is None:
+        name = ROOT if plan.from_root else issuer
+        return f"certificate-authorities/{name}/revoke", {"reason": _REASON, "devices": plan.devices, **paced}
+    whose: Mapping[str, Any] = {
+        "enrollmentGroup": GROUP,
+        "orderId": ORDER,
+        "registrationIds": list(names),
+        "registrationId": names[0],
+        "serialNumber": serial_number,
+    }
+    of_many = {"devices": plan.devices, **paced} if plan.target in _OF_MANY else {}
+    return "revocations", {plan.target: whose[plan.target], "reason": _REASON, **of_many}
 
 
 def report(done: Rehearsed) -> Iterator[str]:
     """Give the lines of what was measured, beside what was foreseen."""
     foreseen, plan = done.foreseen, done.plan
     quotas = "Microsoft's quotas" if done.scale == 1 else f"{done.scale:g} times Microsoft's quotas"
-    what = "their CA was revoked" if plan.authority else "they were revoked"
-    yield f"{plan.devices} devices in {plan.hubs} hub(s), at {quotas}: {what}"
+    pace = f", {plan.per_minute} a minute" if plan.per_minute else ""
+    yield f"{plan.devices} devices in {plan.hubs} hub(s), at {quotas}: {plan.in_words}{pace}"
     yield f"{'':24}{'foreseen':>12}{'measured':>12}"
+    paced = plan.devices * 60 / plan.per_minute if plan.per_minute else 0
     for label, name, seconds in (
         ("hubs shut after, s", "hubsShutAfterMinutes", done.hubs_shut),
         ("all doors closed after, s", "doneAfterMinutes", done.done),
     ):
-        yield f"{label:24}{foreseen[name] * 60 / done.scale:12.1f}{seconds:12.1f}"
+        yield f"{label:24}{max(foreseen[name] * 60 / done.scale, paced):12.1f}{seconds:12.1f}"
     for rate, label in _CALLS.items():
         of_it = {"dps.operations": foreseen["dpsCalls"], "iot_hub.registry": foreseen["hubCalls"]}.get(rate, "")
         yield f"{label:24}{of_it:>12}{done.rates[rate]['admitted']:12}  refused {done.rates[rate]['refused']}"
 
 
-def rehearse(world: World, plan: Plan, *, scale: float, per_minute: int | None) -> Rehearsed:
+def rehearse(world: World, plan: Plan, *, scale: float) -> Rehearsed:
     """Make the devices of a plan, revoke them under quotas, and measure that.
 
     Raises:
         Failed: something was not seen in time, or was refused.
     """
-    world.open_group(GROUP)
-    names = [f"rehearsal-{number:05}" for number in range(plan.devices)]
-    order = {"orderId": ORDER, "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in names]}
-    _accepted(world.post("device-orders", order))
-    until(
-        "the devices are registered",
-        lambda: world.get(f"device-orders/{ORDER}", missing={}),
-        lambda body: body.get("state") == "completed",
-        seconds=_PATIENCE_SECONDS,
+    names = _made(world, plan)
+    path, body = call_of(
+        plan,
+        names=names,
+        issuer=world.get(f"enrollment-groups/{GROUP}")["issuer"],
+        serial_number=world.get(f"devices/{names[0]}")["certificate"]["serialNumber"],
     )
-    target = {"enrollmentGroup": GROUP, "reason": "keyCompromise"} | ({"perMinute": per_minute} if per_minute else {})
-    path, body = "revocations", dict(target)
-    if plan.authority:
-        path = f"certificate-authorities/{world.get(f'enrollment-groups/{GROUP}')['issuer']}/revoke"
-        body = {"reason": "keyCompromise"}
+    without_pace = {name: value for name, value in body.items() if name != "perMinute"}
     foreseen = until(
         "the directory has the devices",
-        lambda: _planned(world.request("POST", f"{path}?dryRun=true", json=body)),
+        lambda: _planned(world.request("POST", f"{path}?dryRun=true", json=without_pace)),
         lambda planned: planned["devices"] == plan.devices,
     )
     world.throttle(enabled=True, scale=scale)
-    began = datetime.now(UTC)
-    _accepted(world.request("POST", path, json={**body, "devices": plan.devices}))
-    until(
-        "every device is revoked",
-        lambda: world.get("device-counts?enrollmentGroup=" + GROUP)["states"].get("revoked", 0),
-        lambda revoked: revoked == plan.devices,
-        seconds=_PATIENCE_SECONDS,
-    )
-    rates = world.throttle()["rates"]
-    doors = [_closed(world, each) for each in names]
-    world.throttle(enabled=False)
+    try:
+        began = datetime.now(UTC)
+        _accepted(world.request("POST", path, json=body))
+        until(
+            "every device is revoked",
+            lambda: world.get("device-counts?enrollmentGroup=" + GROUP)["states"].get("revoked", 0),
+            lambda revoked: revoked == plan.devices,
+            seconds=_PATIENCE_SECONDS,
+        )
+        rates = world.throttle()["rates"]
+        doors = [_closed(world, each) for each in names]
+    finally:
+        world.throttle(enabled=False)
     shut = [_shut_out_at(world, each) for each in names]
     return Rehearsed(
         plan=plan,
@@ -158,6 +216,21 @@ def rehearse(world: World, plan: Plan, *, scale: float, per_minute: int | None) 
         done=max((max(each.values()) - began).total_seconds() for each in doors),
         rates=rates,
     )
+
+
+def _made(world: World, plan: Plan) -> list[str]:
+    """Make the devices of a plan, and give their names."""
+    world.open_group(GROUP, root=ROOT, request_id=GROUP)
+    names = [f"rehearsal-{number:05}" for number in range(plan.devices)]
+    order = {"orderId": ORDER, "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in names]}
+    _accepted(world.post("device-orders", order))
+    until(
+        "the devices are registered",
+        lambda: world.get(f"device-orders/{ORDER}", missing={}),
+        lambda body: body.get("state") == "completed",
+        seconds=_PATIENCE_SECONDS,
+    )
+    return names
 
 
 def _accepted(answer: requests.Response) -> requests.Response:
@@ -191,12 +264,14 @@ def main(argv: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="python -m devstack rehearse", description=__doc__)
     parser.add_argument("plan", type=Path, help="the answer of the call with dryRun=true; -: from standard input")
     parser.add_argument("--most", type=int, default=_MOST, help="devices at most (%(default)s)")
-    parser.add_argument("--per-minute", type=int, default=None, help="pace, as the request's perMinute")
+    parser.add_argument("--per-minute", type=int, default=None, help="another pace than the plan's")
     parser.add_argument("--scale", type=float, default=1.0, help="times Microsoft's quotas, of one unit (%(default)s)")
     given = parser.parse_args(argv)
     try:
         text = sys.stdin.read() if str(given.plan) == "-" else given.plan.read_text(encoding="utf-8")
         plan = read_plan(text, most=given.most)
+        if given.per_minute is not None:
+            plan = replace(plan, per_minute=given.per_minute)
     except (OSError, PlanError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -208,7 +283,7 @@ def main(argv: Sequence[str] = ()) -> int:
         closing(World(stack.endpoints, STATE / "devices")) as world,
     ):
         try:
-            done = rehearse(world, plan, scale=given.scale, per_minute=given.per_minute)
+            done = rehearse(world, plan, scale=given.scale)
         except Failed as error:
             print(error, file=sys.stderr)
             return 1

@@ -306,12 +306,14 @@ class DeviceCounts(Contract):
 class RevocationPreview(RevocationPlan):
     """What a revocation would do and take (``dryRun``): the plan, and what the request has to say.
 
-    ``repeatDevices`` says that the request has to repeat the number.
+    ``target`` is the field of the request that says whose. ``repeatDevices`` says that the request has to repeat the
+    number.
     """
 
-    model_config = with_example({"action": "revoke", "repeatDevices": True, **PLANNED})
+    model_config = with_example({"action": "revoke", "target": "enrollmentGroup", "repeatDevices": True, **PLANNED})
 
     action: RevocationAction
+    target: Literal["registrationId", "registrationIds", "serialNumber", "enrollmentGroup", "orderId"]
     repeat_devices: bool
 
 

@@ -80,6 +80,11 @@ class RevocationRequest(Contract):
         """Whether it is about the devices of something, or about those that it names."""
         return any(getattr(self, target) is not None for target in self.of_many)
 
+    @property
+    def target(self) -> str:
+        """The field that says what it is about, as it stands on the wire."""
+        return next(to_camel(each) for each in self.of_one + self.of_many if getattr(self, each) is not None)
+
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         if sum(getattr(self, target) is not None for target in self.of_one + self.of_many) != 1:

@@ -20,6 +20,7 @@ PLANNED: dict[str, Any] = {
     "hubCalls": 3624,
     "hubsShutAfterMinutes": 0.16,
     "doneAfterMinutes": 24.16,
+    "perMinute": None,
 }
 
 
@@ -28,7 +29,7 @@ class RevocationPlan(Contract):
 
     ``hubs`` says how many of the devices are in each hub, of ``IOT_HUB_UNITS`` units. The calls are those of all
     devices. ``hubsShutAfterMinutes`` is when no hub lets any of them in, ``doneAfterMinutes`` when all doors are
-    closed.
+    closed, both at the pace of ``perMinute``, if one was given.
     """
 
     model_config = with_example(PLANNED)
@@ -39,3 +40,4 @@ class RevocationPlan(Contract):
     hub_calls: int
     hubs_shut_after_minutes: float
     done_after_minutes: float
+    per_minute: int | None

@@ -35,6 +35,7 @@ class RevocationPlan:
         hub_calls: registry operations, of all hubs.
         hubs_shut: minutes until the hubs let none of them in any more: many are disabled together first.
         done: minutes until everything is done.
+        per_minute: so many devices are seen to a minute, if that was asked for.
     """
 
     devices: int
@@ -43,6 +44,7 @@ class RevocationPlan:
     hub_calls: int
     hubs_shut: float
     done: float
+    per_minute: int | None
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -54,6 +56,7 @@ class RevocationPlan:
             "hubCalls": self.hub_calls,
             "hubsShutAfterMinutes": round(self.hubs_shut, 2),
             "doneAfterMinutes": round(self.done, 2),
+            "perMinute": self.per_minute,
         }
 
 
@@ -79,5 +82,6 @@ def plan_for(
         dps_calls=DPS_CALLS * devices,
         hub_calls=sum(calls.values()),
         hubs_shut=max(shut, paced),
+        per_minute=per_minute,
         done=max(DPS_CALLS * devices / DPS_OPERATIONS, max(calls.values(), default=0) / quota, paced),
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from devstack.rehearsal import Plan, PlanError, Rehearsed, read_plan, report
+from devstack.rehearsal import Plan, PlanError, Rehearsed, call_of, read_plan, report
 from shared.contracts.answers_devices import RevocationPreview
-from shared.contracts.authorities import AuthorityPreview
+from shared.contracts.authorities import AuthorityPreview, AuthorityRevoking
+from shared.contracts.devices import RevocationCall
+from shared.contracts.parsing import parse
 
 PLANNED = {
     "devices": 40,
@@ -25,9 +28,19 @@ NOT_A_PLAN = "this is not a plan: save what a revocation with dryRun=true answer
 @pytest.mark.parametrize(
     ("answer", "plan"),
     [
-        ({"action": "revoke", "repeatDevices": False, **PLANNED}, Plan(devices=40, hubs=2, authority=False)),
-        ({"name": "line-1-ca1", "devices": 41, "plan": PLANNED}, Plan(devices=40, hubs=2, authority=True)),
-        ({**PLANNED, "devices": 5000, "hubs": {}}, Plan(devices=100, hubs=1, authority=False)),
+        (
+            {"action": "revoke", "target": "orderId", "repeatDevices": False, **PLANNED},
+            Plan(devices=40, hubs=2, target="orderId"),
+        ),
+        (
+            {"name": "line-1-ca1", "authorities": ["line-1-ca1"], "devices": 41, "plan": {**PLANNED, "perMinute": 60}},
+            Plan(devices=40, hubs=2, target=None, per_minute=60),
+        ),
+        (
+            {"name": "dpsCa", "authorities": ["dpsCa", "line-1-ca1"], "devices": 41, "plan": PLANNED},
+            Plan(devices=40, hubs=2, target=None, from_root=True),
+        ),
+        ({**PLANNED, "devices": 5000, "hubs": {}}, Plan(devices=100, hubs=1, target="enrollmentGroup")),
     ],
 )
 def test_a_plan_is_what_the_call_answers(answer: dict[str, Any], plan: Plan) -> None:
@@ -35,10 +48,41 @@ def test_a_plan_is_what_the_call_answers(answer: dict[str, Any], plan: Plan) -> 
     assert read_plan(json.dumps(answer)) == plan
 
 
+def test_a_list_names_no_more_devices_than_a_request_takes() -> None:
+    answer = {"action": "revoke", "target": "registrationIds", **PLANNED, "devices": 900}
+    assert read_plan(json.dumps(answer), most=1000).devices == 400
+
+
 @pytest.mark.parametrize("kind", [RevocationPreview, AuthorityPreview])
 def test_the_answers_of_the_contract_are_plans(kind: Any) -> None:
     example = kind.model_config["json_schema_extra"]["examples"][0]
-    assert read_plan(json.dumps(example), most=10_000) == Plan(1200, 2, kind is AuthorityPreview)
+    target = None if kind is AuthorityPreview else "enrollmentGroup"
+    assert read_plan(json.dumps(example), most=10_000) == Plan(1200, 2, target)
+
+
+REASON = {"reason": "keyCompromise"}
+
+
+@pytest.mark.parametrize(
+    ("plan", "path", "body"),
+    [
+        (Plan(2, 1, None, 60), "certificate-authorities/r-ca1/revoke", {**REASON, "devices": 2, "perMinute": 60}),
+        (Plan(2, 1, None, from_root=True), "certificate-authorities/dpsCa/revoke", {**REASON, "devices": 2}),
+        (Plan(2, 1, "enrollmentGroup"), "revocations", {"enrollmentGroup": "rehearsal", **REASON, "devices": 2}),
+        (Plan(2, 1, "orderId", 9), "revocations", {"orderId": "rehearsal", **REASON, "devices": 2, "perMinute": 9}),
+        (Plan(2, 1, "registrationIds"), "revocations", {"registrationIds": ["a", "b"], **REASON, "devices": 2}),
+        (Plan(1, 1, "registrationId"), "revocations", {"registrationId": "a", **REASON}),
+        (Plan(1, 1, "serialNumber"), "revocations", {"serialNumber": "4a" * 20, **REASON}),
+    ],
+)
+def test_what_is_rehearsed_is_the_call_that_was_planned(plan: Plan, path: str, body: dict[str, Any]) -> None:
+    """The app takes it as it is."""
+    called = call_of(plan, names=("a", "b"), issuer="r-ca1", serial_number="4a" * 20)
+    assert called == (path, body)
+    parse(
+        AuthorityRevoking if plan.target is None else RevocationCall,
+        {**body, **({} if plan.target is None else {"requestId": "r"})},
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,6 +92,11 @@ def test_the_answers_of_the_contract_are_plans(kind: Any) -> None:
         ("[]", f"^{NOT_A_PLAN}$"),
         ('{"detail": "not found"}', f"^{NOT_A_PLAN}$"),
         ('{"name": "ca", "plan": null}', f"^{NOT_A_PLAN}$"),
+        (
+            json.dumps({"action": "reinstate", **PLANNED}),
+            r"^the plan is one to reinstate devices, and a rehearsal revokes: plan with action 'revoke'$",
+        ),
+        (json.dumps({"target": "batch", **PLANNED}), r"^the plan has target 'batch', and this version rehearses "),
         (json.dumps({**PLANNED, "devices": 0}), r"^the plan names no devices that would be revoked"),
     ],
 )
@@ -63,9 +112,9 @@ def test_what_was_measured_stands_beside_what_was_foreseen() -> None:
         "iot_hub.registry": {"admitted": 121, "refused": 0},
         "iot_hub.queries": {"admitted": 2, "refused": 0},
     }
-    measured = Rehearsed(Plan(40, 2, authority=False), PLANNED, 10, 1.5, 7.25, rates)
+    measured = Rehearsed(Plan(40, 2, "enrollmentGroup"), PLANNED, 10, 1.5, 7.25, rates)
     assert list(report(measured)) == [
-        "40 devices in 2 hub(s), at 10 times Microsoft's quotas: they were revoked",
+        "40 devices in 2 hub(s), at 10 times Microsoft's quotas: their group was revoked",
         "                            foreseen    measured",
         "hubs shut after, s               0.1         1.5",
         "all doors closed after, s         5.5         7.2",
@@ -73,3 +122,6 @@ def test_what_was_measured_stands_beside_what_was_foreseen() -> None:
         "registry operations              124         121  refused 0",
         "queries                                        2  refused 0",
     ]
+    paced = list(report(replace(measured, plan=Plan(40, 2, None, per_minute=60))))
+    assert paced[0] == "40 devices in 2 hub(s), at 10 times Microsoft's quotas: their CA was revoked, 60 a minute"
+    assert paced[2] == "hubs shut after, s              40.0         1.5"

@@ -742,6 +742,7 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
 
     assert await foresee(enrollment_group="line") == {
         "action": "revoke",
+        "target": "enrollmentGroup",
         "devices": 3,
         "hubs": {"hub-1": 3},
         "repeatDevices": True,
@@ -749,14 +750,19 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
         "hubCalls": 11,
         "hubsShutAfterMinutes": 0.02,
         "doneAfterMinutes": 0.11,
+        "perMinute": None,
     }
-    assert (await foresee(enrollment_group="line", per_minute=1))["doneAfterMinutes"] == 3
-    assert (await foresee(registration_ids=("lathe", "press", "saw")))["devices"] == 2
-    assert (await foresee(order_id="order-lathe"))["devices"] == 1
-    assert (await foresee())["hubs"] == {"hub-1": 1}
+    paced = await foresee(enrollment_group="line", per_minute=1)
+    assert (paced["doneAfterMinutes"], paced["perMinute"]) == (3, 1)
+    named = await foresee(registration_ids=("lathe", "press", "saw"))
+    assert (named["devices"], named["target"]) == (2, "registrationIds")
+    of_order = await foresee(order_id="order-lathe")
+    assert (of_order["devices"], of_order["target"]) == (1, "orderId")
+    assert ((await foresee())["hubs"], (await foresee())["target"]) == ({"hub-1": 1}, "registrationId")
     whole = await scene.revocations.foresee_authorities([ISSUER])
     assert (whole["devices"], whole["hubCalls"], whole["hubsShutAfterMinutes"]) == (3, 11, 0.02)
     paced = await scene.revocations.foresee_authorities([ISSUER], per_minute=1)
+    assert paced["perMinute"] == 1
     assert (paced["hubsShutAfterMinutes"], paced["doneAfterMinutes"]) == (3, 3)
     assert await scene.state() is DeviceState.REGISTERED
     with pytest.raises(NotFound):

@@ -124,7 +124,12 @@ class Revocations:
         together = request.is_of_many and request.action is RevocationAction.REVOKE
         plan = plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=request.per_minute)
         to_be_repeated = request.is_of_many and is_to_be_repeated(Concerned("", plan.devices), self.unrepeated)
-        return {"action": request.action, "repeatDevices": to_be_repeated, **plan.shown}
+        return {
+            "action": request.action,
+            "target": request.target,
+            "repeatDevices": to_be_repeated,
+            **plan.shown,
+        }
 
     async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> dict[str, Any]:
         """Say what it would take to revoke all devices with a certificate of some CAs, so many a minute."""
