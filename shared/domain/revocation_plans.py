@@ -20,6 +20,9 @@ DPS_CALLS = 4
 HUB_CALLS = 3
 """Of one device: its identity is read and disabled, and read back."""
 
+BATCH = 200
+"""Devices that are asked for together at most; with a pace, so many as come to a minute, if these are fewer."""
+
 TOGETHER = 100
 """Identities that two calls disable together, before the devices are seen to one by one."""
 
@@ -74,14 +77,20 @@ def plan_for(
     devices, hubs = sum(by_hub.values()), {hub: count for hub, count in sorted(by_hub.items()) if hub}
     first = {hub: 2 * ceil(count / TOGETHER) if together else 0 for hub, count in hubs.items()}
     calls = {hub: HUB_CALLS * count + first[hub] for hub, count in hubs.items()}
-    quota, paced = HUB_OPERATIONS * hub_units, devices / per_minute if per_minute else 0
+    quota = HUB_OPERATIONS * hub_units
     shut = max((first[hub] or calls[hub] for hub in hubs), default=0) / quota
+    done = max(DPS_CALLS * devices / DPS_OPERATIONS, max(calls.values(), default=0) / quota)
+    if per_minute and devices:
+        batch = min(BATCH, per_minute)
+        before = (devices - 1) // batch * batch  # those that are asked for before the last batch
+        begins, share = before / per_minute, 1 - before / devices
+        shut, done = max(shut, begins + shut * share), max(done, begins + done * share)
     return RevocationPlan(
         devices=devices,
         hubs=hubs,
         dps_calls=DPS_CALLS * devices,
         hub_calls=sum(calls.values()),
-        hubs_shut=max(shut, paced),
+        hubs_shut=shut,
+        done=done,
         per_minute=per_minute,
-        done=max(DPS_CALLS * devices / DPS_OPERATIONS, max(calls.values(), default=0) / quota, paced),
     )

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from devstack.outside import REPOSITORY, Failed, sweep_at, until
+from devstack.rehearsal import read_plan, rehearse
 from tests.end_to_end.conftest import running
 from tests.end_to_end.test_api import booted, ordered, wait_for_state
 
@@ -477,6 +478,36 @@ def test_a_group_is_shut_out_of_its_hub_together(world: World) -> None:
     assert {each["status"] for each in identities} == {"disabled"}
     assert {each["statusReason"] for each in identities} == {"certificate revoked: superseded"}
     assert {each["deviceId"]: each["thumbprint"] for each in identities} == thumbprints
+
+
+def test_the_revocation_of_a_ca_is_planned_by_one_call_and_rehearsed_as_planned(world: World) -> None:
+    """The plan's own call revokes a CA of the rehearsal's, whose devices are revoked for who has called."""
+    ordered(world, "drilled")
+    issuer = world.get("enrollment-groups/line-1")["issuer"]
+    answer = until(
+        "a plan with devices",
+        lambda: world.post(f"certificate-authorities/{issuer}/revoke?dryRun=true", {"perMinute": 240}),
+        lambda given: given.json()["plan"]["devices"] > 0,
+    )
+    plan = read_plan(answer.text, most=4)
+    assert (plan.target, plan.per_minute, plan.hubs) == (None, 240, 1)
+    done = rehearse(world, plan, scale=100)
+    assert done.foreseen["devices"] == plan.devices
+    assert 0 < done.hubs_shut <= done.done
+    assert done.rates["dps.operations"]["admitted"] >= done.foreseen["dpsCalls"]
+    assert world.get(f"certificate-authorities/{issuer}")["state"] == "active", "a rehearsal is not the deed"
+
+    rehearsed = world.get(f"certificate-authorities/{world.get('enrollment-groups/rehearsal')['issuer']}")
+    assert rehearsed["state"] == "revoked"
+    followed = until(
+        "the end of the request for its devices",
+        lambda: world.get(f"requests/{rehearsed['devicesRequest']}?kind=revocation-requests"),
+        lambda body: body["state"] == "done",
+    )
+    assert (followed["progress"]["done"], followed["actor"]["kind"]) == (plan.devices, "key")
+    history = world.get("devices/rehearsal-00000")["history"]
+    (revoked,) = [each for each in history if each["state"] == "revoked"]
+    assert revoked["actor"]["kind"] == "key"
 
 
 def test_a_group_is_renewed_as_a_whole_after_a_roll(stack_and_world: tuple[Stack, World]) -> None:

@@ -154,7 +154,7 @@ async def test_a_refused_part_that_is_replayed_is_counted_anew() -> None:
 
 async def test_a_group_is_revoked_wherever_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After whatever write: each message comes again, each device is revoked, and the request ends with the counts."""
-    monkeypatch.setattr("shared.workflows.devices.revocations._PAGE", 2)
+    monkeypatch.setattr("shared.workflows.devices.revocations.BATCH", 2)
     for after in range(1, 300):
         scene, trap = await line(), Trap(after)
         kept: Any = (scene.requests._kept, scene.requests._apart)  # noqa: SLF001 - their writes are what is killed

@@ -112,7 +112,7 @@ def test_what_was_measured_stands_beside_what_was_foreseen() -> None:
         "iot_hub.registry": {"admitted": 121, "refused": 0},
         "iot_hub.queries": {"admitted": 2, "refused": 0},
     }
-    measured = Rehearsed(Plan(40, 2, "enrollmentGroup"), PLANNED, 10, 1.5, 7.25, rates)
+    measured = Rehearsed(Plan(40, 2, "enrollmentGroup"), PLANNED, PLANNED, 10, 1.5, 7.25, rates)
     assert list(report(measured)) == [
         "40 devices in 2 hub(s), at 10 times Microsoft's quotas: their group was revoked",
         "                            foreseen    measured",
@@ -122,6 +122,10 @@ def test_what_was_measured_stands_beside_what_was_foreseen() -> None:
         "registry operations              124         121  refused 0",
         "queries                                        2  refused 0",
     ]
-    paced = list(report(replace(measured, plan=Plan(40, 2, None, per_minute=60))))
+    slow = {**PLANNED, "hubsShutAfterMinutes": 0.67}
+    paced = list(report(replace(measured, plan=Plan(40, 2, None, per_minute=60), foreseen=slow)))
     assert paced[0] == "40 devices in 2 hub(s), at 10 times Microsoft's quotas: their CA was revoked, 60 a minute"
-    assert paced[2] == "hubs shut after, s              40.0         1.5"
+    assert paced[2:4] == [
+        "hubs shut after, s              40.2         1.5",
+        "all doors closed after, s         5.5         7.2",
+    ]

@@ -560,7 +560,7 @@ async def test_a_group_is_revoked_page_by_page_and_given_back_as_far_as_it_is_on
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each device gets one message, whatever page it is on; a reinstatement asks nothing of who is not on hold."""
-    monkeypatch.setattr("shared.workflows.devices.revocations._PAGE", 1)
+    monkeypatch.setattr("shared.workflows.devices.revocations.BATCH", 1)
     scene = await registered()
     await scene.order("second", "lathe")
     await scene.order("third", "drill")
@@ -753,7 +753,7 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
         "perMinute": None,
     }
     paced = await foresee(enrollment_group="line", per_minute=1)
-    assert (paced["doneAfterMinutes"], paced["perMinute"]) == (3, 1)
+    assert (paced["doneAfterMinutes"], paced["perMinute"]) == (2.04, 1), "the last one is asked for after two minutes"
     named = await foresee(registration_ids=("lathe", "press", "saw"))
     assert (named["devices"], named["target"]) == (2, "registrationIds")
     of_order = await foresee(order_id="order-lathe")
@@ -763,10 +763,26 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
     assert (whole["devices"], whole["hubCalls"], whole["hubsShutAfterMinutes"]) == (3, 11, 0.02)
     paced = await scene.revocations.foresee_authorities([ISSUER], per_minute=1)
     assert paced["perMinute"] == 1
-    assert (paced["hubsShutAfterMinutes"], paced["doneAfterMinutes"]) == (3, 3)
+    assert (paced["hubsShutAfterMinutes"], paced["doneAfterMinutes"]) == (2.01, 2.04)
     assert await scene.state() is DeviceState.REGISTERED
     with pytest.raises(NotFound):
         await foresee(enrollment_group="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("devices", "per_minute", "minutes"),
+    [
+        (6, 12, 0.18),  # all are asked for at once
+        (12, 6, 1.18),  # the second half a minute later
+        (1000, 100, 30.2),  # the hub's quota takes longer
+        (1000, 10, 99.3),  # of which the last ten begin after 99 minutes
+        (1000, 600, 30.2),  # in batches of 200
+    ],
+)
+def test_a_pace_is_planned_as_it_is_kept(devices: int, per_minute: int, minutes: float) -> None:
+    """So many are asked for, then nothing until the next ones are due."""
+    plan = plan_for({"hub-1": devices}, together=True, hub_units=1, per_minute=per_minute)
+    assert plan.done == pytest.approx(minutes, abs=0.03)
 
 
 def test_a_thousand_devices_are_shut_out_of_their_hub_within_a_minute() -> None:

@@ -22,7 +22,7 @@ from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.domain.requests import Progress, advanced, part_key
-from shared.domain.revocation_plans import plan_for
+from shared.domain.revocation_plans import BATCH, plan_for
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.places import Places
     from shared.workflows.intake.outbox import Clock, Outbox
 
-_PAGE, _NAMED = 200, 5
+_NAMED = 5
 _AT_ONCE = 16
 
 type _Act = Callable[[DeviceRecord], DeviceRecord]
@@ -238,7 +238,7 @@ class Revocations:
             # Entered before the first device: those that are revoked by then don't count when it has to go on.
             before = Progress(continuation="")
             await self.requests.enter(accepted, advanced(None, before))
-        size = min(_PAGE, request.per_minute or _PAGE)
+        size = min(BATCH, request.per_minute or BATCH)
         while not before.is_dispatched:
             await self._wait_for(before, request, accepted)
             began = self.clock()
