@@ -196,11 +196,17 @@ class Devices:
         raise Stale(stamped.registration_id)
 
     async def page(
-        self, *, enrollment_group: str | None, size: int, continuation: str | None
+        self, *, enrollment_group: str | None, size: int, continuation: str | None, unseen: bool = False
     ) -> tuple[Sequence[DeviceRecord], str | None]:
         """Read the table itself, which takes time and misses nothing: some devices, and the continuation.
 
         Whoever lists devices asks the directory.
+
+        Args:
+            enrollment_group: that they are in; ``None`` for any.
+            size: of a page, at most.
+            continuation: where it begins.
+            unseen: whether those alone are meant that use a certificate which the ledger has never seen.
         """
         condition, parameters = "RowKey ge @first and RowKey lt @last", {"first": "d:", "last": "d;"}
         if enrollment_group is not None:
@@ -208,6 +214,8 @@ class Devices:
                 f"{condition} and enrollmentGroup eq @group",
                 {**parameters, "group": enrollment_group},
             )
+        if unseen:
+            condition, parameters = f"{condition} and unseen eq @unseen", {**parameters, "unseen": True}
         return await self._devices.page(condition, parameters, size=size, continuation=continuation)
 
     async def certificates_of(self, registration_id: str) -> list[CertificateRecord]:

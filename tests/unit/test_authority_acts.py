@@ -324,6 +324,7 @@ async def test_devices_that_get_in_are_revoked_first_and_what_nobody_uses_last()
     await scene.devices.replace(held, on_hold)
     await device(scene, "press-3", number=3)
     await device(scene, "press-4", number=4)
+    await device(scene, "press-4", number=5)  # it has had this one before, and is revoked with all that it has
     for name, group in (("unknown", "g"), ("elsewhere", "other")):
         await scene.devices.insert(
             DeviceRecord(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
 
-from shared.contracts.devices import revocation_request
+from shared.contracts.devices import IssuerRevocation, revocation_request
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderRecord, OrderState
@@ -724,6 +724,42 @@ async def test_a_paced_revocation_asks_for_so_many_devices_a_minute() -> None:
     with pytest.raises(UnderWay):
         await scene.revocations.carry_out(wanted)
     assert asked(scene) == ["drill", "lathe", "press", "saw"]
+
+
+# --- many devices: of a CA ---
+
+
+async def of_issuer(scene: DeviceScene, request_id: str = "of-ca") -> IssuerRevocation:
+    """Ask for the devices of the CA as its revocation does, and go through them once."""
+    wanted = IssuerRevocation(request_id=request_id, issuer=ISSUER, reason=COMPROMISE)
+    with suppress(UnderWay):
+        await scene.revocations.carry_out(wanted)
+    return wanted
+
+
+async def test_a_certificate_of_a_revoked_ca_that_its_device_does_not_use_is_revoked_alone() -> None:
+    """Its device goes on, and its hub does not shut it out; the request is done when that certificate is revoked."""
+    scene = await registered()
+    known = await scene.known()
+    await scene.devices.replace(known, known.record.changed(certificate=None))
+    wanted = await of_issuer(scene)
+    (message,) = [body["data"] for queue, body, _ in scene.queues.sent if queue == "revocation-requests"]
+    assert message["serialNumber"] == (await scene.serials())[0]
+    assert scene.identity() is True
+    await scene.revocations.carry_out(revocation_request(message))
+    assert (await scene.states(), await scene.state()) == ([REVOKED], DeviceState.REGISTERED)
+    await scene.revocations.carry_out(wanted)
+    done = await scene.requests.get("revocation-requests", "of-ca")
+    assert done is not None
+    assert done.record.progress is not None
+    assert (done.record.state, done.record.progress.queued, done.record.progress.done) == ("done", 1, 1)
+
+
+async def test_what_a_device_falls_with_is_asked_for_once() -> None:
+    """Though it has two certificates of the CA: the one that it uses, and the one that it is renewed with."""
+    scene = await renewing()
+    await of_issuer(scene)
+    assert asked(scene) == ["press"]
 
 
 # --- what it takes ---

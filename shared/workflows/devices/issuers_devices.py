@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.groups import GroupState
@@ -67,7 +68,8 @@ class IssuersDevices:
 
         A page may have fewer than it could, or none.
         """
-        places = await self._places(issuer)
+        names = await self._down_from(issuer)
+        places = await self._places(names)
         present, following = _place_of(continuation) if continuation else (places[0], None)
         found: list[Member] = []
         for _ in range(_READS):
@@ -76,7 +78,7 @@ class IssuersDevices:
                 return found, None
             if ahead[0] != present:
                 present, following = ahead[0], None
-            some, following = await self._read(present, size - len(found), following)
+            some, following = await self._read(present, names, size=size - len(found), continuation=following)
             found += some
             if following is None:
                 if len(ahead) == 1:
@@ -86,8 +88,7 @@ class IssuersDevices:
                 break
         return found, _written(present, following)
 
-    async def _places(self, issuer: str) -> list[_Place]:
-        names = await self._down_from(issuer)
+    async def _places(self, names: set[str]) -> list[_Place]:
         groups = [
             each.enrollment_group
             async for each in self.groups.list()
@@ -110,26 +111,35 @@ class IssuersDevices:
             ahead += below
         return found
 
-    async def _read(self, place: _Place, size: int, continuation: str | None) -> tuple[list[Member], str | None]:
+    async def _read(
+        self, place: _Place, names: set[str], *, size: int, continuation: str | None
+    ) -> tuple[list[Member], str | None]:
         phase, name = place
         if phase is _Round.UNSEEN:
-            page, following = await self.devices.page(enrollment_group=name, size=size, continuation=continuation)
+            page, following = await self.devices.page(
+                enrollment_group=name, size=size, continuation=continuation, unseen=True
+            )
             return [Member(device=each) for each in page if is_unseen(each)], following
         entries, following = await self.certificates.page_in_force(
             name, self.clock(), size=size, continuation=continuation
         )
-        found = await gathered(self._fallen, entries, asyncio.Semaphore(_AT_ONCE))
+        found = await gathered(partial(self._fallen, names), entries, asyncio.Semaphore(_AT_ONCE))
         first = phase is _Round.LET_IN
         return [each for each in found if each is not None and _is_let_in(each) is first], following
 
-    async def _fallen(self, entry: InForceRecord) -> Member | None:
+    async def _fallen(self, names: set[str], entry: InForceRecord) -> Member | None:
         known, certificate = await self.devices.get(entry.subject), await self.certificates.get(entry.serial_number)
         if known is None or certificate is None:
             return None
         what = falls(known.record, certificate.record)
         if what is None:
             return None
-        return Member(device=known.record, serial_number=entry.serial_number if what is Falls.CERTIFICATE else None)
+        used = known.record.certificate, known.record.next_certificate
+        fallen = [each.serial_number for each in used if each is not None and each.issuer in names]
+        if what is Falls.DEVICE:  # one that has two such certificates is looked at where the later one stands
+            return Member(device=known.record) if entry.serial_number in fallen[-1:] or not fallen else None
+        # What a device had before is revoked with it, if it falls.
+        return None if fallen else Member(device=known.record, serial_number=entry.serial_number)
 
 
 def _is_let_in(member: Member) -> bool:
