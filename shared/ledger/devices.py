@@ -208,14 +208,12 @@ class Devices:
             continuation: where it begins.
             unseen: whether those alone are meant that use a certificate which the ledger has never seen.
         """
-        condition, parameters = "RowKey ge @first and RowKey lt @last", {"first": "d:", "last": "d;"}
+        condition = "RowKey ge @first and RowKey lt @last"
+        parameters: dict[str, str | bool] = {"first": "d:", "last": "d;"}
         if enrollment_group is not None:
-            condition, parameters = (
-                f"{condition} and enrollmentGroup eq @group",
-                {**parameters, "group": enrollment_group},
-            )
+            condition, parameters["group"] = f"{condition} and enrollmentGroup eq @group", enrollment_group
         if unseen:
-            condition, parameters = f"{condition} and unseen eq @unseen", {**parameters, "unseen": True}
+            condition, parameters["unseen"] = f"{condition} and unseen eq @unseen", True
         return await self._devices.page(condition, parameters, size=size, continuation=continuation)
 
     async def certificates_of(self, registration_id: str) -> list[CertificateRecord]:
