@@ -1,15 +1,19 @@
 """Each kind of difference, planted at the emulated services with Microsoft's SDKs, is found by one pass over everything.
 
-What is the ledger's alone (a serial number that waits for a day) is planted in memory, in tests/world.
+What is the ledger's alone, a serial number that has waited for a day, is planted in its storage. The same kinds are
+planted in memory, in tests/world.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import requests
 from azure.core import MatchConditions
+from azure.data.tables import UpdateMode
 from azure.identity import ManagedIdentityCredential
 from azure.iot.deviceprovisioning import DeviceProvisioningClient
 from azure.iot.hub import IoTHubRegistryManager
@@ -35,8 +39,18 @@ if TYPE_CHECKING:
 
 GROUP, OWN = "drifting", "own-line"
 GROUPS = ("status", "gone", "certificates", "stays", "keyless")
-DEVICES = ("missing", "disabled", "rogue", "former", "foreign", "shut", "moved", "left", "unpinned", "taken", "open")
+DEVICES = (
+    *("missing", "disabled", "rogue", "former", "moved", "left", "taken", "open", "waiting"),
+    *("foreign", "shut", "unpinned", "reverted", "steered", "reopened"),
+)
 FOREIGN = "AB" * 32
+RENEWED = ("former", "reverted")
+OWN_ENTRIES: dict[str, dict[str, Any]] = {
+    "unpinned": {},
+    "steered": {"allocationPolicy": "static", "initialTwin": {"tags": {"plant": "Bremen"}}},
+}
+"""What is asked for of individual enrollments; one with settings names the first hub as well."""
+
 LARGE_HUBS = {**SETTINGS, "IOT_HUB_UNITS": "100"}
 """So that what differs is looked at within a minute: each look takes a read of the device's hub."""
 
@@ -79,6 +93,11 @@ class Operator:
             "provisioningStatus": status,
         }
         self.dps.enrollment.create_or_update(registration_id, body)
+
+    def change_entry(self, registration_id: str, **changes: Any) -> None:
+        """Write an individual enrollment with other values."""
+        present = self.dps.enrollment.get(registration_id)
+        self.dps.enrollment.create_or_update(registration_id, {**present, **changes}, if_match=present["etag"])
 
     def group(self, name: str, **changes: Any) -> None:
         """Write a group with other values."""
@@ -165,6 +184,9 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
             ("enrollmentMissing", "unpinned"),
             ("enrollmentDisabled", "shut"),
             ("enrollmentForeign", "foreign"),
+            ("enrollmentCertificate", "reverted"),
+            ("enrollmentSettings", "steered"),
+            ("serialReserved", "waiting"),
             ("unknownDevice", "guest"),
             ("groupStatus", "status"),
             ("groupMissing", "gone"),
@@ -174,7 +196,12 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
             ("bundleWithoutCertificate", "missing"),
         }
         mended = {(each["kind"], each["subject"]) for each in listed(world, "mended")}
-        assert mended == {("doorOpen", "open"), ("takenOver", "taken")}
+        assert mended == {("doorOpen", "open"), ("doorOpen", "reopened"), ("takenOver", "taken")}
+        described = world.get("openapi.json")["components"]["schemas"]["FindingKind"]["enum"]
+        assert {each["kind"] for each in listed(world, "all")} == set(described), "each kind is planted"
+        [settings] = [each for each in listed(world) if each["kind"] == "enrollmentSettings"]
+        assert settings["ledger"] == f"iotHubs is {here}, initialTwin.tags is as it was last asked for"
+        assert settings["service"] == f"iotHubs is {there}, initialTwin.tags is otherwise"
 
         for each in listed(world):
             for act in each["acts"][:1]:
@@ -182,19 +209,27 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
                     answer = world.request(act["method"], act["path"].removeprefix("/api/"))
                     assert answer.status_code == requests.codes.ok, (each["kind"], answer.text)
         assert compared(world) == stays
+        restored = operator.dps.enrollment.get("steered")
+        assert (restored["iotHubs"], restored["initialTwin"]) == ([here], {"tags": {"plant": "Bremen"}})
 
 
 def under_load(world: World) -> None:
-    """While devices are ordered, renewed and revoked, nothing is said to differ."""
+    """While devices are ordered, renewed and revoked, and given entries of their own, nothing is said to differ."""
     busy = [f"busy-{number}" for number in range(20)]
     order = {"orderId": "busy", "enrollmentGroup": GROUP, "devices": [{"registrationId": each} for each in busy]}
     assert world.post("device-orders", order).status_code == requests.codes.accepted
-    world.post("devices/former/renew")
+    for name in RENEWED:
+        world.post(f"devices/{name}/renew")
+    for name, body in OWN_ENTRIES.items():
+        asked = {**body, "iotHubs": world.hub_names[:1]} if body else {}
+        assert world.request("PUT", f"enrollments/{name}", json=asked).status_code == requests.codes.created
+    assert world.post("enrollments/reopened/disable").status_code == requests.codes.ok
     world.post("devices/open/revoke", {"reason": "superseded"})
     while world.get("device-orders/busy", missing={}).get("state") != "completed":
         assert compared(world, "all") == set()
     wait_for_state(world, "open", "revoked")
-    wait_for_state(world, "former", "renewing")
+    for name in RENEWED:
+        wait_for_state(world, name, "renewing")
     assert compared(world, "all") == set()
 
 
@@ -207,12 +242,39 @@ def plant_at_devices(world: World, operator: Operator) -> None:
     shut = world.device("shut")
     shut.take_bundle()
     operator.entry("shut", shut.certificates()[0], "disabled")
-    assert world.request("PUT", "enrollments/unpinned", json={}).status_code == requests.codes.created
+    operator.change_entry("steered", iotHubs=world.hub_names[1:], initialTwin={"tags": {"plant": "elsewhere"}})
+    operator.change_entry("reopened", provisioningStatus="enabled")
     operator.dps.enrollment.delete("unpinned")
     assert world.request("DELETE", "devices/left").status_code == requests.codes.accepted
     wait_for_state(world, "left", "deleted")
     operator.registry.create_device_with_x509("left", FOREIGN, FOREIGN, "disabled")
     put_back(world, operator)
+    put_entry_back(world, operator)
+    reserve(world)
+
+
+def put_entry_back(world: World, operator: Operator) -> None:
+    """Have a device that was renewed be accepted by DPS with its certificate of before, and not with its new one."""
+    former = world.get("devices/reverted")["certificate"]["serialNumber"]
+    booted(world, "reverted")
+    assert wait_for_state(world, "reverted", "registered")["certificate"]["serialNumber"] != former
+    pem = world.get(f"certificates/{former}")["certificate"]
+    operator.entry("reverted", x509.load_pem_x509_certificate(pem.encode()), "enabled")
+
+
+def reserve(world: World) -> None:
+    """Enter a serial number as if it had been drawn two days ago, by a worker that was killed for good."""
+    with world.table("identities") as table:
+        [row] = table.query_entities("registrationId eq 'waiting' and state eq 'registered'")
+        partition, drawn_at = row["PartitionKey"], datetime.now(UTC) - timedelta(days=2)
+        number = {"serialNumber": f"{partition}{'0' * 36}", "state": "reserved", "cause": "never"}
+        of_ca = {"issuer": world.get(f"enrollment-groups/{GROUP}")["issuer"]}
+        drawn = {**number, **of_ca, "purpose": "renewal", "recordedAt": drawn_at.isoformat(), "publicKey": "f"}
+        held = json.dumps([*json.loads(row["held"]), drawn])
+        key = {"PartitionKey": partition, "RowKey": f"c:{number['serialNumber']}"}
+        certificate = {**key, **number, **of_ca, "kind": "device", "subject": "waiting", "recordedAt": drawn_at}
+        own = {"PartitionKey": partition, "RowKey": row["RowKey"], "held": held}
+        table.submit_transaction([("create", certificate), ("update", own, {"mode": UpdateMode.MERGE})])
 
 
 def put_back(world: World, operator: Operator) -> None:
