@@ -197,8 +197,8 @@ class DeviceRecord(Record):
         switched_for: why an operator switched it last.
         own_entry: whether an operator gave it an individual enrollment.
         entry_disabled: whether an operator wants that disabled.
-        entry_settings: what an individual enrollment of its is to have beside certificates and status; ``None`` if that
-            is not known.
+        entry_settings: what that is to have beside certificates and status; ``None`` if it is not known.
+        entry_asked_at: when an operator has asked for it, until it is written.
         generation: grows with every act that the services must follow.
         converged: the generation that they follow.
         followed_state: the state that it had in that generation.
@@ -254,6 +254,7 @@ class DeviceRecord(Record):
     own_entry: bool = False
     entry_disabled: bool = False
     entry_settings: dict[str, Any] | None = None
+    entry_asked_at: datetime | None = None
     generation: int = 0
     converged: int = 0
     followed_state: DeviceState | None = None

@@ -36,6 +36,9 @@ _SHA256_DIGITS = 64
 RESERVED_FOR = timedelta(days=1)
 """So long a serial number may wait for its signature."""
 
+_WRITTEN_WITHIN = timedelta(minutes=5)
+"""So long an entry that an operator asks for may take: a call over HTTP has ended by then."""
+
 
 class Unread:
     """Stands for what was not read."""
@@ -125,6 +128,9 @@ def _about(record: DeviceRecord, kind: FindingKind, where: str, ledger: str, ser
 
 
 def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -> Iterator[Difference]:
+    asked_at = record.entry_asked_at
+    if asked_at is not None and now - asked_at < _WRITTEN_WITHIN and not record.shut_out:
+        return  # it is being written
     yield from _admission(record, entry, own, now)
     if entry is None or record.entry_settings is None:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import CertificateState
@@ -64,13 +65,23 @@ def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) 
     )
 
 
-def enrolled_individually(
-    record: DeviceRecord, *, own_entry: bool, disabled: bool, settings: Mapping[str, Any] | None
-) -> DeviceRecord:
-    """Enter whether an operator gives a device an individual enrollment, wants it disabled, and what it is to have."""
-    if (record.own_entry, record.entry_disabled, record.entry_settings) == (own_entry, disabled, settings):
-        return record
-    return record.changed(own_entry=own_entry, entry_disabled=disabled, entry_settings=settings)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryWish:
+    """What an operator wants of a device's individual enrollment; the fields are those of the device's record."""
+
+    own_entry: bool
+    entry_disabled: bool
+    entry_settings: Mapping[str, Any] | None
+    entry_asked_at: datetime | None
+
+    @classmethod
+    def of(cls, record: DeviceRecord) -> EntryWish:
+        """Give what a record has."""
+        return cls(**{each.name: getattr(record, each.name) for each in fields(cls)})
+
+    def entered(self, record: DeviceRecord) -> DeviceRecord:
+        """Give a record with it."""
+        return record.changed(**{each.name: getattr(self, each.name) for each in fields(self)})
 
 
 def settings_noted(record: DeviceRecord, settings: Mapping[str, Any]) -> DeviceRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,16 @@ from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
 from shared.domain.attestations import leaf_attestation
 from shared.domain.findings import FindingKind, FindingState, Policy
-from shared.errors import Conflict, Overtaken, Rejected
+from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed, Rejected
 from shared.pki import names
 from tests.world import acts
 from tests.world.services import HUB, with_info
 from tests.world.test_reconciliation import (
+    HOUR,
     change_entry,
     change_policy,
+    delete_entry,
+    enable_entry,
     fleet_of,
     newest,
     pin_and_change,
@@ -27,11 +31,11 @@ from tests.world.test_reconciliation import (
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from tests.world.test_reconciliation import Fleet
 
-    type Made = Callable[[Fleet], Awaitable[None]]
+    type Made = Callable[[Fleet], Coroutine[Any, Any, None]]
 
 TWIN = {"tags": {"plant": "Bremen"}, "properties": {"desired": {"interval": 30}}}
 EVERYTHING: dict[str, Any] = {
@@ -166,6 +170,71 @@ async def test_an_entry_of_before_the_order_is_taken_as_it_is_and_changes_of_it_
     assert record.entry_settings == AS_DPS_HAS_IT
     change_entry(fleet, capabilities={"iotEdge": False})
     assert [each.kind for each in await fleet.look()] == [FindingKind.ENROLLMENT_SETTINGS]
+
+
+async def changed_by_hand(fleet: Fleet) -> None:
+    await put(fleet, **{**EVERYTHING, "iotHubs": ["hub-2"]}, provisioningStatus="disabled")
+
+
+async def only_deleted_by_hand(fleet: Fleet) -> None:
+    await fleet.world.services.individual_enrollments.delete(DEVICE, if_match=None)
+
+
+@pytest.mark.parametrize("before", [put, disabled_by_hand])
+@pytest.mark.parametrize("act", [changed_by_hand, disabled_by_hand, enabled_by_hand, only_deleted_by_hand])
+async def test_what_is_being_written_differs_in_nothing(before: Made, act: Made) -> None:
+    """A pass looks before each step of the call in turn: what is asked for is entered, and DPS does not have it yet."""
+    for step in range(20):
+        fleet = await fleet_of()
+        await before(fleet)
+        fleet.world.conductor.start("act", act(fleet))
+        taken = await fleet.world.conductor.advance("act", step)
+        begun = await fleet.reconciler.begin()
+        await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
+        assert (await fleet.reconciler.describe(begun.reconciliation_id)).ended_at is not None
+        assert fleet.told("DriftFound") == [], f"at step {step}"
+        await fleet.world.conductor.advance("act")
+        if taken < step:
+            return
+    raise AssertionError("it has more steps than were tried")
+
+
+@pytest.mark.parametrize("act", [put, disabled_by_hand])
+async def test_what_is_changed_when_it_is_written_is_found_in_the_same_minute(act: Made) -> None:
+    fleet = await fleet_of()
+    await act(fleet)
+    change_entry(fleet, iotHubs=["hub-9"])
+    begun = await fleet.reconciler.begin()
+    await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
+    assert [each.kind for each in await fleet.open()] == [FindingKind.ENROLLMENT_SETTINGS]
+
+
+@pytest.mark.parametrize("after", [timedelta(minutes=4), timedelta(minutes=6)])
+async def test_of_a_call_whose_worker_was_killed_dps_is_asked_to_follow_when_it_has_ended_for_sure(
+    after: timedelta,
+) -> None:
+    """It was entered and not written; a call over HTTP takes less than four minutes."""
+    fleet = await fleet_of()
+    await put(fleet)
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    killed = {"entry_settings": {"iotHubs": ["hub-2"]}, "entry_asked_at": fleet.world.now + HOUR - after}
+    await fleet.world.devices.replace(known, known.record.changed(**killed))
+    found = [FindingKind.ENROLLMENT_SETTINGS] if after > timedelta(minutes=5) else []
+    assert [each.kind for each in await fleet.look()] == found
+
+
+@pytest.mark.parametrize("plant", [enable_entry, delete_entry])
+async def test_a_door_of_a_revoked_device_is_looked_at_whatever_is_being_written(plant: Made) -> None:
+    fleet = await fleet_of()
+    await put(fleet)
+    await ask(fleet, "revoke")
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    await fleet.world.devices.replace(known, known.record.changed(entry_asked_at=fleet.world.now + HOUR))
+    await plant(fleet)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
 
 
 # --- what others change ---
@@ -355,6 +424,26 @@ async def test_what_dps_refuses_is_not_wanted() -> None:
         assert now == known.changed(stamp=now.stamp if now else "")
         assert await fleet.look() == []
         assert not fleet.told("DriftFound")
+
+
+async def test_what_somebody_else_is_changing_is_not_wanted() -> None:
+    """The caller is told to try again, and DPS and the ledger have what was there before."""
+    fleet = await fleet_of()
+    await put(fleet, **EVERYTHING)
+    known = fleet.world.record()
+
+    async def changed_meanwhile(*_args: object, **_named: object) -> dict[str, Any]:
+        raise PreconditionFailed.because("it has another ETag")
+
+    dps, taken = fleet.world.provisioning, fleet.world.provisioning.put_enrollment
+    dps.put_enrollment = changed_meanwhile  # type: ignore[method-assign]
+    for act in (partial(put, iotEdge=False), disabled_by_hand):
+        with pytest.raises(Deferred, match="is being changed by someone else"):
+            await act(fleet)
+    dps.put_enrollment = taken  # type: ignore[method-assign]
+    now = fleet.world.record()
+    assert known is not None
+    assert now == known.changed(stamp=now.stamp if now else "")
 
 
 async def test_a_refused_wish_does_not_undo_what_somebody_else_wants_meanwhile() -> None:

@@ -6,15 +6,15 @@ let it in (Microsoft: "How to disenroll or revoke a device").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.domain.attestations import leaf_attestation
 from shared.domain.certificates import CertificateState
 from shared.domain.entries import check_etag, own_settings, settings_apart, values_of, with_values
 from shared.domain.public_keys import PublicKeyRecord
-from shared.domain.upkeep import enrolled_individually
+from shared.domain.upkeep import EntryWish
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
@@ -26,7 +26,7 @@ from shared.workflows.devices.entry_certificates import held_by, leaf_of, leaves
 from shared.workflows.groups.entries import RETRY, check_hubs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from cryptography import x509
 
@@ -109,10 +109,8 @@ class IndividualEnrollments:
         if present is not None:
             check_etag(_named(registration_id), present["etag"], if_match)
         await self._claim_device_id(registration_id, entry)
-        if device is not None:
-            disabled = entry.get("provisioningStatus") == "disabled"
-            await self._enter(registration_id, own_entry=True, disabled=disabled, settings=own_settings(entry))
-        written = await self._write_for(device, entry, present, if_match)
+        wish = self._wish(entry, disabled=entry.get("provisioningStatus") == "disabled")
+        written = await self._as_wanted(device, wish, partial(self._write, entry, present, if_match))
         if present is not None and present.get("deviceId") != written.get("deviceId"):
             await self._release_device_id(registration_id, present)
         return written, present is None
@@ -131,9 +129,10 @@ class IndividualEnrollments:
             entry["attestation"] = leaf_attestation(await self._present_certificate(registration_id))
         else:
             check_etag(_named(registration_id), present["etag"], if_match)
-        if await self.devices.get(registration_id) is not None:
-            await self._enter(registration_id, own_entry=True, disabled=True, settings=own_settings(entry))
-        return await self._write({**entry, "provisioningStatus": "disabled"}, present, if_match)
+        known, wish = await self.devices.get(registration_id), self._wish(entry, disabled=True)
+        disabled = {**entry, "provisioningStatus": "disabled"}
+        write = partial(self._write, disabled, present, if_match)
+        return await self._as_wanted(known.record if known else None, wish, write)
 
     async def delete(self, registration_id: str, *, if_match: str | None) -> None:
         """Delete an enrollment, if there is one: a group decides about the device again.
@@ -149,43 +148,55 @@ class IndividualEnrollments:
         device = await self._unless_shut_out(registration_id)
         if device is not None:
             self._check_not_needed(device)
-            await self._enter(registration_id, own_entry=False, disabled=False, settings={})
+        await self._as_wanted(device, self._wish(None, disabled=False), partial(self._remove, registration_id, present))
+        await self._release_device_id(registration_id, present)
+
+    def _wish(self, entry: Entry | None, *, disabled: bool) -> EntryWish:
+        return EntryWish(
+            own_entry=entry is not None,
+            entry_disabled=disabled,
+            entry_settings=own_settings(entry) if entry else {},
+            entry_asked_at=self.clock(),
+        )
+
+    async def _as_wanted[W: Entry | None](
+        self, device: DeviceRecord | None, wish: EntryWish, write: Callable[[], Awaitable[W]]
+    ) -> W:
+        """Enter what is wanted of the entry of a device that is known, and write the entry; give what DPS has then.
+
+        What DPS does not take is not wanted any more. What it makes of the settings is what they are to be.
+        """
+        if device is None:
+            return await write()
+        before = list[EntryWish]()
+
+        def enter(record: DeviceRecord) -> DeviceRecord:
+            before.append(EntryWish.of(record))
+            return wish.entered(record)
+
+        def enter_instead(other: EntryWish, record: DeviceRecord) -> DeviceRecord:
+            # Whoever has asked for something else meanwhile is to have it.
+            return other.entered(record) if EntryWish.of(record) == wish else record
+
+        await change(self.devices, device.registration_id, enter, at=self.clock())
+        try:
+            written = await write()
+        except (Rejected, Deferred):
+            back = partial(enter_instead, before[-1])
+            await change(self.devices, device.registration_id, back, at=self.clock())
+            raise
+        made = wish.entry_settings
+        if written is not None and settings_apart(made or {}, own_settings(written)) is not None:
+            made = own_settings(written)
+        done = replace(wish, entry_settings=made, entry_asked_at=None)
+        await change(self.devices, device.registration_id, partial(enter_instead, done), at=self.clock())
+        return written
+
+    async def _remove(self, registration_id: str, present: Entry) -> None:
         try:
             await self.provisioning.delete_enrollment(registration_id, etag=present["etag"])
         except PreconditionFailed as changed:
             raise _busy(registration_id) from changed
-        await self._release_device_id(registration_id, present)
-
-    async def _write_for(
-        self, device: DeviceRecord | None, entry: Entry, present: Entry | None, if_match: str | None
-    ) -> Entry:
-        """Write an entry as the record of its device wants it already; ``device`` is as it was before that.
-
-        What DPS refuses is not wanted any more. What it makes of the settings is what they are to be from then on.
-        """
-        if device is None:
-            return await self._write(entry, present, if_match)
-        disabled, asked = entry.get("provisioningStatus") == "disabled", own_settings(entry)
-
-        async def enter_instead(**wanted: Any) -> None:
-            """Whoever has asked for something else meanwhile is to have it."""
-
-            def instead(record: DeviceRecord) -> DeviceRecord:
-                is_ours = (record.own_entry, record.entry_disabled, record.entry_settings) == (True, disabled, asked)
-                return enrolled_individually(record, **wanted) if is_ours else record
-
-            await change(self.devices, device.registration_id, instead, at=self.clock())
-
-        try:
-            written = await self._write(entry, present, if_match)
-        except Rejected:
-            await enter_instead(
-                own_entry=device.own_entry, disabled=device.entry_disabled, settings=device.entry_settings
-            )
-            raise
-        if settings_apart(asked, own_settings(written)) is not None:
-            await enter_instead(own_entry=True, disabled=disabled, settings=own_settings(written))
-        return written
 
     async def _write(self, entry: Entry, present: Entry | None, if_match: str | None) -> Entry:
         if entry == present:
@@ -293,12 +304,6 @@ class IndividualEnrollments:
                 field="registrationId",
             )
         return known.record
-
-    async def _enter(
-        self, registration_id: str, *, own_entry: bool, disabled: bool, settings: Mapping[str, Any] | None
-    ) -> None:
-        enter = partial(enrolled_individually, own_entry=own_entry, disabled=disabled, settings=settings)
-        await change(self.devices, registration_id, enter, at=self.clock())
 
     def _check_not_needed(self, device: DeviceRecord) -> None:
         """See that an earlier, revoked certificate of a device does not get back in by its group."""
