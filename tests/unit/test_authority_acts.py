@@ -354,6 +354,9 @@ async def test_the_devices_of_a_ca_below_are_left_to_the_request_of_the_one_that
     await scene.worker().acts.carry_out(parse(AuthorityAct, below))
     (wanted,) = asked(scene, "revocation-requests")
     assert (wanted["issuer"], wanted["perMinute"]) == ("root", 60)
+    disabled = {each["requestId"] for each in asked(scene, "enrollment-group-requests") if "enrollmentGroup" in each}
+    rows = [await scene.requests.get("enrollment-group-requests", each) for each in disabled]
+    assert [known.record.actor.id for known in rows if known and known.record.actor] == ["ada"]
     await device(scene, "late", number=7)
     await scene.worker().converger.sweep()
     assert len(asked(scene, "revocation-requests")) == 1
@@ -378,6 +381,8 @@ async def test_the_sweep_shuts_out_what_was_under_way_when_its_ca_was_revoked() 
     assert [each["registrationId"] for each in asked(scene, "revocation-requests")] == ["late"]
     assert [each["enrollmentGroup"] for each in asked(scene, "enrollment-group-requests")] == ["g"]
     assert told(scene) == []
+    await scene.worker().converger.sweep()
+    assert len(asked(scene, "revocation-requests")) == 2, "it asks until the certificate is not in force any more"
 
 
 async def test_a_revocation_says_why_and_is_final() -> None:

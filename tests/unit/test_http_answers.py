@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import azure.functions as func
 import pytest
 
+from shared.contracts.authorities import AuthorityPreview
+from shared.contracts.base import example_of
 from shared.contracts.orders import OrderAct
 from shared.contracts.parsing import parse
+from shared.contracts.plans import PLANNED
 from shared.errors import NotFound, Rejected
 from shared.ledger.requests import Requests
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes
-from triggers.http import authorities, enrollment_groups, orders
+from triggers.http import authorities, authority_acts, enrollment_groups, orders
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -49,12 +52,18 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return there
 
 
-async def ask(handler: Handler, *, body: object = None, route: dict[str, str] | None = None) -> Answered:
+async def ask(
+    handler: Handler,
+    *,
+    body: object = None,
+    route: dict[str, str] | None = None,
+    params: dict[str, str] | None = None,
+) -> Answered:
     request = func.HttpRequest(
         "POST",
         "http://host/api/x",
         headers={"Content-Type": "application/json", "Idempotency-Key": "once"},
-        params={},
+        params=params or {},
         route_params=route or {},
         body=b"" if body is None else json.dumps(body).encode(),
     )
@@ -166,3 +175,49 @@ async def test_a_body_that_is_not_an_object_is_refused(services: SimpleNamespace
     status, answer = await ask(authorities.create_certificate_authority, body=body)
     assert (status, services.certificate_requests.seen) == (400, 0)
     assert "must be a JSON object" in json.dumps(answer)
+
+
+# --- what the revocation of a CA would do ---
+
+
+class Foreseen:
+    """Shows what an act would do, and notes at which pace."""
+
+    def __init__(self) -> None:
+        self.paces: list[int | None] = []
+
+    async def preview(self, name: str, _action: object) -> dict[str, Any]:
+        return {**example_of(AuthorityPreview), "name": name}
+
+    async def foresee_authorities(self, _names: object, *, per_minute: int | None = None) -> dict[str, Any]:
+        self.paces.append(per_minute)
+        return {**PLANNED, "perMinute": per_minute}
+
+
+async def foreseen(body: object) -> Answered:
+    return await ask(
+        authority_acts.revoke_certificate_authority,
+        body=body,
+        route={"name": "line-ca1"},
+        params={"dryRun": "true"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "pace"),
+    [(None, None), ({}, None), ({"perMinute": 60}, 60), ({"reason": "keyCompromise", "perMinute": 1}, 1)],
+)
+async def test_the_revocation_of_a_ca_is_planned_at_the_pace_that_is_given(
+    services: SimpleNamespace, body: object, pace: int | None
+) -> None:
+    """The reason makes no difference to a plan, so it may be left out."""
+    services.revocations = there = Foreseen()
+    services.authority_workflows = SimpleNamespace(acts=there)
+    status, answer = await foreseen(body)
+    assert (status, answer["plan"]["perMinute"], there.paces) == (200, pace, [pace])
+
+
+@pytest.mark.parametrize("body", [[], {"perMinute": 0}, {"perMinute": 6001}, {"pace": 60}, {"reason": "because"}])
+@pytest.mark.usefixtures("services")
+async def test_a_plan_is_not_made_of_what_the_revocation_of_a_ca_does_not_take(body: object) -> None:
+    assert (await foreseen(body))[0] == 400
