@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMPS := .venv/stamps
 
-.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm bench-doors bench-evidence bench-backup bench-reconciliation fuzz package sbom lint docs lock clean
+.PHONY: help setup demo check test test-console prove coverage mutants run stack bench bench-engine bench-emulator bench-lists bench-directory storm outages bench-doors bench-evidence bench-backup bench-reconciliation fuzz package sbom lint docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -64,6 +64,9 @@ bench-backup: setup ## measure how long it takes to export, verify and restore t
 
 storm: setup ## kill hosts, fail services and put them back while devices are ordered and revoked; at rest the auditor looks
 	@$(PY) -m benchmarks.storm $(ARGS)
+
+outages: setup ## take each service away for ten minutes while devices are ordered and revoked; all has to end by itself
+	@$(PY) -m benchmarks.outages $(ARGS)
 
 bench-doors: setup ## measure how long the doors of a device that is revoked stay open, and what a group's revocation takes
 	@$(PY) -m benchmarks.doors $(ARGS)

@@ -30,9 +30,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from msrest.exceptions import ClientException
 
+from benchmarks.kept_up import KeptUp
 from devstack.auditing import audited
 from devstack.outside import Failed, World, until
-from devstack.stack import Stack, free_ports
+from devstack.stack import free_ports
 from emulator.server import STORE_FILE
 from shared.domain.findings import TREATMENTS, Policy
 
@@ -79,10 +80,10 @@ _FAULTS: Sequence[dict[str, Any]] = (
 )
 
 
-class TwoHosts(Stack):
+class TwoHosts(KeptUp):
     """A stack with a second functions host, on the same storage, whose services can be put back to an earlier state."""
 
-    __slots__ = ("is_up", "second_port")
+    __slots__ = ("second_port",)
 
     def put_back(self, service: str) -> None:
         """Stop the emulated services, have one of them as it was at the last call, and start them.
@@ -107,32 +108,11 @@ class TwoHosts(Stack):
         self.start_emulator()
 
     @property
-    def hosts(self) -> tuple[str, ...]:
-        """Both hosts."""
-        return ("functions_host", "second_host")
-
-    def start_functions_host(self) -> None:
-        """Start both."""
+    def ports(self) -> Mapping[str, int]:
+        """Where both hosts listen."""
         if not hasattr(self, "second_port"):
             [self.second_port] = free_ports(self.options.address, 1)
-        self.is_up = False
-        for name in self.hosts:
-            self.start_host(name)
-        self.is_up = True
-
-    def start_host(self, name: str) -> None:
-        """Start one of them."""
-        port = self.options.functions_port if name == "functions_host" else self.second_port
-        ready = self._spawn_host(name, self._written("local.settings.json", self.settings()), port)
-        if name == "functions_host" and ready:
-            self._host = ready
-
-    def _spawn_until_ready(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-        """Do not wait for a host that is started again: the storm goes on meanwhile."""
-        if name not in self.hosts or not self.is_up:
-            return super()._spawn_until_ready(name, command, environment)
-        self._spawn(name, command, environment, piped=True)
-        return {}
+        return {**super().ports, "second_host": self.second_port}
 
 
 @dataclass(frozen=True)
@@ -352,6 +332,7 @@ class Storm:
             if all_of_them or time.monotonic() >= at:
                 del self.down[name]
                 self.stack.start_host(name)
+        self.done["host ended by itself"] += len(self.stack.keep_up())
 
     # --- quiet ---
 

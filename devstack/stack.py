@@ -280,6 +280,11 @@ class Stack:
                     f"this port with {option}, or everything with --address 127.0.0.2 and a --state-dir of its own"
                 )
 
+    def start_azurite(self) -> None:
+        """Start storage again, with what it had."""
+        self._spawn_azurite()
+        self._wait_for_azurite()
+
     def _spawn_azurite(self) -> None:
         options = self.options
         command = azurite.command(
@@ -515,6 +520,11 @@ class Stack:
         """Give the process id of ``azurite``, ``emulator`` or one of the ``hosts``."""
         return self._running[name].pid
 
+    def has_ended(self, name: str) -> bool:
+        """Tell whether a part that was started, and not stopped since, has ended by itself."""
+        process = self._running.get(name)
+        return process is not None and process.poll() is not None
+
     def kill(self, name: str) -> None:
         """End a part as a crash would, by SIGKILL."""
         process = self._running.pop(name)
@@ -523,18 +533,22 @@ class Stack:
         if process.stdout is not None:
             process.stdout.close()
 
+    def end(self, name: str) -> None:
+        """End a part in order: it can still write down what it has."""
+        process = self._running.pop(name)
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
     def stop(self) -> None:
         """Stop everything; nothing is left behind."""
         for name in reversed(tuple(self._running)):
-            process = self._running.pop(name)
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            self.end(name)
         if self._published:  # a stack that did not start must not take away another one's
             (self.options.state_dir / "endpoints.json").unlink(missing_ok=True)
             self._published = False

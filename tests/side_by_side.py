@@ -153,14 +153,14 @@ def quick_parts() -> list[Part]:
     ]
 
 
-def run(part: Part) -> tuple[int, str]:
-    """Run a part; returns its exit status, and what it printed.
+def run(part: Part) -> tuple[int, str, float]:
+    """Run a part; returns its exit status, what it printed, and the seconds of a processor that it and its children took.
 
     Each has a place of its own for temporary files, since one pytest deletes what another one left behind, and several
     that do so at once meet. It stays if the part fails.
     """
     files = tempfile.mkdtemp(prefix="part-")
-    done = subprocess.run(
+    process = subprocess.Popen(
         [*(() if part.waits else _BELOW), *part.program, *part.arguments],
         cwd=REPOSITORY,
         env={**_environment(part), "PYTEST_DEBUG_TEMPROOT": files},
@@ -168,11 +168,14 @@ def run(part: Part) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
-    if done.returncode == 0:
+    with process:
+        printed = process.stdout.read() if process.stdout else ""
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == 0:
         shutil.rmtree(files, ignore_errors=True)
-    return done.returncode, done.stdout
+    return process.returncode, printed, used.ru_utime + used.ru_stime
 
 
 def _environment(part: Part) -> dict[str, str]:
@@ -187,11 +190,12 @@ def run_all(chosen: Sequence[Part], at_once: int = _AT_ONCE) -> bool:
     with ThreadPoolExecutor(at_once) as pool:
         running = {pool.submit(run, part): part for part in chosen}
         for done in as_completed(running):
-            status, printed = done.result()
+            status, printed, used = done.result()
             well = well and status == 0
             counts.update(_counted(printed))
             said = printed if status else "; ".join(_told(printed))
-            print(f"{time.monotonic() - began:5.0f} s  {running[done].name}: {said}", flush=True)
+            passed = f"{time.monotonic() - began:5.0f} s, {used:4.0f} s of a processor"
+            print(f"{passed}  {running[done].name}: {said}", flush=True)
     failed = counts["failed"] + counts["error"] + counts["errors"]
     print(f"tests: {counts['passed']} passed, {failed} failed, {counts['skipped']} skipped", flush=True)
     return well

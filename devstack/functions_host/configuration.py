@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.identity.aio import ManagedIdentityCredential
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from azure.core.credentials_async import AsyncTokenCredential
+
+
+_NETWORK_SECONDS = 100
+"""``RetryOptions.NetworkTimeout`` of Azure.Core for .NET, which the real host calls storage and identity with."""
 
 
 class ConfigurationError(ValueError):
@@ -157,8 +162,13 @@ def _opened[C: (QueueServiceClient, BlobServiceClient)](
             f"the connection {connection!r} is not set: give {connection}__{name}, or a connection string"
         )
     client_id = os.environ.get(f"{connection}__clientId")
-    credential = ManagedIdentityCredential(client_id=client_id) if client_id else ManagedIdentityCredential()
-    return client(url, credential=credential), credential
+    credential = ManagedIdentityCredential(client_id=client_id or None, transport=_transport())
+    return client(url, credential=credential, transport=_transport()), credential
+
+
+def _transport() -> AioHttpTransport:
+    """Give what waits as long for an answer as the real host does."""
+    return AioHttpTransport(connection_timeout=_NETWORK_SECONDS, read_timeout=_NETWORK_SECONDS)
 
 
 def host_id() -> str:

@@ -31,7 +31,7 @@ class Blobs:
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
         self._service = BlobServiceClient(
-            url, credential=credential, transport=ObservedTransport("blobs", "the blobs", read_seconds=30)
+            url, credential=credential, transport=ObservedTransport("blobs", "blob storage", read_seconds=30)
         )
 
     async def create(

@@ -31,7 +31,7 @@ class Queues:
         name: of the account, for messages.
     """
 
-    def __init__(self, url: str, credential: AsyncTokenCredential, *, name: str = "the queues") -> None:
+    def __init__(self, url: str, credential: AsyncTokenCredential, *, name: str = "queue storage") -> None:
         self.url, self.credential = url, credential
         self._service = QueueServiceClient(url, credential=credential, transport=ObservedTransport("queues", name))
         self._clients: dict[str, QueueClient] = {}

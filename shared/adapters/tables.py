@@ -191,7 +191,7 @@ class Tables:
 
     def __init__(self, url: str, credential: AsyncTokenCredential) -> None:
         self._service = TableServiceClient(
-            url, credential=credential, transport=ObservedTransport("tables", "the tables")
+            url, credential=credential, transport=ObservedTransport("tables", "table storage")
         )
 
     def table(self, name: str) -> Table:

@@ -239,7 +239,7 @@ async def test_a_message_waits_for_a_service_that_is_down_and_goes_on(host: Host
 
 @pytest.mark.parametrize(
     "failure",
-    [ServiceRequestError("connection refused"), ServiceSilent("the queues", calls=3, seconds=5)],
+    [ServiceRequestError("connection refused"), ServiceSilent("queue storage", calls=3, seconds=5)],
     ids=["refused", "silent"],
 )
 async def test_a_message_whose_queue_cannot_be_reached_is_held_until_it_can_be(

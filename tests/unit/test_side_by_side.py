@@ -89,8 +89,17 @@ def test_a_part_is_told_its_share_and_keeps_what_it_compiles(monkeypatch: pytest
     monkeypatch.delenv("SHARE", raising=False)
     script = 'echo "${SHARE-whole} ${PYTHONDONTWRITEBYTECODE-kept} $ZONES"'
     part = Part("one", ("-c", script), program=("bash",), environment={"ZONES": "4"})
-    assert run(part) == (0, "whole kept 4\n")
-    assert run(replace(part, share=(2, 3))) == (0, "2/3 kept 4\n")
+    assert run(part)[:2] == (0, "whole kept 4\n")
+    assert run(replace(part, share=(2, 3)))[:2] == (0, "2/3 kept 4\n")
+
+
+def test_a_part_is_told_how_much_of_a_processor_it_took() -> None:
+    """Its children's share as well: a shell that has another one compute took no time itself."""
+    idle, busy = (
+        run(Part("one", ("-c", script), program=("bash",)))[2]
+        for script in (":", "bash -c 'for ((n = 0; n < 300000; n++)); do :; done'; :")
+    )
+    assert busy > 4 * idle
 
 
 def test_a_part_that_fails_fails_the_run_and_shows_all_that_it_printed(capsys: pytest.CaptureFixture[str]) -> None:
