@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import (
@@ -17,6 +16,7 @@ from shared.domain.authorities import (
 )
 from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred
+from shared.rules.request_ids import led_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,7 +108,7 @@ class Wanted:
 
 def devices_request_of(name: str, request: str) -> str:
     """Name the request by which a revocation of a CA has its devices revoked."""
-    return f"revoked-ca-{sha256(f'{name}|{request}'.encode()).hexdigest()[:32]}"
+    return led_to("revoked-ca", name, request)
 
 
 def is_possible(record: AuthorityRecord, action: AuthorityAction) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
@@ -18,6 +17,7 @@ from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.rules.number_words import number_of
+from shared.rules.request_ids import led_to
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.authorities.effects import effects_of
 from shared.workflows.intake.requests import once
@@ -142,9 +142,10 @@ class AuthorityActs:
         for group in await self.reach.groups_of(act.name):
             if group.issuer != act.name:
                 continue
-            digest = sha256(f"{act.request_id}|{group.enrollment_group}".encode()).hexdigest()[:32]
             roll = EnrollmentGroupRequest(
-                request_id=f"renewed-ca-{digest}", enrollment_group=group.enrollment_group, action=GroupAction.ROLL
+                request_id=led_to("renewed-ca", act.request_id, group.enrollment_group),
+                enrollment_group=group.enrollment_group,
+                action=GroupAction.ROLL,
             )
             await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, roll)
 

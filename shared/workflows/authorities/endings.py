@@ -18,7 +18,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.acting import acting
@@ -37,6 +36,7 @@ from shared.domain.revocation import Falls, falls
 from shared.domain.words import EventType, RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
+from shared.rules.request_ids import led_to
 from shared.workflows.authorities.changes import change as change_record
 from shared.workflows.authorities.records import book_entry, issued_event, issuer_of, signers_of
 from shared.workflows.intake.requests import submit
@@ -346,8 +346,7 @@ def _reason(record: AuthorityRecord) -> RevocationReason:
 
 def _id(record: AuthorityRecord, *parts: str) -> str:
     """Name what a CA's revocation asks for: the same however often it is asked."""
-    digest = sha256("|".join((record.name, str(record.revoked_at), *parts)).encode()).hexdigest()[:32]
-    return f"revoked-ca-{digest}"
+    return led_to("revoked-ca", record.name, str(record.revoked_at), *parts)
 
 
 async def _all(calls: Iterable[Awaitable[None]]) -> None:

@@ -9,7 +9,6 @@ import asyncio
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from shared.acting import acting
@@ -23,6 +22,7 @@ from shared.domain.orders import Ending, LineState
 from shared.domain.words import IssuedDevices, RevocationReason
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES
+from shared.rules.request_ids import led_to
 from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.order_dispatch import messages
@@ -140,9 +140,8 @@ class OrderEndings:
         if device is None or (device.record.purpose, device.record.order_id) != (Purpose.ORDER, order_id):
             return
         if device.record.state not in OUT_OF_SERVICE:
-            digest = sha256(f"{order_id}|{registration_id}".encode()).hexdigest()[:32]
             request = RevocationRequest(
-                request_id=f"cancelled-{digest}",
+                request_id=led_to("cancelled", order_id, registration_id),
                 registration_id=registration_id,
                 reason=RevocationReason.CESSATION_OF_OPERATION,
             )
