@@ -25,7 +25,7 @@ def approvals(
 ) -> Approvals:
     """Put together what has acts wait; ``devices`` says how many a group or a CA has, and may change.
 
-    A CA whose name begins with ``revoked`` is.
+    A request about a CA whose name begins with ``revoked`` is decided, if its id begins with ``x``.
     """
 
     async def count(name: str) -> int:
@@ -37,8 +37,8 @@ def approvals(
     async def order(name: str) -> tuple[int, str | None]:
         return devices.get(name, 0), "line-1"
 
-    async def is_revoked(name: str) -> bool:
-        return name.startswith("revoked")
+    async def is_decided(name: str, request: str) -> bool:
+        return name.startswith("revoked") and request.startswith("x")
 
     deeds = Deeds(
         wanted=wanted,
@@ -48,7 +48,7 @@ def approvals(
         group_of_device=group,
         group_of_certificate=group,
         group_of_authority=group,
-        is_revoked=is_revoked,
+        is_decided=is_decided,
     )
     return Approvals(
         rows=ApprovalRows(table), deeds=deeds, expire_after=timedelta(hours=72), outbox=outbox, clock=clock

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
+from shared.domain.approvals import ApprovalAct, ApprovalRecord
 from shared.domain.authorities import AuthorityRecord, AuthorityState
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.devices import DeviceRecord
@@ -26,15 +29,28 @@ from tests.world.world import DEVICE, GROUP, ISSUER, World
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.services import Services
+
 DEVICES = (DEVICE, "lathe")
 KIND = Queue.REVOCATION_REQUESTS
 ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="CertificateAuthorities.Manage")
+BOB = Actor(kind=CallerKind.USER, id="77c0", name="bob@example.com", role="Approvals.Give")
 REVOKE = {"requestId": "ca", "name": ISSUER, "action": "revoke", "reason": "keyCompromise"}
 
 
-async def in_service(*devices: str) -> World:
+class Guarded(World):
+    """A deployment where the revocation of a CA needs a second person."""
+
+    def _build(self) -> Services:
+        built = super()._build()
+        deeds = replace(built.approvals.deeds, wanted={ApprovalAct.REVOKE_AUTHORITY: 0})
+        built.requests.gate = replace(built.approvals, deeds=deeds)
+        return built
+
+
+async def in_service(*devices: str, kind: type[World] = World) -> World:
     """Give a world whose devices have certificates of a CA that the ledger has."""
-    world = await World().prepare()
+    world = await kind().prepare()
     issuing = hierarchy().issuing.certificate
     with world.conductor.at_once():
         await Authorities(world.storage.table("issuers")).try_insert(
@@ -70,6 +86,19 @@ async def asked(world: World, **fields: Any) -> World:
     await called(world, **fields)
     await world.deliver("ca")
     return world
+
+
+async def awaited(world: World) -> tuple[ApprovalRecord, str | None]:
+    """Give the approval that is waited for, and the id of its request."""
+    found, _ = await world.services.approvals.page({"state": "open"}, size=10, continuation=None)
+    (approval,) = found
+    return approval, approval.request_id
+
+
+async def record_of(world: World) -> AuthorityRecord:
+    known = await Authorities(world.storage.table("issuers")).get(ISSUER)
+    assert known is not None
+    return known.record
 
 
 def records(world: World) -> Mapping[str, DeviceRecord]:
@@ -109,7 +138,7 @@ async def test_the_ca_is_shut_out_at_once_and_its_devices_at_the_pace_that_was_a
     await world.drain()
     began = world.now
     await asked(world, perMinute=1)
-    (ca,) = [row.read(AuthorityRecord) for (part, _), row in world.storage.table("issuers").rows.items()]
+    ca = await record_of(world)
     assert (ca.state, ca.change) == (AuthorityState.REVOKED, None)
     await world.drain()
     at = {name: revoked_at(record).at - began for name, record in records(world).items()}
@@ -127,6 +156,20 @@ async def test_a_second_revocation_of_the_ca_hastens_the_first() -> None:
     await world.deliver_visible()
     assert {each.state for each in records(world).values()} == {DeviceState.REVOKED}
     assert world.now - began < timedelta(seconds=30)
+
+
+async def test_another_pace_needs_a_second_person_as_the_first_one_did() -> None:
+    """What was approved was to revoke the CA at that pace."""
+    world = await asked(await in_service(DEVICE, kind=Guarded), perMinute=1)
+    (wanted, _), state = await awaited(world), (await record_of(world)).state
+    assert (wanted.what.rpartition("for ")[2], state) == ("keyCompromise, 1 device a minute", AuthorityState.ACTIVE)
+    with acting(BOB):
+        await world.services.approvals.approve(wanted.approval_id)
+    await world.drain()
+    assert (await record_of(world)).state is AuthorityState.REVOKED
+    await asked(world, requestId="faster")
+    wanted, request = await awaited(world)
+    assert (wanted.what.rpartition("for ")[2], request) == ("keyCompromise", "faster")
 
 
 # --- wherever it is broken off ---

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityState
+from shared.domain.authority_acts import is_decided as decided_before
 from shared.ledger.approvals import ApprovalRows
 from shared.ledger.directory import Directory, Projection
 from shared.ledger.orders import Orders
@@ -172,9 +172,9 @@ def approvals_of(
         known = await orders.get(order_id)
         return (known.record.device_count, known.record.enrollment_group or None) if known else (0, None)
 
-    async def is_revoked(name: str) -> bool:
+    async def is_decided(name: str, request: str) -> bool:
         known = await authorities.get(name)
-        return known is not None and known.record.state is AuthorityState.REVOKED
+        return known is not None and decided_before(known.record, request)
 
     deeds = Deeds(
         wanted=settings.approvals,
@@ -184,7 +184,7 @@ def approvals_of(
         group_of_device=devices.group_of,
         group_of_certificate=group_of_certificate,
         group_of_authority=authorities.group_of,
-        is_revoked=is_revoked,
+        is_decided=is_decided,
     )
     rows = ApprovalRows(table("approvals"))
     return Approvals(rows=rows, deeds=deeds, expire_after=settings.approvals_expire, outbox=outbox, clock=clock)

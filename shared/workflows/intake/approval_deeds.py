@@ -38,7 +38,7 @@ class Deeds:
         group_of_device: finds the group of a device.
         group_of_certificate: finds that of a certificate.
         group_of_authority: finds that of a CA.
-        is_revoked: tells whether a CA is revoked already, as those below one are with it.
+        is_decided: tells whether what a request wants of a CA is decided, as it is of those below a revoked one.
     """
 
     wanted: Mapping[ApprovalAct, int]
@@ -48,7 +48,7 @@ class Deeds:
     group_of_device: Find
     group_of_certificate: Find
     group_of_authority: Find
-    is_revoked: Callable[[str], Awaitable[bool]]
+    is_decided: Callable[[str, str], Awaitable[bool]]
 
     async def of(self, request: Any) -> Deed | None:
         """Tell what a request would do; ``None`` if no act of its kind needs a second person."""
@@ -147,7 +147,7 @@ class Deeds:
 
     async def _authority(self, request: AuthorityAct) -> Deed | None:
         always, allowed = ApprovalAct.REVOKE_AUTHORITY in self.wanted, self.wanted.get(ApprovalAct.REVOKE_DEVICES)
-        if (not always and allowed is None) or await self.is_revoked(request.name):
+        if (not always and allowed is None) or await self.is_decided(request.name, request.request_id):
             return None
         devices = await self.devices_of_authority(request.name)
         return Deed(
