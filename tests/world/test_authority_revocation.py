@@ -131,6 +131,16 @@ async def test_devices_are_revoked_for_who_has_revoked_their_ca() -> None:
         assert [(each.actor.id, each.comment, each.outcome) for each in revoked] == [("5b54", "ticket 4711", "done")]
 
 
+async def test_the_audit_log_tells_the_revocation_of_a_ca_from_what_it_asks_for_its_devices() -> None:
+    """Both are hers. Whoever looks for revoked CAs finds each of them once."""
+    world = await asked(await in_service(DEVICE))
+    await world.drain()
+    found, _ = await world.services.audit.log.page(AuditFilters(authority=ISSUER), size=50, continuation=None)
+    told = [(each.action, each.reason, each.actor.id, each.comment, each.outcome) for each in found]
+    hers = ("keyCompromise", "5b54", "ticket 4711", "done")
+    assert sorted(told) == [("revoke", *hers), ("revokeDevices", *hers)]
+
+
 async def test_the_ca_is_shut_out_at_once_and_its_devices_at_the_pace_that_was_asked_for() -> None:
     """One a minute. One that is on hold gets in nowhere, and comes last."""
     world = await in_service("anvil", *DEVICES)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import acting
 from shared.contracts.authorities import AuthorityAct
+from shared.contracts.devices import IssuerRevocation
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
 from shared.domain.audit_entries import REASON_LIMIT, AuditEntry, AuditOutcome, SubjectKind
@@ -29,6 +30,9 @@ APP = Actor(kind=CallerKind.TIMER, id="device-identity-factory")
 
 LIMIT = "limit"
 """What is done where requests are counted, and not written down one by one."""
+
+REVOKE_DEVICES = "revokeDevices"
+"""What the revocation of a CA asks for: the CA itself is revoked by an act before it."""
 
 
 class AuditLog(Protocol):
@@ -203,6 +207,13 @@ def act_of(kind: Queue, request: Any) -> Act:
         return _act_of_group(request)
     if kind is Queue.CERTIFICATE_REQUESTS:
         return _act_of_certificate(request)
+    if isinstance(request, IssuerRevocation):
+        return Act(
+            action=REVOKE_DEVICES,
+            kind=SubjectKind.AUTHORITY,
+            subject=request.issuer,
+            reason=request.reason.value,
+        )
     revokes = kind is Queue.REVOCATION_REQUESTS
     action = request.action.value if revokes else "renew"
     reason = request.reason.value if action == "revoke" else None
@@ -216,7 +227,6 @@ def _subject_of(request: Any) -> tuple[SubjectKind, str]:
     named = {
         SubjectKind.DEVICE: getattr(request, "registration_id", None),
         SubjectKind.GROUP: getattr(request, "enrollment_group", None),
-        SubjectKind.AUTHORITY: getattr(request, "issuer", None),
         SubjectKind.ORDER: getattr(request, "order_id", None),
         SubjectKind.CERTIFICATE: getattr(request, "serial_number", None),
     }
