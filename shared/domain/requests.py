@@ -168,6 +168,11 @@ class RequestRecord(Record):
         return all(each.number == self.deliveries for each in self.at_work)
 
     @property
+    def is_set_aside(self) -> bool:
+        """Whether its message is a rejection, since every try failed: nothing is done until an operator replays it."""
+        return self.state is RequestState.WAITING and self.rejection_id is not None
+
+    @property
     def key(self) -> str:
         """The row's key. No id holds a ``|``, so that no request of one's own gets at a part of another."""
         return part_key(self.kind, self.request_id, self.member)
@@ -338,7 +343,7 @@ def _part_state(request: RequestRecord) -> PartState:
         return PartState.DONE
     if request.state is RequestState.REJECTED:
         return PartState.FAILED
-    if request.state is RequestState.WAITING and request.rejection_id is not None:
+    if request.is_set_aside:
         return PartState.SET_ASIDE
     waits_outside = request.state is RequestState.WAITING and request.wait is not None and request.wait.for_others
     return PartState.WAITING if waits_outside else PartState.OPEN

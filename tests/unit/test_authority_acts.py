@@ -18,7 +18,7 @@ from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.requests import done
+from shared.domain.requests import done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -383,6 +383,37 @@ async def test_the_sweep_shuts_out_what_was_under_way_when_its_ca_was_revoked() 
     assert told(scene) == []
     await scene.worker().converger.sweep()
     assert len(asked(scene, "revocation-requests")) == 2, "it asks until the certificate is not in force any more"
+
+
+async def test_the_sweep_does_not_wait_for_a_request_that_was_set_aside() -> None:
+    """Nobody is at work on it until an operator replays it, and a door is not left open for so long."""
+    scene = await scene_with_line()
+    await device(scene, "press-1", number=1)
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", perMinute=1)
+    (whole,) = asked(scene, "revocation-requests")
+    known = await scene.requests.get("revocation-requests", whole["requestId"])
+    assert known is not None
+    await scene.worker().converger.sweep()
+    assert asked(scene, "revocation-requests") == [whole], "its message is on its way"
+    set_aside = waits("an operator", at=scene.now, next_try=None, rejection_id="rejection-1")
+    await scene.requests.enter(known.record, set_aside)
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")[1:]] == ["press-1"]
+
+
+async def test_the_sweep_asks_for_a_certificate_whose_device_was_asked_for_before() -> None:
+    """It has got another CA's certificate meanwhile: that is another request, and not the first one with other content."""
+    scene = await scene_with_line()
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    await gone_through(scene, "line")
+    serial = await device(scene, "press-1", number=1)
+    await scene.worker().converger.sweep()
+    known = await scene.devices.get("press-1")
+    assert known is not None
+    await scene.devices.replace(known, known.record.changed(certificate=None))
+    await scene.worker().converger.sweep()
+    first, second = asked(scene, "revocation-requests")[1:]
+    assert (first["registrationId"], second["serialNumber"]) == ("press-1", serial)
 
 
 async def test_a_revocation_says_why_and_is_final() -> None:

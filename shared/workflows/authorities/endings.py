@@ -218,12 +218,12 @@ class AuthorityEndings:
             await _all(self._revoke_device(record, entry) for entry in entries)
 
     async def _has_gone_through(self, record: AuthorityRecord, asked: RequestRecord | None) -> bool:
-        """Tell whether all devices were asked for, and nothing is under way that was."""
+        """Tell whether all devices were asked for, and nothing is under way that was, or nobody is at work on it."""
         if record.devices_request is None or record.revoked_at is None:
             return True
         if asked is None:
             return self.clock() - record.revoked_at > _ASKED_BY_THEN
-        if asked.state in ENDED:
+        if asked.state in ENDED or asked.is_set_aside:
             return True
         if asked.progress is None or not asked.progress.is_dispatched:
             return False
@@ -236,7 +236,8 @@ class AuthorityEndings:
         if what is None:
             return  # it may not be signed yet; the next sweep sees
         wanted = RevocationRequest(
-            request_id=_id(record, entry.subject, entry.serial_number),
+            # Its device may get another CA's certificate before its request is done; that alone is another request.
+            request_id=_id(record, entry.subject, entry.serial_number, what),
             registration_id=entry.subject if what is Falls.DEVICE else None,
             serial_number=None if what is Falls.DEVICE else entry.serial_number,
             reason=_reason(record),
