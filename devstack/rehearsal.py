@@ -22,6 +22,7 @@ import requests
 
 from devstack.outside import Failed, World, until
 from devstack.stack import REPOSITORY, Stack
+from shared.contracts.plans import PACE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -132,6 +133,17 @@ def read_plan(text: str, *, most: int = _MOST) -> Plan:
         per_minute=planned.get("perMinute"),
         from_root=target is None and len(body.get("authorities", ())) > 1,
     )
+
+
+def at_pace(plan: Plan, per_minute: int) -> Plan:
+    """Give a plan with another pace.
+
+    Raises:
+        PlanError: it is one for a single device.
+    """
+    if plan.target in _OF_ONE:
+        raise PlanError(f"the plan has target {plan.target!r}, and a single device has no pace: leave --per-minute out")
+    return replace(plan, per_minute=per_minute)
 
 
 def call_of(plan: Plan, *, names: Sequence[str], issuer: str, serial_number: str) -> tuple[str, dict[str, Any]]:
@@ -271,11 +283,17 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--per-minute", type=int, default=None, help="another pace than the plan's")
     parser.add_argument("--scale", type=float, default=1.0, help="times Microsoft's quotas, of one unit (%(default)s)")
     given = parser.parse_args(argv)
+    if given.most < 1:
+        parser.error(f"--most is {given.most}; give 1 or more")
+    if given.per_minute is not None and not 1 <= given.per_minute <= PACE_LIMIT:
+        parser.error(f"--per-minute is {given.per_minute}; give a number from 1 to {PACE_LIMIT}")
+    if given.scale <= 0:
+        parser.error(f"--scale is {given.scale:g}; give a number above 0")
     try:
         text = sys.stdin.read() if str(given.plan) == "-" else given.plan.read_text(encoding="utf-8")
         plan = read_plan(text, most=given.most)
         if given.per_minute is not None:
-            plan = replace(plan, per_minute=given.per_minute)
+            plan = at_pace(plan, given.per_minute)
     except (OSError, PlanError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from devstack.rehearsal import Plan, PlanError, Rehearsed, call_of, read_plan, report
+from devstack.rehearsal import Plan, PlanError, Rehearsed, at_pace, call_of, main, read_plan, report
 from shared.contracts.answers_devices import RevocationPreview
 from shared.contracts.authorities import AuthorityPreview, AuthorityRevoking
 from shared.contracts.devices import RevocationCall
@@ -103,6 +103,29 @@ def test_what_is_rehearsed_is_the_call_that_was_planned(plan: Plan, path: str, b
 def test_what_is_not_a_plan_is_refused_in_words(text: str, says: str) -> None:
     with pytest.raises(PlanError, match=says):
         read_plan(text)
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "says"),
+    [
+        ("--most", "0", "--most is 0; give 1 or more"),
+        ("--per-minute", "0", "--per-minute is 0; give a number from 1 to 6000"),
+        ("--per-minute", "6001", "--per-minute is 6001; give a number from 1 to 6000"),
+        ("--scale", "0", "--scale is 0; give a number above 0"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_a_cloud_is_started(
+    option: str, given: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["no-plan.json", option, given])
+    assert capsys.readouterr().err.endswith(f"error: {says}\n")
+
+
+def test_a_plan_gets_another_pace_unless_it_is_one_for_a_single_device() -> None:
+    assert at_pace(Plan(40, 2, "orderId", 60), 5) == Plan(40, 2, "orderId", 5)
+    with pytest.raises(PlanError, match=r"^the plan has target 'serialNumber', and a single device has no pace: leave"):
+        at_pace(Plan(1, 1, "serialNumber"), 5)
 
 
 def test_what_was_measured_stands_beside_what_was_foreseen() -> None:
