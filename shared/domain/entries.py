@@ -134,6 +134,17 @@ def kept_settings(entry: Entry) -> dict[str, Any]:
 # --- individual enrollments ---
 
 
+def new_enrollment(registration_id: str) -> Entry:
+    """Give an individual enrollment for which nothing else was asked, without its attestation."""
+    return {
+        "registrationId": registration_id,
+        "deviceId": registration_id,
+        STATUS: "enabled",
+        "allocationPolicy": "hashed",
+        "reprovisionPolicy": dict(_ABSENT["reprovisionPolicy"]),
+    }
+
+
 def own_settings(enrollment: Entry) -> dict[str, Any]:
     """Give what an individual enrollment has beside its attestation and its status, its device id among it."""
     device_id = enrollment.get("deviceId")
@@ -145,6 +156,12 @@ def with_own_settings(enrollment: Entry, settings: Mapping[str, Any]) -> Entry:
     """Give an individual enrollment with these settings, as :func:`own_settings` gives them, and no others."""
     rest = {name: value for name, value in enrollment.items() if name not in _KEPT}
     return {**rest, "deviceId": str(enrollment["registrationId"]).lower(), **settings}
+
+
+def with_named(enrollment: Entry, settings: BaseModel, device_id: str | None) -> Entry:
+    """Give an individual enrollment with the settings that a request names, and the device id; the others stay."""
+    changed = with_values(enrollment, values_of(settings))
+    return {**changed, "deviceId": device_id} if device_id is not None else changed
 
 
 # --- settings that are compared ---

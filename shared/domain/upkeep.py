@@ -84,6 +84,15 @@ class EntryWish:
         return record.changed(**{each.name: getattr(self, each.name) for each in fields(self)})
 
 
+def asked_for_of(record: DeviceRecord | None) -> Mapping[str, Any] | None:
+    """Give what the individual enrollment of a device is to have beside certificates and status.
+
+    Returns:
+        ``None`` if that is not known, or not decided: DPS may still refuse what somebody asks for at this moment.
+    """
+    return record.entry_settings if record is not None and record.entry_asked_at is None else None
+
+
 def settings_noted(record: DeviceRecord, settings: Mapping[str, Any]) -> DeviceRecord:
     """Enter what the individual enrollment of a device has, where that was not known."""
     return record.changed(entry_settings=settings) if record.entry_settings is None else record

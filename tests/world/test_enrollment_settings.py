@@ -482,6 +482,40 @@ async def test_what_dps_makes_of_the_settings_is_what_they_are_to_be() -> None:
     assert await fleet.look() == []
 
 
+@pytest.mark.parametrize(
+    "act", [disabled_by_hand, partial(put, provisioningStatus="enabled"), partial(put, iotEdge=False)]
+)
+async def test_an_act_that_does_not_name_a_setting_does_not_take_over_what_a_stranger_has_put_there(act: Made) -> None:
+    """Else whoever disables such an entry would have the finding go away, and the hub of a stranger be asked for."""
+    fleet = await fleet_of()
+    await put(fleet, **EVERYTHING)
+    change_entry(fleet, iotHubs=["hub-9"])
+    [found] = await fleet.look()
+    await act(fleet)
+    [still] = await fleet.look()
+    assert (still.finding_id, still.ledger, still.service) == (found.finding_id, "iotHubs is hub-1", "iotHubs is hub-9")
+
+
+async def test_an_act_that_names_a_setting_asks_for_it() -> None:
+    fleet = await fleet_of()
+    await put(fleet, **EVERYTHING)
+    change_entry(fleet, iotHubs=["hub-9"], deviceId="another")
+    assert len(await fleet.look()) == 1
+    await put(fleet, iotHubs=["hub-9"], deviceId="another")
+    assert await fleet.look() == []
+
+
+async def test_an_entry_that_is_made_to_disable_it_has_the_settings_that_were_asked_for() -> None:
+    """Somebody has deleted it. When it is enabled again, the device comes to where it belongs."""
+    fleet = await fleet_of()
+    await put(fleet, **EVERYTHING)
+    del fleet.world.provisioning.enrollments[DEVICE]
+    await disabled_by_hand(fleet)
+    assert of_entry(fleet, *AS_DPS_HAS_IT) == AS_DPS_HAS_IT
+    assert entry(fleet)["provisioningStatus"] == "disabled"
+    assert await fleet.look() == []
+
+
 # --- what it costs ---
 
 

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import leaf_attestation
 from shared.domain.certificates import CertificateState
-from shared.domain.entries import check_etag, own_settings, settings_apart, values_of, with_values
+from shared.domain.entries import (
+    check_etag,
+    new_enrollment,
+    own_settings,
+    settings_apart,
+    with_named,
+    with_own_settings,
+)
 from shared.domain.public_keys import PublicKeyRecord
-from shared.domain.upkeep import EntryWish
+from shared.domain.upkeep import EntryWish, asked_for_of
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
@@ -95,9 +102,7 @@ class IndividualEnrollments:
         present = await self.provisioning.get_enrollment(registration_id)
         device = await self._unless_shut_out(registration_id)
         await self._check_device_id(registration_id, definition, present)
-        entry = with_values(present or _new(registration_id), values_of(definition))
-        if definition.device_id is not None:
-            entry["deviceId"] = definition.device_id
+        entry = with_named(present or new_enrollment(registration_id), definition, definition.device_id)
         if definition.provisioning_status is not None:
             entry["provisioningStatus"] = definition.provisioning_status
         leaves = leaves_of(definition)
@@ -109,8 +114,13 @@ class IndividualEnrollments:
         if present is not None:
             check_etag(_named(registration_id), present["etag"], if_match)
         await self._claim_device_id(registration_id, entry)
-        wish = self._wish(entry, disabled=entry.get("provisioningStatus") == "disabled")
-        written = await self._as_wanted(device, wish, partial(self._write, entry, present, if_match))
+        settings, asked_for = own_settings(entry), asked_for_of(device)
+        if present is not None and asked_for is not None:
+            # What it does not name is not taken over from the entry: others may have put it there.
+            before = with_own_settings({"registrationId": registration_id}, asked_for)
+            settings = own_settings(with_named(before, definition, definition.device_id))
+        wish = self._wish(settings, disabled=entry.get("provisioningStatus") == "disabled")
+        written = await self._as_wanted(device, wish, entry, partial(self._write, entry, present, if_match))
         if present is not None and present.get("deviceId") != written.get("deviceId"):
             await self._release_device_id(registration_id, present)
         return written, present is None
@@ -124,15 +134,19 @@ class IndividualEnrollments:
             Deferred: somebody else is changing it.
         """
         present = await self.provisioning.get_enrollment(registration_id)
-        entry = dict(present) if present else _new(registration_id)
+        known = await self.devices.get(registration_id)
+        device = known.record if known else None
+        asked_for = asked_for_of(device)
+        entry = dict(present) if present else new_enrollment(registration_id)
         if present is None:
+            entry = with_own_settings(entry, asked_for) if asked_for else entry
             entry["attestation"] = leaf_attestation(await self._present_certificate(registration_id))
         else:
             check_etag(_named(registration_id), present["etag"], if_match)
-        known, wish = await self.devices.get(registration_id), self._wish(entry, disabled=True)
+        is_known = present is not None and asked_for is not None
+        wish = self._wish(asked_for if is_known else own_settings(entry), disabled=True)
         disabled = {**entry, "provisioningStatus": "disabled"}
-        write = partial(self._write, disabled, present, if_match)
-        return await self._as_wanted(known.record if known else None, wish, write)
+        return await self._as_wanted(device, wish, disabled, partial(self._write, disabled, present, if_match))
 
     async def delete(self, registration_id: str, *, if_match: str | None) -> None:
         """Delete an enrollment, if there is one: a group decides about the device again.
@@ -148,19 +162,21 @@ class IndividualEnrollments:
         device = await self._unless_shut_out(registration_id)
         if device is not None:
             self._check_not_needed(device)
-        await self._as_wanted(device, self._wish(None, disabled=False), partial(self._remove, registration_id, present))
+        wish = self._wish(None, disabled=False)
+        await self._as_wanted(device, wish, None, partial(self._remove, registration_id, present))
         await self._release_device_id(registration_id, present)
 
-    def _wish(self, entry: Entry | None, *, disabled: bool) -> EntryWish:
+    def _wish(self, settings: Mapping[str, Any] | None, *, disabled: bool) -> EntryWish:
+        """Say what is wanted: an entry with these settings, or none."""
         return EntryWish(
-            own_entry=entry is not None,
+            own_entry=settings is not None,
             entry_disabled=disabled,
-            entry_settings=own_settings(entry) if entry else {},
+            entry_settings=settings or {},
             entry_asked_at=self.clock(),
         )
 
     async def _as_wanted[W: Entry | None](
-        self, device: DeviceRecord | None, wish: EntryWish, write: Callable[[], Awaitable[W]]
+        self, device: DeviceRecord | None, wish: EntryWish, sent: Entry | None, write: Callable[[], Awaitable[W]]
     ) -> W:
         """Enter what is wanted of the entry of a device that is known, and write the entry; give what DPS has then.
 
@@ -186,7 +202,7 @@ class IndividualEnrollments:
             await change(self.devices, device.registration_id, back, at=self.clock())
             raise
         made = wish.entry_settings
-        if written is not None and settings_apart(made or {}, own_settings(written)) is not None:
+        if sent is not None and written is not None and settings_apart(own_settings(sent), own_settings(written)):
             made = own_settings(written)
         done = replace(wish, entry_settings=made, entry_asked_at=None)
         await change(self.devices, device.registration_id, partial(enter_instead, done), at=self.clock())
@@ -362,16 +378,6 @@ def _taken(device_id: str, owner: str | None) -> Rejected:
     return Conflict.because(
         f"the device id {device_id!r} belongs to {owner!r}; each device has a device id of its own", field="deviceId"
     )
-
-
-def _new(registration_id: str) -> Entry:
-    return {
-        "registrationId": registration_id,
-        "deviceId": registration_id,
-        "provisioningStatus": "enabled",
-        "allocationPolicy": "hashed",
-        "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
-    }
 
 
 def _named(registration_id: str) -> str:
