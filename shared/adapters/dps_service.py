@@ -62,9 +62,30 @@ class ProvisioningService:
         DPS matches individual enrollments before groups, so this decides whatever the group says
         (Microsoft: "How to disenroll or revoke a device", section on one device of a group). It is written even if it
         is there already: whoever was about to let the device in has an outdated ETag then. A new one gets ``settings``.
+        What DPS refuses of these, or of those that are there, such as a hub that is not linked any more, is left out.
         """
+        try:
+            await self._disable(registration_id, certificate, settings)
+        except (Conflict, PreconditionFailed):
+            raise
+        except Rejected:
+            await self._disable(registration_id, certificate, settings, bare=True)
+
+    async def _disable(
+        self,
+        registration_id: str,
+        certificate: x509.Certificate,
+        settings: Mapping[str, Any] | None,
+        *,
+        bare: bool = False,
+    ) -> None:
+        """Write a disabled entry, whatever is there; a bare one has no settings but its device id."""
         present = await self.get_enrollment(registration_id)
-        disabled = individual_enrollment(registration_id, present, "disabled", certificate, settings=settings)
+        if bare:
+            known = present or settings or {}
+            settings = {"deviceId": known["deviceId"]} if known.get("deviceId") else None
+        seen = None if bare else present
+        disabled = individual_enrollment(registration_id, seen, "disabled", certificate, settings=settings)
         try:
             await self.put_enrollment(disabled, etag=ANY_VERSION if present else None)
         except (Conflict, PreconditionFailed):

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from azure.identity.aio import ManagedIdentityCredential
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 
-from emulator.tests.running import RunningEmulator, emulator_in_thread
+from emulator.tests.running import RunningEmulator, emulator_in_thread, own_address
 from shared.adapters.dps_service import ProvisioningService
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import own_settings, settings_apart
-from shared.errors import Conflict, PreconditionFailed
+from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.pki import names
 from tests.unit.pki.hierarchy import hierarchy
 
@@ -30,7 +31,7 @@ FIRST, SECOND, THIRD = (hierarchy().device(DEVICE) for _ in range(3))
 
 @pytest.fixture
 def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningEmulator]:
-    with emulator_in_thread(tmp_path) as running:
+    with emulator_in_thread(tmp_path, extra_hub_addresses=[own_address()]) as running:
         monkeypatch.setenv("IDENTITY_ENDPOINT", running.endpoints["identityEndpoint"])
         monkeypatch.setenv("IDENTITY_HEADER", running.endpoints["identityHeader"])
         yield running
@@ -112,6 +113,33 @@ async def test_a_new_entry_gets_the_settings_that_the_ledger_has_and_shows_no_ot
         entry = await entry_of(dps)
         assert settings_apart(settings, own_settings(entry)) is None
         await dps.delete_enrollment(DEVICE, etag=entry["etag"])
+
+
+async def test_a_device_is_shut_out_though_dps_refuses_the_settings_of_its_entry(
+    dps: ProvisioningService, emulator: RunningEmulator
+) -> None:
+    """A hub that its entry names is not linked any more. One that lets nobody in needs no settings but its device id."""
+
+    def link(*hosts: str) -> None:
+        requests.put(f"{emulator.admin_url}/linked-hubs", json={"iotHubs": hosts}, timeout=5).raise_for_status()
+
+    first, second = (each["hostName"] for each in emulator.endpoints["iotHubs"])
+    asked = {"deviceId": "one", "allocationPolicy": "static", "iotHubs": [second]}
+    bare = {"deviceId": "one", "allocationPolicy": "hashed"}
+    link(first)
+    await dps.shut_out(DEVICE, FIRST, settings=asked)
+    entry = await entry_of(dps)
+    assert (entry["provisioningStatus"], held(entry)) == ("disabled", thumbprints(FIRST))
+    assert settings_apart(bare, own_settings(entry)) is None
+    link(first, second)
+    await dps.put_enrollment({**entry, **asked, "provisioningStatus": "enabled"}, etag=entry["etag"])
+    link(first)
+    await dps.shut_out(DEVICE, SECOND)
+    entry = await entry_of(dps)
+    assert (entry["provisioningStatus"], held(entry)) == ("disabled", thumbprints(SECOND))
+    assert settings_apart(bare, own_settings(entry)) is None
+    with pytest.raises(Rejected, match="is not linked"):
+        await dps.admit_only(DEVICE, {**entry, **asked}, [FIRST])
 
 
 async def test_a_disabled_entry_may_name_other_certificates_and_stay_disabled(dps: ProvisioningService) -> None:
