@@ -86,7 +86,9 @@ class DeviceRegistrar:
                 retry_after=timedelta(seconds=self._timeout),
             ) from None
         except (ServiceError, ClientError) as error:
-            raise _translated(registration_id, error) from error
+            if (said := _translated(registration_id, error)) is not None:
+                raise said from error
+            raise
         finally:
             if result is None or result.status != "assigned":
                 await _shut_down(client)
@@ -96,8 +98,8 @@ class DeviceRegistrar:
         return Assignment(assigned_hub=state.assigned_hub, device_id=state.device_id)
 
 
-def _translated(registration_id: str, error: Exception) -> Exception:
-    """Read the status out of the SDK's message, the only place that has it.
+def _translated(registration_id: str, error: Exception) -> Exception | None:
+    """Read the status out of the SDK's message, the only place that has it; ``None`` for an outage.
 
     The SDK raises an answer of the service as ClientError("Unexpected failure"), caused by a ServiceError.
     """
@@ -121,7 +123,7 @@ def _translated(registration_id: str, error: Exception) -> Exception:
             f"DPS refused to register {registration_id!r} with status {status}: its enrollment group is disabled or "
             "deleted, the device is shut out by an individual enrollment, or the root is no longer verified there"
         )
-    return error
+    return None
 
 
 async def _shut_down(client: ProvisioningDeviceClient) -> None:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from azure.iot.device.aio import ProvisioningDeviceClient
+from azure.iot.device.exceptions import ClientError, ServiceError
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_device import DeviceRegistrar
+from shared.adapters.sdk_errors import is_outage
 from shared.errors import Deferred, Rejected
 from shared.ports.registrar import Assignment, AssignmentFailed, ClientCredentials
 
@@ -89,6 +92,21 @@ async def test_two_registrations_of_one_device_at_once_leave_it_in_its_hub(emula
     waiting = [each for each in outcomes if isinstance(each, Deferred)]
     assert len(placed) + len(waiting) == len(outcomes), outcomes
     assert {each.device_id for each in placed} == {"press-1"}
+
+
+@pytest.mark.parametrize("emulator", ["atOnce"], indirect=True)
+async def test_a_dps_that_is_silent_is_an_outage(emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the SDK raises after minutes stays as it is, with its cause: that tells an outage from a fault of ours."""
+    silence = "Operation timed out before provisioning service could respond for register operation"
+
+    async def register(_client: ProvisioningDeviceClient) -> None:
+        raise ClientError("Unexpected failure") from ServiceError(silence)
+
+    monkeypatch.setattr(ProvisioningDeviceClient, "register", register)
+    with pytest.raises(ClientError) as failed:
+        await registrar(emulator).register("press-1", credentials(make("press-1", ROOT)))
+    assert str(failed.value.__cause__) == silence
+    assert is_outage(failed.value)
 
 
 @pytest.mark.parametrize("status", [404, 409, 412])
