@@ -18,9 +18,10 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -38,7 +39,7 @@ from emulator.server import STORE_FILE
 from shared.domain.findings import TREATMENTS, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
 GROUP = "storm"
@@ -53,6 +54,7 @@ _UNDER_WAY = ("queued", "running")
 """States of requests that end by themselves: a renewal waits until its device registers."""
 
 _TRIES, _RETRY_SECONDS = 10, 2.0
+_READ_SECONDS = 2.0
 _DEVICE_SECONDS = 20
 _QUIET_SECONDS = 1800
 """A lease lasts ten minutes, and what was never sent is given up after a while."""
@@ -205,6 +207,26 @@ class Storm:
             self.done[deed()] += 1
         except (requests.RequestException, ClientException, AzureError) as error:
             self.done[f"{deed.__name__.strip('_')}, {type(error).__name__}"] += 1
+
+    # --- what the ERP does besides ---
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the events as they come: what Azurite does for one message takes the longer, the more there are."""
+        over = Event()
+
+        def read() -> None:
+            while not over.wait(_READ_SECONDS):
+                with suppress(AzureError):
+                    self.world.events("any")
+
+        with ThreadPoolExecutor(1) as thread:
+            reader = thread.submit(read)
+            try:
+                yield
+            finally:
+                over.set()
+            reader.result()
 
     # --- what is asked for ---
 
@@ -448,8 +470,9 @@ def main(arguments: list[str]) -> int:
                 chance=chance,
             )
             stack.put_back("nothing")  # but what is there is noted
-            storm.rage()
-            return told(storm, options)
+            with storm.reading():
+                storm.rage()
+                return told(storm, options)
 
 
 def told(storm: Storm, options: argparse.Namespace) -> int:
