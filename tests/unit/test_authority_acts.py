@@ -61,7 +61,14 @@ async def scene_with_line(**fields: Any) -> AuthorityScene:
     return scene
 
 
-async def device(scene: AuthorityScene, name: str, *, number: int, used: bool = True) -> str:
+async def device(
+    scene: AuthorityScene,
+    name: str,
+    *,
+    number: int,
+    used: bool = True,
+    state: CertificateState = CertificateState.ACTIVE,
+) -> str:
     """Enter a device with a certificate in force of the CA ``line``; one that it has used before, if not used."""
     serial = f"{number:040x}"
     held = HeldCertificate(
@@ -76,7 +83,7 @@ async def device(scene: AuthorityScene, name: str, *, number: int, used: bool = 
     row = CertificateRecord(
         serial_number=serial,
         kind=CertificateKind.DEVICE,
-        state=CertificateState.ACTIVE,
+        state=state,
         subject=name,
         issuer="line",
         cause="o",
@@ -343,6 +350,23 @@ async def test_devices_that_get_in_are_revoked_first_and_what_nobody_uses_last()
         assert max(map(len, found)) <= size
     await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise", devices=4)
     assert [each for page in await members(scene, "line", 2) for each in page] == wanted
+
+
+async def test_a_device_whose_next_certificate_is_not_in_the_books_yet_is_not_passed_over() -> None:
+    """Its record has the certificate that it is renewed with, and whoever enters that into the books has died, or will."""
+    scene = await scene_with_line()
+    await device(scene, "press-1", number=1)
+    following = await device(scene, "press-1", number=2, state=CertificateState.RESERVED)
+    known = await scene.devices.get("press-1")
+    assert known is not None
+    assert known.record.certificate is not None
+    renewed = known.record.certificate.changed(serial_number=following)
+    await scene.devices.replace(known, known.record.changed(next_certificate=renewed))
+    assert await members(scene, "root", 100) == [["press-1"]]
+    row = await scene.certificates.get(following)
+    assert row is not None
+    await scene.certificates.try_replace(row, row.record.changed(state=CertificateState.ACTIVE))
+    assert await members(scene, "root", 100) == [["press-1"]], "once"
 
 
 async def test_the_devices_of_a_ca_below_are_left_to_the_request_of_the_one_that_was_revoked() -> None:

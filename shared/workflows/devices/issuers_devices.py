@@ -136,10 +136,16 @@ class IssuersDevices:
             return None
         used = known.record.certificate, known.record.next_certificate
         fallen = [each.serial_number for each in used if each is not None and each.issuer in names]
-        if what is Falls.DEVICE:  # one that has two such certificates is looked at where the later one stands
-            return Member(device=known.record) if entry.serial_number in fallen[-1:] or not fallen else None
+        if what is Falls.DEVICE:
+            # One that has two such certificates is looked at where the later one stands, which is the one that stays.
+            later = next((each for each in fallen[-1:] if each != entry.serial_number), None)
+            return None if later and await self._falls(known.record, later) else Member(device=known.record)
         # What a device had before is revoked with it, if it falls.
         return None if fallen else Member(device=known.record, serial_number=entry.serial_number)
+
+    async def _falls(self, device: DeviceRecord, serial_number: str) -> bool:
+        known = await self.certificates.get(serial_number)
+        return known is not None and falls(device, known.record) is not None
 
 
 def _is_let_in(member: Member) -> bool:
