@@ -172,10 +172,10 @@ def test_only_the_jobs_that_sign_in_get_a_token_to_sign_in_with() -> None:
 
 @pytest.mark.parametrize("path", DEPLOYING, ids=lambda path: path.name)
 def test_a_pipeline_deploys_to_every_app_that_there_may_be(path: Path) -> None:
-    """Issuing and revocation go before intake, so that nothing is taken in that an older app can't carry out."""
+    """Who is asked goes before who asks, so that nothing is asked for that an older app can't carry out."""
     services = yaml.safe_load((REPOSITORY / "azure.yaml").read_text(encoding="utf-8"))["services"]
     assert re.findall(r'apps="([a-z ]+)"', path.read_text(encoding="utf-8")) == [
         "factory",
-        "issuing revocation status intake",
+        "revocation issuing status intake",
     ]
     assert {"factory", "issuing", "revocation", "status", "intake"} == set(services)

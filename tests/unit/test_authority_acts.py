@@ -18,7 +18,7 @@ from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.requests import done, waits
+from shared.domain.requests import Progress, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -421,6 +421,25 @@ async def test_the_sweep_does_not_wait_for_a_request_that_was_set_aside() -> Non
     assert asked(scene, "revocation-requests") == [whole], "its message is on its way"
     set_aside = waits("an operator", at=scene.now, next_try=None, rejection_id="rejection-1")
     await scene.requests.enter(known.record, set_aside)
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")[1:]] == ["press-1"]
+
+
+@pytest.mark.parametrize("due", [timedelta(0), timedelta(days=3)])
+async def test_the_sweep_does_not_wait_for_ever_for_a_request_that_does_not_go_on(due: timedelta) -> None:
+    """Its message is gone: an app of the version before has refused it, as after a rollback. What is due later can wait."""
+    scene = await scene_with_line()
+    await device(scene, "press-1", number=1)
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise", perMinute=1)
+    (whole,) = asked(scene, "revocation-requests")
+    known = await scene.requests.get("revocation-requests", whole["requestId"])
+    assert known is not None
+    if due:
+        await scene.requests.enter(known.record, advanced(None, Progress(continuation="1|line|", next_at=NOW + due)))
+    scene.now = NOW + due + timedelta(hours=23)
+    await scene.worker().converger.sweep()
+    assert asked(scene, "revocation-requests") == [whole]
+    scene.now += timedelta(hours=2)
     await scene.worker().converger.sweep()
     assert [each["registrationId"] for each in asked(scene, "revocation-requests")[1:]] == ["press-1"]
 

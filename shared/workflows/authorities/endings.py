@@ -65,7 +65,8 @@ if TYPE_CHECKING:
 _PAGE = 50
 _ATTEMPTS = 10
 _ASKED_BY_THEN = timedelta(days=1)
-"""So long after a CA was revoked its devices were asked for, and what came of that may be forgotten."""
+"""So long after a CA was revoked its devices were asked for, and what came of that may be forgotten. So long after the
+next ones were due nobody is at work on their request: its message is gone, or an app of another version refused it."""
 
 _MADE_REVOCABLE = frozenset({CertificateState.ACTIVE, CertificateState.EXPIRED, CertificateState.SUPERSEDED})
 
@@ -225,8 +226,10 @@ class AuthorityEndings:
             return self.clock() - record.revoked_at > _ASKED_BY_THEN
         if asked.state in ENDED or asked.is_set_aside:
             return True
-        if asked.progress is None or not asked.progress.is_dispatched:
-            return False
+        progress = asked.progress
+        if progress is None or not progress.is_dispatched:
+            due = progress.next_at if progress else None
+            return self.clock() - (due or asked.received_at) > _ASKED_BY_THEN
         return not (await self.requests.count_parts(asked.kind, asked.request_id)).open
 
     async def _revoke_device(self, record: AuthorityRecord, entry: InForceRecord) -> None:
