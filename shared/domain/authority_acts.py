@@ -106,9 +106,12 @@ class Wanted:
         )
 
 
-def devices_request_of(name: str, request: str) -> str:
-    """Name the request by which a revocation of a CA has its devices revoked."""
-    return led_to("revoked-ca", name, request)
+def devices_request_of(name: str, change: AuthorityChange) -> str:
+    """Name the request by which a revocation of a CA has its devices revoked.
+
+    Nobody knows the name before that is decided, so nobody can have used it for something else.
+    """
+    return led_to("revoked-ca", name, change.request, str(change.decided_at))
 
 
 def is_possible(record: AuthorityRecord, action: AuthorityAction) -> bool:
@@ -150,16 +153,16 @@ def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityR
         )
     check_possible(record, wanted.action)
     after = BECOMES[wanted.action]
+    change = wanted.change(at)
     changes: dict[str, object] = {
         "state": after,
-        "change": wanted.change(at),
+        "change": change,
     }
     if after is not record.state:
         changes |= {"since": at, "making": None, "problem": None}
     if wanted.action is AuthorityAction.REVOKE:
         # Revoked again, its devices are asked for again: at another pace, perhaps.
-        asked_by = wanted.devices_request or devices_request_of(record.name, wanted.request)
-        changes |= {"devices_request": asked_by}
+        changes |= {"devices_request": wanted.devices_request or devices_request_of(record.name, change)}
     if wanted.action is AuthorityAction.REVOKE and record.revoked_at is None:
         changes |= {"revoked_at": at, "revocation_reason": RevocationReason(wanted.reason or "unspecified")}
     if wanted.action is AuthorityAction.DELETE:

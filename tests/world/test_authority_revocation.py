@@ -16,10 +16,11 @@ from shared.domain.approvals import ApprovalAct, ApprovalRecord
 from shared.domain.authorities import AuthorityRecord, AuthorityState
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.devices import DeviceRecord
-from shared.domain.words import CertificateKind, DeviceState
+from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.ledger.audit_log import AuditFilters
 from shared.ledger.authorities import Authorities
 from shared.pki import names
+from shared.rules.request_ids import led_to
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world.auditor import audit
 from tests.world.conductor import Go
@@ -154,6 +155,19 @@ async def test_the_ca_is_shut_out_at_once_and_its_devices_at_the_pace_that_was_a
     at = {name: revoked_at(record).at - began for name, record in records(world).items()}
     assert max(at, key=lambda name: at[name]) == "anvil"
     assert sorted(at.values()) == [timedelta(0), timedelta(minutes=1), timedelta(minutes=2)]
+
+
+async def test_who_knows_the_request_to_revoke_a_ca_cannot_take_the_id_of_what_it_asks_for_its_devices() -> None:
+    """Such as one who sees it wait for a second person, and may put messages into the queue of revocations."""
+    world = await in_service(*DEVICES)
+    taken = {"requestId": led_to("revoked-ca", ISSUER, "ca"), "registrationId": DEVICE, "reason": "certificateHold"}
+    world.ask("taken", KIND, taken)
+    await world.drain()
+    await asked(world)
+    await world.drain()
+    ca = await record_of(world)
+    assert (ca.state, ca.change) == (AuthorityState.REVOKED, None)
+    assert {each.revoked for each in records(world).values()} == {RevocationReason.KEY_COMPROMISE}
 
 
 async def test_a_second_revocation_of_the_ca_hastens_the_first() -> None:

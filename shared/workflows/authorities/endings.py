@@ -203,7 +203,7 @@ class AuthorityEndings:
 
         Those of a CA that is revoked with one above it are asked for by that one's.
         """
-        own = devices_request_of(record.name, change.request)
+        own = devices_request_of(record.name, change)
         if record.devices_request not in {None, own}:
             return
         wanted = IssuerRevocation(
