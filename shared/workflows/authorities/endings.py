@@ -34,7 +34,7 @@ from shared.domain.groups import GroupState
 from shared.domain.requests import ENDED
 from shared.domain.revocation import Falls, falls
 from shared.domain.words import EventType, RevocationReason
-from shared.errors import Conflict, Deferred, Overtaken
+from shared.errors import Conflict, Deferred, Overtaken, Rejected
 from shared.pki import names
 from shared.rules.request_ids import led_to
 from shared.workflows.authorities.changes import change as change_record
@@ -189,14 +189,16 @@ class AuthorityEndings:
         Microsoft, "How to disenroll or revoke a device from Azure IoT Hub Device Provisioning Service": a CA is
         disallowed by disabling, or deleting, the enrollment group that has it.
         """
-        for group in await self.reach.groups_of(record.name):
-            if group.state is GroupState.ENABLED:
-                wanted = EnrollmentGroupRequest(
-                    request_id=_id(record, group.enrollment_group, group.last_request),
-                    enrollment_group=group.enrollment_group,
-                    action=GroupAction.DISABLE,
-                )
-                await self._ask_again(Queue.ENROLLMENT_GROUP_REQUESTS, wanted)
+        enabled = [each for each in await self.reach.groups_of(record.name) if each.state is GroupState.ENABLED]
+        wanted = [
+            EnrollmentGroupRequest(
+                request_id=_id(record, each.enrollment_group, each.last_request),
+                enrollment_group=each.enrollment_group,
+                action=GroupAction.DISABLE,
+            )
+            for each in enabled
+        ]
+        await _all(self._ask_again(Queue.ENROLLMENT_GROUP_REQUESTS, each) for each in wanted)
 
     async def _revoke_devices(self, record: AuthorityRecord, change: AuthorityChange) -> None:
         """Have the devices revoked that have certificates of it, or of a CA below it, by one request for all.
@@ -215,8 +217,14 @@ class AuthorityEndings:
         """Have devices revoked that are left when their request has gone through all."""
         if not await self._has_gone_through(record, asked):
             return
+        refused = None
         async for entries in pages(partial(self.certificates.page_in_force, record.name, self.clock()), size=_PAGE):
-            await _all(self._revoke_device(record, entry) for entry in entries)
+            try:
+                await _all(self._revoke_device(record, entry) for entry in entries)
+            except Rejected as rejection:  # one device does not keep the others in service
+                refused = refused or rejection
+        if refused is not None:
+            raise refused
 
     async def _has_gone_through(self, record: AuthorityRecord, asked: RequestRecord | None) -> bool:
         """Tell whether all devices were asked for, and nothing is under way that was, or nobody is at work on it."""
@@ -253,9 +261,8 @@ class AuthorityEndings:
 
     async def _revoke_below(self, record: AuthorityRecord) -> None:
         """Revoke the CAs that it has signed: a chain with a revoked CA in it counts for nothing."""
-        for below in await self.reach.below(record.name):
-            if below.state in OPENED and below.state is not AuthorityState.REVOKED:
-                await self._revoke(record, below.name)
+        below = [each for each in await self.reach.below(record.name) if each.state in OPENED]
+        await _all(self._revoke(record, each.name) for each in below if each.state is not AuthorityState.REVOKED)
 
     async def _revoke(self, above: AuthorityRecord, name: str) -> None:
         request, reason = _id(above, name), _reason(above)
