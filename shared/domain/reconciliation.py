@@ -16,6 +16,7 @@ from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings, own_settings, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import STATUS, GroupState
+from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import DeviceState
 
@@ -36,8 +37,8 @@ _SHA256_DIGITS = 64
 RESERVED_FOR = timedelta(days=1)
 """So long a serial number may wait for its signature."""
 
-_WRITTEN_WITHIN = timedelta(minutes=5)
-"""So long an entry that an operator asks for may take: a call over HTTP has ended by then."""
+_WRITTEN_WITHIN = DELIVERY_LASTS
+"""So long an entry that an operator asks for may take: the host ends a call over HTTP by then as well."""
 
 
 class Unread:
