@@ -18,6 +18,7 @@ from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
+from shared.workflows.devices.members import Members
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
@@ -721,6 +722,32 @@ async def test_a_paced_revocation_asks_for_so_many_devices_a_minute() -> None:
         await scene.revocations.carry_out(wanted)
     assert len(asked(scene)) == 2
     scene.now += timedelta(seconds=1)
+    with pytest.raises(UnderWay):
+        await scene.revocations.carry_out(wanted)
+    assert asked(scene) == ["drill", "lathe", "press", "saw"]
+
+
+async def test_two_deliveries_of_a_paced_revocation_keep_its_pace_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its call died between sending its message and writing that down, and sent it again. One goes on from the other."""
+    scene = await several()
+    wanted = scene.revocation(reason=COMPROMISE, enrollment_group="line", per_minute=2)
+    read, others = Members.page, list[str]()
+
+    async def page(*args: Any, **named: Any) -> Any:
+        if not others:
+            others.append("begun")
+            with pytest.raises(Deferred, match="its pace"):
+                await scene.revocations.carry_out(wanted)
+            for queue, body, _ in list(scene.queues.sent):
+                if queue == "revocation-requests":
+                    await scene.revocations.carry_out(revocation_request(body["data"]))
+        return await read(*args, **named)
+
+    monkeypatch.setattr(Members, "page", page)
+    with pytest.raises(Deferred, match="its pace: 2 devices are asked for, 2 a minute"):
+        await scene.revocations.carry_out(wanted)
+    assert len(asked(scene)) == 2
+    scene.now += timedelta(minutes=1)
     with pytest.raises(UnderWay):
         await scene.revocations.carry_out(wanted)
     assert asked(scene) == ["drill", "lathe", "press", "saw"]

@@ -258,8 +258,9 @@ class Revocations:
                 queued=before.queued + len(concerned),
                 skipped=before.skipped + len(page) - len(concerned),
             )
-            await self.requests.enter(accepted, advanced(before, after))
-            before = after
+            entered = await self.requests.enter(accepted, advanced(before, after))
+            # Where another delivery has come further, this one goes on from there, and at the same pace.
+            before = (entered and entered.progress) or after
 
     async def _wait_for(self, progress: Progress, request: RevocationRequest, accepted: RequestRecord) -> None:
         """Leave the next devices until they are due."""
