@@ -17,18 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.contracts.messages import Queue
-from shared.domain.requests import (
-    ENDED,
-    PartCounts,
-    PartNote,
-    PartState,
-    RequestLogEntry,
-    RequestRecord,
-    RequestState,
-    logged,
-    part_key,
-    part_note,
-)
+from shared.domain.request_parts import PartCounts, PartNote, PartState, part_note
+from shared.domain.requests import ENDED, RequestLogEntry, RequestRecord, RequestState, logged, part_key
 from shared.ledger.latest_first import LatestFirst
 from shared.ledger.rows import Rows
 from shared.ledger.table import spread
@@ -195,6 +185,11 @@ class Requests:
         """
         await self._of(kind).parts.try_insert(PartNote(kind=kind, whole=whole, key=key, noted_at=self._clock()))
 
+    async def is_expected(self, kind: str, whole: str, key: str) -> bool:
+        """Tell whether a part of a request is counted, and is under way as far as was heard."""
+        known = await self._of(kind).parts.get(_partition(kind, whole, key), key)
+        return known is not None and known.record.state is PartState.OPEN
+
     async def _note_part(self, note: PartNote) -> None:
         """Have a part counted as it is, if it is not yet, or as something later."""
         parts = self._of(note.kind).parts
@@ -314,5 +309,9 @@ class Requests:
 
 
 def _partition_of(note: PartNote) -> str:
+    return _partition(note.kind, note.whole, note.key)
+
+
+def _partition(kind: str, whole: str, key: str) -> str:
     """Spread the parts of a request over sixteen partitions."""
-    return f"parts|{note.kind}|{note.whole}|{spread(note.key)[0]}"
+    return f"parts|{kind}|{whole}|{spread(key)[0]}"

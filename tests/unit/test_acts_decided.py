@@ -8,7 +8,8 @@ import pytest
 
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.authority_acts import Wanted, decided, followed
-from shared.domain.requests import PartCounts, RequestRecord, RequestState, counted, waits
+from shared.domain.request_parts import PartCounts, counted
+from shared.domain.requests import RequestRecord, RequestState, waits
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred
 from tests.unit.pki.hierarchy import NOW

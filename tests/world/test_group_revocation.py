@@ -91,6 +91,23 @@ async def test_a_group_is_revoked_wherever_the_message_of_one_device_is_broken_o
     assert await broken_off(scene, names[0]) == []
 
 
+async def test_a_group_s_request_ends_though_somebody_else_revokes_a_device_before_it_goes_on() -> None:
+    """Also where that device was counted by a delivery that was killed before it had asked for it."""
+    scene, left = await asked(), list[str]()
+    for step in range(await length(scene)):
+        world = scene.copy()
+        world.conductor.start("a", world.hosts[0].deliver(KIND, take(world)))
+        await world.conductor.advance("a", step)
+        await world.conductor.kill("a")
+        world.ask("alone", KIND, {"requestId": "alone", "registrationId": DEVICE, "reason": "keyCompromise"})
+        await world.deliver("alone", host=1)
+        await world.drain()
+        state = (await world.services.following.describe("all", KIND))["state"]
+        left += [f"killed before step {step + 1}: it is {state}"] if state != "done" else []
+        left += [f"killed before step {step + 1}: {fault}" for fault in await audit(world)]
+    assert left == []
+
+
 async def test_a_group_s_message_that_two_workers_have_ends_well() -> None:
     """One is paused before each of its steps while the other, which has the same message, runs to its end."""
     scene, found = await asked(), list[str]()

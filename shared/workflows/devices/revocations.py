@@ -32,7 +32,7 @@ from shared.workflows.intake.parts import follow_parts, note_parts
 from shared.workflows.intake.requests import Part, once, part_for, submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
@@ -238,7 +238,7 @@ class Revocations:
             # Entered before the first device: those that are revoked by then don't count when it has to go on.
             before = Progress(continuation="")
             await self.requests.enter(accepted, advanced(None, before))
-        size = min(BATCH, request.per_minute or BATCH)
+        size, resumed = min(BATCH, request.per_minute or BATCH), True
         while not before.is_dispatched:
             await self._wait_for(before, request, accepted)
             began = self.clock()
@@ -248,6 +248,9 @@ class Revocations:
                 # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
                 whole = [member.device for member in concerned if member.serial_number is None]
                 await self.identities.disable_many(whole, reason=f"certificate revoked: {request.reason.value}")
+            if resumed:
+                concerned += await self._left_by_another(request, accepted, page, concerned)
+                resumed = False
             for several in batched(concerned, _AT_ONCE, strict=False):
                 await asyncio.gather(*(self._ask(request, accepted, member) for member in several))
             takes = timedelta(minutes=len(concerned) / request.per_minute) if request.per_minute else timedelta()
@@ -271,10 +274,26 @@ class Revocations:
                 f"its pace: {progress.queued} devices are asked for, {request.per_minute} a minute", retry_after=ahead
             )
 
+    async def _left_by_another(
+        self, request: RevocationRequest, accepted: RequestRecord, page: Sequence[Member], concerned: Sequence[Member]
+    ) -> list[Member]:
+        """Find what an earlier delivery, which was broken off, has counted and perhaps not sent.
+
+        Others may have revoked such a device meanwhile. The request would wait for it for ever.
+        """
+        return [
+            member
+            for member in page
+            if member not in concerned
+            and await self.requests.is_expected(
+                Queue.REVOCATION_REQUESTS, request.request_id, _key_of(request, accepted, member)
+            )
+        ]
+
     async def _ask(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
         """Ask for one device of many; it is counted before it is sent, so that none is left out."""
         if member.serial_number is not None:
-            await self._ask_for_certificate(request, accepted, member.serial_number)
+            await self._ask_for_certificate(request, accepted, member)
             return
         registration_id = member.device.registration_id
         single = MemberRevocation(
@@ -284,21 +303,33 @@ class Revocations:
             action=request.action,
             part=part_for(accepted, registration_id).token,
         )
-        key = part_key(Queue.REVOCATION_REQUESTS, request.request_id, registration_id)
+        key = _key_of(request, accepted, member)
         await self.requests.expect_part(Queue.REVOCATION_REQUESTS, request.request_id, key)
         await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
 
-    async def _ask_for_certificate(
-        self, request: RevocationRequest, accepted: RequestRecord, serial_number: str
-    ) -> None:
+    async def _ask_for_certificate(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
         """Ask for one certificate alone, whose device goes on."""
-        token = part_for(accepted, serial_number).token[:32]
         single = RevocationRequest(
-            request_id=f"revoked-certificate-{token}", serial_number=serial_number, reason=request.reason
+            request_id=_id_for(accepted, member.serial_number or ""),
+            serial_number=member.serial_number,
+            reason=request.reason,
         )
         kind, whole = Queue.REVOCATION_REQUESTS, accepted.request_id
-        await self.requests.expect_part(kind, whole, part_key(kind, single.request_id))
+        await self.requests.expect_part(kind, whole, _key_of(request, accepted, member))
         await submit(self.requests, self.outbox, kind, single, self.clock, whole=whole)
+
+
+def _key_of(request: RevocationRequest, accepted: RequestRecord, member: Member) -> str:
+    """Give the key of the row that the part for one of many has."""
+    kind = Queue.REVOCATION_REQUESTS
+    if member.serial_number is not None:
+        return part_key(kind, _id_for(accepted, member.serial_number))
+    return part_key(kind, request.request_id, member.device.registration_id)
+
+
+def _id_for(accepted: RequestRecord, serial_number: str) -> str:
+    """Name the request for one certificate alone."""
+    return f"revoked-certificate-{part_for(accepted, serial_number).token[:32]}"
 
 
 async def revocable(counts: Directory, group_id: str) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.requests import counted
+from shared.domain.request_parts import counted
 from shared.errors import Deferred, UnderWay
 from shared.rules.number_words import number_of
 
 if TYPE_CHECKING:
-    from shared.domain.requests import PartCounts, RequestRecord
+    from shared.domain.request_parts import PartCounts
+    from shared.domain.requests import RequestRecord
     from shared.ledger.requests import Requests
 
 _PER_PART = timedelta(milliseconds=25)
