@@ -160,7 +160,7 @@ def singles(doors: Doors, count: int) -> Iterator[Figure]:
     yield from told("alone", quiet)
     ordered = doors.ordered(SINGLE, 5 * count, wait=False)
     until("the order runs", lambda: doors.world.state(ordered[0]), lambda state: state is not None)
-    busy = list(_while_it_runs(doors, beside, ordered[-1]))
+    busy = list(_while_it_runs(doors, beside, ordered[0].rpartition("-")[0]))
     yield Figure("revoked while an order runs", len(busy), 0, 0, "")
     yield from told("while an order runs", busy)
     medians = [statistics.median(max(each.values()) for each in some) for some in (busy, quiet)]
@@ -168,10 +168,10 @@ def singles(doors: Doors, count: int) -> Iterator[Figure]:
     doors.check(SINGLE, doors.revoked)
 
 
-def _while_it_runs(doors: Doors, ids: Sequence[str], last: str) -> Iterator[dict[str, float]]:
-    """Revoke devices until there are no more, or the last one of an order is registered."""
+def _while_it_runs(doors: Doors, ids: Sequence[str], order_id: str) -> Iterator[dict[str, float]]:
+    """Revoke devices until there are no more, or an order is complete."""
     for each in ids:
-        if doors.world.state(last) == "registered":
+        if doors.world.get(f"device-orders/{order_id}?pageSize=1")["state"] == "completed":
             return
         yield doors.revoke(each)
 
