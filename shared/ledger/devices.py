@@ -119,13 +119,10 @@ class Devices:
         stamped = _asked(None, record).changed(stamp=uuid.uuid4().hex)
         own = record.registration_id
         await self.changes.enter(own, None)
-        steps: list[Step] = [Insert(_row(stamped))]
-        if reserved is not None:
-            steps.append(Insert(certificate_row(reserved)))
-        claim = DeviceIdClaim(device_id=own, registration_id=own)
+        with_it = [Insert(certificate_row(reserved))] if reserved is not None else []
+        claim = Insert(keyed(*_claimed(own), DeviceIdClaim(device_id=own, registration_id=own)))
         try:
-            steps_and_claim = [*steps, Insert(keyed(*_claimed(own), claim))]
-            return _counted(None, await self._write(stamped, steps_and_claim))
+            return _counted(None, await self._write(stamped, [Insert(_row(stamped)), *with_it, claim]))
         except Stale:
             owner = await self.owner_of(own)
             if owner is None or await self.get(own) is not None:
@@ -138,7 +135,7 @@ class Devices:
             )
         # It had an individual enrollment before it was a device: what that has beside is not known here.
         stamped = stamped.changed(entry_settings=None)
-        return _counted(None, await self._write(stamped, [Insert(_row(stamped)), *steps[1:]]))
+        return _counted(None, await self._write(stamped, [Insert(_row(stamped)), *with_it]))
 
     async def replace(
         self,

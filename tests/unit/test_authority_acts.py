@@ -309,9 +309,8 @@ async def test_many_devices_are_revoked_when_their_number_is_repeated() -> None:
 async def members(scene: AuthorityScene, name: str, size: int) -> list[list[str]]:
     """Give page after page of what is revoked with a CA: names of devices, or serial numbers of certificates alone."""
     of_issuers = IssuersDevices(
-        authorities=scene.records,
+        reach=scene.worker().reach,
         certificates=scene.certificates,
-        groups=scene.groups,
         devices=scene.devices,
         clock=scene.clock,
     )

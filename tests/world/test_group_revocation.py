@@ -9,7 +9,7 @@ from shared.contracts.messages import Queue
 from shared.domain.devices import DeviceRecord
 from shared.domain.words import DeviceState
 from tests.world.auditor import audit
-from tests.world.conductor import Go
+from tests.world.deliveries import broken_off
 from tests.world.host import LEASE
 from tests.world.world import DEVICE, GROUP, World
 
@@ -51,35 +51,21 @@ async def faults(world: World) -> list[str]:
     return found + [repr(bug) for bug in world.bugs]
 
 
-async def length(scene: World, number: int = 0) -> int:
+def begun(scene: World, number: int = 0) -> World:
     world = scene.copy()
     world.conductor.start("a", world.hosts[0].deliver(KIND, take(world, number)))
-    return await world.conductor.advance("a")
+    return world
 
 
-async def broken_off(scene: World, number: int) -> list[str]:
-    """Break a delivery off before each of its steps, and lose the answer to each."""
-    found = []
-    for step in range(await length(scene, number)):
-        for lost in (False, True):
-            world = scene.copy()
-            world.conductor.start("a", world.hosts[0].deliver(KIND, take(world, number)))
-            await world.conductor.advance("a", step)
-            if lost:
-                await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
-                await world.conductor.advance("a")
-            else:
-                await world.conductor.kill("a")
-            what = "without the answer to" if lost else "killed before"
-            found += [f"{what} step {step + 1}: {fault}" for fault in await faults(world)]
-    return found
+async def length(scene: World) -> int:
+    return await begun(scene).conductor.advance("a")
 
 
 async def test_a_group_is_revoked_wherever_its_message_is_broken_off() -> None:
     """Killed before each step, or with the answer to it lost."""
     scene = await asked()
     assert await length(scene) > 8
-    assert await broken_off(scene, 0) == []
+    assert await broken_off(lambda: begun(scene), faults) == []
 
 
 async def test_a_group_is_revoked_wherever_the_message_of_one_device_is_broken_off() -> None:
@@ -88,15 +74,14 @@ async def test_a_group_is_revoked_wherever_the_message_of_one_device_is_broken_o
     await scene.hosts[0].deliver(KIND, take(scene))
     names = [number for number, each in enumerate(scene.queues.queues[KIND]) if b'"part"' in b64decode(each.content)]
     assert len(names) == len(DEVICES)
-    assert await broken_off(scene, names[0]) == []
+    assert await broken_off(lambda: begun(scene, names[0]), faults) == []
 
 
 async def test_a_group_s_request_ends_though_somebody_else_revokes_a_device_before_it_goes_on() -> None:
     """Also where that device was counted by a delivery that was killed before it had asked for it."""
     scene, left = await asked(), list[str]()
     for step in range(await length(scene)):
-        world = scene.copy()
-        world.conductor.start("a", world.hosts[0].deliver(KIND, take(world)))
+        world = begun(scene)
         await world.conductor.advance("a", step)
         await world.conductor.kill("a")
         world.ask("alone", KIND, {"requestId": "alone", "registrationId": DEVICE, "reason": "keyCompromise"})

@@ -58,33 +58,37 @@ class AuthorityReach:
     async def groups_under(self, name: str) -> tuple[str, ...]:
         """Name the enrollment groups that have a CA, or one below it."""
         names = {name, *(record.name for record in await self.below(name, deep=True))}
-        return tuple(
-            sorted(
-                [
-                    each.enrollment_group
-                    async for each in self.groups.list()
-                    if each.state is not GroupState.DELETED and names & each.authorities
-                ]
-            )
-        )
+        return tuple(sorted(each.enrollment_group for each in await self.groups_with(names)))
 
-    async def below(self, name: str, *, deep: bool = False) -> list[AuthorityRecord]:
-        """Find the CAs that a CA has signed and that others may still trust, or all below it."""
-        known = [record async for record in self.records.list() if record.state not in OVER]
-        found, ahead = list[AuthorityRecord](), [name]
+    async def below(self, name: str, *, deep: bool = False, over: bool = False) -> list[AuthorityRecord]:
+        """Find the CAs that a CA has signed and that others may still trust, or all below it.
+
+        Args:
+            name: of the CA.
+            deep: whether those are meant as well that they have signed.
+            over: whether those are meant as well that nobody is to trust any more.
+        """
+        known = [record async for record in self.records.list() if over or record.state not in OVER]
+        found, ahead, seen = list[AuthorityRecord](), [name], {name}
         while ahead:
             above = ahead.pop(0)
-            here = sorted((each for each in known if each.parent == above), key=lambda each: each.name)
+            signed = (each for each in known if each.parent == above and each.name not in seen)
+            here = sorted(signed, key=lambda each: each.name)
             found += here
+            seen |= {each.name for each in here}
             ahead += [each.name for each in here] if deep else []
         return found
 
     async def groups_of(self, name: str) -> list[GroupRecord]:
         """Find the enrollment groups that a CA signs for, has signed for, or is about to."""
+        return await self.groups_with({name})
+
+    async def groups_with(self, names: set[str]) -> list[GroupRecord]:
+        """Find the enrollment groups of which one of some CAs is, was, or is about to be the issuer."""
         return [
             each
             async for each in self.groups.list()
-            if each.state is not GroupState.DELETED and name in each.authorities
+            if each.state is not GroupState.DELETED and names & each.authorities
         ]
 
     async def _devices(self, authorities: Iterable[str]) -> tuple[int, bool]:

@@ -12,17 +12,15 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.groups import GroupState
 from shared.domain.revocation import Falls, falls, is_unseen
 from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
     from shared.domain.certificates import InForceRecord
     from shared.domain.devices import DeviceRecord
-    from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
-    from shared.ledger.groups import Groups
+    from shared.workflows.authorities.reach import AuthorityReach
     from shared.workflows.intake.outbox import Clock
 
 _AT_ONCE, _READS = 16, 20
@@ -57,9 +55,8 @@ type _Place = tuple[_Round, str]
 class IssuersDevices:
     """Finds them, page after page."""
 
-    authorities: Authorities
+    reach: AuthorityReach
     certificates: Certificates
-    groups: Groups
     devices: Devices
     clock: Clock
 
@@ -68,7 +65,7 @@ class IssuersDevices:
 
         A page may have fewer than it could, or none.
         """
-        names = await self._down_from(issuer)
+        names = {issuer, *(each.name for each in await self.reach.below(issuer, deep=True, over=True))}
         places = await self._places(names)
         present, following = _place_of(continuation) if continuation else (places[0], None)
         found: list[Member] = []
@@ -89,27 +86,12 @@ class IssuersDevices:
         return found, _written(present, following)
 
     async def _places(self, names: set[str]) -> list[_Place]:
-        groups = [
-            each.enrollment_group
-            async for each in self.groups.list()
-            if each.state is not GroupState.DELETED and names & each.authorities
-        ]
+        groups = [each.enrollment_group for each in await self.reach.groups_with(names)]
         return sorted(
             [(_Round.LET_IN, each) for each in names]
             + [(_Round.UNSEEN, each) for each in groups]
             + [(_Round.OTHERS, each) for each in names]
         )
-
-    async def _down_from(self, issuer: str) -> set[str]:
-        """Name a CA and all below it, whatever has become of them."""
-        known = [record async for record in self.authorities.list()]
-        found, ahead = {issuer}, [issuer]
-        while ahead:
-            above = ahead.pop()
-            below = {each.name for each in known if each.parent == above} - found
-            found |= below
-            ahead += below
-        return found
 
     async def _read(
         self, place: _Place, names: set[str], *, size: int, continuation: str | None

@@ -140,9 +140,8 @@ def members_of(
     clock: Clock,
 ) -> Members:
     """Put together what finds the devices of groups, orders and CAs."""
-    issuers = IssuersDevices(
-        authorities=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock
-    )
+    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, clock=clock)
+    issuers = IssuersDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
     return Members(devices=devices, orders=orders, directory=directory.directory, issuers=issuers)
 
 
