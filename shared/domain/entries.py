@@ -131,6 +131,21 @@ def kept_settings(entry: Entry) -> dict[str, Any]:
     return {name: entry[name] for name in _KEPT if entry.get(name) is not None}
 
 
+def settings_after(noted: Mapping[str, Any] | None, change: Change, written: Entry) -> dict[str, Any]:
+    """Give what a group's entry is to have beside attestation and status, when DPS has followed a change.
+
+    What the change names is as DPS has it now. Everything else is as it was wanted before, not as others have made it.
+
+    Args:
+        noted: what it was to have before; ``None`` if that is not known, as of a new group.
+        change: what DPS has followed.
+        written: the entry as DPS has it now.
+    """
+    if noted is None:
+        return kept_settings(written)
+    return with_values({**noted}, {place: _at(written, place) for place in change.settings})
+
+
 # --- individual enrollments ---
 
 

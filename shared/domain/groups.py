@@ -146,8 +146,7 @@ class GroupRecord(Record):
         renew_automatically: whether its devices are renewed by themselves.
         asked: of each thing that can be set, when what it is now was asked for.
         acts: ids of the last requests that were carried out; one that comes again changes nothing.
-        entry_settings: what its entry had beside attestation and status when DPS followed it last; ``None`` if that
-            was not noted.
+        entry_settings: what its entry is to have beside attestation and status; ``None`` if that was not noted.
     """
 
     lifecycle = lifecycles.GROUP
@@ -208,7 +207,7 @@ class GroupRecord(Record):
 
         Args:
             at: the present time.
-            entry_settings: what its entry has now; ``None`` if it was not looked at.
+            entry_settings: what its entry is to have from now on; ``None`` if it was not looked at.
         """
         change = self.change
         if change is None:

@@ -238,6 +238,37 @@ async def test_what_others_write_meanwhile_is_not_overwritten() -> None:
     assert (status(scene), scene.provisioning.groups["g"]["allocationPolicy"]) == ("disabled", "static")
 
 
+async def test_what_others_set_is_not_what_the_group_is_to_have_from_then_on() -> None:
+    """An act that does not name it leaves it in DPS, where it stays a difference; one that names it decides."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create", initialTwin={"tags": {"site": "north"}, "properties": {"desired": {"rate": 1}}})
+    entry = scene.provisioning.groups["g"]
+    by_others = {**entry["initialTwin"], "tags": {"site": "elsewhere"}}
+    await scene.provisioning.put_group({**entry, "initialTwin": by_others}, etag=entry["etag"])
+    await scene.ask("disable")
+    await scene.ask("update", initialTwin={"properties": {"desired": {"rate": 2}}})
+    assert scene.provisioning.groups["g"]["initialTwin"] == {
+        "tags": {"site": "elsewhere"}, "properties": {"desired": {"rate": 2}}
+    }  # fmt: skip
+    assert ((await scene.record()).entry_settings or {})["initialTwin"] == {
+        "tags": {"site": "north"}, "properties": {"desired": {"rate": 2}}
+    }  # fmt: skip
+    await scene.ask("update", request_id="tags", initialTwin={"tags": {"site": "south"}})
+    assert ((await scene.record()).entry_settings or {})["initialTwin"]["tags"] == {"site": "south"}
+
+
+async def test_an_entry_that_is_made_again_has_what_was_asked_for_before() -> None:
+    """Others have deleted it; ``put`` names one thing, and the group keeps the others."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create", allocationPolicy="static", initialTwin={"tags": {"site": "north"}})
+    scene.provisioning.groups.clear()
+    await scene.ask("put", iotEdge=True)
+    made = scene.provisioning.groups["g"]
+    assert (made["allocationPolicy"], made["initialTwin"], made["capabilities"]) == (
+        "static", {"tags": {"site": "north"}}, {"iotEdge": True}
+    )  # fmt: skip
+
+
 async def test_a_deletion_that_is_late_does_not_delete_what_was_made_anew() -> None:
     """Its other delivery has deleted the group, and a later request has made it again."""
     scene = await GroupScene().set_up()

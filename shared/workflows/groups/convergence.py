@@ -24,7 +24,7 @@ from shared.domain.entries import (
     check_conditions,
     check_etag,
     group_entry,
-    kept_settings,
+    settings_after,
     taken_over,
     with_change,
     with_next,
@@ -199,6 +199,7 @@ class GroupConverger:
         else:
             issuers = filter(None, (record.previous_issuer, record.issuer))
             body = group_entry(group_id, await self._attestation(references, *issuers), record.state.value)
+            body |= record.entry_settings or {}
         return with_values(body, change.settings)
 
     async def _attestation(self, references: CaReferences | None, *issuers: str) -> Entry:
@@ -212,7 +213,8 @@ class GroupConverger:
             if not change.only_told:
                 written = await self._enter(record, change, entry)
             await self._tell(record.enrollment_group, change)
-        return record.followed(self.clock(), kept_settings(written) if written else None)
+        settings = settings_after(record.entry_settings, change, written) if change and written else None
+        return record.followed(self.clock(), settings)
 
     async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
         """Have DPS follow a change of a group whose entry it has, and give that as it is then."""
