@@ -33,6 +33,7 @@ class PartNote(Record):
         kind: of the request and the part.
         whole: id of the request.
         key: of the part's own row.
+        asks: the part's message, as it was first decided on; ``None`` where the part's own row tells of it.
         revision: of that row, when this was noted; -1 before there is one.
         noted_at: when that was.
     """
@@ -40,13 +41,18 @@ class PartNote(Record):
     kind: str
     whole: str
     key: str
+    asks: str | None = None
     state: PartState = PartState.OPEN
     revision: int = -1
     noted_at: datetime
 
 
 class PartCounts(NamedTuple):
-    """The parts of a request, counted."""
+    """The parts of a request, counted.
+
+    Attributes:
+        unsent: some of those whose message was not sent, as far as is known: who counted them died before.
+    """
 
     total: int
     open: int
@@ -54,6 +60,7 @@ class PartCounts(NamedTuple):
     set_aside: int
     done: int
     failed: int
+    unsent: tuple[PartNote, ...] = ()
 
 
 def part_note(request: RequestRecord, now: datetime) -> PartNote | None:

@@ -173,6 +173,11 @@ class RequestRecord(Record):
         return self.state is RequestState.WAITING and self.rejection_id is not None
 
     @property
+    def is_unsent(self) -> bool:
+        """Whether it was accepted, and is not in its queue as far as is known."""
+        return self.state is RequestState.QUEUED and self.queued_at is None
+
+    @property
     def key(self) -> str:
         """The row's key. No id holds a ``|``, so that no request of one's own gets at a part of another."""
         return part_key(self.kind, self.request_id, self.member)

@@ -175,20 +175,20 @@ class Requests:
 
     # --- parts of requests about groups ---
 
-    async def expect_part(self, kind: str, whole: str, key: str) -> None:
-        """Have a part of a request counted that is about to be sent.
+    async def expect_part(self, note: PartNote) -> PartNote:
+        """Have a part of a request counted that is about to be sent, and give it as it was counted first."""
+        parts = self._of(note.kind).parts
+        if await parts.try_insert(note) is not None:
+            return note
+        known = await parts.get(_partition_of(note), note.key)
+        return known.record if known is not None else note
 
-        Args:
-            kind: of both.
-            whole: id of the request.
-            key: that the part's own row will have.
-        """
-        await self._of(kind).parts.try_insert(PartNote(kind=kind, whole=whole, key=key, noted_at=self._clock()))
-
-    async def is_expected(self, kind: str, whole: str, key: str) -> bool:
-        """Tell whether a part of a request is counted, and is under way as far as was heard."""
-        known = await self._of(kind).parts.get(_partition(kind, whole, key), key)
-        return known is not None and known.record.state is PartState.OPEN
+    async def part_sent(self, note: PartNote) -> None:
+        """Enter that the message of a part was sent again, so that it is left alone for a while."""
+        parts = self._of(note.kind).parts
+        known = await parts.get(_partition_of(note), note.key)
+        if known is not None and known.record.state is PartState.OPEN:
+            await parts.try_replace(known, known.record.changed(noted_at=self._clock()))
 
     async def _note_part(self, note: PartNote) -> None:
         """Have a part counted as it is, if it is not yet, or as something later."""
@@ -204,7 +204,7 @@ class Requests:
 
     async def count_parts(self, kind: str, whole: str) -> PartCounts:
         """Count the parts of a request: a read for each thousand of them."""
-        found, unheard = Counter[PartState](), list[PartNote]()
+        found, unheard, unsent = Counter[PartState](), list[PartNote](), list[PartNote]()
         async for note in self._notes_of(kind, whole):
             found[note.state] += 1
             is_unheard = note.state is PartState.OPEN and note.noted_at < self._clock() - _UNHEARD
@@ -214,6 +214,8 @@ class Requests:
             known = await self._at(note.key)
             if known is not None:
                 await self.note(known.record)
+            if known is None or known.record.is_unsent:
+                unsent.append(note)
         return PartCounts(
             total=found.total(),
             open=found[PartState.OPEN],
@@ -221,6 +223,7 @@ class Requests:
             set_aside=found[PartState.SET_ASIDE],
             done=found[PartState.DONE],
             failed=found[PartState.FAILED],
+            unsent=tuple(unsent),
         )
 
     async def _notes_of(self, kind: str, whole: str) -> AsyncIterator[PartNote]:
@@ -309,9 +312,5 @@ class Requests:
 
 
 def _partition_of(note: PartNote) -> str:
-    return _partition(note.kind, note.whole, note.key)
-
-
-def _partition(kind: str, whole: str, key: str) -> str:
     """Spread the parts of a request over sixteen partitions."""
-    return f"parts|{kind}|{whole}|{spread(key)[0]}"
+    return f"parts|{note.kind}|{note.whole}|{spread(note.key)[0]}"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from shared.contracts.devices import MemberRevocation, RevocationRequest, revocation_request
+from shared.contracts.devices import CertificateRenewal, MemberRevocation, RevocationRequest, revocation_request
 from shared.contracts.messages import Queue
+from shared.domain.request_parts import PartNote
 from shared.domain.requests import RequestRecord, RequestState, done
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred, NotAuthentic, Rejected, UnderWay
 from shared.ledger.requests import Requests
 from shared.workflows.intake.following import FollowedRequests
-from shared.workflows.intake.parts import follow_parts
+from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.parts import Parts
 from tests.unit.devices import DeviceScene
-from tests.unit.fakes import FakeTable, Killed, Trap
+from tests.unit.fakes import FakeQueues, FakeTable, Killed, Trap
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KIND = Queue.REVOCATION_REQUESTS
@@ -185,17 +189,25 @@ async def test_a_group_is_revoked_wherever_a_worker_is_killed(monkeypatch: pytes
     raise AssertionError("it has more steps than were tried")
 
 
+def note(key: str, whole: str = "all") -> PartNote:
+    return PartNote(kind=KIND, whole=whole, key=key, noted_at=NOW)
+
+
+def parts_of(requests: Requests) -> Parts:
+    return Parts(requests=requests, outbox=Outbox(queues=FakeQueues(), clock=lambda: NOW), clock=lambda: NOW)
+
+
 async def test_ten_thousand_parts_are_counted_by_reads_of_their_own_rows() -> None:
     """Nothing of the other requests is counted, whatever their ids."""
     requests = Requests(FakeTable(), clock=lambda: NOW)
     whole = RequestRecord(kind=KIND, request_id="all", fingerprint="f", received_at=NOW)
     await requests.claim(whole)
     for other in ("al", "alll", "all-"):
-        await requests.expect_part(KIND, other, f"{KIND}|{other}|press")
+        await requests.expect_part(note(f"{KIND}|{other}|press", other))
     for number in range(10_000):
-        await requests.expect_part(KIND, "all", f"{KIND}|all|press-{number}")
+        await requests.expect_part(note(f"{KIND}|all|press-{number}"))
     with pytest.raises(UnderWay) as under_way:
-        await follow_parts(requests, whole)
+        await parts_of(requests).follow(whole)
     assert str(under_way.value) == "10000 of 10000 devices are under way"
     assert under_way.value.retry_after == timedelta(minutes=1)
 
@@ -205,7 +217,7 @@ async def test_a_part_that_nothing_was_heard_of_for_a_while_is_looked_at_itself(
     table, now = FakeTable(), [NOW]
     requests = Requests(table, clock=lambda: now[0])
     part = RequestRecord(kind=KIND, request_id="all", member="press-1", whole="all", fingerprint="f", received_at=NOW)
-    await requests.expect_part(KIND, "all", part.key)
+    await requests.expect_part(note(part.key))
     await requests.claim(part)
     [row] = [each for each in table.rows.values() if each.values.get("key") == f"{KIND}|all|press-1"]
     await requests.enter(part, done(NOW))
@@ -214,3 +226,86 @@ async def test_a_part_that_nothing_was_heard_of_for_a_while_is_looked_at_itself(
     now[0] += timedelta(minutes=6)
     assert (await requests.count_parts(KIND, "all")).done == 0
     assert (await requests.count_parts(KIND, "all")).done == 1
+
+
+@dataclass
+class Left:
+    """A request whose parts were counted, and of which nothing is known further.
+
+    Attributes:
+        now: the time.
+    """
+
+    now: datetime = NOW
+
+    def __post_init__(self) -> None:
+        self.queues = FakeQueues()
+        self.requests = Requests(FakeTable(), clock=self.clock)
+        outbox = Outbox(queues=self.queues, clock=self.clock)
+        self.parts = Parts(requests=self.requests, outbox=outbox, clock=self.clock)
+        self.whole = RequestRecord(kind=Queue.RENEWAL_REQUESTS, request_id="all", fingerprint="f", received_at=NOW)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def killed_after(self, write: int, replaces: str = "4" * 40) -> None:
+        """Have a worker count a part, and die after one of its writes."""
+        await self.requests.claim(self.whole)
+        table: Any = self.requests._kept.table  # noqa: SLF001 - its writes are what is killed
+        table.step = self.queues.step = Trap(write).step
+        with suppress(Killed):
+            await self.ask(replaces)
+        table.step = self.queues.step = lambda: None
+
+    async def ask(self, replaces: str) -> None:
+        wanted = CertificateRenewal(request_id="renewal-press", registration_id="press", replaces=replaces)
+        await self.parts.ask(self.whole, wanted)
+
+    async def follow(self) -> None:
+        with pytest.raises(UnderWay):
+            await self.parts.follow(self.whole)
+
+    @property
+    def sent(self) -> list[str]:
+        return [body["data"]["replaces"] for _, body, _ in self.queues.sent]
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+async def test_a_part_whose_message_was_not_sent_is_sent_by_who_counts(write: int) -> None:
+    """When nothing was heard of it for five minutes, and once; from then on it is in its queue."""
+    left = Left()
+    await left.killed_after(write)
+    await left.follow()
+    assert left.sent == []
+    left.now += timedelta(minutes=6)
+    await left.follow()
+    assert left.sent == ["4" * 40]
+    left.now += timedelta(minutes=6)
+    await left.follow()
+    assert left.sent == ["4" * 40]
+
+
+async def test_a_part_that_has_no_row_is_not_sent_more_than_every_five_minutes() -> None:
+    """Its message may lie in a long queue; who gets it twice does it once."""
+    left = Left()
+    left.whole = left.whole.changed(kind=KIND.value)
+    await left.requests.claim(left.whole)
+    token = "0" * 64
+    reason = RevocationReason.KEY_COMPROMISE
+    await left.parts.ask(
+        left.whole, MemberRevocation(request_id="all", registration_id="press", reason=reason, part=token)
+    )
+    sent = []
+    for _ in range(12):
+        await left.follow()
+        sent.append(len(left.queues.sent))
+        left.now += timedelta(minutes=1)
+    assert sent == [1] * 6 + [2] * 6
+
+
+async def test_what_a_part_was_asked_for_first_counts() -> None:
+    """Its device has another certificate by the time that the request goes on: the request is not refused for that."""
+    left = Left()
+    await left.killed_after(1, replaces="4" * 40)
+    await left.ask("5" * 40)
+    assert left.sent == ["4" * 40]

@@ -119,7 +119,7 @@ def _event_of(asked: Asked) -> tuple[str, str] | None:
     """Give the event that what was asked for ends with, and its correlation; ``None`` if that depends."""
     body = asked.body
     if asked.queue is Queue.RENEWAL_REQUESTS:
-        return "CertificateRenewed", body["requestId"]
+        return None if "enrollmentGroup" in body else ("CertificateRenewed", body["requestId"])
     if asked.queue is Queue.DEVICE_ORDERS:
         return None if body.get("action") == "retry" else ("OrderCompleted", body["orderId"])
     if asked.queue is not Queue.REVOCATION_REQUESTS or body.get("action") == "delete":

@@ -96,6 +96,9 @@ class Authorities:
     async def check_signs(self, _name: str) -> None:
         pass
 
+    async def get(self, _name: str) -> None:
+        pass
+
     async def loaded(self, _name: str) -> LoadedAuthority:
         return LoadedAuthority(
             name=ISSUER, issuer=hierarchy().issuing, anchor=hierarchy().root.certificate, anchor_name="dpsCa"

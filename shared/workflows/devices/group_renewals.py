@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from shared.contracts.devices import CertificateRenewal
 from shared.contracts.messages import Queue
 from shared.domain.renewal import Step, latest, step_of
-from shared.domain.requests import Progress, advanced, part_key
+from shared.domain.requests import Progress, advanced
 from shared.domain.words import RenewalNeeds
 from shared.errors import Deferred, NotFound
-from shared.workflows.intake.parts import follow_parts, note_parts
-from shared.workflows.intake.requests import once, part_for, submit
+from shared.workflows.intake.parts import Parts
+from shared.workflows.intake.requests import once, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ class GroupRenewals:
                 return
             if accepted.progress is None or not accepted.progress.is_dispatched:
                 await self._next_batch(request, accepted)
-            await follow_parts(self.requests, accepted)
+            await self._parts.follow(accepted)
 
     async def _next_batch(self, request: GroupRenewal, accepted: RequestRecord) -> None:
         """Queue the renewals of the next batch of devices.
@@ -113,7 +113,7 @@ class GroupRenewals:
         )
         await self.requests.enter(accepted, advanced(accepted.progress, after))
         if not after.is_dispatched:
-            await note_parts(self.requests, accepted)
+            await self._parts.count(accepted)
             self._wait_for(after, request)
 
     def _wait_for(self, progress: Progress, request: GroupRenewal) -> None:
@@ -184,9 +184,11 @@ class GroupRenewals:
             registration_id=device.registration_id,
             replaces=_serial_of(device),
         )
-        kind, whole = Queue.RENEWAL_REQUESTS, accepted.request_id
-        await self.requests.expect_part(kind, whole, part_key(kind, wanted.request_id))
-        await submit(self.requests, self.outbox, kind, wanted, self.clock, whole=whole)
+        await self._parts.ask(accepted, wanted)
+
+    @property
+    def _parts(self) -> Parts:
+        return Parts(requests=self.requests, outbox=self.outbox, clock=self.clock)
 
 
 def _serial_of(device: DeviceRecord) -> str:

@@ -21,18 +21,18 @@ from shared.contracts.devices import IssuerRevocation, MemberRevocation, Revocat
 from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
-from shared.domain.requests import Progress, advanced, part_key
+from shared.domain.requests import Progress, advanced
 from shared.domain.revocation_plans import BATCH, plan_for
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.groups.entries import unknown
-from shared.workflows.intake.parts import follow_parts, note_parts
-from shared.workflows.intake.requests import Part, once, part_for, submit
+from shared.workflows.intake.parts import Parts
+from shared.workflows.intake.requests import Part, once, part_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
@@ -91,7 +91,7 @@ class Revocations:
                 return
             if request.is_of_many:
                 await self._fan_out(request, to_do)
-                await follow_parts(self.requests, to_do)
+                await self._parts.follow(to_do)
                 return
             registration_id, act = await self._act(request)
             await change(self.devices, registration_id, act, at=self.clock())
@@ -238,7 +238,7 @@ class Revocations:
             # Entered before the first device: those that are revoked by then don't count when it has to go on.
             before = Progress(continuation="")
             await self.requests.enter(accepted, advanced(None, before))
-        size, resumed = min(BATCH, request.per_minute or BATCH), True
+        size = min(BATCH, request.per_minute or BATCH)
         while not before.is_dispatched:
             await self._wait_for(before, request, accepted)
             began = self.clock()
@@ -248,9 +248,6 @@ class Revocations:
                 # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
                 whole = [member.device for member in concerned if member.serial_number is None]
                 await self.identities.disable_many(whole, reason=f"certificate revoked: {request.reason.value}")
-            if resumed:
-                concerned += await self._left_by_another(request, accepted, page, concerned)
-                resumed = False
             for several in batched(concerned, _AT_ONCE, strict=False):
                 await asyncio.gather(*(self._ask(request, accepted, member) for member in several))
             takes = timedelta(minutes=len(concerned) / request.per_minute) if request.per_minute else timedelta()
@@ -269,31 +266,19 @@ class Revocations:
         """Leave the next devices until they are due."""
         ahead = progress.next_at - self.clock() if progress.next_at is not None else timedelta()
         if ahead > timedelta():
-            await note_parts(self.requests, accepted)
+            await self._parts.count(accepted)
             raise Deferred(
                 f"its pace: {progress.queued} devices are asked for, {request.per_minute} a minute", retry_after=ahead
             )
 
-    async def _left_by_another(
-        self, request: RevocationRequest, accepted: RequestRecord, page: Sequence[Member], concerned: Sequence[Member]
-    ) -> list[Member]:
-        """Find what an earlier delivery, which was broken off, has counted and perhaps not sent.
-
-        Others may have revoked such a device meanwhile. The request would wait for it for ever.
-        """
-        return [
-            member
-            for member in page
-            if member not in concerned
-            and await self.requests.is_expected(
-                Queue.REVOCATION_REQUESTS, request.request_id, _key_of(request, accepted, member)
-            )
-        ]
-
     async def _ask(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
-        """Ask for one device of many; it is counted before it is sent, so that none is left out."""
+        """Ask for one device of many, or for one certificate alone, whose device goes on."""
         if member.serial_number is not None:
-            await self._ask_for_certificate(request, accepted, member)
+            token = part_for(accepted, member.serial_number).token[:32]
+            alone = RevocationRequest(
+                request_id=f"revoked-certificate-{token}", serial_number=member.serial_number, reason=request.reason
+            )
+            await self._parts.ask(accepted, alone)
             return
         registration_id = member.device.registration_id
         single = MemberRevocation(
@@ -303,33 +288,11 @@ class Revocations:
             action=request.action,
             part=part_for(accepted, registration_id).token,
         )
-        key = _key_of(request, accepted, member)
-        await self.requests.expect_part(Queue.REVOCATION_REQUESTS, request.request_id, key)
-        await self.outbox.order(Queue.REVOCATION_REQUESTS, single)
+        await self._parts.ask(accepted, single)
 
-    async def _ask_for_certificate(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
-        """Ask for one certificate alone, whose device goes on."""
-        single = RevocationRequest(
-            request_id=_id_for(accepted, member.serial_number or ""),
-            serial_number=member.serial_number,
-            reason=request.reason,
-        )
-        kind, whole = Queue.REVOCATION_REQUESTS, accepted.request_id
-        await self.requests.expect_part(kind, whole, _key_of(request, accepted, member))
-        await submit(self.requests, self.outbox, kind, single, self.clock, whole=whole)
-
-
-def _key_of(request: RevocationRequest, accepted: RequestRecord, member: Member) -> str:
-    """Give the key of the row that the part for one of many has."""
-    kind = Queue.REVOCATION_REQUESTS
-    if member.serial_number is not None:
-        return part_key(kind, _id_for(accepted, member.serial_number))
-    return part_key(kind, request.request_id, member.device.registration_id)
-
-
-def _id_for(accepted: RequestRecord, serial_number: str) -> str:
-    """Name the request for one certificate alone."""
-    return f"revoked-certificate-{part_for(accepted, serial_number).token[:32]}"
+    @property
+    def _parts(self) -> Parts:
+        return Parts(requests=self.requests, outbox=self.outbox, clock=self.clock)
 
 
 async def revocable(counts: Directory, group_id: str) -> int:

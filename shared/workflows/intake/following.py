@@ -258,9 +258,7 @@ class FollowedRequests:
             order = await self.orders.get(entry.request_id) if entry.kind == Queue.DEVICE_ORDERS else None
             if order is not None:
                 await self.requests.enter(record, _follows(order.record))
-            elif (
-                record.state is RequestState.QUEUED and not record.queued_at and record.received_at < now - _NEVER_SENT
-            ):
+            elif record.is_unsent and record.received_at < now - _NEVER_SENT:
                 lost = Rejected.because("it did not get into its queue; send it again").documented()
                 await self._give_up(record, lost[0]["message"])
                 await self.requests.enter(record, rejected(now, lost))
