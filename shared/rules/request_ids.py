@@ -9,7 +9,7 @@ def led_to(prefix: str, *parts: str) -> str:
     """Name a request that something else leads to: the same id whenever it is asked for again, so it is done once.
 
     Args:
-        prefix: what leads to it, as in ``renewed-ca``.
+        prefix: what leads to it, as in ``revoked-ca``.
         parts: what tells it from others.
 
     Returns:

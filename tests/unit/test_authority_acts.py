@@ -11,6 +11,7 @@ from cryptography import x509
 
 from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
+from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import BECOMES, check_possible
@@ -681,6 +682,30 @@ async def test_a_group_s_ca_is_renewed_with_a_new_key_by_rolling_the_group() -> 
         Conflict, match="no enrollment group has 'root' as its issuing CA; with a new key it is another CA"
     ):
         await renew(scene, "root", key="new")
+
+
+async def test_nobody_can_take_the_id_by_which_a_group_is_rolled_for_its_ca() -> None:
+    """Not even who does all the same elsewhere, at the same time, to see what it becomes."""
+    ids = set()
+    for _ in range(2):
+        scene = await scene_with_line()
+        await renew(scene, "line", key="new", request="renew-2")
+        await renew(scene, "line", key="new", request="renew-2")
+        (roll,) = asked(scene, "enrollment-group-requests")
+        ids.add(roll["requestId"])
+    assert len(ids) == 2
+
+
+async def test_a_group_is_rolled_for_who_has_renewed_its_ca() -> None:
+    """Its request names her, and not the queue that it comes by."""
+    scene = await scene_with_line()
+    with acting(Actor(kind=CallerKind.USER, id="5b54"), "its key is old"):
+        await renew(scene, "line", key="new", request="renew-2")
+    (roll,) = asked(scene, "enrollment-group-requests")
+    known = await scene.requests.find(Queue.ENROLLMENT_GROUP_REQUESTS, roll["requestId"])
+    assert known is not None
+    assert known.record.actor is not None
+    assert (known.record.actor.id, known.record.comment) == ("5b54", "its key is old")
 
 
 async def test_a_ca_that_another_ca_signs_has_both_certificates_and_goes_on_with_its_first() -> None:

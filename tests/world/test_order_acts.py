@@ -14,8 +14,8 @@ from shared.contracts.orders import OrderAct
 from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.orders import LineState, OrderState
-from shared.domain.requests import RequestState
-from shared.domain.words import DeviceState
+from shared.domain.requests import RequestRecord, RequestState
+from shared.domain.words import DeviceState, RevocationReason
 from tests.world.host import MAX_DEQUEUE_COUNT
 from tests.world.services import HUB
 from tests.world.test_messages import last, told, world_at_rest
@@ -127,8 +127,7 @@ async def test_what_is_issued_is_kept_or_revoked_as_asked(issued: str) -> None:
 
 async def test_devices_of_a_cancelled_order_are_revoked_for_who_cancelled_it() -> None:
     """Their history and their events name her, and what she said: not the queue that their requests go by."""
-    world = await ordered(WAITING)
-    await world.drain()
+    world = await waiting_order()
     await call_to_cancel(world, "revoke")
     await world_at_rest(world)
     record = world.record()
@@ -137,6 +136,49 @@ async def test_devices_of_a_cancelled_order_are_revoked_for_who_cancelled_it() -
     assert entry.actor is not None
     assert (entry.actor.kind, entry.actor.id, entry.comment) == (CallerKind.USER, "5b54", "wrong plant")
     assert last(world, "DeviceRevoked")["data"]["actor"]["id"] == "5b54"
+
+
+async def test_a_device_on_hold_is_revoked_with_its_cancelled_order() -> None:
+    """A hold can be undone, and a cancelled order is not wanted any more."""
+    world = await waiting_order()
+    world.ask(
+        "hold", Queue.REVOCATION_REQUESTS, {"requestId": "h", "registrationId": DEVICE, "reason": "certificateHold"}
+    )
+    await world.deliver("hold")
+    await call_to_cancel(world, "revoke")
+    await world.drain()
+    assert {each.revoked for each in world.records().values()} == {RevocationReason.CESSATION_OF_OPERATION}
+
+
+async def waiting_order() -> World:
+    """Give a world in which one device of an order is in service, and the other one has not booted."""
+    world = await ordered(WAITING)
+    await world.drain()
+    return world
+
+
+def revocations(world: World) -> dict[str, str]:
+    """Give the device of each revocation that was accepted, by the id of its request."""
+    rows = [row.read(RequestRecord) for row in world.storage.table("actrequests").rows.values()]
+    return {each.request_id: (each.about or "").rpartition("/")[2] for each in rows}
+
+
+async def test_nobody_can_take_the_ids_by_which_devices_of_a_cancelled_order_are_revoked() -> None:
+    """Not even who does all the same elsewhere, at the same time, to see what they become."""
+    elsewhere = await waiting_order()
+    await call_to_cancel(elsewhere, "revoke")
+    await elsewhere.drain()
+    wanted = revocations(elsewhere)
+    assert sorted(wanted.values()) == ["lathe", DEVICE]
+    world = await waiting_order()
+    for identifier, device in wanted.items():
+        hold = {"requestId": identifier, "registrationId": device, "reason": "certificateHold"}
+        world.ask(f"hold {device}", Queue.REVOCATION_REQUESTS, hold)
+        await world.deliver(f"hold {device}")
+    await call_to_cancel(world, "revoke")
+    await world.drain()
+    assert {each.revoked for each in world.records().values()} == {RevocationReason.CESSATION_OF_OPERATION}
+    assert (await request(world, "cancel"))["state"] is RequestState.DONE
 
 
 async def test_a_message_alone_cancels_an_order_but_has_no_device_revoked() -> None:

@@ -17,14 +17,14 @@ from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.rules.number_words import number_of
-from shared.rules.request_ids import led_to
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.authorities.effects import effects_of
-from shared.workflows.intake.requests import once
+from shared.workflows.intake.requests import led_to_by, once, submit
 
 if TYPE_CHECKING:
     from shared.contracts.authorities import AuthorityAct
     from shared.domain.authorities import AuthorityRecord
+    from shared.domain.requests import RequestRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.requests import Requests
@@ -104,10 +104,10 @@ class AuthorityActs:
         async with once(self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, act, self.clock) as to_do:
             if to_do is None:
                 return
-            await self._decide(act)
+            await self._decide(act, to_do)
             await self.converger.converge(act.name)
 
-    async def _decide(self, act: AuthorityAct) -> None:
+    async def _decide(self, act: AuthorityAct, accepted: RequestRecord) -> None:
         for _ in range(_ATTEMPTS):
             known = await authority_of(self.records, act.name)
             record = known.record
@@ -119,7 +119,7 @@ class AuthorityActs:
             await self._check(act, record)
             if act.action in CERTIFYING:
                 if act.key is RenewedKey.NEW:
-                    await self._roll(act)
+                    await self._roll(act, accepted)
                 else:
                     await self.certifying.certify(known, act)
                 return
@@ -137,17 +137,17 @@ class AuthorityActs:
                 return
         raise Overtaken(f"{act.name!r} is being changed by others")
 
-    async def _roll(self, act: AuthorityAct) -> None:
+    async def _roll(self, act: AuthorityAct, accepted: RequestRecord) -> None:
         """Ask for the next CA of each group that has this one."""
         for group in await self.reach.groups_of(act.name):
             if group.issuer != act.name:
                 continue
             roll = EnrollmentGroupRequest(
-                request_id=led_to("renewed-ca", act.request_id, group.enrollment_group),
+                request_id=led_to_by(accepted, "renewed-ca", group.enrollment_group),
                 enrollment_group=group.enrollment_group,
                 action=GroupAction.ROLL,
             )
-            await self.outbox.order(Queue.ENROLLMENT_GROUP_REQUESTS, roll)
+            await submit(self.requests, self.outbox, Queue.ENROLLMENT_GROUP_REQUESTS, roll, self.clock)
 
     async def _check(self, act: AuthorityAct, record: AuthorityRecord) -> None:
         if act.action in CERTIFYING and act.key is not RenewedKey.NEW:

@@ -22,7 +22,7 @@ from shared.domain.requests import Progress, advanced
 from shared.domain.words import RenewalNeeds
 from shared.errors import Deferred, NotFound
 from shared.workflows.intake.parts import Parts
-from shared.workflows.intake.requests import once, part_for
+from shared.workflows.intake.requests import led_to_by, once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,10 +178,10 @@ class GroupRenewals:
         return Counter(await asyncio.gather(*map(queue, devices)))
 
     async def _renew(self, accepted: RequestRecord, device: DeviceRecord) -> None:
-        token = part_for(accepted, device.registration_id).token[:32]
+        name = device.registration_id
         wanted = CertificateRenewal(
-            request_id=f"renewal-{device.registration_id}-{token}",
-            registration_id=device.registration_id,
+            request_id=led_to_by(accepted, f"renewal-{name}", name),
+            registration_id=name,
             replaces=_serial_of(device),
         )
         await self._parts.ask(accepted, wanted)

@@ -6,7 +6,6 @@ The order's record says what is wanted. Whoever sees to the order brings its lin
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,15 +18,15 @@ from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, Purpose
 from shared.domain.order_acts import given_up, left_lying, line_cancelled, line_closed, retry_sent, revoked_until
 from shared.domain.order_acts import tried_again as line_tried_again
 from shared.domain.orders import Ending, LineState
+from shared.domain.requests import RequestRecord
 from shared.domain.words import IssuedDevices, RevocationReason
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES
-from shared.rules.request_ids import led_to
 from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.order_dispatch import messages
 from shared.workflows.devices.ordered_devices import ordered_device
-from shared.workflows.intake.requests import submit
+from shared.workflows.intake.requests import led_to_by, submit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,27 +120,40 @@ class OrderEndings:
         order = known.record
         if not order.is_cancelled or order.issued is not IssuedDevices.REVOKE:
             return known
-        asked = await self.requests.find(Queue.DEVICE_ORDERS, order.ended_by) if order.ended_by else None
+        cancelled = await self._cancelled(order)
         # Whoever sees to the order now, its devices are revoked for who has cancelled it.
-        with acting(asked.record.actor, asked.record.comment) if asked else nullcontext():
+        with acting(cancelled.actor, cancelled.comment):
             async for batch in in_batches(self.orders.lines(order.order_id, start=order.revoked), PARTITION_LINES):
-                known = await self._revoke(known, batch)
+                known = await self._revoke(known, cancelled, batch)
         return known
 
-    async def _revoke(self, known: Versioned[OrderRecord], lines: list[OrderLine]) -> Versioned[OrderRecord]:
+    async def _cancelled(self, order: OrderRecord) -> RequestRecord:
+        """Find the request that has cancelled an order.
+
+        If it is not kept any more, another stands for it: a device that is asked for twice is revoked once.
+        """
+        kind, by = Queue.DEVICE_ORDERS, order.ended_by or order.order_id
+        known = await self.requests.find(kind, by)
+        if known is not None:
+            return known.record
+        return RequestRecord(kind=kind, request_id=by, fingerprint="", received_at=self.clock())
+
+    async def _revoke(
+        self, known: Versioned[OrderRecord], cancelled: RequestRecord, lines: list[OrderLine]
+    ) -> Versioned[OrderRecord]:
         async with asyncio.TaskGroup() as group:
             for line in lines:
                 if line.state in _WITH_CERTIFICATE and line.registration_id is not None:
-                    group.create_task(self._revoke_device(line.order_id, line.registration_id))
+                    group.create_task(self._revoke_device(cancelled, line.order_id, line.registration_id))
         return await self.orders.change(known, revoked_until(lines[-1].line + 1))
 
-    async def _revoke_device(self, order_id: str, registration_id: str) -> None:
+    async def _revoke_device(self, cancelled: RequestRecord, order_id: str, registration_id: str) -> None:
         device = await self.devices.get(registration_id)
         if device is None or (device.record.purpose, device.record.order_id) != (Purpose.ORDER, order_id):
             return
-        if device.record.state not in OUT_OF_SERVICE:
+        if device.record.on_hold or device.record.state not in OUT_OF_SERVICE:
             request = RevocationRequest(
-                request_id=led_to("cancelled", order_id, registration_id),
+                request_id=led_to_by(cancelled, "cancelled", registration_id),
                 registration_id=registration_id,
                 reason=RevocationReason.CESSATION_OF_OPERATION,
             )

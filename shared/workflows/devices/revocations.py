@@ -29,7 +29,7 @@ from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.groups.entries import unknown
 from shared.workflows.intake.parts import Parts
-from shared.workflows.intake.requests import Part, once, part_for
+from shared.workflows.intake.requests import Part, led_to_by, once, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -274,9 +274,10 @@ class Revocations:
     async def _ask(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
         """Ask for one device of many, or for one certificate alone, whose device goes on."""
         if member.serial_number is not None:
-            token = part_for(accepted, member.serial_number).token[:32]
             alone = RevocationRequest(
-                request_id=f"revoked-certificate-{token}", serial_number=member.serial_number, reason=request.reason
+                request_id=led_to_by(accepted, "revoked-certificate", member.serial_number),
+                serial_number=member.serial_number,
+                reason=request.reason,
             )
             await self._parts.ask(accepted, alone)
             return

@@ -98,6 +98,22 @@ def part_for(request: RequestRecord, member: str) -> Part:
     return Part(member=member, token=hmac.new(request.nonce.encode(), member.encode(), sha256).hexdigest())
 
 
+def led_to_by(request: RequestRecord, prefix: str, about: str) -> str:
+    """Name a request that another one leads to: the same one however often it is asked for, so it is done once.
+
+    Nobody can tell the name beforehand, so nobody can have used it for something else.
+
+    Args:
+        request: the other one, as :func:`once` gave it.
+        prefix: what leads to it, as in ``renewed-ca``.
+        about: what tells it from others of the same request.
+
+    Returns:
+        The prefix, a hyphen and 32 hexadecimal digits.
+    """
+    return f"{prefix}-{part_for(request, about).token[:32]}"
+
+
 @contextmanager
 def delivering(message_id: str) -> Iterator[None]:
     """Say by which message the requests inside come. One that was refused stays so; another one may fare better."""
