@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.identity.aio import ManagedIdentityCredential
@@ -168,7 +169,9 @@ def _opened[C: (QueueServiceClient, BlobServiceClient)](
 
 def _transport() -> AioHttpTransport:
     """Give what waits as long for an answer as the real host does."""
-    return AioHttpTransport(connection_timeout=_NETWORK_SECONDS, read_timeout=_NETWORK_SECONDS)
+    return AioHttpTransport(
+        connection_timeout=_NETWORK_SECONDS, read_timeout=_NETWORK_SECONDS, use_env_settings=bool(getproxies())
+    )
 
 
 def host_id() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -133,3 +135,42 @@ async def test_a_call_that_gets_no_answer_is_told_with_its_error(kept: Kept) -> 
         "server.address": "127.0.0.1",
         "error.type": "ServiceRequestError",
     }
+
+
+class Watched(ThreadPoolExecutor):
+    """Threads that count what they are given to do."""
+
+    given = 0
+
+    def submit(self, *work: Any, **named: Any) -> Any:
+        self.given += 1
+        return super().submit(*work, **named)
+
+
+async def test_no_call_waits_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself aiohttp looks for a proxy and for a password in ~/.netrc before each request, in threads."""
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    threads = Watched()
+    asyncio.get_running_loop().set_default_executor(threads)
+    async with ObservedTransport("dps", "the DPS") as transport:
+        with pytest.raises(ServiceRequestError):
+            await transport.send(HttpRequest("GET", "http://127.0.0.1:1/enrollments/press-1?api-version=1"))
+    assert threads.given == 0
+
+
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    asked: list[bytes] = []
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        async with ObservedTransport("dps", "the DPS") as transport:
+            answered = await transport.send(HttpRequest("GET", "http://dps.example/enrollments/press-1"))
+    assert answered.status_code == 204
+    assert asked == [b"GET http://dps.example/enrollments/press-1 HTTP/1.1\r\n"]
