@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ACCOUNT = "devstoreaccount1"
 SCRIPT = Path("node_modules") / "azurite" / "dist" / "src" / "azurite.js"
+_WITHOUT_TELEMETRY = Path(__file__).with_name("azurite_without_telemetry.cjs")
 
 
 _KEPT_SECONDS = 60
@@ -101,7 +102,7 @@ def command(
         raise AzuriteMissing("Azurite is not installed: run `make setup`")
     blob, queue, table = map(str, ports)
     return [
-        *(node, str(script), "--skipApiVersionCheck", "--disableTelemetry"),
+        *(node, "--require", str(_WITHOUT_TELEMETRY), str(script), "--skipApiVersionCheck", "--disableTelemetry"),
         *(("--inMemoryPersistence",) if in_memory else ("--location", str(folder))),
         *(() if access_log else ("--silent",)),
         *("--oauth", "basic", "--cert", str(tls.certificate_file), "--key", str(tls.key_file)),

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from devstack import azurite
 from devstack.outside import until
 from devstack.stack import Stack
+from emulator.platform.tls import ensure_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,3 +135,13 @@ def test_help_names_the_controls() -> None:
         command = [sys.executable, "-m", "devstack", *arguments, "--help"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=REPOSITORY, check=True)
         assert expected in " ".join(ended.stdout.split())
+
+
+def test_azurite_starts_without_the_library_of_its_telemetry(tmp_path: Path) -> None:
+    """Azurite loads it also where telemetry is switched off, for half of its start."""
+    tls = ensure_tls(tmp_path, ["localhost"])
+    command = azurite.command(REPOSITORY, "127.0.0.1", (1, 2, 3), tmp_path, tls)
+    node = command[: command.index(str(REPOSITORY / azurite.SCRIPT))]
+    print_parts = "Object.keys(require('applicationinsights')).length"
+    printed = subprocess.run([*node, "-p", print_parts], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert printed.stdout == "0\n"
