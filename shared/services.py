@@ -32,6 +32,8 @@ from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.enrollments import IndividualEnrollments
+from shared.workflows.devices.entry_changes import EntryChanges
+from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
@@ -183,12 +185,14 @@ def build(
         computing=computing,
         log=signing_log,
     )
+    entry_changes = EntryChanges(devices=devices, provisioning=provisioning)
     converger = DeviceConverger(
         devices=devices,
         certificates=certificates,
         public_keys=public_keys,
         expiry=expiry,
         provisioning=provisioning,
+        entries=entry_changes,
         hubs=hubs,
         revocation_lists=status.lists,
         outbox=outbox,
@@ -275,8 +279,9 @@ def build(
         groups=group_work,
         individual_enrollments=IndividualEnrollments(
             devices=devices,
-            certificates=certificates,
-            public_keys=public_keys,
+            checks=EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock),
+            changes=entry_changes,
+            converger=converger,
             provisioning=provisioning,
             resource=clients.dps_authorities,
             clock=clock,

@@ -19,6 +19,7 @@ from shared.domain import lifecycles
 from shared.domain.callers import Actor
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
 from shared.domain.doors import ClosedDoor
+from shared.domain.entry_changes import EntryChange
 from shared.domain.history import HistoryEntry, asked_by, with_entry
 from shared.domain.record import Part, Record
 from shared.domain.words import DeviceState, EventType, RevocationReason
@@ -199,6 +200,7 @@ class DeviceRecord(Record):
         entry_disabled: whether an operator wants that disabled.
         entry_settings: what that is to have beside certificates and status; ``None`` if it is not known.
         entry_asked_at: when an operator has asked for it, until it is written.
+        entry_change: what is still to be changed in it.
         generation: grows with every act that the services must follow.
         converged: the generation that they follow.
         followed_state: the state that it had in that generation.
@@ -221,6 +223,7 @@ class DeviceRecord(Record):
             "tags",
             "sha256_thumbprints",
             "entry_settings",
+            "entry_change",
         }
     )
 
@@ -255,6 +258,7 @@ class DeviceRecord(Record):
     entry_disabled: bool = False
     entry_settings: dict[str, Any] | None = None
     entry_asked_at: datetime | None = None
+    entry_change: EntryChange | None = None
     generation: int = 0
     converged: int = 0
     followed_state: DeviceState | None = None
@@ -354,13 +358,9 @@ class DeviceRecord(Record):
     def announcing(
         self, kind: EventType, correlation: str, data: dict[str, Any], *, occasion: str = ""
     ) -> DeviceRecord:
-        """Add what is told when the services follow.
+        """Add what is told when the services follow: ``data`` are the event's own fields, beside who asked for it.
 
-        Args:
-            kind: what happened.
-            correlation: the request that caused it.
-            data: the event's own fields.
-            occasion: tells repeated events of one kind and cause apart.
+        ``occasion`` tells repeated events of one kind and cause apart.
         """
         added = Announcement(kind=kind, correlation=correlation, data=data, occasion=occasion)
         return self.changed(announcements=(*self.announcements, added))

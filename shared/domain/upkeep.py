@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import CertificateState
@@ -13,6 +12,7 @@ from shared.domain.devices import (
     Doors,
 )
 from shared.domain.doors import Door
+from shared.domain.entry_changes import overtaken
 from shared.domain.words import DeviceState
 from shared.errors import Conflict
 
@@ -65,34 +65,6 @@ def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) 
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryWish:
-    """What an operator wants of a device's individual enrollment; the fields are those of the device's record."""
-
-    own_entry: bool
-    entry_disabled: bool
-    entry_settings: Mapping[str, Any] | None
-    entry_asked_at: datetime | None
-
-    @classmethod
-    def of(cls, record: DeviceRecord) -> EntryWish:
-        """Give what a record has."""
-        return cls(**{each.name: getattr(record, each.name) for each in fields(cls)})
-
-    def entered(self, record: DeviceRecord) -> DeviceRecord:
-        """Give a record with it."""
-        return record.changed(**{each.name: getattr(self, each.name) for each in fields(self)})
-
-
-def asked_for_of(record: DeviceRecord | None) -> Mapping[str, Any] | None:
-    """Give what the individual enrollment of a device is to have beside certificates and status.
-
-    Returns:
-        ``None`` if that is not known, or not decided: DPS may still refuse what somebody asks for at this moment.
-    """
-    return record.entry_settings if record is not None and record.entry_asked_at is None else None
-
-
 def settings_noted(record: DeviceRecord, settings: Mapping[str, Any]) -> DeviceRecord:
     """Enter what the individual enrollment of a device has, where that was not known."""
     return record.changed(entry_settings=settings) if record.entry_settings is None else record
@@ -103,6 +75,7 @@ def pinned(record: DeviceRecord, *, group: str, at: datetime) -> DeviceRecord:
     note = f"{TAKEN_OVER} {group}, which is not its own: it has to register again"
     # What somebody else has put into its entry is not what it is to have.
     settings = record.entry_settings or {}
+    record = overtaken(record)
     return record.noted(at, note, own_entry=True, entry_settings=settings, generation=record.generation + 1)
 
 

@@ -58,11 +58,13 @@ class UnsettledRecord(Record):
     Attributes:
         generation: of the record that they are to follow.
         since: when it was written.
+        of_entry: whether nothing but the device's individual enrollment has to follow.
     """
 
     registration_id: str
     generation: int
     since: datetime
+    of_entry: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

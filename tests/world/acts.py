@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
+from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RegisterBy
 from tests.world.world import DEVICE, World, csr_of
@@ -98,6 +100,14 @@ def _switch(*, enabled: bool) -> Call:
     return switch
 
 
+def _put_entry(**wanted: Any) -> Call:
+    async def put(world: World) -> None:
+        definition = parse(IndividualEnrollmentDefinition, wanted)
+        await world.services.individual_enrollments.put(DEVICE, definition, if_match=None)
+
+    return put
+
+
 async def _disable_entry(world: World) -> None:
     await world.services.individual_enrollments.disable(DEVICE, if_match=None)
 
@@ -112,6 +122,7 @@ CALLS: Mapping[str, Call] = {
     "boot": World.boot,
     "expire": _expire,
     "hand out": _hand_out,
+    "put the entry": _put_entry(iotEdge=True, provisioningStatus="enabled"),
     "disable the entry": _disable_entry,
     "delete the entry": _delete_entry,
     "replay": _replay,
@@ -125,7 +136,25 @@ ACTS = (*MESSAGES, FORMER, *CALLS)
 KEEP_TOO = "keep the directory too"
 """The same, for two that keep it at once: each worker has a keeper of its own."""
 
-ALL_CALLS: Mapping[str, Call] = {**CALLS, KEEP_TOO: _keep}
+PUT_OTHERWISE = "put the entry otherwise"
+"""Another operator wants other settings of it."""
+
+
+async def _change_entry(world: World) -> None:
+    """Somebody changes the entry in the portal."""
+    entry = world.provisioning.enrollments.get(DEVICE)
+    if entry is not None:
+        await world.provisioning.put_enrollment({**entry, "provisioningStatus": "disabled"}, etag="*")
+
+
+STRANGER = "disable the entry in the portal"
+
+ALL_CALLS: Mapping[str, Call] = {
+    **CALLS,
+    KEEP_TOO: _keep,
+    PUT_OTHERWISE: _put_entry(allocationPolicy="geoLatency", deviceId="another"),
+    STRANGER: _change_entry,
+}
 
 
 async def ordered(*, csr: bool = False, register_by: RegisterBy = RegisterBy.SERVICE) -> World:

@@ -15,10 +15,12 @@ from shared.domain.audit import Observed, faults
 from shared.domain.audit_entries import AuditOutcome
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.entries import own_settings, settings_apart
 from shared.domain.listing import NOTE_STAYS, listing_of, under_way
 from shared.domain.orders import COMPLETED, LineState, OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
 from shared.domain.requests import RequestRecord, RequestState
+from shared.domain.wanted import wanted
 from shared.domain.words import CertificateKind, DeviceState
 from shared.ledger.audit_log import AuditRow
 from shared.ledger.changes import ChangeNote
@@ -56,6 +58,7 @@ async def audit(world: World) -> list[str]:
     found += await _lines(world)
     found += _keys(world, certificates)
     found += _directory(world, records)
+    found += [fault for record in records.values() for fault in _entry(world, record)]
     found += _written_down(world)
     if world.storage.table("unsettled").rows:
         found.append(f"notes are left: {list(world.storage.table('unsettled').rows)}")
@@ -289,6 +292,23 @@ async def _lines(world: World) -> list[str]:
         elif state is LineState.REGISTERED and ("CertificateIssued", order_id) not in told:
             found.append(f"the certificate of {asked.name} was issued, and nobody was told")
     return found
+
+
+def _entry(world: World, record: DeviceRecord) -> list[str]:
+    """DPS has the individual enrollment that an operator wants, as it is wanted, and no other one."""
+    if record.entry_asked_at is not None:
+        return ["nobody sees to it that DPS has the individual enrollment that was asked for"]
+    entry = world.provisioning.enrollments.get(record.registration_id)
+    if record.shut_out or not record.in_use:
+        return []
+    if entry is None:
+        return ["DPS does not have the individual enrollment that is wanted"] if record.own_entry else []
+    if not wanted(record, world.now).own_entry:
+        return [f"DPS has an individual enrollment that nobody wants: {entry}"]
+    status = "disabled" if record.entry_disabled else "enabled"
+    found = [] if entry["provisioningStatus"] == status else [f"the individual enrollment is to be {status}: {entry}"]
+    apart = settings_apart(record.entry_settings or {}, own_settings(entry)) if record.own_entry else None
+    return [*found, *([f"of the individual enrollment {apart[0]}, and {apart[1]}"] if apart else [])]
 
 
 @lru_cache(4096)

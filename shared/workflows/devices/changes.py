@@ -21,7 +21,13 @@ _ATTEMPTS = 8
 
 def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
     """Give the note that the services do not follow a record yet."""
-    return UnsettledRecord(registration_id=record.registration_id, generation=record.generation, since=at)
+    change = record.entry_change
+    return UnsettledRecord(
+        registration_id=record.registration_id,
+        generation=record.generation,
+        since=at,
+        of_entry=change is not None and change.generation == record.generation,
+    )
 
 
 async def note(devices: Devices, before: DeviceRecord, wanted: DeviceRecord, *, at: datetime) -> None:

@@ -13,6 +13,7 @@ door and finds that it was late says so in the record, so that the door is opene
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from shared.acting import acting
 from shared.domain.certificates import RevocationRecord
 from shared.domain.devices import HOLD, Doors
 from shared.domain.doors import ClosedDoor, Door
+from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.devices.entry_changes import EntryChanges
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.status.revocation_lists import RevocationLists
 
@@ -73,6 +76,7 @@ class DeviceConverger:
     public_keys: PublicKeys
     expiry: ExpiryIndex
     provisioning: ProvisioningService
+    entries: EntryChanges
     hubs: IotHubRegistries
     revocation_lists: RevocationLists
     outbox: Outbox
@@ -89,14 +93,21 @@ class DeviceConverger:
             NotFound: the device does not exist.
             Deferred: a service is throttling, or others keep changing the device.
         """
-        late, first = False, 0
+        late, first, brought = False, 0, False
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)
             first = first or known.record.generation
+            if known.record.entry_change is not None and not known.record.shut_out:
+                with suppress(Stale):  # somebody else is at it
+                    await self.entries.bring_about(registration_id)
+                brought = True
+                continue
             if late and known.record.settled:
                 # Somebody else has settled it; and what was written here may have come after that.
                 known = await change(self.devices, registration_id, to_be_followed, at=self.clock())
             if known.record.settled:
+                if brought:
+                    await self._forget(known.record, since=first)
                 return known
             try:
                 known, closed = await self._follow_record(known, late=late)
@@ -130,8 +141,10 @@ class DeviceConverger:
         record = known.record
         followed = record.converged != record.generation
         doors = wanted(record, self.clock()).doors if followed else None
+        # The entry of a device that is shut out was written as that wants it.
+        after = entry_overtaken(record) if record.shut_out else record
         settled = await self.devices.replace(
-            known, told(converged(record, record.generation, doors, closed), record.announcements)
+            known, told(converged(after, record.generation, doors, closed), record.announcements)
         )
         if followed and record.shut_out and record.history:
             since = record.history[-1].at
@@ -169,6 +182,8 @@ class DeviceConverger:
         known = await self.devices.get(note.registration_id)
         if known is None or known.record.generation < note.generation:
             return 0  # the act that it announced was not written
+        if known.record.settled and note.of_entry:
+            return 0  # who brought it about has taken back what came late
         if known.record.settled:
             await change(self.devices, note.registration_id, to_be_followed, at=self.clock())
         await self.converge(note.registration_id)

@@ -1,0 +1,128 @@
+"""What operators want of a device's individual enrollment: acts on its record.
+
+The record has a change until DPS has it. There is one at a time: whoever comes next brings it about first.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field
+
+from shared.domain.entries import new_enrollment, with_own_settings, with_values
+from shared.domain.groups import STATUS
+from shared.domain.record import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shared.domain.attestations import Entry
+    from shared.domain.devices import DeviceRecord
+
+
+class EntryWish(Part):
+    """What is wanted of an individual enrollment; the fields are those of the device's record."""
+
+    own_entry: bool
+    entry_disabled: bool
+    entry_settings: dict[str, Any] | None = None
+    entry_asked_at: datetime | None = None
+
+    @classmethod
+    def of(cls, record: DeviceRecord) -> Self:
+        """Give what a record has."""
+        return cls(**{name: getattr(record, name) for name in cls.model_fields})
+
+    def entered(self, record: DeviceRecord) -> DeviceRecord:
+        """Give a record with it."""
+        return record.changed(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class EntryChange(Part):
+    """What is to be changed in an individual enrollment, from when that was decided until DPS has it.
+
+    Attributes:
+        by: tells it from all others.
+        etag: of the entry that was looked at; ``None`` if there was none. Another one is not changed.
+        gone: whether it is to be deleted.
+        values: settings by their place in the entry; ``None`` for what is to be taken out.
+        device_id: if that is to change.
+        status: if that is to change.
+        attestation: if that is to change, and of a new entry.
+        freed: device id that is its own no more.
+        generation: of the record that it was entered with.
+        before: what was wanted before: that is so again if DPS refuses it.
+    """
+
+    by: str
+    etag: str | None = None
+    gone: bool = False
+    values: dict[str, Any] = Field(default_factory=dict)
+    device_id: str | None = None
+    status: str | None = None
+    attestation: dict[str, Any] | None = None
+    freed: str | None = None
+    generation: int = 0
+    before: EntryWish | None = None
+
+
+def asked_for_of(record: DeviceRecord | None) -> Mapping[str, Any] | None:
+    """Give what the individual enrollment of a device is to have beside certificates and status.
+
+    Returns:
+        ``None`` if that is not known, or not decided: DPS may still refuse what somebody asks for at this moment.
+    """
+    return record.entry_settings if record is not None and record.entry_asked_at is None else None
+
+
+def decided(record: DeviceRecord, change: EntryChange, wish: EntryWish) -> DeviceRecord:
+    """Enter what an operator wants; from now on it comes about, whoever sees to it."""
+    generation = record.generation + 1
+    entered = change.changed(generation=generation, before=EntryWish.of(record))
+    return wish.entered(record).changed(entry_change=entered, generation=generation)
+
+
+def changed_entry(record: DeviceRecord, change: EntryChange, present: Entry | None) -> Entry | None:
+    """Give an entry as a change wants it; what that does not name stays. A new one has what is wanted of it."""
+    if change.gone:
+        return None
+    if present is None:
+        made = {**new_enrollment(record.registration_id), "attestation": change.attestation}
+        entry = with_own_settings(made, record.entry_settings or {})
+    else:
+        entry = with_values(present, change.values)
+        named = {"deviceId": change.device_id, "attestation": change.attestation}
+        entry |= {name: value for name, value in named.items() if value is not None}
+    return {**entry, STATUS: change.status} if change.status is not None else entry
+
+
+def followed(record: DeviceRecord, settings: Mapping[str, Any] | None) -> DeviceRecord:
+    """Enter that DPS has what is wanted.
+
+    Args:
+        record: as it was read.
+        settings: what DPS has made of them; ``None`` if they are as they were asked for.
+    """
+    after = _without_change(record).changed(entry_asked_at=None)
+    return after if settings is None else after.changed(entry_settings=settings)
+
+
+def withdrawn(record: DeviceRecord, by: str) -> DeviceRecord:
+    """Take a change back that DPS refuses, or whose entry is another one by now, as if nobody had asked for it."""
+    change = record.entry_change
+    if change is None or change.by != by or change.before is None:
+        return record
+    return change.before.entered(_without_change(record))
+
+
+def overtaken(record: DeviceRecord) -> DeviceRecord:
+    """Drop a change of an entry that was written as something else wanted it; what is wanted of it otherwise stays."""
+    return record if record.entry_change is None else record.changed(entry_change=None, entry_asked_at=None)
+
+
+def _without_change(record: DeviceRecord) -> DeviceRecord:
+    """Take the change out. If nothing else was wanted since, and before, the services follow the record."""
+    change = record.entry_change
+    alone = change is not None and change.generation == record.generation == record.converged + 1
+    return record.changed(entry_change=None, converged=record.generation if alone else record.converged)

@@ -1,0 +1,181 @@
+"""Brings a device's individual enrollment to what an operator wants of it, as the device's record says.
+
+Anybody can start it, at any time and any number of times: the operator's call, the next one, or a timer.
+
+The entry is read before the record is, and is written under the ETag that the operator's act has seen. So who is late
+opens nothing that somebody else has shut since. An entry that does not exist has no ETag: so after one was made the
+record is replaced as it was read, and if it has changed meanwhile, the entry is taken back unless it is wanted still.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.domain.entries import own_settings, settings_apart
+from shared.domain.entry_changes import changed_entry, followed, withdrawn
+from shared.domain.groups import STATUS
+from shared.errors import Conflict, Deferred, PreconditionFailed, Rejected
+from shared.ledger.table import Stale
+from shared.workflows.devices.changes import device_of
+from shared.workflows.devices.entry_certificates import serial_numbers_of
+from shared.workflows.groups.entries import RETRY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from shared.domain.attestations import Entry
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.entry_changes import EntryChange
+    from shared.ledger.devices import Devices
+    from shared.ledger.table import Versioned
+    from shared.ports.provisioning import ProvisioningService
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What has become of a change.
+
+    Attributes:
+        device: as it is now.
+        entry: as DPS has it now; ``None`` if it does not.
+        by: the change that DPS has now; ``None`` if there was none to be brought about.
+        refusal: why it was withdrawn instead.
+    """
+
+    device: Versioned[DeviceRecord]
+    entry: Entry | None
+    by: str | None = None
+    refusal: Rejected | Deferred | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryChanges:
+    """Has DPS follow changes of individual enrollments."""
+
+    devices: Devices
+    provisioning: ProvisioningService
+
+    async def bring_about(self, registration_id: str) -> Outcome:
+        """Have DPS follow the change that a device's record wants, if it wants one, or withdraw it.
+
+        Raises:
+            Stale: somebody else was here in between: it is to be looked at anew.
+            Deferred: DPS is throttling; the change stays.
+        """
+        entry = await self.provisioning.get_enrollment(registration_id)
+        known = await device_of(self.devices, registration_id)  # after its entry was looked at
+        record, change = known.record, known.record.entry_change
+        if change is None or record.shut_out:
+            return Outcome(device=known, entry=entry)
+        if _differs(entry, change) and not _is_so(entry, record, change):
+            return await self._withdraw(known, change, entry, busy(registration_id))
+        try:
+            written = await self._write(record, change, entry)
+        except Rejected as refusal:
+            return await self._withdraw(known, change, entry, refusal)
+        if change.freed is not None:
+            await self.release(registration_id, change.freed)
+        try:
+            device = await self.devices.replace(known, followed(record, _made(record, change, entry, written)))
+        except Stale:
+            if entry is None and written is not None:
+                await self._take_back(registration_id, change, written)
+            raise
+        return Outcome(device=device, entry=written, by=change.by)
+
+    async def _withdraw(
+        self, known: Versioned[DeviceRecord], change: EntryChange, entry: Entry | None, refusal: Rejected | Deferred
+    ) -> Outcome:
+        _log.warning("a change of %s is withdrawn: %s", named(known.record.registration_id), refusal)
+        try:
+            device = await self.devices.replace(known, withdrawn(known.record, change.by))
+        except Stale:
+            device = await device_of(self.devices, known.record.registration_id)
+            present = device.record.entry_change
+            if present is not None and present.by == change.by:
+                raise
+        return Outcome(device=device, entry=entry, refusal=refusal)
+
+    async def _write(self, record: DeviceRecord, change: EntryChange, entry: Entry | None) -> Entry | None:
+        """Write what is not so yet.
+
+        Raises:
+            Stale: the entry is another one by now.
+            Rejected: DPS refuses it.
+        """
+        wanted = changed_entry(record, change, entry)
+        if wanted == entry or _differs(entry, change):
+            return entry
+        try:
+            if wanted is not None:
+                return await self.provisioning.put_enrollment(wanted, etag=change.etag)
+            await self.provisioning.delete_enrollment(record.registration_id, etag=change.etag)
+        except PreconditionFailed as changed:
+            raise Stale(record.registration_id) from changed
+        except Conflict as made:
+            if change.etag is None:
+                raise Stale(record.registration_id) from made
+            raise
+        return None
+
+    async def _take_back(self, registration_id: str, change: EntryChange, written: Entry) -> None:
+        """Delete an entry that was made too late: what wanted it was brought about, or dropped, by somebody else."""
+        record = (await device_of(self.devices, registration_id)).record
+        present = record.entry_change
+        is_wanted = record.own_entry if present is None else present.by == change.by or present.etag == written["etag"]
+        if not is_wanted:
+            with suppress(PreconditionFailed):  # whoever has written it since has seen it
+                await self.provisioning.delete_enrollment(registration_id, etag=written["etag"])
+
+    async def release(self, registration_id: str, device_id: str) -> None:
+        """Free the device id of an entry that has it no more, unless the hub may know a device by it."""
+        registration = await self.provisioning.get_registration(registration_id)
+        device = await self.devices.get(registration_id)
+        in_use = {registration_id, (registration or {}).get("deviceId"), device and device.record.device_id}
+        if device_id not in in_use:
+            await self.devices.release_device_id(device_id, registration_id)
+
+
+def named(registration_id: str) -> str:
+    """Name an entry, for messages."""
+    return f"the individual enrollment {registration_id!r}"
+
+
+def busy(registration_id: str) -> Deferred:
+    """Say that somebody else is changing an entry."""
+    return Deferred(f"{named(registration_id)} is being changed by someone else", retry_after=RETRY)
+
+
+def _differs(entry: Entry | None, change: EntryChange) -> bool:
+    """Tell whether an entry is another one than the one that was looked at."""
+    return (entry["etag"] if entry is not None else None) != change.etag
+
+
+def _is_so(entry: Entry | None, record: DeviceRecord, change: EntryChange) -> bool:
+    """Tell whether an entry is as a change wants it: it was written, and the answer got lost."""
+    if entry is None or change.gone:
+        return entry is None and change.gone
+    wanted = changed_entry(record, change, entry)
+    return (
+        wanted is not None
+        and wanted[STATUS] == entry.get(STATUS)
+        and settings_apart(own_settings(wanted), own_settings(entry)) is None
+        and serial_numbers_of(wanted) == serial_numbers_of(entry)
+    )
+
+
+def _made(
+    record: DeviceRecord, change: EntryChange, entry: Entry | None, written: Entry | None
+) -> Mapping[str, Any] | None:
+    """Give what DPS has made of the settings, if that is something else than it was asked for."""
+    wanted = changed_entry(record, change, entry)
+    if wanted is None or written is None or settings_apart(own_settings(wanted), own_settings(written)) is None:
+        return None
+    return own_settings(written)
