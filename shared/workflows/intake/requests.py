@@ -99,17 +99,14 @@ def part_for(request: RequestRecord, member: str) -> Part:
 
 
 def led_to_by(request: RequestRecord, prefix: str, about: str) -> str:
-    """Name a request that another one leads to: the same one however often it is asked for, so it is done once.
+    """Name a request that another one leads to: the same however often it is asked for, so it is done once.
 
     Nobody can tell the name beforehand, so nobody can have used it for something else.
 
     Args:
         request: the other one, as :func:`once` gave it.
-        prefix: what leads to it, as in ``renewed-ca``.
+        prefix: what leads to it, as in ``renewed-ca``; a hyphen and 32 hexadecimal digits follow.
         about: what tells it from others of the same request.
-
-    Returns:
-        The prefix, a hyphen and 32 hexadecimal digits.
     """
     return f"{prefix}-{part_for(request, about).token[:32]}"
 
