@@ -15,6 +15,7 @@ from shared.errors import Deferred
 from shared.log_lines import about, what_about
 from shared.telemetry import metrics
 from shared.telemetry.spans import Span, SpanKind, span
+from triggers import time_limits
 from triggers.worker import log
 
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ async def measured(measure: Callable[[], Awaitable[None]]) -> None:
 
 
 def sweep[**P](work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
-    """Make each run of a timer's function a span, and tell how long it took."""
+    """Make each run of a timer's function a span, tell how long it took, and break it off when it takes too long.
+
+    Raises:
+        TimeoutError: it was broken off; what it left is done when the timer runs next.
+    """
     name = work.__name__
 
     @functools.wraps(work)
@@ -135,7 +140,8 @@ def sweep[**P](work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None
         began = time.perf_counter()
         try:
             with span(name), acting(Actor(kind=CallerKind.TIMER, id=name)):
-                await work(*args, **kwargs)
+                async with time_limits.within(time_limits.SWEEP, name):
+                    await work(*args, **kwargs)
         except BaseException as failure:
             error = {metrics.ERROR: type(failure).__name__}
             raise

@@ -27,7 +27,6 @@ from shared.adapters.sdk_errors import is_outage, role_missing, service_of, was_
 from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
-    INBOUND_QUEUES,
     Message,
     Queue,
     attempts_of,
@@ -59,6 +58,7 @@ from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
 from shared.workflows.intake.requests import delivering
+from triggers import time_limits
 from triggers.bodies import decoded, trace_of
 from triggers.observed import Outcome, Try, answering, processing
 from triggers.openapi import PROBLEM
@@ -79,15 +79,14 @@ _LONG_OUTAGE = 60
 
 _UNCOUNTED_DELAY = timedelta(minutes=1)
 _PUT_BACKS, _PUT_BACK_PAUSE = 48, 5.0
-"""Tries to put a message back into a queue that can't be reached, and seconds between two: four minutes.
+"""Tries to put a message back into a queue that can't be reached, and seconds between two: four minutes at most.
 
 Raised, it would use up a delivery, and be poison after five, which take less than three minutes. The host keeps its
-lease of the message meanwhile, and a function may take ten minutes (host.json: functionTimeout).
+lease of the message meanwhile, and a function may take ten minutes: see :mod:`triggers.time_limits`.
 """
 
 _READING = frozenset({"GET", "HEAD"})
 _OUTAGE_RETRY = "30"  # seconds
-_SWEEP_LEASE = timedelta(minutes=5)
 _STATUS: Mapping[type[Rejected], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
@@ -101,13 +100,13 @@ _STATUS: Mapping[type[Rejected], HTTPStatus] = {
 
 async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) -> None:
     """Carry out a queue message, and see to what becomes of it."""
-    received = _received(queue, message)
+    received = received_of(queue, message)
     with tracing.continued(trace_of(received.body)):
         try:
             text = text_of(received.body, "the message")
             said = read_message(text)
         except Rejected as rejection:
-            await _reject(received, rejection)
+            await reject(received, rejection)
             return
         copy = left_behind(text, queue, asked_at=asked_at(said, received))
         with tracing.continued(said.traceparent or tracing.current()), processing(received, said.data) as trying:
@@ -134,10 +133,11 @@ async def _attempt(
     try:
         try:
             with delivering(received.message_id), acting(sender_of(queue, said, services().settings), said.comment):
-                await carry_out(services(), said.data, asked)
+                async with time_limits.within(time_limits.MESSAGE, "its work"):
+                    await carry_out(services(), said.data, asked)
         except Rejected as rejection:
             trying.outcome = Outcome.REJECTED
-            await _reject(received, rejection)
+            await reject(received, rejection)
     except Deferred as deferred:
         trying.waits(Outcome.DEFERRED, deferred)
         log.info("%s: put back for %.0f s: %s", queue, deferred.retry_after.total_seconds(), deferred)
@@ -173,15 +173,16 @@ async def _put_back(queue: Queue, text: str, delay: timedelta) -> None:
     Raises:
         Exception: that was not so for minutes, or nobody knows whether it is there: the host brings it once more.
     """
-    for left in reversed(range(_PUT_BACKS)):
-        try:
-            await services().clients.queues.send(queue, text, delay=delay)
-        except Exception as error:
-            if not left or not was_not_sent(error):  # what was sent may be there, and would be there twice
-                raise
-            await asyncio.sleep(_PUT_BACK_PAUSE)
-        else:
-            return
+    async with time_limits.within(time_limits.PUTTING_BACK, "putting it back"):
+        for left in reversed(range(_PUT_BACKS)):
+            try:
+                await services().clients.queues.send(queue, text, delay=delay)
+            except Exception as error:
+                if not left or not was_not_sent(error):  # what was sent may be there, and would be there twice
+                    raise
+                await asyncio.sleep(_PUT_BACK_PAUSE)
+            else:
+                return
 
 
 def outage_delay(attempts: int) -> timedelta:
@@ -221,61 +222,10 @@ async def _unless_down(saying: Awaitable[None]) -> None:
             raise
 
 
-async def _reject(received: ReceivedMessage, rejection: Rejected) -> None:
+async def reject(received: ReceivedMessage, rejection: Rejected) -> None:
+    """Record that a message was refused, and say so to whoever sent it."""
     identifier = await services().rejected_messages.record(received, rejection)
     log.warning("%s: rejected as %s: %s", received.queue, identifier, rejection)
-
-
-async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
-    """Move a poison message into the rejections ledger, where it can't expire."""
-    await _set_aside(_received(queue, message))
-
-
-async def _set_aside(received: ReceivedMessage) -> None:
-    with tracing.continued(trace_of(received.body)):
-        try:
-            said = read_message(text_of(received.body, "the message"))
-        except Rejected as rejection:  # its refusal could not be recorded, then
-            await _reject(received, rejection)
-            return
-        with tracing.continued(said.traceparent or tracing.current()):
-            identifier = await services().rejected_messages.record_poison(received)
-            log.error("%s: a message turned poison and is kept as rejection %s", received.queue, identifier)
-
-
-async def sweep_poison() -> int:
-    """Move what lies in the poison queues into the rejections ledger, and tell how many that were.
-
-    The host tries the function of a poison queue five times and then leaves the message there for good (QueueProcessor
-    of the WebJobs SDK: a poison queue has no poison queue), so what arrives while the tables are down would stay.
-    """
-    moved, failed = 0, list[Exception]()
-    for queue in INBOUND_QUEUES:
-        try:
-            moved += await _sweep(queue)
-        except Exception as error:  # noqa: BLE001 - another queue may be in another account
-            failed.append(error)
-    if failed:
-        raise failed[0]
-    return moved
-
-
-async def _sweep(queue: Queue) -> int:
-    moved = 0
-    async for message in services().clients.queues.take(queue.poison, lease=_SWEEP_LEASE):
-        body = decoded(message.content)
-        try:
-            await _set_aside(
-                ReceivedMessage(queue=queue, message_id=message.message_id, body=body, received=message.inserted)
-            )
-            await services().clients.queues.delete(queue.poison, message)
-        except Exception as error:  # noqa: BLE001 - the others are to be moved, and this one when the next sweep comes
-            log.error("%s: a poison message could not be kept: %s: %s", queue, type(error).__name__, error)
-            if is_outage(error):
-                return moved
-        else:
-            moved += 1
-    return moved
 
 
 def asked_at(said: Message, received: ReceivedMessage) -> datetime:
@@ -284,7 +234,8 @@ def asked_at(said: Message, received: ReceivedMessage) -> datetime:
     return min(said.time, latest) if said.time else received.received
 
 
-def _received(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
+def received_of(queue: Queue, message: func.QueueMessage) -> ReceivedMessage:
+    """Give a message as the host has handed it over."""
     return ReceivedMessage(
         queue=queue,
         message_id=message.id or "",
@@ -320,7 +271,8 @@ async def settle_and_follow(queue: Queue, message: func.QueueMessage, carry_out:
 async def keep_directory() -> None:
     """Have the directory of devices follow at once; if that can't be, its timer does it."""
     try:
-        await services().directory_upkeep.follow()
+        async with time_limits.within(time_limits.FOLLOWING, "following"):
+            await services().directory_upkeep.follow()
     except Exception as error:  # noqa: BLE001 - what was asked for is done
         log.warning("the directory follows later: %s: %s", type(error).__name__, error)
 
@@ -330,7 +282,8 @@ async def _answer(
 ) -> func.HttpResponse:
     try:
         _check_arrived(request)
-        return await handler(services(), request)
+        async with time_limits.within(time_limits.ANSWER, "the answer"):
+            return await handler(services(), request)
     except Deferred as deferred:
         wait = str(max(1, int(deferred.retry_after.total_seconds())))
         is_many = isinstance(deferred, TooManyRequests)

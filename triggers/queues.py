@@ -17,7 +17,7 @@ from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.orders import DeviceOrder, DeviceRegistration, OrderAct, OrderWatch
 from shared.contracts.parsing import parse
 from shared.reading.queue_settings import connection_of
-from triggers import outcomes
+from triggers import outcomes, poison
 from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def _name(queue: str) -> str:
 
 def listen(queue: Queue) -> None:
     """Register the triggers of a queue and of its poison queue."""
-    name, poison = _name(queue.value), _name(queue.poison)
-    home, poison_home = blueprint_of(name), blueprint_of(poison)
+    name, given_up = _name(queue.value), _name(queue.poison)
+    home, home_of_given_up = blueprint_of(name), blueprint_of(given_up)
     # The host has the settings of a connection by its name, and looks for the poison queue in the same account.
     connection = connection_of(queue.value, os.environ)
 
@@ -92,10 +92,10 @@ def listen(queue: Queue) -> None:
     async def carry_out(message: func.QueueMessage) -> None:
         await outcomes.settle_and_follow(queue, message, _WORKFLOWS[queue])
 
-    @poison_home.function_name(poison)
-    @poison_home.queue_trigger(arg_name="message", queue_name=queue.poison, connection=connection)
+    @home_of_given_up.function_name(given_up)
+    @home_of_given_up.queue_trigger(arg_name="message", queue_name=queue.poison, connection=connection)
     async def set_aside(message: func.QueueMessage) -> None:
-        await outcomes.set_aside(queue, message)
+        await poison.set_aside(queue, message)
 
 
 for _queue in INBOUND_QUEUES:

@@ -8,7 +8,7 @@ from functools import partial
 import azure.functions as func  # noqa: TC002 - the worker reads the annotations
 
 from shared.contracts.messages import INBOUND_QUEUES, Queue
-from triggers import outcomes
+from triggers import poison
 from triggers.observed import measured, sweep
 from triggers.worker import log, services
 from triggers.zones import blueprint_of
@@ -143,7 +143,7 @@ async def takeover_sweep(timer: func.TimerRequest) -> None:
 async def poison_sweep(timer: func.TimerRequest) -> None:
     """Keep what the functions of the poison queues could not; every five minutes."""
     await measured(partial(services().measurements.waiting, _NOT_OF_REVOCATION))
-    moved = await outcomes.sweep_poison()
+    moved = await poison.sweep()
     log.info("poison sweep (late: %s): %d messages", timer.past_due, moved)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +44,8 @@ from tests.unit.pki.hierarchy import NOW
 from tests.unit.rejecting import rejecting
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues, Table
-from triggers import outcomes
+from triggers import outcomes, poison, time_limits
+from triggers.observed import sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -166,7 +169,8 @@ class Host:
         self.in_hand = InHand(rows=InHandRows(hand), queues=Queues(), clock=self.clock)
         self.fault: Exception | None = None
         self.asked: list[datetime] = []
-        monkeypatch.setattr(outcomes, "services", lambda: self)
+        for module in (outcomes, poison):
+            monkeypatch.setattr(module, "services", lambda: self)
 
     async def carry_out(self, _services: Any, _body: Any, asked_at: datetime) -> None:
         self.asked.append(asked_at)
@@ -402,6 +406,58 @@ async def test_a_caller_is_told_whether_to_come_again(
     assert str(error) not in answer.get_body().decode()
 
 
+# --- what takes too long ---
+
+
+async def never_ends(*_: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+async def test_work_on_a_message_that_takes_too_long_is_broken_off_and_waits(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the platform would end the worker, with all that it has in hand."""
+    monkeypatch.setattr(time_limits, "MESSAGE", 0)
+    host.carry_out = never_ends  # type: ignore[method-assign, assignment]
+    await host.deliver(MESSAGE)
+    text, delay = host.last()
+    assert (read_message(text), delay) == (read_message(MESSAGE), timedelta(seconds=10))
+    assert await host.reason() == (
+        "waits, and is tried again: a service fails: its work did not come to its end within 0 s and was broken off"
+    )
+
+
+async def test_an_answer_that_takes_too_long_says_to_come_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it any more after 230 seconds."""
+    del host
+    monkeypatch.setattr(time_limits, "ANSWER", 0)
+    answer = await outcomes.answer(func.HttpRequest(method="GET", url="/api/devices", body=b""), never_ends)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "30")
+
+
+async def test_a_timer_s_work_that_takes_too_long_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which one; what it left is done when it runs next."""
+    monkeypatch.setattr(time_limits, "SWEEP", 0)
+    with pytest.raises(TimeoutError, match=r"^never_ends did not come to its end within 0 s and was broken off$"):
+        await sweep(never_ends)()
+
+
+async def test_a_service_that_takes_too_long_is_not_taken_for_the_work() -> None:
+    """Its own words say what was slow."""
+    with pytest.raises(TimeoutError, match=r"^the hub was silent$"):
+        async with time_limits.within(60, "its work"):
+            raise TimeoutError("the hub was silent")
+
+
+def test_all_of_it_ends_before_the_platform_ends_the_worker() -> None:
+    """The work, and putting its message back into a queue that can't be reached, take less than functionTimeout."""
+    hours, minutes, seconds = json.loads(Path("host.json").read_text())["functionTimeout"].split(":")
+    longest = timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds)).total_seconds()
+    assert longest > time_limits.MESSAGE + time_limits.PUTTING_BACK + time_limits.FOLLOWING
+    assert longest > time_limits.SWEEP
+    assert time_limits.ANSWER < 230
+
+
 # --- the poison queues ---
 
 
@@ -411,14 +467,14 @@ def lying(body: str, name: str = "a") -> TakenMessage:
 
 async def test_nothing_stays_in_a_poison_queue(host: Host) -> None:
     """The host leaves there what its function could not take; the sweep keeps it when the tables are back."""
-    poison = Queue.DEVICE_REGISTRATIONS.poison
-    host.queues.in_poison = {poison: [lying(MESSAGE, "a"), lying("no JSON", "b"), lying("", "c")]}
+    name = Queue.DEVICE_REGISTRATIONS.poison
+    host.queues.in_poison = {name: [lying(MESSAGE, "a"), lying("no JSON", "b"), lying("", "c")]}
     host.table.fault = ServiceRequestError("the tables are down")
-    assert await outcomes.sweep_poison() == 0
-    assert len(host.queues.in_poison[poison]) == 3
+    assert await poison.sweep() == 0
+    assert len(host.queues.in_poison[name]) == 3
     host.table.fault = None
-    assert await outcomes.sweep_poison() == 3
-    assert host.queues.in_poison[poison] == []
+    assert await poison.sweep() == 3
+    assert host.queues.in_poison[name] == []
     assert sorted((item["kind"], item["body"]) for item in await host.listed()) == [
         ("poison", MESSAGE),
         ("rejected", ""),
@@ -441,5 +497,5 @@ async def test_a_poison_message_that_can_not_be_kept_does_not_stop_the_others(
         return await record(self, message)
 
     monkeypatch.setattr(RejectedMessages, "record_poison", broken)
-    assert await outcomes.sweep_poison() == 1
+    assert await poison.sweep() == 1
     assert [message.message_id for message in host.queues.in_poison[queue.poison]] == ["a"]

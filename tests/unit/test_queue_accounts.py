@@ -28,7 +28,7 @@ from tests.unit.test_settings import GOOD, problems
 from tests.unit.test_zones import CHECKS, LEAST
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues
-from triggers import outcomes, queues
+from triggers import poison, queues
 from triggers.asyncapi import document
 from triggers.senders import sender_of
 from triggers.zones import blueprints_of
@@ -273,9 +273,9 @@ async def test_poison_queues_of_other_accounts_are_swept(monkeypatch: pytest.Mon
     some: Any = SimpleNamespace(
         clients=SimpleNamespace(queues=queues), rejected_messages=SimpleNamespace(record_poison=record_poison)
     )
-    monkeypatch.setattr(outcomes, "services", lambda: some)
+    monkeypatch.setattr(poison, "services", lambda: some)
     with pytest.raises(ServiceRequestError):
-        await outcomes.sweep_poison()
+        await poison.sweep()
     assert kept == ["revocation-requests"]
 
 

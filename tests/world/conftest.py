@@ -10,7 +10,7 @@ import pytest
 
 from tests.world.host import SERVING
 from tests.world.prover import PASSED_OVER, RUNS
-from triggers import outcomes, timers
+from triggers import outcomes, poison, timers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def rarely_collected() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the triggers serve the worker that calls them, and keep what they log of thousands of runs to themselves."""
-    for module in (outcomes, timers):
+    for module in (outcomes, poison, timers):
         monkeypatch.setattr(module, "services", SERVING.get)
     monkeypatch.setattr(outcomes, "_PUT_BACKS", 1)  # here the host's other deliveries are what is looked at
     logging.disable(logging.CRITICAL)
