@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,8 +19,14 @@ FORMATS = FormatChecker()
 
 def faults(document: Mapping[str, Any], schema: Mapping[str, Any], value: Any) -> list[str]:
     """Say where a value is not as a schema of a document has it."""
-    whole = {**schema, "components": document["components"]}
-    validator = Draft202012Validator(whole, format_checker=FORMATS)
+    return _found(_validator_of(document, schema), value)
+
+
+def _validator_of(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Draft202012Validator:
+    return Draft202012Validator({**schema, "components": document["components"]}, format_checker=FORMATS)
+
+
+def _found(validator: Draft202012Validator, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.message[:300]}" for error in validator.iter_errors(value)]
 
 
@@ -51,6 +58,13 @@ class Documented:
     read: Callable[[str], dict[str, Any]]
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     checked: set[tuple[str, str, int]] = field(default_factory=set)
+    _validators: dict[tuple[str, ...], Draft202012Validator] = field(default_factory=dict)
+
+    def _faults(self, name: str, schema: Mapping[str, Any], value: Any, *place: str) -> list[str]:
+        """Hold a value against a schema in a place of a document; what checks it is made once for each place."""
+        if (name, *place) not in self._validators:
+            self._validators[name, *place] = _validator_of(self._document(name), schema)
+        return _found(self._validators[name, *place], value)
 
     def _document(self, name: str) -> dict[str, Any]:
         if name not in self.documents:
@@ -73,7 +87,8 @@ class Documented:
         kind = content_type.partition(";")[0]
         assert kind in content, f"{method} {path} answers {status} with {kind!r}; documented is {[*content]}"
         if kind.endswith("json"):
-            found = faults(document, content[kind]["schema"], json.loads(body))
+            place = (template, method, str(status), kind)
+            found = self._faults("openapi.json", content[kind]["schema"], json.loads(body), *place)
             assert not found, f"{method} {path}, {status}: {found}"
 
     def check_event(self, event: dict[str, Any]) -> None:
@@ -81,11 +96,16 @@ class Documented:
         document = self._document("asyncapi.json")
         name = event["type"].removeprefix("DeviceProvisioning.")
         message = resolved(document, document["channels"]["provisioning-events"]["messages"][name])
-        found = faults(document, message["payload"], event)
+        found = self._faults("asyncapi.json", message["payload"], event, name)
         assert not found, f"{name}: {found}"
 
 
 def _matches(template: str, path: str) -> bool:
+    return _pattern_of(template).fullmatch(path) is not None
+
+
+@cache
+def _pattern_of(template: str) -> re.Pattern[str]:
     last = template.endswith("{request}")
     pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
-    return re.fullmatch(pattern + ("(/.*)?" if last else ""), path, flags=re.IGNORECASE) is not None
+    return re.compile(pattern + ("(/.*)?" if last else ""), flags=re.IGNORECASE)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from functools import cache
 
 IDS = (
     "..",
@@ -79,11 +76,10 @@ CONTINUATIONS = ("\x00", "\x1b[2J", "a\r\nb", "ä", "\ud800", "a" * 5000, "\u202
 """Not a continuation of any service."""
 
 
-def escaped(text: str) -> Iterator[str]:
+@cache  # each is asked for once for every place that takes it, and some are long
+def escaped(text: str) -> tuple[str, ...]:
     """Give a value as it can stand in a request's target: escaped, escaped twice, and as it is where that can be."""
     octets = text.encode(errors="surrogatepass")
     once = "".join(f"%{octet:02X}" for octet in octets)
-    yield once
-    yield once.replace("%", "%25")
-    if text.isascii() and text.isprintable() and not set(text) & set(" #?"):
-        yield text
+    as_it_is = text.isascii() and text.isprintable() and not set(text) & set(" #?")
+    return (once, once.replace("%", "%25"), *((text,) if as_it_is else ()))

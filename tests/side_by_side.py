@@ -39,6 +39,9 @@ FLOOR = 92.0
 _ALONE = ("test_crashes", "test_zones", "test_api", "test_groups")
 """The longest files of the end-to-end tests; each gets a stack of its own, the others share two."""
 
+_STACKS_OF_THEIR_OWN = ("test_planted_drift", "test_recovery", "test_telemetry")
+"""They start stacks by themselves, and one that is shared would run beside them for nothing."""
+
 IN_A_BROWSER = "tests/console"
 """Needs Chromium, which not every machine has: `make test-console`."""
 
@@ -97,9 +100,10 @@ def _divided(part: Part, count: int) -> list[Part]:
 def _end_to_end() -> list[Part]:
     files = {path.stem: f"tests/end_to_end/{path.name}" for path in REPOSITORY.glob("tests/end_to_end/test_*.py")}
     alone = [Part(f"end to end: {name}", (files.pop(name),), waits=True) for name in _ALONE]
+    apart = Part("end to end: stacks of their own", tuple(map(files.pop, _STACKS_OF_THEIR_OWN)), waits=True)
     others = sorted(files.values())
     halves = [Part(f"end to end: the others, {n + 1}", tuple(others[n::2]), waits=True) for n in range(2)]
-    return [*alone, *halves]
+    return [apart, *alone, *halves]
 
 
 def _units() -> list[Part]:

@@ -29,11 +29,8 @@ def ordered(world: World, *ids: str, group: str = GROUP, order_id: str | None = 
     answer = world.post("device-orders", {"orderId": order_id, "enrollmentGroup": group, "devices": devices})
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/api/requests/{order_id}?kind=device-orders"
-    until(
-        f"{order_id} is complete",
-        lambda: world.get(f"device-orders/{order_id}", missing={}),
-        lambda body: body.get("state") == "completed",
-    )
+    world.followed(answer)
+    assert world.get(f"device-orders/{order_id}")["state"] == "completed"
     assert [world.state(each) for each in ids] == ["registered"] * len(ids)
 
 

@@ -57,7 +57,7 @@ def _queries(path: str) -> Iterator[str]:
     named = {"pageSize": NUMBERS, "continuationToken": CONTINUATIONS, "state": IDS, "format": IDS}
     for key, values in named.items():
         for value in values:
-            yield f"{path}?{key}={next(escaped(value))}&{key}&=&%&%zz"
+            yield f"{path}?{key}={escaped(value)[0]}&{key}&=&%&%zz"
 
 
 def _filled(route: str, /, **hostile: str) -> str:
