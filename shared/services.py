@@ -39,6 +39,7 @@ from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.left_requests import LeftRequests
 from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_bundles import OrderBundles
@@ -193,6 +194,7 @@ def build(
         expiry=expiry,
         provisioning=provisioning,
         entries=entry_changes,
+        left=LeftRequests(devices=devices, requests=requests, clock=clock),
         hubs=hubs,
         revocation_lists=status.lists,
         outbox=outbox,

@@ -59,12 +59,16 @@ class UnsettledRecord(Record):
         generation: of the record that they are to follow.
         since: when it was written.
         of_entry: whether nothing but the device's individual enrollment has to follow.
+        act: that it was written for, as the record has it; ``None`` where nothing is done when the services follow.
+        request: key of the request's row that is done then.
     """
 
     registration_id: str
     generation: int
     since: datetime
     of_entry: bool = False
+    act: str | None = None
+    request: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -51,6 +51,10 @@ class Trail(Protocol):
         """Write down what a request asks for; repeated, it adds nothing."""
         ...
 
+    async def brought_about(self, known: RequestRecord) -> None:
+        """Write down that what was begun was carried out, by somebody else; repeated, it adds nothing."""
+        ...
+
     async def given_up(self, known: RequestRecord, why: str) -> None:
         """Write down that it will not be carried out; repeated, it adds nothing."""
         ...
@@ -121,7 +125,7 @@ class Requests:
         while True:
             known = await self._of(record.kind).rows.try_insert(record)
             if known is None:
-                known = await self._at(record.key)
+                known = await self.at(record.key)
                 if known is None:
                     continue
                 is_refused_here = message is not None and known.record.refused_message == message
@@ -140,15 +144,16 @@ class Requests:
 
     async def find(self, kind: str, request_id: str, member: str | None = None) -> Versioned[RequestRecord] | None:
         """Find a request, or its part for a member of its group; a rejected one as well."""
-        return await self._at(part_key(kind, request_id, member))
+        return await self.at(part_key(kind, request_id, member))
 
-    async def _at(self, key: str) -> Versioned[RequestRecord] | None:
+    async def at(self, key: str) -> Versioned[RequestRecord] | None:
+        """Find a request, or a part of one, by the key of its row."""
         return await self._of(key.partition("|")[0]).rows.get(*self._place(key))
 
     async def enter(self, record: RequestRecord, change: Change) -> RequestRecord | None:
         """Record what became of a request, and give it as it is then; ``None`` if its id is another one's by now."""
         while True:
-            known = await self._at(record.key)
+            known = await self.at(record.key)
             if known is None or known.record.nonce != record.nonce:
                 return None
             after = change(known.record)
@@ -211,7 +216,7 @@ class Requests:
             if is_unheard and len(unheard) < _LOOKED_AT:
                 unheard.append(note)
         for note in unheard:
-            known = await self._at(note.key)
+            known = await self.at(note.key)
             if known is not None:
                 await self.note(known.record)
             if known is None or known.record.is_unsent:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.domain.devices import DeviceRecord
+    from shared.domain.requests import RequestRecord
     from shared.ledger.devices import Devices
     from shared.ledger.table import Versioned
 
@@ -30,10 +31,13 @@ def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
     )
 
 
-async def note(devices: Devices, before: DeviceRecord, wanted: DeviceRecord, *, at: datetime) -> None:
+async def note(
+    devices: Devices, before: DeviceRecord, wanted: DeviceRecord, *, at: datetime, request: RequestRecord | None = None
+) -> None:
     """See to it, before an act is written, that what it wants of the services is not forgotten."""
     if wanted.generation != before.generation:
-        await devices.enter_unsettled(unsettled(wanted, at))
+        asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
+        await devices.enter_unsettled(unsettled(wanted, at).changed(**asked))
 
 
 async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceRecord]:
@@ -49,7 +53,12 @@ async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceR
 
 
 async def change(
-    devices: Devices, registration_id: str, decide: Callable[[DeviceRecord], DeviceRecord], *, at: datetime
+    devices: Devices,
+    registration_id: str,
+    decide: Callable[[DeviceRecord], DeviceRecord],
+    *,
+    at: datetime,
+    request: RequestRecord | None = None,
 ) -> Versioned[DeviceRecord]:
     """Carry out an act on a device that is known.
 
@@ -59,6 +68,7 @@ async def change(
         decide: gives the record as it is wanted, the same one if nothing is to change, or raises why not. It is asked
             again if somebody else changed the device meanwhile.
         at: the present time.
+        request: that is done when the services follow; the act is the last of the record's.
 
     Returns:
         The device as it is from now on.
@@ -72,7 +82,7 @@ async def change(
         wanted = decide(known.record)
         if wanted is known.record:
             return known
-        await note(devices, known.record, wanted, at=at)
+        await note(devices, known.record, wanted, at=at, request=request)
         try:
             return await devices.replace(known, wanted)
         except Stale:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.entry_changes import EntryChanges
+    from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.status.revocation_lists import RevocationLists
 
@@ -77,14 +78,15 @@ class DeviceConverger:
     expiry: ExpiryIndex
     provisioning: ProvisioningService
     entries: EntryChanges
+    left: LeftRequests
     hubs: IotHubRegistries
     revocation_lists: RevocationLists
     outbox: Outbox
     clock: Clock
 
     @step("converge device", "device_factory.registration_id")
-    async def converge(self, registration_id: str) -> Versioned[DeviceRecord]:
-        """Have the services follow a device's record, and tell what was announced.
+    async def converge(self, registration_id: str, *, noted: bool = False) -> Versioned[DeviceRecord]:
+        """Have the services follow a device's record, and tell what was announced; its notes stay if ``noted``.
 
         Returns:
             The device, which the services follow.
@@ -106,8 +108,8 @@ class DeviceConverger:
                 # Somebody else has settled it; and what was written here may have come after that.
                 known = await change(self.devices, registration_id, to_be_followed, at=self.clock())
             if known.record.settled:
-                if brought:
-                    await self._forget(known.record, since=first)
+                if brought and not noted:
+                    await self.forget(known.record, since=first)
                 return known
             try:
                 known, closed = await self._follow_record(known, late=late)
@@ -116,11 +118,12 @@ class DeviceConverger:
             except (Stale, Conflict, PreconditionFailed, Overtaken):
                 late = True  # somebody else was here in between: what they wanted is looked at
                 continue
-            await self._forget(settled.record, since=first)
+            if not noted:
+                await self.forget(settled.record, since=first)
             return settled
         raise Overtaken(f"{registration_id!r} is being changed by others")
 
-    async def _forget(self, record: DeviceRecord, *, since: int) -> None:
+    async def forget(self, record: DeviceRecord, *, since: int) -> None:
         """Delete the notes of the generations that this worker has brought about, or has seen to anew."""
         for generation in range(since, record.generation + 1):
             await self.devices.leave_unsettled(unsettled(record.changed(generation=generation), self.clock()))
@@ -170,6 +173,7 @@ class DeviceConverger:
         for each in due:
             try:
                 done += await self._go_on(each)
+                await self.left.end(each)
                 await self.devices.leave_unsettled(each)
             except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
                 failures.append(error)

@@ -114,17 +114,11 @@ class Audit:
 
     async def given_up(self, known: RequestRecord, why: str) -> None:
         """Write down that a request will not be carried out: its message was set aside and closed, or got lost."""
-        entry = AuditEntry(
-            entry_id=_name(known),
-            at=known.received_at,
-            actor=known.actor or APP,
-            action=known.kind,
-            subject_kind=SubjectKind.REQUEST,
-            subject=known.request_id,
-            outcome=AuditOutcome.REFUSED,
-            request_id=known.request_id,
-        )
-        await self.log.append(_ended(entry, AuditOutcome.REFUSED, why))  # what is there of it stays as it is
+        await self.log.append(_ended(_of_row(known), AuditOutcome.REFUSED, why))
+
+    async def brought_about(self, known: RequestRecord) -> None:
+        """Write down that a request was carried out, whose worker was killed when that was decided."""
+        await self.log.append(_of_row(known).changed(outcome=AuditOutcome.DONE))
 
     async def _of_request(self, known: RequestRecord, request: Any) -> AuditEntry:
         act = act_of(Queue(known.kind), request)
@@ -193,6 +187,20 @@ class Audit:
 def _name(known: RequestRecord) -> str:
     # A request that was refused, and is sent again, is another one under the same id.
     return f"{known.key}|{known.nonce[:8]}"
+
+
+def _of_row(known: RequestRecord) -> AuditEntry:
+    """Give an entry of which no more than the request's row is known; what is there of it stays as it is."""
+    return AuditEntry(
+        entry_id=_name(known),
+        at=known.received_at,
+        actor=known.actor or APP,
+        action=known.kind,
+        subject_kind=SubjectKind.REQUEST,
+        subject=known.request_id,
+        outcome=AuditOutcome.REFUSED,
+        request_id=known.request_id,
+    )
 
 
 def _ended(entry: AuditEntry, outcome: AuditOutcome, why: str) -> AuditEntry:
