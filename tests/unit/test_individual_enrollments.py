@@ -351,6 +351,31 @@ async def test_an_entry_that_names_another_devices_certificate_is_not_kept() -> 
     assert str(refused.value) == (f"certificate: certificate {serial} is that of device 'lathe'; give one of 'press'")
 
 
+async def test_a_device_is_kept_out_of_its_hub_though_dps_does_not_take_what_is_wanted_of_its_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DPS is down, and another operator's change of the entry waits for it: the hub is shut first."""
+    scene = await registered()
+
+    async def down(*_: object, **__: object) -> dict[str, Any]:
+        raise ConnectionError("DPS is down")
+
+    monkeypatch.setattr(scene.provisioning, "put_enrollment", down)
+    with pytest.raises(ConnectionError):
+        await scene.enroll(iotEdge=True)
+    assert (await scene.record()).entry_change is not None
+    with pytest.raises(ConnectionError):
+        await scene.identities.switch("press", enabled=False, reason="stolen")
+    identity = await scene.hubs.get("hub-1", "press")
+    assert identity is not None
+    assert not identity.enabled
+    monkeypatch.undo()
+    scene.now += timedelta(minutes=2)
+    await scene.converger.sweep(older_than=timedelta(minutes=1))
+    assert entry_of(scene)["capabilities"] == {"iotEdge": True}
+    assert (await scene.record()).settled
+
+
 async def test_a_conflict_that_dps_sees_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a new entry it means that somebody else was faster; for one that is there it has another cause."""
     scene = await registered()

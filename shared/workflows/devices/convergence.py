@@ -100,6 +100,8 @@ class DeviceConverger:
             known = await device_of(self.devices, registration_id)
             first = first or known.record.generation
             if known.record.entry_change is not None and not known.record.shut_out:
+                if known.record.disabled:  # whatever DPS says
+                    await self._shut_hub(known.record, wanted(known.record, self.clock()).reason)
                 with suppress(Stale):  # somebody else is at it
                     await self.entries.bring_about(registration_id)
                 brought = True
@@ -184,10 +186,8 @@ class DeviceConverger:
     async def _go_on(self, note: UnsettledRecord) -> int:
         """Converge a device whose note was left. If it is settled, its worker may have come late and broken off."""
         known = await self.devices.get(note.registration_id)
-        if known is None or known.record.generation < note.generation:
-            return 0  # the act that it announced was not written
-        if known.record.settled and note.of_entry:
-            return 0  # who brought it about has taken back what came late
+        if known is None or known.record.generation < note.generation or (known.record.settled and note.of_entry):
+            return 0  # the act that it announced was not written, or its worker has taken back what came late
         if known.record.settled:
             await change(self.devices, note.registration_id, to_be_followed, at=self.clock())
         await self.converge(note.registration_id)
