@@ -110,7 +110,7 @@ async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) 
             return
         copy = left_behind(text, queue, asked_at=asked_at(said, received))
         with tracing.continued(said.traceparent or tracing.current()), processing(received, said.data) as trying:
-            async with services().in_hand.holding(queue, received.message_id, copy):
+            async with services().in_hand.holding(queue, received.message_id, copy, receipt=message.pop_receipt):
                 await _attempt(text, received, carry_out, said, trying)
 
 

@@ -63,7 +63,7 @@ async def _move(queue: Queue) -> int:
             await _set_aside(
                 ReceivedMessage(queue=queue, message_id=message.message_id, body=body, received=message.inserted)
             )
-            await services().clients.queues.delete(queue.poison, message)
+            await services().clients.queues.delete(queue.poison, message.message_id, message.receipt)
         except Exception as error:  # noqa: BLE001 - the others are to be moved, and this one when the next sweep comes
             log.error("%s: a poison message could not be kept: %s: %s", queue, type(error).__name__, error)
             if is_outage(error):

@@ -41,9 +41,9 @@ class QueueAccounts:
         """Tell when the message was put there that is at the front of what is visible; ``None`` if nothing is."""
         return await self.at(queue).waiting_since(queue)
 
-    async def delete(self, queue: str, message: TakenMessage) -> None:
+    async def delete(self, queue: str, message_id: str, receipt: str) -> None:
         """Delete a message that was taken, unless it is gone."""
-        await self.at(queue).delete(queue, message)
+        await self.at(queue).delete(queue, message_id, receipt)
 
     async def create(self, name: str) -> None:
         """Create a queue unless it exists."""

@@ -59,10 +59,10 @@ class Queues:
             return message.inserted_on
         return None
 
-    async def delete(self, queue: str, message: TakenMessage) -> None:
+    async def delete(self, queue: str, message_id: str, receipt: str) -> None:
         """Delete a message that was taken, unless it is gone."""
         try:
-            await self._service.get_queue_client(queue).delete_message(message.message_id, message.receipt)
+            await self._service.get_queue_client(queue).delete_message(message_id, receipt)
         except ResourceNotFoundError:
             return
 

@@ -32,9 +32,11 @@ class HeldMessage(Record):
     Attributes:
         message_id: the queue's own id of it.
         text: that is to be put into the queue if the worker is killed.
+        receipt: with which the message itself is deleted then, if nobody else has taken it; ``None`` if it is left.
     """
 
     worker: str
     message_id: str
     queue: str
     text: str
+    receipt: str | None = None

@@ -42,6 +42,10 @@ class Queues(Protocol):
         """Tell when the message was put there that is at the front of what is visible; ``None`` if nothing is."""
         ...
 
-    async def delete(self, queue: str, message: TakenMessage) -> None:
-        """Delete a message that was taken, unless it is gone."""
+    async def delete(self, queue: str, message_id: str, receipt: str) -> None:
+        """Delete a message that was taken, unless it is gone.
+
+        Raises:
+            HttpResponseError: somebody else has taken it since.
+        """
         ...

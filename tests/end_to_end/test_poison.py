@@ -94,8 +94,8 @@ async def take_all():
             await queues.send("swept", str(number))
         taken = [each async for each in queues.take("swept", lease=timedelta(minutes=1))]
         for each in taken:
-            await queues.delete("swept", each)
-            await queues.delete("swept", each)
+            await queues.delete("swept", each.message_id, each.receipt)
+            await queues.delete("swept", each.message_id, each.receipt)
         left = [each async for each in queues.take("swept", lease=timedelta(minutes=1))]
         return [[each.content.decode() for each in part] for part in (taken, left)]
     finally:

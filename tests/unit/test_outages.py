@@ -135,8 +135,10 @@ class PoisonQueues(FakeQueues):
         for message in list(self.in_poison.get(queue, [])):
             yield message
 
-    async def delete(self, queue: str, message: TakenMessage) -> None:
-        self.in_poison[queue].remove(message)
+    async def delete(self, queue: str, message_id: str, receipt: str) -> None:
+        [found] = [each for each in self.in_poison[queue] if each.message_id == message_id]
+        assert found.receipt == receipt
+        self.in_poison[queue].remove(found)
 
 
 @dataclass

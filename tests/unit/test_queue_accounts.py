@@ -54,7 +54,7 @@ async def test_a_message_is_sent_and_taken_where_its_queue_is(queue: str) -> Non
     assert [each[0] for each in there.sent] == [queue]
     assert elsewhere.sent == []
     [message] = [each async for each in accounts.take(queue, lease=timedelta(minutes=5))]
-    await accounts.delete(queue, message)
+    await accounts.delete(queue, message.message_id, message.receipt)
     assert [each async for each in accounts.take(queue, lease=timedelta(minutes=5))] == []
     there.since[queue] = NOW
     assert await accounts.waiting_since(queue) == NOW

@@ -390,9 +390,9 @@ class Queues:
             now = self.clock()
             return next((each.inserted for each in self.lying(queue) if each.visible <= now), None)
 
-    async def delete(self, queue: str, message: TakenMessage) -> None:
+    async def delete(self, queue: str, message_id: str, receipt: str) -> None:
         async with self.conductor.step(f"delete in {queue}", "queues"):
-            self.remove(queue, message.message_id, message.receipt)
+            self.remove(queue, message_id, receipt)
 
     def remove(self, queue: str, message_id: str, receipt: str) -> bool:
         """Delete a message that was taken, outside of all steps; ``False`` if it is gone.

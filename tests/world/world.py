@@ -135,8 +135,10 @@ class NotWrittenDown(InHand):
     """Leaves what is in hand to the lease: what workers write down beside their work has tests of its own."""
 
     @asynccontextmanager
-    async def holding(self, queue: str, message_id: str, text: str | None) -> AsyncIterator[None]:
-        del queue, message_id, text
+    async def holding(
+        self, queue: str, message_id: str, text: str | None, *, receipt: str | None = None
+    ) -> AsyncIterator[None]:
+        del queue, message_id, text, receipt
         yield
 
 

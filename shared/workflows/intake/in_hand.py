@@ -2,8 +2,9 @@
 
 The host that runs a function leases its message for ten minutes (QueueProcessor of the WebJobs SDK), so what a killed
 host had in hand would come back that late. So each worker writes down what it has in hand, a moment after it has taken
-it, and says every few seconds that it is alive. A timer puts what a worker left behind into the queue once more. The
-message itself comes back as well, after its lease, and finds what was done: two deliveries do no harm.
+it, and says every few seconds that it is alive. A timer puts what a worker left behind into the queue once more, and
+deletes the message itself. Where that can't be, it comes back after its lease, and finds what was done: two deliveries
+do no harm. But of a request that waits for days both would wait, and each death of a worker would double them.
 
 A message that kills its worker must not be sent again for ever: a copy knows how often it was made, and the deliveries
 of a message count at the host.
@@ -18,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared.contracts.messages import Queue
 from shared.domain.in_hand import HeldMessage, WorkerRecord
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ WRITE_EVERY = 1.0
 
 SEEN_EVERY = 15.0
 """Seconds after which a worker says that it is still alive."""
+
+_OF_OTHERS = frozenset({Queue.REVOCATION_REQUESTS})
+"""Queues from which the sweep's zone may not delete: it has no right to keep a device from being shut out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,18 +61,23 @@ class InHand:
     _keeping: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def holding(self, queue: str, message_id: str, text: str | None) -> AsyncIterator[None]:
+    async def holding(
+        self, queue: str, message_id: str, text: str | None, *, receipt: str | None = None
+    ) -> AsyncIterator[None]:
         """Have a message known as in hand while the body runs; nobody waits for that.
 
         Args:
             queue: where it came from.
             message_id: the queue's own id of it.
             text: what is to be sent if this worker is killed; ``None`` if nothing is.
+            receipt: with which the queue has handed the message over.
         """
         if text is None:
             yield
             return
-        self._held[message_id] = HeldMessage(worker=self.worker, message_id=message_id, queue=queue, text=text)
+        self._held[message_id] = HeldMessage(
+            worker=self.worker, message_id=message_id, queue=queue, text=text, receipt=receipt
+        )
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.get_running_loop().create_task(self._keep())
         try:
@@ -114,6 +124,8 @@ class InHand:
                     taken_up.append(each.message_id)
                 except Exception as error:  # noqa: BLE001 - another queue may be in another account
                     failed.append(error)
+                else:
+                    await self._take_away(each)
             await self.rows.change(worker.worker, [], taken_up)
             if len(taken_up) == len(left):
                 await self.rows.leave(worker.worker)
@@ -122,3 +134,12 @@ class InHand:
         if failed:
             raise failed[0]
         return sent
+
+    async def _take_away(self, held: HeldMessage) -> None:
+        """Delete a message of which a copy was sent, unless the host has renewed its lease, or somebody else has it."""
+        if held.receipt is None or held.queue in _OF_OTHERS:
+            return
+        try:
+            await self.queues.delete(held.queue, held.message_id, held.receipt)
+        except Exception as error:  # noqa: BLE001 - then it comes back after its lease
+            _log.info("%s: message %s is left to its lease: %s", held.queue, held.message_id, error)

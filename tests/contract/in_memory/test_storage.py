@@ -456,8 +456,8 @@ async def test_a_message_that_was_taken_is_hidden_until_it_is_deleted(account: A
     assert len({each.message_id for each in messages}) == len({each.receipt for each in messages}) == 2
     assert await taken(account) == []
     for message in messages:
-        await account.queues.delete(account.queue, message)
-        await account.queues.delete(account.queue, message)
+        await account.queues.delete(account.queue, message.message_id, message.receipt)
+        await account.queues.delete(account.queue, message.message_id, message.receipt)
     assert await taken(account) == []
 
 
@@ -471,8 +471,8 @@ async def test_a_message_comes_again_when_its_lease_ends(account: Account) -> No
     assert (second.message_id, second.inserted, second.content) == (first.message_id, first.inserted, first.content)
     assert second.receipt != first.receipt
     with pytest.raises(HttpResponseError):
-        await account.queues.delete(account.queue, first)
-    await account.queues.delete(account.queue, second)
+        await account.queues.delete(account.queue, first.message_id, first.receipt)
+    await account.queues.delete(account.queue, second.message_id, second.receipt)
     assert await taken(account) == []
 
 
