@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 _DPS, _VAULT, _QUERIES, _READS = "dps", "vault", "queries ", "reads "
-_LOOK = 2
+LOOK = 2
 """DPS operations for a look at one device."""
 
-_WORTH = {_DPS: 1 + _LOOK}
+_WORTH = {_DPS: 1 + LOOK}
 """So much must be left of a share before a step is worth it: a page, and a look at one device on it. Else a call."""
 
 
@@ -68,7 +68,7 @@ class Budget:
 
     def looks(self, hubs: Iterable[str]) -> float:
         """Tell how many devices may be looked at alone, wherever among these hubs they are."""
-        return min([self.operations / _LOOK, *(self._room(f"{_READS}{hub.lower()}") for hub in hubs)])
+        return min([self.operations / LOOK, *(self._room(f"{_READS}{hub.lower()}") for hub in hubs)])
 
     def _room(self, service: str) -> float:
         return self.left(service) - self.calls[service]

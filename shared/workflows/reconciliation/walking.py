@@ -28,6 +28,7 @@ from shared.domain.reconciliation import (
 )
 from shared.rules.hub_queries import CHARACTERS, characters
 from shared.workflows.many import gathered
+from shared.workflows.reconciliation.budget import LOOK
 from shared.workflows.reconciliation.bundles import bundle_of
 
 if TYPE_CHECKING:
@@ -275,26 +276,32 @@ class Walk:
             following = place.entered(Stage.DEVICES, continuation=continuation)
         known = {each.registration_id: each for each in page if place.comes(each.registration_id)}
         todo = [known[each] for each in sorted(known) if known[each].settled]
-        suspects, unread = list[str](), 0
-        while part := self._affordable(todo, budget):
+        differences, unread, left = list[Difference](), 0, None
+        while left is None and (part := self._affordable(todo, budget)):
             todo = todo[len(part) :]
-            found, unanswered = await self._compare(part, budget)
-            suspects, unread = suspects + found, unread + unanswered
-        hubs = {hub for each in suspects if (hub := known[each].assigned_hub)}
-        looked = await self._closer(suspects, budget, hubs)
-        left = min((each for each in (looked.left, todo[0].registration_id if todo else None) if each), default=None)
-        looked = Looked(differences=looked.differences, failed=looked.failed + unread, left=left)
-        return step_of(place, following, known, looked)
+            suspects, unanswered = await self._compare(part, budget)
+            hubs = {hub for each in suspects if (hub := known[each].assigned_hub)}
+            looked = await self._closer(suspects, budget, hubs)
+            differences, unread = [*differences, *looked.differences], unread + unanswered + looked.failed
+            left = looked.left
+        left = left or (todo[0].registration_id if todo else None)
+        return step_of(place, following, known, Looked(differences=tuple(differences), failed=unread, left=left))
 
     def _affordable(self, records: Sequence[DeviceRecord], budget: Budget) -> Sequence[DeviceRecord]:
-        """Give the first devices, as many as one query of each hub takes, and as DPS may be asked about."""
+        """Give the first devices, as many as one query of each hub takes, and as DPS may be asked about.
+
+        Of what DPS may be asked, enough is left to look at each of them alone: a step that only compared would begin
+        with the same device again, for ever.
+        """
         taken, asked, length = 0, 0, Counter[str]()
         for record in records:
             asked += needs_entry(record, self.clock())
             hub = record.assigned_hub if record.device_id else None
             if hub is not None:
                 length[hub] += characters(record.device_id or "")
-            if asked > budget.operations or (hub and (length[hub] > CHARACTERS or not budget.can_query(hub))):
+            if asked * (1 + LOOK) > budget.operations or (
+                hub and (length[hub] > CHARACTERS or not budget.can_query(hub))
+            ):
                 break
             taken += 1
         return records[:taken]

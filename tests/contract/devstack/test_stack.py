@@ -133,7 +133,7 @@ def test_help_names_the_controls() -> None:
         (["faults", "set"], "--retry-after"),
     ):
         command = [sys.executable, "-m", "devstack", *arguments, "--help"]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=REPOSITORY, check=True)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPOSITORY, check=True)
         assert expected in " ".join(ended.stdout.split())
 
 
