@@ -131,8 +131,8 @@ class IndividualEnrollments:
             before = with_own_settings({"registrationId": registration_id}, asked_for)
             settings = own_settings(with_named(before, definition, definition.device_id))
         return _Act(
-            self._wish(settings, disabled=entry.get("provisioningStatus") == "disabled"),
-            _change(
+            wish=self._wish(settings, disabled=entry.get("provisioningStatus") == "disabled"),
+            change=_change(
                 present,
                 values=values_of(definition),
                 device_id=definition.device_id,
@@ -140,7 +140,7 @@ class IndividualEnrollments:
                 attestation=entry["attestation"] if attests else None,
                 freed=_device_id(present) if present and _device_id(present) != _device_id(entry) else None,
             ),
-            entry,
+            entry=entry,
         )
 
     async def disable(self, registration_id: str, *, if_match: str | None) -> Entry:
@@ -171,7 +171,7 @@ class IndividualEnrollments:
         wish = self._wish(asked_for if is_known else own_settings(entry), disabled=True)
         attestation = entry["attestation"] if present is None else None
         change = _change(present, status="disabled", attestation=attestation)
-        return _Act(wish, change, {**entry, "provisioningStatus": "disabled"})
+        return _Act(wish=wish, change=change, entry={**entry, "provisioningStatus": "disabled"})
 
     async def delete(self, registration_id: str, *, if_match: str | None) -> None:
         """Delete an enrollment, if there is one: a group decides about the device again.
@@ -193,7 +193,7 @@ class IndividualEnrollments:
         if device is not None:
             self._check_not_needed(device)
         freed = _device_id(present) if present else None
-        return _Act(self._wish(None, disabled=False), _change(present, gone=True, freed=freed), None)
+        return _Act(wish=self._wish(None, disabled=False), change=_change(present, gone=True, freed=freed), entry=None)
 
     def _wish(self, settings: Mapping[str, Any] | None, *, disabled: bool) -> EntryWish:
         """Say what is wanted: an entry with these settings, or none."""
@@ -304,7 +304,7 @@ class IndividualEnrollments:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Act:
     """What an operator's act wants.
 
