@@ -173,7 +173,7 @@ class _Host:
         self._worker.stop()
 
 
-async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
+async def serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
     """Serve until a signal comes, or the host can't go on; tell whether it is to be started anew."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -189,10 +189,13 @@ async def _serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
             print(json.dumps(ready), flush=True)
         signalled, broken = asyncio.create_task(ended.wait()), asyncio.create_task(host.ended())
         await asyncio.wait((signalled, broken), return_when=asyncio.FIRST_COMPLETED)
-        broken.cancel()
-        return not signalled.done()
+        for each in (signalled, broken):
+            each.cancel()
     finally:
         await host.stop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(name)  # from here on a signal ends the process
+    return not ended.is_set()  # it may have come while the host that could not go on was being stopped
 
 
 def _restart(arguments: argparse.Namespace) -> None:
@@ -226,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         configuration.apply_local_settings(arguments.settings or arguments.app_dir / "local.settings.json")
         settings = configuration.read_host_json(arguments.app_dir / "host.json")
         with suppress(KeyboardInterrupt):
-            if asyncio.run(_serve(arguments, settings)):
+            if asyncio.run(serve(arguments, settings)):
                 _restart(arguments)
     except (ConfigurationError, AppError, OSError) as error:
         sys.stderr.write(f"the functions host can't start: {error}\n")
