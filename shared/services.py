@@ -55,7 +55,8 @@ from shared.workflows.evidence.wiring import evidence_workflows
 from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.in_hand import InHand
-from shared.workflows.intake.outbox import Outbox
+from shared.workflows.intake.outbox import Clock, Outbox
+from shared.workflows.intake.parts import Parts
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.wiring import audited, webhooks_of
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
 
     from shared.ports.evidence import EvidenceLog
     from shared.settings import Settings
-    from shared.workflows.intake.outbox import Clock
     from shared.workflows.status.revocation_lists import RevocationLists
 
 
@@ -236,7 +236,7 @@ def build(
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,
         places=placed.registrations.places,
-        outbox=outbox,
+        parts=Parts(requests=requests, outbox=outbox, clock=clock),
         clock=clock,
     )
     group_work = group_workflows(

@@ -102,12 +102,23 @@ async def test_a_killed_workers_messages_are_sent_again_once(factory: Factory) -
             assert await living.sweep() == 0
 
 
-async def taken(factory: Factory, queue: str = QUEUE) -> tuple[str, str]:
+def taken(factory: Factory, queue: str = QUEUE) -> tuple[str, str]:
     """Have a message in a queue, and give its id and its receipt as the host gets them."""
     factory.queues.put(queue, text())
     message = factory.queues.receive(queue, lease=timedelta(minutes=10))
     assert message is not None
     return message.message_id, message.receipt
+
+
+async def swept(factory: Factory, queue: str, message_id: str, receipt: str) -> list[str]:
+    """Kill a worker that has a message in hand, have another one sweep, and name what its queue has then."""
+    killed, living = factory.worker("killed"), factory.worker("living")
+    async with killed.holding(queue, message_id, text(), receipt=receipt):
+        await factory.settle()
+        factory.pauses.clear()
+        await factory.second(60)
+        assert await living.sweep() == 1
+    return [each.message_id for each in factory.queues.queues[queue]]
 
 
 @pytest.mark.parametrize("renewals", [0, 1])
@@ -116,31 +127,19 @@ async def test_a_message_of_which_a_copy_was_sent_does_not_come_back(factory: Fa
 
     If the host has renewed its lease, or somebody else has it, it is left: nobody's message is taken away.
     """
-    message_id, receipt = await taken(factory)
+    message_id, receipt = taken(factory)
     for _ in range(renewals):
         factory.queues.lease(QUEUE, factory.queues.queues[QUEUE][0], lease=timedelta(minutes=10))
-    killed, living = factory.worker("killed"), factory.worker("living")
-    async with killed.holding(QUEUE, message_id, text(), receipt=receipt):
-        await factory.settle()
-        factory.pauses.clear()
-        await factory.second(60)
-        assert await living.sweep() == 1
-    present = [each.message_id for each in factory.queues.queues[QUEUE]]
+    present = await swept(factory, QUEUE, message_id, receipt)
     assert len(present) == 1 + renewals
     assert present.count(message_id) == renewals
 
 
 async def test_a_revocation_is_not_taken_away_by_a_zone_that_may_not(factory: Factory) -> None:
-    queue = Queue.REVOCATION_REQUESTS
-    message_id, receipt = await taken(factory, queue)
-    killed, living = factory.worker("killed"), factory.worker("living")
-    async with killed.holding(queue, message_id, text(), receipt=receipt):
-        await factory.settle()
-        factory.pauses.clear()
-        await factory.second(60)
-        assert await living.sweep() == 1
-    assert message_id in {each.message_id for each in factory.queues.queues[queue]}
-    assert len(factory.queues.queues[queue]) == 2
+    message_id, receipt = taken(factory, Queue.REVOCATION_REQUESTS)
+    present = await swept(factory, Queue.REVOCATION_REQUESTS, message_id, receipt)
+    assert message_id in present
+    assert len(present) == 2
 
 
 async def test_a_worker_that_works_for_long_says_that_it_is_alive(factory: Factory) -> None:

@@ -62,6 +62,11 @@ class Prover[W: Conducted](ABC):
     traced: ClassVar[bool] = False
     """Whether its worlds note all that is read and changed in them: then what ends the same is passed over."""
 
+    def check(self) -> None:
+        """See that something was tried, and that nothing was found."""
+        assert self.runs
+        assert self.faults == [], "\n".join(self.faults)
+
     @abstractmethod
     def begin(self, world: W, actor: str, name: str, *, host: int = 0) -> None:
         """Have an actor stand before the first step of an act."""

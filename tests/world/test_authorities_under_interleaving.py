@@ -21,18 +21,13 @@ PAIRS = (
 )
 
 
-def check(proof: AuthorityProof) -> None:
-    assert proof.runs
-    assert proof.faults == []
-
-
 @pytest.mark.parametrize("scene", SCENES)
 async def test_an_act_on_a_ca_that_breaks_off_at_any_step_is_finished_or_leaves_no_trace(scene: str) -> None:
     """Killed before each step, and after each with its answer lost; what comes by a queue is delivered again."""
     proof, world = AuthorityProof(), await SCENES[scene]()
     for act in (MEANT if DEEPER else BROKEN_OFF)[scene]:
         await proof.break_off(world, act)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize(("scene", "first", "second"), PAIRS)
@@ -42,7 +37,7 @@ async def test_two_acts_on_cas_at_once_end_as_if_one_had_come_after_the_other(
     """One pauses before each of its steps while the other one, or its own second delivery, runs to its end."""
     proof, world = AuthorityProof(), await SCENES[scene]()
     await proof.interleave(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize(("scene", "first", "second"), TWICE if DEEPER else TWICE[:1])
@@ -52,7 +47,7 @@ async def test_a_worker_that_comes_back_after_others_took_it_for_gone_only_loses
     """A quarter of an hour goes by while it stands at any of its steps; others finish what it has begun."""
     proof, world = AuthorityProof(), await SCENES[scene]()
     await proof.interleave_later(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.skipif(not DEEPER, reason="make prove")
@@ -63,7 +58,7 @@ async def test_two_acts_on_cas_that_pause_in_turn_end_as_if_one_had_come_after_t
     """Both pause before each of their steps."""
     proof, world = AuthorityProof(), await SCENES[scene]()
     await proof.interleave_twice(world, first, second)
-    check(proof)
+    proof.check()
 
 
 async def test_the_auditor_sees_a_ca_that_is_signed_twice_by_a_row_that_the_last_writer_wins() -> None:

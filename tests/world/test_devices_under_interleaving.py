@@ -26,18 +26,13 @@ USUAL = {
 PAIRED = dict.fromkeys(SCENES, (ACTS, ACTS)) if DEEPER else USUAL
 
 
-def check(proof: Proof) -> None:
-    assert proof.runs
-    assert proof.faults == []
-
-
 @pytest.mark.parametrize("scene", SCENES)
 async def test_an_act_that_breaks_off_at_any_step_is_finished_or_has_not_begun(scene: str) -> None:
     """Killed before each step, and after each with its answer lost, then delivered again."""
     proof, world = Proof(), await SCENES[scene]()
     for act in ACTS:
         await proof.break_off(world, act)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize(("scene", "first"), [(scene, first) for scene, (acts, _) in PAIRED.items() for first in acts])
@@ -46,7 +41,7 @@ async def test_two_acts_at_once_end_as_if_one_had_come_after_the_other(scene: st
     proof, world = Proof(), await SCENES[scene]()
     for second in PAIRED[scene][1]:
         await proof.interleave(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize("scene", ["registered", "renewing"])
@@ -57,7 +52,7 @@ async def test_a_certificate_is_replaced_once_whatever_else_is_asked_for(scene: 
     for second in ("replace", "replace again", "renew again", "boot", "expire", "revoke", "hold"):
         await proof.interleave(world, "replace", second)
     await proof.interleave(world, "renew again", "replace")
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.skipif(not DEEPER, reason="make prove")
@@ -68,7 +63,7 @@ async def test_two_acts_that_pause_in_turn_end_as_if_one_had_come_after_the_othe
     proof, world = Proof(), await SCENES[scene]()
     for second in ("renew", "revoke", "hold", "reinstate", "delete", "boot"):
         await proof.interleave_twice(world, first, second)
-    check(proof)
+    proof.check()
 
 
 async def test_the_auditor_sees_a_door_that_is_opened_whatever_its_version() -> None:

@@ -35,18 +35,13 @@ async def shut() -> World:
 SCENES = {"registered": registered, "entered": entered, "disabled": shut, "held": acts.held}
 
 
-def check(proof: Proof) -> None:
-    assert proof.runs
-    assert proof.faults == []
-
-
 @pytest.mark.parametrize("scene", SCENES)
 async def test_an_act_on_an_entry_that_breaks_off_is_finished_or_has_not_begun(scene: str) -> None:
     """Nobody repeats it: the timer goes on with it."""
     proof, world = Proof(), await SCENES[scene]()
     for act in ENTRY:
         await proof.break_off(world, act)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize("first", ENTRY)
@@ -57,7 +52,7 @@ async def test_an_act_on_an_entry_beside_another_ends_as_if_one_had_come_after_t
     proof, world = Proof(), await SCENES[scene]()
     for second in OTHERS:
         await proof.interleave(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize("second", ENTRY)
@@ -67,7 +62,7 @@ async def test_another_act_beside_one_on_an_entry_ends_as_if_one_had_come_after_
         world = await scene()
         for first in firsts:
             await proof.interleave(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize("killed", [True, False])

@@ -21,18 +21,13 @@ DEVICES = tuple(WITH_DEVICES) if DEEPER else ("with a device",)
 ON_GROUP = ("disable the group", "delete the group", "roll", "retire") if DEEPER else ("disable the group", "roll")
 
 
-def check(proof: GroupProof) -> None:
-    assert proof.runs
-    assert proof.faults == []
-
-
 @pytest.mark.parametrize("scene", BROKEN_OFF)
 async def test_an_act_that_breaks_off_at_any_step_is_finished_or_has_not_begun(scene: str) -> None:
     """Killed before each step, and after each with its answer lost, then delivered again."""
     proof, world = GroupProof(), await SCENES[scene]()
     for act in ACTS:
         await proof.break_off(world, act)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize("first", OFTEN)
@@ -42,7 +37,7 @@ async def test_two_acts_at_once_end_as_if_one_had_come_after_the_other(scene: st
     proof, world = GroupProof(), await SCENES[scene]()
     for second in OFTEN:
         await proof.interleave(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.parametrize("scene", DEVICES)
@@ -53,7 +48,7 @@ async def test_an_act_on_a_device_meets_one_on_its_group(scene: str) -> None:
         for on_device in ON_DEVICES:
             await proof.interleave(world, on_group, on_device)
             await proof.interleave(world, on_device, on_group)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.skipif(not DEEPER, reason="make prove")
@@ -77,7 +72,7 @@ async def test_two_acts_that_pause_in_turn_end_as_if_one_had_come_after_the_othe
     """Both pause before each of their steps."""
     proof, world = GroupProof(), await SCENES[scene]()
     await proof.interleave_twice(world, first, second)
-    check(proof)
+    proof.check()
 
 
 @pytest.mark.skipif(not DEEPER, reason="make prove")
@@ -90,7 +85,7 @@ async def test_several_acts_at_once_end_as_if_one_had_come_after_the_other(seed:
         for _ in range(20):
             acts = tuple(random.sample(ACTS, k=random.choice((3, 4))))
             await proof.at_random(world, acts, random)
-    check(proof)
+    proof.check()
 
 
 async def test_the_auditor_sees_what_a_dps_without_etags_loses() -> None:

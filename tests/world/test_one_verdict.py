@@ -42,8 +42,7 @@ async def test_a_request_about_a_group_is_done_or_refused(scene: str, request_: 
     proof = GroupProof()
     for order in ORDERS:
         await proof.change_between(await groups_acts.SCENES[scene](), request_, other, order=order)
-    assert proof.runs
-    assert proof.faults == []
+    proof.check()
 
 
 @pytest.mark.parametrize("request_", ON_DEVICES if DEEPER else ["hold"])
@@ -52,5 +51,4 @@ async def test_a_request_about_a_device_is_done_or_refused(request_: str) -> Non
     proof = Verdicts()
     for order in ORDERS:
         await proof.change_between(await acts.SCENES["ordered"](), request_, "order", order=order)
-    assert proof.runs
-    assert proof.faults == []
+    proof.check()

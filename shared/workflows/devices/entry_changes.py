@@ -74,16 +74,17 @@ class EntryChanges:
         record, change = known.record, known.record.entry_change
         if change is None or record.shut_out:
             return Outcome(device=known, entry=entry)
-        if _differs(entry, change) and not _is_so(entry, record, change):
+        wanted = changed_entry(record, change, entry)
+        if _differs(entry, change) and not _is_so(entry, wanted):
             return await self._withdraw(known, change, entry, busy(registration_id))
         try:
-            written = await self._write(record, change, entry)
+            written = await self._write(registration_id, change, entry, wanted)
         except Rejected as refusal:
             return await self._withdraw(known, change, entry, refusal)
         if change.freed is not None:
             await self.release(registration_id, change.freed)
         try:
-            device = await self.devices.replace(known, followed(record, _made(record, change, entry, written)))
+            device = await self.devices.replace(known, followed(record, _made(wanted, written)))
         except Stale:
             if entry is None and written is not None:
                 await self._take_back(registration_id, change, written)
@@ -103,25 +104,26 @@ class EntryChanges:
                 raise
         return Outcome(device=device, entry=entry, refusal=refusal)
 
-    async def _write(self, record: DeviceRecord, change: EntryChange, entry: Entry | None) -> Entry | None:
+    async def _write(
+        self, registration_id: str, change: EntryChange, entry: Entry | None, wanted: Entry | None
+    ) -> Entry | None:
         """Write what is not so yet.
 
         Raises:
             Stale: the entry is another one by now.
             Rejected: DPS refuses it.
         """
-        wanted = changed_entry(record, change, entry)
         if wanted == entry or _differs(entry, change):
             return entry
         try:
             if wanted is not None:
                 return await self.provisioning.put_enrollment(wanted, etag=change.etag)
-            await self.provisioning.delete_enrollment(record.registration_id, etag=change.etag)
+            await self.provisioning.delete_enrollment(registration_id, etag=change.etag)
         except PreconditionFailed as changed:
-            raise Stale(record.registration_id) from changed
+            raise Stale(registration_id) from changed
         except Conflict as made:
             if change.etag is None:
-                raise Stale(record.registration_id) from made
+                raise Stale(registration_id) from made
             raise
         return None
 
@@ -158,24 +160,19 @@ def _differs(entry: Entry | None, change: EntryChange) -> bool:
     return (entry["etag"] if entry is not None else None) != change.etag
 
 
-def _is_so(entry: Entry | None, record: DeviceRecord, change: EntryChange) -> bool:
-    """Tell whether an entry is as a change wants it: it was written, and the answer got lost."""
-    if entry is None or change.gone:
-        return entry is None and change.gone
-    wanted = changed_entry(record, change, entry)
+def _is_so(entry: Entry | None, wanted: Entry | None) -> bool:
+    """Tell whether an entry is as it is wanted: it was written, and the answer got lost."""
+    if entry is None or wanted is None:
+        return entry is wanted
     return (
-        wanted is not None
-        and wanted[STATUS] == entry.get(STATUS)
+        wanted[STATUS] == entry.get(STATUS)
         and settings_apart(own_settings(wanted), own_settings(entry)) is None
         and serial_numbers_of(wanted) == serial_numbers_of(entry)
     )
 
 
-def _made(
-    record: DeviceRecord, change: EntryChange, entry: Entry | None, written: Entry | None
-) -> Mapping[str, Any] | None:
+def _made(wanted: Entry | None, written: Entry | None) -> Mapping[str, Any] | None:
     """Give what DPS has made of the settings, if that is something else than it was asked for."""
-    wanted = changed_entry(record, change, entry)
     if wanted is None or written is None or settings_apart(own_settings(wanted), own_settings(written)) is None:
         return None
     return own_settings(written)

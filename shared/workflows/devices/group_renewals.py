@@ -21,7 +21,6 @@ from shared.domain.renewal import Step, latest, step_of
 from shared.domain.requests import Progress, advanced
 from shared.domain.words import RenewalNeeds
 from shared.errors import Deferred, NotFound
-from shared.workflows.intake.parts import Parts
 from shared.workflows.intake.requests import led_to_by, once
 
 if TYPE_CHECKING:
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.devices.missed_renewals import MissedRenewals
     from shared.workflows.devices.usable_groups import UsableGroups
-    from shared.workflows.intake.outbox import Clock, Outbox
+    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.intake.parts import Parts
 
 BATCH = 100
 """Devices of a batch, at most."""
@@ -56,7 +56,7 @@ class GroupRenewals:
     groups: UsableGroups
     authorities: CertificateAuthorities
     missed: MissedRenewals
-    outbox: Outbox
+    parts: Parts
     clock: Clock
 
     async def check(self, request: GroupRenewal) -> None:
@@ -87,7 +87,7 @@ class GroupRenewals:
                 return
             if accepted.progress is None or not accepted.progress.is_dispatched:
                 await self._next_batch(request, accepted)
-            await self._parts.follow(accepted)
+            await self.parts.follow(accepted)
 
     async def _next_batch(self, request: GroupRenewal, accepted: RequestRecord) -> None:
         """Queue the renewals of the next batch of devices.
@@ -113,7 +113,7 @@ class GroupRenewals:
         )
         await self.requests.enter(accepted, advanced(accepted.progress, after))
         if not after.is_dispatched:
-            await self._parts.count(accepted)
+            await self.parts.count(accepted)
             self._wait_for(after, request)
 
     def _wait_for(self, progress: Progress, request: GroupRenewal) -> None:
@@ -184,11 +184,7 @@ class GroupRenewals:
             registration_id=name,
             replaces=_serial_of(device),
         )
-        await self._parts.ask(accepted, wanted)
-
-    @property
-    def _parts(self) -> Parts:
-        return Parts(requests=self.requests, outbox=self.outbox, clock=self.clock)
+        await self.parts.ask(accepted, wanted)
 
 
 def _serial_of(device: DeviceRecord) -> str:

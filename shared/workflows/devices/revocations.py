@@ -28,7 +28,6 @@ from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.groups.entries import unknown
-from shared.workflows.intake.parts import Parts
 from shared.workflows.intake.requests import Part, led_to_by, once, part_for
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
     from shared.workflows.devices.issuers_devices import Member
     from shared.workflows.devices.members import Members
     from shared.workflows.devices.places import Places
-    from shared.workflows.intake.outbox import Clock, Outbox
+    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.intake.parts import Parts
 
 _NAMED = 5
 _AT_ONCE = 16
@@ -68,7 +68,7 @@ class Revocations:
     unrepeated: int
     hub_units: int
     places: Places
-    outbox: Outbox
+    parts: Parts
     clock: Clock
 
     async def carry_out(self, request: RevocationRequest) -> None:
@@ -92,7 +92,7 @@ class Revocations:
                 return
             if request.is_of_many:
                 await self._fan_out(request, to_do)
-                await self._parts.follow(to_do)
+                await self.parts.follow(to_do)
                 return
             registration_id, act = await self._act(request)
             known = await change(self.devices, registration_id, act, at=self.clock(), request=to_do)
@@ -271,7 +271,7 @@ class Revocations:
         """Leave the next devices until they are due."""
         ahead = progress.next_at - self.clock() if progress.next_at is not None else timedelta()
         if ahead > timedelta():
-            await self._parts.count(accepted)
+            await self.parts.count(accepted)
             raise Deferred(
                 f"its pace: {progress.queued} devices are asked for, {request.per_minute} a minute", retry_after=ahead
             )
@@ -284,7 +284,7 @@ class Revocations:
                 serial_number=member.serial_number,
                 reason=request.reason,
             )
-            await self._parts.ask(accepted, alone)
+            await self.parts.ask(accepted, alone)
             return
         registration_id = member.device.registration_id
         single = MemberRevocation(
@@ -294,11 +294,7 @@ class Revocations:
             action=request.action,
             part=part_for(accepted, registration_id).token,
         )
-        await self._parts.ask(accepted, single)
-
-    @property
-    def _parts(self) -> Parts:
-        return Parts(requests=self.requests, outbox=self.outbox, clock=self.clock)
+        await self.parts.ask(accepted, single)
 
 
 async def revocable(counts: Directory, group_id: str) -> int:

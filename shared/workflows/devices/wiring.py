@@ -22,6 +22,7 @@ from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.revocations import revocable
 from shared.workflows.intake.approval_deeds import Deeds
 from shared.workflows.intake.approvals import Approvals
+from shared.workflows.intake.parts import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,7 @@ def lifetimes(
             groups=groups,
             authorities=authorities,
             missed=missed,
-            outbox=outbox,
+            parts=Parts(requests=requests, outbox=outbox, clock=clock),
             clock=clock,
         ),
         missed_renewals=missed,

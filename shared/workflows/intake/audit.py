@@ -198,7 +198,7 @@ def _of_row(known: RequestRecord) -> AuditEntry:
         action=known.kind,
         subject_kind=SubjectKind.REQUEST,
         subject=known.request_id,
-        outcome=AuditOutcome.REFUSED,
+        outcome=AuditOutcome.BEGUN,
         request_id=known.request_id,
     )
 
