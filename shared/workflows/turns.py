@@ -1,4 +1,4 @@
-"""One at a time: what a worker does for one CA while others of its callers want the same."""
+"""One at a time: what a worker does for one CA, or in one pass, while others of its callers want the same."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from datetime import timedelta
 from functools import partial
@@ -17,7 +18,7 @@ from shared.domain.attestations import admits_only, individual_enrollment, refer
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate, Purpose
-from shared.domain.findings import TREATMENTS, FindingKind, FindingRecord, FindingState, Policy
+from shared.domain.findings import TREATMENTS, Difference, FindingKind, FindingRecord, FindingState, Policy
 from shared.domain.groups import CaReferences
 from shared.domain.passes import ReconciliationState
 from shared.domain.upkeep import pinned
@@ -35,6 +36,7 @@ from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.authorities.possession import place_of
 from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
+from shared.workflows.reconciliation.passes import Reconciler
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
 from tests.world.groups_world import GroupWorld, authority
@@ -44,8 +46,6 @@ from tests.world.world import DEVICE, GROUP
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
-
-    from shared.workflows.reconciliation.passes import Reconciler
 
     type Plant = Callable[[Fleet], Awaitable[None]]
 
@@ -606,6 +606,33 @@ async def test_a_door_that_somebody_has_opened_is_shut_at_once_whatever_the_poli
     assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
     assert not any(each.enabled for each in fleet.world.hubs.identities.values())
     assert fleet.world.provisioning.enrollments[DEVICE]["provisioningStatus"] == "disabled"
+
+
+async def test_what_a_pass_finds_is_counted_though_a_call_and_the_timer_carry_it_on_at_once() -> None:
+    """Of two that take the same step, the one finds and mends, and the other finds nothing and may be first to write."""
+    fleet = await fleet_of("revoke")
+    await enable_at_hub(fleet)
+    begun = await fleet.reconciler.begin(registration_id=DEVICE)
+    until = fleet.world.now + HOUR
+
+    async def carry_on() -> None:
+        await fleet.reconciler.carry_on(begun.reconciliation_id, until=until)
+
+    keep, meanwhile = Reconciler.keep, list[asyncio.Task[None]]()
+
+    async def kept(self: Reconciler, difference: Difference, reconciliation_id: str) -> None:
+        await keep(self, difference, reconciliation_id)
+        if not meanwhile:  # the timer comes to it when the door is mended, and before that is counted
+            meanwhile.append(asyncio.create_task(carry_on()))
+            for _ in range(1000):
+                await asyncio.sleep(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reconciler, "keep", kept)
+        await carry_on()
+        await meanwhile[0]
+    done = await fleet.reconciler.describe(begun.reconciliation_id)
+    assert (done.state, done.found) == (ReconciliationState.DONE, {"doorOpen": 1})
 
 
 @pytest.mark.parametrize("is_there", [True, False])

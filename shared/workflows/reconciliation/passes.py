@@ -1,7 +1,8 @@
 """Passes over everything, step by step, under a share of the services' quotas; and what becomes of what they find.
 
 A step ends with the pass's row replaced as it was read. A worker that is killed in a step has it taken again, and of
-two workers that take the same step, one goes on.
+two workers that take the same step, one goes on. What one of them has mended, the other does not find: so in one worker
+a call and the timer do not carry on the same pass at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import logging
 import secrets
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from shared.domain.words import EventType
 from shared.errors import Conflict, DeviceFactoryError, NotFound
 from shared.telemetry import metrics
 from shared.workflows.reconciliation.walking import Step, step_of
+from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,6 +61,7 @@ class Reconciler:
     interval: timedelta | None
     clock: Clock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _turns: Turns = field(default_factory=Turns)
 
     # --- passes ---
 
@@ -113,6 +116,10 @@ class Reconciler:
 
     async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
         """Carry on one pass, as :meth:`run` does. One over everything leaves to the others what they have used."""
+        async with self._turns.of(reconciliation_id):
+            return await self._carry_on(reconciliation_id, until=until)
+
+    async def _carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
         others = [each for each in await self.passes.running() if not _is_whole(each)]
         steps = 0
         while self.clock() < until:
