@@ -140,10 +140,13 @@ class Deferred(DeviceFactoryError):
     Args:
         message: what is being waited for.
         retry_after: how long to wait before the next try.
+
+    Attributes:
+        is_entered: whether the row of its request says so.
     """
 
     def __init__(self, message: str, *, retry_after: timedelta) -> None:
-        self.retry_after = retry_after
+        self.retry_after, self.is_entered = retry_after, False
         super().__init__(message)
 
 

@@ -35,7 +35,6 @@ from shared.contracts.messages import (
     read_message,
 )
 from shared.errors import (
-    AwaitsApproval,
     AwaitsOthers,
     Conflict,
     Deferred,
@@ -52,12 +51,11 @@ from shared.errors import (
     Rejected,
     Reused,
     TooManyRequests,
-    UnderWay,
 )
 from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
+from shared.workflows.intake.deliveries import delivering
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
-from shared.workflows.intake.requests import delivering
 from triggers import time_limits
 from triggers.bodies import decoded, trace_of
 from triggers.observed import Outcome, Try, answering, processing
@@ -193,8 +191,8 @@ def outage_delay(attempts: int) -> timedelta:
 
 
 async def _say_deferred(received: ReceivedMessage, said: Message, deferred: Deferred) -> None:
-    """Say of the message's request what it waits for, if it does not go on by messages of its own."""
-    if not isinstance(deferred, UnderWay | AwaitsApproval):  # of an approval, the request's row says so already
+    """Say of the message's request what it waits for, unless its row says so."""
+    if not deferred.is_entered:
         for_others = isinstance(deferred, AwaitsOthers)
         await _say_waiting(received, said, str(deferred), deferred.retry_after, for_others=for_others)
 

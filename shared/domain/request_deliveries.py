@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def taken_up(by: str, at: datetime, message: str | None = None) -> Change:
-    """Enter that one more delivery of its message begins."""
+    """Enter that one more delivery of its message begins. A request that waits does so until something comes of it."""
 
     def change(request: RequestRecord) -> RequestRecord:
         if request.state in ENDED:
             return request
         number = request.deliveries + 1
         alive = tuple(each for each in request.at_work if each.began_at > at - DELIVERY_LASTS)
-        return begun(request).changed(
-            deliveries=number, at_work=(*alive, Delivery(number=number, by=by, began_at=at, message=message))
-        )
+        at_work = (*alive, Delivery(number=number, by=by, began_at=at, message=message))
+        shown = request if request.waits_by_itself else begun(request)
+        return shown.changed(deliveries=number, at_work=at_work)
 
     return change
 
@@ -48,6 +48,11 @@ def left(by: str) -> Change:
         return request if len(at_work) == len(request.at_work) else request.changed(at_work=at_work)
 
     return change
+
+
+def put_off(by: str, wait: Change) -> Change:
+    """Enter that a delivery has ended, and what the request waits for."""
+    return lambda request: wait(left(by)(request))
 
 
 def refused_by(

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from shared.domain.record import Record
-from shared.domain.requests import ENDED, Progress, RequestState
+from shared.domain.requests import ENDED, Progress, RequestState, begun
 
 if TYPE_CHECKING:
     from shared.domain.requests import Change, RequestRecord
@@ -104,6 +104,6 @@ def counted(parts: PartCounts) -> Change:
             failed=parts.failed,
             waiting=parts.waiting,
         )
-        return request.changed(progress=after)
+        return (begun(request) if parts.open else request).changed(progress=after)
 
     return change

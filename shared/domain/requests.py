@@ -158,11 +158,6 @@ class RequestRecord(Record):
     revision: int = 0
 
     @property
-    def as_told(self) -> RequestRecord:
-        """What somebody outside may see of it: not who is at work."""
-        return self.changed(deliveries=0, at_work=(), revision=0)
-
-    @property
     def is_alone(self) -> bool:
         """Whether nobody but the last delivery is at work."""
         return all(each.number == self.deliveries for each in self.at_work)
@@ -171,6 +166,11 @@ class RequestRecord(Record):
     def is_set_aside(self) -> bool:
         """Whether its message is a rejection, since every try failed: nothing is done until an operator replays it."""
         return self.state is RequestState.WAITING and self.rejection_id is not None
+
+    @property
+    def waits_by_itself(self) -> bool:
+        """Whether it waits for its next try, and for no operator."""
+        return self.state is RequestState.WAITING and self.wait is not None and self.wait.next_try is not None
 
     @property
     def is_unsent(self) -> bool:
@@ -248,7 +248,7 @@ def approved(request: RequestRecord) -> RequestRecord:
 
 def advanced(before: Progress | None, after: Progress) -> Change:
     """Enter that a batch is carried out, unless another delivery of the message did so."""
-    return lambda request: request.changed(progress=after) if request.progress == before else request
+    return lambda request: begun(request).changed(progress=after) if request.progress == before else request
 
 
 def done(at: datetime) -> Change:

@@ -21,14 +21,13 @@ from shared.domain.request_parts import PartCounts, PartNote, PartState, part_no
 from shared.domain.requests import ENDED, RequestLogEntry, RequestRecord, RequestState, logged, part_key
 from shared.ledger.latest_first import LatestFirst
 from shared.ledger.rows import Rows
-from shared.ledger.table import spread
+from shared.ledger.table import Versioned, spread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.domain.requests import Change
     from shared.errors import Rejected
-    from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
 _LOG = "log"
@@ -115,27 +114,31 @@ class Requests:
     def _of(self, kind: str) -> _Kept:
         return self._apart if kind in _APART else self._kept
 
-    async def claim(self, record: RequestRecord, *, message: str | None = None) -> Versioned[RequestRecord]:
+    async def claim(
+        self, record: RequestRecord, *, message: str | None = None, is_expected: bool = False
+    ) -> Versioned[RequestRecord]:
         """Record a request unless its id is taken, and give what is recorded under its id.
 
         Args:
             record: the request.
             message: the queue's id of its message; if it was refused, it stays so.
+            is_expected: whether it is most likely recorded already; then it is looked for first.
         """
+        rows = self._of(record.kind).rows
+        known = await self.at(record.key) if is_expected else None
         while True:
-            known = await self._of(record.kind).rows.try_insert(record)
             if known is None:
-                known = await self.at(record.key)
-                if known is None:
-                    continue
+                claimed = await rows.try_insert(record)
+            else:
                 is_refused_here = message is not None and known.record.refused_message == message
                 if known.record.state is not RequestState.REJECTED or is_refused_here:
                     return known
                 again = record.changed(revision=known.record.revision + 1, whole=record.whole or known.record.whole)
-                known = await self._of(record.kind).rows.try_replace(known, again)
-            if known is not None:
-                await self.note(known.record)
-                return known
+                claimed = await rows.try_replace(known, again)
+            if claimed is not None:
+                await self.note(claimed.record)
+                return claimed
+            known = await self.at(record.key)
 
     async def get(self, kind: str, request_id: str) -> Versioned[RequestRecord] | None:
         """Find a request that was accepted; ``None`` if its id is free."""
@@ -150,20 +153,31 @@ class Requests:
         """Find a request, or a part of one, by the key of its row."""
         return await self._of(key.partition("|")[0]).rows.get(*self._place(key))
 
-    async def enter(self, record: RequestRecord, change: Change) -> RequestRecord | None:
-        """Record what became of a request, and give it as it is then; ``None`` if its id is another one's by now."""
+    async def enter(
+        self, request: RequestRecord | Versioned[RequestRecord], change: Change
+    ) -> Versioned[RequestRecord] | None:
+        """Record what became of a request, and give it as it is then; ``None`` if its id is another one's by now.
+
+        Args:
+            request: the request; if as it was read, it is read again only if it has changed since.
+            change: makes of it what it is to be.
+        """
+        record, read = (request.record, request) if isinstance(request, Versioned) else (request, None)
         while True:
-            known = await self.at(record.key)
+            known = read or await self.at(record.key)
             if known is None or known.record.nonce != record.nonce:
                 return None
             after = change(known.record)
-            if after == known.record:
-                return after
-            after = after.changed(revision=known.record.revision + 1)
-            if await self._of(record.kind).rows.try_replace(known, after) is not None:
-                if after.as_told != known.record.as_told:
-                    await self.note(after)
-                return after
+            if after == known.record and read is None:
+                return known
+            if after != known.record:
+                after = after.changed(revision=known.record.revision + 1)
+                written = await self._of(record.kind).rows.try_replace(known, after)
+                if written is not None:
+                    if _listed(after) != _listed(known.record):
+                        await self.note(after)
+                    return written
+            read = None
 
     async def refuse(self, record: RequestRecord) -> None:
         """Record a request that was refused before its id was taken, unless its id is taken."""
@@ -314,6 +328,12 @@ class Requests:
         known = await self.find(entry.kind, entry.request_id)
         if known is not None and known.record.received_at == entry.at:
             await self.note(known.record)
+
+
+def _listed(request: RequestRecord) -> object:
+    """Give what changes of a request where it is listed or counted."""
+    note = part_note(request, request.received_at)
+    return request.state, note and note.state
 
 
 def _partition_of(note: PartNote) -> str:

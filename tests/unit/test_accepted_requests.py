@@ -16,8 +16,9 @@ from shared.domain.requests import DELIVERY_LASTS, RequestState
 from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected
 from shared.ledger.requests import Requests
+from shared.workflows.intake.deliveries import delivering, once
 from shared.workflows.intake.outbox import Outbox
-from shared.workflows.intake.requests import Part, delivering, is_repeated, once, part_for, submit
+from shared.workflows.intake.requests import Part, is_repeated, part_for, submit
 from tests.unit.fakes import FakeQueues, FakeTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -25,9 +25,10 @@ from shared.domain.requests import rejected
 from shared.errors import AwaitsApproval, Conflict, Forbidden, NotFound, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.requests import Requests
+from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
-from shared.workflows.intake.requests import Part, once, part_for
+from shared.workflows.intake.requests import Part, part_for
 from tests.unit.approving import ADA, BOB, approvals
 from tests.unit.fakes import FakeQueues, FakeTable
 

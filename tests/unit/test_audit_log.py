@@ -20,8 +20,9 @@ from shared.errors import Deferred, Rejected
 from shared.ledger.audit_log import AuditFilters, AuditTable
 from shared.ledger.requests import Requests
 from shared.workflows.intake.audit import APP, Act, Audit
+from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests
-from shared.workflows.intake.requests import once, part_for, submit
+from shared.workflows.intake.requests import part_for, submit
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from triggers.http.audit import list_audit_entries

@@ -16,9 +16,10 @@ from shared.domain.words import RevocationReason
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.requests import Requests
+from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests, location_of
 from shared.workflows.intake.outbox import Outbox
-from shared.workflows.intake.requests import once, submit
+from shared.workflows.intake.requests import submit
 from tests.unit.fakes import FakeQueues, FakeTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

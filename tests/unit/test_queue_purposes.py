@@ -17,8 +17,9 @@ from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.errors import Forbidden, Rejected
 from shared.ledger.requests import Requests
+from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.queue_purposes import check_purpose
-from shared.workflows.intake.requests import once, submit
+from shared.workflows.intake.requests import submit
 from tests.unit.fakes import FakeTable
 from tests.unit.pki.hierarchy import NOW
 from triggers.queues import _WORKFLOWS

@@ -116,6 +116,39 @@ async def test_a_renewal_waits_for_its_device() -> None:
     assert told(world)["CertificateRenewed"] == 1
 
 
+LOOK = [
+    "requests.get",
+    "requests.replace",
+    "identities.get",
+    "identities.get",
+    "blobs.get",
+    "identities.get",
+    "dps.get_registration",
+    "hub.get",
+    "requests.replace",
+    "send renewal-requests",
+]
+"""What a look at a renewal that waits for its device reads and writes. It is looked at some hundred times a day."""
+
+
+async def test_a_look_at_a_renewal_that_waits_is_cheap() -> None:
+    """It says all the time that it waits, and its row in the list of requests stays as it is."""
+    world = await registered()
+    world.ask("renew", *MESSAGES["renew"])
+    await world_at_rest(world)
+    world.now += timedelta(minutes=20)
+    tries = (await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS))["tries"]
+    message = world.take("renew")
+    assert message is not None
+    world.conductor.start("look", world.hosts[0].deliver(*message))
+    while (await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS))["state"] == "waiting":
+        if not await world.conductor.advance("look", 1):
+            break
+    assert [each for each in world.conductor.steps["look"] if not each.startswith("delete")] == LOOK
+    shown = await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS)
+    assert (shown["state"], shown["tries"]) == ("waiting", tries + 1)
+
+
 @pytest.mark.parametrize("service", ["dps", "hub", "tables", "vault", "blobs"])
 async def test_an_outage_uses_up_no_delivery(service: str) -> None:
     """Ten minutes without a service: every message waits, none turns poison, and all go on when it is back."""

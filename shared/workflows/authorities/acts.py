@@ -19,7 +19,8 @@ from shared.errors import Conflict, Deferred, Overtaken
 from shared.rules.number_words import number_of
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.authorities.effects import effects_of
-from shared.workflows.intake.requests import led_to_by, once, submit
+from shared.workflows.intake.deliveries import once
+from shared.workflows.intake.requests import led_to_by, submit
 
 if TYPE_CHECKING:
     from shared.contracts.authorities import AuthorityAct

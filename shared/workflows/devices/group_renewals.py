@@ -21,7 +21,8 @@ from shared.domain.renewal import Step, latest, step_of
 from shared.domain.requests import Progress, advanced
 from shared.domain.words import RenewalNeeds
 from shared.errors import Deferred, NotFound
-from shared.workflows.intake.requests import led_to_by, once
+from shared.workflows.intake.deliveries import once
+from shared.workflows.intake.requests import led_to_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

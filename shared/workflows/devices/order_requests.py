@@ -12,7 +12,7 @@ from shared.domain.order_acts import cancelled_by, closed_by, retried_by
 from shared.domain.orders import COMPLETED, UNDER_WAY
 from shared.domain.words import IssuedDevices
 from shared.errors import Conflict, Deferred, NotFound
-from shared.workflows.intake.requests import once
+from shared.workflows.intake.deliveries import once
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -19,7 +19,7 @@ from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
-from shared.workflows.intake.requests import once
+from shared.workflows.intake.deliveries import once
 
 if TYPE_CHECKING:
     from shared.contracts.devices import RenewalRequest

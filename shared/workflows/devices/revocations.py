@@ -28,7 +28,8 @@ from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.groups.entries import unknown
-from shared.workflows.intake.requests import Part, led_to_by, once, part_for
+from shared.workflows.intake.deliveries import once
+from shared.workflows.intake.requests import Part, led_to_by, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -265,7 +266,7 @@ class Revocations:
             )
             entered = await self.requests.enter(accepted, advanced(before, after))
             # Where another delivery has come further, this one goes on from there, and at the same pace.
-            before = (entered and entered.progress) or after
+            before = (entered and entered.record.progress) or after
 
     async def _wait_for(self, progress: Progress, request: RevocationRequest, accepted: RequestRecord) -> None:
         """Leave the next devices until they are due."""

@@ -20,7 +20,8 @@ from shared.ledger.table import Stale
 from shared.ports.provisioning import ANY_VERSION
 from shared.workflows.groups.checks import next_generation
 from shared.workflows.groups.entries import busy, named, unknown
-from shared.workflows.intake.requests import is_repeated, once
+from shared.workflows.intake.deliveries import once
+from shared.workflows.intake.requests import is_repeated
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -2,30 +2,17 @@
 
 An id belongs to one kind of request, and is taken by what was accepted: a request that is refused leaves it free. HTTP
 takes it ahead of the queue (:func:`submit`), so that a conflict is said at once. The queue takes it, or finds it taken
-by the same request (:func:`once`).
+by the same request (:func:`shared.workflows.intake.deliveries.once`).
 
 What a request about a group asks for each member of it goes by messages of its own. Such a part carries the id of its
 request, and a token that only this request can make (:func:`part_for`). It is recorded where no id from outside leads,
-so nobody can take its place beforehand::
-
-    async with once(requests, Queue.REVOCATION_REQUESTS, request, clock) as to_do:
-        for device in group:
-            part = part_for(to_do, device.registration_id)
-            await outbox.order(queue, MemberRevocation(request_id=request.request_id, ..., part=part.token))
-
-    # and when that message comes:
-    part = Part(message.registration_id, message.part)
-    async with once(requests, Queue.REVOCATION_REQUESTS, message, clock, part=part) as to_do:
-        ...
+so nobody can take its place beforehand.
 """
 
 from __future__ import annotations
 
 import hmac
-from contextlib import asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,32 +20,16 @@ from shared import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import IssuerRevocation
 from shared.contracts.messages import Queue
-from shared.domain.request_deliveries import has_left_it, left, refused_by, taken_up
-from shared.domain.requests import (
-    ENDED,
-    RequestRecord,
-    RequestState,
-    approved,
-    awaits_approval,
-    done,
-    queued,
-    rejected,
-)
+from shared.domain.requests import RequestRecord, RequestState, queued, rejected
 from shared.domain.words import CertificateKind
-from shared.errors import AwaitsApproval, Deferred, NotAuthentic, Reason, Rejected, Reused
-from shared.workflows.intake.queue_purposes import check_purpose
+from shared.errors import NotAuthentic, Rejected, Reused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from shared.domain.callers import Actor
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock, Outbox
-
-
-_MESSAGE: ContextVar[str | None] = ContextVar("message", default=None)
-_ANOTHER_ENDS = timedelta(seconds=30)
 
 
 class Request(Protocol):
@@ -92,7 +63,7 @@ def part_for(request: RequestRecord, member: str) -> Part:
     """Make the part of a request for one member; the same one however often the request is carried out.
 
     Args:
-        request: as :func:`once` gave it.
+        request: as :func:`shared.workflows.intake.deliveries.once` gave it.
         member: the member's id.
     """
     return Part(member=member, token=hmac.new(request.nonce.encode(), member.encode(), sha256).hexdigest())
@@ -104,169 +75,11 @@ def led_to_by(request: RequestRecord, prefix: str, about: str) -> str:
     Nobody can tell the name beforehand, so nobody can have used it for something else.
 
     Args:
-        request: the other one, as :func:`once` gave it.
+        request: the other one, as :func:`shared.workflows.intake.deliveries.once` gave it.
         prefix: what leads to it, as in ``renewed-ca``; a hyphen and 32 hexadecimal digits follow.
         about: what tells it from others of the same request.
     """
     return f"{prefix}-{part_for(request, about).token[:32]}"
-
-
-@contextmanager
-def delivering(message_id: str) -> Iterator[None]:
-    """Say by which message the requests inside come. One that was refused stays so; another one may fare better."""
-    before = _MESSAGE.set(message_id or None)
-    try:
-        yield
-    finally:
-        _MESSAGE.reset(before)
-
-
-@asynccontextmanager
-async def once(
-    requests: Requests,
-    kind: Queue,
-    request: Request,
-    clock: Clock,
-    *,
-    asked_at: datetime | None = None,
-    part: Part | None = None,
-) -> AsyncIterator[RequestRecord | None]:
-    """Run the body for a request, and remember that it was carried out.
-
-    Gives the request's record when the work is still to be done: the first time, or after an attempt that broke off;
-    otherwise ``None``. If the body raises ``Rejected``, the id is free again.
-
-    Raised is also what its message was refused for before, if that one is delivered again (:func:`delivering`).
-
-    A request is refused only if no other delivery of it may carry it out: it could have been judged a moment later,
-    when it can be done. Who meets a delivery that began later leaves the verdict to that one, whose message is there
-    until it gives one. Who meets one that began before, or one of the same message, waits until that has ended.
-
-    Args:
-        requests: all requests.
-        kind: the queue that it came by.
-        request: its content, with its id.
-        clock: gives the present time.
-        asked_at: when it was asked for; without it, now. Of several deliveries the first one counts.
-        part: set if it is the part of a request about a group.
-
-    Raises:
-        Conflict: the id was used before, with other content; or a second person has refused it, or none has approved it
-            in time.
-        NotAuthentic: the part was not made by the request whose id it carries.
-        Forbidden: its queue is not for it.
-        AwaitsApproval: a second person has to approve it first.
-        Deferred: the body was refused, and another delivery is at work.
-    """
-    actor, comment = acting.actor(), acting.comment()
-    if part is not None:
-        whole = await _check_part(requests, kind, request, part)
-        actor, comment = whole.actor, whole.comment
-    with acting.acting(actor, comment):
-        record = _record(kind, request, asked_at or clock(), part)
-    delivery = record.nonce
-    known = await _begin(requests, taken_up(delivery, clock(), _MESSAGE.get())(record), request, clock)
-    if known.state is RequestState.DONE:
-        await requests.note(known)  # who carried it out may have died before
-        yield None
-        return
-    if known.state is RequestState.REJECTED:
-        refusal = Rejected(*(Reason(each["field"], each["message"]) for each in known.reasons or ()))
-        await _ended(requests, known, request, refusal)
-        raise refusal
-    try:
-        try:
-            # Who asked is known from the row: what the message says of it, anybody could have written.
-            with acting.acting(known.actor, known.comment):
-                await _begun(requests, known, request)
-                yield known if part is not None else await _allowed(requests, known, request, clock)
-        except Rejected as rejection:
-            if await _is_refused(requests, delivery, known, rejection, clock()):
-                await _ended(requests, known, request, rejection)
-                raise
-        else:
-            await _ended(requests, known, request)
-            await requests.enter(known, done(clock()))
-    except Rejected:
-        raise
-    except Exception:
-        await _leave(requests, known, delivery)
-        raise
-
-
-async def _begun(requests: Requests, known: RequestRecord, request: Request) -> None:
-    """Have it written down that a request is being carried out, before anything is."""
-    if requests.trail is not None:
-        await requests.trail.begun(known, request)
-
-
-async def _allowed(requests: Requests, known: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
-    """See that a request may come the way it came, and needs no second person, or that one has approved it.
-
-    What they did, the ledger says.
-    """
-    check_purpose(request, known.actor)
-    if requests.gate is None:
-        return known
-    try:
-        await requests.gate.check(known, request)
-    except AwaitsApproval as awaited:
-        await requests.enter(known, awaits_approval(str(awaited), awaited.approval_id, clock()))
-        raise
-    if known.state is RequestState.AWAITING_APPROVAL:
-        return await requests.enter(known, approved) or known
-    return known
-
-
-async def _ended(requests: Requests, known: RequestRecord, request: Request, refusal: Rejected | None = None) -> None:
-    """Have it written down what came of it."""
-    if requests.trail is not None:
-        with acting.acting(known.actor, known.comment):
-            await requests.trail.ended(known, request, refusal)
-
-
-async def _begin(requests: Requests, record: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
-    """Enter that a delivery begins, unless the request is done, or its message was refused."""
-    known = record
-    try:
-        while True:
-            known = (await requests.claim(record, message=_MESSAGE.get())).record
-            _check_same(known, request)
-            if known.state in ENDED or known.nonce == record.nonce:
-                return known
-            begun_as = await requests.enter(known, taken_up(record.nonce, clock(), _MESSAGE.get()))
-            if begun_as is not None and begun_as.state is not RequestState.REJECTED:
-                return begun_as
-    except Rejected:
-        raise
-    except Exception:  # it may have been entered, and the answer got lost
-        await _leave(requests, known, record.nonce)
-        raise
-
-
-async def _leave(requests: Requests, known: RequestRecord, delivery: str) -> None:
-    """Enter that a delivery has ended by an error, which is what counts; if that fails, it is taken for dead."""
-    with suppress(Exception):
-        await requests.enter(known, left(delivery))
-
-
-async def _is_refused(
-    requests: Requests, delivery: str, known: RequestRecord, rejection: Rejected, now: datetime
-) -> bool:
-    """Enter a refusal, and tell whether it counts; it does not if the request was carried out, or still may be.
-
-    Raises:
-        Deferred: a delivery that began before is at work, or died less than ten minutes ago.
-    """
-    after = await requests.enter(known, refused_by(delivery, known, now, rejection.documented(), _MESSAGE.get()))
-    if after is None or after.state is RequestState.REJECTED:
-        return True
-    if after.state is RequestState.DONE or has_left_it(known, after, _MESSAGE.get()):
-        return False
-    raise Deferred(
-        f"another delivery of request {known.request_id!r} is at work; this one would be refused: {rejection}",
-        retry_after=_ANOTHER_ENDS,
-    )
 
 
 async def submit(
@@ -296,9 +109,9 @@ async def submit(
         Conflict: the id was used before, with other content.
         Rejected: it is too large for a queue.
     """
-    wanted = _record(kind, request, clock(), state=RequestState.QUEUED, whole=whole)
+    wanted = record_of(kind, request, clock(), state=RequestState.QUEUED, whole=whole)
     known = (await requests.claim(wanted)).record
-    _check_same(known, request)
+    check_same(known, request)
     was_sent = known.queued_at is not None or known.state is not RequestState.QUEUED
     if known.state is RequestState.DONE or (was_sent and not again):
         return
@@ -318,11 +131,11 @@ async def is_repeated(requests: Requests, kind: Queue, request: Request) -> bool
     """
     known = await requests.get(kind, request.request_id)
     if known is not None:
-        _check_same(known.record, request)
+        check_same(known.record, request)
     return known is not None
 
 
-def _record(
+def record_of(
     kind: Queue,
     request: Request,
     at: datetime,
@@ -331,6 +144,7 @@ def _record(
     state: RequestState = RequestState.RUNNING,
     whole: str | None = None,
 ) -> RequestRecord:
+    """Give the row of a request, or of a part of one, as it is first written."""
     return RequestRecord(
         state=state,
         kind=kind.value,
@@ -376,12 +190,17 @@ async def part_of(requests: Requests, kind: Queue, request: Request, part: Part,
     Raises:
         NotAuthentic: the part was not made by the request whose id it carries.
     """
-    await _check_part(requests, kind, request, part)
+    await check_part(requests, kind, request, part)
     known = await requests.find(kind, request.request_id, part.member)
-    return (known or await requests.claim(_record(kind, request, at, part))).record
+    return (known or await requests.claim(record_of(kind, request, at, part))).record
 
 
-async def _check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> RequestRecord:
+async def check_part(requests: Requests, kind: Queue, request: Request, part: Part) -> RequestRecord:
+    """Give the request that a part is of.
+
+    Raises:
+        NotAuthentic: the part was not made by the request whose id it carries.
+    """
     whole = await requests.get(kind, request.request_id)
     if whole is None or not hmac.compare_digest(part_for(whole.record, part.member).token, part.token):
         raise NotAuthentic.because(
@@ -391,7 +210,12 @@ async def _check_part(requests: Requests, kind: Queue, request: Request, part: P
     return whole.record
 
 
-def _check_same(known: RequestRecord, request: Request) -> None:
+def check_same(known: RequestRecord, request: Request) -> None:
+    """See that a request is the one that its id was used for.
+
+    Raises:
+        Reused: it has other content.
+    """
     if known.fingerprint != request.fingerprint:
         raise Reused.because(
             f"{known.request_id!r} was used on {known.received_at:%Y-%m-%d} with other content; a new request needs a "
