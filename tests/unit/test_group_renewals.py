@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from shared.contracts.devices import CertificateRenewal, GroupRenewal, renewal_r
 from shared.contracts.messages import Queue
 from shared.domain.groups import GroupState
 from shared.domain.words import DeviceState, RenewalNeeds
-from shared.errors import AwaitsDevice, AwaitsOthers, Conflict, Deferred, NotFound, UnderWay
+from shared.errors import AwaitsDevice, Conflict, Deferred, NotFound, UnderWay
 from shared.workflows.intake.following import FollowedRequests
 from tests.unit.devices import COMPROMISE, DeviceScene, csr
 from tests.unit.fakes import Killed, Trap
@@ -70,16 +71,8 @@ async def carry_out(scene: DeviceScene, message: dict[str, Any]) -> None:
     """Carry out the renewal of one device, as the host does."""
     single = renewal_request(message)
     assert isinstance(single, CertificateRenewal)
-    try:
+    with suppress(Deferred):
         await scene.renewals.carry_out(single)
-    except Deferred as deferred:
-        await FollowedRequests(requests=scene.requests, orders=scene.orders, clock=scene.clock).waits(
-            Queue.RENEWAL_REQUESTS,
-            message,
-            str(deferred),
-            next_try=None,
-            for_others=isinstance(deferred, AwaitsOthers),
-        )
 
 
 async def test_a_group_is_renewed_so_many_devices_a_minute() -> None:
@@ -95,7 +88,7 @@ async def test_a_group_is_renewed_so_many_devices_a_minute() -> None:
         with pytest.raises(Deferred):
             await scene.group_renewals.carry_out(wanted)
         assert len(queued(scene)) == queued_by_then
-        assert await shown(scene) == ("running", progress(queued=queued_by_then))
+        assert await shown(scene) == ("waiting", progress(queued=queued_by_then))
         scene.now += timedelta(seconds=1)
     for _ in range(2):
         with pytest.raises(UnderWay, match="5 of 5 devices are under way"):
