@@ -191,6 +191,8 @@ class AuthorityRecord(Record):
         revocation_reason: why.
         devices_request: id of the request by which its devices are revoked: its own, or that of a CA above it.
         place: under which name services have its certificate; ``None`` for the CA's own name.
+        nonce: makes the ids of what its revocation asks for; nobody outside learns it. ``None`` before it is revoked,
+            and of one that was revoked by an app that made none.
     """
 
     lifecycle = lifecycles.AUTHORITY
@@ -237,6 +239,7 @@ class AuthorityRecord(Record):
     revocation_reason: RevocationReason | None = None
     devices_request: str | None = None
     place: str | None = None
+    nonce: str | None = Field(default=None, repr=False)
 
     @property
     def signed_by(self) -> str:

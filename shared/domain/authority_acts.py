@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ class Wanted:
         serial_number: of a certificate that the CA gets.
         per_minute: so many devices are to be revoked a minute; ``None`` for as fast as that goes.
         devices_request: id of the request by which the revocation of a CA above it revokes the devices of this one.
+        nonce: for the CA's row, if it is revoked and has none.
     """
 
     request: str
@@ -90,6 +92,7 @@ class Wanted:
     serial_number: str | None = None
     per_minute: int | None = None
     devices_request: str | None = None
+    nonce: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def change(self, at: datetime) -> AuthorityChange:
         """Give what it wants of a CA, decided now."""
@@ -106,12 +109,22 @@ class Wanted:
         )
 
 
-def devices_request_of(name: str, change: AuthorityChange) -> str:
+def devices_request_of(record: AuthorityRecord, change: AuthorityChange) -> str:
     """Name the request by which a revocation of a CA has its devices revoked.
 
-    Nobody knows the name before that is decided, so nobody can have used it for something else.
+    Nobody can work the name out, so nobody can have used it for something else.
     """
-    return led_to("revoked-ca", name, change.request, str(change.decided_at))
+    return led_to("revoked-ca", record.name, change.request, str(change.decided_at), secret=record.nonce)
+
+
+def asked_for(record: AuthorityRecord, *parts: str) -> str:
+    """Name a request for something else that is to follow the revocation of a CA: the same however often it is asked.
+
+    Args:
+        record: of the CA, once that is decided.
+        parts: what is asked for, as in a group's id and its last request.
+    """
+    return led_to("revoked-ca", record.name, str(record.revoked_at), *parts, secret=record.nonce)
 
 
 def is_possible(record: AuthorityRecord, action: AuthorityAction) -> bool:
@@ -162,7 +175,9 @@ def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityR
         changes |= {"since": at, "making": None, "problem": None}
     if wanted.action is AuthorityAction.REVOKE:
         # Revoked again, its devices are asked for again: at another pace, perhaps.
-        changes |= {"devices_request": wanted.devices_request or devices_request_of(record.name, change)}
+        guarded = record.changed(nonce=record.nonce or wanted.nonce)
+        asked = wanted.devices_request or devices_request_of(guarded, change)
+        changes |= {"nonce": guarded.nonce, "devices_request": asked}
     if wanted.action is AuthorityAction.REVOKE and record.revoked_at is None:
         changes |= {"revoked_at": at, "revocation_reason": RevocationReason(wanted.reason or "unspecified")}
     if wanted.action is AuthorityAction.DELETE:

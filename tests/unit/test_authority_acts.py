@@ -19,10 +19,9 @@ from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.requests import Progress, RequestRecord, advanced, done, waits
+from shared.domain.requests import Progress, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
-from shared.rules.request_ids import led_to
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.many import pages
@@ -424,36 +423,6 @@ async def test_the_sweep_does_not_wait_for_a_request_that_was_set_aside() -> Non
     await scene.requests.enter(known.record, set_aside)
     await scene.worker().converger.sweep()
     assert [each["registrationId"] for each in asked(scene, "revocation-requests")[1:]] == ["press-1"]
-
-
-@pytest.mark.parametrize("shared_page", [True, False])
-async def test_an_id_that_somebody_has_taken_keeps_nothing_else_in_service(
-    monkeypatch: pytest.MonkeyPatch, *, shared_page: bool
-) -> None:
-    """By when a CA was revoked, the ids are known of what the sweep asks for."""
-    monkeypatch.setattr("shared.workflows.authorities.endings._PAGE", 10 if shared_page else 1)
-    scene = await scene_with_line()
-    again = GroupRecord(
-        enrollment_group="h", state=GroupState.ENABLED, issuer="line", updated_at=NOW, last_request="make-second"
-    )
-    await scene.groups.insert(again)
-    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
-    await gone_through(scene, "line")
-    revoked = (await record_of(scene, "line")).revoked_at
-    for parts in (("press-1", await device(scene, "press-1", number=1), "device"), ("g", "make-group")):
-        queue = "enrollment-group-requests" if parts[0] == "g" else "revocation-requests"
-        taken = RequestRecord(
-            kind=queue, request_id=led_to("revoked-ca", "line", str(revoked), *parts), fingerprint="0", received_at=NOW
-        )
-        known = await scene.requests.find(queue, taken.request_id)
-        if known is not None:
-            await scene.requests.enter(known.record, lambda present: present.changed(fingerprint="0"))
-        await scene.requests.claim(taken)
-    await device(scene, "press-2", number=2)
-    scene.queues.sent.clear()
-    await scene.worker().converger.sweep()
-    assert [each["registrationId"] for each in asked(scene, "revocation-requests")] == ["press-2"]
-    assert [each["enrollmentGroup"] for each in asked(scene, "enrollment-group-requests")] == ["h"]
 
 
 @pytest.mark.parametrize("due", [timedelta(0), timedelta(days=3)])

@@ -119,7 +119,11 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
         return func.HttpResponse("".join(map(names.pem, chain)), mimetype=PEM)
     record = await services.authorities.get(name)
     certificates = {"certificate": record.certificate, "furtherCertificates": record.further_certificates}
-    return json_answer(Authority, {**_authority(record), **certificates, "devicesRequest": record.devices_request})
+    asked = record.devices_request
+    # Before its row is there, whoever sees the id could take it for something else.
+    if asked is not None and await services.requests.find(Queue.REVOCATION_REQUESTS, asked) is None:
+        asked = None
+    return json_answer(Authority, {**_authority(record), **certificates, "devicesRequest": asked})
 
 
 @endpoint(

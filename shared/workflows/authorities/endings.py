@@ -27,7 +27,7 @@ from shared.contracts.devices import IssuerRevocation, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
-from shared.domain.authority_acts import Wanted, decided, devices_request_of
+from shared.domain.authority_acts import Wanted, asked_for, decided, devices_request_of
 from shared.domain.certificates import CertificateState, RevocationRecord
 from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.groups import GroupState
@@ -36,7 +36,6 @@ from shared.domain.revocation import Falls, falls
 from shared.domain.words import EventType, RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, Rejected
 from shared.pki import names
-from shared.rules.request_ids import led_to
 from shared.workflows.authorities.changes import change as change_record
 from shared.workflows.authorities.records import book_entry, issued_event, issuer_of, signers_of
 from shared.workflows.intake.requests import submit
@@ -192,7 +191,7 @@ class AuthorityEndings:
         enabled = [each for each in await self.reach.groups_of(record.name) if each.state is GroupState.ENABLED]
         wanted = [
             EnrollmentGroupRequest(
-                request_id=_id(record, each.enrollment_group, each.last_request),
+                request_id=asked_for(record, each.enrollment_group, each.last_request),
                 enrollment_group=each.enrollment_group,
                 action=GroupAction.DISABLE,
             )
@@ -205,7 +204,7 @@ class AuthorityEndings:
 
         Those of a CA that is revoked with one above it are asked for by that one's.
         """
-        own = devices_request_of(record.name, change)
+        own = devices_request_of(record, change)
         if record.devices_request not in {None, own}:
             return
         wanted = IssuerRevocation(
@@ -248,7 +247,7 @@ class AuthorityEndings:
             return  # it may not be signed yet; the next sweep sees
         wanted = RevocationRequest(
             # Its device may get another CA's certificate before its request is done; that alone is another request.
-            request_id=_id(record, entry.subject, entry.serial_number, what),
+            request_id=asked_for(record, entry.subject, entry.serial_number, what),
             registration_id=entry.subject if what is Falls.DEVICE else None,
             serial_number=None if what is Falls.DEVICE else entry.serial_number,
             reason=_reason(record),
@@ -265,7 +264,7 @@ class AuthorityEndings:
         await _all(self._revoke(record, each.name) for each in below if each.state is not AuthorityState.REVOKED)
 
     async def _revoke(self, above: AuthorityRecord, name: str) -> None:
-        request, reason = _id(above, name), _reason(above)
+        request, reason = asked_for(above, name), _reason(above)
         groups = await self.reach.groups_under(name)
         comment = f"{above.name!r} above it was revoked"
         wanted = Wanted(
@@ -353,11 +352,6 @@ def _signed(entry: CertificateRecord) -> dict[str, object]:
 
 def _reason(record: AuthorityRecord) -> RevocationReason:
     return record.revocation_reason or RevocationReason.UNSPECIFIED
-
-
-def _id(record: AuthorityRecord, *parts: str) -> str:
-    """Name what a CA's revocation asks for: the same however often it is asked."""
-    return led_to("revoked-ca", record.name, str(record.revoked_at), *parts)
 
 
 async def _all(calls: Iterable[Awaitable[None]]) -> None:

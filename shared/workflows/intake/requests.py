@@ -23,6 +23,7 @@ from shared.contracts.messages import Queue
 from shared.domain.requests import RequestRecord, RequestState, queued, rejected
 from shared.domain.words import CertificateKind
 from shared.errors import NotAuthentic, Rejected, Reused
+from shared.rules.request_ids import led_to
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -79,7 +80,7 @@ def led_to_by(request: RequestRecord, prefix: str, about: str) -> str:
         prefix: what leads to it, as in ``renewed-ca``; a hyphen and 32 hexadecimal digits follow.
         about: what tells it from others of the same request.
     """
-    return f"{prefix}-{part_for(request, about).token[:32]}"
+    return led_to(prefix, about, secret=request.nonce)
 
 
 async def submit(
