@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared.domain.audit_entries import AuditedAct
     from shared.domain.callers import Actor
 
 _actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
 _comment: ContextVar[str | None] = ContextVar("comment", default=None)
+_audited: ContextVar[AuditedAct | None] = ContextVar("audited", default=None)
 
 
 def actor() -> Actor | None:
@@ -23,6 +25,21 @@ def actor() -> Actor | None:
 def comment() -> str | None:
     """Give what they said to it."""
     return _comment.get()
+
+
+def audited() -> AuditedAct | None:
+    """Give the entry of the audit log that the work under way has, if somebody waits for its end."""
+    return _audited.get()
+
+
+@contextmanager
+def auditing(entry: AuditedAct) -> Iterator[None]:
+    """Do what follows as what an entry of the audit log says."""
+    before = _audited.set(entry)
+    try:
+        yield
+    finally:
+        _audited.reset(before)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from shared.domain.callers import Actor
-from shared.domain.record import Record
+from shared.domain.record import Part, Record
 
 REASON_LIMIT = 1000
 """Characters that are kept of a reason and of a comment."""
@@ -40,6 +40,20 @@ class AuditOutcome(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     DENIED = "denied"
+
+
+class AuditedAct(Part):
+    """Names the entry of an act that a record wants followed: it is done when the services follow, whoever sees to it.
+
+    Attributes:
+        entry_id: of the entry.
+        at: its time.
+        enabled: what a switch of a device's identity wants; ``None`` of other acts.
+    """
+
+    entry_id: str
+    at: datetime
+    enabled: bool | None = None
 
 
 class AuditEntry(Record):

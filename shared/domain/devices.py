@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from shared.domain import lifecycles
+from shared.domain.audit_entries import AuditedAct
 from shared.domain.callers import Actor
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
 from shared.domain.doors import ClosedDoor
@@ -23,7 +24,7 @@ from shared.domain.entry_changes import EntryChange
 from shared.domain.history import HistoryEntry, asked_by, with_entry
 from shared.domain.record import Part, Record
 from shared.domain.words import DeviceState, EventType, RevocationReason
-from shared.errors import AwaitsOthers, Overtaken
+from shared.errors import AwaitsOthers
 
 HELD_LIMIT = 31_000  # characters of a device's certificates in their column: at least 45 of them
 _ACTS_LIMIT = 40
@@ -206,6 +207,7 @@ class DeviceRecord(Record):
         followed_state: the state that it had in that generation.
         doors: what may have been shut to it since it was let in last; ``None`` when there was nothing to do.
         announcements: what is told of the acts since.
+        audited: those of them that an entry of the audit log is about.
         acts: ids of the last requests that took effect; one that comes again changes nothing.
         closed: its doors, while it is shut out and the services follow that.
         stamp: of the last write, by which a writer knows its own when its answer got lost.
@@ -219,6 +221,7 @@ class DeviceRecord(Record):
             "closed",
             "held",
             "announcements",
+            "audited",
             "acts",
             "tags",
             "sha256_thumbprints",
@@ -264,6 +267,7 @@ class DeviceRecord(Record):
     followed_state: DeviceState | None = None
     doors: Doors | None = None
     announcements: tuple[Announcement, ...] = ()
+    audited: tuple[AuditedAct, ...] = ()
     acts: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     closed: tuple[ClosedDoor, ...] = ()
@@ -305,7 +309,7 @@ class DeviceRecord(Record):
     @property
     def settled(self) -> bool:
         """Whether the services follow the record, and everything was told."""
-        return self.converged == self.generation and not self.announcements
+        return self.converged == self.generation and not self.announcements and not self.audited
 
     def find(self, serial_number: str) -> HeldCertificate | None:
         """Find one of its certificates."""
@@ -371,11 +375,6 @@ def on_hold(record: DeviceRecord) -> AwaitsOthers:
     return AwaitsOthers(
         f"{record.registration_id!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD
     )
-
-
-def overtaken(record: DeviceRecord) -> Overtaken:
-    """Say that a device was changed in between."""
-    return Overtaken(f"{record.registration_id!r} was changed while its certificate was made; it is {record.state} now")
 
 
 def described(record: DeviceRecord) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.domain.attestations import Entry
+    from shared.domain.audit_entries import AuditedAct
     from shared.domain.devices import DeviceRecord
 
 
@@ -43,7 +44,7 @@ class EntryChange(Part):
     """What is to be changed in an individual enrollment, from when that was decided until DPS has it.
 
     Attributes:
-        by: tells it from all others.
+        by: tells it from all others: the id of its entry in the audit log, if it has one.
         etag: of the entry that was looked at; ``None`` if there was none. Another one is not changed.
         gone: whether it is to be deleted.
         values: settings by their place in the entry; ``None`` for what is to be taken out.
@@ -113,12 +114,19 @@ def withdrawn(record: DeviceRecord, by: str) -> DeviceRecord:
     change = record.entry_change
     if change is None or change.by != by or change.before is None:
         return record
-    return change.before.entered(_without_change(record))
+    return change.before.entered(_without_change(record)).changed(audited=_without_act(record, change))
 
 
 def overtaken(record: DeviceRecord) -> DeviceRecord:
     """Drop a change of an entry that was written as something else wanted it; what is wanted of it otherwise stays."""
-    return record if record.entry_change is None else record.changed(entry_change=None, entry_asked_at=None)
+    change = record.entry_change
+    if change is None:
+        return record
+    return record.changed(entry_change=None, entry_asked_at=None, audited=_without_act(record, change))
+
+
+def _without_act(record: DeviceRecord, change: EntryChange) -> tuple[AuditedAct, ...]:
+    return tuple(each for each in record.audited if each.entry_id != change.by)
 
 
 def _without_change(record: DeviceRecord) -> DeviceRecord:

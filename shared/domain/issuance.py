@@ -19,15 +19,19 @@ from shared.domain.devices import (
     Purpose,
     described,
     on_hold,
-    overtaken,
 )
 from shared.domain.history import HISTORY_LIMIT
 from shared.domain.revocation import revoked_certificate
 from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
-from shared.errors import Conflict
+from shared.errors import Conflict, Overtaken
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+def overtaken(record: DeviceRecord) -> Overtaken:
+    """Say that a device was changed in between."""
+    return Overtaken(f"{record.registration_id!r} was changed while its certificate was made; it is {record.state} now")
 
 
 def ordered(known: DeviceRecord | None, wanted: DeviceRecord, *, field: str) -> DeviceRecord:
@@ -91,6 +95,7 @@ def _anew(known: DeviceRecord, wanted: DeviceRecord) -> DeviceRecord:
         converged=known.converged,
         doors=known.doors,
         announcements=known.announcements,
+        audited=known.audited,
     )
 
 

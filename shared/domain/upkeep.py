@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from shared.domain.audit_entries import AuditedAct
     from shared.domain.doors import ClosedDoor
 
+
+_AUDITED = 100
+"""So many calls may fail one after the other while a service is down."""
 
 TAKEN_OVER = "registered by the enrollment group"
 """How the note of a device begins that another group has registered."""
@@ -61,7 +65,14 @@ def switched(record: DeviceRecord, *, enabled: bool, reason: str, at: datetime) 
     # Others may have shut the hub: whoever asks for it to be opened has it opened.
     doors = record.doors if record.doors is Doors.SHUT else Doors.HUB_SHUT
     return record.noted(
-        at, note, disabled=not enabled, switched_for=reason, doors=doors, generation=record.generation + 1
+        at,
+        note,
+        disabled=not enabled,
+        switched_for=reason,
+        doors=doors,
+        # The opposite, if no service has followed that so far, does not take effect any more.
+        audited=tuple(each for each in record.audited if each.enabled in {None, enabled}),
+        generation=record.generation + 1,
     )
 
 
@@ -98,10 +109,35 @@ def given_up(record: DeviceRecord, *, before: datetime, at: datetime) -> DeviceR
     return record.noted(at, "a serial number that was never signed is given up", held=held, pending=pending)
 
 
-def told(record: DeviceRecord, announcements: Iterable[Announcement]) -> DeviceRecord:
-    """Enter what was told."""
-    done = {each.name for each in announcements}
-    return record.changed(announcements=tuple(each for each in record.announcements if each.name not in done))
+def told(
+    record: DeviceRecord, announcements: Iterable[Announcement], audited: Iterable[AuditedAct] = ()
+) -> DeviceRecord:
+    """Enter what was told, and of which acts the audit log says that they took effect."""
+    done, written = {each.name for each in announcements}, {each.entry_id for each in audited}
+    return record.changed(
+        announcements=tuple(each for each in record.announcements if each.name not in done),
+        audited=tuple(each for each in record.audited if each.entry_id not in written),
+    )
+
+
+def audited(record: DeviceRecord, act: AuditedAct | None, *, enabled: bool | None = None) -> DeviceRecord:
+    """Enter which entry of the audit log is about an act that was just entered, if one is."""
+    if act is None:
+        return record
+    return record.changed(audited=(*record.audited, act.changed(enabled=enabled))[-_AUDITED:])
+
+
+def in_effect(record: DeviceRecord) -> tuple[AuditedAct, ...]:
+    """Give the acts that took effect when the services follow a record.
+
+    A change of an entry that the record still has did not, nor is a device let in that is shut out since.
+    """
+    change = record.entry_change
+    return tuple(
+        each
+        for each in record.audited
+        if not (each.enabled and record.shut_out) and (change is None or change.by != each.entry_id)
+    )
 
 
 def reached(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:

@@ -12,7 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.audit_entries import AuditedAct, AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.record import Record
 from shared.ledger.latest_first import LatestFirst
 from shared.ledger.rows import Rows
@@ -111,6 +111,11 @@ class AuditTable:
         # The list of all comes last: an entry that is in it can be found by whatever it is about.
         await asyncio.gather(*(self._list(place).note(_row(entry)) for place in _places(entry)))
         await self._list(_ALL).note(_row(entry))
+
+    async def find(self, act: AuditedAct) -> AuditEntry | None:
+        """Find the entry of an act, as it was begun; ``None`` if it is not there."""
+        known = await self._list(_ALL).find(act.at, act.entry_id)
+        return AuditEntry(**{name: getattr(known, name) for name in AuditEntry.model_fields}) if known else None
 
     async def page(
         self, filters: AuditFilters, *, size: int, continuation: str | None

@@ -60,7 +60,12 @@ class LatestFirst[E: Record]:
 
     async def has(self, entry: E) -> bool:
         """Tell whether an entry is in the list."""
-        return await self._rows.get(*self._key(entry)) is not None
+        return await self.find(*self._place(entry)) is not None
+
+    async def find(self, at: datetime, name: str) -> E | None:
+        """Find an entry by its time and its id."""
+        known = await self._rows.get(self._partition, _row(at, name))
+        return known.record if known else None
 
     async def remove(self, entry: E) -> None:
         """Take an entry out."""
@@ -117,8 +122,11 @@ class LatestFirst[E: Record]:
             await self._rows.try_replace(known, changed)
 
     def _key(self, entry: E) -> tuple[str, str]:
-        at, name = self._place(entry)
-        return self._partition, f"{_backwards(at):013d}|{name}"
+        return self._partition, _row(*self._place(entry))
+
+
+def _row(at: datetime, name: str) -> str:
+    return f"{_backwards(at):013d}|{name}"
 
 
 def _backwards(at: datetime) -> int:

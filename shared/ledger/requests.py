@@ -26,6 +26,7 @@ from shared.ledger.table import Versioned, spread
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from shared.domain.audit_entries import AuditedAct
     from shared.domain.requests import Change
     from shared.errors import Rejected
     from shared.ports.rows import Table
@@ -52,6 +53,10 @@ class Trail(Protocol):
 
     async def brought_about(self, known: RequestRecord) -> None:
         """Write down that what was begun was carried out, by somebody else; repeated, it adds nothing."""
+        ...
+
+    async def took_effect(self, act: AuditedAct) -> None:
+        """Write down that an act took effect, whatever its caller was told; repeated, it adds nothing."""
         ...
 
     async def given_up(self, known: RequestRecord, why: str) -> None:

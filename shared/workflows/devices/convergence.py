@@ -116,6 +116,7 @@ class DeviceConverger:
             try:
                 known, closed = await self._follow_record(known, late=late)
                 await self.tell(known.record)
+                await self.left.write_down(known.record)
                 settled = await self._enter(known, closed)
             except (Stale, Conflict, PreconditionFailed, Overtaken):
                 late = True  # somebody else was here in between: what they wanted is looked at
@@ -149,7 +150,7 @@ class DeviceConverger:
         # The entry of a device that is shut out was written as that wants it.
         after = entry_overtaken(record) if record.shut_out else record
         settled = await self.devices.replace(
-            known, told(converged(after, record.generation, doors, closed), record.announcements)
+            known, told(converged(after, record.generation, doors, closed), record.announcements, record.audited)
         )
         if followed and record.shut_out and record.history:
             since = record.history[-1].at

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared import acting
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import (
     check_etag,
@@ -21,6 +22,7 @@ from shared.domain.entries import (
     with_own_settings,
 )
 from shared.domain.entry_changes import EntryChange, EntryWish, asked_for_of, decided, withdrawn
+from shared.domain.upkeep import audited
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ledger.table import Stale
@@ -244,7 +246,7 @@ class IndividualEnrollments:
         record = known.record
         if record.shut_out:
             return (await self.devices.replace(known, act.wish.changed(entry_asked_at=None).entered(record))).record
-        after = decided(record, act.change, act.wish)
+        after = audited(decided(record, act.change, act.wish), acting.audited())
         await note(self.devices, record, after, at=self.clock())
         return (await self.devices.replace(known, after)).record
 
@@ -262,6 +264,8 @@ class IndividualEnrollments:
             record = outcome.device.record
             if record.settled:
                 await self.devices.leave_unsettled(unsettled(entered, self.clock()))
+            elif record.entry_change is None and record.audited:
+                await self.converger.converge(registration_id)  # DPS follows, and the audit log is to say so
             if outcome.refusal is not None:
                 raise outcome.refusal
             if outcome.by == by:
@@ -320,7 +324,9 @@ class _Act:
 
 
 def _change(present: Entry | None, **wanted: Any) -> EntryChange:
-    return EntryChange(by=uuid.uuid4().hex, etag=present["etag"] if present else None, **wanted)
+    entry = acting.audited()
+    by = entry.entry_id if entry else uuid.uuid4().hex
+    return EntryChange(by=by, etag=present["etag"] if present else None, **wanted)
 
 
 def _device_id(entry: Entry) -> str:

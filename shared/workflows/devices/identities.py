@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared import acting
 from shared.domain import upkeep
 from shared.errors import Conflict, NotFound
 from shared.workflows.devices.changes import change, device_of
@@ -57,8 +57,12 @@ class DeviceIdentities:
             Conflict: it is revoked or deleted, and is to be let in.
         """
         await self.describe(registration_id)
-        switch = partial(upkeep.switched, enabled=enabled, reason=reason, at=self.clock())
-        await change(self.devices, registration_id, switch, at=self.clock())
+
+        def switched(record: DeviceRecord) -> DeviceRecord:
+            after = upkeep.switched(record, enabled=enabled, reason=reason, at=self.clock())
+            return upkeep.audited(after, acting.audited(), enabled=enabled)
+
+        await change(self.devices, registration_id, switched, at=self.clock())
         await self.converger.converge(registration_id)
         return await self.describe(registration_id)
 

@@ -1,6 +1,8 @@
-"""Ends the requests of workers that were killed, when what they asked for is true at the services.
+"""Ends what was asked for when it is true at the services, whatever became of the worker that was asked.
 
-Such a request is done when the services follow its act. Its message comes back after its lease, and finds that.
+A request whose worker was killed is done when the services follow its act. Its message comes back after its lease, and
+finds that. A call that failed when its act was decided does not come back. Its entry in the audit log says ``failed``,
+or ``begun`` if its worker was killed, until the services follow.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.requests import ENDED, done
+from shared.domain.upkeep import in_effect
 
 if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.requests import Requests
     from shared.workflows.intake.outbox import Clock
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftRequests:
-    """Requests whose acts were left to the timer."""
+    """Requests and calls whose acts were left to others."""
 
     devices: Devices
     requests: Requests
@@ -40,3 +44,9 @@ class LeftRequests:
         if self.requests.trail is not None:
             await self.requests.trail.brought_about(known.record)
         await self.requests.enter(known.record, done(self.clock()))
+
+    async def write_down(self, record: DeviceRecord) -> None:
+        """Have the audit log say which acts took effect, when the services follow a record."""
+        if self.requests.trail is not None:
+            for each in in_effect(record):
+                await self.requests.trail.took_effect(each)

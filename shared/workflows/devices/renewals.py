@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.devices import CertificateRenewal
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold, overtaken
+from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
@@ -131,7 +131,7 @@ class Renewals:
         if known is None:
             raise NotFound.because(f"the device {request.registration_id!r} does not exist", field="registrationId")
         if cls._is_unneeded(known, request):
-            raise overtaken(known)  # by a renewal that came in between
+            raise issuance.overtaken(known)  # by a renewal that came in between
         return issuance.renewing(known, request.request_id, brings_csr=request.csr is not None)
 
     def _commit(self, request: RenewalRequest, record: DeviceRecord, made: Committed) -> DeviceRecord:

@@ -12,7 +12,7 @@ from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import IssuerRevocation
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
-from shared.domain.audit_entries import REASON_LIMIT, AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.audit_entries import REASON_LIMIT, AuditedAct, AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import CertificateKind
 from shared.errors import AwaitsApproval, Rejected
@@ -40,6 +40,10 @@ class AuditLog(Protocol):
 
     async def append(self, entry: AuditEntry) -> None:
         """Add an entry, or what came of one that was begun; repeated, it adds nothing."""
+        ...
+
+    async def find(self, act: AuditedAct) -> AuditEntry | None:
+        """Find the entry of an act, as it was begun."""
         ...
 
     async def page(
@@ -120,6 +124,12 @@ class Audit:
         """Write down that a request was carried out, whose worker was killed when that was decided."""
         await self.log.append(_of_row(known).changed(outcome=AuditOutcome.DONE))
 
+    async def took_effect(self, act: AuditedAct) -> None:
+        """Write down that an act took effect, whatever its caller was told; repeated, it adds nothing."""
+        entry = await self.log.find(act)
+        if entry is not None:
+            await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
+
     async def _of_request(self, known: RequestRecord, request: Any) -> AuditEntry:
         act = act_of(Queue(known.kind), request)
         return await self._entry(act, _name(known), known.received_at, known.request_id)
@@ -154,7 +164,8 @@ class Audit:
     async def _around(self, entry: AuditEntry) -> AsyncIterator[None]:
         await self.log.append(entry)
         try:
-            yield
+            with acting.auditing(AuditedAct(entry_id=entry.entry_id, at=entry.at)):
+                yield
         except (Rejected, AwaitsApproval) as rejection:
             await self.log.append(_ended(entry, AuditOutcome.REFUSED, str(rejection)))
             raise

@@ -1,0 +1,172 @@
+"""A call fails for its caller when its act is decided: the timer carries it out, and the audit log says so.
+
+Each call has an entry that is written ahead of the deed, as :func:`triggers.auditing.carried_out` does.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from azure.core.exceptions import ServiceRequestError
+
+from shared.acting import acting
+from shared.domain.audit_entries import AuditedAct, AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.callers import Actor, CallerKind
+from shared.domain.upkeep import audited
+from shared.ledger.audit_log import AuditFilters
+from shared.workflows.intake.audit import Act
+from tests.world.acts import CALLS, MESSAGES, SCENES
+from tests.world.auditor import audit
+from tests.world.conductor import Go
+from tests.world.services import HUB
+from tests.world.world import DEVICE, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devices.Revoke")
+FAILED = {AuditOutcome.FAILED, AuditOutcome.BEGUN, AuditOutcome.REFUSED}
+
+
+def is_enabled_in_its_hub(world: World) -> bool:
+    return next(each.enabled for (hub, _), each in world.hubs.identities.items() if hub == HUB)
+
+
+def entry_status(world: World) -> str | None:
+    entry = world.provisioning.enrollments.get(DEVICE)
+    return entry and entry["provisioningStatus"]
+
+
+IS_SO: dict[str, tuple[tuple[str, ...], Callable[[World], bool]]] = {
+    "disable": ((), lambda world: not is_enabled_in_its_hub(world)),
+    "enable": (("disable",), is_enabled_in_its_hub),
+    "put the entry": ((), lambda world: entry_status(world) == "enabled"),
+    "disable the entry": ((), lambda world: entry_status(world) == "disabled"),
+    "delete the entry": (("put the entry",), lambda world: entry_status(world) is None),
+}
+"""Calls, with those that come before, and whether the services are as a call wants them."""
+
+
+async def called(world: World, act: str) -> None:
+    """Have Ada call, as the app's route does."""
+    with acting(ADA, "ticket 4711"):
+        async with world.services.audit.carried_out(Act(action=act, kind=SubjectKind.DEVICE, subject=DEVICE)):
+            await CALLS[act](world)
+
+
+async def entries(world: World, **filters: str) -> Sequence[AuditEntry]:
+    found, _ = await world.services.audit.log.page(AuditFilters(**filters), size=100, continuation=None)
+    return found
+
+
+async def outcome(world: World, act: str) -> str:
+    """Give what came of a call; who made it, and what she said to it, stays."""
+    (found,) = await entries(world, action=act)
+    assert (found.actor, found.comment, found.subject) == (ADA, "ticket 4711", DEVICE)
+    return found.outcome
+
+
+async def before(act: str) -> World:
+    scene = await SCENES["registered"]()
+    for each in IS_SO[act][0]:
+        await CALLS[each](scene)
+    assert not IS_SO[act][1](scene)
+    assert not scene.unsettled
+    return scene
+
+
+async def swept(world: World) -> None:
+    """Have the timer carry on what was left."""
+    world.now += timedelta(minutes=2)
+    await world.hosts[1].tick("convergence_sweep")
+
+
+@pytest.mark.parametrize("act", IS_SO)
+async def test_a_call_that_breaks_off_anywhere_is_done_in_the_log_if_and_only_if_it_took_effect(act: str) -> None:
+    """Killed before each step, or with the answer to it lost: of the ledger, of DPS and of the hub."""
+    scene, carried_on = await before(act), 0
+
+    def begun() -> World:
+        world = scene.copy()
+        world.conductor.start("a", called(world, act))
+        return world
+
+    for step in range(1, await begun().conductor.advance("a")):
+        for lost in (False, True):
+            world, where = begun(), f"{'the answer is lost of' if lost else 'killed before'} step {step + 1}"
+            await world.conductor.advance("a", step)
+            if lost:
+                await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
+                await world.conductor.advance("a")
+            await world.conductor.kill("a")
+            failed = await outcome(world, act) in FAILED
+            await swept(world)
+            so = IS_SO[act][1](world)
+            assert (await outcome(world, act) == AuditOutcome.DONE) is so, where
+            assert not world.unsettled, where
+            carried_on += failed and so
+            await world.drain()
+            assert await audit(world) == [], where
+    assert carried_on > 2
+
+
+async def failed(world: World, act: str, service: str) -> None:
+    """Have Ada call while a service can't be reached, which is found when the act is decided."""
+    world.conductor.start("a", called(world, act))
+    while not world.unsettled:
+        assert await world.conductor.advance("a", 1) == 1
+    await world.conductor.advance("a", 1)  # the note is there, and now the act is
+    world.conductor.down.add(service)
+    await world.conductor.advance("a")
+    assert isinstance(world.conductor.outcome("a"), ServiceRequestError)
+    world.conductor.down.clear()
+    assert await outcome(world, act) == AuditOutcome.FAILED
+
+
+@pytest.mark.parametrize(("act", "service"), [("disable", "hub"), ("put the entry", "dps")])
+async def test_a_call_that_comes_again_when_the_service_is_back_ends_the_first_one_too(act: str, service: str) -> None:
+    """The first one was decided. Each has an entry of its own."""
+    world = await before(act)
+    await failed(world, act, service)
+    world.now += timedelta(seconds=10)
+    await called(world, act)
+    assert [each.outcome for each in await entries(world, action=act)] == [AuditOutcome.DONE] * 2
+    assert IS_SO[act][1](world)
+
+
+@pytest.mark.parametrize(("act", "then"), [("disable", "enable"), ("enable", "disable")])
+async def test_what_the_opposite_call_has_overtaken_stays_failed(act: str, then: str) -> None:
+    """The hub could not be reached until the opposite was wanted."""
+    world = await before(act)
+    await failed(world, act, "hub")
+    await called(world, then)
+    await swept(world)
+    assert (await outcome(world, act), await outcome(world, then)) == (AuditOutcome.FAILED, AuditOutcome.DONE)
+
+
+@pytest.mark.parametrize(("act", "service"), [("enable", "hub"), ("put the entry", "dps")])
+async def test_a_device_that_is_revoked_before_a_call_took_effect_was_not_let_in_by_it(act: str, service: str) -> None:
+    """What the call wanted is overtaken, and its entry stays as it was."""
+    world = await before(act)
+    await failed(world, act, service)
+    world.ask("revoke", *MESSAGES["revoke"])
+    await world.drain()
+    await swept(world)
+    record = world.record()
+    assert record is not None
+    assert (record.shut_out, record.settled, record.audited) == (True, True, ())
+    assert await outcome(world, act) == AuditOutcome.FAILED
+    assert not IS_SO[act][1](world)
+
+
+async def test_a_row_has_room_for_the_last_hundred_calls_that_failed() -> None:
+    """Somebody may call again and again while a service is down."""
+    world = await before("disable")
+    record = world.record()
+    assert record is not None
+    for number in range(120):
+        record = audited(record, AuditedAct(entry_id=f"{number:032x}", at=world.now), enabled=False)
+    assert [int(each.entry_id, 16) for each in record.audited] == list(range(20, 120))
+    assert len(str(record.columns()["audited"])) < 32_000, "characters that a column holds (Azure Tables: 64 KiB)"
