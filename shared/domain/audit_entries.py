@@ -32,7 +32,8 @@ class AuditOutcome(StrEnum):
     """What came of an act.
 
     ``begun``: it is written ahead of the deed; one that stays so was broken off, or is still waiting. ``done``: it took
-    effect. ``refused``: it can't be. ``failed``: the world is wrong. ``denied``: the caller may not do it.
+    effect, perhaps after it failed for its caller. ``refused``: it can't be. ``failed``: the world is wrong.
+    ``denied``: the caller may not do it.
     """
 
     BEGUN = "begun"

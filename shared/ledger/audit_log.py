@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _ALL = "log"
 _ENDS = (AuditOutcome.DONE, AuditOutcome.REFUSED, AuditOutcome.FAILED, AuditOutcome.DENIED)
-"""What may come of an act; that one counts which stands first, where a try was refused and the next one was not."""
+"""What may come of an act. That one counts which stands first, where a try was refused and the next one was not, or a
+call failed whose act was carried out later."""
 
 
 class AuditRow(AuditEntry):

@@ -6,7 +6,7 @@ Each call has an entry that is written ahead of the deed, as :func:`triggers.aud
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import ServiceRequestError
@@ -36,7 +36,7 @@ def is_enabled_in_its_hub(world: World) -> bool:
 
 def entry_status(world: World) -> str | None:
     entry = world.provisioning.enrollments.get(DEVICE)
-    return entry and entry["provisioningStatus"]
+    return None if entry is None else str(entry["provisioningStatus"])
 
 
 IS_SO: dict[str, tuple[tuple[str, ...], Callable[[World], bool]]] = {
@@ -56,7 +56,7 @@ async def called(world: World, act: str) -> None:
             await CALLS[act](world)
 
 
-async def entries(world: World, **filters: str) -> Sequence[AuditEntry]:
+async def entries(world: World, **filters: Any) -> Sequence[AuditEntry]:
     found, _ = await world.services.audit.log.page(AuditFilters(**filters), size=100, continuation=None)
     return found
 
@@ -110,6 +110,36 @@ async def test_a_call_that_breaks_off_anywhere_is_done_in_the_log_if_and_only_if
             await world.drain()
             assert await audit(world) == [], where
     assert carried_on > 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("disable", "disable"), ("disable the entry", "put the entry"), ("put the entry", "put the entry")],
+)
+async def test_of_two_calls_at_once_each_is_done_that_was_told_so_and_nothing_is_left(first: str, second: str) -> None:
+    """One pauses before each of its steps while the other one runs to its end."""
+    scene = await before(first)
+
+    def begun() -> World:
+        world = scene.copy()
+        world.conductor.start("a", called(world, first))
+        return world
+
+    for step in range(await begun().conductor.advance("a")):
+        world = begun()
+        await world.conductor.advance("a", step)
+        world.now += timedelta(seconds=1)
+        world.conductor.start("b", called(world, second))
+        await world.conductor.advance("b")
+        await world.conductor.advance("a")
+        await swept(world)
+        was_told = [world.conductor.outcome(each) is None for each in "ba"]
+        latest_first = [each.outcome == AuditOutcome.DONE for each in await entries(world, device=DEVICE)]
+        assert all(done for done, told in zip(latest_first, was_told, strict=True) if told), step
+        assert any(was_told), step
+        record = world.record()
+        assert record is not None
+        assert (record.settled, record.audited, world.unsettled) == (True, (), False), step
 
 
 async def failed(world: World, act: str, service: str) -> None:
