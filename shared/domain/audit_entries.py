@@ -12,6 +12,9 @@ from shared.domain.record import Part, Record
 REASON_LIMIT = 1000
 """Characters that are kept of a reason and of a comment."""
 
+_AUDITED = 100
+"""So many calls may fail one after the other while a service is down."""
+
 
 class SubjectKind(StrEnum):
     """What kind of thing an act is about."""
@@ -55,6 +58,11 @@ class AuditedAct(Part):
     entry_id: str
     at: datetime
     enabled: bool | None = None
+
+
+def with_act(acts: tuple[AuditedAct, ...], act: AuditedAct) -> tuple[AuditedAct, ...]:
+    """Give the acts of a record with one more, as many as it has room for: the latest."""
+    return (*acts, act)[-_AUDITED:]
 
 
 class AuditEntry(Record):

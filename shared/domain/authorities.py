@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.domain import lifecycles
+from shared.domain.audit_entries import AuditedAct
 from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
@@ -186,6 +187,7 @@ class AuthorityRecord(Record):
         problem: why a service has not taken its proof; of one that is not made, why it can't be.
         change: the act that was decided last, until everything follows.
         acts: ids of the last requests that were carried out; one that comes again changes nothing.
+        audited: calls that are done when it is open, which an entry of the audit log is about.
         since: when an act led to its state.
         revoked_at: when it was revoked.
         revocation_reason: why.
@@ -198,7 +200,7 @@ class AuthorityRecord(Record):
     lifecycle = lifecycles.AUTHORITY
 
     documents: ClassVar[frozenset[str]] = frozenset(
-        {"wanted", "making", "list_making", "list_entries", "published", "change", "acts"}
+        {"wanted", "making", "list_making", "list_entries", "published", "change", "acts", "audited"}
     )
 
     name: str
@@ -234,6 +236,7 @@ class AuthorityRecord(Record):
     problem: str | None = None
     change: AuthorityChange | None = None
     acts: tuple[str, ...] = ()
+    audited: tuple[AuditedAct, ...] = ()
     since: datetime | None = None
     revoked_at: datetime | None = None
     revocation_reason: RevocationReason | None = None

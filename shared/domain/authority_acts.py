@@ -182,7 +182,7 @@ def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityR
         changes |= {"revoked_at": at, "revocation_reason": RevocationReason(wanted.reason or "unspecified")}
     if wanted.action is AuthorityAction.DELETE:
         # The end of a key that is kept here. One in the vault is its owner's to purge.
-        changes |= {"wrapped_key": None}
+        changes |= {"wrapped_key": None, "audited": ()}
     return record.changed(**changes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.audit_entries import with_act
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     IN_SERVICE,
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from shared.domain.audit_entries import AuditedAct
     from shared.domain.doors import ClosedDoor
 
-
-_AUDITED = 100
-"""So many calls may fail one after the other while a service is down."""
 
 TAKEN_OVER = "registered by the enrollment group"
 """How the note of a device begins that another group has registered."""
@@ -124,7 +122,7 @@ def audited(record: DeviceRecord, act: AuditedAct | None, *, enabled: bool | Non
     """Enter which entry of the audit log is about an act that was just entered, if one is."""
     if act is None:
         return record
-    return record.changed(audited=(*record.audited, act.changed(enabled=enabled))[-_AUDITED:])
+    return record.changed(audited=with_act(record.audited, act.changed(enabled=enabled)))
 
 
 def in_effect(record: DeviceRecord) -> tuple[AuditedAct, ...]:

@@ -166,15 +166,15 @@ class CaPlaces:
         )
 
     async def get(self, name: str) -> UploadedAuthority | None:
-        async with self.conductor.step(f"{self.holder}.get"):
+        async with self.conductor.step(f"{self.holder}.get", self.holder):
             return self._shown(name) if name in self.places else None
 
     async def held(self) -> Mapping[str, UploadedAuthority]:
-        async with self.conductor.step(f"{self.holder}.held"):
+        async with self.conductor.step(f"{self.holder}.held", self.holder):
             return {name: self._shown(name) for name in self.places}
 
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
-        async with self.conductor.step(f"{self.holder}.upload"):
+        async with self.conductor.step(f"{self.holder}.upload", self.holder):
             if name in self.places:
                 raise PreconditionFailed.because(f"{name!r} is there; an update wants its ETag")
             if name not in self.places and len(self.places) >= self.limit:
@@ -189,13 +189,13 @@ class CaPlaces:
         return place
 
     async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
-        async with self.conductor.step(f"{self.holder}.verification_code"):
+        async with self.conductor.step(f"{self.holder}.verification_code", self.holder):
             place, new = self._check(name, etag), self._next()
             self.places[name] = replace(place, etag=new, code=f"CODE-{new}", verified=False)
             return f"CODE-{new}", new
 
     async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
-        async with self.conductor.step(f"{self.holder}.verify"):
+        async with self.conductor.step(f"{self.holder}.verify", self.holder):
             place = self._check(name, etag)
             if names.common_name(certificate.subject) != place.code:
                 raise Rejected.because("the certificate's CN is not the code")
@@ -204,7 +204,7 @@ class CaPlaces:
             return self._shown(name)
 
     async def delete(self, name: str, etag: str) -> None:
-        async with self.conductor.step(f"{self.holder}.delete"):
+        async with self.conductor.step(f"{self.holder}.delete", self.holder):
             if name in self.places:
                 self._check(name, etag)
                 del self.places[name]

@@ -13,18 +13,24 @@ from azure.core.exceptions import ServiceRequestError
 
 from shared.acting import acting
 from shared.domain.audit_entries import AuditedAct, AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.upkeep import audited
-from shared.ledger.audit_log import AuditFilters
-from shared.workflows.intake.audit import Act
+from shared.ledger.audit_log import AuditFilters, AuditTable
+from shared.workflows.intake.audit import Act, Audit
 from tests.world.acts import CALLS, MESSAGES, SCENES
 from tests.world.auditor import audit
-from tests.world.conductor import Go
+from tests.world.authority_acts import CALLS as AUTHORITY_CALLS
+from tests.world.authority_acts import SCENES as AUTHORITY_SCENES
+from tests.world.conductor import AtOnce, Go
 from tests.world.services import HUB
+from tests.world.storage import Table
 from tests.world.world import DEVICE, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tests.world.authority_world import AuthorityWorld
 
 ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devices.Revoke")
 FAILED = {AuditOutcome.FAILED, AuditOutcome.BEGUN, AuditOutcome.REFUSED}
@@ -200,3 +206,105 @@ async def test_a_row_has_room_for_the_last_hundred_calls_that_failed() -> None:
         record = audited(record, AuditedAct(entry_id=f"{number:032x}", at=world.now), enabled=False)
     assert [int(each.entry_id, 16) for each in record.audited] == list(range(20, 120))
     assert len(str(record.columns()["audited"])) < 32_000, "characters that a column holds (Azure Tables: 64 KiB)"
+
+
+# --- CAs ---
+
+BROUGHT = {"import": ("empty", "corporate"), "install": ("awaiting", "elsewhere")}
+"""Calls that bring a CA or its certificate along, with the scene and the name of the CA."""
+
+
+async def group_of(_name: str) -> None:
+    return None
+
+
+def audited_twin(scene: AuthorityWorld) -> AuthorityWorld:
+    """Give a world of its own in the same state, with an audit log."""
+    world = scene.copy()
+    log = AuditTable(Table("audit", AtOnce(world.conductor)))
+    world.requests.trail = Audit(log=log, clock=world.clock, devices=group_of, authorities=group_of)
+    return world
+
+
+async def brought(world: AuthorityWorld, act: str) -> None:
+    """Have Ada bring a CA along, as the app's route does."""
+    trail = world.requests.trail
+    assert isinstance(trail, Audit)
+    with acting(ADA, "ticket 4711"):
+        async with trail.carried_out(Act(action=act, kind=SubjectKind.AUTHORITY, subject=BROUGHT[act][1])):
+            await AUTHORITY_CALLS[act](world)
+
+
+async def outcomes_of_ca(world: AuthorityWorld, act: str) -> list[str]:
+    trail = world.requests.trail
+    assert isinstance(trail, Audit)
+    found, _ = await trail.log.page(AuditFilters(authority=BROUGHT[act][1], action=act), size=100, continuation=None)
+    assert {each.actor for each in found} == {ADA}
+    return [each.outcome for each in found]
+
+
+def state_of_ca(world: AuthorityWorld, act: str) -> AuthorityState | None:
+    return next((each.state for each in world.known() if each.name == BROUGHT[act][1]), None)
+
+
+@pytest.mark.parametrize("act", BROUGHT)
+async def test_a_ca_that_is_brought_along_is_done_in_the_log_if_and_only_if_it_is_open_at_last(act: str) -> None:
+    """Killed before each step, or with the answer to it lost: the sweep opens it, or gives its name back."""
+    scene, carried_on = await AUTHORITY_SCENES[BROUGHT[act][0]](), 0
+
+    def begun() -> AuthorityWorld:
+        world = audited_twin(scene)
+        world.conductor.start("a", brought(world, act))
+        return world
+
+    for step in range(await begun().conductor.advance("a")):
+        world, lost = begun(), step % 2 == 1
+        await world.conductor.advance("a", step)
+        if lost:
+            await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
+            await world.conductor.advance("a")
+        await world.conductor.kill("a")
+        (first,) = await outcomes_of_ca(world, act)
+        await world.drain()
+        (last,) = await outcomes_of_ca(world, act)
+        is_open = state_of_ca(world, act) is AuthorityState.ACTIVE
+        where = f"{'the answer is lost of' if lost else 'killed before'} step {step + 1}"
+        assert (last == AuditOutcome.DONE) is is_open, where
+        assert all(each.audited == () for each in world.known()), where
+        carried_on += first in FAILED and is_open
+    assert carried_on > 5
+
+
+async def unproved(world: AuthorityWorld) -> None:
+    """Have Ada bring a CA along that the DPS can't be shown any more, when its row has it."""
+    world.conductor.start("a", brought(world, "import"))
+    while state_of_ca(world, "import") is not AuthorityState.SIGNED:
+        assert await world.conductor.advance("a", 1) == 1
+    world.conductor.down.add("the DPS")
+    await world.conductor.advance("a")
+    assert isinstance(world.conductor.outcome("a"), ServiceRequestError)
+    assert await outcomes_of_ca(world, "import") == [AuditOutcome.FAILED]
+
+
+async def test_each_call_that_failed_before_a_ca_could_be_opened_is_done_when_it_is() -> None:
+    """Whoever calls again has the same CA, and an entry beside the first."""
+    world = audited_twin(await AUTHORITY_SCENES["empty"]())
+    await unproved(world)
+    world.now += timedelta(seconds=10)
+    with pytest.raises(ServiceRequestError):
+        await brought(world, "import")
+    assert await outcomes_of_ca(world, "import") == [AuditOutcome.FAILED] * 2
+    world.conductor.down.clear()
+    await world.drain()
+    assert await outcomes_of_ca(world, "import") == [AuditOutcome.DONE] * 2
+
+
+async def test_a_ca_that_is_deleted_before_it_was_open_was_not_brought_along() -> None:
+    """Its entry stays as it was, and nothing is left in its row."""
+    world = audited_twin(await AUTHORITY_SCENES["empty"]())
+    await unproved(world)
+    world.conductor.down.clear()
+    await world.act("corporate", AuthorityAction.DELETE)
+    await world.drain()
+    assert await outcomes_of_ca(world, "import") == [AuditOutcome.FAILED]
+    assert [(each.state, each.audited) for each in world.known()] == [(AuthorityState.DELETED, ())]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OPENED, AuthorityState, Missing, ProofOfPossession
@@ -206,7 +207,8 @@ class AuthorityConverger:
         await self.outbox.publish(
             EventType.CERTIFICATE_ISSUED, subject=record.name, correlation_id=record.cause, data=issued_event(record)
         )
-        return await change(self.records, record.name, _opened)
+        await self.endings.write_down(record)
+        return await change(self.records, record.name, partial(_opened, seen=record))
 
     async def enter_further(self, record: AuthorityRecord, issuer: Issuer) -> None:
         """Enter a further certificate of a CA into the books."""
@@ -234,5 +236,7 @@ def _unproved(record: AuthorityRecord, **changes: object) -> AuthorityRecord:
     return record.changed(**changes) if record.proof_of_possession is ProofOfPossession.PENDING else record
 
 
-def _opened(record: AuthorityRecord) -> AuthorityRecord:
-    return record.changed(state=AuthorityState.ACTIVE) if record.state is AuthorityState.SIGNED else record
+def _opened(record: AuthorityRecord, *, seen: AuthorityRecord) -> AuthorityRecord:
+    """Enter that a CA is open, unless others have called for it meanwhile: of these the audit log says so first."""
+    is_told = record.state is AuthorityState.SIGNED and record.audited == seen.audited
+    return record.changed(state=AuthorityState.ACTIVE, audited=()) if is_told else record

@@ -123,6 +123,12 @@ class AuthorityEndings:
             occasion=change.action,
         )
 
+    async def write_down(self, record: AuthorityRecord) -> None:
+        """Have the audit log say of the calls that a CA was made open by that they took effect."""
+        if self.requests.trail is not None:
+            for each in record.audited:
+                await self.requests.trail.took_effect(each)
+
     # --- another certificate ---
 
     async def _enter_certificate(self, record: AuthorityRecord, change: AuthorityChange) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from shared import acting
 from shared.domain.approvals import ApprovalAct, Deed
-from shared.domain.audit_entries import SubjectKind
+from shared.domain.audit_entries import SubjectKind, with_act
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Overtaken, Rejected
@@ -243,7 +244,8 @@ class AuthorityInstallation:
         """Give a CA its certificate, which no other one replaces."""
 
         def given(present: AuthorityRecord) -> AuthorityRecord:
-            return present.changed(problem=None, **placed) if present.certificate is None else present
+            after = present.changed(problem=None, **placed) if present.certificate is None else present
+            return _called_for(after) if after.thumbprint == placed["thumbprint"] else after
 
         record = await change(self.records, name, given)
         if record.thumbprint != placed["thumbprint"]:
@@ -255,7 +257,7 @@ class AuthorityInstallation:
 
         def taken_in(present: AuthorityRecord) -> AuthorityRecord:
             if issuer.certificate in all_certificates(present):
-                return present
+                return _called_for(present)
             further = {"further_certificates": (present.further_certificates or "") + names.pem(issuer.certificate)}
             check_length(further, field)
             return present.changed(**further)
@@ -264,6 +266,14 @@ class AuthorityInstallation:
         if issuer.certificate != next(all_certificates(record)):
             await self.converger.enter_further(record, issuer)
         return await self.converger.converge(name)
+
+
+def _called_for(record: AuthorityRecord) -> AuthorityRecord:
+    """Enter which entry of the audit log is about a call, if its CA is still to be opened."""
+    entry = acting.audited()
+    if entry is None or record.state is not AuthorityState.SIGNED:
+        return record
+    return record.changed(audited=with_act(record.audited, entry))
 
 
 def check_pinned(record: AuthorityRecord, issuer: Issuer, field: str) -> None:
