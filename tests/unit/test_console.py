@@ -50,7 +50,6 @@ from triggers.registration import app_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from datetime import datetime
 
     from shared.ledger.rejections import Filters
     from shared.workflows.intake.audit import Act
@@ -280,13 +279,11 @@ class Found:
     async def close(self, finding_id: str, comment: str) -> None:
         self.done.append((finding_id, comment))
 
-    async def begin(self, *, enrollment_group: str | None, registration_id: str | None) -> ReconciliationRecord:
-        self.done.append(("begin", enrollment_group, registration_id))
+    async def begin_at_once(
+        self, *, enrollment_group: str | None, registration_id: str | None, lasting: timedelta
+    ) -> ReconciliationRecord:
+        self.done.append(("begin", enrollment_group, registration_id, str(lasting)))
         return PASS
-
-    async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
-        self.done.append(("carry on", reconciliation_id, str(until - NOW)))
-        return 1
 
 
 class Approving:
@@ -1249,9 +1246,8 @@ async def test_a_pass_says_what_it_will_look_at_and_then_begins(services: Simple
         "/api/console/reconciliations",
         "/api/console/devices/press-1",
     ]
-    carried_on = ("carry on", PASS.reconciliation_id, "0:00:05")
-    begun = [("begin", None, None), ("begin", "line-1", None), ("begin", None, "press-1")]
-    assert services.reconciler.done == [each for begin in begun for each in (begin, carried_on)]
+    begun = [(None, None), ("line-1", None), (None, "press-1")]
+    assert services.reconciler.done == [("begin", *each, "0:00:05") for each in begun]
 
 
 async def test_a_pass_over_a_group_or_one_of_its_devices_is_for_who_manages_it(services: SimpleNamespace) -> None:

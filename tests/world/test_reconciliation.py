@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -904,6 +905,24 @@ async def test_a_pass_over_a_group_or_a_device_is_begun() -> None:
     )
     assert [each.enrollment_group for each in (group, device)] == [GROUP, None]
     assert [each.registration_id for each in (group, device)] == [None, DEVICE]
+
+
+async def test_a_pass_that_a_call_has_begun_goes_on_though_a_service_does_not_answer() -> None:
+    """What the call asked for is done: it is told so, and its entry in the audit log says so. The timer carries it on."""
+    fleet = await fleet_of()
+    fleet.world.conductor.down.add("dps")
+    begun = await fleet.reconciler.begin_at_once(enrollment_group=None, registration_id=DEVICE, lasting=HOUR)
+    fleet.world.conductor.down.clear()
+    assert (await fleet.reconciler.describe(begun.reconciliation_id)).state is ReconciliationState.RUNNING
+    await fleet.reconciler.run(until=fleet.world.now + HOUR)
+    assert (await fleet.reconciler.describe(begun.reconciliation_id)).state is ReconciliationState.DONE
+
+
+async def test_a_pass_that_can_not_be_begun_is_not_told_as_begun() -> None:
+    fleet = await fleet_of()
+    fleet.world.conductor.down.add("tables")
+    with pytest.raises(ServiceRequestError):
+        await fleet.reconciler.begin_at_once(enrollment_group=None, registration_id=None, lasting=HOUR)
 
 
 # --- the share of the quotas ---

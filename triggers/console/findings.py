@@ -237,10 +237,9 @@ async def console_reconcile(services: Services, request: func.HttpRequest) -> fu
 async def console_reconciled(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Begin a pass, beside those that begin by themselves."""
     wanted = _scope_of(form_of(request))
-    begun = await services.reconciler.begin(
-        enrollment_group=wanted.enrollment_group, registration_id=wanted.registration_id
+    await services.reconciler.begin_at_once(
+        enrollment_group=wanted.enrollment_group, registration_id=wanted.registration_id, lasting=_AT_ONCE
     )
-    await services.reconciler.carry_on(begun.reconciliation_id, until=services.clock() + _AT_ONCE)
     return redirect(f"{ROOT}/{_found_on(wanted)}")
 
 

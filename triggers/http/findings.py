@@ -155,10 +155,9 @@ async def close_finding(services: Services, request: func.HttpRequest) -> func.H
 async def create_reconciliation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Compare everything, a group or a device with the services, beside the passes that begin by themselves."""
     scope = parse(ReconciliationRequest, body_of(request, optional=True))
-    begun = await services.reconciler.begin(
-        enrollment_group=scope.enrollment_group, registration_id=scope.registration_id
+    begun = await services.reconciler.begin_at_once(
+        enrollment_group=scope.enrollment_group, registration_id=scope.registration_id, lasting=_AT_ONCE
     )
-    await services.reconciler.carry_on(begun.reconciliation_id, until=services.clock() + _AT_ONCE)
     headers = {"Location": f"/api/reconciliations/{begun.reconciliation_id}"}
     return json_answer(
         Reconciliation, await _described(services, begun.reconciliation_id), HTTPStatus.ACCEPTED, headers

@@ -91,6 +91,20 @@ class Reconciler:
         await self.passes.try_insert(record)
         return record
 
+    async def begin_at_once(
+        self, *, enrollment_group: str | None, registration_id: str | None, lasting: timedelta
+    ) -> ReconciliationRecord:
+        """Begin a pass as :meth:`begin` does, and carry it on for a while.
+
+        What fails of that is left to the timer: the pass is begun, whoever has called for it.
+        """
+        begun = await self.begin(enrollment_group=enrollment_group, registration_id=registration_id)
+        try:
+            await self.carry_on(begun.reconciliation_id, until=self.clock() + lasting)
+        except Exception as error:  # noqa: BLE001 - see above
+            _log.warning("%s is carried on later: %s: %s", begun.reconciliation_id, type(error).__name__, error)
+        return begun
+
     async def describe(self, reconciliation_id: str) -> ReconciliationRecord:
         """Show a pass.
 
