@@ -13,7 +13,7 @@ import pytest
 from shared import acting
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.messages import Queue
-from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
+from shared.domain.audit_entries import AuditedAct, AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred, Rejected
@@ -23,6 +23,7 @@ from shared.workflows.intake.audit import APP, Act, Audit
 from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.requests import part_for, submit
+from shared.workflows.intake.wiring import Copied
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
 from triggers.http.audit import list_audit_entries
@@ -52,6 +53,10 @@ class Log:
 
     async def told(self, **filters: Any) -> list[tuple[str, str, str]]:
         return [(each.action, each.subject, each.outcome) for each in await self.found(**filters)]
+
+
+async def no_group(_name: str) -> str | None:
+    return None
 
 
 @pytest.fixture
@@ -170,9 +175,45 @@ async def test_an_act_that_was_not_done_says_why(
     assert [(each.outcome, each.reason, each.actor) for each in await log.found()] == [(outcome, reason, APP)]
 
 
+async def test_a_call_that_failed_is_done_when_its_act_took_effect_and_stays_so() -> None:
+    """Every place that has the log gets an end more, under the entry's own id; nothing else of it is another."""
+    copied, table = list[AuditEntry](), FakeTable()
+
+    class Copies:
+        async def append(self, given: AuditEntry) -> None:
+            copied.append(given)
+
+    audit = Audit(log=Copied(table=table, other=Copies()), clock=lambda: NOW, devices=Log().group, authorities=no_group)
+    act = Act(action="disable", kind=SubjectKind.DEVICE, subject="press-1", reason="lost")
+    decided = list[AuditedAct | None]()
+
+    async def called() -> None:
+        async with audit.carried_out(act):
+            decided.append(acting.audited())
+            raise ConnectionError("no answer")
+
+    with acting.acting(ADA, "ticket 4711"), pytest.raises(ConnectionError, match="no answer"):
+        await called()
+    assert acting.audited() is None, "what comes after the call is not its own"
+    named = decided[0]
+    assert named is not None
+    for _ in range(2):
+        await audit.took_effect(named)
+    await audit.took_effect(named.changed(entry_id="another"))
+    assert [each.outcome for each in copied] == ["begun", "failed", "done", "done"]
+    begun, ended = copied[0], copied[2]
+    assert ended == begun.changed(outcome=AuditOutcome.DONE)
+    assert (type(ended), ended.entry_id, ended.actor, ended.reason) == (AuditEntry, named.entry_id, ADA, "lost")
+    [found] = (await AuditTable(table).page(AuditFilters(), size=9, continuation=None))[0]
+    assert (found.outcome, found.reason, found.comment) == ("done", "lost", "ticket 4711")
+
+
 async def test_what_cannot_be_written_down_is_not_done(log: Log) -> None:
     class Down:
         async def append(self, _entry: AuditEntry) -> None:
+            raise OSError
+
+        async def find(self, _act: AuditedAct) -> AuditEntry | None:
             raise OSError
 
         async def page(self, *_: Any, **__: Any) -> Any:

@@ -16,6 +16,7 @@ from shared.domain.audit_entries import AuditedAct, AuditEntry, AuditOutcome, Su
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.upkeep import audited
+from shared.errors import Rejected
 from shared.ledger.audit_log import AuditFilters, AuditTable
 from shared.workflows.intake.audit import Act, Audit
 from tests.world.acts import CALLS, MESSAGES, SCENES
@@ -297,6 +298,21 @@ async def test_each_call_that_failed_before_a_ca_could_be_opened_is_done_when_it
     world.conductor.down.clear()
     await world.drain()
     assert await outcomes_of_ca(world, "import") == [AuditOutcome.DONE] * 2
+
+
+async def test_a_ca_that_the_dps_had_no_place_for_is_done_when_it_has_one() -> None:
+    """The last place went to others when the name was taken. Nobody has to call again."""
+    world = audited_twin(await AUTHORITY_SCENES["empty"]())
+    world.conductor.start("a", brought(world, "import"))
+    while state_of_ca(world, "import") is not AuthorityState.SIGNED:
+        assert await world.conductor.advance("a", 1) == 1
+    world.services[0].limit = 0
+    await world.conductor.advance("a")
+    assert isinstance(world.conductor.outcome("a"), Rejected)
+    assert await outcomes_of_ca(world, "import") == [AuditOutcome.REFUSED]
+    world.services[0].limit = 1
+    await world.drain()
+    assert await outcomes_of_ca(world, "import") == [AuditOutcome.DONE]
 
 
 async def test_a_ca_that_is_deleted_before_it_was_open_was_not_brought_along() -> None:
