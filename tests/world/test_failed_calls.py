@@ -173,6 +173,19 @@ async def test_a_call_that_comes_again_when_the_service_is_back_ends_the_first_o
     assert IS_SO[act][1](world)
 
 
+async def test_a_call_about_dps_does_not_fail_for_what_a_hub_still_lacks() -> None:
+    """An earlier call failed since the hub was down, and it still is. DPS does what it is to do."""
+    world = await before("disable")
+    await failed(world, "disable", "hub")
+    world.conductor.down.add("hub")
+    await called(world, "put the entry")
+    assert (await outcome(world, "put the entry"), await outcome(world, "disable")) == ("done", "failed")
+    assert IS_SO["put the entry"][1](world)
+    world.conductor.down.clear()
+    await swept(world)
+    assert (await outcome(world, "disable"), world.unsettled) == ("done", False)
+
+
 @pytest.mark.parametrize(("act", "then"), [("disable", "enable"), ("enable", "disable")])
 async def test_what_the_opposite_call_has_overtaken_stays_failed(act: str, then: str) -> None:
     """The hub could not be reached until the opposite was wanted."""

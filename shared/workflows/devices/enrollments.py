@@ -264,8 +264,8 @@ class IndividualEnrollments:
             record = outcome.device.record
             if record.settled:
                 await self.devices.leave_unsettled(unsettled(entered, self.clock()))
-            elif record.entry_change is None and record.audited:
-                await self.converger.converge(registration_id)  # DPS follows, and the audit log is to say so
+            elif record.converged == record.generation and not record.announcements:
+                await self.converger.converge(registration_id)  # the services follow; only the audit log is to say so
             if outcome.refusal is not None:
                 raise outcome.refusal
             if outcome.by == by:
