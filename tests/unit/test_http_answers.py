@@ -16,6 +16,7 @@ from shared.contracts.parsing import parse
 from shared.contracts.plans import PLANNED
 from shared.errors import NotFound, Rejected
 from shared.ledger.requests import Requests
+from shared.rules.zones import Zone
 from shared.workflows.intake.outbox import Outbox
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.pki.hierarchy import NOW
@@ -194,6 +195,10 @@ class Foreseen:
         return {**PLANNED, "perMinute": per_minute}
 
 
+async def unsigned(*_signed: object) -> None:
+    """Want no signature."""
+
+
 async def foreseen(body: object) -> Answered:
     return await ask(
         authority_acts.revoke_certificate_authority,
@@ -221,3 +226,19 @@ async def test_the_revocation_of_a_ca_is_planned_at_the_pace_that_is_given(
 @pytest.mark.usefixtures("services")
 async def test_a_plan_is_not_made_of_what_the_revocation_of_a_ca_does_not_take(body: object) -> None:
     assert (await foreseen(body))[0] == 400
+
+
+async def test_a_plan_is_refused_for_a_reason_that_the_revocation_of_a_ca_refuses(services: SimpleNamespace) -> None:
+    """A CA is not put on hold, and whoever plans that is told so in the same words as whoever does it."""
+    services.revocations = there = Foreseen()
+    services.authority_workflows = SimpleNamespace(acts=there)
+    services.webhooks = SimpleNamespace(authenticate=unsigned)
+    services.settings = SimpleNamespace(zone=Zone.ALL)
+    hold = {"reason": "certificateHold"}
+    planned = await foreseen(hold)
+    done = await ask(authority_acts.revoke_certificate_authority, body=hold, route={"name": "line-ca1"})
+    assert planned == done
+    assert planned[0] == 400
+    assert "a revoked CA stays revoked, and reason says why: one of unspecified, keyCompromise" in json.dumps(
+        planned[1]
+    )

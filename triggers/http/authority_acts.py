@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.contracts.authorities import (
     AuthorityAct,
@@ -40,6 +40,7 @@ from triggers.openapi import IDEMPOTENCY_KEY, SIGNATURE, Answer
 if TYPE_CHECKING:
     import azure.functions as func
 
+    from shared.contracts.base import Contract
     from shared.services import Services
 
 CRL = "application/pkix-crl"
@@ -91,7 +92,7 @@ async def delete_certificate_authority(services: Services, request: func.HttpReq
 async def revoke_certificate_authority(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Have a CA revoked, with the CAs below it and all devices; signed as a webhook is, where a secret is set."""
     if is_dry(request):
-        return await _previewed(services, request, AuthorityAction.REVOKE, per_minute=_pace_of(request))
+        return await _previewed(services, request, AuthorityAction.REVOKE, _planned(request))
     request_id = await authenticated(services, request)
     given = parse(AuthorityRevoking, body_of(request, optional=True))
     return await _queued(services, request, AuthorityAction.REVOKE, given, request_id=request_id)
@@ -153,25 +154,42 @@ async def import_crl(services: Services, request: func.HttpRequest) -> func.Http
 
 
 async def _acted(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
-    if is_dry(request):
-        return await _previewed(services, request, action)
-    return await _queued(services, request, action, parse(AuthorityActing, body_of(request, optional=True)))
+    given = parse(AuthorityActing, body_of(request, optional=True))
+    return await (_previewed if is_dry(request) else _queued)(services, request, action, given)
 
 
-def _pace_of(request: func.HttpRequest) -> int | None:
-    """Read the pace that is planned with; the reason, which makes no difference to a plan, may be left out."""
+def _planned(request: func.HttpRequest) -> AuthorityRevoking:
+    """Read what is planned; the reason, which makes no difference to a plan, may be left out."""
     given = body_of(request, optional=True)
     planned = {"reason": RevocationReason.UNSPECIFIED, **given} if isinstance(given, dict) else given
-    return parse(AuthorityRevoking, planned).per_minute
+    return parse(AuthorityRevoking, planned)
+
+
+def _act_of(request: func.HttpRequest, action: AuthorityAction, given: Contract, request_id: str) -> AuthorityAct:
+    """Give the act that a call asks for, whether it is to be done or only foreseen.
+
+    Raises:
+        Rejected: such an act is not possible.
+    """
+    return parse(
+        AuthorityAct,
+        {
+            **given.model_dump(mode="json", by_alias=True, exclude_none=True),
+            "requestId": request_id,
+            "name": authority_name_of(request),
+            "action": action.value,
+        },
+    )
 
 
 async def _previewed(
-    services: Services, request: func.HttpRequest, action: AuthorityAction, *, per_minute: int | None = None
+    services: Services, request: func.HttpRequest, action: AuthorityAction, given: Contract
 ) -> func.HttpResponse:
-    found = await services.authority_workflows.acts.preview(authority_name_of(request), action)
+    act = _act_of(request, action, given, "dry-run")
+    found = await services.authority_workflows.acts.preview(act.name, action)
     plan = None
     if action is AuthorityAction.REVOKE:
-        plan = await services.revocations.foresee_authorities(found["authorities"], per_minute=per_minute)
+        plan = await services.revocations.foresee_authorities(found["authorities"], per_minute=act.per_minute)
     return json_answer(AuthorityPreview, {**found, "plan": plan})
 
 
@@ -179,20 +197,12 @@ async def _queued(
     services: Services,
     request: func.HttpRequest,
     action: AuthorityAction,
-    given: Any,
+    given: Contract,
     *,
     request_id: str | None = None,
 ) -> func.HttpResponse:
     """Queue an act, unless it can be seen that it would not succeed."""
-    act = parse(
-        AuthorityAct,
-        {
-            **given.model_dump(mode="json", by_alias=True, exclude_none=True),
-            "requestId": request_id or request_id_of(request),
-            "name": authority_name_of(request),
-            "action": action.value,
-        },
-    )
+    act = _act_of(request, action, given, request_id or request_id_of(request))
     if await is_new(services, Queue.ENROLLMENT_GROUP_REQUESTS, act):
         await services.authority_workflows.acts.foresee(act)
     return await queued(services, Queue.ENROLLMENT_GROUP_REQUESTS, act)
