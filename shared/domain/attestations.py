@@ -112,6 +112,17 @@ def held_certificates(entry: Entry) -> dict[str, HeldCertificate]:
     return {each.thumbprint: each for each in found}
 
 
+def issuer_names(entry: Entry) -> list[str]:
+    """Give the CNs of the issuers of those certificates of an individual enrollment that DPS shows ``info`` alone of.
+
+    That has an ``issuerName`` (Microsoft: ``X509CertificateInfo`` of the service API, 2021-10-01).
+    """
+    held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
+    bare = [each for each in held.values() if each and not each.get("certificate")]
+    told = [str((each.get("info") or {}).get("issuerName") or "") for each in bare]
+    return [found[1].strip() for each in told if (found := _CN.search(each))]
+
+
 def admits_only(entry: Mapping[str, Any], certificates: Sequence[x509.Certificate]) -> bool:
     """Tell whether an individual enrollment accepts these leaf certificates and no other."""
     held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}

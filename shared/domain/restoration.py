@@ -68,23 +68,29 @@ def adopted(
 
 
 def taken_over(
-    registration_id: str, *, group: str | None, place: tuple[str, str], thumbprints: Collection[str], at: datetime
+    registration_id: str,
+    *,
+    group: str | None,
+    place: tuple[str, str] | None,
+    thumbprints: Collection[str],
+    at: datetime,
 ) -> DeviceRecord:
     """Give the record of a device that the services have, and whose certificate nobody has.
 
     Args:
         registration_id: of the device.
-        group: that DPS has registered it by.
-        place: its hub and its device id there.
-        thumbprints: of the certificates that its hub lets in, as the hub has them.
+        group: that DPS has registered it by, or that has the CA of its certificate; ``None`` if that is not known.
+        place: its hub and its device id there; ``None`` if DPS has not assigned it to one.
+        thumbprints: of the certificates that its hub lets in, or else its entry, as these have them.
         at: the present time.
     """
-    hub, device_id = place
+    hub, device_id = place or (None, None)
+    state = DeviceState.REGISTERED if place else DeviceState.ISSUED
     shown = ", ".join(sorted(thumbprints)) or "unknown"
     note = f"{_TAKEN_OVER}: its certificate was not seen, its thumbprint is {shown}"
     return DeviceRecord(
         registration_id=registration_id,
-        state=DeviceState.REGISTERED,
+        state=state,
         order_id=_ACT,
         updated_at=at,
         enrollment_group=group,
@@ -92,15 +98,21 @@ def taken_over(
         assigned_hub=hub,
         unseen=True,
         sha256_thumbprints=tuple(sorted(thumbprints)),
-        history=(HistoryEntry(at=at, state=DeviceState.REGISTERED, note=note),),
+        history=(HistoryEntry(at=at, state=state, note=note),),
     )
 
 
-def kept_out(record: DeviceRecord, *, at: datetime) -> DeviceRecord:
-    """Put a device on hold that DPS keeps out, where nothing tells whether it was revoked: that can be undone."""
-    if record.shut_out:
+def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) -> DeviceRecord:
+    """Keep a device out that DPS keeps out: as a list says, or else on hold, which can be undone.
+
+    Args:
+        record: of the device.
+        reason: that a list gives for a certificate of its entry; a hold if no list has it.
+        at: when a list says that it was revoked, or else the present time.
+    """
+    if record.shut_out and not (record.on_hold and reason is not RevocationReason.CERTIFICATE_HOLD):
         return record
-    return revoked(record, act=f"{_ACT} hold", reason=RevocationReason.CERTIFICATE_HOLD, at=at, correlation=_ACT)
+    return revoked(record, act=f"{_ACT} {reason}", reason=reason, at=at, correlation=_ACT)
 
 
 def renewed_meanwhile(

@@ -82,7 +82,8 @@ class GroupRegistrar(FakeRegistrar):
 
     def boot(self, registration_id: str, certificate: Any) -> Assignment:
         assignment = super().boot(registration_id, certificate)
-        self.provisioning.registrations[registration_id]["enrollmentGroupId"] = GROUP
+        if registration_id not in self.provisioning.enrollments:
+            self.provisioning.registrations[registration_id]["enrollmentGroupId"] = GROUP
         return assignment
 
 

@@ -219,6 +219,12 @@ class FakeProvisioning(Provisioning):
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
         return self._shown(await super().get_enrollment(registration_id))
 
+    async def page_of_enrollments(
+        self, *, size: int, continuation: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        page, following = await super().page_of_enrollments(size=size, continuation=continuation)
+        return [self._shown(each) or {} for each in page], following
+
     async def delete_registration(self, registration_id: str) -> None:
         await super().delete_registration(registration_id)
         self.step()

@@ -14,9 +14,11 @@ from cryptography.x509 import ocsp
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest, revocation_request
+from shared.domain.attestations import individual_enrollment
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
+from shared.domain.findings import FindingKind
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Rejected, UnderWay
 from shared.pki import names
@@ -251,6 +253,112 @@ async def test_a_stand_in_that_was_lost_again_stays_out() -> None:
     device = await subject.device("press")
     assert (device.unseen, device.on_hold) == (True, True)
     assert not subject.provisioning.admits("press", leaf)
+
+
+async def of_its_own(subject: Deployment, device: str) -> None:
+    """Have DPS let a device in by an individual enrollment alone: an earlier certificate of it is revoked."""
+    earlier = await certificate_of(subject, device)
+    subject.now += timedelta(days=1)
+    await renewed(subject, device)
+    serial = names.serial_text(earlier.serial_number)
+    request = RevocationRequest(request_id=serial, serial_number=serial, reason=RevocationReason.KEY_COMPROMISE)
+    await subject.app.revocations.carry_out(request)
+    subject.registrar.boot(device, await certificate_of(subject, device))
+
+
+async def test_a_device_with_an_individual_enrollment_is_taken_over_by_that_and_its_registration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DPS shows no more than ``info`` of its certificate: the issuer's name there tells its group; a pass is content."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", False)
+    subject = await Deployment().begin("press")
+    issuer = (await subject.app.authorities.load(ISSUER)).certificate
+    await of_its_own(subject, "press")
+    leaf = await certificate_of(subject, "press")
+    subject.provisioning.registrations["press"].pop("enrollmentGroupId", None)
+    subject.lose(BUNDLES)
+    lines = await subject.adopt(Brought(certificates=(issuer,)))
+    thumbprint = names.sha256_thumbprint(leaf)
+    assert about(lines, "press") == [
+        "press: taken over from its individual enrollment, which is enabled, in hub-1; not known: its certificate, of "
+        f"thumbprint {thumbprint}"
+    ]
+    device = await subject.device("press")
+    assert (device.state, device.assigned_hub, device.device_id) == (DeviceState.REGISTERED, "hub-1", "press")
+    assert (device.enrollment_group, device.unseen, device.sha256_thumbprints) == (GROUP, True, (thumbprint,))
+    assert await subject.app.reconciler.walk.look.differences("press", Budget()) == []
+    await subject.revoke("press")
+    assert not subject.provisioning.admits("press", leaf)
+    assert not subject.hubs.identities["hub-1", "press"].enabled
+
+
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("registered", [True, False])
+async def test_who_was_shut_out_is_shut_out_by_the_ledger_and_of_another_dps(
+    monkeypatch: pytest.MonkeyPatch, *, shown: bool, registered: bool
+) -> None:
+    """Revoked on a list: revoked. Otherwise on hold. A DPS that has nothing of the one before gets these doors shut."""
+    monkeypatch.setattr(FakeProvisioning, "shows_certificates", shown)
+    subject = await Deployment().begin("press", "drill", "lathe")
+    leaves = {name: await certificate_of(subject, name) for name in ("press", "drill", "lathe")}
+    issuer = (await subject.app.authorities.load(ISSUER)).certificate
+    await subject.revoke("press")
+    await subject.revoke("drill", RevocationReason.CERTIFICATE_HOLD)
+    entry = individual_enrollment("lathe", None, "disabled", leaves["lathe"])
+    await subject.provisioning.put_enrollment(entry)  # by somebody else
+    if not registered:
+        subject.provisioning.registrations.clear()
+    for name in leaves:
+        identity = subject.hubs.identities["hub-1", name]
+        subject.hubs.enter("hub-1", name, *identity.thumbprints)  # enabled by whoever
+    subject.lose(BUNDLES)
+    lines = await subject.adopt(Brought(certificates=(issuer,)))
+    press, drill, lathe = [await subject.device(each) for each in leaves]
+    assert (press.phase, press.revoked) == ("revoked", RevocationReason.KEY_COMPROMISE)
+    assert (drill.phase, lathe.phase) == ("onHold", "onHold")
+    assert about(lines, "lathe")[-1] == (
+        "lathe: it is disabled in DPS, and whether it was revoked can't be known: it is on hold; reinstate it, or "
+        "revoke it"
+    )
+    assert {each.enrollment_group for each in (press, drill, lathe)} == {GROUP}
+    if registered:
+        assert [subject.hubs.identities["hub-1", each].enabled for each in leaves] == [False, False, False]
+    assert listed(subject.crl(ISSUER))[names.serial_text(leaves["press"].serial_number)] == "keyCompromise"
+
+    subject.provisioning.enrollments.clear()
+    subject.provisioning.registrations.clear()
+    assert [subject.provisioning.admits(name, leaf) for name, leaf in leaves.items()] == [True, True, True]
+    for name in leaves:
+        found = await subject.app.reconciler.walk.look.differences(name, Budget())
+        assert [(each.kind, each.where) for each in found] == [(FindingKind.DOOR_OPEN, "DPS")]
+    begun = await subject.app.reconciler.begin()
+    await subject.app.reconciler.carry_on(begun.reconciliation_id, until=subject.now + timedelta(hours=1))
+    assert [subject.provisioning.admits(name, leaf) for name, leaf in leaves.items()] == [False, False, False]
+
+
+async def test_who_is_shut_out_and_belongs_to_no_group_is_shut_out_all_the_same() -> None:
+    """Nobody knows whose certificate its entry has: the device is known, on hold, and named."""
+    subject = await Deployment().begin("press")
+    foreign = await Deployment().begin("other")
+    leaf = await certificate_of(foreign, "other")
+    await subject.provisioning.put_enrollment(individual_enrollment("other", None, "disabled", leaf))
+    await subject.provisioning.put_enrollment(individual_enrollment("else", None, "enabled", leaf))
+    subject.lose()
+    lines = await subject.adopt()
+    shown = names.sha256_thumbprint(leaf)
+    assert about(lines, "other") == [
+        "other: taken over from its individual enrollment, which is disabled, in no hub; not known: its group, and its "
+        f"certificate, of thumbprint {shown}",
+        "other: it is disabled in DPS, and whether it was revoked can't be known: it is on hold; reinstate it, or "
+        "revoke it",
+    ]
+    device = await subject.device("other")
+    assert (device.phase, device.enrollment_group, device.settled) == ("onHold", None, True)
+    assert (
+        "not known: whose device 'else' is. Its individual enrollment in DPS is enabled, and accepts a certificate that "
+        f"no CA of the ledger has signed; it is in no hub, with thumbprint {shown}. If nobody needs it, delete its "
+        "enrollment in DPS, and its identity" in lines
+    )
 
 
 async def test_bundles_that_are_there_make_devices_whole() -> None:

@@ -277,6 +277,7 @@ def _info(pem: str) -> Mapping[str, str]:
     return {
         "sha256Thumbprint": names.sha256_thumbprint(certificate),
         "subjectName": certificate.subject.rfc4514_string(),
+        "issuerName": certificate.issuer.rfc4514_string(),
         "serialNumber": f"{certificate.serial_number:X}",
     }
 

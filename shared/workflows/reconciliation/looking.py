@@ -110,7 +110,7 @@ class DeviceLook:
         )
         if record.unseen:  # the hub's own word is all that is known of the certificate
             used |= frozenset(record.sha256_thumbprints)
-        return Own(in_use=used, all=frozenset().union(*both.values()), revoked=shut)
+        return Own(in_use=used, all=used.union(*both.values()), revoked=shut)
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
         """Read an identity."""

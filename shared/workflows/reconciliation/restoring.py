@@ -27,6 +27,7 @@ from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.devices.changes import change, unsettled
+from shared.workflows.devices.entry_certificates import serial_numbers_of
 from shared.workflows.many import pages
 from shared.workflows.reconciliation.adopting import UNKNOWN
 from shared.workflows.reconciliation.found_authorities import number_of
@@ -124,7 +125,8 @@ class Restoration:
         for name, listed in revoked:  # those of certificates that were not known before
             async for line in self._revoke(name, listed, may_wait=False):
                 yield line
-        async for line in self._shut_out():  # when it is known of every device what the lists say of it
+        by_serial_number = {each.serial_number: each for _, each in revoked}
+        async for line in self._shut_out(by_serial_number):  # when it is known of every device what the lists say of it
             yield line
         async for line in self._unknown(logged):
             yield line
@@ -224,13 +226,24 @@ class Restoration:
 
     # --- doors ---
 
-    async def _shut_out(self) -> AsyncIterator[str]:
-        """Keep out what DPS or a hub keeps out: why, nobody can tell who has not seen it on a list."""
+    async def _shut_out(self, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
+        """Keep out what DPS or a hub keeps out: why, nobody can tell who has not seen it on a list.
+
+        Args:
+            listed: what the lists say, by serial number.
+        """
         async for entries in pages(self.provisioning.page_of_enrollments):
             for entry in entries:
-                if entry.get("provisioningStatus") == "disabled":
-                    async for line in self._disable(str(entry["registrationId"]).lower(), DPS):
-                        yield line
+                if entry.get("provisioningStatus") != "disabled":
+                    continue
+                registration_id = str(entry["registrationId"]).lower()
+                if self.adoption is not None:
+                    told = [listed[each] for each in serial_numbers_of(entry) if each in listed]
+                    lines = self._keep_out(registration_id, told[0] if told else None)
+                else:
+                    lines = self._disable(registration_id, DPS)
+                async for line in lines:
+                    yield line
         async for records in pages(partial(self.devices.page, enrollment_group=None)):
             for each in records:
                 if not each.settled:  # its note may have been gone when the copy came to the notes
@@ -247,10 +260,32 @@ class Restoration:
                     async for line in self._disable(here[device_id], hub):
                         yield line
 
+    async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> AsyncIterator[str]:
+        """Keep a device out whose entry is disabled, by every door: the ledger alone will know that it was.
+
+        Args:
+            registration_id: of the device.
+            listed: what a list says of a certificate of its entry; ``None`` if none has it.
+        """
+        reason = RevocationReason(listed.reason) if listed else RevocationReason.CERTIFICATE_HOLD
+        before = await self.devices.get(registration_id)
+        if before is None:
+            return
+        act = partial(kept_out, reason=reason, at=listed.revoked_at if listed else self.clock())
+        after = await change(self.devices, registration_id, act, at=self.clock())
+        if after.record.generation == before.record.generation:
+            return
+        self._changed.append(registration_id)
+        if listed is not None:
+            yield f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+        else:
+            yield (
+                f"{registration_id}: it is disabled in {DPS}, and whether it was revoked can't be known: it is on "
+                "hold; reinstate it, or revoke it"
+            )
+
     async def _disable(self, registration_id: str, where: str) -> AsyncIterator[str]:
         def disabled(record: DeviceRecord) -> DeviceRecord:
-            if on_hold:
-                return kept_out(record, at=self.clock())
             if record.disabled or record.shut_out:
                 return record
             return switched(record, enabled=False, reason=_WHY, at=self.clock())
@@ -258,27 +293,13 @@ class Restoration:
         before = await self.devices.get(registration_id)
         if before is None:
             return
-        on_hold = where == DPS and self.adoption is not None and not self._is_listed(before.record)
         after = await change(self.devices, registration_id, disabled, at=self.clock())
         if after.record.generation != before.record.generation:
             self._changed.append(registration_id)
-            if on_hold:
-                yield (
-                    f"{registration_id}: it is disabled in {where}, and whether it was revoked can't be known: it is "
-                    "on hold; reinstate it, or revoke it"
-                )
-            else:
-                yield (
-                    f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it, "
-                    "or revoke it"
-                )
-
-    def _is_listed(self, record: DeviceRecord) -> bool:
-        """Tell whether a list is here that would name a device's certificate, were it revoked."""
-        return record.certificate is not None and any(
-            each.serial_number == record.certificate.serial_number and each.issuer in self._numbers
-            for each in record.held
-        )
+            yield (
+                f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it, or "
+                "revoke it"
+            )
 
     # --- certificates ---
 

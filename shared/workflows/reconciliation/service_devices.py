@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import certificate_of
+from shared.domain.attestations import attests_by_certificates, certificate_of, held_certificates, issuer_names
 from shared.domain.entries import place_of
-from shared.domain.groups import GroupState
+from shared.domain.groups import STATUS, GroupState
 from shared.domain.restoration import taken_over
 from shared.ledger.table import Stale
 from shared.pki import names
@@ -64,7 +64,8 @@ class ServiceDevices:
             async for registrations in pages(listed):
                 for line in await self._registered(group.enrollment_group, registrations):
                     yield line
-        async for line in self._told(self._left, pages(self.provisioning.page_of_enrollments)):
+        by_entry = partial(self._by_entry, await self._groups_by_authority())
+        async for line in self._told(by_entry, pages(self.provisioning.page_of_enrollments)):
             yield line
 
     async def _told[T](
@@ -108,14 +109,57 @@ class ServiceDevices:
             registration_id, FoundCertificate(certificate=used, where="its individual enrollment", cause=_CAUSE)
         )
 
-    async def _left(self, entry: dict[str, Any]) -> str | None:
+    async def _groups_by_authority(self) -> dict[str, str]:
+        """Give the groups, by the names of their CAs."""
+        return {name: each.enrollment_group async for each in self.groups.list() for name in each.authorities if name}
+
+    async def _by_entry(self, groups: Mapping[str, str], entry: dict[str, Any]) -> str | None:
+        """Take a device over by what its entry, its registration and its hub say of its certificate.
+
+        A disabled one is taken over whoever has signed for it: the ledger is what will keep it out. Such an entry is
+        also that of a device that was shut out without its certificate, which has one that nobody has.
+
+        Args:
+            groups: of the ledger, by the names of their CAs.
+            entry: as DPS has it.
+        """
         registration_id = str(entry["registrationId"]).lower()
         if await self.devices.get(registration_id) is not None:
             return None
+        disabled, issuers = entry.get(STATUS) == "disabled", self._issuers(entry)
+        place = place_of(await self.provisioning.get_registration(registration_id) or {})
+        identity = await self.hubs.get(*place) if place else None
+        admitted = frozenset(held_certificates(entry)) if attests_by_certificates(entry) else None
+        thumbprints = identity.thumbprints if identity else frozenset[str]()
+        if issuers or not thumbprints:  # a hub may show another hash of the same certificate
+            thumbprints |= admitted or frozenset()
+        shown = ", ".join(sorted(thumbprints)) or "unknown"
+        where = f"in {place[0]}" if place else "in no hub"
+        if admitted is None or not (disabled or issuers):
+            accepts = "a certificate that no CA of the ledger has signed" if admitted else "no certificate"
+            return (
+                f"not known: whose device {registration_id!r} is. Its individual enrollment in DPS is "
+                f"{'disabled' if disabled else 'enabled'}, and accepts {accepts}; it is {where}, with thumbprint "
+                f"{shown}. If nobody needs it, delete its enrollment in DPS, and its identity"
+            )
+        group = next((groups[each] for each in issuers if each in groups), None)
+        record = taken_over(registration_id, group=group, place=place, thumbprints=thumbprints, at=self.clock())
+        try:
+            await self.devices.insert(record)
+        except Stale:
+            return f"{registration_id}: was taken over meanwhile"
+        unknown = "its certificate" if group else "its group, and its certificate"
         return (
-            f"not known: whose device {registration_id!r} is. DPS has an individual enrollment for it without a "
-            "certificate of ours, and no group has registered it"
+            f"{registration_id}: taken over from its individual enrollment, which is "
+            f"{'disabled' if disabled else 'enabled'}, {where}; not known: {unknown}, of thumbprint {shown}"
         )
+
+    def _issuers(self, entry: dict[str, Any]) -> list[str]:
+        """Name the CAs of the ledger that have signed certificates of an entry, as far as DPS tells."""
+        ours = {names.common_name(each.certificate.subject): name for name, each in self.taking_in.issuers.items()}
+        signed = [self.taking_in.issuer_of(each) for each in _leaves(entry)]
+        told = [ours.get(each) for each in issuer_names(entry)]
+        return [each for each in (*signed, *told) if each is not None]
 
     # --- registrations ---
 
