@@ -3,7 +3,8 @@
 Run ``python -m shared.moving GROUP`` with the app's settings in its environment, after another DPS was set up, and
 ``python -m shared.moving GROUP --hub HOST`` after the group has other hubs. It tells so many devices a minute, by a
 desired property of their twins, and ends when none is left. ``--look`` only lists who is left. It needs the rights of
-the zone issuing. It can be broken off and run again.
+the zone issuing. It can be broken off and run again. Its exit status is 0 if none is left, 1 if some are (``--look``),
+and 2 if it was refused: the settings or the options are wrong, or the group or the hub does not exist.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from shared.errors import Rejected
 from shared.ledger.devices import Devices
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
+from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.moving import Moving, Plan
 
 
 async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
-    """Have devices register again, or say who is to; give the exit status: 1 if some are left."""
+    """Have devices register again, or say who is to; give the exit status: 1 if some are left, 2 if refused."""
     services = build(settings)
     clock = services.clock
     moving = Moving(
@@ -29,6 +31,7 @@ async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
         provisioning=services.clients.provisioning,
         hubs=services.clients.hubs,
         converger=services.converger,
+        linked=LinkedHubs(resource=services.clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock),
         id_scope=settings.dps_id_scope,
         clock=clock,
     )

@@ -44,7 +44,9 @@ GROUP, ISSUER = "line", "line-ca1"
 
 @dataclass
 class DpsPlaces(CaPlaces):
-    """The CA certificates of a DPS, which shows those that are verified."""
+    """The CA certificates of a DPS, which shows those that are verified; and its hubs."""
+
+    linked: tuple[str, ...] = ("hub-1",)
 
     async def verified(self) -> list[VerifiedAuthority]:
         return [
@@ -54,7 +56,7 @@ class DpsPlaces(CaPlaces):
         ]
 
     async def linked_hubs(self) -> tuple[str, ...]:
-        return ("hub-1",)
+        return self.linked
 
     async def check(self) -> None:
         pass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 
 from shared.domain.words import RevocationReason
-from shared.errors import NotFound
+from shared.errors import NotFound, Rejected
+from shared.moving import move
+from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.moving import Moving, Plan
 from tests.unit.adopting import GROUP, Deployment
 
@@ -28,6 +31,7 @@ def moving(subject: Deployment, pause: Callable[[float], Awaitable[None]] = noth
         provisioning=subject.provisioning,
         hubs=subject.hubs,
         converger=subject.app.converger,
+        linked=LinkedHubs(resource=subject.places, named=(), clock=subject.app.clock),
         id_scope="0ne-other",
         clock=subject.app.clock,
         pause=pause,
@@ -58,7 +62,66 @@ async def test_those_are_left_that_dps_has_in_the_hub_that_is_to_be_retired() ->
     subject.registrar.boot("drill", await leaf(subject, "drill"))
     assert await names(subject, Plan(enrollment_group=GROUP, hub="HUB-1")) == {"press"}
     assert (await subject.device("drill")).assigned_hub == "hub-2"
-    assert await names(subject, Plan(enrollment_group=GROUP, hub="hub-9")) == set()
+
+
+async def test_a_hub_that_does_not_exist_is_refused_by_name() -> None:
+    """Nobody is left in a hub whose name is mistyped, and the next step of the runbook deletes a hub."""
+    subject = await Deployment().begin("press", "drill")
+    subject.registrar.hub = "hub-2"
+    subject.registrar.boot("drill", await leaf(subject, "drill"))
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="hub-1")) == {"press"}
+    with pytest.raises(Rejected) as refused:
+        await names(subject, Plan(enrollment_group=GROUP, hub="hub-9"))
+    assert str(refused.value) == (
+        "hub: 'hub-9' is not linked to the DPS, and no device of the ledger is in it; the hubs are hub-1, hub-2"
+    )
+    subject.places.linked = ("hub-2",)  # the old one is not linked any more, and has a device
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="hub-1")) == {"press"}
+
+
+async def test_those_are_left_whose_registration_is_gone_if_the_ledger_has_them_in_the_hub() -> None:
+    """Its identity is there yet, and it would be lost with the hub."""
+    subject = await Deployment().begin("press", "drill")
+    del subject.provisioning.registrations["press"]
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="Hub-1")) == {"press", "drill"}
+    subject.places.linked = ("hub-1", "hub-2")
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="hub-2")) == set()
+
+
+@pytest.mark.parametrize(
+    ("hub", "status", "said"),
+    [
+        ("hub-1", 1, "press hub-1\n"),
+        ("hub-2", 0, ""),
+        (
+            "hub-9",
+            2,
+            "hub: 'hub-9' is not linked to the DPS, and no device of the ledger is in it; the hubs are hub-1, hub-2\n",
+        ),
+    ],
+)
+async def test_the_exit_status_says_whether_devices_are_left_or_the_hub_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hub: str, status: int, said: str
+) -> None:
+    subject = await Deployment().begin("press")
+    subject.places.linked = ("hub-1", "hub-2")
+
+    async def close() -> None:
+        """Leave the services open."""
+
+    app = SimpleNamespace(
+        clients=SimpleNamespace(
+            tables=subject, provisioning=subject.provisioning, hubs=subject.hubs, dps_authorities=subject.places
+        ),
+        converger=subject.app.converger,
+        clock=subject.app.clock,
+        close=close,
+    )
+    monkeypatch.setattr("shared.moving.build", lambda _settings: app)
+    settings: Any = SimpleNamespace(dps_id_scope="0ne", iot_hub_service_urls={})
+    assert await move(settings, Plan(enrollment_group=GROUP, hub=hub), look=True) == status
+    shown = capsys.readouterr()
+    assert shown.err + shown.out == said
 
 
 async def test_those_are_left_that_another_dps_does_not_know() -> None:
@@ -92,8 +155,8 @@ async def test_they_are_told_at_a_pace_and_it_ends_when_none_is_left() -> None:
     assert [len(names) for _, names in waits] == [1, 2]
     assert {seconds for seconds, _ in waits} == {60.0}
     assert lines == [
-        "2 devices of 'line' are still to register again",
-        "2 devices of 'line' are still to register again",
+        "2 devices of 'line' are still to register again: press, drill",
+        "2 devices of 'line' are still to register again: press, drill",
         "all devices of 'line' have registered again",
     ]
     assert {(await subject.device(each)).assigned_hub for each in ("press", "drill")} == {"hub-2"}

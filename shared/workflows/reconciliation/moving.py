@@ -19,7 +19,7 @@ from shared.errors import NotFound, Rejected
 from shared.workflows.many import pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.looking import LinkedHubs
 
 PROPERTY = "registerAgain"
 """The desired property that tells a device; its ``idScope`` is that of the DPS to register with."""
 
 MINUTE = 60.0
+_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Moving:
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     converger: DeviceConverger
+    linked: LinkedHubs
     id_scope: str
     clock: Clock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -73,13 +76,12 @@ class Moving:
 
         Raises:
             NotFound: the DPS does not have the group, so it would refuse them.
+            Rejected: the hub that they are to leave does not exist.
         """
-        if await self.provisioning.get_group(plan.enrollment_group) is None:
-            raise NotFound.because(
-                f"the DPS does not have the enrollment group {plan.enrollment_group!r}, and would refuse its devices: "
-                "mend the finding groupMissing first",
-                field="enrollmentGroup",
-            )
+        await self._check(plan)
+        return await self._left(plan)
+
+    async def _left(self, plan: Plan) -> list[DeviceRecord]:
         places = await self._places(plan.enrollment_group)
         found: list[DeviceRecord] = []
         async for page in pages(partial(self.devices.page, enrollment_group=plan.enrollment_group)):
@@ -89,10 +91,15 @@ class Moving:
         return found
 
     async def run(self, plan: Plan) -> AsyncIterator[str]:
-        """Tell all that are left, and end when none is; say how many are, each time that it was looked."""
+        """Tell all that are left, and end when none is; say who is, each time that it was looked.
+
+        Raises:
+            NotFound, Rejected: as :meth:`left`.
+        """
         told = set[str]()
-        while left := await self.left(plan):
-            yield f"{len(left)} devices of {plan.enrollment_group!r} are still to register again"
+        await self._check(plan)
+        while left := await self._left(plan):
+            yield f"{len(left)} devices of {plan.enrollment_group!r} are still to register again: {_named(left)}"
             some = [each for each in left if each.registration_id not in told]
             for each in some[: max(1, round(plan.per_minute * plan.seconds / MINUTE))]:
                 told.add(each.registration_id)
@@ -100,6 +107,27 @@ class Moving:
                     yield problem
             await self.pause(plan.seconds)
         yield f"all devices of {plan.enrollment_group!r} have registered again"
+
+    async def _check(self, plan: Plan) -> None:
+        """See that group and hub exist: nobody would be left in a hub whose name is mistyped."""
+        if await self.provisioning.get_group(plan.enrollment_group) is None:
+            raise NotFound.because(
+                f"the DPS does not have the enrollment group {plan.enrollment_group!r}, and would refuse its devices: "
+                "mend the finding groupMissing first",
+                field="enrollmentGroup",
+            )
+        hub = plan.hub
+        if hub is None or hub.lower() in (there := await self.linked.names()):
+            return
+        known = set(there)
+        async for page in pages(partial(self.devices.page, enrollment_group=None)):
+            known |= {each.assigned_hub.lower() for each in page if each.assigned_hub}
+        if hub.lower() not in known:
+            raise Rejected.because(
+                f"{hub!r} is not linked to the DPS, and no device of the ledger is in it; the hubs are "
+                f"{', '.join(sorted(known)) or 'not known'}",
+                field="hub",
+            )
 
     async def _places(self, group: str) -> Mapping[str, str]:
         """Give the hubs that the DPS has assigned to a group's devices, in lower case."""
@@ -115,11 +143,12 @@ class Moving:
         if place is None and wanted(record, self.clock()).own_entry:  # it registers by its own entry
             own = place_of(await self.provisioning.get_registration(record.registration_id) or {})
             place = own[0].lower() if own else None
-        if place is None:
-            return plan.hub is None
+        known_in = (record.assigned_hub or "").lower()
+        if place is None:  # its identity may be where the ledger has it, though the DPS does not know of it
+            return plan.hub is None or known_in == plan.hub.lower()
         if plan.hub is not None and place == plan.hub.lower():
             return True
-        if place != (record.assigned_hub or "").lower() and (known := await self.devices.get(record.registration_id)):
+        if place != known_in and (known := await self.devices.get(record.registration_id)):
             await self.converger.follow(known)
         return False
 
@@ -133,3 +162,9 @@ class Moving:
         except Rejected as refusal:
             return f"{record.registration_id}: it has to be told in another way: {refusal}"
         return None
+
+
+def _named(left: Sequence[DeviceRecord]) -> str:
+    names = [each.registration_id for each in left]
+    others = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{others}"
