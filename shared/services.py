@@ -378,7 +378,7 @@ def build(
             provisioning=provisioning,
             hubs=hubs,
             converger=converger,
-            group_converger=group_work.converger,
+            group_work=group_work,
             possession=possession,
             outbox=outbox,
             settings=settings,

@@ -108,7 +108,7 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         Severity.CRITICAL,
         "every door of a device that is shut out is shut: DPS and each hub that has it; DPS and the hub of a device in "
         "service take none of its certificates that is revoked; an individual enrollment that an operator disabled is "
-        "disabled again",
+        "disabled again; and so is a group of a revoked CA, or deleted again if it was",
         always_mended=True,
     ),
     FindingKind.ROGUE_CERTIFICATE: Treatment(Severity.CRITICAL, _PINNED),
@@ -141,11 +141,15 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     ),
     FindingKind.GROUP_LEFT: Treatment(Severity.MEDIUM, "the deleted group is deleted in DPS"),
     FindingKind.GROUP_STATUS: Treatment(
-        Severity.HIGH, "the group's entry is enabled, or disabled, as the ledger has it", "the ledger takes the status"
+        Severity.HIGH,
+        "the group's entry is enabled, or disabled, as the ledger has it; its settings stay",
+        "the ledger takes the status alone; what a call to enable the group refuses is refused",
     ),
     FindingKind.GROUP_CERTIFICATES: Treatment(Severity.CRITICAL),
     FindingKind.GROUP_SETTINGS: Treatment(
-        Severity.MEDIUM, "the group's settings are written as they were last asked for", "the ledger takes them over"
+        Severity.MEDIUM,
+        "the group's settings are written as they were last asked for; its status stays",
+        "the ledger takes over the settings alone",
     ),
     FindingKind.AUTHORITY_UNVERIFIED: Treatment(Severity.HIGH, "the CA is uploaded and its proof is given again"),
     FindingKind.AUTHORITY_REPLACED: Treatment(Severity.HIGH),

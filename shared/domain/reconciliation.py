@@ -21,7 +21,7 @@ from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from shared.domain.attestations import Entry
@@ -308,13 +308,16 @@ def taken_over(record: DeviceRecord, group: GroupRecord) -> Difference | None:
 # --- groups ---
 
 
-def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Mapping[str, str]) -> Iterator[Difference]:
+def group_differences(
+    record: GroupRecord, entry: Entry | None, thumbprints: Mapping[str, str], over: Collection[str] = ()
+) -> Iterator[Difference]:
     """Give what differs about a group that is settled.
 
     Args:
         record: as the ledger has it.
         entry: as DPS has it; ``None`` if it does not.
         thumbprints: SHA-256 of the group's CAs, by their names.
+        over: names of those of its CAs that are revoked.
     """
     differs = partial(
         Difference,
@@ -326,8 +329,17 @@ def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Map
     )
     if not record.settled or record.state is GroupState.REQUESTED:
         return
+    # One that the ledger has as enabled is being disabled since its CA was revoked.
+    open_by = sorted(_lets_in(entry, thumbprints, over)) if record.state is not GroupState.ENABLED else []
+    if open_by:
+        yield differs(
+            kind=FindingKind.DOOR_OPEN,
+            certificate_authority=open_by[0],
+            ledger=f"the group is {record.state}, and its CA {_named(open_by)} is revoked",
+            service="the group is enabled",
+        )
     if record.state is GroupState.DELETED:
-        if entry is not None:
+        if entry is not None and not open_by:
             yield differs(kind=FindingKind.GROUP_LEFT, ledger="the group is deleted", service="the group is there")
         return
     if entry is None:
@@ -335,7 +347,7 @@ def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Map
             kind=FindingKind.GROUP_MISSING, ledger=f"the group is {record.state}", service="the group is not there"
         )
         return
-    if entry.get(STATUS) != record.state:
+    if entry.get(STATUS) != record.state and not open_by:
         yield differs(
             kind=FindingKind.GROUP_STATUS,
             ledger=f"the group is {record.state}",
@@ -349,6 +361,14 @@ def group_differences(record: GroupRecord, entry: Entry | None, thumbprints: Map
     noted = record.entry_settings
     if noted is not None and (apart := settings_apart(noted, kept_settings(entry))) is not None:
         yield differs(kind=FindingKind.GROUP_SETTINGS, ledger=apart[0], service=apart[1])
+
+
+def _lets_in(entry: Entry | None, thumbprints: Mapping[str, str], authorities: Collection[str]) -> frozenset[str]:
+    """Name those of some CAs by which an entry lets devices in."""
+    if entry is None or entry.get(STATUS) == "disabled" or not attests_by_certificates(entry):
+        return frozenset()
+    held = set(signers(entry))
+    return frozenset(each for each in authorities if thumbprints.get(each) in held)
 
 
 def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str]) -> tuple[str, str]:

@@ -89,6 +89,22 @@ class Keys:
 
 
 @dataclasses.dataclass
+class AsRecorded:
+    """CAs, as the ledger has them."""
+
+    world: GroupWorld
+
+    @property
+    def rows(self) -> Authorities:
+        return Authorities(self.world.storage.table("issuers"))
+
+    async def get(self, name: str) -> AuthorityRecord:
+        known = await self.rows.get(name)
+        assert known is not None, name
+        return known.record
+
+
+@dataclasses.dataclass
 class Fleet:
     """A group with a device in its hub, and what looks at them."""
 
@@ -156,7 +172,10 @@ async def fleet_of(*requests: str, **policies: Policy) -> Fleet:
     look = dataclasses.replace(built.walk.authorities, keys=keys, ca_certificates=[places])
     walk = dataclasses.replace(built.walk, authorities=look)
     chosen = {FindingKind(kind): policy for kind, policy in policies.items()}
-    mending = dataclasses.replace(built.mending, group_converger=world.services.groups.converger)
+    work = world.services.groups
+    checks = dataclasses.replace(work.checks, authorities=AsRecorded(world))  # type: ignore[arg-type]
+    groups = dataclasses.replace(built.mending.groups, converger=work.converger, checks=checks)
+    mending = dataclasses.replace(built.mending, groups=groups)
     reconciler = dataclasses.replace(built, walk=walk, mending=mending, policies=chosen, pause=world.pause)
     return Fleet(world, reconciler, places, keys)
 
@@ -698,6 +717,131 @@ async def test_what_is_to_be_adopted_is_what_the_ledger_says_from_then_on(kind: 
     assert await fleet.look() == []
     assert (await fleet.finding(kind)).state is FindingState.ADOPTED
     assert await fleet.look() == []
+
+
+async def disabled_by_request(fleet: Fleet) -> None:
+    fleet.world.ask("disable", Queue.ENROLLMENT_GROUP_REQUESTS, groups_acts.MESSAGES["disable the group"])
+    await fleet.world.done()
+
+
+async def enable_and_change_group(fleet: Fleet) -> None:
+    """The ledger has it as disabled; somebody enables it in DPS, and changes its settings as well."""
+    await disabled_by_request(fleet)
+    change_group(fleet, provisioningStatus="enabled", allocationPolicy="static", iotHubs=["hub-9"])
+
+
+async def set_ca(fleet: Fleet, state: AuthorityState) -> None:
+    rows = AsRecorded(fleet.world).rows
+    known = await rows.get(CA)
+    assert known is not None
+    await rows.replace(known, known.record.model_copy(update={"state": state}))
+
+
+@pytest.mark.parametrize("policy", [Policy.MEND, Policy.ADOPT])
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        (FindingKind.GROUP_SETTINGS, FindingKind.GROUP_STATUS),
+        (FindingKind.GROUP_STATUS, FindingKind.GROUP_SETTINGS),
+    ],
+)
+async def test_what_is_done_about_a_group_is_what_its_finding_is_about_and_nothing_else(
+    kind: FindingKind, other: FindingKind, policy: Policy
+) -> None:
+    """Status and settings differ: who takes over the one, or puts it right, has not decided about the other."""
+    fleet = await fleet_of(**{kind.value: policy})
+    await enable_and_change_group(fleet)
+    assert [each.kind for each in await fleet.look()] == [other]
+    group, entry = fleet.world.group(), fleet.world.provisioning.groups[GROUP]
+    assert group is not None
+    settings = ("hashed" if (kind, policy) == (FindingKind.GROUP_SETTINGS, Policy.MEND) else "static",)
+    status = "disabled" if (kind, policy) == (FindingKind.GROUP_STATUS, Policy.MEND) else "enabled"
+    assert ((entry.get("allocationPolicy") or "hashed",), entry["provisioningStatus"]) == (settings, status)
+    assert group.state == ("enabled" if (kind, policy) == (FindingKind.GROUP_STATUS, Policy.ADOPT) else "disabled")
+    taken = (group.entry_settings or {}).get("allocationPolicy") == "static"
+    assert taken == ((kind, policy) == (FindingKind.GROUP_SETTINGS, Policy.ADOPT))
+    assert [each.kind for each in await fleet.look()] == [other]
+
+
+async def test_a_status_that_is_adopted_is_told_as_if_it_had_been_asked_for() -> None:
+    fleet = await fleet_of(groupStatus=Policy.ADOPT)
+    await disable_group(fleet)
+    assert await fleet.look() == []
+    told = fleet.told("EnrollmentGroupChanged")[-1]
+    assert (told["action"], told["state"]) == ("disable", "disabled")
+
+
+REVOKED = r"'line-ca1', a CA of the enrollment group 'line', is revoked; roll the group to another CA"
+
+
+async def test_what_a_call_to_enable_a_group_refuses_is_refused_when_its_status_is_adopted_or_mended() -> None:
+    """The CA is revoked after the finding was made. The finding says why nothing was done."""
+    fleet = await fleet_of()
+    await disabled_by_request(fleet)
+    change_group(fleet, provisioningStatus="enabled")
+    [found] = await fleet.look()
+    assert found.kind is FindingKind.GROUP_STATUS
+    await set_ca(fleet, AuthorityState.REVOKED)
+    group = fleet.world.group()
+    assert group is not None
+    with pytest.raises(Conflict, match=REVOKED) as called:
+        await fleet.reconciler.mending.groups.checks.enable(group)
+    with pytest.raises(Conflict, match=REVOKED) as adopted:
+        await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+    assert adopted.value.reasons == called.value.reasons
+    by_itself = dataclasses.replace(fleet.reconciler, policies={FindingKind.GROUP_STATUS: Policy.ADOPT})
+    await by_itself.keep(found.difference, "by-itself")
+    kept = await fleet.finding(FindingKind.GROUP_STATUS)
+    assert (kept.state, kept.problem) == (FindingState.OPEN, str(called.value))
+    group = fleet.world.group()
+    assert group is not None
+    assert group.state == "disabled"
+
+
+async def test_a_group_that_was_disabled_in_dps_is_not_opened_by_mending_when_its_ca_is_revoked() -> None:
+    """The revocation has not come to the group yet."""
+    fleet = await fleet_of()
+    await disable_group(fleet)
+    [found] = await fleet.look()
+    await set_ca(fleet, AuthorityState.REVOKED)
+    with pytest.raises(Conflict, match=REVOKED):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    assert fleet.world.provisioning.groups[GROUP]["provisioningStatus"] == "disabled"
+
+
+@pytest.mark.parametrize("policy", [Policy.REPORT, Policy.ADOPT])
+async def test_a_group_of_a_revoked_ca_that_somebody_enables_in_dps_is_shut_at_once(policy: Policy) -> None:
+    """Whoever has the CA's key could sign for any device: whatever the policy for a group's status says."""
+    fleet = await fleet_of(groupStatus=policy)
+    await disabled_by_request(fleet)
+    await set_ca(fleet, AuthorityState.REVOKED)
+    assert await fleet.look() == []
+    change_group(fleet, provisioningStatus="enabled")
+    assert await fleet.look() == []
+    found = await fleet.finding(FindingKind.DOOR_OPEN)
+    assert (found.state, found.subject, found.certificate_authority) == (FindingState.MENDED, GROUP, CA)
+    assert (found.severity, found.service) == ("critical", "the group is enabled")
+    assert fleet.world.provisioning.groups[GROUP]["provisioningStatus"] == "disabled"
+    assert [each["kind"] for each in (*fleet.told("DriftFound"), *fleet.told("DriftMended"))] == ["doorOpen"] * 2
+
+
+async def test_a_deleted_group_of_a_revoked_ca_that_somebody_makes_again_in_dps_is_deleted_at_once() -> None:
+    fleet = await fleet_of()
+    await keep_deleted_group(fleet)
+    await set_ca(fleet, AuthorityState.REVOKED)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    assert GROUP not in fleet.world.provisioning.groups
+
+
+@pytest.mark.parametrize("state", [AuthorityState.DISABLED, AuthorityState.RETIRED])
+async def test_a_group_of_a_ca_that_signs_no_more_is_no_open_door(state: AuthorityState) -> None:
+    """Its devices keep their certificates, so its groups stay as they are: a status that differs is reported."""
+    fleet = await fleet_of()
+    await disabled_by_request(fleet)
+    await set_ca(fleet, state)
+    change_group(fleet, provisioningStatus="enabled")
+    assert [each.kind for each in await fleet.look()] == [FindingKind.GROUP_STATUS]
 
 
 async def test_a_hub_that_is_down_keeps_nobody_from_comparing_the_rest() -> None:

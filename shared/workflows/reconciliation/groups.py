@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.authorities import OVER
 from shared.domain.entries import kept_settings
 from shared.domain.reconciliation import group_differences
 from shared.pki import names
 from shared.pki.readable import load_certificates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shared.domain.authorities import AuthorityRecord
     from shared.domain.findings import Difference
     from shared.domain.groups import GroupRecord
     from shared.ledger.authorities import Authorities
@@ -34,7 +38,9 @@ class GroupLook:
         if known is None:
             return []
         entry = await self.provisioning.get_group(group_id)
-        found = list(group_differences(known.record, entry, await self._thumbprints(known.record)))
+        authorities = await self._authorities(known.record)
+        over = frozenset(each.name for each in authorities if each.state in OVER)
+        found = list(group_differences(known.record, entry, _thumbprints(authorities), over))
         again = await self.groups.get(group_id)
         if again is None or again.etag != known.etag:
             return []
@@ -43,10 +49,14 @@ class GroupLook:
             await self.groups.try_replace(known, known.record.changed(entry_settings=kept_settings(entry)))
         return found
 
-    async def _thumbprints(self, group: GroupRecord) -> dict[str, str]:
+    async def _authorities(self, group: GroupRecord) -> list[AuthorityRecord]:
         known = [await self.records.get(name) for name in group.authorities]
-        return {
-            each.record.name: names.sha256_thumbprint(load_certificates(each.record.certificate.encode())[0])
-            for each in known
-            if each and each.record.certificate
-        }
+        return [each.record for each in known if each is not None]
+
+
+def _thumbprints(authorities: Iterable[AuthorityRecord]) -> dict[str, str]:
+    return {
+        each.name: names.sha256_thumbprint(load_certificates(each.certificate.encode())[0])
+        for each in authorities
+        if each.certificate
+    }

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.contracts.groups import GroupAction
 from shared.domain.devices import IN_ITS_HUB
-from shared.domain.entries import kept_settings, own_settings, place_of, with_own_settings
-from shared.domain.findings import FindingKind, Policy
-from shared.domain.groups import STATUS, Change, GroupState
+from shared.domain.entries import own_settings, place_of, with_own_settings
+from shared.domain.findings import FindingKind, Policy, SubjectKind
 from shared.domain.reconciliation import DPS, RESERVED_FOR
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
@@ -31,20 +29,17 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.findings import FindingRecord
-    from shared.domain.groups import GroupRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
-    from shared.ledger.groups import Groups
-    from shared.ledger.table import Versioned
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.groups.convergence import GroupConverger
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.bundles import BundleLook
     from shared.workflows.reconciliation.looking import DeviceLook
+    from shared.workflows.reconciliation.mending_groups import GroupMending
 
     type Act = Callable[[FindingRecord], Awaitable[None]]
 
@@ -58,12 +53,11 @@ class Mending:
     """Sees to findings, one at a time."""
 
     devices: Devices
-    groups: Groups
+    groups: GroupMending
     records: Authorities
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     converger: DeviceConverger
-    group_converger: GroupConverger
     possession: Possession
     bundles: Bundles
     look: DeviceLook
@@ -102,10 +96,10 @@ class Mending:
             FindingKind.ENROLLMENT_FOREIGN: self._pin,
             FindingKind.ENROLLMENT_CERTIFICATE: self._follow,
             FindingKind.ENROLLMENT_SETTINGS: self._restore_settings,
-            FindingKind.GROUP_MISSING: self._restore_group,
-            FindingKind.GROUP_LEFT: self._delete_group,
-            FindingKind.GROUP_STATUS: self._restore_group,
-            FindingKind.GROUP_SETTINGS: self._restore_group,
+            FindingKind.GROUP_MISSING: self.groups.restore,
+            FindingKind.GROUP_LEFT: self.groups.delete,
+            FindingKind.GROUP_STATUS: self.groups.restore,
+            FindingKind.GROUP_SETTINGS: self.groups.restore,
             FindingKind.AUTHORITY_UNVERIFIED: self._prove,
             FindingKind.SERIAL_RESERVED: self._give_up,
             FindingKind.BUNDLE_WITHOUT_CERTIFICATE: self._delete_bundle,
@@ -117,9 +111,9 @@ class Mending:
             FindingKind.IDENTITY_DISABLED: self._take_as_disabled,
             FindingKind.HUB_CHANGED: self._take_hub,
             FindingKind.ENROLLMENT_SETTINGS: self._take_settings,
-            FindingKind.GROUP_MISSING: self._take_group,
-            FindingKind.GROUP_STATUS: self._take_group,
-            FindingKind.GROUP_SETTINGS: self._take_group,
+            FindingKind.GROUP_MISSING: self.groups.take_as_deleted,
+            FindingKind.GROUP_STATUS: self.groups.take_status,
+            FindingKind.GROUP_SETTINGS: self.groups.take_settings,
         }
 
     # --- doors ---
@@ -133,6 +127,9 @@ class Mending:
 
         A device that is in service is let in with the certificates that it uses, and no others.
         """
+        if finding.subject_kind is SubjectKind.GROUP:
+            await self.groups.shut(finding)
+            return
         record = (await device_of(self.devices, finding.subject)).record
         hub = finding.where
         elsewhere = hub not in {DPS, record.assigned_hub} and record.device_id is not None
@@ -241,57 +238,7 @@ class Mending:
         except Stale as changed:
             raise Overtaken(f"{finding.subject!r} is being changed by others") from changed
 
-    # --- groups and CAs ---
-
-    async def _restore_group(self, finding: FindingRecord) -> None:
-        known = await self._group(finding)
-        record = known.record
-        if record.state in {GroupState.ENABLED, GroupState.DISABLED} and record.settled:
-            wanted = Change(
-                request=f"finding-{finding.finding_id}-{finding.occurrence}",
-                action=GroupAction.UPDATE,
-                state=record.state,
-                issuer=record.issuer,
-                decided_at=self.clock(),
-                asked={STATUS: self.clock()},
-                settings=await self._settings(record),
-                restores=True,
-            )
-            try:
-                await self.groups.replace(known, record.changed(change=wanted, updated_at=self.clock()))
-            except Stale as error:
-                raise Overtaken(f"the enrollment group {finding.subject!r} is being changed by others") from error
-        await self.group_converger.settle(finding.subject)
-
-    async def _settings(self, record: GroupRecord) -> dict[str, object]:
-        """Give what the entry had, and ``None`` for what others have put into it."""
-        entry = await self.provisioning.get_group(record.enrollment_group)
-        noted = record.entry_settings or {}
-        return {**dict.fromkeys(kept_settings(entry) if entry else ()), **noted}
-
-    async def _delete_group(self, finding: FindingRecord) -> None:
-        entry = await self.provisioning.get_group(finding.subject)
-        known = await self._group(finding)  # after the entry was looked at
-        if entry is not None and known.record.state is GroupState.DELETED:
-            await self.provisioning.delete_group(finding.subject, etag=entry["etag"])
-
-    async def _take_group(self, finding: FindingRecord) -> None:
-        entry = await self.provisioning.get_group(finding.subject)
-        known = await self._group(finding)
-        record, now = known.record, self.clock()
-        if entry is None:
-            taken = record.changed(state=GroupState.DELETED, updated_at=now)
-        else:
-            status = GroupState.DISABLED if entry.get(STATUS) == "disabled" else GroupState.ENABLED
-            taken = record.changed(state=status, entry_settings=kept_settings(entry), updated_at=now)
-        if await self.groups.try_replace(known, taken) is None:
-            raise Overtaken(f"the enrollment group {finding.subject!r} is being changed by others")
-
-    async def _group(self, finding: FindingRecord) -> Versioned[GroupRecord]:
-        known = await self.groups.get(finding.subject)
-        if known is None:
-            raise NotFound.because(f"the enrollment group {finding.subject!r} does not exist")
-        return known
+    # --- CAs ---
 
     async def _prove(self, finding: FindingRecord) -> None:
         known = await self.records.get(finding.subject)

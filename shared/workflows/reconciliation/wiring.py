@@ -11,6 +11,7 @@ from shared.workflows.reconciliation.bundles import BundleLook
 from shared.workflows.reconciliation.groups import GroupLook
 from shared.workflows.reconciliation.looking import DeviceLook, LinkedHubs
 from shared.workflows.reconciliation.mending import Mending
+from shared.workflows.reconciliation.mending_groups import GroupMending
 from shared.workflows.reconciliation.passes import Reconciler
 from shared.workflows.reconciliation.walking import Walk
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.groups.convergence import GroupConverger
+    from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
 
 
@@ -43,7 +44,7 @@ def reconciler(
     provisioning: ProvisioningService,
     hubs: IotHubRegistries,
     converger: DeviceConverger,
-    group_converger: GroupConverger,
+    group_work: GroupWorkflows,
     possession: Possession,
     outbox: Outbox,
     settings: Settings,
@@ -62,7 +63,7 @@ def reconciler(
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
-        group_converger: has DPS follow a group.
+        group_work: checks what is asked of groups, and has DPS follow them.
         possession: proves it to the services that want it proved.
         outbox: sends events.
         settings: of the deployment.
@@ -90,12 +91,17 @@ def reconciler(
     )
     mending = Mending(
         devices=devices,
-        groups=groups,
+        groups=GroupMending(
+            groups=groups,
+            provisioning=provisioning,
+            converger=group_work.converger,
+            checks=group_work.checks,
+            clock=clock,
+        ),
         records=records,
         provisioning=provisioning,
         hubs=hubs,
         converger=converger,
-        group_converger=group_converger,
         possession=possession,
         bundles=bundles,
         look=look,
