@@ -8,6 +8,7 @@ anything is read, and raised at once: so every ledger that is made of an archive
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ REFERRING_FIRST = ("identities", "orderlines", "orders", "groups", "requests", "
 CONTAINERS = (LOG_HEAD, LOG, CRLS, BUNDLES)
 """The head of the log before its tiles, which are never ahead of it."""
 
+_log = logging.getLogger(__name__)
 _EPOCH = ("epoch", "ledger")
 _AT_ONCE, _ROWS, _BYTES = 32, 100, 3_000_000
 
@@ -87,9 +89,13 @@ class Backup:
                 stored = await self.blobs.get(container, name)
                 if stored is None:
                     continue  # it was deleted meanwhile
-                # A key that the app deletes must not live on in a copy.
-                of_bundle = container == BUNDLES
-                content = Bundle.from_bytes(stored.content).without_key().to_bytes() if of_bundle else stored.content
+                content = stored.content
+                if container == BUNDLES:
+                    bundle = Bundle.found(content)
+                    if bundle is None:
+                        _log.warning("the blob %r in %r is not a bundle; the archive does not have it", name, container)
+                        continue
+                    content = bundle.without_key().to_bytes()  # a key that the app deletes must not live on in a copy
                 yield StoredBlob(container, name, content, stored.metadata)
 
     async def restore(self, path: Path, opener: Opener) -> Manifest:

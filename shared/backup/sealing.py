@@ -189,7 +189,7 @@ def opened(file: BinaryIO, opener: Opener) -> Iterator[bytes]:
     header = _part(file)
     if header is None:
         raise ArchiveError("the archive ends in its header")
-    cipher, number, frame = AESGCM(opener.key(json.loads(header))), 0, _part(file)
+    cipher, number, frame = AESGCM(_key_of(header, opener)), 0, _part(file)
     while frame is not None:
         following = _part(file)
         try:
@@ -202,6 +202,15 @@ def opened(file: BinaryIO, opener: Opener) -> Iterator[bytes]:
         if content := zlib.decompress(content):
             yield from content.split(b"\n")
         number, frame = number + 1, following
+
+
+def _key_of(header: bytes, opener: Opener) -> bytes:
+    try:
+        return opener.key(json.loads(header))
+    except ArchiveError:
+        raise
+    except (ValueError, LookupError, AttributeError):  # nothing protects it until its key is known
+        raise ArchiveError("the header of the archive is damaged") from None
 
 
 def _part(file: BinaryIO) -> bytes | None:

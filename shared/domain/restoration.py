@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.certificates import CertificateState
+from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import IN_ITS_HUB, DeviceRecord
-from shared.domain.history import HistoryEntry
+from shared.domain.history import HISTORY_LIMIT, HistoryEntry
 from shared.domain.revocation import former_revoked, revoked
-from shared.domain.words import DeviceState, RevocationReason
+from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
+    from shared.domain.certificates import RevocationRecord
     from shared.domain.devices import HeldCertificate
     from shared.domain.issuance import Committed
 
@@ -102,6 +103,27 @@ def taken_over(
     )
 
 
+def ordered_meanwhile(record: DeviceRecord, again: DeviceRecord) -> DeviceRecord:
+    """Give the record of a device that its order has got meanwhile; whatever it had before is over.
+
+    Args:
+        record: of the device, as it was then.
+        again: the device as it is known again.
+    """
+    return again.changed(
+        history=(*record.history, *again.history)[-HISTORY_LIMIT:],
+        held=(*record.with_held(*record.abandoned()), *again.held),
+        acts=record.acts,
+        own_entry=record.own_entry,
+        entry_settings=record.entry_settings,
+        generation=record.generation + 1,
+        converged=record.converged,
+        doors=record.doors,
+        announcements=record.announcements,
+        audited=record.audited,
+    )
+
+
 def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) -> DeviceRecord:
     """Keep a device out that DPS keeps out: as a list says, or else on hold, which can be undone.
 
@@ -127,8 +149,6 @@ def renewed_meanwhile(
         is_used: whether its hub lets it in with this one alone.
         at: the present time.
     """
-    if record.find(certificate.serial_number) is not None:
-        return record
     note = f"{_TAKEN_BACK}: certificate {certificate.serial_number}"
     common: dict[str, object] = {
         "bundle": made.bundle or record.bundle,
@@ -171,3 +191,19 @@ def found_revoked(record: DeviceRecord, serial_number: str, reason: RevocationRe
     if serial_number in record.in_use:
         return revoked(record, act=act, reason=reason, at=at, correlation=_ACT)
     return former_revoked(record, serial_number, act=act, reason=reason, at=at, correlation=_ACT)
+
+
+def of_nobody(revocation: RevocationRecord) -> CertificateRecord:
+    """Give the row of a certificate of which its revocation alone is known: OCSP answers by rows."""
+    return CertificateRecord(
+        serial_number=revocation.serial_number,
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.REVOKED,
+        subject="",
+        issuer=revocation.issuer,
+        cause=_ACT,
+        recorded_at=revocation.revoked_at,
+        not_after=revocation.not_after,
+        revoked_at=revocation.revoked_at,
+        revocation_reason=revocation.reason,
+    )

@@ -174,6 +174,16 @@ class Deployment:
         self.blobs.blobs = {key: blob for key, blob in self.blobs.blobs.items() if key[0] not in containers}
         self.app = self.worker()
 
+    def copied(self) -> dict[str, Any]:
+        """Copy the ledger."""
+        return {name: deepcopy(table.rows) for name, table in self.tables.items()}
+
+    def put_back(self, copy: dict[str, Any]) -> None:
+        """Have the ledger as it was copied; the services stay as they are."""
+        for name, table in self.tables.items():
+            table.rows = deepcopy(copy.get(name, {}))
+        self.app = self.worker()
+
     def kept(self) -> dict[str, Any]:
         """Copy what the services have."""
         dps = self.provisioning
@@ -204,6 +214,11 @@ class Deployment:
         """Run the command, by a worker of its own; give its lines."""
         self.app = self.worker()
         return [line async for line in restoration_of(self.app, brought or Brought()).run()]
+
+    async def take_back(self) -> list[str]:
+        """Run the command for a ledger that is an older one, by a worker of its own; give its lines."""
+        self.app = self.worker()
+        return [line async for line in restoration_of(self.app).run()]
 
     async def device(self, name: str) -> DeviceRecord:
         known = await self.app.converger.devices.get(name)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from shared import restoration
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest, revocation_request
 from shared.domain.attestations import individual_enrollment
@@ -22,17 +26,22 @@ from shared.domain.findings import FindingKind
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Rejected, UnderWay
 from shared.pki import names
-from shared.restoration import read_folder
+from shared.restoration import read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.status.revocation_lists import CRLS
 from tests.unit.adopting import GROUP, ISSUER, Deployment
 from tests.unit.fakes import FakeProvisioning, Killed
+from tests.unit.pki.hierarchy import hierarchy
+from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
+
+    from shared.services import Services
+    from shared.settings import Settings
 
 LOST = Brought(lists_are_lost=True)
 
@@ -239,6 +248,56 @@ async def test_what_dps_keeps_out_is_on_hold_where_no_list_tells_why() -> None:
     assert listed(subject.crl(ISSUER)) == {serial: "certificateHold"}
     assert (await said(subject, leaf)).certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert (await subject.device("drill")).state is DeviceState.REGISTERED
+
+
+async def test_a_device_that_was_revoked_for_good_since_is_not_put_on_hold_by_the_next_run() -> None:
+    """A final revocation can't become a hold, so the run would break off there, each time."""
+    subject = await Deployment().begin("press", "drill")
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    await subject.revoke("press")
+    before = await subject.device("press")
+    lines = await subject.adopt()
+    assert about(lines, "press") == []
+    assert await subject.device("press") == before
+    assert (before.revoked, before.settled) == (RevocationReason.KEY_COMPROMISE, True)
+
+
+async def test_a_device_that_dps_has_assigned_to_no_hub_is_named() -> None:
+    """Its registration has failed, or is not over: there is no place where it could be let in or shut out."""
+    subject = await Deployment().begin("press")
+    subject.provisioning.registrations["saw"] = {
+        "registrationId": "saw",
+        "enrollmentGroupId": GROUP,
+        "status": "failed",
+        "etag": '"1"',
+    }
+    subject.lose(BUNDLES)
+    lines = await subject.adopt()
+    assert "not known: device 'saw' of 'line', which DPS has assigned to no hub (failed)" in lines
+    assert await subject.app.converger.devices.get("saw") is None
+    assert (await subject.device("press")).assigned_hub == "hub-1"
+
+
+async def test_files_make_no_device_of_a_certificate_that_is_not_ours_or_whose_device_is_known() -> None:
+    """A file may have anything; and what a device is renewed with since must not be taken for what it uses."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    subject.lose()
+    await subject.adopt(Brought(certificates=(leaf,)))
+    before = await subject.device("press")
+    foreign = hierarchy().device("saw")
+    subject.hubs.enter("hub-1", "saw", names.sha256_thumbprint(foreign))
+    subject.provisioning.registrations["saw"] = {
+        **subject.provisioning.registrations["press"],
+        "registrationId": "saw",
+        "deviceId": "saw",
+        "enrollmentGroupId": "another",
+    }
+    lines = await subject.adopt(Brought(certificates=(leaf, foreign)))
+    assert (about(lines, "press"), about(lines, "saw")) == ([], [])
+    assert await subject.device("press") == before
+    assert await subject.app.converger.devices.get("saw") is None
 
 
 async def test_a_stand_in_that_was_lost_again_stays_out() -> None:
@@ -472,6 +531,134 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert read_folder(None, lists_are_lost=True) == LOST
     with pytest.raises(ValueError, match=r"the folder '.*none' does not exist"):
         read_folder(tmp_path / "none", lists_are_lost=False)
+
+
+# --- the command ---
+
+
+@dataclass
+class Command:
+    """The command for a deployment, and what it has printed."""
+
+    subject: Deployment
+    closed: int = 0
+
+    async def run(self, *, look: bool = False, accept: bool = False, brought: Brought | None = None) -> int:
+        return await restore(SETTINGS, look=look, accept=accept, brought=brought)
+
+    def build(self, _settings: Settings) -> Any:
+        """Wire a worker, as the command does for the settings that it was given."""
+
+        async def close() -> None:
+            self.closed += 1
+
+        return Stood(self.subject.worker(), close=close)
+
+
+class Stood:
+    """Services that are closed otherwise."""
+
+    def __init__(self, services: Services, *, close: Callable[[], Awaitable[None]]) -> None:
+        self._services, self.close = services, close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._services, name)
+
+
+async def commanded(monkeypatch: pytest.MonkeyPatch) -> Command:
+    made = Command(await Deployment().begin("press"))
+    monkeypatch.setattr(restoration, "build", made.build)
+    return made
+
+
+async def test_a_ledger_that_is_not_older_is_left_unless_it_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A good ledger must not have its numbers jump because somebody has run the command."""
+    command = await commanded(monkeypatch)
+    not_older = "the ledger is not older than it was, as far as vault and CRLs tell\n"
+    before = command.subject.copied(), command.subject.kept()
+    for look in (True, False):
+        assert await command.run(look=look) == 0
+        assert capsys.readouterr().out == not_older
+    assert (command.subject.copied(), command.subject.kept()) == before
+    assert await command.run(accept=True) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(not_older)
+    assert "the ledger's epoch is 2 now: certificates are signed again\n" in out
+    assert command.closed == 3
+
+
+async def test_a_ledger_that_is_older_is_looked_at_and_taken_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = await commanded(monkeypatch)
+    copy = command.subject.copied()
+    await command.subject.app.epochs.advance()
+    await command.subject.revoke("press")
+    command.subject.put_back(copy)
+    assert await command.run(look=True) == 1
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "the ledger is older than it was: it is at epoch 1, of 2026-03-01 12:00:00 UTC, and the vault "
+    )
+    assert (await command.subject.device("press")).state is DeviceState.REGISTERED, "it was only looked at"
+    assert await command.run() == 0
+    assert "press: revoked again (keyCompromise, " in capsys.readouterr().out
+    assert (await command.subject.device("press")).state is DeviceState.REVOKED
+
+
+async def test_a_list_that_is_ahead_of_its_ledger_tells_that_the_ledger_is_older(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the copy and what followed are of one epoch, the vault has nothing to tell."""
+    command = await commanded(monkeypatch)
+    copy = command.subject.copied()
+    await command.subject.revoke("press")
+    command.subject.put_back(copy)
+    assert await command.run(look=True) == 1
+    said = capsys.readouterr().out
+    assert said == f"the published CRL of {ISSUER!r} has a number that the ledger has not given yet\n"
+    assert await command.run() == 0
+    assert (await command.subject.device("press")).state is DeviceState.REVOKED
+
+
+async def test_what_the_command_refuses_is_said_and_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = await commanded(monkeypatch)
+    command.subject.lose(BUNDLES, CRLS)
+    assert await command.run(brought=Brought()) == 2
+    assert "is neither in the container 'crls' nor among the files" in capsys.readouterr().err
+    assert command.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--files", "there"], "--files and --lists-are-lost belong to adopt"),
+        (["--lists-are-lost"], "--files and --lists-are-lost belong to adopt"),
+        (["take"], "invalid choice: 'take'"),
+    ],
+)
+def test_arguments_that_would_be_left_out_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """Whoever gives files, and forgets to say that they are to be adopted, is told."""
+    monkeypatch.setattr(sys, "argv", ["restoration", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        restoration.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_settings_that_are_missing_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["restoration"])
+    monkeypatch.setattr(os, "environ", {})
+    assert restoration.main() == 2
+    assert "STORAGE" in capsys.readouterr().err.upper()
 
 
 async def test_it_can_be_run_again_and_changes_nothing() -> None:

@@ -6,24 +6,38 @@ import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from shared.contracts.authorities import AuthorityAct
+from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
+from shared.domain.devices import Doors
 from shared.domain.words import DeviceState, RevocationReason
+from shared.errors import Deferred
+from shared.evidence.leaves import CertificateLeaf, act_entry, certificate_entry
 from shared.pki import names
 from shared.pki.list_checks import listed_serial_numbers
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.ports.blobs import StoredBlob
+from shared.workflows.authorities.changes import change
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.taking_in import TakingIn
+from tests.unit.adopting import ISSUER as LINE_CA
+from tests.unit.adopting import Deployment
 from tests.unit.devices import HUB, ISSUER, DeviceScene
+from tests.unit.fakes import FakeBlobs, Killed
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from shared.domain.authorities import AuthorityRecord
 
 
 @dataclass
@@ -46,23 +60,37 @@ class Records:
 
 
 class Authorities:
-    """One CA, and its row."""
+    """One CA, and its row; and further ones, which are no more than rows."""
 
     def __init__(self) -> None:
-        self.records = Records()
+        self.records, self.further = Records(), list[Any]()
 
     async def list(self) -> AsyncIterator[Any]:
-        yield self.records.record
+        for each in (*self.further, self.records.record):
+            yield each
 
-    async def load(self, _name: str) -> Any:
+    async def load(self, name: str) -> Any:
+        if name != ISSUER:
+            raise Deferred(f"{name!r} is about to be made", retry_after=timedelta(minutes=1))
         return hierarchy().issuing
 
 
 class Epochs:
-    """Remembers when the ledger was accepted."""
+    """Remembers when the ledger was accepted.
 
-    def __init__(self, scene: DeviceScene) -> None:
-        self.scene, self.states = scene, dict[str, DeviceState]()
+    Attributes:
+        raised_at: when the copy was begun, as the ledger has it; ``None`` if it has no epoch.
+    """
+
+    def __init__(self, scene: DeviceScene, raised_at: datetime | None) -> None:
+        self.scene, self.raised_at, self.states = scene, raised_at, dict[str, DeviceState]()
+
+    @property
+    def rows(self) -> Epochs:
+        return self
+
+    async def get(self) -> Any:
+        return SimpleNamespace(record=SimpleNamespace(reached_at=self.raised_at)) if self.raised_at else None
 
     async def accept(self) -> int:
         for name in ("press", "drill"):
@@ -92,11 +120,50 @@ class Lists:
 
 
 @dataclass
+class LogOfTheTime:
+    """The log, which outlives the ledger.
+
+    Attributes:
+        read: the places from which entries were read.
+    """
+
+    entered: list[bytes] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
+
+    @property
+    def storage(self) -> LogOfTheTime:
+        return self
+
+    async def head(self) -> Any:
+        return SimpleNamespace(head=SimpleNamespace(size=len(self.entered)))
+
+    async def entries(self, _head: Any, first: int, last: int) -> list[bytes]:
+        self.read.append(first)
+        return self.entered[first:last]
+
+    def certificate(self, serial: str, subject: str, *, cause: str, kind: str = "device", at: datetime = NOW) -> None:
+        """Log a certificate."""
+        leaf = CertificateLeaf(
+            serialNumber=serial, tbs="", issuer=ISSUER, kind=kind, subject=subject, cause=cause, chain="", actor=None
+        )
+        self.entered.append(certificate_entry(at, leaf))
+
+
+@dataclass
 class Disaster:
-    """A scene whose ledger can be put back."""
+    """A scene whose ledger can be put back.
+
+    Attributes:
+        log: ``None`` where none is kept.
+        raised_at: when the ledger's epoch was raised for the copy; ``None`` if it has none.
+        authorities: the CAs.
+    """
 
     scene: DeviceScene
     copy: dict[str, Any] = field(default_factory=dict)
+    log: LogOfTheTime | None = None
+    raised_at: datetime | None = None
+    authorities: Authorities = field(default_factory=Authorities)
 
     def copied(self) -> None:
         """Copy the ledger."""
@@ -117,7 +184,7 @@ class Disaster:
 
     async def taken_back(self) -> tuple[list[str], Epochs, Records]:
         """Run it; give its lines, and what was done in the end."""
-        authorities, epochs = Authorities(), Epochs(self.scene)
+        authorities, epochs = self.authorities, Epochs(self.scene, self.raised_at)
         given: dict[str, Any] = {
             "authorities": authorities,
             "blobs": BundlesAndLists(self.scene),
@@ -134,7 +201,8 @@ class Disaster:
         }
         taking_in = TakingIn(expiry=self.scene.expiry, settings=self.scene.settings, **common)
         given["authority_converger"] = None  # of the scene's one CA nothing is revoked
-        subject = Restoration(converger=self.scene.converger, log=None, taking_in=taking_in, **common, **given)
+        log: Any = self.log
+        subject = Restoration(converger=self.scene.converger, log=log, taking_in=taking_in, **common, **given)
         return [line async for line in subject.run()], epochs, authorities.records
 
 
@@ -260,6 +328,22 @@ async def test_a_bundle_that_our_cas_have_not_signed_makes_no_device() -> None:
     assert await subject.scene.devices.get("drill") is None
 
 
+async def test_what_is_no_bundle_is_told_and_the_rest_is_taken_back() -> None:
+    """A stray file in the container must not keep a ledger from signing again."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.order("order-drill", "drill")
+    subject.put_back()
+    for name, content in {"readme.json": b"[]", f"drill/{'4a' * 20}.json": b'{"pem": "", "pfx": null}'}.items():
+        subject.scene.blobs.blobs["bundles", name] = StoredBlob(content, {}, "1")
+    lines, _, _ = await subject.taken_back()
+    assert [line for line in lines if line.startswith("the blob")] == [
+        f"the blob 'drill/{'4a' * 20}.json' in 'bundles' is not a bundle: nothing was taken back from it",
+        "the blob 'readme.json' in 'bundles' is not a bundle: nothing was taken back from it",
+    ]
+    assert await subject.scene.state("drill") is DeviceState.REGISTERED
+
+
 async def test_a_revocation_of_a_certificate_that_nobody_knows_stays_on_the_list() -> None:
     subject = await disaster("press")
     unknown = "4a" * 20
@@ -274,6 +358,364 @@ async def test_a_revocation_of_a_certificate_that_nobody_knows_stays_on_the_list
     assert await subject.taken_back()
     crl = subject.scene.blobs.blobs["crls", f"{ISSUER}.crl"].content
     assert listed_serial_numbers(crl, hierarchy().issuing) == {int(unknown, 16)}
+
+
+async def test_what_was_logged_since_the_copy_is_taken_back_with_its_order() -> None:
+    """The log knows what a certificate was made for, which its bundle does not; what was logged before is not read."""
+    subject = await disaster("press")
+    log = subject.log = LogOfTheTime()
+    for number in range(1000):
+        log.certificate(f"{number:040x}", "before", cause="order-before", at=NOW - timedelta(days=1))
+    subject.raised_at = NOW
+    subject.copied()
+    await subject.scene.order("order-drill", "drill")
+    (serial,) = await subject.scene.serials("drill")
+    log.certificate(serial, "drill", cause="order-drill", at=NOW - timedelta(minutes=9))  # clocks differ
+    await subject.scene.order("order-saw", "saw")
+    subject.put_back()
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "drill") == [f"drill: known again, with certificate {serial}, in {HUB}"]
+    assert (await subject.scene.record("drill")).order_id == "order-drill"
+    assert await subject.scene.devices.get("saw") is None, "its bundle is there, and nothing was logged of it"
+    assert log.read == [745], "a tile's width of entries tells that what is before is older"
+    assert [line for line in lines if "before" in line] == []
+
+
+async def test_of_a_ledger_without_an_epoch_the_whole_log_is_read_in_its_order() -> None:
+    """A renewal comes after the certificate that it renews, also where a tile of the log ends between the two."""
+    subject = await disaster()
+    log = subject.log = LogOfTheTime()
+    subject.copied()
+    await subject.scene.order()
+    await subject.scene.renewing()
+    first, second = await subject.scene.serials()
+    log.certificate(first, "press", cause="order")
+    for number in range(600):
+        log.certificate(f"{number:040x}", "root-1", cause="x", kind="root")
+    log.certificate(second, "press", cause="renewal")
+    subject.put_back()
+    lines, _, _ = await subject.taken_back()
+    assert log.read == [346, 90, 0]
+    assert about(lines, "press") == [
+        f"press: known again, with certificate {first}, in {HUB}",
+        f"press: certificate {second}, with which it was renewed, is known again",
+    ]
+    record = await subject.scene.record()
+    assert (record.state, record.renewal) == (DeviceState.RENEWING, "renewal"), "its hub lets it in with the first one"
+    assert record.certificate is not None
+    assert record.next_certificate is not None
+    assert (record.certificate.serial_number, record.next_certificate.serial_number) == (first, second)
+    assert [each.value for each in await subject.scene.states()] == ["active", "active"]
+
+
+async def test_what_was_logged_and_can_not_be_had_again_is_named() -> None:
+    """A certificate without a bundle, such as a CA's, and what was done: whoever repairs is to know of both."""
+    subject = await disaster("press")
+    log = subject.log = LogOfTheTime()
+    subject.copied()
+    log.certificate("4a" * 20, "line-2-ca1", cause="roll-7", kind="intermediate")
+    log.certificate("4b" * 20, "saw", cause="order-saw")
+    log.entered.append(act_entry(NOW, {"action": "disable", "subject": "press"}))
+    (kept,) = await subject.scene.serials()
+    log.certificate(kept, "press", cause="order-press")
+    lines, _, _ = await subject.taken_back()
+    gone = "was logged, and can't be had again: OCSP says that it is unknown"
+    assert [line for line in lines if "logged" in line] == [
+        f"certificate {'4a' * 20} (intermediate 'line-2-ca1', by 'line-1-ca1', for 'roll-7') {gone}",
+        f"certificate {'4b' * 20} (device 'saw', by 'line-1-ca1', for 'order-saw') {gone}",
+    ]
+    assert "was done since the copy, or just before: disable 'press', 2026-03-01T12:00:00.000+00:00" in lines
+    assert await subject.scene.devices.get("saw") is None
+
+
+async def test_a_list_that_our_ca_has_not_signed_revokes_nothing() -> None:
+    """Who may write blobs must not revoke devices, nor make the numbers of lists jump."""
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials()
+    subject.publish(serial)
+    stored = subject.scene.blobs.blobs["crls", f"{ISSUER}.crl"]
+    forged = stored.content[:-1] + bytes([stored.content[-1] ^ 1])
+    subject.scene.blobs.blobs["crls", f"{ISSUER}.crl"] = StoredBlob(forged, {}, "2")
+    lines, _, records = await subject.taken_back()
+    assert about(lines, "press") == []
+    assert await subject.scene.state() is DeviceState.REGISTERED
+    assert records.written == []
+
+
+async def test_a_ca_that_was_being_made_does_not_keep_the_others_from_being_taken_back() -> None:
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials()
+    subject.publish(serial)
+    subject.authorities.further.append(SimpleNamespace(name="line-2-ca1", certificate=None))
+    await subject.taken_back()
+    assert await subject.scene.state() is DeviceState.REVOKED
+
+
+async def test_what_dps_lets_in_goes_on_and_what_it_keeps_out_of_nobody_is_left() -> None:
+    """An entry of its own says nothing against a device; a disabled one that is of no device makes none."""
+    subject = await disaster("press")
+    subject.scene.provisioning.enrollments |= {
+        "press": {"registrationId": "press", "provisioningStatus": "enabled"},
+        "stranger": {"registrationId": "stranger", "provisioningStatus": "disabled"},
+    }
+    before = await subject.scene.record()
+    lines, _, _ = await subject.taken_back()
+    assert (about(lines, "press"), about(lines, "stranger")) == ([], [])
+    assert await subject.scene.record() == before
+    assert await subject.scene.devices.get("stranger") is None
+
+
+async def test_all_revocations_of_certificates_that_nobody_knows_stay_on_the_list_and_are_told_once() -> None:
+    subject = await disaster("press")
+    unknown = ["4a" * 20, "4b" * 20]
+    subject.publish(*unknown)
+    lines, _, _ = await subject.taken_back()
+    assert [line.split()[1] for line in lines if "whose it is can't be known" in line] == unknown
+    assert await subject.scene.listed() == unknown
+
+
+async def test_a_certificate_that_a_device_has_left_is_revoked_again_and_the_device_goes_on() -> None:
+    """Its list names the certificate before: the device uses the next one, which nobody has revoked."""
+    subject = await disaster("press")
+    await subject.scene.renewing()
+    subject.scene.boot(await subject.scene.certificate(2))
+    await subject.scene.renew()
+    first, second = await subject.scene.serials()
+    subject.copied()
+    await subject.scene.revoke(serial_number=first)
+    subject.put_back()
+    subject.publish(first)
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == ["press: revoked again (keyCompromise, 2026-03-01 12:00 UTC)"]
+    assert [each.value for each in await subject.scene.states()] == ["revoked", "active"]
+    assert await subject.scene.listed() == [first]
+    assert (await subject.scene.state(), subject.scene.identity()) == (DeviceState.REGISTERED, True)
+    assert second != first
+
+
+async def test_a_deleted_device_that_was_ordered_anew_meanwhile_is_in_service_again() -> None:
+    """Were it deleted still, a reconciliation would take a good device out of its hub."""
+    subject = await disaster("press")
+    await subject.scene.delete()
+    subject.copied()
+    subject.scene.now += timedelta(hours=1)
+    await subject.scene.order("order-2")
+    first, second = await subject.scene.serials()
+    leaf = await subject.scene.certificate(2)
+    subject.put_back()
+    assert await subject.scene.state() is DeviceState.DELETED
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == [f"press: known again, with certificate {second}, in {HUB}"]
+    record = await subject.scene.record()
+    assert (record.state, record.revoked, record.assigned_hub) == (DeviceState.REGISTERED, None, HUB)
+    assert [each.value for each in await subject.scene.states()] == ["revoked", "active"]
+    assert [each.note for each in record.history][-2:] == [
+        "deleted",
+        f"taken back after the ledger was put back: certificate {second}",
+    ]
+    await subject.scene.converger.sweep(older_than=timedelta())
+    record = await subject.scene.record()
+    assert (record.settled, record.doors) == (True, Doors.OPEN), "as it is at the services, and not as it was then"
+    assert (subject.scene.identity(), subject.scene.provisioning.admits("press", leaf)) == (True, True)
+    assert await subject.scene.listed() == [first]
+
+
+async def test_a_deleted_device_that_was_ordered_anew_and_put_on_hold_meanwhile_is_on_hold() -> None:
+    """A hold of a deleted device is refused: so its certificate would be good again."""
+    subject = await disaster("press")
+    await subject.scene.delete()
+    subject.copied()
+    subject.scene.now += timedelta(hours=1)
+    await subject.scene.order("order-2")
+    first, second = await subject.scene.serials()
+    await subject.scene.revoke(RevocationReason.CERTIFICATE_HOLD)
+    subject.put_back()
+    subject.publish(second, reason="certificateHold")
+    await subject.taken_back()
+    assert (await subject.scene.record()).on_hold
+    assert await subject.scene.listed() == sorted([first, second])
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", False)
+
+
+async def test_a_hold_on_the_list_of_a_device_that_was_on_hold_before_changes_nothing() -> None:
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials()
+    await subject.scene.revoke(RevocationReason.CERTIFICATE_HOLD)
+    before = await subject.scene.record()
+    subject.publish(serial, reason="certificateHold")
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == []
+    assert await subject.scene.record() == before
+
+
+@dataclass
+class CopyingBlobs(FakeBlobs):
+    """Blobs that tell when a bundle is about to be stored."""
+
+    about_to_store: Callable[[], None] = field(default=lambda: None)
+
+    async def create(
+        self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> bool:
+        self.about_to_store()
+        return await super().create(container, name, content, content_type=content_type, metadata=metadata)
+
+
+async def test_a_certificate_that_was_being_made_is_carried_on_by_its_order() -> None:
+    """The copy has its serial number, and its bundle was stored afterwards."""
+    subject = await disaster("press")
+    subject.scene.blobs = CopyingBlobs(blobs=subject.scene.blobs.blobs, about_to_store=subject.copied)
+    await subject.scene.order("order-drill", "drill")
+    (serial,) = await subject.scene.serials("drill")
+    subject.put_back()
+    assert await subject.scene.state("drill") is DeviceState.ORDERED
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "drill") == [f"drill: certificate {serial} was being made, and is carried on"]
+    await subject.scene.deliver("order-drill")
+    assert (await subject.scene.serials("drill"), await subject.scene.state("drill")) == ([serial], "registered")
+
+
+async def test_a_device_that_its_order_got_in_a_second_attempt_does_not_get_another_certificate() -> None:
+    """The copy has the serial number of the first attempt. A hub lets a device in with the one that it has."""
+    subject = await disaster("press")
+
+    def crash() -> None:
+        subject.copied()
+        raise Killed
+
+    subject.scene.blobs = CopyingBlobs(blobs=subject.scene.blobs.blobs, about_to_store=crash)
+    with pytest.raises(Killed):
+        await subject.scene.order("order-drill", "drill")
+    subject.scene.blobs = FakeBlobs(blobs=subject.scene.blobs.blobs)
+    await subject.scene.deliver("order-drill")
+    first, second = await subject.scene.serials("drill")
+    subject.put_back()
+    assert await subject.scene.serials("drill") == [first]
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "drill") == [f"drill: known again, with certificate {second}, in {HUB}"]
+    await subject.scene.deliver("order-drill")
+    assert await subject.scene.serials("drill") == [first, second]
+    assert [each.value for each in await subject.scene.states("drill")] == ["abandoned", "active"]
+    record = await subject.scene.record("drill")
+    assert (record.state, record.order_id) == (DeviceState.REGISTERED, "order-drill")
+    assert record.certificate is not None
+    assert record.certificate.serial_number == second
+
+
+async def test_a_bundle_that_comes_back_makes_no_device_of_a_revoked_certificate() -> None:
+    """Its revocation was entered when nobody knew whose it is."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.order("order-drill", "drill")
+    (serial,) = await subject.scene.serials("drill")
+    subject.put_back()
+    subject.publish(serial)
+    bundle = subject.scene.blobs.blobs.pop(("bundles", f"drill/{serial}.json"))
+    await subject.taken_back()
+    subject.scene.blobs.blobs["bundles", f"drill/{serial}.json"] = bundle
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "drill") == [f"drill: certificate {serial} is revoked, and was not known to be its own"]
+    assert await subject.scene.devices.get("drill") is None
+    assert await subject.scene.listed() == [serial]
+
+
+async def test_a_revocation_whose_device_is_gone_stays_on_the_list() -> None:
+    """The next list has what the last one had, whatever is amiss with the ledger."""
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials()
+    rows = subject.scene.rows.rows
+    del rows[next(each for each in rows if each[1] == "d:press")]
+    subject.publish(serial)
+    lines, _, _ = await subject.taken_back()
+    assert [line for line in lines if serial in line] == [
+        f"certificate {serial} of 'press' stays on the list of 'line-1-ca1', and nothing else is done about it: "
+        "registrationId: the device 'press' does not exist"
+    ]
+    assert await subject.scene.listed() == [serial]
+
+
+# --- CAs ---
+
+
+async def ca_revoked(*, with_change: AuthorityChange | None = None) -> Deployment:
+    """Give a deployment whose issuing CA was revoked after the copy that is now the ledger."""
+    subject = await Deployment().begin("press")
+    if with_change is not None:
+        await change(subject.app.authorities.records, LINE_CA, lambda record: record.changed(change=with_change))
+    copy = subject.copied()
+    if with_change is not None:
+        await change(subject.app.authorities.records, LINE_CA, lambda record: record.changed(change=None))
+    act = AuthorityAct(request_id="a", name=LINE_CA, action=AuthorityAction.REVOKE, reason="keyCompromise", devices=1)
+    await subject.app.authority_workflows.acts.carry_out(act)
+    await subject.app.revocation_lists.publish("dpsCa")
+    subject.put_back(copy)
+    assert (await subject.authority(LINE_CA)).state is AuthorityState.ACTIVE
+    return subject
+
+
+def to_state(record: AuthorityRecord, state: AuthorityState) -> AuthorityRecord:
+    return record.changed(state=state)
+
+
+async def on_the_list(subject: Deployment, serial: str) -> bool:
+    """Tell whether the last list of the root names a certificate."""
+    root = await subject.app.authorities.load("dpsCa")
+    return int(serial, 16) in listed_serial_numbers(subject.crl("dpsCa"), root)
+
+
+async def test_a_ca_that_was_revoked_after_the_copy_is_revoked_again() -> None:
+    subject = await ca_revoked()
+    lines = await subject.take_back()
+    assert about(lines, LINE_CA) == [
+        f"{LINE_CA}: the CA is revoked again (keyCompromise); its groups and its devices follow"
+    ]
+    record = await subject.authority(LINE_CA)
+    assert (record.state, record.change) == (AuthorityState.REVOKED, None)
+    assert await on_the_list(subject, record.serial_number or "")
+    assert about(await subject.take_back(), LINE_CA) == []
+
+
+async def test_a_ca_that_another_act_was_done_to_is_revoked_by_the_next_run() -> None:
+    """Its certificate stays on the list; it does not count as revoked while the CA can sign."""
+    disabling = AuthorityChange(request="d", action=AuthorityAction.DISABLE, decided_at=NOW)
+    subject = await ca_revoked(with_change=disabling)
+    lines = await subject.take_back()
+    assert about(lines, LINE_CA) == [
+        f"{LINE_CA}: the CA is not revoked again yet: another act on '{LINE_CA}' is being carried out: disable; run "
+        "this again when that is done"
+    ]
+    serial = (await subject.authority(LINE_CA)).serial_number or ""
+    assert await on_the_list(subject, serial)
+    await subject.app.authority_workflows.converger.converge(LINE_CA)
+    await subject.take_back()
+    assert (await subject.authority(LINE_CA)).state is AuthorityState.REVOKED
+    assert await on_the_list(subject, serial)
+
+
+async def test_a_certificate_that_a_ca_has_left_is_kept_on_the_list_and_the_ca_signs_on() -> None:
+    """The list names one that the CA of the copy does not sign with: what was done to it then is not known."""
+    subject = await ca_revoked()
+    serial = (await subject.authority(LINE_CA)).serial_number or ""
+    await change(subject.app.authorities.records, LINE_CA, lambda record: record.changed(serial_number="4a" * 20))
+    lines = await subject.take_back()
+    assert [line for line in lines if serial in line] == [
+        f"certificate {serial} (intermediate '{LINE_CA}') is on the list of 'dpsCa' again: what was done to the CA "
+        "after the copy is to be done again"
+    ]
+    assert (await subject.authority(LINE_CA)).state is AuthorityState.ACTIVE
+    assert await on_the_list(subject, serial)
+
+
+async def test_a_ca_that_was_deleted_is_not_revoked_again_and_its_certificate_stays_on_the_list() -> None:
+    subject = await ca_revoked()
+    for state in (AuthorityState.RETIRED, AuthorityState.DELETED):
+        record = await change(subject.app.authorities.records, LINE_CA, partial(to_state, state=state))
+    lines = await subject.take_back()
+    assert about(lines, LINE_CA) == [
+        f"{LINE_CA}: the CA's certificate is on the list of 'dpsCa': name: the certificate authority '{LINE_CA}' is "
+        "deleted, so it can't be revoked: that is final: have another CA made, under another name"
+    ]
+    assert await on_the_list(subject, record.serial_number or "")
 
 
 def _body(certificate: x509.Certificate) -> bytes:

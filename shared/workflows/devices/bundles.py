@@ -20,6 +20,7 @@ from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Gone, NotFound, Overtaken, Rejected
 from shared.pki import names
 from shared.pki.bundles import pack
+from shared.pki.certificates import UNREADABLE
 from shared.pki.public_keys import fingerprint, key_of
 from shared.pki.readable import load_certificates
 from shared.ports.blobs import StoredBlob
@@ -128,6 +129,14 @@ class Bundle:
             retrieval=Retrieval(caller=given[0], until=datetime.fromisoformat(given[1])) if given else None,
             log_index=body.get("logIndex"),
         )
+
+    @classmethod
+    def found(cls, content: bytes) -> Bundle | None:
+        """Read a blob that stands where bundles do, whatever is in it; ``None`` if it is not a bundle of the app's."""
+        try:
+            return cls.from_bytes(content)
+        except (*UNREADABLE, LookupError, AttributeError):
+            return None
 
     def without_key(self) -> Bundle:
         """Give the bundle as it stays when its key is gone."""

@@ -113,8 +113,9 @@ class FoundAuthorities:
         found = dict[str, x509.Certificate]()
         for name in await self.blobs.names(BUNDLES, "") if missing else []:
             stored = await self.blobs.get(BUNDLES, name)
-            if stored is not None:
-                chain = load_certificates(Bundle.from_bytes(stored.content).pem)[1:]
+            bundle = Bundle.found(stored.content) if stored else None
+            if bundle is not None:
+                chain = load_certificates(bundle.pem)[1:]
                 found |= {names.sha256_thumbprint(each): each for each in chain}
             if missing <= found.keys():
                 break

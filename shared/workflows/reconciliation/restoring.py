@@ -17,7 +17,7 @@ from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.reconciliation import DPS
-from shared.domain.restoration import JUMP, found_revoked, kept_out
+from shared.domain.restoration import JUMP, found_revoked, kept_out, of_nobody
 from shared.domain.upkeep import switched
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
@@ -92,6 +92,8 @@ class Restoration:
     _changed: list[str] = field(default_factory=list)
     _revoked: list[str] = field(default_factory=list)
     """CAs that are revoked again."""
+    _unreadable: list[str] = field(default_factory=list)
+    """Blobs that stand where bundles do, and are not."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
     """Certificates that are on the ledger's list of a CA, as they were when the first one was looked for."""
 
@@ -168,10 +170,14 @@ class Restoration:
         if record.state is CertificateState.REVOKED and record.ended:
             return
         if record.kind is not CertificateKind.DEVICE:
-            yield await self._revoke_authority(name, record, listed)  # before its row: that says that it is done
+            if not may_wait:
+                return
+            line, is_done = await self._revoke_authority(name, record, listed)
+            yield line
             await self._enter(name, listed)
             ended = {"revoked_at": listed.revoked_at, "revocation_reason": RevocationReason(listed.reason)}
-            await self.certificates.try_replace(known, record.changed(state=CertificateState.REVOKED, **ended))
+            if is_done:
+                await self.certificates.try_replace(known, record.changed(state=CertificateState.REVOKED, **ended))
             return
         act = partial(
             found_revoked,
@@ -183,29 +189,42 @@ class Restoration:
         try:
             after = await change(self.devices, record.subject, act, at=self.clock())
         except Rejected as refusal:
-            yield f"certificate {listed.serial_number} of {record.subject!r} is on the list of {name!r}: {refusal}"
+            if not may_wait:
+                await self._enter(name, listed)
+                yield (
+                    f"certificate {listed.serial_number} of {record.subject!r} stays on the list of {name!r}, and "
+                    f"nothing else is done about it: {refusal}"
+                )
             return
         if before is not None and after.record.generation != before.record.generation:
             self._changed.append(record.subject)
             yield f"{record.subject}: revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
 
-    async def _revoke_authority(self, name: str, record: CertificateRecord, listed: ListedCertificate) -> str:
-        """Revoke a CA whose certificate its issuer's list names: it signs nothing more. Say what became of it."""
+    async def _revoke_authority(
+        self, name: str, record: CertificateRecord, listed: ListedCertificate
+    ) -> tuple[str, bool]:
+        """Revoke a CA whose certificate its issuer's list names: it signs nothing more.
+
+        Returns:
+            What became of it, and whether nothing is left to do when this is run again.
+        """
         known, subject = await self.authorities.records.get(record.subject), record.subject
         if known is None or known.record.serial_number != listed.serial_number:
             return (
                 f"certificate {listed.serial_number} ({record.kind} {subject!r}) is on the list of {name!r} again: "
                 "what was done to the CA after the copy is to be done again"
-            )
+            ), True
         wanted = Wanted(request=f"{_CAUSE}-{listed.serial_number}", action=AuthorityAction.REVOKE, reason=listed.reason)
         try:
             await change_authority(
                 self.authorities.records, subject, lambda present: decided(present, wanted, listed.revoked_at)
             )
-        except (Conflict, Deferred) as refusal:
-            return f"certificate {listed.serial_number} of the CA {subject!r} is on the list of {name!r}: {refusal}"
+        except Conflict as refusal:
+            return f"{subject}: the CA's certificate is on the list of {name!r}: {refusal}", True
+        except Deferred as refusal:
+            return f"{subject}: the CA is not revoked again yet: {refusal}; run this again when that is done", False
         self._revoked.append(subject)
-        return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow"
+        return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow", True
 
     async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
         if name not in self._entered:
@@ -221,7 +240,7 @@ class Restoration:
             reason=RevocationReason(listed.reason),
             not_after=self.taking_in.issuers[name].certificate.not_valid_after_utc,
         )
-        await self.certificates.try_add(_of_nobody(revocation))
+        await self.certificates.try_add(of_nobody(revocation))
         await self.certificates.enter_revocation(revocation)
 
     # --- doors ---
@@ -337,14 +356,17 @@ class Restoration:
                     yield await self.taking_in.enter(entry["subject"], each)
 
     async def _found(self, name: str, cause: str) -> FoundCertificate | None:
-        """Read the certificate of a bundle; ``None`` if the ledger has it, or the bundle is gone."""
+        """Read the certificate of a bundle; ``None`` if the ledger has it, or the bundle is gone, or is not one."""
         known = await self.certificates.get(name.rpartition("/")[2].removesuffix(".json"))
         if known is not None and known.record.pem is not None:
             return None
         stored = await self.blobs.get(BUNDLES, name)
         if stored is None:
             return None
-        bundle = Bundle.from_bytes(stored.content)
+        bundle = Bundle.found(stored.content)
+        if bundle is None:
+            self._unreadable.append(name)
+            return None
         return FoundCertificate(certificate=bundle.certificate, where="its bundle", cause=cause, bundle=bundle)
 
     # --- what is left ---
@@ -359,6 +381,8 @@ class Restoration:
                 )
             if each["type"] == "act" and self.adoption is None:
                 yield f"was done since the copy, or just before: {each['action']} {each['subject']!r}, {each['at']}"
+        for name in self._unreadable:
+            yield f"the blob {name!r} in {BUNDLES!r} is not a bundle: nothing was taken back from it"
         known = {each.enrollment_group async for each in self.groups.list()}
         async for entry in self.provisioning.list_groups():
             if entry["enrollmentGroupId"] not in known:
@@ -374,19 +398,3 @@ class Restoration:
             raise Conflict.because(f"the CA {name!r} is gone")
         await records.replace(known, known.record.changed(crl_number=number + JUMP, list_making=None))
         return f"the next CRL of {name!r} has number {number + JUMP + 1}; the last one was {number}"
-
-
-def _of_nobody(revocation: RevocationRecord) -> CertificateRecord:
-    """Give the row of a certificate of which its revocation alone is known: OCSP answers by rows."""
-    return CertificateRecord(
-        serial_number=revocation.serial_number,
-        kind=CertificateKind.DEVICE,
-        state=CertificateState.REVOKED,
-        subject="",
-        issuer=revocation.issuer,
-        cause=_CAUSE,
-        recorded_at=revocation.revoked_at,
-        not_after=revocation.not_after,
-        revoked_at=revocation.revoked_at,
-        revocation_reason=revocation.reason,
-    )

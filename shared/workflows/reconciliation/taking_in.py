@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import HeldCertificate, Purpose
+from shared.domain.devices import REORDERABLE, HeldCertificate, Purpose
 from shared.domain.entries import place_of
 from shared.domain.issuance import Committed
 from shared.domain.renewal import first_notice
-from shared.domain.restoration import adopted, renewed_meanwhile
-from shared.domain.words import CertificateKind
+from shared.domain.restoration import adopted, ordered_meanwhile, renewed_meanwhile
+from shared.domain.words import CertificateKind, DeviceState
 from shared.pki import names
 from shared.pki.certificates import issued_by
 from shared.pki.public_keys import fingerprint, key_of
@@ -107,12 +107,13 @@ class TakingIn:
             return f"{registration_id}: certificate {serial_number} was being made, and is carried on"
         if await self.certificates.get(serial_number) is not None:
             return f"{registration_id}: certificate {serial_number} is revoked, and was not known to be its own"
+        purpose, cause = _cause_of(known.record if known else None, found.cause)
         held = HeldCertificate(
             serial_number=serial_number,
             state=CertificateState.ACTIVE,
             issuer=issuer,
-            purpose=Purpose.ORDER if known is None else Purpose.RENEWAL,
-            cause=found.cause,
+            purpose=purpose,
+            cause=cause,
             recorded_at=summary.not_before,
             public_key=fingerprint(key_of(found.certificate)),
             not_after=summary.not_after,
@@ -120,7 +121,7 @@ class TakingIn:
         row = _row(registration_id, held, found)
         await self._enter_in_books(registration_id, row, found)
         made = found.committed(registration_id)
-        if known is not None:
+        if known is not None and purpose is Purpose.RENEWAL:
             is_used = await self._is_used(known.record, made.sha256_thumbprint)
             wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
             await self.devices.replace(known, wanted, reserved=row)
@@ -129,7 +130,11 @@ class TakingIn:
         record = adopted(
             registration_id, held, made, group=group, place=place, own_key=found.is_own_key, at=self.clock()
         )
-        await self.devices.insert(record, reserved=row.changed(enrollment_group=group))
+        row = row.changed(enrollment_group=group)
+        if known is None:
+            await self.devices.insert(record, reserved=row)
+        else:
+            await self.devices.replace(known, ordered_meanwhile(known.record, record), reserved=row)
         where = f"in {place[0]}" if place else "in no hub: send its order again"
         return f"{registration_id}: known again, with certificate {serial_number}, {where}"
 
@@ -157,6 +162,23 @@ class TakingIn:
             return False
         identity = await self.hubs.get(record.assigned_hub, record.device_id)
         return identity is not None and identity.thumbprints == {thumbprint}
+
+
+def _cause_of(known: DeviceRecord | None, cause: str) -> tuple[Purpose, str]:
+    """Tell what a certificate that was found was issued for.
+
+    A device whose order was being carried out has got it by that order, which may come again. One that could be ordered
+    anew could not be renewed.
+
+    Args:
+        known: the device, as it was when the copy was made.
+        cause: as far as it is known.
+    """
+    if known is None or known.state in REORDERABLE:
+        return Purpose.ORDER, cause
+    if known.state is DeviceState.ORDERED:
+        return known.purpose, known.order_id
+    return Purpose.RENEWAL, cause
 
 
 def _row(registration_id: str, held: HeldCertificate, found: FoundCertificate) -> CertificateRecord:
