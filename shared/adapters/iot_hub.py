@@ -117,6 +117,15 @@ class IotHubRegistries:
             found |= {twin.device_id: _identity_of(twin) for twin in twins}
         return found
 
+    async def page(self, hub: str, *, size: int, continuation: str | None) -> tuple[list[HubIdentity], str | None]:
+        """List one page of all device identities of a hub, and the continuation of the next page."""
+        query = QuerySpecification(query="SELECT * FROM devices")
+        with translated(f"the devices in {hub}"):
+            page = await self._hub(hub).call(
+                lambda registry: registry.query_iot_hub(query, continuation_token=continuation, max_item_count=size)
+            )
+        return [_identity_of(each) for each in page.items], page.continuation_token or None
+
     async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
         """Make an identity that lets in one or two certificates (SHA-256); ``None`` if there is one."""
         primary, secondary = thumbprints[0], thumbprints[-1]  # as DPS enters one certificate: twice

@@ -124,6 +124,24 @@ def ordered_meanwhile(record: DeviceRecord, again: DeviceRecord) -> DeviceRecord
     )
 
 
+def placed(record: DeviceRecord, place: tuple[str, str], *, at: datetime) -> DeviceRecord:
+    """Enter the hub that a device has an identity in, where DPS does not say that any more.
+
+    Args:
+        record: of the device.
+        place: its hub and its device id there.
+        at: the present time.
+    """
+    if record.assigned_hub is not None:
+        return record
+    hub, device_id = place
+    where: dict[str, object] = {"assigned_hub": hub, "device_id": device_id}
+    note = f"{_TAKEN_OVER}: {hub} has its identity"
+    if record.state is DeviceState.ISSUED:
+        return record.entered(DeviceState.REGISTERED, at, note, **where)
+    return record.noted(at, note, **where, generation=record.generation + record.shut_out)
+
+
 def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) -> DeviceRecord:
     """Keep a device out that DPS keeps out: as a list says, or else on hold, which can be undone.
 

@@ -42,6 +42,10 @@ class IotHubRegistries(Protocol):
         """Read many identities of a hub: those that exist, by their ids. One query for each 8,000 characters."""
         ...
 
+    async def page(self, hub: str, *, size: int, continuation: str | None) -> tuple[list[HubIdentity], str | None]:
+        """List one page of all device identities of a hub, and the continuation of the next page."""
+        ...
+
     async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
         """Make an identity that lets in one or two certificates (SHA-256); ``None`` if there is one."""
         ...

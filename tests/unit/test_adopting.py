@@ -380,8 +380,7 @@ async def test_who_was_shut_out_is_shut_out_by_the_ledger_and_of_another_dps(
         "revoke it"
     )
     assert {each.enrollment_group for each in (press, drill, lathe)} == {GROUP}
-    if registered:
-        assert [subject.hubs.identities["hub-1", each].enabled for each in leaves] == [False, False, False]
+    assert [subject.hubs.identities["hub-1", each].enabled for each in leaves] == [False, False, False]
     assert listed(subject.crl(ISSUER))[names.serial_text(leaves["press"].serial_number)] == "keyCompromise"
 
     subject.provisioning.enrollments.clear()
@@ -418,6 +417,62 @@ async def test_who_is_shut_out_and_belongs_to_no_group_is_shut_out_all_the_same(
         f"no CA of the ledger has signed; it is in no hub, with thumbprint {shown}. If nobody needs it, delete its "
         "enrollment in DPS, and its identity" in lines
     )
+
+
+async def test_each_identity_that_dps_has_nothing_of_is_named() -> None:
+    """Its registration is gone, and so may its group be: the hub lets it in all the same."""
+    subject = await Deployment().begin("press", "drill", "lathe")
+    shown = names.sha256_thumbprint(await certificate_of(subject, "press"))
+    for name in ("press", "drill"):
+        del subject.provisioning.registrations[name]
+    subject.hubs.enter("hub-1", "drill", enabled=False)
+    subject.lose(BUNDLES)
+    lines = await subject.adopt()
+    what = (
+        "If it is yours, put its certificate into the folder, and run adopt again with --accept. Otherwise disable it "
+        "in the hub"
+    )
+    assert [line for line in lines if "whose identity" in line] == [
+        "not known: whose identity 'drill' in hub-1 is. It is disabled, without a certificate of its own, and DPS has "
+        f"nothing of it. {what}",
+        "not known: whose identity 'press' in hub-1 is. It is enabled, with the certificate of thumbprint "
+        f"{shown}, and DPS has nothing of it. {what}",
+    ]
+    assert subject.hubs.identities["hub-1", "press"].enabled
+
+
+async def test_an_identity_whose_certificate_somebody_has_is_taken_in() -> None:
+    """It is a file's, which one of our CAs has signed: then it can be revoked. A second run takes what the first named."""
+    subject = await Deployment().begin("press", "drill")
+    leaf = await certificate_of(subject, "press")
+    subject.provisioning.registrations.clear()
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    lines = await subject.adopt(Brought(certificates=(leaf,)))
+    serial = names.serial_text(leaf.serial_number)
+    assert about(lines, "press") == [f"press: known again, with certificate {serial}, in hub-1"]
+    assert [line for line in lines if "whose identity 'press'" in line] == []
+    device = await subject.device("press")
+    assert (device.state, device.enrollment_group, device.unseen) == (DeviceState.REGISTERED, GROUP, False)
+    await subject.revoke("press")
+    assert not subject.hubs.identities["hub-1", "press"].enabled
+
+
+async def test_a_device_of_a_bundle_is_in_the_hub_that_has_its_identity() -> None:
+    """DPS does not say any more where it is. An identity of that id with another certificate is not its own."""
+    subject = await Deployment().begin("press", "drill")
+    subject.provisioning.registrations.clear()
+    subject.hubs.enter("hub-1", "drill", "F" * 64)
+    subject.lose()
+    lines = await subject.adopt()
+    assert about(lines, "press")[-1] == (
+        "press: it is in hub-1, which has its identity; DPS does not have its registration"
+    )
+    press, drill = await subject.device("press"), await subject.device("drill")
+    assert (press.state, press.assigned_hub, press.device_id) == (DeviceState.REGISTERED, "hub-1", "press")
+    assert (drill.state, drill.assigned_hub) == (DeviceState.ISSUED, None)
+    [named] = [line for line in lines if "whose identity 'drill'" in line]
+    assert "and the device is in no hub" in named
 
 
 async def test_bundles_that_are_there_make_devices_whole() -> None:

@@ -317,6 +317,13 @@ class Hubs:
             found = {each: self.identities.get((hub, each)) for each in device_ids}
             return {device_id: identity for device_id, identity in found.items() if identity is not None}
 
+    async def page(self, hub: str, *, size: int, continuation: str | None) -> tuple[list[HubIdentity], str | None]:
+        async with self.conductor.step("hub.page", "hub"):
+            begin = int(continuation or 0)
+            found = [each for (where, _), each in sorted(self.identities.items()) if where == hub]
+            following = str(begin + size) if len(found) > begin + size else None
+            return found[begin : begin + size], following
+
     async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
         async with self.conductor.step("hub.create", "hub"):
             if (hub, device_id) in self.identities:

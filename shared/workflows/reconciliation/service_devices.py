@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.hub_identities import HubIdentities
     from shared.workflows.reconciliation.taking_in import TakingIn
 
 _AT_ONCE = 16
@@ -45,6 +46,7 @@ class ServiceDevices:
     groups: Groups
     provisioning: ProvisioningService
     hubs: IotHubRegistries
+    identities: HubIdentities
     taking_in: TakingIn
     clock: Clock
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -66,6 +68,8 @@ class ServiceDevices:
                     yield line
         by_entry = partial(self._by_entry, await self._groups_by_authority())
         async for line in self._told(by_entry, pages(self.provisioning.page_of_enrollments)):
+            yield line
+        async for line in self.identities.take_over(brought):
             yield line
 
     async def _told[T](

@@ -95,8 +95,16 @@ class TakingIn:
         """Find the CA that has signed a certificate: who writes blobs must not make devices."""
         return next((name for name, each in self.issuers.items() if issued_by(certificate, each.certificate)), None)
 
-    async def enter(self, registration_id: str, found: FoundCertificate) -> str:
-        """Enter a certificate, and its device; say what became of it."""
+    async def enter(
+        self, registration_id: str, found: FoundCertificate, *, place: tuple[str, str] | None = None
+    ) -> str:
+        """Enter a certificate, and its device; say what became of it.
+
+        Args:
+            registration_id: of the device.
+            found: the certificate.
+            place: its hub and its device id there; ``None`` if DPS is to be asked.
+        """
         issuer, summary = self.issuer_of(found.certificate), found.summary
         serial_number = summary.serial_number
         if issuer is None:
@@ -126,7 +134,8 @@ class TakingIn:
             wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
             await self.devices.replace(known, wanted, reserved=row)
             return f"{registration_id}: certificate {serial_number}, with which it was renewed, is known again"
-        group, place = await self._place(registration_id, issuer)
+        group, told = await self._place(registration_id, issuer)
+        place = place or told
         record = adopted(
             registration_id, held, made, group=group, place=place, own_key=found.is_own_key, at=self.clock()
         )

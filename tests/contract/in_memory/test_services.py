@@ -301,6 +301,18 @@ async def test_many_identities_are_read_with_one_call(place: Place) -> None:
     assert found[DEVICE].thumbprints == thumbprints(FIRST)
 
 
+async def test_all_identities_of_a_hub_are_listed_in_pages(place: Place) -> None:
+    await place.register()
+    [thumbprint] = thumbprints(FIRST)
+    for name in ("press-002", "press-003"):
+        assert await place.hubs.create(place.hub, name, [thumbprint], reason=REASON) is not None
+    first, following = await place.hubs.page(place.hub, size=2, continuation=None)
+    rest, last = await place.hubs.page(place.hub, size=2, continuation=following)
+    assert (len(first), len(rest), last) == (2, 1, None)
+    listed = {each.device_id: each for each in (*first, *rest)}
+    assert listed == {name: await place.identity(name) for name in (DEVICE, "press-002", "press-003")}
+
+
 async def test_an_identity_is_made_once(place: Place) -> None:
     """With one certificate, or with two, and enabled."""
     [thumbprint] = thumbprints(FIRST)
