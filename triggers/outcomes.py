@@ -23,7 +23,7 @@ import azure.functions as func
 
 from shared import tracing
 from shared.acting import acting
-from shared.adapters.sdk_errors import is_outage, role_missing, service_of, was_not_sent
+from shared.adapters.sdk_errors import is_outage, role_missing, service_of, unusable_key, was_not_sent
 from shared.contracts.answers import Problem
 from shared.contracts.messages import (
     ATTEMPTS_LIMIT,
@@ -153,9 +153,7 @@ async def _attempt(
         missing = Outcome.ROLE_MISSING if role_missing(error) else Outcome.OUTAGE
         trying.waits(missing, error)
         delay = outage_delay(attempts)
-        where = service_of(error)
-        cause = f"a role is missing at {where}" if role_missing(error) else f"{where} fails"
-        level = logging.CRITICAL if role_missing(error) else logging.WARNING
+        cause, level = _cause_of(error)
         log.log(level, "%s: waits %.0f s, %s: %s", queue, delay.total_seconds(), cause, error)
         await wait(delay, attempts + 1)
         await _say_waiting(received, said, cause, delay)
@@ -163,6 +161,16 @@ async def _attempt(
     else:
         if attempts:
             await _show_waiting(received, None)
+
+
+def _cause_of(error: BaseException) -> tuple[str, int]:
+    """Say why a message waits, and how loud: what an operator has to mend is cried out."""
+    where = service_of(error)
+    if role_missing(error):
+        return f"a role is missing at {where}", logging.CRITICAL
+    if (key := unusable_key(error)) is not None:
+        return key, logging.CRITICAL
+    return f"{where} fails", logging.WARNING
 
 
 async def _put_back(queue: Queue, text: str, delay: timedelta) -> None:

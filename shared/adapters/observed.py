@@ -17,6 +17,7 @@ from urllib.request import getproxies
 from azure.core.pipeline.transport import AsyncHttpTransport, RequestsTransport
 
 from shared.adapters.breakers import Breaker
+from shared.adapters.key_refusals import refusal_of_key
 from shared.reading.numbers import digits
 from shared.telemetry import metrics
 from shared.telemetry.spans import SpanKind, past
@@ -57,15 +58,15 @@ class Call:
         """Begin one now."""
         return cls(service, method, url, time.perf_counter())
 
-    def answered(self, status: int, retry_after: str | None = None) -> None:
-        """Tell that an answer came."""
+    def answered(self, status: int, retry_after: str | None = None, *, of_key: bool = False) -> None:
+        """Tell that an answer came; ``of_key`` if it is about a key, and not about a role."""
         expected = status < HTTPStatus.BAD_REQUEST or self._opens(status) or self._finds_nothing(status)
         self._tell({metrics.STATUS: status}, failed=None if expected else str(status))
         where: dict[str, Value] = {metrics.SERVICE: self.service, metrics.SERVER: self._server}
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             metrics.THROTTLED.record(1, where)
             metrics.THROTTLE_WAIT.record(digits(retry_after or "") or 0, where)
-        if status in _DENIALS and not self._opens(status):
+        if status in _DENIALS and not self._opens(status) and not of_key:
             metrics.ROLE_DENIALS.record(1, where)
         if self.service == "dps":
             metrics.DPS_OPERATIONS.record(1, {metrics.WHAT: "service"})
@@ -191,7 +192,9 @@ class ObservedRequests(RequestsTransport):  # type: ignore[misc]
             except BaseException as error:
                 call.failed(error)
                 raise
-        call.answered(response.status_code, response.headers.get("Retry-After"))
+        status = response.status_code
+        of_key = status == HTTPStatus.FORBIDDEN and refusal_of_key(status, response.internal_response.text) is not None
+        call.answered(status, response.headers.get("Retry-After"), of_key=of_key)
         return response
 
 

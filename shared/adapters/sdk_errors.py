@@ -1,8 +1,8 @@
 """The one place that turns an SDK's error into ours.
 
 What is not named here is raised on as it is. :func:`is_outage` tells whether the world is wrong and not the request:
-the network, a service's 5xx, 401 and 403 (a role is missing). Then a message waits. Anything else is a bug: the host's
-retries and its poison queue are the answer to that.
+the network, a service's 5xx, 401 and 403 (a role is missing, or a key of the vault is disabled). Then a message waits.
+Anything else is a bug: the host's retries and its poison queue are the answer to that.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from msrest.exceptions import AuthenticationError, ClientRequestError, HttpOpera
 from requests import RequestException
 
 from shared.adapters.breakers import ServiceSilent
+from shared.adapters.key_refusals import refusal_of_key
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected, ServiceFailed
 from shared.reading.numbers import digits
 
@@ -120,7 +121,35 @@ def role_missing(error: BaseException) -> bool:
     """Tell whether a service does not let this identity in, which no retry mends, but a role does."""
     if isinstance(error, BaseExceptionGroup):
         return any(map(role_missing, error.exceptions))
-    return _status_of(error) in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+    if _status_of(error) not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return False
+    return unusable_key(error) is None
+
+
+def unusable_key(error: BaseException) -> str | None:
+    """Say which key of the vault can't be used and why, if that is what an error tells."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(unusable_key, error.exceptions)), None)
+    if not isinstance(error, HttpResponseError) or error.response is None:
+        return None
+    why = refusal_of_key(error.status_code, _body_of(error.response))
+    if why is None:
+        return None
+    named = re.search(r"/keys/([^/]+)", urlsplit(_url_of(error)).path)
+    return f"the key {named[1]!r} of Key Vault {why}" if named else f"a key of Key Vault {why}"
+
+
+def _body_of(response: Any) -> str:
+    try:
+        return str(response.text())
+    except Exception:  # noqa: BLE001 - an answer without a text says nothing of a key
+        return ""
+
+
+def _url_of(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    request = getattr(response, "request", None) or getattr(error, "request", None)
+    return str(getattr(request, "url", "") or "")
 
 
 _PATHS: Mapping[str, str] = {
@@ -138,9 +167,7 @@ def service_of(error: BaseException) -> str:
         return ", ".join(sorted({service_of(each) for each in error.exceptions}))
     if isinstance(error, ServiceSilent):
         return error.service
-    response = getattr(error, "response", None)
-    request = getattr(response, "request", None) or getattr(error, "request", None)
-    url = str(getattr(request, "url", "") or "")
+    response, url = getattr(error, "response", None), _url_of(error)
     named = next((name for path, name in _PATHS.items() if re.search(path, urlsplit(url).path)), None)
     if named is not None:
         return named

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.keyvault.keys import KeyClient, KeyVaultKey, KeyVaultKeyIdentifier
 from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm, SignatureAlgorithm
 
 from shared.adapters.breakers import Breaker
 from shared.adapters.json_web_keys import algorithm_of, json_web_key, public_key_of
 from shared.adapters.observed import ObservedRequests
-from shared.adapters.sdk_errors import throttling
+from shared.adapters.sdk_errors import throttling, unusable_key
 from shared.errors import Conflict
 from shared.rules.key_algorithms import KeyAlgorithm
 from shared.threads import ThreadPool
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from azure.core.credentials import TokenCredential
+    from azure.keyvault.keys import KeyProperties
 
     from shared.ports.vault import PrivateKey, PublicKey
 
@@ -37,6 +39,10 @@ READ_SECONDS = 20
 
 OWNER_TAG = "deviceIdentityFactory"
 """Tag of every key and secret that the app has in a vault; its value names the deployment."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class VaultKeys:
         ownership: which of the vault's keys are the deployment's.
         verify_challenge: whether the vault's challenge must name a resource of its own domain.
         in_hsm: whether keys are made in an HSM, which takes a vault of the Premium tier.
+        clock: gives the present time, at which a key has to be valid.
 
     Attributes:
         threads: for calls that sign.
@@ -105,8 +112,10 @@ class VaultKeys:
         *,
         verify_challenge: bool,
         in_hsm: bool = False,
+        clock: Callable[[], datetime] = _now,
     ) -> None:
         self._url = url
+        self._clock = clock
         self._ownership = ownership
         self._in_hsm = in_hsm
         self._credential = credential
@@ -206,13 +215,20 @@ class VaultKeys:
         return present
 
     async def problem(self, key_id: str) -> str | None:
-        """Tell why a version of a key can't sign: it is gone, or disabled; ``None`` if it can."""
+        """Tell why a version of a key can't sign: it is gone, disabled, or out of its time; ``None`` if it can.
+
+        Out of its time a key does not sign (Microsoft: "About keys", date-time controlled operations).
+        """
         named = KeyVaultKeyIdentifier(key_id)
         try:
             key = await self._call(named.name, self._client.get_key, named.name, named.version)
         except ResourceNotFoundError:
             return f"the vault does not have version {named.version} of the key {named.name!r}; it may be soft-deleted"
-        return None if key.properties.enabled else f"the key {named.name!r} is disabled"
+        except HttpResponseError as refused:
+            if (why := unusable_key(refused)) is None:
+                raise
+            return why
+        return _unusable(key.properties, self._clock())
 
     async def public_key(self, key_id: str) -> PublicKey:
         """Give the public half of a version of a key.
@@ -342,3 +358,16 @@ class VaultKeys:
         for client in (self._client, *self._signers.values()):
             await self.threads.run(client.close)
         self.threads.close()
+
+
+def _unusable(properties: KeyProperties, now: datetime) -> str | None:
+    begins, ends = properties.not_before, properties.expires_on
+    if not properties.enabled:
+        why = "is disabled"
+    elif begins is not None and now < begins:
+        why = f"is not valid before {begins:%Y-%m-%d %H:%M} UTC"
+    elif ends is not None and now >= ends:
+        why = f"has expired at {ends:%Y-%m-%d %H:%M} UTC"
+    else:
+        return None
+    return f"the key {properties.name!r} {why}"

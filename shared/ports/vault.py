@@ -73,7 +73,7 @@ class VaultKeys(KeyTags, Protocol):
         ...
 
     async def problem(self, key_id: str) -> str | None:
-        """Tell why a version of a key can't sign: it is gone, or disabled; ``None`` if it can."""
+        """Tell why a version of a key can't sign: it is gone, disabled, or out of its time; ``None`` if it can."""
         ...
 
     async def public_key(self, key_id: str) -> PublicKey:

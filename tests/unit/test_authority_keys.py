@@ -64,6 +64,30 @@ async def test_a_key_that_is_taken_away_is_noticed_by_a_worker_that_has_used_it(
         await worker.authorities.check()
 
 
+async def test_a_key_that_is_disabled_is_noticed_within_a_minute() -> None:
+    """Its public half can be read yet, and that is all that a worker needs to load the CA."""
+    scene = AuthorityScene()
+    await scene.root("dpsCa")
+    worker = scene.worker()
+    await worker.authorities.check()
+    scene.vault.disabled.add("dpsca")
+    scene.now += timedelta(minutes=1)
+    with pytest.raises(ExceptionGroup, match="dpsCa: the key 'dpsCa' is disabled"):
+        await worker.authorities.check()
+    with pytest.raises(ExceptionGroup, match="dpsCa: the key 'dpsCa' is disabled"):
+        await scene.worker().authorities.check()
+
+
+async def test_a_disabled_key_is_noticed_though_an_order_has_loaded_its_ca() -> None:
+    scene = AuthorityScene()
+    await scene.root("dpsCa")
+    worker = scene.worker()
+    scene.vault.disabled.add("dpsca")
+    await worker.authorities.load("dpsCa")
+    with pytest.raises(ExceptionGroup, match="dpsCa: the key 'dpsCa' is disabled"):
+        await worker.authorities.check()
+
+
 async def test_names_that_differ_by_case_are_not_two_cas() -> None:
     """A vault would give both the same key, so the second one is refused, and the first one keeps its name."""
     scene = AuthorityScene()

@@ -26,7 +26,7 @@ from azure.iot.device.exceptions import ClientError, ConnectionFailedError, Cred
 from msrest.exceptions import ClientRequestError, HttpOperationError
 
 from shared.adapters.breakers import ServiceSilent
-from shared.adapters.sdk_errors import is_outage, role_missing
+from shared.adapters.sdk_errors import is_outage, role_missing, unusable_key
 from shared.contracts.messages import Queue, attempts_of, command, read_message
 from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import OrderLine
@@ -122,6 +122,38 @@ def test_a_missing_role_is_told() -> None:
     """It takes an operator, so the log says so, even of one call among several."""
     assert role_missing(ExceptionGroup("at once", [http(503), http(403)]))
     assert not role_missing(http(503))
+
+
+def refused_by_vault(inner: str, said: str) -> HttpResponseError:
+    """Make what Key Vault answers: 403 Forbidden, whether a role is missing or the key is at fault."""
+    body = json.dumps({"error": {"code": "Forbidden", "message": said, "innererror": {"code": inner}}})
+    answer: Any = SimpleNamespace(
+        status_code=403,
+        reason="Forbidden",
+        headers={},
+        text=lambda: body,
+        request=SimpleNamespace(url="https://v.vault.azure.net/keys/line-1-ca1/0123/sign?api-version=7.5"),
+    )
+    return HttpResponseError(response=answer)
+
+
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        ("KeyDisabled", "the key 'line-1-ca1' of Key Vault is disabled"),
+        ("KeyNotYetValid", "the key 'line-1-ca1' of Key Vault is not valid yet"),
+        ("KeyExpired", "the key 'line-1-ca1' of Key Vault has expired"),
+        ("KeyOfAnotherKind", "the key 'line-1-ca1' of Key Vault can't be used (KeyOfAnotherKind)"),
+        ("ForbiddenByRbac", None),
+        ("AccessDenied", None),
+        ("", None),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_told_from_a_missing_role(inner: str, said: str | None) -> None:
+    """Key Vault answers both with 403 and Forbidden; either is waited for."""
+    error = refused_by_vault(inner, "Operation sign is not allowed on a disabled key.")
+    assert (unusable_key(error), role_missing(error), is_outage(error)) == (said, said is None, True)
+    assert unusable_key(ExceptionGroup("at once", [http(403), error])) == said
 
 
 @dataclass
@@ -301,6 +333,18 @@ async def test_a_missing_role_is_waited_for_and_cried_out(host: Host, caplog: py
     await host.deliver(MESSAGE)
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
     assert await host.reason() == ("waits, and is tried again: a role is missing at a service: the service says no")
+
+
+async def test_a_disabled_key_is_waited_for_and_named(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody has to look for a role that is not missing."""
+    host.fault = refused_by_vault("KeyDisabled", "Operation sign is not allowed on a disabled key.")
+    await host.deliver(MESSAGE)
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert await host.reason() == (
+        "waits, and is tried again: the key 'line-1-ca1' of Key Vault is disabled: (Forbidden) Operation sign is not "
+        "allowed on a disabled key. Code: Forbidden Message: Operation sign is not allowed on a disabled key. Inner "
+        'error: { "code": "KeyDisabled" }'
+    )
 
 
 async def test_a_bug_is_the_hosts_to_retry(host: Host) -> None:

@@ -61,6 +61,7 @@ class Vault:
     conductor: Conductor = field(default_factory=Conductor)
     keys: dict[str, PrivateKey] = field(default_factory=dict)
     tagged: dict[str, dict[str, str]] = field(default_factory=dict)
+    disabled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.threads: Any = Threads(self.conductor)
@@ -86,6 +87,10 @@ class Vault:
     async def versions(self, name: str) -> list[tuple[str, PublicKey]]:
         async with self.conductor.step("vault.versions"):
             return [(name, self.keys[name.lower()].public_key())]
+
+    async def problem(self, key_id: str) -> str | None:
+        async with self.conductor.step("vault.problem"):
+            return f"the key {key_id!r} is disabled" if key_id.lower() in self.disabled else None
 
     async def public_key(self, key_id: str) -> PublicKey:
         async with self.conductor.step("vault.public_key"):

@@ -134,6 +134,15 @@ class AuthorityKeys:
         unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
         return await self.vault.threads.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)
 
+    async def check_usable(self, record: AuthorityRecord) -> None:
+        """See that the vault would sign with a CA's key now; a wrapped one shows that when it is opened.
+
+        Raises:
+            Misconfigured: it would not.
+        """
+        if record.key_id is not None and (problem := await self.vault.problem(record.key_id)):
+            raise Misconfigured(problem)
+
     async def opened(self, key_id: str) -> PrivateKey:
         """Give a version of a key of the vault."""
         return self._in_vault(key_id, await self.vault.public_key(key_id)).signing_key

@@ -137,7 +137,6 @@ class CertificateAuthorities:
         parent = await self.loaded(record.parent) if record.parent else None
         above = (*certificates_of(record.certificates_above), *(parent.issuer.chain if parent else ()))
         issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
-        self._checked[name] = self.clock()
         anchor, anchor_name = (parent.anchor, parent.anchor_name) if parent else (certificate, name)
         return LoadedAuthority(
             name=name,
@@ -151,7 +150,7 @@ class CertificateAuthorities:
         """Load every CA that is in use, so that one that can't sign is known before it is needed.
 
         Raises:
-            ExceptionGroup: some can't be loaded: the key is gone or does not match, or the chain may not sign.
+            ExceptionGroup: some can't: the key is gone, disabled, expired or another, or the chain may not sign.
         """
         known = [record async for record in self.records.list() if record.state in SERVING]
         outcomes = await asyncio.gather(*map(self._check_one, known), return_exceptions=True)
@@ -167,6 +166,7 @@ class CertificateAuthorities:
         checked_at = self._checked.get(record.name)
         if checked_at is not None and self.clock() - checked_at < _CHECK_HOLDS:
             return
+        await self.keys.check_usable(record)
         key = await self.keys.open(record)
         Issuer(certificate=issuer.certificate, signing_key=key, chain=issuer.chain)  # refuses a key that is another
         self._checked[record.name] = self.clock()

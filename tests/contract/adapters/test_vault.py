@@ -7,11 +7,11 @@ import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncCredential
 from azure.keyvault.keys import KeyClient
@@ -22,6 +22,7 @@ from emulator.tests.iot_hub_clients import PATIENCE
 from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters import vault_secrets
 from shared.adapters.observed import ObservedTransport
+from shared.adapters.sdk_errors import role_missing, unusable_key
 from shared.adapters.vault import Ownership, VaultKeys
 from shared.adapters.vault_secrets import VaultSecrets
 from shared.errors import Conflict, Deferred
@@ -131,6 +132,31 @@ async def test_each_version_of_a_key_is_given_with_its_id(emulator: RunningEmula
         found = dict(await keys.versions("twice"))
         assert set(found) == {first[0], second.id}
         assert found[first[0]] == first[1]
+
+
+@pytest.mark.parametrize(
+    ("properties", "said", "refused"),
+    [
+        ({"enabled": False}, "is disabled", "is disabled"),
+        ({"not_before": ENDS}, "is not valid before 2030-01-01 00:00 UTC", "is not valid yet"),
+        ({"expires_on": datetime(2020, 1, 1, tzinfo=UTC)}, "has expired at 2020-01-01 00:00 UTC", "has expired"),
+    ],
+)
+async def test_a_key_that_does_not_sign_is_named_and_its_refusal_is_not_a_missing_role(
+    emulator: RunningEmulator, properties: dict[str, Any], said: str, refused: str
+) -> None:
+    """Before it is needed, by its properties; and when it is needed, by the vault's answer."""
+    name = f"unusable-{refused.replace(' ', '-')}"
+    with clients(emulator) as (keys, others):
+        key_id, _ = await keys.get_or_create(name, "EC-P256")
+        assert await keys.problem(key_id) is None
+        others.update_key_properties(name, **properties)
+        assert await keys.problem(key_id) == f"the key {name!r} {said}"
+        with pytest.raises(HttpResponseError) as error:
+            await keys.threads.run(keys.sign_digest, key_id, "ES256", bytes(32))
+        assert unusable_key(error.value) == f"the key {name!r} of Key Vault {refused}"
+        assert not role_missing(error.value)
+        await keys.close()
 
 
 async def test_a_key_is_imported_once(emulator: RunningEmulator) -> None:
