@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
+    from shared.domain.attestations import Entry
     from shared.domain.certificates import RevocationRecord
     from shared.domain.devices import HeldCertificate
     from shared.domain.issuance import Committed
@@ -153,6 +154,12 @@ def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) ->
     if record.shut_out and not (record.on_hold and reason is not RevocationReason.CERTIFICATE_HOLD):
         return record
     return revoked(record, act=f"{_ACT} {reason}", reason=reason, at=at, correlation=_ACT)
+
+
+def knows_disabled(record: DeviceRecord, entry: Entry) -> bool:
+    """Tell whether a record says why an individual enrollment is disabled: an operator wants that, or has seen it."""
+    change = record.entry_change
+    return record.entry_disabled or (change is not None and change.etag == entry.get("etag"))
 
 
 def renewed_meanwhile(

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts.authorities import AuthorityAct
 from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
 from shared.domain.devices import Doors
+from shared.domain.entry_changes import EntryChange, EntryWish, decided
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred
 from shared.evidence.leaves import CertificateLeaf, act_entry, certificate_entry
@@ -25,6 +27,7 @@ from shared.pki.list_checks import listed_serial_numbers
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.ports.blobs import StoredBlob
 from shared.workflows.authorities.changes import change
+from shared.workflows.devices.changes import unsettled
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.taking_in import TakingIn
 from tests.unit.adopting import ISSUER as LINE_CA
@@ -45,7 +48,9 @@ class Records:
     """The row of the one CA."""
 
     record: Any = field(
-        default_factory=lambda: SimpleNamespace(name=ISSUER, certificate="there", crl_number=4, changed=None)
+        default_factory=lambda: SimpleNamespace(
+            name=ISSUER, certificate="there", crl_number=4, changed=None, change=None
+        )
     )
     written: list[dict[str, Any]] = field(default_factory=list)
 
@@ -157,6 +162,7 @@ class Disaster:
         log: ``None`` where none is kept.
         raised_at: when the ledger's epoch was raised for the copy; ``None`` if it has none.
         authorities: the CAs.
+        accepted: the states of devices when the ledger was accepted in the last run; none if it was not.
     """
 
     scene: DeviceScene
@@ -164,6 +170,7 @@ class Disaster:
     log: LogOfTheTime | None = None
     raised_at: datetime | None = None
     authorities: Authorities = field(default_factory=Authorities)
+    accepted: dict[str, DeviceState] = field(default_factory=dict)
 
     def copied(self) -> None:
         """Copy the ledger."""
@@ -185,6 +192,7 @@ class Disaster:
     async def taken_back(self) -> tuple[list[str], Epochs, Records]:
         """Run it; give its lines, and what was done in the end."""
         authorities, epochs = self.authorities, Epochs(self.scene, self.raised_at)
+        self.accepted = epochs.states
         given: dict[str, Any] = {
             "authorities": authorities,
             "blobs": BundlesAndLists(self.scene),
@@ -282,6 +290,41 @@ async def test_a_certificate_that_a_device_was_renewed_with_is_known_again() -> 
     assert [each.value for each in await subject.scene.states()] == ["superseded", "active"]
 
 
+async def test_what_a_run_that_broke_off_has_found_is_brought_about_by_the_next() -> None:
+    """DPS is down when the device is known to be revoked: the next run finds that so, and shuts and lists it."""
+    subject = await disaster("press", "drill")
+    (serial,) = await subject.scene.serials("press")
+    subject.copied()
+    await subject.scene.revoke()
+    subject.put_back()
+    subject.publish(serial)
+    subject.scene.provisioning.down = True
+    with pytest.raises(ServiceRequestError):
+        await subject.taken_back()
+    assert (await subject.scene.state(), await subject.scene.listed()) == (DeviceState.REVOKED, [])
+    subject.scene.provisioning.down = False
+    await subject.taken_back()
+    assert (await subject.scene.state(), await subject.scene.listed()) == (DeviceState.REVOKED, [serial])
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", False)
+
+
+async def test_a_door_that_cant_be_shut_keeps_the_ledger_from_signing() -> None:
+    """Its hub is down: nothing is accepted before it has shut the device out. The other doors are shut meanwhile."""
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials("press")
+    subject.copied()
+    await subject.scene.revoke()
+    subject.put_back()
+    subject.publish(serial)
+    subject.scene.provisioning.enrollments.clear()
+    subject.scene.hubs.enter(HUB, "press")
+    subject.scene.hubs.down = {HUB}
+    with pytest.raises(ExceptionGroup, match="1 devices are not shut out yet"):
+        await subject.taken_back()
+    assert not subject.accepted
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", True)
+
+
 async def test_what_a_hub_keeps_out_stays_out() -> None:
     """No list names it, so why is not known: it is disabled, which an operator can undo."""
     subject = await disaster("press", "drill")
@@ -292,6 +335,51 @@ async def test_what_a_hub_keeps_out_stays_out() -> None:
     ]
     assert (await subject.scene.record("press")).disabled
     assert not (await subject.scene.record("drill")).disabled
+
+
+async def test_what_an_operator_keeps_out_of_dps_is_not_shut_out_of_its_hub() -> None:
+    """The ledger knows that its individual enrollment is disabled: it goes on in its hub, as before."""
+    subject = await disaster("press")
+    await subject.scene.enrollments.disable("press", if_match=None)
+    before = await subject.scene.record()
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == []
+    assert await subject.scene.record() == before
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", True)
+
+
+async def test_what_an_operator_enables_again_stays_enabled() -> None:
+    """Its entry was disabled after the copy. Enabled in its hub, it is let in there when the ledger is put back again."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.enrollments.disable("press", if_match=None)
+    subject.put_back()
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == [
+        "press: it is disabled in DPS, and no list names it: it is kept out; enable it, and its individual enrollment, "
+        "or revoke it"
+    ]
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", False)
+    await subject.scene.identities.switch("press", enabled=True, reason="it is well")
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == []
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", True)
+    await subject.scene.enroll(provisioningStatus="enabled")
+    assert (subject.scene.entry(), (await subject.scene.record()).entry_disabled) == ("enabled", False)
+
+
+async def test_an_entry_that_an_operator_enables_at_this_moment_shuts_nobody_out() -> None:
+    """The copy has the change, which DPS does not have yet: that the entry is disabled is nothing new."""
+    subject = await disaster("press")
+    await subject.scene.enrollments.disable("press", if_match=None)
+    known, entry = await subject.scene.known(), subject.scene.provisioning.enrollments["press"]
+    wish = EntryWish.of(known.record).changed(entry_disabled=False)
+    asked_for = decided(known.record, EntryChange(by="audited", etag=entry["etag"], status="enabled"), wish)
+    await subject.scene.devices.enter_unsettled(unsettled(asked_for, subject.scene.now))
+    await subject.scene.devices.replace(known, asked_for)
+    await subject.taken_back()
+    assert not (await subject.scene.record()).disabled
+    assert (subject.scene.entry(), subject.scene.identity()) == ("enabled", True)
 
 
 async def test_what_was_made_and_disabled_meanwhile_stays_out() -> None:
@@ -446,7 +534,7 @@ async def test_a_ca_that_was_being_made_does_not_keep_the_others_from_being_take
     subject = await disaster("press")
     (serial,) = await subject.scene.serials()
     subject.publish(serial)
-    subject.authorities.further.append(SimpleNamespace(name="line-2-ca1", certificate=None))
+    subject.authorities.further.append(SimpleNamespace(name="line-2-ca1", certificate=None, change=None))
     await subject.taken_back()
     assert await subject.scene.state() is DeviceState.REVOKED
 

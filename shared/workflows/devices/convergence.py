@@ -27,7 +27,7 @@ from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.upkeep import converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
 from shared.domain.words import RevocationReason
-from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed
+from shared.errors import Conflict, Deferred, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
 from shared.pki.stand_ins import stand_in
@@ -227,9 +227,9 @@ class DeviceConverger:
         if leaf is not None:
             doors.append(self.provisioning.shut_out(record.registration_id, leaf, settings=record.entry_settings))
         outcomes = await asyncio.gather(*doors, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        failures = [each for each in outcomes if isinstance(each, BaseException)]
+        for failure in sorted(failures, key=lambda each: isinstance(each, LedgerBehind)):
+            raise failure  # above all one of a door: a list that may not be made yet hides nothing
         known = await self.follow(known)
         if known.record.generation != record.generation:
             raise Stale(record.registration_id)

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
-from shared.domain.reconciliation import DPS
-from shared.domain.restoration import JUMP, found_revoked, kept_out, of_nobody
-from shared.domain.upkeep import switched
+from shared.domain.restoration import JUMP, found_revoked, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.evidence.leaves import read_entry
@@ -26,20 +24,18 @@ from shared.evidence.tiles import WIDTH
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
-from shared.workflows.devices.changes import change, unsettled
-from shared.workflows.devices.entry_certificates import serial_numbers_of
-from shared.workflows.many import pages
+from shared.workflows.devices.changes import change
 from shared.workflows.reconciliation.adopting import UNKNOWN
 from shared.workflows.reconciliation.found_authorities import number_of
+from shared.workflows.reconciliation.restored_doors import RestoredDoors
 from shared.workflows.reconciliation.taking_in import FoundCertificate
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from shared.domain.authorities import AuthorityRecord
-    from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
@@ -59,7 +55,6 @@ if TYPE_CHECKING:
 _SLACK = timedelta(minutes=10)
 """So much clocks may differ, and so long an act may take."""
 _CAUSE = "restoration"
-_WHY = "found disabled when the ledger was put back"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,9 +84,6 @@ class Restoration:
     taking_in: TakingIn
     adoption: Adoption | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
-    _changed: list[str] = field(default_factory=list)
-    _revoked: list[str] = field(default_factory=list)
-    """CAs that are revoked again."""
     _unreadable: list[str] = field(default_factory=list)
     """Blobs that stand where bundles do, and are not."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
@@ -105,14 +97,64 @@ class Restoration:
         revoked = [(each.name, entry) async for each in self.authorities.list() for entry in await self._listed(each)]
         async for line in self._take_back(revoked):
             yield line
+        await self._shut()
         for name, number in self._numbers.items():
             yield await self._jump(name, number)
         yield f"the ledger's epoch is {await self.epochs.accept()} now: certificates are signed again"
-        for name in dict.fromkeys(self._revoked):
-            await self.authority_converger.converge(name)
-        for registration_id in dict.fromkeys(self._changed):
-            await self.converger.converge(registration_id)
+        failures, waiting = await self._follow()
+        for line in waiting:
+            yield line
         yield f"{await self.lists.publish_all()} CRLs were published"
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} CAs and devices are not followed yet", failures)
+
+    async def _shut(self) -> None:
+        """Shut every door that is to be shut and is not yet; its revocation is on the list when that may be signed.
+
+        Raises:
+            ExceptionGroup: a service did not answer; every device was tried.
+        """
+        failures = list[Exception]()
+        for registration_id in await self._noted():
+            known = await self.devices.get(registration_id)
+            if known is None or not (known.record.shut_out or known.record.disabled):
+                continue
+            try:
+                await self.converger.converge(registration_id)
+            except (Deferred, Rejected):
+                continue  # above all: no list is made so far
+            except Exception as error:  # noqa: BLE001 - the other doors are shut first, then it is raised
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} devices are not shut out yet", failures)
+
+    async def _follow(self) -> tuple[list[Exception], list[str]]:
+        """Have everything follow what was changed, by this run or by one that broke off: the ledger's rows tell.
+
+        Returns:
+            What failed, and lines about what has to wait; everything was tried.
+        """
+        failures, waiting = list[Exception](), list[str]()
+        changed = [each.name async for each in self.authorities.list() if each.change is not None]
+        todo: list[tuple[str, Callable[[str], Awaitable[object]]]] = [
+            *((each, self.authority_converger.converge) for each in changed),
+            *((each, self._settle) for each in await self._noted()),
+        ]
+        for name, follow in todo:
+            try:
+                await follow(name)
+            except (Deferred, Rejected) as refusal:
+                waiting.append(f"{name}: the services do not follow yet, and the app goes on with that: {refusal}")
+            except Exception as error:  # noqa: BLE001 - the others come first, then it is raised
+                failures.append(error)
+        return failures, waiting
+
+    async def _settle(self, registration_id: str) -> None:
+        if await self.devices.get(registration_id) is not None:  # else the act that it was noted for was not written
+            await self.converger.converge(registration_id)
+
+    async def _noted(self) -> list[str]:
+        return list(dict.fromkeys([each.registration_id async for each in self.devices.unsettled()]))
 
     async def _take_back(self, revoked: Sequence[tuple[str, ListedCertificate]]) -> AsyncIterator[str]:
         for name, listed in revoked:
@@ -128,7 +170,14 @@ class Restoration:
             async for line in self._revoke(name, listed, may_wait=False):
                 yield line
         by_serial_number = {each.serial_number: each for _, each in revoked}
-        async for line in self._shut_out(by_serial_number):  # when it is known of every device what the lists say of it
+        doors = RestoredDoors(
+            devices=self.devices,
+            provisioning=self.provisioning,
+            hubs=self.hubs,
+            is_lost=self.adoption is not None,
+            clock=self.clock,
+        )
+        async for line in doors.keep_out(by_serial_number):  # when it is known of every device what the lists say of it
             yield line
         async for line in self._unknown(logged):
             yield line
@@ -197,7 +246,6 @@ class Restoration:
                 )
             return
         if before is not None and after.record.generation != before.record.generation:
-            self._changed.append(record.subject)
             yield f"{record.subject}: revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
 
     async def _revoke_authority(
@@ -223,7 +271,6 @@ class Restoration:
             return f"{subject}: the CA's certificate is on the list of {name!r}: {refusal}", True
         except Deferred as refusal:
             return f"{subject}: the CA is not revoked again yet: {refusal}; run this again when that is done", False
-        self._revoked.append(subject)
         return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow", True
 
     async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
@@ -242,83 +289,6 @@ class Restoration:
         )
         await self.certificates.try_add(of_nobody(revocation))
         await self.certificates.enter_revocation(revocation)
-
-    # --- doors ---
-
-    async def _shut_out(self, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
-        """Keep out what DPS or a hub keeps out: why, nobody can tell who has not seen it on a list.
-
-        Args:
-            listed: what the lists say, by serial number.
-        """
-        async for entries in pages(self.provisioning.page_of_enrollments):
-            for entry in entries:
-                if entry.get("provisioningStatus") != "disabled":
-                    continue
-                registration_id = str(entry["registrationId"]).lower()
-                if self.adoption is not None:
-                    told = [listed[each] for each in serial_numbers_of(entry) if each in listed]
-                    lines = self._keep_out(registration_id, told[0] if told else None)
-                else:
-                    lines = self._disable(registration_id, DPS)
-                async for line in lines:
-                    yield line
-        async for records in pages(partial(self.devices.page, enrollment_group=None)):
-            for each in records:
-                if not each.settled:  # its note may have been gone when the copy came to the notes
-                    await self.devices.enter_unsettled(unsettled(each, self.clock()))
-            async for line in self._disabled_in_hubs(records):
-                yield line
-
-    async def _disabled_in_hubs(self, records: Sequence[DeviceRecord]) -> AsyncIterator[str]:
-        for hub in sorted({each.assigned_hub for each in records if each.assigned_hub}):
-            here = {each.device_id: each.registration_id for each in records if each.assigned_hub == hub}
-            found = await self.hubs.find(hub, [each for each in here if each])
-            for device_id, identity in found.items():
-                if not identity.enabled:
-                    async for line in self._disable(here[device_id], hub):
-                        yield line
-
-    async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> AsyncIterator[str]:
-        """Keep a device out whose entry is disabled, by every door: the ledger alone will know that it was.
-
-        Args:
-            registration_id: of the device.
-            listed: what a list says of a certificate of its entry; ``None`` if none has it.
-        """
-        reason = RevocationReason(listed.reason) if listed else RevocationReason.CERTIFICATE_HOLD
-        before = await self.devices.get(registration_id)
-        if before is None:
-            return
-        act = partial(kept_out, reason=reason, at=listed.revoked_at if listed else self.clock())
-        after = await change(self.devices, registration_id, act, at=self.clock())
-        if after.record.generation == before.record.generation:
-            return
-        self._changed.append(registration_id)
-        if listed is not None:
-            yield f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
-        else:
-            yield (
-                f"{registration_id}: it is disabled in {DPS}, and whether it was revoked can't be known: it is on "
-                "hold; reinstate it, or revoke it"
-            )
-
-    async def _disable(self, registration_id: str, where: str) -> AsyncIterator[str]:
-        def disabled(record: DeviceRecord) -> DeviceRecord:
-            if record.disabled or record.shut_out:
-                return record
-            return switched(record, enabled=False, reason=_WHY, at=self.clock())
-
-        before = await self.devices.get(registration_id)
-        if before is None:
-            return
-        after = await change(self.devices, registration_id, disabled, at=self.clock())
-        if after.record.generation != before.record.generation:
-            self._changed.append(registration_id)
-            yield (
-                f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it, or "
-                "revoke it"
-            )
 
     # --- certificates ---
 
