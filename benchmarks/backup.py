@@ -24,7 +24,8 @@ from azure.data.tables.aio import TableServiceClient
 
 from benchmarks.directory import azurite, record_of
 from shared.adapters.tables import Table
-from shared.backup.copying import Backup, verified
+from shared.backup.copying import Backup
+from shared.backup.reading import verified
 from shared.backup.sealing import Passphrase
 from shared.domain.epochs import EpochRecord
 from shared.ledger.epochs import EpochRows

@@ -102,8 +102,6 @@ def _of_ledger(
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """Give what tells whether the ledger is the present one, as far as the zone can see it."""
     match settings.zone:
-        case Zone.INTAKE:
-            return {}
         case Zone.ALL | Zone.ISSUING:
             return {"ledger": partial(check_ledger, epochs, authorities, clients, settings.evidence_key)}
         case _:

@@ -158,7 +158,7 @@ class LogDamaged(Deferred):
 
 
 class LedgerBehind(Deferred):
-    """The ledger is older than it was. Nothing is signed until what happened meanwhile was taken back."""
+    """The ledger is older than it was, or not whole. Nothing is signed until what is missing was taken back."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after=timedelta(seconds=15))

@@ -131,6 +131,10 @@ async def restore(settings: Settings, *, look: bool, accept: bool, brought: Brou
     """Look whether the ledger is older than it was, and take back what it has forgotten; give the exit status."""
     services = build(settings)
     try:
+        unfinished = await services.epochs.unfinished()
+        if unfinished is not None:  # what half a ledger lacks is in the archive, and not at the services
+            sys.stderr.write(f"{unfinished}\n")
+            return 2
         fault = await _fault(services)
         sys.stdout.write(f"{fault or 'the ledger is not older than it was, as far as vault and CRLs tell'}\n")
         if look or (fault is None and not accept):

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.backup.copying import Backup, verified
+from shared.backup.copying import Backup
+from shared.backup.reading import verified
 from shared.backup.sealing import ArchiveError, Passphrase, Recipient, RecipientKey
 from shared.errors import DeviceFactoryError
 from shared.services import build

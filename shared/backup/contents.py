@@ -69,6 +69,10 @@ class Manifest:
         """Count a line of a table or a container."""
         self.parts.setdefault(name, Part()).add(line)
 
+    def part(self, name: str) -> dict[str, Any]:
+        """Give what is said of a table or a container; of one that has nothing as well."""
+        return self.parts.get(name, Part()).shown()
+
     def line(self) -> bytes:
         """Write it."""
         parts = {name: part.shown() for name, part in sorted(self.parts.items())}

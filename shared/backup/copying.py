@@ -7,23 +7,23 @@ anything is read, and raised at once: so every ledger that is made of an archive
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.backup.contents import Manifest, StoredBlob, StoredRow, contents, line_of
-from shared.backup.sealing import ArchiveError, Sealer, opened
-from shared.ports.rows import Insert
-from shared.storage_layout import TABLES
+from shared.backup.contents import Manifest, StoredBlob, StoredRow, line_of
+from shared.backup.reading import TABLES_IN_ORDER, rows_of
+from shared.backup.restoring import Restore
+from shared.backup.sealing import ArchiveError, Sealer
+from shared.ledger.epochs import EPOCH
 from shared.workflows.devices.bundles import BUNDLES, Bundle
 from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -33,15 +33,10 @@ if TYPE_CHECKING:
     from shared.workflows.epochs import Epochs
     from shared.workflows.intake.outbox import Clock
 
-REFERRING_FIRST = ("identities", "orderlines", "orders", "groups", "requests", "actrequests", "rejections", "issuers")
-"""Devices name their orders and groups, groups their CAs. The other tables are indexes, and what stands for itself."""
-
 CONTAINERS = (LOG_HEAD, LOG, CRLS, BUNDLES)
 """The head of the log before its tiles, which are never ahead of it."""
 
 _log = logging.getLogger(__name__)
-_EPOCH = ("epoch", "ledger")
-_AT_ONCE, _ROWS, _BYTES = 32, 100, 3_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +62,7 @@ class Backup:
         if epoch is None:
             raise ArchiveError("the ledger has no epoch, and no vault was named to keep it in")
         manifest = Manifest(epoch.record.number, self.clock().isoformat(timespec="seconds"))
-        row = await self.table("issuers").get(*_EPOCH)
+        row = await self.table("issuers").get(*EPOCH)
         await self.epochs.advance()
         with _written_whole(path) as file:
             sealer = Sealer(file, lock)
@@ -80,10 +75,10 @@ class Backup:
         return manifest
 
     async def _read(self, epoch: Mapping[str, Any]) -> AsyncIterator[StoredRow | StoredBlob]:
-        for name in (*REFERRING_FIRST, *(each for each in TABLES if each not in REFERRING_FIRST)):
-            async for row in self.table(name).query("", {}):
-                is_epoch = (row.values["PartitionKey"], row.values["RowKey"]) == _EPOCH
-                yield StoredRow(name, dict(epoch if is_epoch else row.values))
+        for name in TABLES_IN_ORDER:
+            async for row in rows_of(self.table, name):
+                is_epoch = (row.values["PartitionKey"], row.values["RowKey"]) == EPOCH
+                yield StoredRow(name, dict(epoch)) if is_epoch else row
         for container in CONTAINERS:
             for name in await self.blobs.names(container, ""):
                 stored = await self.blobs.get(container, name)
@@ -99,32 +94,9 @@ class Backup:
                 yield StoredBlob(container, name, content, stored.metadata)
 
     async def restore(self, path: Path, opener: Opener) -> Manifest:
-        """Write an archive into tables that are empty. A blob that is there stays: it is a later one.
-
-        Raises:
-            ArchiveError: the archive is not whole, or a table is not empty. Then nothing was written.
-        """
-        manifest = await asyncio.to_thread(verified, path, opener)  # connections that idle meanwhile are closed
-        for name in TABLES:
-            async for _ in self.table(name).query("", {}, select=["PartitionKey"]):
-                raise ArchiveError(f"the table {name!r} is not empty; an archive is written into empty tables alone")
-        gate = asyncio.Semaphore(_AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for together in _together(_unsealed(path, opener)):
-                await gate.acquire()
-                group.create_task(self._write(together)).add_done_callback(lambda _: gate.release())
-        return manifest
-
-    async def _write(self, together: Sequence[StoredRow] | StoredBlob) -> None:
-        if isinstance(together, StoredBlob):
-            metadata, kind = together.metadata, "application/octet-stream"
-            await self.blobs.create(
-                together.container, together.name, together.content, content_type=kind, metadata=metadata
-            )
-            return
-        table = together[0].table
-        if await self.table(table).write_together([Insert(each.values) for each in together]) is None:
-            raise ArchiveError(f"somebody else writes into the table {table!r}: stop the apps, and begin again")
+        """Write an archive into tables that are empty; see :class:`shared.backup.restoring.Restore`."""
+        run = Restore(table=self.table, blobs=self.blobs, rows=self.epochs.rows, clock=self.clock)
+        return await run.run(path, opener)
 
 
 @contextmanager
@@ -142,44 +114,3 @@ def _written_whole(path: Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-
-
-def verified(path: Path, opener: Opener) -> Manifest:
-    """Read a whole archive, and give its manifest.
-
-    Raises:
-        ArchiveError: it is not what was written.
-    """
-    manifest: Manifest | None = None
-    with path.open("rb") as file:
-        for each in contents(opened(file, opener)):
-            manifest = each if isinstance(each, Manifest) else None
-    if manifest is None:
-        raise ArchiveError("the archive is empty")
-    return manifest
-
-
-def _unsealed(path: Path, opener: Opener) -> Iterator[StoredRow | StoredBlob]:
-    with path.open("rb") as file:
-        for each in contents(opened(file, opener)):
-            if not isinstance(each, Manifest):
-                yield each
-
-
-def _together(found: Iterator[StoredRow | StoredBlob]) -> Iterator[Sequence[StoredRow] | StoredBlob]:
-    """Put rows of one partition together that fit into one transaction (100 rows, 4 MiB)."""
-    rows, size = list[StoredRow](), 0
-    for each in found:
-        if isinstance(each, StoredBlob):
-            yield each
-            continue
-        length = sum(len(str(value)) for value in each.values.values()) * 2
-        place = (each.table, each.values["PartitionKey"])
-        full = len(rows) == _ROWS or size + length > _BYTES
-        if rows and (full or (rows[0].table, rows[0].values["PartitionKey"]) != place):
-            yield rows
-            rows, size = [], 0
-        rows.append(each)
-        size += length
-    if rows:
-        yield rows

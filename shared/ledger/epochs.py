@@ -1,30 +1,49 @@
-"""The ledger's epoch: one row, beside the CAs, where the public zone can read it."""
+"""The ledger's epoch, and a restore that is not whole: two rows beside the CAs, where the public zone can read them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from shared.domain.epochs import EpochRecord
+from shared.domain.restores import RestoreRecord
 from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
+    from shared.ledger.rows import Key
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
-_PARTITION, _ROW = "epoch", "ledger"
+EPOCH: Key = ("epoch", "ledger")
+RESTORE: Key = ("epoch", "restore")
 
 
 class EpochRows:
-    """The row of the epoch, in the CAs' table."""
+    """The row of the epoch, and that of a restore, in the CAs' table."""
 
     def __init__(self, table: Table) -> None:
-        self._rows = Rows(table, EpochRecord, key=lambda _: (_PARTITION, _ROW))
+        self._table = table
+        self._rows = Rows(table, EpochRecord, key=lambda _: EPOCH)
+        self._restores = Rows(table, RestoreRecord, key=lambda _: RESTORE)
 
     async def get(self) -> Versioned[EpochRecord] | None:
         """Read it; ``None`` in a ledger that is new."""
-        return await self._rows.get(_PARTITION, _ROW)
+        return await self._rows.get(*EPOCH)
 
     async def try_put(self, known: Versioned[EpochRecord] | None, record: EpochRecord) -> bool:
         """Write it, if the row is as it was read; ``known`` is ``None`` for the first one."""
         written = await (self._rows.try_replace(known, record) if known else self._rows.try_insert(record))
         return written is not None
+
+    async def restore(self) -> Versioned[RestoreRecord] | None:
+        """Read the row of a restore that is not whole; ``None`` if there is none."""
+        return await self._restores.get(*RESTORE)
+
+    async def try_hold(
+        self, known: Versioned[RestoreRecord] | None, record: RestoreRecord
+    ) -> Versioned[RestoreRecord] | None:
+        """Begin a restore, go on with it, or give a sign of life; ``None`` if others were quicker."""
+        return await (self._restores.try_replace(known, record) if known else self._restores.try_insert(record))
+
+    async def try_end(self, known: Versioned[RestoreRecord]) -> bool:
+        """Say that the ledger is whole, if nobody else goes on with the restore."""
+        return await self._table.delete_unchanged(*RESTORE, known.etag)

@@ -1,4 +1,4 @@
-"""Whether the ledger is the one that it was, as the epochs in the ledger and in the vault tell.
+"""Whether the ledger is the one that it was, as the epochs in ledger and vault tell, and whether it is whole.
 
 What signs asks before it signs. A vault that does not answer says nothing about the ledger: then what was seen last
 counts.
@@ -55,9 +55,12 @@ class Epochs:
     _fault: str | None = None
     _seen_at: datetime | None = None
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unfinished: str | None = None
+    _asked_at: datetime | None = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def check(self) -> None:
-        """See that the ledger is not an older one.
+        """See that the ledger is whole, and not an older one.
 
         Raises:
             LedgerBehind: it is.
@@ -68,6 +71,9 @@ class Epochs:
 
     async def check_now(self) -> None:
         """See the same as it is now, and that the vault lets this identity see it; errors are the vault's as well."""
+        self._unfinished, self._asked_at = await self._restore(), self.clock()
+        if self._unfinished is not None:
+            raise LedgerBehind(self._unfinished)
         if self.vault is not None:
             self._fault = await self.look(self.vault)
             self._seen_at = self.clock()
@@ -76,14 +82,38 @@ class Epochs:
 
     async def fault(self) -> str | None:
         """Tell what of the ledger is lost; ``None`` if nothing is known to be."""
-        if self.vault is None:
-            return None
+        unfinished = await self.unfinished()
+        if unfinished is not None or self.vault is None:
+            return unfinished
         if self._is_stale():
             async with self._looking:  # of a burst one looks, and the others wait
                 if self._is_stale():
                     self._fault = await self._seen(self.vault)
                     self._seen_at = self.clock()
         return self._fault
+
+    async def unfinished(self) -> str | None:
+        """Tell of a restore that is not whole; ``None`` if there is none. No vault is asked."""
+        if self._must_ask():
+            async with self._asking:
+                if self._must_ask():
+                    await self._ask()
+        return self._unfinished
+
+    async def _ask(self) -> None:
+        try:
+            self._unfinished, self._asked_at = await self._restore(), self.clock()
+        except Exception:
+            if self._asked_at is None:
+                raise
+            _log.warning("whether the ledger is being restored can't be read; what was seen last counts")
+
+    def _must_ask(self) -> bool:
+        return self._asked_at is None or self.clock() - self._asked_at > HOLDS
+
+    async def _restore(self) -> str | None:
+        known = await self.rows.restore()
+        return known.record.fault if known else None
 
     def _is_stale(self) -> bool:
         return self._seen_at is None or self.clock() - self._seen_at > HOLDS
@@ -117,10 +147,11 @@ class Epochs:
             The number; ``None`` if another worker was quicker, or the zone asks no vault.
 
         Raises:
-            LedgerBehind: the ledger is an older one. Then nothing is raised.
+            LedgerBehind: the ledger is an older one, or not whole. Then nothing is raised.
         """
         if self.vault is None:
             return None
+        await self._check_whole()
         mark = await self._marked(self.vault)
         known = await self.rows.get()
         fault = lost_past(known.record if known else None, mark)
@@ -132,14 +163,23 @@ class Epochs:
         await self.vault.tag(self.mark, record.mark.to_tags())
         return record.number
 
+    async def _check_whole(self) -> None:
+        unfinished = await self._restore()
+        if unfinished is not None:
+            raise LedgerBehind(unfinished)
+
     async def accept(self) -> int:
         """Take the ledger as it is for the present one: raise it above what the vault says.
 
         Returns:
             The number.
+
+        Raises:
+            LedgerBehind: a restore was begun, and is not whole.
         """
         if self.vault is None:
             raise ValueError("no vault was named that has the ledger's epoch")
+        await self._check_whole()
         for _ in range(_ATTEMPTS):
             mark = await self._marked(self.vault)
             known = await self.rows.get()

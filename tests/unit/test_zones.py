@@ -101,7 +101,7 @@ CHECKS: Mapping[Zone, set[str]] = {
         "webhookSecret",
         "log",
     },
-    Zone.INTAKE: {"tables", "queues", "log"},
+    Zone.INTAKE: {"tables", "ledger", "queues", "log"},
     Zone.ISSUING: {
         "tables",
         "ledger",
