@@ -458,6 +458,25 @@ async def test_an_identity_whose_certificate_somebody_has_is_taken_in() -> None:
     assert not subject.hubs.identities["hub-1", "press"].enabled
 
 
+async def test_an_identity_whose_certificate_is_on_a_list_is_taken_in_shut() -> None:
+    """Its entry and its registration are gone. The first run knew no more of it than what the list has."""
+    subject = await Deployment().begin("press")
+    leaf = await certificate_of(subject, "press")
+    await subject.revoke("press")
+    subject.provisioning.registrations.clear()
+    subject.provisioning.enrollments.clear()
+    subject.hubs.enter("hub-1", "press", names.sha256_thumbprint(leaf))
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    lines = await subject.adopt(Brought(certificates=(leaf,)))
+    assert about(lines, "press") == ["press: taken over from hub-1, revoked (keyCompromise, 2026-03-01 12:00 UTC)"]
+    device = await subject.device("press")
+    assert (device.state, device.enrollment_group) == (DeviceState.REVOKED, GROUP)
+    assert not subject.hubs.identities["hub-1", "press"].enabled
+    assert not subject.provisioning.admits("press", leaf)
+    assert listed(subject.crl(ISSUER)) == {names.serial_text(leaf.serial_number): "keyCompromise"}
+
+
 async def test_a_device_of_a_bundle_is_in_the_hub_that_has_its_identity() -> None:
     """DPS does not say any more where it is. An identity of that id with another certificate is not its own."""
     subject = await Deployment().begin("press", "drill")

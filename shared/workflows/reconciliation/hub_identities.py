@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.restoration import placed
+from shared.domain.certificates import CertificateState
+from shared.domain.restoration import kept_out, placed, taken_over
+from shared.domain.words import RevocationReason
 from shared.pki import names
 from shared.workflows.devices.changes import change
 from shared.workflows.many import gathered, pages
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
     from shared.ports.hubs import HubIdentity, IotHubRegistries
@@ -86,8 +89,25 @@ class HubIdentities:
             return None
         if await self.devices.get(registration_id) is not None:
             return None
+        place = hub, identity.device_id
+        listed = await self.taking_in.certificates.get(names.serial_text(certificate.serial_number))
+        if listed is not None and listed.record.state is CertificateState.REVOKED and not listed.record.subject:
+            return await self._revoked(registration_id, place, identity, listed.record)
         found = FoundCertificate(certificate=certificate, where="a file", cause=_CAUSE)
-        return await self.taking_in.enter(registration_id, found, place=(hub, identity.device_id))
+        return await self.taking_in.enter(registration_id, found, place=place)
+
+    async def _revoked(
+        self, registration_id: str, place: _Place, identity: HubIdentity, listed: CertificateRecord
+    ) -> str:
+        """Take a device over whose certificate an earlier run has seen on a list alone: so its doors are shut."""
+        group = await self.taking_in.group_of(listed.issuer)
+        record = taken_over(
+            registration_id, group=group, place=place, thumbprints=identity.thumbprints, at=self.clock()
+        )
+        reason, at = listed.revocation_reason or RevocationReason.UNSPECIFIED, listed.revoked_at or self.clock()
+        await self.devices.insert(record)
+        await change(self.devices, registration_id, partial(kept_out, reason=reason, at=at), at=self.clock())
+        return f"{registration_id}: taken over from {place[0]}, revoked ({reason}, {at:%Y-%m-%d %H:%M} UTC)"
 
 
 def _thumbprints(certificate: x509.Certificate) -> tuple[str, str]:

@@ -162,9 +162,13 @@ class TakingIn:
         )
 
     async def _place(self, registration_id: str, issuer: str) -> tuple[str | None, tuple[str, str] | None]:
-        groups = [each.enrollment_group async for each in self.groups.list() if issuer in each.authorities]
         place = place_of(await self.provisioning.get_registration(registration_id) or {})
-        return groups[0] if groups else None, place
+        return await self.group_of(issuer), place
+
+    async def group_of(self, issuer: str) -> str | None:
+        """Find a group that has a CA."""
+        groups = [each.enrollment_group async for each in self.groups.list() if issuer in each.authorities]
+        return groups[0] if groups else None
 
     async def _is_used(self, record: DeviceRecord, thumbprint: str) -> bool:
         if not (record.assigned_hub and record.device_id):
