@@ -172,6 +172,8 @@ class AuthorityPreview(Contract):
 
     ``devices`` counts the devices that have a certificate in force of this CA or of one below it, up to 10,000:
     ``moreDevices`` then. They are listed by ``GET /devices?issuer=...``, for each CA that ``authorities`` names.
+    ``unknownCertificates`` tells how many of them are not listed there: nobody knows their certificates, since storage
+    was lost. They are all the devices of ``enrollmentGroups`` of which that is so, and are revoked with the CA as well.
     ``effects`` says it in words. ``repeatDevices`` tells whether ``devices`` has to be repeated in the request.
     ``plan`` says what the revocation of the devices takes; other acts have none.
     """
@@ -186,6 +188,7 @@ class AuthorityPreview(Contract):
             "enrollmentGroups": ["line-1"],
             "devices": 1200,
             "moreDevices": False,
+            "unknownCertificates": 0,
             "repeatDevices": True,
             "effects": ["1200 devices are revoked: their hubs and DPS let them in no more"],
             "plan": PLANNED,
@@ -200,6 +203,7 @@ class AuthorityPreview(Contract):
     enrollment_groups: list[str]
     devices: int
     more_devices: bool
+    unknown_certificates: int
     repeat_devices: bool
     effects: list[str]
     plan: RevocationPlan | None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 JUMP = 1000
 """So far the numbers of CRLs jump: nobody has seen a list between (RFC 5280 section 5.2.3 wants them to grow)."""
 
+CAUSE = "restoration"
+"""What a CA, a group or a certificate was made for, where nobody knows that any more."""
+
 _TAKEN_BACK = "taken back after the ledger was put back"
 _TAKEN_OVER = "taken over from the services after the ledger was lost"
 _ACT = "restoration"

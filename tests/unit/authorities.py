@@ -82,7 +82,11 @@ class Worker:
             **kept,
         )
         self.reach = AuthorityReach(
-            records=self.records, certificates=self.certificates, groups=self.groups, clock=self.clock
+            records=self.records,
+            certificates=self.certificates,
+            groups=self.groups,
+            devices=self.devices,
+            clock=self.clock,
         )
         self.endings = AuthorityEndings(
             records=self.records,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
 from shared.domain.findings import FindingKind
 from shared.domain.words import DeviceState, RevocationReason
-from shared.errors import AwaitsDevice, Rejected, UnderWay
+from shared.errors import AwaitsDevice, Conflict, Rejected, UnderWay
 from shared.pki import names
 from shared.restoration import read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
@@ -298,6 +298,30 @@ async def test_files_make_no_device_of_a_certificate_that_is_not_ours_or_whose_d
     assert (about(lines, "press"), about(lines, "saw")) == ([], [])
     assert await subject.device("press") == before
     assert await subject.app.converger.devices.get("saw") is None
+
+
+async def test_the_plan_of_a_cas_revocation_counts_devices_whose_certificates_nobody_knows() -> None:
+    """They are revoked with it, since it may have signed for them. So their number is to be repeated as well."""
+    subject = await Deployment().begin("press", "drill", "lathe")
+    leaf = await certificate_of(subject, "press")
+    subject.lose(BUNDLES)
+    await subject.adopt(Brought(certificates=(leaf,)))
+    acts = subject.app.authority_workflows.acts
+    for name in (ISSUER, "dpsCa"):
+        found = await acts.preview(name, AuthorityAction.REVOKE)
+        assert (found["devices"], found["unknownCertificates"], found["moreDevices"]) == (3, 2, False)
+        assert "3 devices are revoked: DPS and their hubs let them in no more" in found["effects"]
+        assert (
+            "of 2 devices among them nobody knows the certificate: one of another CA would be revoked as well"
+            in found["effects"]
+        )
+    plan = await subject.app.revocations.foresee_authorities([ISSUER])
+    assert plan["devices"] == 2, "and those that the directory lists, which is late by a while"
+    few = replace(acts, settings=replace(subject.app.settings, unrepeated_devices=2))
+    act = AuthorityAct(request_id="a", name=ISSUER, action=AuthorityAction.REVOKE, reason="keyCompromise", devices=1)
+    with pytest.raises(Conflict, match=f"the CA '{ISSUER}' has 3 devices, which are all revoked with it"):
+        await few.foresee(act)
+    await few.foresee(act.model_copy(update={"devices": 3}))
 
 
 async def test_a_stand_in_that_was_lost_again_stays_out() -> None:

@@ -65,6 +65,7 @@ AUTHORITY_PREVIEW = {
     "enrollmentGroups": ["line-1"],
     "devices": 1200,
     "moreDevices": False,
+    "unknownCertificates": 2,
     "repeatDevices": True,
     "effects": [f"1200 devices of {HOSTILE} are revoked"],
 }

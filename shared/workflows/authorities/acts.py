@@ -90,6 +90,7 @@ class AuthorityActs:
             "enrollmentGroups": list(reached.groups),
             "devices": reached.devices,
             "moreDevices": reached.more,
+            "unknownCertificates": reached.unseen,
             "repeatDevices": action is AuthorityAction.REVOKE
             and is_to_be_repeated(self._concerned(name, reached), self.settings.unrepeated_devices),
             "effects": list(effects_of(record, action, reached)),
@@ -193,8 +194,8 @@ class AuthorityActs:
         below = [each.name for each in await self.reach.below(name) if self._lives(each)]
         if below:
             reasons.append(f"the CAs {_listed(below)} have certificates of it in force")
-        if reached.devices:
-            devices = number_of(reached.devices, "device", more=reached.more)
+        if certain := reached.devices - reached.unseen:
+            devices = number_of(certain, "device", more=reached.more)
             reasons.append(f"{devices} {'has a certificate' if devices == '1 device' else 'have certificates'} of it")
         elif record.state is not AuthorityState.REVOKED and await self._lists_somebody(name):
             reasons.append("revoked certificates of it have not expired, and stand on its list until then")

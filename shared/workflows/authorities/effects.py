@@ -55,6 +55,9 @@ def _of_revocation(record: AuthorityRecord, reached: Reached) -> Iterator[str]:
     devices = number_of(reached.devices, "device", more=reached.more)
     end = "is revoked: DPS and its hub let it" if devices == "1 device" else "are revoked: DPS and their hubs let them"
     yield f"{devices} {end} in no more"
+    if reached.unseen:
+        of = number_of(reached.unseen, "device", more=reached.more)
+        yield f"of {of} among them nobody knows the certificate: one of another CA would be revoked as well"
     yield from _of_places(record)
 
 

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OVER, AuthorityRecord
 from shared.domain.groups import GroupState
+from shared.domain.restoration import CAUSE
+from shared.domain.revocation import is_unseen
 from shared.workflows.many import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
     from shared.workflows.intake.outbox import Clock
 
@@ -30,14 +34,16 @@ class Reached:
     Attributes:
         authorities: names of the CA and of those below it.
         groups: enrollment groups that have one of them.
-        devices: how many devices have a certificate in force of one of them, up to a limit.
+        devices: how many devices have a certificate in force of one of them, or may have one, up to a limit.
         more: whether there are more.
+        unseen: how many of these may have one: they are in one of the groups, and nobody knows their certificate.
     """
 
     authorities: tuple[str, ...]
     groups: tuple[str, ...]
     devices: int
     more: bool
+    unseen: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +53,37 @@ class AuthorityReach:
     records: Authorities
     certificates: Certificates
     groups: Groups
+    devices: Devices
     clock: Clock
 
     async def of(self, name: str) -> Reached:
         """Find all that hangs on a CA."""
         below = [name, *(record.name for record in await self.below(name, deep=True))]
-        devices, more = await self._devices(below)
-        return Reached(authorities=tuple(below), groups=await self.groups_under(name), devices=devices, more=more)
+        groups, known = await self.groups_under(name), await self._devices(below)
+        unseen = {each.registration_id for each in await self.unseen(groups)} - known
+        devices = len(known) + len(unseen)
+        return Reached(
+            authorities=tuple(below),
+            groups=groups,
+            devices=min(devices, COUNT_LIMIT),
+            more=devices > COUNT_LIMIT,
+            unseen=min(len(unseen), COUNT_LIMIT),
+        )
+
+    async def unseen(self, groups: Iterable[str]) -> list[DeviceRecord]:
+        """Find the devices of groups that use a certificate which nobody knows, at least as many as are counted.
+
+        There are such devices where storage was lost, and CAs were taken over with them. Elsewhere none are looked for.
+        """
+        if CAUSE not in {record.cause async for record in self.records.list()}:
+            return []
+        found: list[DeviceRecord] = []
+        for group in groups:
+            async for records in pages(partial(self.devices.page, enrollment_group=group, unseen=True)):
+                found += filter(is_unseen, records)
+                if len(found) > COUNT_LIMIT:
+                    return found
+        return found
 
     async def groups_under(self, name: str) -> tuple[str, ...]:
         """Name the enrollment groups that have a CA, or one below it."""
@@ -91,11 +121,12 @@ class AuthorityReach:
             if each.state is not GroupState.DELETED and names & each.authorities
         ]
 
-    async def _devices(self, authorities: Iterable[str]) -> tuple[int, bool]:
+    async def _devices(self, authorities: Iterable[str]) -> set[str]:
+        """Name those with a certificate in force of some CAs; more than are counted are not all of them."""
         found = set[str]()
         for name in authorities:
             async for entries in pages(partial(self.certificates.page_in_force, name, self.clock())):
                 found |= {each.subject for each in entries}
                 if len(found) > COUNT_LIMIT:
-                    return COUNT_LIMIT, True
-        return len(found), False
+                    return found
+        return found

@@ -69,7 +69,7 @@ def authority_workflows(
     approvals: Approvals,
 ) -> AuthorityWorkflows:
     """Wire what brings CAs about, and what takes requests for them and about them."""
-    reach = AuthorityReach(records=records, certificates=certificates, groups=groups, clock=clock)
+    reach = AuthorityReach(records=records, certificates=certificates, groups=groups, devices=devices, clock=clock)
     making = AuthorityMaking(
         records=records,
         public_keys=public_keys,

@@ -85,9 +85,14 @@ class Members:
         return await self._count(group_place(request.enrollment_group or ""))
 
     async def of_authorities(self, authorities: Iterable[str]) -> Counter[str]:
-        """Count the devices with a certificate of a CA that can be revoked, by the hub that they are in."""
-        counts = Counter[str]()
-        for name in authorities:
+        """Count the devices that are revoked with some CAs, by the hub that they are in.
+
+        Those are the ones with a certificate of them, and those of their groups whose certificate nobody knows.
+        """
+        names = set(authorities)
+        groups = sorted(each.enrollment_group for each in await self.issuers.reach.groups_with(names))
+        counts = Counter(each.assigned_hub or "" for each in await self.issuers.reach.unseen(groups))
+        for name in sorted(names):
             counts += await self._count(issuer_place(name))
         return counts
 

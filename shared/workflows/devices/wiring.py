@@ -141,7 +141,7 @@ def members_of(
     clock: Clock,
 ) -> Members:
     """Put together what finds the devices of groups, orders and CAs."""
-    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, clock=clock)
+    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock)
     issuers = IssuersDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
     return Members(devices=devices, orders=orders, directory=directory.directory, issuers=issuers)
 
@@ -159,7 +159,7 @@ def approvals_of(
 ) -> Approvals:
     """Put together what has acts wait for a second person, and what counts the devices that they concern."""
     counts, orders = Directory(table("directory")), Orders(orders=table("orders"), lines=table("orderlines"))
-    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, clock=clock)
+    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock)
 
     async def of_authority(name: str) -> int:
         return (await reach.of(name)).devices

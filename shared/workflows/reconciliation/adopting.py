@@ -19,7 +19,7 @@ from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPo
 from shared.domain.entries import kept_settings
 from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.groups import STATUS, CaReferences, GroupRecord, GroupState
-from shared.domain.restoration import JUMP
+from shared.domain.restoration import CAUSE, JUMP
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Rejected
 from shared.ledger.table import Stale
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.found_authorities import FoundAuthorities, FoundAuthority
     from shared.workflows.reconciliation.service_devices import ServiceDevices
-
-_CAUSE = "restoration"
 
 UNKNOWN = (
     "not known: orders, requests, rejections, approvals, findings, and the audit log",
@@ -174,7 +172,7 @@ class Adoption:
             kind=kind,
             key_algorithm=algorithm,
             fingerprint=wanted.fingerprint,
-            cause=_CAUSE,
+            cause=CAUSE,
             requested_at=self.clock(),
             parent=parent,
             enrollment_group=group,
@@ -220,7 +218,7 @@ class Adoption:
             issuer=issuer,
             previous_issuer=previous[0] if previous else None,
             updated_at=self.clock(),
-            last_request=_CAUSE,
+            last_request=CAUSE,
             generation=_generation(group_id, self.there.key_names) or 1,
             ca_references=CaReferences(**referred) if referred else None,
             entry_settings=kept_settings(entry),

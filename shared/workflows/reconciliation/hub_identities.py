@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
-from shared.domain.restoration import kept_out, placed, taken_over
+from shared.domain.restoration import CAUSE, kept_out, placed, taken_over
 from shared.domain.words import RevocationReason
 from shared.pki import names
 from shared.workflows.devices.changes import change
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.taking_in import TakingIn
 
 _AT_ONCE = 16
-_CAUSE = "restoration"
 
 type _Place = tuple[str, str]
 """A hub, in lower case, and a device id there."""
@@ -93,7 +92,7 @@ class HubIdentities:
         listed = await self.taking_in.certificates.get(names.serial_text(certificate.serial_number))
         if listed is not None and listed.record.state is CertificateState.REVOKED and not listed.record.subject:
             return await self._revoked(registration_id, place, identity, listed.record)
-        found = FoundCertificate(certificate=certificate, where="a file", cause=_CAUSE)
+        found = FoundCertificate(certificate=certificate, where="a file", cause=CAUSE)
         return await self.taking_in.enter(registration_id, found, place=place)
 
     async def _revoked(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.attestations import attests_by_certificates, certificate_of, held_certificates, issuer_names
 from shared.domain.entries import place_of
 from shared.domain.groups import STATUS, GroupState
-from shared.domain.restoration import taken_over
+from shared.domain.restoration import CAUSE, taken_over
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.workflows.many import gathered, pages
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.taking_in import TakingIn
 
 _AT_ONCE = 16
-_CAUSE = "restoration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,7 @@ class ServiceDevices:
         if identity is None or names.sha256_thumbprint(certificate) not in identity.thumbprints:
             return None
         return await self.taking_in.enter(
-            registration_id, FoundCertificate(certificate=certificate, where="a file", cause=_CAUSE)
+            registration_id, FoundCertificate(certificate=certificate, where="a file", cause=CAUSE)
         )
 
     # --- individual enrollments ---
@@ -110,7 +109,7 @@ class ServiceDevices:
         let_in = identity.thumbprints if identity else frozenset()
         used = next((each for each in ours if names.sha256_thumbprint(each) in let_in), ours[0])
         return await self.taking_in.enter(
-            registration_id, FoundCertificate(certificate=used, where="its individual enrollment", cause=_CAUSE)
+            registration_id, FoundCertificate(certificate=used, where="its individual enrollment", cause=CAUSE)
         )
 
     async def _groups_by_authority(self) -> dict[str, str]:
