@@ -8,6 +8,7 @@ from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import IN_ITS_HUB, DeviceRecord
 from shared.domain.history import HISTORY_LIMIT, HistoryEntry
 from shared.domain.revocation import former_revoked, revoked
+from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 
 if TYPE_CHECKING:
@@ -157,6 +158,20 @@ def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) ->
     if record.shut_out and not (record.on_hold and reason is not RevocationReason.CERTIFICATE_HOLD):
         return record
     return revoked(record, act=f"{_ACT} {reason}", reason=reason, at=at, correlation=_ACT)
+
+
+def keeps_out(record: DeviceRecord, now: datetime) -> bool:
+    """Tell whether a record keeps out a device, or one of its certificates: so a door of it has to be shut."""
+    if record.shut_out or record.disabled:
+        return True
+    return wanted(record, now).own_entry and (record.entry_disabled or revoked_before(record, now))
+
+
+def shut_again(record: DeviceRecord, *, where: str, at: datetime) -> DeviceRecord:
+    """Have the doors of a device shut once more: one of them was found open, and the ledger keeps it out."""
+    if not record.settled:
+        return record
+    return record.noted(at, f"{where} let it in when the ledger was put back", generation=record.generation + 1)
 
 
 def knows_disabled(record: DeviceRecord, entry: Entry) -> bool:

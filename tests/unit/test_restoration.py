@@ -32,7 +32,7 @@ from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.taking_in import TakingIn
 from tests.unit.adopting import ISSUER as LINE_CA
 from tests.unit.adopting import Deployment
-from tests.unit.devices import HUB, ISSUER, DeviceScene
+from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, DeviceScene
 from tests.unit.fakes import FakeBlobs, Killed
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
@@ -89,6 +89,7 @@ class Epochs:
 
     def __init__(self, scene: DeviceScene, raised_at: datetime | None) -> None:
         self.scene, self.raised_at, self.states = scene, raised_at, dict[str, DeviceState]()
+        self.doors = dict[str, Any]()
 
     @property
     def rows(self) -> Epochs:
@@ -101,6 +102,7 @@ class Epochs:
         for name in ("press", "drill"):
             if (known := await self.scene.devices.get(name)) is not None:
                 self.states[name] = known.record.state
+                self.doors[name] = (self.scene.entry(name), self.scene.identity(name))
         return 58
 
 
@@ -380,6 +382,87 @@ async def test_an_entry_that_an_operator_enables_at_this_moment_shuts_nobody_out
     await subject.taken_back()
     assert not (await subject.scene.record()).disabled
     assert (subject.scene.entry(), subject.scene.identity()) == ("enabled", True)
+
+
+async def test_a_hold_that_was_undone_meanwhile_is_one_again_and_every_door_is_shut() -> None:
+    """The ledger has the hold: no door stays open until the next pass. Whoever knows better reinstates the device."""
+    subject = await disaster("press", "drill")
+    await subject.scene.revoke(COMPROMISE, registration_id="drill")
+    await subject.scene.revoke(HOLD)
+    subject.copied()
+    await subject.scene.reinstate()
+    subject.put_back()
+    assert (subject.scene.entry(), subject.scene.identity()) == (None, True)
+    subject.publish(*await subject.scene.serials("drill"))
+    drill = await subject.scene.record("drill")
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == [
+        "press: hub-1 lets it in; it is on hold in the ledger, and is shut out again; reinstate it if its hold was "
+        "undone meanwhile"
+    ]
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", False)
+    assert (about(lines, "drill"), await subject.scene.record("drill")) == ([], drill)
+    again, _, _ = await subject.taken_back()
+    assert about(again, "press") == []
+    await subject.scene.reinstate()
+    assert (subject.scene.entry(), subject.scene.identity()) == (None, True)
+
+
+async def test_a_hold_whose_device_was_in_no_hub_is_one_again_at_dps() -> None:
+    subject = await disaster("press")
+    await subject.scene.revoke(HOLD)
+    subject.copied()
+    await subject.scene.reinstate()
+    subject.put_back()
+    subject.scene.hubs.identities.clear()
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == [
+        "press: DPS lets it in; it is on hold in the ledger, and is shut out again; reinstate it if its hold was "
+        "undone meanwhile"
+    ]
+    assert subject.scene.entry() == "disabled"
+
+
+async def test_what_the_ledger_has_as_disabled_is_disabled_again() -> None:
+    """One in its hub, the other by its individual enrollment: an operator has let them in after the copy."""
+    subject = await disaster("press", "drill")
+    await subject.scene.identities.switch("press", enabled=False, reason="it leaks")
+    await subject.scene.enrollments.disable("drill", if_match=None)
+    subject.copied()
+    await subject.scene.identities.switch("press", enabled=True, reason="it is tight")
+    await subject.scene.enroll("drill", provisioningStatus="enabled")
+    subject.put_back()
+    lines, epochs, _ = await subject.taken_back()
+    assert about(lines, "press") == [
+        "press: hub-1 lets it in; it is disabled in the ledger, and is shut out again; enable it if that was done "
+        "meanwhile"
+    ]
+    assert about(lines, "drill") == [
+        "drill: DPS lets it in; the ledger keeps it out there, or one of its certificates, and it is shut out again"
+    ]
+    assert (subject.scene.entry(), subject.scene.identity()) == (None, False)
+    assert (subject.scene.entry("drill"), subject.scene.identity("drill")) == ("disabled", True)
+    assert epochs.doors == {"press": (None, False), "drill": ("disabled", True)}, "before anything is signed"
+
+
+async def test_a_revoked_certificate_that_a_device_has_left_is_kept_out_again() -> None:
+    """Its individual enrollment was deleted after the copy: by its group DPS would let the certificate in."""
+    subject = await disaster("press")
+    await subject.scene.renewing()
+    subject.scene.boot(await subject.scene.certificate(2))
+    await subject.scene.renew()
+    (former, _) = await subject.scene.serials()
+    await subject.scene.revoke(serial_number=former)
+    assert await subject.scene.admitted() == [2]
+    kept, _, _ = await subject.taken_back()
+    assert about(kept, "press") == [], "its entry takes the other one alone"
+    subject.scene.provisioning.enrollments.clear()
+    assert await subject.scene.admitted() == [1, 2]
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == [
+        "press: DPS lets it in; the ledger keeps it out there, or one of its certificates, and it is shut out again"
+    ]
+    assert await subject.scene.admitted() == [2]
 
 
 async def test_what_was_made_and_disabled_meanwhile_stays_out() -> None:

@@ -1,4 +1,8 @@
-"""Compares the doors of devices with a ledger that was put back. What is shut stays shut: why, nobody can tell."""
+"""Compares the doors of devices with a ledger that was put back.
+
+What is shut stays shut: why, nobody can tell. What the ledger has shut is shut again, though others have opened it
+since: who knows that it is to be open says so.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.domain.certificates import CertificateState
 from shared.domain.groups import STATUS
-from shared.domain.reconciliation import DPS
-from shared.domain.restoration import kept_out, knows_disabled
+from shared.domain.reconciliation import DPS, needs_entry
+from shared.domain.restoration import keeps_out, kept_out, knows_disabled, shut_again
 from shared.domain.upkeep import switched
 from shared.domain.words import RevocationReason
 from shared.workflows.devices.changes import change, unsettled
@@ -16,7 +21,7 @@ from shared.workflows.devices.entry_certificates import serial_numbers_of
 from shared.workflows.many import pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
@@ -43,39 +48,78 @@ class RestoredDoors:
     is_lost: bool
     clock: Clock
 
-    async def keep_out(self, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
-        """Keep out what DPS or a hub keeps out and the ledger does not know of; say whom.
+    async def compare(self, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
+        """Keep out what DPS, a hub or the ledger keeps out; say whom. What is entered is still to be brought about.
 
         Args:
             listed: what the lists say, by serial number.
         """
+        disabled = set[str]()
         async for entries in pages(self.provisioning.page_of_enrollments):
             for entry in entries:
-                if entry.get(STATUS) != "disabled":
-                    continue
-                registration_id = str(entry["registrationId"]).lower()
-                if self.is_lost:
-                    told = [listed[each] for each in serial_numbers_of(entry) if each in listed]
-                    lines = self._keep_out(registration_id, told[0] if told else None)
-                else:
-                    lines = self._disable(registration_id, DPS, entry)
-                async for line in lines:
-                    yield line
+                if entry.get(STATUS) == "disabled":
+                    disabled.add(str(entry["registrationId"]).lower())
+                    async for line in self._kept_out(entry, listed):
+                        yield line
+        async for line in self._of_ledger(disabled):
+            yield line
+
+    async def _of_ledger(self, disabled: Collection[str]) -> AsyncIterator[str]:
+        """Look at the doors of the ledger's devices.
+
+        Args:
+            disabled: devices whose individual enrollment is disabled.
+        """
         async for records in pages(partial(self.devices.page, enrollment_group=None)):
             for each in records:
                 if not each.settled:  # its note may have been gone when the copy came to the notes
                     await self.devices.enter_unsettled(unsettled(each, self.clock()))
-            async for line in self._disabled_in_hubs(records):
+            async for line in self._at_hubs(records):
                 yield line
+            for each in records:
+                if await self._is_open_at_dps(each, disabled):
+                    async for line in self._shut_again(each.registration_id, DPS):
+                        yield line
 
-    async def _disabled_in_hubs(self, records: Sequence[DeviceRecord]) -> AsyncIterator[str]:
+    def _kept_out(self, entry: Entry, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
+        registration_id = str(entry["registrationId"]).lower()
+        if not self.is_lost:
+            return self._disable(registration_id, DPS, entry)
+        told = [listed[each] for each in serial_numbers_of(entry) if each in listed]
+        return self._keep_out(registration_id, told[0] if told else None)
+
+    async def _at_hubs(self, records: Sequence[DeviceRecord]) -> AsyncIterator[str]:
         for hub in sorted({each.assigned_hub for each in records if each.assigned_hub}):
-            here = {each.device_id: each.registration_id for each in records if each.assigned_hub == hub}
+            here = {each.device_id: each for each in records if each.assigned_hub == hub}
             found = await self.hubs.find(hub, [each for each in here if each])
             for device_id, identity in found.items():
+                record = here[device_id]
                 if not identity.enabled:
-                    async for line in self._disable(here[device_id], hub):
-                        yield line
+                    lines = self._disable(record.registration_id, hub)
+                elif record.settled and (record.shut_out or record.disabled):
+                    lines = self._shut_again(record.registration_id, hub)
+                else:
+                    continue
+                async for line in lines:
+                    yield line
+
+    async def _is_open_at_dps(self, record: DeviceRecord, disabled: Collection[str]) -> bool:
+        """Tell whether DPS lets in what the ledger keeps out; what is under way is brought about anyway.
+
+        Args:
+            record: of the device.
+            disabled: devices whose individual enrollment is disabled.
+        """
+        now = self.clock()
+        if not record.settled or record.registration_id in disabled:
+            return False
+        if not (needs_entry(record, now) and keeps_out(record, now)):
+            return False
+        if record.shut_out or record.entry_disabled:
+            return True
+        entry = await self.provisioning.get_enrollment(record.registration_id)
+        held = [record.find(each) for each in serial_numbers_of(entry)] if entry is not None else []
+        return entry is None or any(each is not None and each.state is CertificateState.REVOKED for each in held)
 
     async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> AsyncIterator[str]:
         """Keep a device out whose entry is disabled, by every door: the ledger alone will know that it was.
@@ -99,6 +143,26 @@ class RestoredDoors:
                 f"{registration_id}: it is disabled in {DPS}, and whether it was revoked can't be known: it is on "
                 "hold; reinstate it, or revoke it"
             )
+
+    async def _shut_again(self, registration_id: str, where: str) -> AsyncIterator[str]:
+        """Have what the ledger keeps out shut out again, unless that is under way."""
+        before = await self.devices.get(registration_id)
+        if before is None:
+            return
+        act = partial(shut_again, where=where, at=self.clock())
+        after = await change(self.devices, registration_id, act, at=self.clock())
+        if after.record.generation == before.record.generation:
+            return
+        record = after.record
+        if record.on_hold:
+            said = "it is on hold in the ledger, and is shut out again; reinstate it if its hold was undone meanwhile"
+        elif record.shut_out:
+            said = f"it is {record.state} in the ledger, and is shut out again"
+        elif record.disabled:
+            said = "it is disabled in the ledger, and is shut out again; enable it if that was done meanwhile"
+        else:
+            said = "the ledger keeps it out there, or one of its certificates, and it is shut out again"
+        yield f"{registration_id}: {where} lets it in; {said}"
 
     async def _disable(self, registration_id: str, where: str, entry: Entry | None = None) -> AsyncIterator[str]:
         """Enter that a device is kept out: by its individual enrollment or, without one, by its hub."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
-from shared.domain.restoration import JUMP, found_revoked, of_nobody
+from shared.domain.restoration import JUMP, found_revoked, keeps_out, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.evidence.leaves import read_entry
@@ -117,7 +117,7 @@ class Restoration:
         failures = list[Exception]()
         for registration_id in await self._noted():
             known = await self.devices.get(registration_id)
-            if known is None or not (known.record.shut_out or known.record.disabled):
+            if known is None or not keeps_out(known.record, self.clock()):
                 continue
             try:
                 await self.converger.converge(registration_id)
@@ -177,7 +177,7 @@ class Restoration:
             is_lost=self.adoption is not None,
             clock=self.clock,
         )
-        async for line in doors.keep_out(by_serial_number):  # when it is known of every device what the lists say of it
+        async for line in doors.compare(by_serial_number):  # when it is known of every device what the lists say of it
             yield line
         async for line in self._unknown(logged):
             yield line
