@@ -181,6 +181,16 @@ class Certificates:
                 return
         raise Stale(record.serial_number)
 
+    async def enter_again(self, record: RevocationRecord) -> None:
+        """Put a certificate on its issuer's list, whatever was said of it before; what is said later counts again.
+
+        Raises:
+            Stale: others kept changing it.
+        """
+        present = await self._revocations.get(record.issuer, record.serial_number)
+        generation = max(record.generation, present.record.generation if present else 0)
+        await self.enter_revocation(record.changed(generation=generation))
+
     async def changes(self, issuer: str) -> list[RevocationChange]:
         """Give what has changed since the issuer's entries were kept, each certificate once, as it is now."""
         noted: dict[str, list[str]] = defaultdict(list)

@@ -892,3 +892,56 @@ async def test_a_ca_that_was_deleted_is_not_revoked_again_and_its_certificate_st
 def _body(certificate: x509.Certificate) -> bytes:
     """Give a certificate as it stands in a bundle's JSON."""
     return names.pem(certificate).replace("\n", "\\n").encode()
+
+
+async def test_what_is_revoked_is_on_the_list_though_its_row_there_was_lost() -> None:
+    """A certificate's own row says that it is revoked, and the list is made of another one: no list loses it."""
+    subject = await disaster("press", "drill", "mill")
+    serials = {name: (await subject.scene.serials(name))[0] for name in ("press", "drill", "mill")}
+    await subject.scene.revoke(registration_id="press")
+    await subject.scene.revoke(registration_id="drill", reason="certificateHold")
+    subject.scene.tables["revocations"].rows.clear()
+    subject.publish(serials["press"])
+    lines, _, _ = await subject.taken_back()
+    said = "is revoked, and was not on the ledger's list: it is on it again"
+    assert sorted(line for line in lines if line.endswith(said)) == sorted(
+        f"certificate {serials[name]} of '{ISSUER}' ('{name}') {said}" for name in ("press", "drill")
+    )
+    entered = {each.serial_number: each.reason async for each in subject.scene.certificates.revoked_by(ISSUER)}
+    assert entered == {serials["press"]: "keyCompromise", serials["drill"]: "certificateHold"}
+    changed = {each.revocation.serial_number for each in await subject.scene.certificates.changes(ISSUER)}
+    assert changed == {serials["press"], serials["drill"]}, "the next list is made of them"
+    again, _, _ = await subject.taken_back()
+    assert not [line for line in again if line.endswith(said)]
+    await subject.scene.reinstate(registration_id="drill")
+    assert [each.serial_number async for each in subject.scene.certificates.revoked_by(ISSUER)] == [serials["press"]]
+
+
+async def test_what_only_a_row_of_the_list_knows_is_revoked_again() -> None:
+    """It was revoked while the ledger was copied: its list was not published, or its CA may sign none."""
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials("press")
+    subject.copied()
+    await subject.scene.revoke()
+    rows = subject.scene.tables["revocations"].rows
+    subject.put_back()
+    subject.scene.tables["revocations"].rows = rows
+    lines, epochs, _ = await subject.taken_back()
+    assert about(lines, "press") == ["press: revoked again (keyCompromise, 2026-03-01 12:00 UTC)"]
+    assert epochs.states["press"] is DeviceState.REVOKED
+    assert [each.serial_number async for each in subject.scene.certificates.revoked_by(ISSUER)] == [serial]
+
+
+async def test_what_nobody_knows_but_a_row_of_the_list_is_revoked_for_ocsp_as_well() -> None:
+    """It was issued and revoked while the ledger was copied, which reads certificates first."""
+    subject = await disaster("press")
+    (serial,) = await subject.scene.serials("press")
+    await subject.scene.revoke()
+    rows = subject.scene.tables["identities"].rows
+    for key in [key for key in rows if key[1] in {f"c:{serial}", "d:press"}]:
+        del rows[key]
+    subject.scene.blobs.blobs.clear()
+    await subject.taken_back()
+    row = await subject.scene.certificates.get(serial)
+    assert row is not None
+    assert (row.record.state, row.record.revocation_reason) == ("revoked", "keyCompromise")

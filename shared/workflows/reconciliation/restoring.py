@@ -26,6 +26,7 @@ from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.devices.changes import change
 from shared.workflows.reconciliation.adopting import UNKNOWN
+from shared.workflows.reconciliation.books import Books
 from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.reconciliation.restored_doors import RestoredDoors
 from shared.workflows.reconciliation.taking_in import FoundCertificate
@@ -94,10 +95,15 @@ class Restoration:
         if self.adoption is not None:
             async for line in self.adoption.authorities():
                 yield line
-        revoked = [(each.name, entry) async for each in self.authorities.list() for entry in await self._listed(each)]
+        revoked = [
+            (each.name, entry) async for each in self.authorities.list() for entry in await self._revoked_by(each)
+        ]
         async for line in self._take_back(revoked):
             yield line
         await self._shut()
+        books = Books(certificates=self.certificates, clock=self.clock)
+        async for line in books.enter_missing(self.taking_in.issuers):
+            yield line
         for name, number in self._numbers.items():
             yield await self._jump(name, number)
         yield f"the ledger's epoch is {await self.epochs.accept()} now: certificates are signed again"
@@ -184,6 +190,15 @@ class Restoration:
 
     # --- revocations ---
 
+    async def _revoked_by(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
+        """Give what a CA has revoked, by its published list, and by the ledger's rows, which may know of more."""
+        found = {each.serial_number: each for each in await self._listed(record)}
+        if record.certificate is None:
+            return ()
+        async for row in self.certificates.revoked_by(record.name):
+            found.setdefault(row.serial_number, ListedCertificate(row.serial_number, row.revoked_at, row.reason))
+        return list(found.values())
+
     async def _listed(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
         """Read the published list of a CA; nothing, if it has none that it has signed."""
         if record.certificate is None:
@@ -208,12 +223,9 @@ class Restoration:
         """
         known = await self.certificates.get(listed.serial_number)
         if known is None or (known.record.kind is CertificateKind.DEVICE and not known.record.subject):
-            if not may_wait and not await self._is_entered(name, listed):
-                await self._enter(name, listed)
-                yield (
-                    f"certificate {listed.serial_number} of {name!r} is revoked ({listed.reason}), and whose it is "
-                    "can't be known; it stays on the list"
-                )
+            line = None if may_wait else await self._keep_listed(name, listed)
+            if line is not None:
+                yield line
             return
         record = known.record
         if record.state is CertificateState.REVOKED and record.ended:
@@ -273,6 +285,17 @@ class Restoration:
             return f"{subject}: the CA is not revoked again yet: {refusal}; run this again when that is done", False
         return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow", True
 
+    async def _keep_listed(self, name: str, listed: ListedCertificate) -> str | None:
+        """Keep a certificate revoked of which nobody knows whose it is; say so, if the ledger did not list it."""
+        await self.certificates.try_add(of_nobody(self._revocation(name, listed)))
+        if await self._is_entered(name, listed):
+            return None
+        await self._enter(name, listed)
+        return (
+            f"certificate {listed.serial_number} of {name!r} is revoked ({listed.reason}), and whose it is can't be "
+            "known; it stays on the list"
+        )
+
     async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
         if name not in self._entered:
             self._entered[name] = {each.serial_number async for each in self.certificates.revoked_by(name)}
@@ -280,15 +303,18 @@ class Restoration:
 
     async def _enter(self, name: str, listed: ListedCertificate) -> None:
         """Keep a certificate on the list of its CA, and in the answers of OCSP, for as long as it may last."""
-        revocation = RevocationRecord(
+        revocation = self._revocation(name, listed)
+        await self.certificates.try_add(of_nobody(revocation))
+        await self.certificates.enter_revocation(revocation)
+
+    def _revocation(self, name: str, listed: ListedCertificate) -> RevocationRecord:
+        return RevocationRecord(
             serial_number=listed.serial_number,
             issuer=name,
             revoked_at=listed.revoked_at,
             reason=RevocationReason(listed.reason),
             not_after=self.taking_in.issuers[name].certificate.not_valid_after_utc,
         )
-        await self.certificates.try_add(of_nobody(revocation))
-        await self.certificates.enter_revocation(revocation)
 
     # --- certificates ---
 
