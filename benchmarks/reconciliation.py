@@ -31,6 +31,7 @@ from shared.ledger.findings import Findings, Reconciliations
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
+from shared.workflows.reconciliation.enrollments import EnrollmentLook
 from shared.workflows.reconciliation.groups import GroupLook
 from shared.workflows.reconciliation.looking import DeviceLook
 from shared.workflows.reconciliation.passes import Reconciler
@@ -100,7 +101,16 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
     devices, provisioning, hubs, nothing = (
         cast("Any", each(fleet)) for each in (Devices, Dps, Hubs, lambda _: Nothing())
     )
-    look = DeviceLook(devices=devices, provisioning=provisioning, hubs=hubs, linked=hubs, clock=clock)
+    enrollments = EnrollmentLook(
+        devices=devices,
+        certificates=cast("Any", Certificates(fleet)),
+        records=nothing,
+        groups=nothing,
+        provisioning=provisioning,
+    )
+    look = DeviceLook(
+        devices=devices, provisioning=provisioning, hubs=hubs, linked=hubs, enrollments=enrollments, clock=clock
+    )
     walk = Walk(
         devices=devices,
         provisioning=provisioning,
@@ -108,6 +118,7 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         look=look,
         authorities=AuthorityLook(records=nothing, keys=nothing, ca_certificates=(), clock=clock),
         groups=GroupLook(groups=cast("Any", Groups(fleet)), records=nothing, provisioning=provisioning),
+        enrollments=enrollments,
         bundles=BundleLook(
             blobs=cast("Any", Blobs(fleet)),
             secrets=cast("Any", Secrets(fleet)),

@@ -50,6 +50,7 @@ class Shape:
         shut: of so many devices, one is revoked.
         waiting: of so many devices, one has a key that was not fetched.
         drifted: so many devices, one after the other, had their identities disabled by somebody.
+        strangers: so many individual enrollments of devices that the ledger does not know.
         percent: of each quota, that a pass may use, and after which the services refuse.
     """
 
@@ -61,6 +62,7 @@ class Shape:
     shut: int = 50
     waiting: int = 100
     drifted: int = 0
+    strangers: int = 0
     percent: int = 10
 
 
@@ -224,6 +226,16 @@ class Fleet:
         shut = {**own, "capabilities": {"iotEdge": False}, "allocationPolicy": "hashed"}  # as DPS fills them in
         return shut if number in self.shut else None
 
+    def stranger(self, number: int) -> dict[str, Any]:
+        """Give the individual enrollment of a device that the ledger does not know."""
+        held = {"primary": {"info": {"sha256Thumbprint": f"{number:064X}", "issuerName": "CN=theirs"}}}
+        return {
+            "registrationId": f"stranger-{number}",
+            "provisioningStatus": "enabled",
+            "etag": "1",
+            "attestation": {"type": "x509", "x509": {"clientCertificates": held}},
+        }
+
 
 def group_name(number: int) -> str:
     """Name a group."""
@@ -245,6 +257,10 @@ class Devices:
         """Find one."""
         number = self.fleet.number_of(registration_id)
         return None if number is None else Versioned(self.fleet.record(number), "1")
+
+    async def owner_of(self, device_id: str) -> str | None:
+        """Give whose a device id is."""
+        return device_id if self.fleet.number_of(device_id) is not None else None
 
     async def certificates_of(self, registration_id: str) -> list[CertificateRecord]:
         """List the certificates of one."""
@@ -342,6 +358,8 @@ class Dps:
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
         """Read an individual enrollment."""
         self._call()
+        if registration_id.startswith("stranger-"):
+            return self.fleet.stranger(int(registration_id.removeprefix("stranger-")))
         number = self.fleet.number_of(registration_id)
         return None if number is None else self.fleet.entry(number)
 
@@ -360,8 +378,13 @@ class Dps:
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Read a page of individual enrollments."""
         self._call()
-        numbers, following = _page(self.fleet.shut, size, continuation)
-        return [each for number in numbers if (each := self.fleet.entry(number))], following
+        shut, strangers = self.fleet.shut, self.fleet.shape.strangers
+        numbers, following = _page(range(len(shut) + strangers), size, continuation)
+        found = [
+            self.fleet.entry(shut[each]) if each < len(shut) else self.fleet.stranger(each - len(shut))
+            for each in numbers
+        ]
+        return [each for each in found if each is not None], following
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,15 @@ class HeldCertificate:
         thumbprint: SHA-256, upper-case hexadecimal.
         certificate: as DPS gives it; ``None`` where it does not.
         name: its CN, or else its subject, as DPS gives it.
+        issuer: the CN of its issuer, likewise.
+        serial_number: 40 hexadecimal digits; noughts if DPS does not give it.
     """
 
     thumbprint: str
     certificate: x509.Certificate | None
     name: str
+    issuer: str = ""
+    serial_number: str = "0" * 40
 
     @classmethod
     def of(cls, held: Entry) -> HeldCertificate:
@@ -99,9 +103,18 @@ class HeldCertificate:
         thumbprint = str(info.get("sha256Thumbprint") or "").upper()
         if not thumbprint and certificate is not None:
             thumbprint = names.sha256_thumbprint(certificate)
-        subject = str(info.get("subjectName") or "")
-        common_name = _CN.search(subject)
-        return cls(thumbprint, certificate, common_name[1].strip() if common_name else subject)
+        subject, issuer = (str(info.get(name) or "") for name in ("subjectName", "issuerName"))
+        serial_number = str(info.get("serialNumber") or "").lower()
+        if certificate is not None:
+            serial_number = names.serial_text(certificate.serial_number)
+            issuer = issuer or certificate.issuer.rfc4514_string()
+        return cls(thumbprint, certificate, _common_name(subject), _common_name(issuer), serial_number.zfill(40))
+
+
+def _common_name(name: str) -> str:
+    """Give the CN of a name as DPS writes it; or else all of it."""
+    found = _CN.search(name)
+    return found[1].strip() if found else name
 
 
 def held_certificates(entry: Entry) -> dict[str, HeldCertificate]:

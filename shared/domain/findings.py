@@ -62,6 +62,7 @@ class FindingKind(StrEnum):
     ENROLLMENT_MISSING = "enrollmentMissing"
     ENROLLMENT_DISABLED = "enrollmentDisabled"
     ENROLLMENT_FOREIGN = "enrollmentForeign"
+    ENROLLMENT_UNKNOWN = "enrollmentUnknown"
     ENROLLMENT_CERTIFICATE = "enrollmentCertificate"
     ENROLLMENT_SETTINGS = "enrollmentSettings"
     GROUP_MISSING = "groupMissing"
@@ -102,6 +103,7 @@ _AGAIN = "the device's entry in DPS and its identity are written anew, as the le
 _PINNED = (
     "the device gets an individual enrollment with its own certificates, and its identity those certificates alone"
 )
+_REMOVED = "the individual enrollment is disabled, and its registration and its identity are deleted"
 
 TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.DOOR_OPEN: Treatment(
@@ -111,7 +113,9 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         "disabled again; and so is a group of a revoked CA, or deleted again if it was",
         always_mended=True,
     ),
-    FindingKind.ROGUE_CERTIFICATE: Treatment(Severity.CRITICAL, _PINNED),
+    FindingKind.ROGUE_CERTIFICATE: Treatment(
+        Severity.CRITICAL, f"{_PINNED}; of a device that was never ordered {_REMOVED}"
+    ),
     FindingKind.UNKNOWN_DEVICE: Treatment(
         Severity.HIGH, "its registration and its identity are deleted; it can register again unless the group is shut"
     ),
@@ -130,6 +134,7 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.ENROLLMENT_MISSING: Treatment(Severity.HIGH, _AGAIN),
     FindingKind.ENROLLMENT_DISABLED: Treatment(Severity.MEDIUM, _AGAIN),
     FindingKind.ENROLLMENT_FOREIGN: Treatment(Severity.CRITICAL, _PINNED),
+    FindingKind.ENROLLMENT_UNKNOWN: Treatment(Severity.HIGH, _REMOVED),
     FindingKind.ENROLLMENT_CERTIFICATE: Treatment(Severity.HIGH, _AGAIN),
     FindingKind.ENROLLMENT_SETTINGS: Treatment(
         Severity.MEDIUM,

@@ -265,32 +265,6 @@ def _state(record: DeviceRecord) -> str:
 # --- registrations of a group ---
 
 
-def unknown_device(
-    group: GroupRecord, registration: Mapping[str, Any], identity: HubIdentity | None, *, rogue: bool
-) -> Difference:
-    """Give the difference of a registration that the ledger knows no device for.
-
-    Args:
-        group: that DPS found for it.
-        registration: as DPS has it.
-        identity: at its hub.
-        rogue: whether nobody else may sign for the group: then a key of ours has signed what the ledger does not know.
-    """
-    hub = str(registration.get("assignedHub") or "no hub")
-    shown = ", ".join(sorted(identity.thumbprints)) if identity else "unknown"
-    return Difference(
-        kind=FindingKind.ROGUE_CERTIFICATE if rogue else FindingKind.UNKNOWN_DEVICE,
-        subject_kind=SubjectKind.DEVICE,
-        subject=str(registration["registrationId"]).lower(),
-        ledger="no such device was ever ordered",
-        service=f"it is registered by the enrollment group {group.enrollment_group!r}, in {hub}, with the "
-        f"certificate {shown}",
-        where=DPS,
-        enrollment_group=group.enrollment_group,
-        certificate_authority=group.issuer,
-    )
-
-
 def taken_over(record: DeviceRecord, group: GroupRecord) -> Difference | None:
     """Give the difference of a device that another group has registered than its own; ``None`` if it is its own."""
     own = record.enrollment_group

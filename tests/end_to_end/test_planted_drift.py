@@ -147,6 +147,11 @@ def below(name: str, issuer: str, issuer_key: ec.EllipticCurvePrivateKey) -> Any
     return key, signed(subject, key.public_key(), issuer, issuer_key, path_length=0)
 
 
+def enrolled(operator: Operator, name: str, issuer: x509.Certificate, issuer_key: ec.EllipticCurvePrivateKey) -> None:
+    """Put an individual enrollment into DPS for a device that nobody has ordered."""
+    operator.entry(name, leaf(name, ec.generate_private_key(ec.SECP256R1()), issuer, issuer_key), "enabled")
+
+
 def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_for(tmp_path: Path) -> None:
     """A healthy fleet under load gives no finding; then each kind of difference is planted, at the service where it is."""
     with running(tmp_path, extra_hubs=1, settings=LARGE_HUBS) as (stack, world), ExitStack() as opened:
@@ -170,6 +175,9 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
         plant_at_groups(world, operator, there)
         plant_at_authorities(world, operator)
         booked_elsewhere(world, root_key, root, line_key, line)
+        their_key, theirs = corporate_root("Theirs")
+        enrolled(operator, "uninvited", line, line_key)
+        enrolled(operator, "neighbour", theirs, their_key)
         world.upload("bundles", f"missing/{STRAY}.json", b"{}")
 
         keyless = world.get("enrollment-groups/keyless")["issuer"]
@@ -178,6 +186,8 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
             ("identityMissing", "missing"),
             ("identityDisabled", "disabled"),
             ("rogueCertificate", "rogue"),
+            ("rogueCertificate", "uninvited"),
+            ("enrollmentUnknown", "neighbour"),
             ("identityCertificate", "former"),
             ("identityLeft", "left"),
             ("hubChanged", "moved"),

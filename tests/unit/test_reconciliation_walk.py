@@ -69,6 +69,15 @@ async def test_individual_enrollments_are_compared_from_their_pages() -> None:
     assert done.record.calls["dps"] == 5 + 1 + 5 + 250
 
 
+async def test_individual_enrollments_of_others_are_looked_at_within_the_share() -> None:
+    """Each takes two operations of 100 a minute: 300 take six minutes, and the pass goes on amid the page."""
+    done = await walk(Shape(devices=500, groups=5, strangers=300))
+    assert done.fleet.quotas.refused == 0
+    assert (done.record.found, done.record.unread) == ({"enrollmentUnknown": 300}, 0)
+    assert done.record.looked_at["enrollments"] == 10 + 300
+    assert 5 < done.hours * 60 < 12
+
+
 async def test_what_a_pass_counts_is_what_the_services_count() -> None:
     done = await walk(Shape(devices=500, groups=5, hubs=2, drifted=20))
     counted, calls = done.fleet.quotas.calls, done.record.calls

@@ -502,6 +502,11 @@ async def register_with_others(fleet: Fleet) -> None:
     registrations["stranger"] = {**registrations["stranger"], "enrollmentGroupId": "open"}
 
 
+async def enroll_a_stranger(fleet: Fleet) -> None:
+    wanted = individual_enrollment("zz-1", None, "enabled", hierarchy().root.certificate)
+    fleet.world.provisioning.enrollments["zz-1"] = {**with_info(wanted, None), "etag": '"theirs"'}
+
+
 PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.IDENTITY_MISSING: [((), delete_identity)],
     FindingKind.IDENTITY_DISABLED: [((), disable_at_hub)],
@@ -514,6 +519,7 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.GROUP_LEFT: [((), keep_deleted_group)],
     FindingKind.ENROLLMENT_DISABLED: [((), shut_by_entry)],
     FindingKind.ENROLLMENT_FOREIGN: [((), let_another_in)],
+    FindingKind.ENROLLMENT_UNKNOWN: [((), enroll_a_stranger)],
     FindingKind.ENROLLMENT_CERTIFICATE: [((), put_entry_back)],
     FindingKind.ENROLLMENT_SETTINGS: [
         ((), partial(pin_and_change, allocationPolicy="static", iotHubs=["hub-9"])),

@@ -93,7 +93,7 @@ def subject_page(record: FindingRecord) -> str | None:
     """Give the page of what a finding is about, if the ledger has it."""
     subject = segment(record.subject)
     match record.subject_kind:
-        case SubjectKind.DEVICE if record.kind is not FindingKind.UNKNOWN_DEVICE:
+        case SubjectKind.DEVICE if record.kind not in {FindingKind.UNKNOWN_DEVICE, FindingKind.ENROLLMENT_UNKNOWN}:
             return f"{ROOT}/devices/{subject}"
         case SubjectKind.GROUP:
             return f"{ROOT}/groups/{subject}"

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.attestations import attests_by_certificates, held_certificates
 from shared.domain.certificates import CertificateState
 from shared.domain.entries import own_settings
+from shared.domain.findings import FindingKind
 from shared.domain.reconciliation import Own, Seen, device_differences
+from shared.domain.unknown_devices import rogue_enrollment
 from shared.domain.upkeep import settings_noted
 from shared.ledger.table import Stale
 from shared.pki import names
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
+    from shared.workflows.reconciliation.enrollments import EnrollmentLook
 
 
 _LINKS_HOLD = timedelta(hours=1)
@@ -71,6 +75,7 @@ class DeviceLook:
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     linked: LinkedHubs
+    enrollments: EnrollmentLook
     clock: Clock
 
     async def differences(self, registration_id: str, budget: Budget) -> list[Difference]:
@@ -83,8 +88,18 @@ class DeviceLook:
         found = list(device_differences(known.record, seen, own, self.clock()))
         if not found:
             return []
+        found = [await self._rogue(each, seen) for each in found] if not known.record.unseen else found
         again = await self.devices.get(registration_id)
         return found if again is not None and again.record.stamp == known.record.stamp else []
+
+    async def _rogue(self, difference: Difference, seen: Seen) -> Difference:
+        """Give what is worse about a foreign certificate that an entry accepts: that a CA of ours has signed it."""
+        entry = seen.entry
+        if difference.kind is not FindingKind.ENROLLMENT_FOREIGN or not isinstance(entry, dict):
+            return difference
+        held = held_certificates(entry).values() if attests_by_certificates(entry) else ()
+        rogue = await self.enrollments.rogue(held)
+        return difference if rogue is None else rogue_enrollment(difference, *rogue)
 
     async def note_settings(self, known: Versioned[DeviceRecord], entry: Mapping[str, Any]) -> None:
         """Note what the individual enrollment of a device has, where that is not known: so it is to stay.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of, with_own_settings
 from shared.domain.findings import FindingKind, Policy, SubjectKind
+from shared.domain.groups import STATUS
 from shared.domain.reconciliation import DPS, RESERVED_FOR
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
@@ -94,6 +95,7 @@ class Mending:
             FindingKind.ENROLLMENT_MISSING: self._follow,
             FindingKind.ENROLLMENT_DISABLED: self._follow,
             FindingKind.ENROLLMENT_FOREIGN: self._pin,
+            FindingKind.ENROLLMENT_UNKNOWN: self._remove,
             FindingKind.ENROLLMENT_CERTIFICATE: self._follow,
             FindingKind.ENROLLMENT_SETTINGS: self._restore_settings,
             FindingKind.GROUP_MISSING: self.groups.restore,
@@ -175,12 +177,25 @@ class Mending:
         await self._follow(finding)
 
     async def _remove(self, finding: FindingRecord) -> None:
-        """Delete a registration and its identity."""
+        """Remove a device that the ledger does not know; its entry stays, disabled: a group might let it in again.
+
+        Whoever orders it meanwhile enters it first: then it is theirs, and is left.
+        """
+        entry = await self.provisioning.get_enrollment(finding.subject)
         registration = await self.provisioning.get_registration(finding.subject)
+        if await self.devices.get(finding.subject) is not None:
+            return
+        if entry is not None and entry.get(STATUS) != "disabled":
+            try:
+                await self.provisioning.put_enrollment({**entry, STATUS: "disabled"}, etag=entry["etag"])
+            except PreconditionFailed as changed:
+                raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed") from changed
         if registration is None:
             return
         await self.provisioning.delete_registration(finding.subject)
-        if (place := place_of(registration)) is not None:
+        place = place_of(registration)
+        # An entry may name the device id of a device of ours: that one's identity stays, and is compared with it.
+        if place is not None and await self.devices.owner_of(place[1]) in {None, finding.subject}:
             await self.hubs.delete(*place)
 
     # --- identities ---

@@ -22,7 +22,7 @@ from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stag
 from shared.domain.words import EventType
 from shared.errors import Conflict, DeviceFactoryError, NotFound
 from shared.telemetry import metrics
-from shared.workflows.reconciliation.walking import Step, step_of
+from shared.workflows.reconciliation.steps import Step, step_of
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:

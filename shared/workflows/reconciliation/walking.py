@@ -24,12 +24,13 @@ from shared.domain.reconciliation import (
     device_differences,
     needs_entry,
     taken_over,
-    unknown_device,
 )
+from shared.domain.unknown_devices import unknown_device
 from shared.rules.hub_queries import CHARACTERS, characters
 from shared.workflows.many import gathered
 from shared.workflows.reconciliation.budget import LOOK
 from shared.workflows.reconciliation.bundles import bundle_of
+from shared.workflows.reconciliation.steps import Looked, Step, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.authorities import AuthorityLook
     from shared.workflows.reconciliation.budget import Budget
     from shared.workflows.reconciliation.bundles import BundleLook
+    from shared.workflows.reconciliation.enrollments import EnrollmentLook
     from shared.workflows.reconciliation.groups import GroupLook
     from shared.workflows.reconciliation.looking import DeviceLook
 
@@ -57,38 +59,6 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What one step has seen.
-
-    Attributes:
-        place: the record with the place where the next step goes on.
-        looked_at: how much was compared.
-        differences: what differs.
-        unread: how much could not be compared, since its service does not answer.
-    """
-
-    place: ReconciliationRecord
-    looked_at: int = 0
-    differences: tuple[Difference, ...] = ()
-    unread: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """What was looked at alone, in the order of ids.
-
-    Attributes:
-        differences: what differs.
-        failed: how much could not be looked at.
-        left: the first that the budget did not suffice for; ``None`` if it did.
-    """
-
-    differences: tuple[Difference, ...] = ()
-    failed: int = 0
-    left: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
     """Takes the steps of a pass."""
 
@@ -98,6 +68,7 @@ class Walk:
     look: DeviceLook
     authorities: AuthorityLook
     groups: GroupLook
+    enrollments: EnrollmentLook
     bundles: BundleLook
     clock: Clock
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -156,6 +127,9 @@ class Walk:
     async def _device_again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
         if await self.devices.get(difference.subject) is not None:
             return await self.look.differences(difference.subject, budget)
+        found = await self.enrollments.differences(difference.subject, budget)
+        if found or difference.kind is FindingKind.ENROLLMENT_UNKNOWN:
+            return found
         budget.dps()
         registration = await self.provisioning.get_registration(difference.subject)
         return (difference,) if registration is not None else ()
@@ -197,15 +171,18 @@ class Walk:
             following = place.entered(Stage.ENROLLMENTS, continuation=continuation)
         entries = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
 
-        async def suspect(identifier: str) -> str | None:
+        async def compare(identifier: str) -> Look | None:
             known, entry = await self.devices.get(identifier), entries[identifier]
             if known is None:
-                return None
+                unknown = await self.enrollments.judged(entry)
+                return partial(self.enrollments.differences, identifier, budget) if unknown else None
             await self.look.note_settings(known, entry)
-            return _suspect(known.record, Seen(entry=entry), self.clock)
+            suspect = _suspect(known.record, Seen(entry=entry), self.clock)
+            return partial(self.look.differences, identifier, budget) if suspect else None
 
-        suspects = filter(None, await gathered(suspect, sorted(entries), self._gate))
-        return step_of(place, following, entries, await self._closer(suspects, budget))
+        found = await gathered(compare, sorted(entries), self._gate)
+        looks = {identifier: look for identifier, look in zip(sorted(entries), found, strict=True) if look}
+        return step_of(place, following, entries, await self.look_at(looks, lambda: self.looks(budget)))
 
     # --- registrations ---
 
@@ -335,7 +312,7 @@ class Walk:
         looks = {each: partial(self.look.differences, each, budget) for each in suspects}
         return await self.look_at(looks, lambda: self.looks(budget, hubs))
 
-    def looks(self, budget: Budget, hubs: Iterable[str]) -> float:
+    def looks(self, budget: Budget, hubs: Iterable[str] = ()) -> float:
         """Tell how many devices may be looked at alone that are in these hubs."""
         return budget.looks({*hubs, *self.look.linked.known})
 
@@ -376,16 +353,6 @@ async def _as_it_is(difference: Difference) -> Sequence[Difference]:
 
 def _id_of(body: Mapping[str, Any]) -> str:
     return str(body["registrationId"]).lower()
-
-
-def step_of(place: ReconciliationRecord, following: ReconciliationRecord, page: Iterable[str], looked: Looked) -> Step:
-    """Give a step that looked at a page, or at a part of it."""
-    if looked.left is None:
-        return Step(place=following, looked_at=len(list(page)), differences=looked.differences, unread=looked.failed)
-    done = sum(each < looked.left for each in page)
-    return Step(
-        place=place.changed(resume=looked.left), looked_at=done, differences=looked.differences, unread=looked.failed
-    )
 
 
 def _suspect(record: DeviceRecord, seen: Seen, clock: Clock) -> str | None:

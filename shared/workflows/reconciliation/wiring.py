@@ -8,6 +8,7 @@ from shared.ledger.findings import Findings, Reconciliations
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
+from shared.workflows.reconciliation.enrollments import EnrollmentLook
 from shared.workflows.reconciliation.groups import GroupLook
 from shared.workflows.reconciliation.looking import DeviceLook, LinkedHubs
 from shared.workflows.reconciliation.mending import Mending
@@ -70,7 +71,16 @@ def reconciler(
         clock: gives the present time.
     """
     linked = LinkedHubs(resource=resource, named=settings.iot_hub_service_urls, clock=clock)
-    look = DeviceLook(devices=devices, provisioning=provisioning, hubs=hubs, linked=linked, clock=clock)
+    enrollments = EnrollmentLook(
+        devices=devices,
+        certificates=converger.certificates,
+        records=records,
+        groups=groups,
+        provisioning=provisioning,
+    )
+    look = DeviceLook(
+        devices=devices, provisioning=provisioning, hubs=hubs, linked=linked, enrollments=enrollments, clock=clock
+    )
     bundle_look = BundleLook(
         blobs=bundles.blobs,
         secrets=bundles.secrets,
@@ -86,6 +96,7 @@ def reconciler(
         look=look,
         authorities=AuthorityLook(records=records, keys=keys, ca_certificates=possession.services, clock=clock),
         groups=GroupLook(groups=groups, records=records, provisioning=provisioning),
+        enrollments=enrollments,
         bundles=bundle_look,
         clock=clock,
     )

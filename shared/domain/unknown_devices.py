@@ -1,0 +1,102 @@
+"""Differences about devices that DPS has, and the ledger does not know. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.reconciliation import DPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shared.domain.attestations import HeldCertificate
+    from shared.domain.groups import GroupRecord
+    from shared.ports.hubs import HubIdentity
+
+_NEVER = "the certificate was never issued here"
+
+
+def unknown_device(
+    group: GroupRecord, registration: Mapping[str, Any], identity: HubIdentity | None, *, rogue: bool
+) -> Difference:
+    """Give the difference of a registration that the ledger knows no device for.
+
+    Args:
+        group: that DPS found for it.
+        registration: as DPS has it.
+        identity: at its hub.
+        rogue: whether nobody else may sign for the group: then a key of ours has signed what the ledger does not know.
+    """
+    hub = str(registration.get("assignedHub") or "no hub")
+    shown = ", ".join(sorted(identity.thumbprints)) if identity else "unknown"
+    return Difference(
+        kind=FindingKind.ROGUE_CERTIFICATE if rogue else FindingKind.UNKNOWN_DEVICE,
+        subject_kind=SubjectKind.DEVICE,
+        subject=str(registration["registrationId"]).lower(),
+        ledger="no such device was ever ordered",
+        service=f"it is registered by the enrollment group {group.enrollment_group!r}, in {hub}, with the "
+        f"certificate {shown}",
+        where=DPS,
+        enrollment_group=group.enrollment_group,
+        certificate_authority=group.issuer,
+    )
+
+
+def rogue_enrollment(difference: Difference, certificate: HeldCertificate, authority: str) -> Difference:
+    """Give the difference of an entry that accepts a certificate which a CA of ours has signed elsewhere.
+
+    Args:
+        difference: that it accepts another certificate than those of its device, which the ledger knows.
+        certificate: the certificate.
+        authority: the CA.
+    """
+    return replace(
+        difference,
+        kind=FindingKind.ROGUE_CERTIFICATE,
+        ledger=f"{difference.ledger}, and {_NEVER}",
+        service=f"its individual enrollment accepts {_signed(certificate, authority)}",
+        certificate_authority=authority,
+    )
+
+
+def _signed(certificate: HeldCertificate, authority: str) -> str:
+    return f"the certificate {certificate.serial_number} of the CA {authority!r} (SHA-256 {certificate.thumbprint})"
+
+
+def unknown_enrollment(
+    entry: Mapping[str, Any],
+    registration: Mapping[str, Any] | None,
+    held: Sequence[HeldCertificate] | None,
+    *,
+    rogue: tuple[HeldCertificate, str] | None,
+    group: str | None,
+) -> Difference:
+    """Give the difference of an individual enrollment that the ledger knows no device for.
+
+    Args:
+        entry: as DPS has it; it lets its device in.
+        registration: of its device; ``None`` without one.
+        held: the certificates that it accepts; ``None`` if it does not attest by certificates.
+        rogue: one of them that a CA of ours has signed and the ledger does not have, and that CA.
+        group: the enrollment group that has this CA.
+    """
+    if rogue is not None:
+        accepts = _signed(*rogue)
+    elif held:
+        accepts = ", ".join(f"the certificate {each.thumbprint} of {each.issuer or 'unknown'}" for each in held)
+    else:
+        accepts = "a symmetric key or a TPM" if held is None else "certificates of CAs that it names"
+    hub = str((registration or {}).get("assignedHub") or "")
+    return Difference(
+        kind=FindingKind.ENROLLMENT_UNKNOWN if rogue is None else FindingKind.ROGUE_CERTIFICATE,
+        subject_kind=SubjectKind.DEVICE,
+        subject=str(entry["registrationId"]).lower(),
+        ledger="no such device was ever ordered" + ("" if rogue is None else f", and {_NEVER}"),
+        service=f"its individual enrollment is enabled, and accepts {accepts}; the device is "
+        f"{f'in {hub}' if hub else 'in no hub'}",
+        where=DPS,
+        enrollment_group=group,
+        certificate_authority=rogue[1] if rogue is not None else None,
+    )

@@ -1,0 +1,108 @@
+"""Looks at individual enrollments of devices that the ledger does not know.
+
+Whoever may write to the DPS can let a device in by one, with any certificate, and no group lists its registration. If a
+CA of ours has signed that certificate, and the ledger does not have it, the CA's key has signed elsewhere.
+
+Nobody else is between the reads: the app enters a device, or who has a device id, before it writes an entry, and
+releases that after it has deleted the entry. So an entry that is there, and was not asked for before nor after it was
+read, is not the app's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.attestations import HeldCertificate, attests_by_certificates, held_certificates
+from shared.domain.groups import STATUS
+from shared.domain.unknown_devices import unknown_enrollment
+from shared.pki import names
+from shared.pki.certificates import issued_by
+from shared.pki.readable import load_certificates
+from shared.workflows.authorities.records import all_certificates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cryptography import x509
+
+    from shared.domain.attestations import Entry
+    from shared.domain.certificates import CertificateRecord
+    from shared.domain.findings import Difference
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.reconciliation.budget import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentLook:
+    """Looks at them, one by one."""
+
+    devices: Devices
+    certificates: Certificates
+    records: Authorities
+    groups: Groups
+    provisioning: ProvisioningService
+
+    async def differences(self, registration_id: str, budget: Budget) -> Sequence[Difference]:
+        """Give what is wrong with the individual enrollment of a device, if the ledger does not know the device."""
+        budget.dps(2)
+        entry = await self.provisioning.get_enrollment(registration_id)
+        found = await self.judged(entry, await self.provisioning.get_registration(registration_id)) if entry else None
+        if found is None or await self.devices.get(registration_id) is not None:
+            return ()  # it is gone, or was ordered meanwhile
+        return (found,)
+
+    async def judged(self, entry: Entry, registration: Mapping[str, Any] | None = None) -> Difference | None:
+        """Judge an individual enrollment that the ledger knows no device for; one that is disabled lets nobody in."""
+        if entry.get(STATUS) == "disabled":
+            return None
+        held = list(held_certificates(entry).values()) if attests_by_certificates(entry) else None
+        rogue = await self.rogue(held or ())
+        if rogue is None and await self._was_asked_for(entry):
+            return None
+        group = await self._group_of(rogue[1]) if rogue is not None else None
+        return unknown_enrollment(entry, registration, held, rogue=rogue, group=group)
+
+    async def _was_asked_for(self, entry: Entry) -> bool:
+        """Tell whether the app has made it, for a device that is known to others alone."""
+        registration_id = str(entry["registrationId"]).lower()
+        return await self.devices.owner_of(str(entry.get("deviceId") or registration_id)) == registration_id
+
+    async def rogue(self, held: Iterable[HeldCertificate]) -> tuple[HeldCertificate, str] | None:
+        """Give the first certificate that a CA of ours has signed and the ledger does not have, and name that CA."""
+        for each in held:
+            known = await self.certificates.get(each.serial_number)
+            if known is not None and _is_same(known.record, each):
+                continue
+            if (authority := await self._signer_of(each)) is not None:
+                return each, authority
+        return None
+
+    async def _signer_of(self, held: HeldCertificate) -> str | None:
+        """Name the CA of ours that has signed a certificate; where DPS does not show it, its issuer's name says so."""
+        async for record in self.records.list():
+            if any(_has_signed(certificate, held) for certificate in all_certificates(record)):
+                return record.name
+        return None
+
+    async def _group_of(self, authority: str) -> str | None:
+        """Name the enrollment group that has a CA."""
+        found = [each.enrollment_group async for each in self.groups.list() if authority in each.authorities]
+        return min(found, default=None)
+
+
+def _has_signed(certificate: x509.Certificate, held: HeldCertificate) -> bool:
+    if held.certificate is not None:
+        return issued_by(held.certificate, certificate)
+    return names.common_name(certificate.subject) == held.issuer
+
+
+def _is_same(record: CertificateRecord, held: HeldCertificate) -> bool:
+    """Tell whether the ledger means the same certificate by a serial number."""
+    if record.pem is None:
+        return True
+    return names.sha256_thumbprint(load_certificates(record.pem.encode())[0]) == held.thumbprint

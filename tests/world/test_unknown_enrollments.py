@@ -1,0 +1,246 @@
+"""An individual enrollment that nobody has asked for is found in one pass, and whether a CA's key has signed elsewhere.
+
+Whoever may write to the DPS can let a device in by one, and no group lists the registration of its device.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.contracts.groups import IndividualEnrollmentDefinition
+from shared.domain.attestations import individual_enrollment
+from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.pki import names
+from shared.workflows.reconciliation.answers import shown_finding
+from shared.workflows.reconciliation.budget import Budget
+from tests.unit.pki.hierarchy import Hierarchy, hierarchy
+from tests.world import acts
+from tests.world.groups_world import authority
+from tests.world.services import HUB, with_info
+from tests.world.test_reconciliation import CA, OTHERS, entry_of, fleet_of
+from tests.world.world import DEVICE, GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cryptography import x509
+
+    from tests.world.test_reconciliation import Fleet
+
+STRANGER = "zz-2"
+
+
+def signed_here(name: str = STRANGER) -> x509.Certificate:
+    """Sign with the key of the group's CA, and enter nothing."""
+    return Hierarchy(hierarchy().root, authority(CA)).device(name)
+
+
+def enroll(fleet: Fleet, certificate: x509.Certificate, *, shown: bool = True, **changes: Any) -> None:
+    """Put an individual enrollment into DPS; of its certificate that shows all, or ``info`` alone."""
+    entry = with_info(individual_enrollment(STRANGER, None, "enabled", certificate), None)
+    if not shown:
+        del entry["attestation"]["x509"]["clientCertificates"]["primary"]["certificate"]
+    fleet.world.provisioning.enrollments[STRANGER] = {**entry, "etag": '"theirs"', **changes}
+
+
+def register(fleet: Fleet, certificate: x509.Certificate, *, device_id: str = STRANGER) -> None:
+    """Have DPS let the device in by its entry: no group has its registration."""
+    fleet.world.hubs.enter(HUB, device_id, names.sha256_thumbprint(certificate))
+    fleet.world.provisioning.registrations[STRANGER] = {
+        "registrationId": STRANGER,
+        "status": "assigned",
+        "assignedHub": HUB,
+        "deviceId": device_id,
+    }
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_certificate_that_a_cas_key_has_signed_elsewhere_is_found_by_its_individual_enrollment(
+    *, shown: bool
+) -> None:
+    """With the device, the group, the CA, and what shuts them. DPS may show no more of a certificate than its info."""
+    fleet, rogue = await fleet_of(), signed_here()
+    enroll(fleet, rogue, shown=shown)
+    register(fleet, rogue)
+    [found] = await fleet.look()
+    assert (found.kind, found.subject, found.where) == (FindingKind.ROGUE_CERTIFICATE, STRANGER, "DPS")
+    assert (found.severity, found.enrollment_group, found.certificate_authority) == ("critical", GROUP, CA)
+    assert found.ledger == "no such device was ever ordered, and the certificate was never issued here"
+    assert found.service == (
+        f"its individual enrollment is enabled, and accepts the certificate {names.serial_text(rogue.serial_number)} of "
+        f"the CA 'line-ca1' (SHA-256 {names.sha256_thumbprint(rogue)}); the device is in {HUB}"
+    )
+    assert [each["path"].rpartition("/api/")[2] for each in shown_finding(found)["acts"]] == [
+        f"findings/{found.finding_id}/mend",
+        f"enrollment-groups/{GROUP}/disable",
+        f"certificate-authorities/{CA}/revoke",
+    ]
+
+
+async def test_the_same_of_a_device_that_the_ledger_knows_is_the_same() -> None:
+    """Its own entry accepts a certificate that the CA has signed, and that was never issued here."""
+    fleet = await fleet_of()
+    entry_of(fleet, "enabled", signed_here(DEVICE))
+    [found] = await fleet.look()
+    assert (found.kind, found.subject, found.where) == (FindingKind.ROGUE_CERTIFICATE, DEVICE, "DPS")
+    assert (found.enrollment_group, found.certificate_authority) == (GROUP, CA)
+
+
+async def test_an_enrollment_with_a_certificate_of_others_is_named_as_such_and_left() -> None:
+    fleet = await fleet_of()
+    enroll(fleet, hierarchy().root.certificate)
+    before = fleet.world.provisioning.writes
+    [found] = await fleet.look()
+    assert (found.kind, found.subject, found.certificate_authority) == (FindingKind.ENROLLMENT_UNKNOWN, STRANGER, None)
+    assert found.service == (
+        f"its individual enrollment is enabled, and accepts the certificate {OTHERS} of dpsCa; the device is in no hub"
+    )
+    assert fleet.world.provisioning.writes == before
+
+
+async def test_one_with_a_symmetric_key_or_a_tpm_likewise() -> None:
+    fleet = await fleet_of()
+    enroll(fleet, hierarchy().root.certificate, attestation={"type": "tpm", "tpm": {"endorsementKey": "k"}})
+    [found] = await fleet.look()
+    assert found.kind is FindingKind.ENROLLMENT_UNKNOWN
+    assert "accepts a symmetric key or a TPM" in found.service
+
+
+async def test_one_with_a_certificate_that_was_issued_here_is_not_a_rogue_one() -> None:
+    """It is another device's, and DPS lets nobody in by it but that device's key."""
+    fleet = await fleet_of()
+    record = fleet.world.record()
+    assert record is not None
+    known = await fleet.world.certificates.get(record.in_use[0])
+    assert known is not None
+    assert known.record.pem is not None
+    enroll(fleet, hierarchy().root.certificate)
+    entry = fleet.world.provisioning.enrollments[STRANGER]
+    held = {"primary": {"certificate": known.record.pem}}
+    attested = with_info({**entry, "attestation": {"type": "x509", "x509": {"clientCertificates": held}}}, None)
+    fleet.world.provisioning.enrollments[STRANGER] = attested
+    assert [each.kind for each in await fleet.look()] == [FindingKind.ENROLLMENT_UNKNOWN]
+
+
+async def test_another_certificate_with_a_serial_number_of_ours_is_a_rogue_one() -> None:
+    fleet, rogue = await fleet_of(), signed_here()
+    record = fleet.world.record()
+    assert record is not None
+    enroll(fleet, rogue, shown=False)
+    held = fleet.world.provisioning.enrollments[STRANGER]["attestation"]["x509"]["clientCertificates"]
+    held["primary"]["info"]["serialNumber"] = record.in_use[0].lstrip("0").upper()
+    assert [each.kind for each in await fleet.look()] == [FindingKind.ROGUE_CERTIFICATE]
+
+
+@pytest.mark.parametrize("kind", [FindingKind.ROGUE_CERTIFICATE, FindingKind.ENROLLMENT_UNKNOWN])
+async def test_mended_the_entry_keeps_the_device_out_and_its_identity_is_gone(kind: FindingKind) -> None:
+    """Deleted, the entry would leave a device of a CA of ours to its group."""
+    fleet = await fleet_of(**{kind.value: Policy.MEND})
+    certificate = signed_here() if kind is FindingKind.ROGUE_CERTIFICATE else hierarchy().root.certificate
+    enroll(fleet, certificate)
+    register(fleet, certificate)
+    assert await fleet.look() == []
+    assert (await fleet.finding(kind)).state is FindingState.MENDED
+    assert fleet.world.provisioning.enrollments[STRANGER]["provisioningStatus"] == "disabled"
+    assert STRANGER not in fleet.world.provisioning.registrations
+    assert (HUB, STRANGER) not in fleet.world.hubs.identities
+    assert await fleet.look() == []
+
+
+async def test_mended_it_takes_no_identity_of_a_device_of_ours_along() -> None:
+    """The entry names the device id of another device, and DPS has given that identity its certificate."""
+    fleet, rogue = await fleet_of(rogueCertificate=Policy.MEND), signed_here()
+    enroll(fleet, rogue, deviceId=DEVICE)
+    register(fleet, rogue, device_id=DEVICE)
+    await fleet.look()
+    own = fleet.world.hubs.identities[HUB, DEVICE]
+    assert names.sha256_thumbprint(rogue) not in own.thumbprints
+    assert await fleet.look() == []
+
+
+async def test_an_enrollment_that_is_disabled_or_gone_is_no_finding_any_more() -> None:
+    fleet = await fleet_of()
+    enroll(fleet, hierarchy().root.certificate)
+    await fleet.look()
+    del fleet.world.provisioning.enrollments[STRANGER]
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.ENROLLMENT_UNKNOWN)).state is FindingState.GONE
+    enroll(fleet, signed_here(), provisioningStatus="disabled")
+    assert await fleet.look() == []
+
+
+# --- a healthy fleet ---
+
+
+async def asked_for(fleet: Fleet, **wanted: Any) -> None:
+    certificate = Hierarchy(hierarchy().root, authority("theirs")).device(STRANGER)
+    definition = IndividualEnrollmentDefinition.model_validate({"certificate": names.pem(certificate), **wanted})
+    await fleet.world.services.individual_enrollments.put(STRANGER, definition, if_match=None)
+
+
+async def made(fleet: Fleet) -> Callable[[], Awaitable[None]]:
+    """An operator asks the app for an entry of a device that the ledger does not know."""
+    return lambda: asked_for(fleet, deviceId="another")
+
+
+async def deleted(fleet: Fleet) -> Callable[[], Awaitable[None]]:
+    await asked_for(fleet, deviceId="another")
+    return lambda: fleet.world.services.individual_enrollments.delete(STRANGER, if_match=None)
+
+
+async def ordered(fleet: Fleet) -> Callable[[], Awaitable[None]]:
+    """The device is revoked, so that the app makes an entry for it."""
+    fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
+    return lambda: fleet.world.deliver("revoke")
+
+
+@pytest.mark.parametrize("begun", [made, deleted, ordered])
+async def test_an_entry_that_the_app_makes_or_deletes_is_never_taken_for_a_strangers(
+    begun: Callable[[Fleet], Awaitable[Callable[[], Awaitable[None]]]],
+) -> None:
+    """A pass looks before each step of the act in turn, and another time a pass is begun, and the act comes in between."""
+    for step in range(60):
+        fleet = await fleet_of()
+        act: Any = await begun(fleet)
+        conductor = fleet.world.conductor
+        conductor.start("act", act())
+        taken = await conductor.advance("act", step)
+        await one_pass(fleet)
+        assert fleet.told("DriftFound") == [], f"at step {step}"
+        await conductor.advance("act")
+        if taken < step:
+            break
+    else:
+        raise AssertionError("it has more steps than were tried")
+    for step in range(60):
+        fleet = await fleet_of()
+        act = await begun(fleet)
+        conductor = fleet.world.conductor
+        conductor.start("pass", one_pass(fleet))
+        taken = await conductor.advance("pass", step)
+        await act()
+        await conductor.advance("pass")
+        assert fleet.told("DriftFound") == [], f"before step {step} of the pass"
+        if taken < step:
+            return
+    raise AssertionError("it has more steps than were tried")
+
+
+async def one_pass(fleet: Fleet) -> None:
+    begun = await fleet.reconciler.begin()
+    await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
+
+
+async def test_the_entry_of_a_device_that_was_taken_over_from_the_services_is_not_foreign() -> None:
+    """Its certificate is known by the thumbprint that its hub lets in, and the ledger has no other word for it."""
+    fleet = await fleet_of()
+    entry_of(fleet, "enabled", hierarchy().root.certificate)
+    fleet.world.hubs.enter(HUB, DEVICE, OTHERS)
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    unseen = {"unseen": True, "sha256_thumbprints": (OTHERS,), "held": (), "certificate": None}
+    await fleet.world.devices.replace(known, known.record.changed(**unseen))
+    assert await fleet.reconciler.walk.look.differences(DEVICE, Budget()) == []
