@@ -8,11 +8,10 @@ anything is read, and raised at once: so every ledger that is made of an archive
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.backup.claiming import written_whole
 from shared.backup.contents import Manifest, StoredBlob, StoredRow, line_of
 from shared.backup.reading import TABLES_IN_ORDER, rows_of
 from shared.backup.restoring import Restore
@@ -23,11 +22,12 @@ from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
-    from typing import Any, BinaryIO
+    from typing import Any
 
     from shared.backup.sealing import Lock, Opener
+    from shared.domain.epochs import EpochRecord
     from shared.ports.blobs import Blobs
     from shared.ports.rows import Table
     from shared.workflows.epochs import Epochs
@@ -52,27 +52,32 @@ class Backup:
         """Write an archive.
 
         Raises:
-            ArchiveError: the file exists.
+            ArchiveError: the file exists, or another export writes it. Then the epoch is not raised.
             LedgerBehind: the ledger is an older one: what it has forgotten is to be taken back first.
         """
-        await self.epochs.check_now()
-        if await self.epochs.rows.get() is None:
-            await self.epochs.advance()
-        epoch = await self.epochs.rows.get()
-        if epoch is None:
-            raise ArchiveError("the ledger has no epoch, and no vault was named to keep it in")
-        manifest = Manifest(epoch.record.number, self.clock().isoformat(timespec="seconds"))
-        row = await self.table("issuers").get(*EPOCH)
-        await self.epochs.advance()
-        with _written_whole(path) as file:
+        with written_whole(path) as file:
+            epoch, row = await self._begun()
+            manifest = Manifest(epoch.number, self.clock().isoformat(timespec="seconds"))
             sealer = Sealer(file, lock)
-            async for each in self._read(row.values if row else {}):
+            async for each in self._read(row):
                 name, line = line_of(each)
                 manifest.add(name, line)
                 sealer.write(line)
             sealer.write(manifest.line())
             sealer.close()
         return manifest
+
+    async def _begun(self) -> tuple[EpochRecord, Mapping[str, Any]]:
+        """Give the ledger's epoch, and its row, and raise it."""
+        await self.epochs.check_now()
+        if await self.epochs.rows.get() is None:
+            await self.epochs.advance()
+        epoch = await self.epochs.rows.get()
+        if epoch is None:
+            raise ArchiveError("the ledger has no epoch, and no vault was named to keep it in")
+        row = await self.table("issuers").get(*EPOCH)
+        await self.epochs.advance()
+        return epoch.record, row.values if row else {}
 
     async def _read(self, epoch: Mapping[str, Any]) -> AsyncIterator[StoredRow | StoredBlob]:
         for name in TABLES_IN_ORDER:
@@ -97,20 +102,3 @@ class Backup:
         """Write an archive into tables that are empty; see :class:`shared.backup.restoring.Restore`."""
         run = Restore(table=self.table, blobs=self.blobs, rows=self.epochs.rows, clock=self.clock)
         return await run.run(path, opener)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, that has its name when it is whole; only its owner can read it.
-
-    Raises:
-        ArchiveError: there is one of that name.
-    """
-    if path.exists():
-        raise ArchiveError(f"{path} exists; an archive is not overwritten")
-    part = path.with_name(f"{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

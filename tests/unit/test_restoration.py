@@ -899,7 +899,7 @@ async def test_what_is_revoked_is_on_the_list_though_its_row_there_was_lost() ->
     subject = await disaster("press", "drill", "mill")
     serials = {name: (await subject.scene.serials(name))[0] for name in ("press", "drill", "mill")}
     await subject.scene.revoke(registration_id="press")
-    await subject.scene.revoke(registration_id="drill", reason="certificateHold")
+    await subject.scene.revoke(RevocationReason.CERTIFICATE_HOLD, registration_id="drill")
     subject.scene.tables["revocations"].rows.clear()
     subject.publish(serials["press"])
     lines, _, _ = await subject.taken_back()
