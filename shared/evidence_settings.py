@@ -32,8 +32,8 @@ class EvidenceSettings(LimitSettings):
         Setting(
             "EVIDENCE_ORIGIN",
             TEXT,
-            "Name of the log, as its checkpoints say it (C2SP tlog-checkpoint: a URL without its scheme). It can't be "
-            "changed later.",
+            "Name of the log, as its checkpoints say it (C2SP tlog-checkpoint: a URL without its scheme). Another name "
+            "is that of another log, which begins in empty containers (docs/evidence.md).",
             example="factory.example.com/log",
             default="",
             otherwise="the deployment's name, and `/log`",

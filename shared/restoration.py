@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.checks import check_ledger, is_of_ca
 from shared.domain.attestations import certificate_of
-from shared.errors import LedgerBehind, Rejected
+from shared.errors import LedgerBehind, LogDamaged, Rejected
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -139,9 +139,11 @@ async def restore(settings: Settings, *, look: bool, accept: bool, brought: Brou
         sys.stdout.write(f"{fault or 'the ledger is not older than it was, as far as vault and CRLs tell'}\n")
         if look or (fault is None and not accept):
             return 1 if fault else 0
+        if services.evidence.reader is not None:
+            await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
         async for line in restoration_of(services, brought).run():
             sys.stdout.write(f"{line}\n")
-    except Rejected as refusal:
+    except (Rejected, LogDamaged) as refusal:
         sys.stderr.write(f"{refusal}\n")
         return 2
     finally:

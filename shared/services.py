@@ -106,10 +106,10 @@ def build(
     table, provisioning, hubs = clients.tables.table, clients.provisioning, clients.hubs
     certificates, devices = Certificates.of(table), Devices.of(table, clock=clock)
     records, groups = Authorities(table("issuers")), Groups(table("groups"))
-    evidence = evidence_workflows(
-        log, settings, clock, table=table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
-    )
     epochs = epochs_of(settings, table, keys=clients.keys, responder_keys=clients.responder_keys, clock=clock)
+    evidence = evidence_workflows(
+        log, settings, clock, epochs.logged, table, blobs=clients.blobs, vault=clients.keys, witnesses=HttpWitnesses()
+    )
     signing_log = GuardedLog(log=evidence.log, epochs=epochs)
     outbox = Outbox(queues=clients.queues, clock=clock, topic=clients.event_topic)
     approvals = approvals_of(

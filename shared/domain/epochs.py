@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NUMBER, _REACHED_AT = "epoch", "reachedAt"
+_LOG_ORIGIN, _LOG_ENTRIES = "logOrigin", "logEntries"
+_TAG_LIMIT = 256
+"""Characters of a tag (Microsoft: "About keys", "Key tags")."""
 _REMEDY = (
     "nothing is signed, and no certificate is called good, until python -m shared.restoration has taken back what "
     "happened meanwhile (docs/recover.md)"
@@ -57,8 +60,38 @@ class EpochMark:
         return cls(int(tags[_NUMBER]), datetime.fromisoformat(tags[_REACHED_AT]))
 
     def to_tags(self) -> dict[str, str]:
-        """Write it. A tag has at most 256 characters (Microsoft: "About keys", "Key tags")."""
+        """Write it."""
         return {_NUMBER: str(self.number), _REACHED_AT: self.reached_at.isoformat(timespec="seconds")}
+
+
+@dataclass(frozen=True, slots=True)
+class LogMark:
+    """How many entries the log has, as far as the vault was told: head and ledger may be lost together.
+
+    Attributes:
+        origin: names the log.
+        entries: that were signed.
+    """
+
+    origin: str
+    entries: int
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> LogMark | None:
+        """Read it; ``None`` if it is not written yet.
+
+        Raises:
+            ValueError: somebody else has written it.
+        """
+        return cls(tags.get(_LOG_ORIGIN, ""), int(tags[_LOG_ENTRIES])) if _LOG_ENTRIES in tags else None
+
+    def to_tags(self) -> dict[str, str]:
+        """Write it."""
+        return {_LOG_ORIGIN: self.origin[:_TAG_LIMIT], _LOG_ENTRIES: str(self.entries)}
+
+    def is_of(self, origin: str) -> bool:
+        """Tell whether it is of the log of that name."""
+        return self.origin == origin[:_TAG_LIMIT]
 
 
 def lost_past(ledger: EpochRecord | None, vault: EpochMark | None) -> str | None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.epochs import EpochMark, EpochRecord, lost_past
+from shared.domain.epochs import EpochMark, EpochRecord, LogMark, lost_past
 from shared.errors import LedgerBehind, Overtaken
+from shared.ledger.checkpoints import Checkpoints
 from shared.ledger.epochs import EpochRows
 from shared.rules.zones import Zone
 
@@ -46,12 +47,14 @@ class Epochs:
     Attributes:
         vault: with the key whose tags are the vault's epoch; ``None`` in a zone that asks no vault.
         mark: name of that key.
+        checkpoints: of the log, whose size the vault is told as well; ``None`` where no log is kept.
     """
 
     rows: EpochRows
     vault: KeyTags | None
     mark: str
     clock: Callable[[], datetime]
+    checkpoints: Checkpoints | None = None
     _fault: str | None = None
     _seen_at: datetime | None = None
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -140,6 +143,21 @@ class Epochs:
         tags = await vault.tags(self.mark)
         return EpochMark.from_tags(tags) if tags is not None else None
 
+    async def logged(self) -> LogMark | None:
+        """Tell how many entries the log had, as the vault was told; ``None`` if it was not, or is not asked."""
+        tags = await self.vault.tags(self.mark) if self.vault is not None else None
+        return LogMark.from_tags(tags) if tags is not None else None
+
+    async def _signed(self) -> dict[str, str]:
+        """Give the tags of how many entries of the log are signed; none if the vault was told of more of this log."""
+        signed = await self.checkpoints.newest() if self.checkpoints is not None else None
+        if signed is None:
+            return {}
+        told = await self.logged()
+        if told is not None and told.is_of(signed.record.origin) and told.entries >= signed.record.size:
+            return {}
+        return LogMark(signed.record.origin, signed.record.size).to_tags()
+
     async def advance(self) -> int | None:
         """Raise both by one.
 
@@ -160,7 +178,7 @@ class Epochs:
         record = EpochRecord(number=(known.record.number if known else 0) + 1, reached_at=self.clock())
         if not await self.rows.try_put(known, record):
             return None
-        await self.vault.tag(self.mark, record.mark.to_tags())
+        await self.vault.tag(self.mark, record.mark.to_tags() | await self._signed())
         return record.number
 
     async def _check_whole(self) -> None:
@@ -225,7 +243,9 @@ def epochs_of(
     rows = EpochRows(table("issuers"))
     if settings.zone is Zone.INTAKE:
         return Epochs(rows=rows, vault=None, mark=MARK, clock=clock)
+    signs = settings.zone in {Zone.ALL, Zone.ISSUING} and settings.evidence_log != "off"
+    checkpoints = Checkpoints(table("checkpoints")) if signs else None
     if settings.status_vault_url:
-        return Epochs(rows=rows, vault=responder_keys, mark=MARK, clock=clock)
+        return Epochs(rows=rows, vault=responder_keys, mark=MARK, clock=clock, checkpoints=checkpoints)
     mark = re.sub(r"[^0-9A-Za-z-]", "-", f"{MARK}-{settings.deployment_name}")
-    return Epochs(rows=rows, vault=keys, mark=mark, clock=clock)
+    return Epochs(rows=rows, vault=keys, mark=mark, clock=clock, checkpoints=checkpoints)

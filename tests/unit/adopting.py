@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,13 @@ class GroupRegistrar(FakeRegistrar):
 
 @dataclass
 class Deployment:
-    """Services that outlive the ledger, and a ledger."""
+    """Services that outlive the ledger, and a ledger.
+
+    Attributes:
+        origin: of the log; empty if none is kept in the blobs.
+    """
+
+    origin: str = ""
 
     now: datetime = NOW
     vault: NamedVault = field(default_factory=NamedVault)
@@ -133,7 +139,9 @@ class Deployment:
             hubs=self.hubs,
             event_topic=None,
         )
-        return build(SETTINGS, clients=clients, clock=lambda: self.now, threads=lambda *_: self.pool, log=Log())
+        log = None if self.origin else Log()
+        settings = replace(SETTINGS, evidence_log="on", evidence_origin=self.origin)
+        return build(settings, clients=clients, clock=lambda: self.now, threads=lambda *_: self.pool, log=log)
 
     # --- what there was ---
 

@@ -24,10 +24,11 @@ from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
 from shared.domain.findings import FindingKind
 from shared.domain.words import DeviceState, RevocationReason
-from shared.errors import AwaitsDevice, Conflict, Rejected, UnderWay
+from shared.errors import AwaitsDevice, Conflict, LogDamaged, Rejected, UnderWay
 from shared.pki import names
 from shared.restoration import read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
+from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.status.revocation_lists import CRLS
@@ -629,6 +630,39 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert read_folder(None, lists_are_lost=True) == LOST
     with pytest.raises(ValueError, match=r"the folder '.*none' does not exist"):
         read_folder(tmp_path / "none", lists_are_lost=False)
+
+
+# --- the log ---
+
+
+async def test_storage_that_is_lost_with_the_log_needs_another_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The vault remembers how long it was. Nothing is entered and nothing signed until the log has another name."""
+    subject = await Deployment(origin="plant/log").begin("press")
+    upkeep = subject.app.evidence.upkeep
+    assert upkeep is not None
+    _, size, _ = await upkeep.run()
+    await subject.app.epochs.advance()
+    assert subject.vault.tagged[subject.app.epochs.mark]["logEntries"] == str(size)
+    subject.lose(BUNDLES, LOG, LOG_HEAD)
+    command = Command(subject)
+    monkeypatch.setattr(restoration, "build", command.build)
+    assert await command.run(brought=Brought()) == 2
+    told = f"the log 'plant/log' had {size} entries, as the vault remembers it, and has 0: it was lost, or an older"
+    assert capsys.readouterr().err.startswith(told)
+    assert [each async for each in subject.app.authorities.list()] == []
+    reader = subject.app.evidence.reader
+    assert reader is not None
+    with pytest.raises(LogDamaged, match="with another EVIDENCE_ORIGIN and empty containers"):
+        await reader.check()
+
+    subject.origin = "plant/log-2"
+    assert await command.run(brought=Brought()) == 0
+    assert "press: taken over from 'line' and hub-1; " in capsys.readouterr().out
+    subject.app = subject.worker()
+    await subject.order("drill")
+    assert (await subject.device("drill")).state is DeviceState.REGISTERED
 
 
 # --- the command ---

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.domain.epochs import EpochMark, EpochRecord, lost_past
+from shared.domain.checkpoints import CheckpointRecord
+from shared.domain.epochs import EpochMark, EpochRecord, LogMark, lost_past
 from shared.errors import LedgerBehind
+from shared.ledger.checkpoints import Checkpoints
 from shared.ledger.epochs import EpochRows
 from shared.workflows.epochs import Epochs, GuardedLog
 from tests.unit.authorities import AuthorityScene
@@ -41,8 +43,10 @@ class SilentVault(FakeVault):
         return await super().tags(name)
 
 
-def epochs(vault: FakeVault, table: FakeTable, clock: Any = lambda: NOW) -> Epochs:
-    return Epochs(rows=EpochRows(table), vault=vault, mark="ledger-epoch", clock=clock)
+def epochs(
+    vault: FakeVault, table: FakeTable, clock: Any = lambda: NOW, checkpoints: Checkpoints | None = None
+) -> Epochs:
+    return Epochs(rows=EpochRows(table), vault=vault, mark="ledger-epoch", clock=clock, checkpoints=checkpoints)
 
 
 async def at(vault: FakeVault, number: int) -> None:
@@ -95,6 +99,41 @@ async def test_both_are_raised_together_and_a_ledger_that_is_put_back_is_noticed
         with pytest.raises(LedgerBehind):
             await epochs(vault, ledger).advance()
     assert vault.tagged["ledger-epoch"]["epoch"] == "2"
+
+
+def signed(size: int, origin: str = "plant/log") -> CheckpointRecord:
+    return CheckpointRecord(origin=origin, key_id="k", verifier_key="v", size=size, note="n", signed_at=NOW)
+
+
+async def test_the_vault_is_told_how_long_the_log_is_with_the_epoch_and_forgets_it_never() -> None:
+    """No write of its own. A checkpoint that is lost, or an older one, says nothing; another log's counts anew."""
+    vault, table = FakeVault(), FakeTable()
+    checkpoints = Checkpoints(table)
+    subject = epochs(vault, table, checkpoints=checkpoints)
+    await subject.advance()
+    assert await subject.logged() is None
+    told = []
+    for record in (signed(467), signed(14), None, signed(500), signed(3, "plant/other")):
+        table.rows.pop(("log", "newest"), None)
+        if record is not None:
+            await checkpoints.put(None, record)
+        await subject.advance()
+        told.append(await subject.logged())
+    kept = LogMark("plant/log", 467)
+    assert told == [kept, kept, kept, LogMark("plant/log", 500), LogMark("plant/other", 3)]
+    assert vault.tagged["ledger-epoch"]["logEntries"] == "3"
+    await subject.accept()
+    assert await subject.logged() == told[-1]
+
+
+def test_a_log_with_a_long_name_fits_into_a_tag() -> None:
+    """A tag has at most 256 characters."""
+    tags = LogMark("x" * 300, 7).to_tags()
+    assert tags == {"logOrigin": "x" * 256, "logEntries": "7"}
+    mark = LogMark.from_tags(tags)
+    assert mark is not None
+    assert mark.is_of("x" * 300)
+    assert not mark.is_of("x" * 255)
 
 
 async def test_a_worker_that_ends_between_the_two_has_made_nothing_old() -> None:

@@ -79,7 +79,7 @@ class LogReader:
             LogDamaged: the log does not have it any more.
         """
         known = await self.checkpoints.newest()
-        record = known.record if known else None
+        record = known.record if known and not self.storage.is_other(known.record.origin) else None
         if self.signer is not None and (record is None or record.size <= index):
             record = await self.signer.publish()
         head = (await self.storage.head()).head
@@ -105,7 +105,7 @@ class LogReader:
         """
         stored, known = await asyncio.gather(self.sequencer.read(), self.checkpoints.newest())
         head = stored.head
-        if known is None:
+        if known is None or self.storage.is_other(known.record.origin):
             return
         record = known.record
         try:

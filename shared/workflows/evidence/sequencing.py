@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import Deferred, LogDamaged
-from shared.workflows.evidence.continuity import check_continues, tree_of
+from shared.workflows.evidence.continuity import LogMemory, check_continues, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,6 +59,7 @@ class Sequencer:
     """Appends entries to the log, in batches.
 
     Attributes:
+        memory: of how long the log was.
         grown: is called after each batch.
         pause: waits for so many seconds.
         monotonic: gives seconds.
@@ -67,6 +68,7 @@ class Sequencer:
 
     storage: LogStorage
     checkpoints: Checkpoints
+    memory: LogMemory = field(default_factory=LogMemory)
     grown: Callable[[], None] = lambda: None
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
@@ -172,8 +174,9 @@ class Sequencer:
         """
         found, seen = await self.storage.head(), self._seen
         if seen is None:
+            await self.memory.check(found.head)
             signed = await self.checkpoints.newest()
-            if signed is not None:
+            if signed is not None and not self.storage.is_other(signed.record.origin):
                 await check_continues(self.storage, tree_of(signed.record.note), found.head)
         if seen is not None and seen.size > found.head.size:
             raise LogDamaged(

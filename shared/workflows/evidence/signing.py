@@ -21,7 +21,7 @@ from shared.evidence.notes import checkpoint_text, ecdsa_key, signature_line, si
 from shared.evidence.verify import Note, VerifierKey
 from shared.pki.signing_keys import remote_key, sign
 from shared.rules.key_algorithms import KeyAlgorithm
-from shared.workflows.evidence.continuity import check_continues, tree_of
+from shared.workflows.evidence.continuity import LogMemory, check_continues, tree_of
 from shared.workflows.evidence.sequencing import SOON
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class CheckpointSigner:
 
     Attributes:
         key_name: of the vault's key.
+        memory: of how long the log was.
         pause: waits for so many seconds.
     """
 
@@ -55,6 +56,7 @@ class CheckpointSigner:
     vault: VaultKeys
     key_name: str
     clock: Clock
+    memory: LogMemory = field(default_factory=LogMemory)
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _task: asyncio.Task[None] | None = field(default=None, init=False)
 
@@ -79,7 +81,8 @@ class CheckpointSigner:
         for _ in range(_ATTEMPTS):
             known = await self.checkpoints.newest()
             head = (await self.storage.head()).head
-            if known is not None:
+            await self.memory.check(head)
+            if known is not None and not self.storage.is_other(known.record.origin):
                 await check_continues(self.storage, tree_of(known.record.note), head)
                 if known.record.size == head.size and _is_signed(known.record):
                     return known.record
@@ -89,7 +92,8 @@ class CheckpointSigner:
         raise Deferred("the log's checkpoint is being signed by others", retry_after=SOON)
 
     async def _signed(self, known: Versioned[CheckpointRecord] | None, head: Head) -> CheckpointRecord:
-        before = known.record if known else await self._first(head.origin)
+        goes_on = known is not None and not self.storage.is_other(known.record.origin)
+        before = known.record if known is not None and goes_on else await self._first(head.origin)
         text = checkpoint_text(head.origin, head.tree)
         lines = [await self._line(key_id, VerifierKey.read(key), text) for key_id, key in before.signing]
         return before.changed(size=head.size, note=signed_note(text, *lines).decode(), signed_at=self.clock())

@@ -49,6 +49,10 @@ class LogStorage:
     blobs: Blobs
     origin: str
 
+    def is_other(self, origin: str) -> bool:
+        """Tell whether a checkpoint is of the log that was there before this one, which another setting has begun."""
+        return self.origin not in {"", origin}
+
     async def head(self) -> StoredHead:
         """Read the head.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.ledger.checkpoints import Checkpoints
 from shared.rules.zones import Zone
 from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.continuity import LogMemory
 from shared.workflows.evidence.key_changes import KeyChanges
 from shared.workflows.evidence.reading import LogReader
 from shared.workflows.evidence.sequencing import Sequencer
@@ -17,8 +18,9 @@ from shared.workflows.evidence.upkeep import LogUpkeep
 from shared.workflows.evidence.witnessing import Witnessing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from shared.domain.epochs import LogMark
     from shared.ports.blobs import Blobs
     from shared.ports.evidence import EvidenceLog
     from shared.ports.rows import Table
@@ -57,8 +59,9 @@ def evidence_workflows(
     log: EvidenceLog | None,
     settings: Settings,
     clock: Clock,
-    *,
+    recall: Callable[[], Awaitable[LogMark | None]],
     table: Callable[[str], Table],
+    *,
     blobs: Blobs,
     vault: VaultKeys,
     witnesses: Witnesses,
@@ -69,6 +72,7 @@ def evidence_workflows(
         log: stands in for the real one, which is not read then.
         settings: of the deployment.
         clock: gives the present time.
+        recall: gives how long the log was, as the vault remembers it.
         table: gives a table by its name.
         blobs: that have the log.
         vault: with the key that signs checkpoints.
@@ -79,10 +83,17 @@ def evidence_workflows(
     signs = settings.zone in {Zone.ALL, Zone.ISSUING}
     checkpoints = Checkpoints(table("checkpoints"))
     storage = LogStorage(blobs=blobs, origin=settings.evidence_origin)
+    memory = LogMemory(recall=recall)
     signer = CheckpointSigner(
-        storage=storage, checkpoints=checkpoints, vault=vault, key_name=settings.evidence_key, clock=clock
+        storage=storage,
+        checkpoints=checkpoints,
+        vault=vault,
+        key_name=settings.evidence_key,
+        clock=clock,
+        memory=memory,
     )
-    sequencer = Sequencer(storage=storage, checkpoints=checkpoints, grown=signer.soon if signs else _left_to_timer)
+    grown = signer.soon if signs else _left_to_timer
+    sequencer = Sequencer(storage=storage, checkpoints=checkpoints, memory=memory, grown=grown)
     acts = ActsToLog(table=table("actstolog"))
     upkeep = LogUpkeep(
         projection=ActProjection(acts=acts, sequencer=sequencer),

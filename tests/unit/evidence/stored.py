@@ -12,6 +12,7 @@ from shared.evidence.trees import GrowingTree
 from shared.evidence.verify import LogKeys, VerifierKey, leaf_hash
 from shared.ledger.checkpoints import Checkpoints
 from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.continuity import LogMemory
 from shared.workflows.evidence.key_changes import KeyChanges
 from shared.workflows.evidence.reading import LogReader
 from shared.workflows.evidence.sequencing import Sequencer
@@ -26,6 +27,7 @@ from tests.world.world import InPlace
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from shared.domain.epochs import LogMark
     from shared.evidence.head import Head
     from shared.pki.signing_keys import SignatureAlgorithm
 
@@ -68,16 +70,20 @@ class Place:
 
     Attributes:
         pauses: how long workers have waited, in seconds.
+        origin: that the settings name.
+        remembered: how long the log was, as the vault was told.
     """
 
     conductor: Conductor = field(default_factory=Conductor)
     now: datetime = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
     pauses: float = 0.0
+    origin: str = ORIGIN
 
     def __post_init__(self) -> None:
         self.blobs = Blobs(self.conductor)
         self.rows, self.acts = Table("checkpoints", self.conductor), Table("actstolog", self.conductor)
         self.vault = Vault(self.conductor)
+        self.remembered: LogMark | None = None
 
     def clock(self) -> datetime:
         return self.now
@@ -86,10 +92,13 @@ class Place:
         self.pauses += seconds
         await asyncio.sleep(0)
 
+    async def recall(self) -> LogMark | None:
+        return self.remembered
+
     @property
     def storage(self) -> LogStorage:
         blobs: Any = self.blobs
-        return LogStorage(blobs=blobs, origin=ORIGIN)
+        return LogStorage(blobs=blobs, origin=self.origin)
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -98,15 +107,23 @@ class Place:
     def worker(self) -> Worker:
         """Give a worker that has seen nothing yet."""
         vault: Any = self.vault
+        memory = LogMemory(recall=self.recall)
         signer = CheckpointSigner(
             storage=self.storage,
             checkpoints=self.checkpoints,
             vault=vault,
             key_name="evidence-log",
             clock=self.clock,
+            memory=memory,
             pause=self.pause,
         )
-        sequencer = Sequencer(storage=self.storage, checkpoints=self.checkpoints, pause=self.pause, monotonic=lambda: 0)
+        sequencer = Sequencer(
+            storage=self.storage,
+            checkpoints=self.checkpoints,
+            memory=memory,
+            pause=self.pause,
+            monotonic=lambda: 0,
+        )
         reader = LogReader(storage=self.storage, checkpoints=self.checkpoints, signer=signer, sequencer=sequencer)
         projection = ActProjection(acts=ActsToLog(table=self.acts), sequencer=sequencer)
         keys = KeyChanges(

@@ -12,12 +12,15 @@ import pytest
 from azure.core.exceptions import ServiceRequestError
 from tlog_scales.reader import TilesReader
 
+from shared.domain.epochs import LogMark
 from shared.errors import Deferred, LogDamaged
 from shared.evidence.verify import Checkpoint, check_inclusion, leaf_hash
 from shared.ports.blobs import StoredBlob
+from shared.workflows.evidence.continuity import tree_of
 from shared.workflows.evidence.storage import HEAD_NAME, LOG, LOG_HEAD
 from tests.unit.evidence.stored import Place
 from tests.world.conductor import Go
+from tests.world.storage import Table
 
 if TYPE_CHECKING:
     from tests.unit.evidence.stored import Worker
@@ -383,6 +386,48 @@ async def test_a_checkpoint_that_was_changed_in_the_ledger_is_found() -> None:
         LogDamaged, match=r"^the log's checkpoint was changed by hand: the signature of 'example.com/log' does"
     ):
         await worker.reader.check()
+
+
+@pytest.mark.parametrize("left", [0, 300])
+async def test_a_log_that_is_lost_with_its_checkpoint_does_not_begin_anew_under_its_name(left: int) -> None:
+    """The vault remembers how long it was. One that goes on where an older copy ends would be a fork of it."""
+    place, _ = await _signed(left)
+    place.remembered = LogMark("example.com/log", 310)
+    place.rows = Table("checkpoints", place.conductor)
+    told = (
+        rf"^the log 'example\.com/log' had 310 entries, as the vault remembers it, and has {left}: it was lost, or an "
+        r"older one was put in its place\. Put it back from a copy\. If there is none, begin another one, "
+        r"with another EVIDENCE_ORIGIN and empty containers \(docs/evidence\.md\)$"
+    )
+    for again in range(2):
+        worker = place.worker()
+        with pytest.raises(LogDamaged, match=told):
+            await append(worker, again)
+        with pytest.raises(LogDamaged, match=told):
+            await worker.signer.publish()
+        with pytest.raises(LogDamaged, match=told):
+            await worker.reader.check()
+    assert (await place.head()).size == left
+    assert await place.checkpoints.newest() is None
+    place.remembered = LogMark("example.com/log", left)
+    assert await append(place.worker(), 400) == [left]
+
+
+async def test_another_log_begins_under_another_name_and_takes_the_place_of_the_checkpoint() -> None:
+    """It was lost, and the checkpoint in the ledger was not: so entries are proved by the new log's own."""
+    place, _ = await _signed(300)
+    place.remembered = LogMark("example.com/log", 300)
+    place.blobs.blobs.clear()
+    place.origin = "example.com/other"
+    worker = place.worker()
+    await worker.reader.check()
+    assert await append(worker, 0, 1) == [0, 1]
+    assert tree_of((await worker.reader.proof(1)).checkpoint.decode()).size == 2
+    await worker.reader.check()
+    known = await place.checkpoints.newest()
+    assert known is not None
+    assert (known.record.origin, known.record.size) == ("example.com/other", 2)
+    assert str(await place.key()).startswith("example.com/other+")
 
 
 async def test_what_does_not_continue_the_log_is_not_signed() -> None:
