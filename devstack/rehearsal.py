@@ -294,6 +294,9 @@ def main(argv: Sequence[str] = ()) -> int:
         plan = read_plan(text, most=given.most)
         if given.per_minute is not None:
             plan = at_pace(plan, given.per_minute)
+    except UnicodeDecodeError:
+        print("the plan is not text in UTF-8; give the answer of the call with dryRun=true", file=sys.stderr)
+        return 1
     except (OSError, PlanError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 ``export`` and ``restore`` take the app's settings in their environment, and an identity that may read or write the
 ledger's account, and tag the key of the ledger's epoch. ``verify`` takes neither. An archive is sealed with a
 passphrase (``--passphrase-file``), or for a public key (``--recipient``), whose private half opens it
-(``--private-key``).
+(``--private-key``). The exit status is 0 when it is done, and 2 when it is not; then the message says why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.adapters.sdk_errors import is_outage, service_of
 from shared.backup.copying import Backup
 from shared.backup.reading import verified
 from shared.backup.sealing import ArchiveError, Passphrase, Recipient, RecipientKey
@@ -46,7 +47,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _line(path: Path) -> str:
-    return (path.read_text(encoding="utf-8").splitlines() or [""])[0]
+    try:
+        return (path.read_text(encoding="utf-8").splitlines() or [""])[0]
+    except UnicodeDecodeError:
+        raise ArchiveError(f"{path} is not text in UTF-8; its first line must be the passphrase or password") from None
 
 
 def _lock(options: argparse.Namespace) -> Lock:
@@ -74,6 +78,10 @@ async def _with_ledger(options: argparse.Namespace) -> Manifest:
         await services.close()
 
 
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out what the command line asks for, and give the exit status."""
     options = _options(arguments)
@@ -84,6 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             manifest = asyncio.run(_with_ledger(options))
     except (ArchiveError, DeviceFactoryError, InvalidSettings, OSError) as error:
         sys.stderr.write(f"{error}\n")
+        return 2
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        sys.stderr.write(f"{service_of(error)} fails, or does not let this identity in: {_words(error)}\n")
         return 2
     done = {"export": "exported", "verify": "it is whole", "restore": "restored"}[options.act]
     sys.stdout.write(f"{done}: {manifest.shown()}\n")

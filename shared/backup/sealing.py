@@ -15,6 +15,7 @@ import zlib
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -34,7 +35,11 @@ LEAST_PASSPHRASE = 16
 
 _KEY, _SALT, _FRAME = 32, 16, 1 << 20
 _N, _R, _P = 1 << 17, 8, 1  # 128 MiB and about half a second (RFC 7914 section 2)
-_LONGEST = 1 << 26
+_LONGEST, _LONGEST_HEADER = 1 << 26, 1 << 12
+_DIGEST = "sha256"
+_FOUND_WITH = {"scrypt": {"kdf", "salt"}, "rsa-oaep-256": {"kdf", "wrapped"}}
+"""What is in a header, by how its key is found."""
+
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
 
@@ -53,7 +58,7 @@ class Lock(Protocol):
 class Opener(Protocol):
     """What opens archives."""
 
-    def key(self, header: Mapping[str, Any]) -> bytes:
+    def key(self, header: Mapping[str, str]) -> bytes:
         """Give the key of an archive.
 
         Raises:
@@ -85,11 +90,15 @@ class Passphrase:
         salt = os.urandom(_SALT)
         return _derived(self.text, salt), {"kdf": "scrypt", "salt": b64encode(salt).decode()}
 
-    def key(self, header: Mapping[str, Any]) -> bytes:
+    def key(self, header: Mapping[str, str]) -> bytes:
         """Derive the key of an archive; errors are those of :class:`Opener`."""
-        if header.get("kdf") != "scrypt":
+        if header["kdf"] != "scrypt":
             raise ArchiveError("the archive was sealed for a recipient's key: give --private-key")
-        return _derived(self.text, b64decode(header["salt"]))
+        try:
+            salt = b64decode(header["salt"], validate=True)
+        except ValueError:
+            raise ArchiveError("the header of the archive is damaged or cut off") from None
+        return _derived(self.text, salt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +149,15 @@ class RecipientKey:
             raise ArchiveError("the private key is not an RSA key")
         return cls(key)
 
-    def key(self, header: Mapping[str, Any]) -> bytes:
+    def key(self, header: Mapping[str, str]) -> bytes:
         """Unwrap the key of an archive; errors are those of :class:`Opener`."""
-        if header.get("kdf") != "rsa-oaep-256":
+        if header["kdf"] != "rsa-oaep-256":
             raise ArchiveError("the archive was sealed with a passphrase: give --passphrase-file")
         try:
-            return self.private_key.decrypt(b64decode(header["wrapped"]), _OAEP)
+            return self.private_key.decrypt(b64decode(header["wrapped"], validate=True), _OAEP)
         except ValueError:
-            raise ArchiveError("the archive was sealed for another recipient's key") from None
+            unless = "" if _DIGEST in header else ", or its header is damaged"
+            raise ArchiveError(f"the archive was sealed for another recipient's key{unless}") from None
 
 
 class Sealer:
@@ -156,7 +166,7 @@ class Sealer:
     def __init__(self, file: BinaryIO, lock: Lock) -> None:
         key, found_with = lock.new_key()
         self._cipher, self._file = AESGCM(key), file
-        self._header = json.dumps(found_with, sort_keys=True).encode()
+        self._header = _header(found_with)
         self._lines, self._size, self._number = list[bytes](), 0, 0
         file.write(MAGIC + struct.pack(">I", len(self._header)) + self._header)
 
@@ -185,11 +195,9 @@ def opened(file: BinaryIO, opener: Opener) -> Iterator[bytes]:
         ArchiveError: it is not an archive; the key is another one; or it was changed, or cut off.
     """
     if file.read(len(MAGIC)) != MAGIC:
-        raise ArchiveError("the file is not a backup of this app")
-    header = _part(file)
-    if header is None:
-        raise ArchiveError("the archive ends in its header")
-    cipher, number, frame = AESGCM(_key_of(header, opener)), 0, _part(file)
+        raise ArchiveError("the file is not a backup of this app, or its beginning is damaged")
+    header, found = _read_header(file)
+    cipher, number, frame = AESGCM(opener.key(found)), 0, _part(file)
     while frame is not None:
         following = _part(file)
         try:
@@ -204,21 +212,37 @@ def opened(file: BinaryIO, opener: Opener) -> Iterator[bytes]:
         number, frame = number + 1, following
 
 
-def _key_of(header: bytes, opener: Opener) -> bytes:
+def _header(found_with: Mapping[str, Any]) -> bytes:
+    """Write a header. The key protects it, and is found with it; so a digest tells first whether it is damaged."""
+    digest = sha256(json.dumps(found_with, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**found_with, _DIGEST: digest}, sort_keys=True).encode()
+
+
+def _read_header(file: BinaryIO) -> tuple[bytes, Mapping[str, str]]:
+    """Read a header, and nothing into one that is damaged. Those of former archives have no digest.
+
+    Raises:
+        ArchiveError: it is damaged.
+    """
     try:
-        return opener.key(json.loads(header))
-    except ArchiveError:
-        raise
-    except (ValueError, LookupError, AttributeError):  # nothing protects it until its key is known
-        raise ArchiveError("the header of the archive is damaged") from None
+        header = _part(file, longest=_LONGEST_HEADER) or b""
+        found = json.loads(header)
+        found_with = {name: str(value) for name, value in dict(found).items() if name != _DIGEST}
+        written = _header(found_with) if _DIGEST in found else json.dumps(found_with, sort_keys=True).encode()
+        is_whole = header == written and found_with.keys() == _FOUND_WITH[found_with["kdf"]]
+    except (ValueError, LookupError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise ArchiveError("the header of the archive is damaged or cut off")
+    return header, found
 
 
-def _part(file: BinaryIO) -> bytes | None:
+def _part(file: BinaryIO, *, longest: int = _LONGEST) -> bytes | None:
     head = file.read(4)
     if not head:
         return None
-    length = struct.unpack(">I", head)[0] if len(head) == 4 else _LONGEST + 1  # noqa: PLR2004 - octets of a length
-    content = file.read(length) if length <= _LONGEST else b""
+    length = struct.unpack(">I", head)[0] if len(head) == 4 else longest + 1  # noqa: PLR2004 - octets of a length
+    content = file.read(length) if length <= longest else b""
     if len(content) != length:
         raise ArchiveError("the archive was cut off, or is damaged")
     return content

@@ -320,9 +320,9 @@ async def test_a_file_that_can_not_be_opened_says_why(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"^the archive was sealed with a passphrase: give --passphrase-file$"):
         verified(path, RecipientKey(unused))
     for content, said in {
-        b"PK\x03\x04": "the file is not a backup of this app",
-        sealing.MAGIC: "the archive ends in its header",
-        sealing.MAGIC + b"\0\0\0\x02[]": "the header of the archive is damaged",
+        b"PK\x03\x04": "the file is not a backup of this app, or its beginning is damaged",
+        sealing.MAGIC: "the header of the archive is damaged or cut off",
+        sealing.MAGIC + b"\0\0\0\x02[]": "the header of the archive is damaged or cut off",
     }.items():
         path.write_bytes(content)
         with pytest.raises(ArchiveError) as refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,9 @@ from shared.contracts.answers_devices import RevocationPreview
 from shared.contracts.authorities import AuthorityPreview, AuthorityRevoking
 from shared.contracts.devices import RevocationCall
 from shared.contracts.parsing import parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLANNED = {
     "devices": 40,
@@ -152,3 +155,9 @@ def test_what_was_measured_stands_beside_what_was_foreseen() -> None:
         "hubs shut after, s              40.2         1.5",
         "all doors closed after, s         5.5         7.2",
     ]
+
+
+def test_a_plan_that_is_not_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan").write_bytes(b"\x80\x03binary\xff")
+    assert main([str(tmp_path / "plan")]) == 1
+    assert capsys.readouterr().err == ("the plan is not text in UTF-8; give the answer of the call with dryRun=true\n")
