@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.contracts.base import Contract, with_example
+from shared.contracts.base import Contract, ToldActor, example_of, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId, Words
-from shared.domain.findings import FindingKind, FindingState, Severity, SubjectKind
+from shared.domain.findings import FindingKind, FindingState, Policy, Severity, SubjectKind
 from shared.domain.passes import ReconciliationState, Stage
 
 _FINDING = {
@@ -30,6 +30,7 @@ _FINDING = {
     "problem": None,
     "endedAt": None,
     "comment": None,
+    "underWay": None,
     "mending": "the identity is enabled",
     "adopting": "the ledger says that the device is disabled",
     "acts": [
@@ -54,9 +55,31 @@ class ProposedAct(Contract):
     path: str
 
 
+class FindingUnderWay(Contract):
+    """Who mends a finding, or adopts it, at this moment.
+
+    ``actor`` is who asked; ``null`` where that was the app itself. After ``until`` others need not wait for them.
+    """
+
+    model_config = with_example(
+        {
+            "act": "mend",
+            "since": "2026-05-01T13:05:00Z",
+            "until": "2026-05-01T13:15:00Z",
+            "actor": example_of(ToldActor),
+        }
+    )
+
+    act: Literal[Policy.MEND, Policy.ADOPT]
+    since: datetime
+    until: datetime
+    actor: ToldActor | None
+
+
 class DriftFinding(Contract):
     """A difference between the ledger and a service.
 
+    ``underWay`` says who sees to it now: of two that come at once, the other is answered 503, and nothing is done.
     ``mending`` says what making the services follow the ledger does, ``adopting`` what making the ledger follow the
     services does; ``null`` where the app can't. ``acts`` are the calls that can be made about it.
     """
@@ -79,6 +102,7 @@ class DriftFinding(Contract):
     problem: str | None
     ended_at: datetime | None
     comment: str | None
+    under_way: FindingUnderWay | None
     mending: str | None
     adopting: str | None
     acts: tuple[ProposedAct, ...]

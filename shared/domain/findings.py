@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from shared.domain import lifecycles
-from shared.domain.record import Record
+from shared.domain.callers import Actor
+from shared.domain.record import Part, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -267,6 +268,24 @@ class FindingState(StrEnum):
     CLOSED = "closed"
 
 
+class Claim(Part):
+    """Who is about a finding: one at a time, so that it is not mended and adopted at once.
+
+    Attributes:
+        token: tells it from all others.
+        act: what is done, ``mend`` or ``adopt``.
+        since: when it was begun.
+        until: when others need not wait any more, since that worker must be gone.
+        actor: who asked; ``None`` where a policy did.
+    """
+
+    token: str
+    act: Policy
+    since: datetime
+    until: datetime
+    actor: Actor | None = None
+
+
 class FindingRecord(Record):
     """One finding.
 
@@ -279,9 +298,11 @@ class FindingRecord(Record):
         ended_at: when it was mended, adopted, gone or closed.
         comment: of who closed it.
         occurrence: how often it has been found, after it had ended.
+        claim: who is about it.
     """
 
     lifecycle = lifecycles.FINDING
+    documents: ClassVar[frozenset[str]] = frozenset({"claim"})
 
     finding_id: str
     kind: FindingKind
@@ -302,6 +323,7 @@ class FindingRecord(Record):
     ended_at: datetime | None = None
     comment: str | None = None
     occurrence: int = Field(default=1)
+    claim: Claim | None = None
 
     ENDED: ClassVar[frozenset[FindingState]] = frozenset(FindingState) - {FindingState.OPEN}
 
@@ -326,7 +348,7 @@ class FindingRecord(Record):
 
     def ended(self, state: FindingState, at: datetime, comment: str | None = None) -> FindingRecord:
         """Give it when it is no more."""
-        return self.changed(state=state, ended_at=at, problem=None, comment=comment or self.comment)
+        return self.changed(state=state, ended_at=at, problem=None, claim=None, comment=comment or self.comment)
 
 
 def found(difference: Difference, before: FindingRecord | None, *, at: datetime, reconciliation: str) -> FindingRecord:

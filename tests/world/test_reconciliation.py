@@ -14,9 +14,11 @@ from azure.core.exceptions import ServiceRequestError
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from shared.acting import acting
 from shared.contracts.messages import Queue
 from shared.domain.attestations import admits_only, individual_enrollment, reference_attestation
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import HeldCertificate, Purpose
 from shared.domain.findings import TREATMENTS, Difference, FindingKind, FindingRecord, FindingState, Policy
@@ -24,7 +26,7 @@ from shared.domain.groups import CaReferences
 from shared.domain.passes import ReconciliationState
 from shared.domain.upkeep import pinned
 from shared.domain.words import CertificateKind, DeviceState
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.authorities import Authorities
 from shared.ledger.devices import partition_of
 from shared.pki import names
@@ -37,6 +39,7 @@ from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.authorities.possession import place_of
 from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
+from shared.workflows.reconciliation.answers import shown_finding
 from shared.workflows.reconciliation.passes import Reconciler
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
@@ -919,6 +922,106 @@ async def test_what_was_done_about_a_finding_may_be_asked_for_again_and_nothing_
     assert len(fleet.told("DriftMended")) == 1
     with pytest.raises(Conflict, match="it was mended, so nothing is left to do about it"):
         await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+
+
+async def test_a_finding_is_mended_or_adopted_and_never_both_whoever_comes_in_between() -> None:
+    """One call begins at each step of the other: what was done is what its state says, and the later one is told so."""
+    for first, second in ((Policy.MEND, Policy.ADOPT), (Policy.ADOPT, Policy.MEND)):
+        for step in range(60):
+            fleet = await fleet_of()
+            await disable_at_hub(fleet)
+            [found] = await fleet.look()
+            conductor = fleet.world.conductor
+            conductor.start("first", fleet.reconciler.act(found.finding_id, first))
+            taken = await conductor.advance("first", step)
+            conductor.start("second", fleet.reconciler.act(found.finding_id, second))
+            await conductor.advance("second")
+            await conductor.advance("first")
+            outcomes = [conductor.outcome(each) for each in ("first", "second")]
+            assert len([each for each in outcomes if each is None]) == 1, f"at step {step}: {outcomes}"
+            assert isinstance(next(filter(None, outcomes)), (Deferred, Conflict))
+            done, record = await fleet.finding(FindingKind.IDENTITY_DISABLED), fleet.world.record()
+            assert record is not None
+            is_mended = done.state is FindingState.MENDED
+            assert (is_mended, record.disabled) in {(True, False), (False, True)}
+            assert fleet.world.hubs.identities[HUB, DEVICE].enabled == is_mended, f"at step {step}"
+            assert done.claim is None
+            if taken < step:
+                break
+        else:
+            raise AssertionError("it has more steps than were tried")
+
+
+async def test_who_is_about_a_finding_is_told_and_a_killed_worker_does_not_hold_it_for_ever() -> None:
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    [found] = await fleet.look()
+    conductor, ops = fleet.world.conductor, Actor(kind=CallerKind.USER, id="u", name="ops@example.com")
+    with acting(ops):
+        conductor.start("killed", fleet.reconciler.act(found.finding_id, Policy.ADOPT))
+    while shown_finding(await fleet.finding(found.kind))["underWay"] is None:
+        await conductor.advance("killed", 1)
+    await conductor.kill("killed")
+    shown = shown_finding(await fleet.finding(found.kind))["underWay"]
+    assert (shown["act"], shown["until"] - shown["since"]) == ("adopt", timedelta(minutes=10))
+    assert shown["actor"]["name"] == "ops@example.com"
+    says = r"^the finding is being adopted since 2026-03-01 13:\d\d:00 UTC by ops@example.com; look at it when that is done"
+    for refused in (
+        partial(fleet.reconciler.act, found.finding_id, Policy.MEND),
+        partial(fleet.reconciler.act, found.finding_id, Policy.ADOPT),
+        partial(fleet.reconciler.close, found.finding_id, "it may stay"),
+    ):
+        with pytest.raises(Deferred, match=says):
+            await refused()
+    fleet.world.now += timedelta(minutes=10)
+    assert (await fleet.reconciler.act(found.finding_id, Policy.MEND)).state is FindingState.MENDED
+
+
+async def test_a_pass_leaves_a_finding_to_who_is_about_it() -> None:
+    """What differed does not any more, since it was mended a moment ago: then it is mended, and not just gone."""
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    [found] = await fleet.look()
+    conductor = fleet.world.conductor
+    conductor.start("mend", fleet.reconciler.act(found.finding_id, Policy.MEND))
+    while not fleet.world.hubs.identities[HUB, DEVICE].enabled:
+        await conductor.advance("mend", 1)
+    begun = await fleet.reconciler.begin(registration_id=DEVICE)
+    await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + HOUR)
+    assert (await fleet.finding(found.kind)).state is FindingState.OPEN
+    await conductor.advance("mend")
+    assert conductor.outcome("mend") is None
+    assert (await fleet.finding(found.kind)).state is FindingState.MENDED
+    assert len(fleet.told("DriftMended")) == 1
+
+
+async def test_a_service_that_fails_amid_an_act_leaves_the_finding_to_the_next_one() -> None:
+    fleet = await fleet_of()
+    await disable_at_hub(fleet)
+    [found] = await fleet.look()
+    fleet.world.conductor.down.add("hub")
+    with pytest.raises(ServiceRequestError):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    fleet.world.conductor.down.clear()
+    assert (await fleet.finding(found.kind)).claim is None
+    assert (await fleet.reconciler.act(found.finding_id, Policy.MEND)).state is FindingState.MENDED
+
+
+async def test_an_open_door_is_shut_though_somebody_was_killed_at_it() -> None:
+    fleet = await fleet_of("revoke")
+    await enable_at_hub(fleet)
+    conductor = fleet.world.conductor
+    begun = await fleet.reconciler.begin()
+    conductor.start(
+        "pass", fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
+    )
+    while not [each for each in await fleet.open() if each.claim is not None]:
+        await conductor.advance("pass", 1)
+    await conductor.kill("pass")
+    begun = await fleet.reconciler.begin()
+    await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    assert not fleet.world.hubs.identities[HUB, DEVICE].enabled
 
 
 async def test_what_the_app_has_no_way_for_is_refused_in_words() -> None:

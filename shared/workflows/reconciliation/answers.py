@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.base import told_actor
 from shared.domain.findings import FindingKind, FindingState
 
 if TYPE_CHECKING:
@@ -31,10 +32,18 @@ def shown_finding(record: FindingRecord) -> dict[str, Any]:
         "problem": record.problem,
         "endedAt": record.ended_at,
         "comment": record.comment,
+        "underWay": _under_way(record),
         "mending": record.treatment.mending,
         "adopting": record.treatment.adopting,
         "acts": _acts(record) if record.state in {FindingState.OPEN, FindingState.CLOSED} else [],
     }
+
+
+def _under_way(record: FindingRecord) -> dict[str, Any] | None:
+    claim = record.claim
+    if claim is None:
+        return None
+    return {"act": claim.act, "since": claim.since, "until": claim.until, "actor": told_actor(claim.actor)}
 
 
 def _acts(record: FindingRecord) -> list[dict[str, str]]:

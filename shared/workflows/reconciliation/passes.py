@@ -12,28 +12,26 @@ import dataclasses
 import logging
 import secrets
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import TREATMENTS, FindingState, Policy, SubjectKind, found
+from shared.domain.findings import FindingState, SubjectKind
 from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stage
-from shared.domain.words import EventType
-from shared.errors import Conflict, DeviceFactoryError, NotFound
-from shared.telemetry import metrics
+from shared.errors import Deferred, NotFound
+from shared.workflows.reconciliation.finding_acts import FindingActs
 from shared.workflows.reconciliation.steps import Step, step_of
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from shared.domain.findings import Difference, FindingKind, FindingRecord
-    from shared.ledger.findings import Findings, Reconciliations
+    from shared.domain.findings import Difference, FindingRecord
+    from shared.ledger.findings import Reconciliations
     from shared.ledger.table import Versioned
-    from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.reconciliation.budget import Budget, Share, Spent
-    from shared.workflows.reconciliation.mending import Mending
     from shared.workflows.reconciliation.walking import Walk
 
 _log = logging.getLogger(__name__)
@@ -42,24 +40,18 @@ _ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciler:
+class Reconciler(FindingActs):
     """Begins passes, carries them on, and keeps what they find.
 
     Attributes:
-        policies: what is done by itself about findings of a kind; about others, nothing.
         interval: from the end of one pass to the next; ``None`` for passes on request only.
         pause: waits for so many seconds.
     """
 
-    findings: Findings
     passes: Reconciliations
     walk: Walk
-    mending: Mending
-    outbox: Outbox
     share: Share
-    policies: Mapping[FindingKind, Policy]
     interval: timedelta | None
-    clock: Clock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _turns: Turns = field(default_factory=Turns)
 
@@ -201,154 +193,14 @@ class Reconciler:
             now = {each.finding_id: each for each in await self.walk.again(finding.difference, budget)}
             if finding.finding_id in now:
                 return (now[finding.finding_id],)
-            await self._end(finding.finding_id, FindingState.GONE)
+            with suppress(Deferred):  # who has mended it is about to say so
+                await self.end(finding.finding_id, FindingState.GONE)
             return ()
 
         looks = {each.finding_id: partial(look, each) for each in unseen}
         looked = await self.walk.look_at(looks, lambda: self.walk.looks(budget, {each.where for each in unseen}))
         done = record.changed(state=ReconciliationState.DONE, ended_at=self.clock())
         return dataclasses.replace(step_of(record, done, looks, looked), unread=0)  # counted where it was compared
-
-    # --- findings ---
-
-    async def keep(self, difference: Difference, reconciliation_id: str) -> None:
-        """Keep a difference, tell it if it is new, and do about it what the policy says."""
-        known = await self._note(difference, reconciliation_id)
-        if known is None or known.record.state is not FindingState.OPEN:
-            return
-        if not known.record.told:
-            await self._tell(EventType.DRIFT_FOUND, known.record)
-            await self._change(difference.finding_id, {"told": True})
-        policy = self.policy_of(difference.kind)
-        if policy in {Policy.MEND, Policy.ADOPT}:
-            await self._by_itself(known.record, policy)
-
-    def policy_of(self, kind: FindingKind) -> Policy:
-        """Say what is done by itself about findings of a kind."""
-        return Policy.MEND if TREATMENTS[kind].always_mended else self.policies.get(kind, Policy.REPORT)
-
-    async def _note(self, difference: Difference, reconciliation_id: str) -> Versioned[FindingRecord] | None:
-        for _ in range(_ATTEMPTS):
-            known = await self.findings.get(difference.finding_id)
-            now = found(difference, known.record if known else None, at=self.clock(), reconciliation=reconciliation_id)
-            is_new = known is None or known.record.occurrence != now.occurrence
-            written = await (self.findings.try_replace(known, now) if known else self.findings.try_insert(now))
-            if written is not None:
-                if is_new:
-                    _log.warning("%s: %s: %s; %s: %s", now.kind, now.subject, now.ledger, now.where, now.service)
-                    metrics.DRIFT.record(1, {metrics.WHAT: now.kind.value})
-                return written
-        return None  # others see to it
-
-    async def _by_itself(self, finding: FindingRecord, policy: Policy) -> None:
-        try:
-            await self.act(finding.finding_id, policy)
-        except DeviceFactoryError as error:  # it stays open, and the next pass tries again
-            _log.warning("%s of %s can't be put right yet: %s", finding.kind, finding.subject, error)
-
-    async def act(self, finding_id: str, policy: Policy) -> FindingRecord:
-        """Mend a finding, or adopt it; asked for again, it is as it was then.
-
-        Raises:
-            NotFound: it does not exist.
-            Conflict: it is over, in another way.
-            Rejected, Deferred: it can't be done, or not yet; the finding says why.
-        """
-        state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
-        finding = await self.describe_finding(finding_id)
-        if finding.state is state:
-            return finding
-        _check_there(finding)
-        try:
-            await self.mending.carry_out(finding, policy)
-        except DeviceFactoryError as error:
-            await self._change(finding_id, {"problem": str(error)[:1000]})
-            raise
-        ended = await self._end(finding_id, state)
-        if state is FindingState.MENDED:
-            await self._tell(EventType.DRIFT_MENDED, ended)
-        return ended
-
-    async def close(self, finding_id: str, comment: str) -> FindingRecord:
-        """Say of a finding that it may stay as it is, as long as it lasts; asked for again, it is as it was then.
-
-        Raises:
-            NotFound: it does not exist.
-            Conflict: it is over.
-        """
-        finding = await self.describe_finding(finding_id)
-        if finding.state is FindingState.CLOSED:
-            return finding
-        _check_there(finding)
-        return await self._end(finding_id, FindingState.CLOSED, comment)
-
-    async def describe_finding(self, finding_id: str) -> FindingRecord:
-        """Show a finding.
-
-        Raises:
-            NotFound: it does not exist.
-        """
-        known = await self.findings.get(finding_id)
-        if known is None:
-            raise NotFound.because(f"the finding {finding_id!r} does not exist", field="id")
-        return known.record
-
-    async def _end(self, finding_id: str, state: FindingState, comment: str | None = None) -> FindingRecord:
-        for _ in range(_ATTEMPTS):
-            known = await self.findings.get(finding_id)
-            if known is None:
-                raise NotFound.because(f"the finding {finding_id!r} does not exist", field="id")
-            if not known.record.lifecycle.follows(known.record.state, state):
-                return known.record
-            ended = known.record.ended(state, self.clock(), comment)
-            if (written := await self.findings.try_replace(known, ended)) is not None:
-                return written.record
-        return await self.describe_finding(finding_id)
-
-    async def _change(self, finding_id: str, changes: dict[str, object]) -> None:
-        known = await self.findings.get(finding_id)
-        if known is not None:
-            await self.findings.try_replace(known, known.record.changed(**changes))
-
-    async def _tell(self, kind: EventType, finding: FindingRecord) -> None:
-        """Publish an event; the same one however often it is sent."""
-        await self.outbox.publish(
-            kind,
-            subject=finding.subject,
-            correlation_id=finding.finding_id,
-            data={
-                "findingId": finding.finding_id,
-                "kind": finding.kind,
-                "severity": finding.severity,
-                "subjectKind": finding.subject_kind,
-                "subject": finding.subject,
-                "where": finding.where,
-                "ledger": finding.ledger,
-                "service": finding.service,
-                "since": finding.since,
-                "enrollmentGroup": finding.enrollment_group,
-                "certificateAuthority": finding.certificate_authority,
-            },
-            occasion=str(finding.occurrence),
-        )
-
-
-_OVER = {
-    FindingState.GONE: "what differed does not differ any more",
-    FindingState.MENDED: "it was mended",
-    FindingState.ADOPTED: "it was adopted",
-}
-
-
-def _check_there(finding: FindingRecord) -> None:
-    """See that a finding is not over.
-
-    Raises:
-        Conflict: it is.
-    """
-    if (why := _OVER.get(finding.state)) is not None:
-        at = f"{finding.ended_at:%Y-%m-%d %H:%M} UTC" if finding.ended_at else "a pass"
-        raise Conflict.because(f"the finding is over since {at}: {why}, so nothing is left to do about it", field="id")
 
 
 def _is_whole(record: ReconciliationRecord) -> bool:
