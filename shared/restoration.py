@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
     from shared.services import Services
 
+DONE, OLDER, REFUSED = 0, 1, 2
+"""Exit statuses. 1 is that of ``--look`` alone."""
+
 _CERTIFICATES, _LISTS = frozenset({".pem", ".crt", ".cer"}), ".crl"
 
 
@@ -105,6 +108,7 @@ def restoration_of(services: Services, brought: Brought | None = None) -> Restor
                 taking_in=taking_in,
                 clock=clock,
             ),
+            begin=partial(services.epochs.begin, is_lost=True),
             settings=services.settings,
             clock=clock,
         )
@@ -131,28 +135,56 @@ async def restore(settings: Settings, *, look: bool, accept: bool, brought: Brou
     """Look whether the ledger is older than it was, and take back what it has forgotten; give the exit status."""
     services = build(settings)
     try:
-        unfinished = await services.epochs.unfinished()
-        if unfinished is not None:  # what half a ledger lacks is in the archive, and not at the services
-            sys.stderr.write(f"{unfinished}\n")
-            return 2
-        fault = await _fault(services)
-        sys.stdout.write(f"{fault or 'the ledger is not older than it was, as far as vault and CRLs tell'}\n")
-        if look or (fault is None and not accept):
-            return 1 if fault else 0
-        if services.evidence.reader is not None:
-            await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
-        async for line in restoration_of(services, brought).run():
-            sys.stdout.write(f"{line}\n")
+        return await carried_out(services, look=look, accept=accept, brought=brought)
     except (Rejected, LogDamaged) as refusal:
         sys.stderr.write(f"{refusal}\n")
-        return 2
+        return REFUSED
     finally:
         await services.close()
-    return 0
+
+
+async def carried_out(services: Services, *, look: bool, accept: bool, brought: Brought | None) -> int:
+    """Do the same with the app's services.
+
+    Raises:
+        Rejected: nothing can be done with this ledger, or not in this way.
+    """
+    unfinished = await services.epochs.unfinished()
+    if unfinished is not None:  # what half a ledger lacks is in the archive, and not at the services
+        raise Rejected.because(unfinished)
+    fault = await _fault(services)
+    is_due = not look and (fault is not None or accept)
+    if is_due and brought is None:
+        await _check_not_lost(services)
+    sys.stdout.write(f"{fault or 'the ledger is not older than it was, as far as vault and CRLs tell'}\n")
+    if not is_due:
+        return OLDER if fault else DONE
+    if services.evidence.reader is not None:
+        await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
+    async for line in restoration_of(services, brought).run():
+        sys.stdout.write(f"{line}\n")
+    return DONE
+
+
+async def _check_not_lost(services: Services) -> None:
+    """Refuse to take anything back into a ledger that has nothing: what it knew is at the services.
+
+    Raises:
+        Rejected: it is empty, or is being taken over from the services.
+    """
+    begun = await services.epochs.rows.restoration()
+    if begun is not None and begun.record.is_lost and not begun.record.accepted:
+        raise Rejected.because(begun.record.shown)
+    if not [each async for each in services.authorities.list()]:
+        raise Rejected.because(
+            "the ledger is empty, so nothing can be taken back into it. Restore a copy with python -m shared.backup "
+            "restore first. If there is none, take over what the services have: python -m shared.restoration adopt "
+            "(docs/recover.md)"
+        )
 
 
 async def _fault(services: Services) -> str | None:
-    """Tell why the ledger is not the present one; ``None`` if nothing says so."""
+    """Tell why the ledger is not the present one, or what is still to follow; ``None`` if nothing says so."""
     try:
         await check_ledger(services.epochs, services.authorities, services.clients, services.settings.evidence_key)
     except LedgerBehind as behind:
@@ -160,7 +192,8 @@ async def _fault(services: Services) -> str | None:
     for record in [each async for each in services.authorities.list() if each.certificate]:
         if await services.revocation_lists.is_ahead(record.name):
             return f"the published CRL of {record.name!r} has a number that the ledger has not given yet"
-    return None
+    begun = await services.epochs.rows.restoration()
+    return begun.record.shown if begun is not None else None
 
 
 def read_folder(folder: Path | None, *, lists_are_lost: bool) -> Brought:

@@ -22,6 +22,10 @@ _REMEDY = (
     "nothing is signed, and no certificate is called good, until python -m shared.restoration has taken back what "
     "happened meanwhile (docs/recover.md)"
 )
+_REMEDY_OF_EMPTY = (
+    "nothing is signed, and no certificate is called good, until a copy of it is restored, or python -m "
+    "shared.restoration adopt has taken over what the services have (docs/recover.md)"
+)
 
 
 class EpochRecord(Record):
@@ -105,7 +109,7 @@ def lost_past(ledger: EpochRecord | None, vault: EpochMark | None) -> str | None
         return None
     reached = f"the vault says that it had reached epoch {vault.number} at {_at(vault.reached_at)}"
     if ledger is None:
-        return f"the ledger is empty, and {reached}: {_REMEDY}"
+        return f"the ledger is empty, and {reached}: {_REMEDY_OF_EMPTY}"
     return (
         f"the ledger is older than it was: it is at epoch {ledger.number}, of {_at(ledger.reached_at)}, and {reached}: "
         f"{_REMEDY}"

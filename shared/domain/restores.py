@@ -1,4 +1,4 @@
-"""A restore of the ledger that was begun: while its row is there, the ledger is not whole, and counts for nothing."""
+"""What was begun with a ledger and has not ended: a restore of an archive, and what takes back what a ledger lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HELD_FOR = timedelta(minutes=1)
 
 
 class RestoreRecord(Record):
-    """A restore that is not whole.
+    """A restore that is not whole: while its row is there, the ledger counts for nothing.
 
     Attributes:
         archive: SHA-256 of the archive's manifest, in hexadecimal.
@@ -50,3 +50,35 @@ class RestoreRecord(Record):
             "it. If it was broken off, run python -m shared.backup restore with the same archive again "
             "(docs/recover.md)"
         )
+
+
+class RestorationRecord(Record):
+    """What takes back what a ledger lacks, from its first write until everything follows.
+
+    Attributes:
+        begun_at: when it was begun.
+        is_lost: whether the ledger was lost, and is taken over from the services.
+        since: how far the ledger had come by its epoch, when this was begun; ``None`` if it had none.
+        accepted: whether the ledger has everything, and may sign. The services are still to follow.
+    """
+
+    begun_at: datetime
+    is_lost: bool
+    since: datetime | None = None
+    accepted: bool = False
+
+    @property
+    def command(self) -> str:
+        """Name what carries it on."""
+        return "python -m shared.restoration adopt" if self.is_lost else "python -m shared.restoration"
+
+    @property
+    def shown(self) -> str:
+        """Say what was begun, and what carries it on."""
+        begun = f"{self.command} was begun at {self.begun_at:%Y-%m-%d %H:%M:%S} UTC and has not ended"
+        return f"{begun}. If it was broken off, run it again with the same options (docs/recover.md)"
+
+    @property
+    def fault(self) -> str | None:
+        """Tell what of the ledger is wrong; ``None`` if it has everything."""
+        return None if self.accepted else f"the ledger lacks what is being taken back: {self.shown}"

@@ -1,11 +1,11 @@
-"""The ledger's epoch, and a restore that is not whole: two rows beside the CAs, where the public zone can read them."""
+"""The ledger's epoch, and what was begun and has not ended: rows beside the CAs, which the public zone can read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from shared.domain.epochs import EpochRecord
-from shared.domain.restores import RestoreRecord
+from shared.domain.restores import RestorationRecord, RestoreRecord
 from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 EPOCH: Key = ("epoch", "ledger")
 RESTORE: Key = ("epoch", "restore")
+RESTORATION: Key = ("epoch", "restoration")
 
 
 class EpochRows:
-    """The row of the epoch, and that of a restore, in the CAs' table."""
+    """The rows of the epoch, of a restore and of a restoration, in the CAs' table."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._rows = Rows(table, EpochRecord, key=lambda _: EPOCH)
         self._restores = Rows(table, RestoreRecord, key=lambda _: RESTORE)
+        self._restorations = Rows(table, RestorationRecord, key=lambda _: RESTORATION)
 
     async def get(self) -> Versioned[EpochRecord] | None:
         """Read it; ``None`` in a ledger that is new."""
@@ -47,3 +49,18 @@ class EpochRows:
     async def try_end(self, known: Versioned[RestoreRecord]) -> bool:
         """Say that the ledger is whole, if nobody else goes on with the restore."""
         return await self._table.delete_unchanged(*RESTORE, known.etag)
+
+    async def restoration(self) -> Versioned[RestorationRecord] | None:
+        """Read the row of a restoration that has not ended; ``None`` if there is none."""
+        return await self._restorations.get(*RESTORATION)
+
+    async def try_put_restoration(self, known: Versioned[RestorationRecord] | None, record: RestorationRecord) -> bool:
+        """Write it, if the row is as it was read; ``known`` is ``None`` for one that begins."""
+        written = await (
+            self._restorations.try_replace(known, record) if known else self._restorations.try_insert(record)
+        )
+        return written is not None
+
+    async def end_restoration(self, known: Versioned[RestorationRecord]) -> None:
+        """Say that one has ended, unless its row has changed since it was read."""
+        await self._table.delete_unchanged(*RESTORATION, known.etag)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.domain.epochs import EpochMark, EpochRecord, LogMark, lost_past
+from shared.domain.restores import RestorationRecord
 from shared.errors import LedgerBehind, Overtaken
 from shared.ledger.checkpoints import Checkpoints
 from shared.ledger.epochs import EpochRows
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from shared.ledger.table import Versioned
     from shared.ports.evidence import EvidenceLog
     from shared.ports.rows import Table
     from shared.ports.vault import KeyTags
@@ -134,9 +136,12 @@ class Epochs:
     async def look(self, vault: KeyTags) -> str | None:
         """Compare the two as they are now; the vault's is read first, since the ledger's is raised first."""
         mark = await self._marked(vault)
-        if mark is None:
-            return None
-        known = await self.rows.get()
+        return await self._compared(await self.rows.get(), mark)
+
+    async def _compared(self, known: Versioned[EpochRecord] | None, mark: EpochMark | None) -> str | None:
+        begun = await self.rows.restoration()
+        if begun is not None and begun.record.fault is not None:
+            return begun.record.fault
         return lost_past(known.record if known else None, mark)
 
     async def _marked(self, vault: KeyTags) -> EpochMark | None:
@@ -172,7 +177,7 @@ class Epochs:
         await self._check_whole()
         mark = await self._marked(self.vault)
         known = await self.rows.get()
-        fault = lost_past(known.record if known else None, mark)
+        fault = await self._compared(known, mark)
         if fault is not None:
             raise LedgerBehind(fault)
         record = EpochRecord(number=(known.record.number if known else 0) + 1, reached_at=self.clock())
@@ -185,6 +190,40 @@ class Epochs:
         unfinished = await self._restore()
         if unfinished is not None:
             raise LedgerBehind(unfinished)
+
+    # --- a ledger that lacks something ---
+
+    async def begin(self, *, is_lost: bool) -> RestorationRecord:
+        """Say that what the ledger lacks is being taken back, unless that was begun before; give what was begun.
+
+        Args:
+            is_lost: whether the ledger was lost, and is taken over from the services.
+        """
+        for _ in range(_ATTEMPTS):
+            known = await self.rows.restoration()
+            if known is not None:
+                return known.record
+            epoch = await self.rows.get()
+            since = epoch.record.reached_at if epoch else None
+            record = RestorationRecord(begun_at=self.clock(), is_lost=is_lost, since=since)
+            if await self.rows.try_put_restoration(None, record):
+                return record
+        raise Overtaken("others begin and end a restoration at this moment")
+
+    async def end(self, begun: RestorationRecord) -> None:
+        """Say that everything follows what was taken back."""
+        known = await self.rows.restoration()
+        if known is not None and known.record.begun_at == begun.begun_at:
+            await self.rows.end_restoration(known)
+
+    async def _accept_restoration(self) -> None:
+        for _ in range(_ATTEMPTS):
+            known = await self.rows.restoration()
+            if known is None or known.record.accepted:
+                return
+            if await self.rows.try_put_restoration(known, known.record.changed(accepted=True)):
+                return
+        raise Overtaken("others carry on a restoration at this moment")
 
     async def accept(self) -> int:
         """Take the ledger as it is for the present one: raise it above what the vault says.
@@ -205,6 +244,7 @@ class Epochs:
             record = EpochRecord(number=reached + 1, reached_at=self.clock())
             if await self.rows.try_put(known, record):
                 await self.vault.tag(self.mark, record.mark.to_tags())
+                await self._accept_restoration()
                 self._seen_at = None
                 return record.number
         raise Overtaken("others raise the ledger's epoch at this moment")

@@ -15,7 +15,7 @@ from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import OrderLine
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.ports.ca_certificates import VerifiedAuthority
-from shared.restoration import restoration_of
+from shared.restoration import carried_out, restoration_of
 from shared.services import build
 from shared.threads import ThreadPool
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -227,6 +227,11 @@ class Deployment:
         """Run the command for a ledger that is an older one, by a worker of its own; give its lines."""
         self.app = self.worker()
         return [line async for line in restoration_of(self.app).run()]
+
+    async def command(self, *, adopt: bool = False, look: bool = False, accept: bool = False) -> int:
+        """Run the command as whoever repairs does, who can't know how far the last one came; give its exit status."""
+        self.app = self.worker()
+        return await carried_out(self.app, look=look, accept=accept, brought=Brought() if adopt else None)
 
     async def device(self, name: str) -> DeviceRecord:
         known = await self.app.converger.devices.get(name)

@@ -24,16 +24,16 @@ from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
 from shared.domain.findings import FindingKind
 from shared.domain.words import DeviceState, RevocationReason
-from shared.errors import AwaitsDevice, Conflict, LogDamaged, Rejected, UnderWay
+from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
 from shared.pki import names
-from shared.restoration import read_folder, restore
+from shared.restoration import DONE, OLDER, read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.status.revocation_lists import CRLS
 from tests.unit.adopting import GROUP, ISSUER, Deployment
-from tests.unit.fakes import FakeProvisioning, Killed
+from tests.unit.fakes import FakeProvisioning, Killed, Trap
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world.world import SETTINGS
 
@@ -807,8 +807,57 @@ async def test_it_can_be_run_again_and_changes_nothing() -> None:
     assert (await subject.authority(ISSUER)).certificate == issuer.certificate
 
 
+async def test_a_ledger_that_is_empty_takes_nothing_back_and_what_does_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It would sign again with nothing of what it knew, and adopt would find a ledger that is not older."""
+    subject = await Deployment().begin("press")
+    subject.lose(BUNDLES)
+    for accept in (False, True):
+        with pytest.raises(Rejected, match=r"the ledger is empty, so .*: python -m shared.restoration adopt"):
+            await subject.command(accept=accept)
+    assert {name: table.rows for name, table in subject.tables.items() if table.rows} == {}
+    assert await subject.command(look=True) == OLDER
+    assert "python -m shared.restoration adopt has taken over what the services have" in capsys.readouterr().out
+    assert await subject.command(adopt=True) == DONE
+    assert (await subject.device("press")).state is DeviceState.REGISTERED
+    assert await subject.command(adopt=True) == DONE
+    assert capsys.readouterr().out.endswith("the ledger is not older than it was, as far as vault and CRLs tell\n")
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+async def test_an_adoption_that_broke_off_keeps_the_ledger_from_signing_and_goes_on_when_it_is_run_again(
+    capsys: pytest.CaptureFixture[str], *, is_marked: bool
+) -> None:
+    """CAs are there, some devices are, and the vault's epoch may be lost as well: the ledger says what was begun."""
+    subject = await Deployment().begin("press", "drill", "mill")
+    subject.lose(BUNDLES)
+    if not is_marked:
+        subject.vault.tagged.clear()
+    devices = subject.table("identities")
+    devices.step = Trap(after=3).step
+    with pytest.raises(Killed):
+        await subject.command(adopt=True)
+    devices.step = lambda: None
+    found = [each for each in ("press", "drill", "mill") if await subject.app.converger.devices.get(each)]
+    assert found, "the CAs are there, and some of the devices"
+    assert (await subject.authority(ISSUER)).state is AuthorityState.ACTIVE
+    halfway = subject.worker()
+    with pytest.raises(LedgerBehind, match="adopt was begun at 2026-03-01 12:00:00 UTC and has not ended"):
+        await halfway.epochs.check()
+    for accept in (False, True):
+        with pytest.raises(Rejected, match="run it again with the same options"):
+            await subject.command(accept=accept)
+    capsys.readouterr()
+    assert await subject.command(look=True) == OLDER
+    assert await subject.command(adopt=True) == DONE
+    assert {(await subject.device(each)).state for each in ("press", "drill", "mill")} == {DeviceState.REGISTERED}
+    await subject.app.epochs.check_now()
+    assert await subject.app.epochs.rows.restoration() is None
+
+
 async def test_killed_at_any_write_it_goes_on() -> None:
-    """Whatever the write was that it was killed after, the next run ends as one that was never killed."""
+    """Whatever the write was that it was killed after, its command ends as one that was never killed."""
     ends = set[tuple[Any, ...]]()
     subject = await Deployment().begin("press", "drill")
     leaf = await certificate_of(subject, "drill")
@@ -828,8 +877,7 @@ async def test_killed_at_any_write_it_goes_on() -> None:
                 with suppress(ExceptionGroup):
                     await halfway.revocation_lists.publish_all()
                 assert number(subject.crl(ISSUER)) == last
-            await subject.adopt()
-            await subject.app.converger.sweep(older_than=timedelta())
+            assert await subject.command(adopt=True) == DONE
         else:
             assert after > 20
             break

@@ -158,6 +158,31 @@ async def test_an_older_ledger_that_is_accepted_is_above_all_that_was() -> None:
     assert vault.tagged["ledger-epoch"]["epoch"] == "58"
 
 
+async def test_what_is_being_taken_back_keeps_the_ledger_from_signing_until_it_is_accepted() -> None:
+    """Also where no epoch tells. Whoever comes next, or at the same time, carries on what was begun first."""
+    vault, table, clock = FakeVault(), FakeTable(), Clock()
+    subject = epochs(vault, table, clock)
+    assert await subject.advance() == 1
+    begun = await subject.begin(is_lost=False)
+    clock.now += timedelta(minutes=10)
+    assert await epochs(vault, table, clock).begin(is_lost=False) == begun
+    assert (begun.since, begun.accepted) == (NOW, False)
+    said = "python -m shared.restoration was begun at 2026-03-01 12:00:00 UTC and has not ended"
+    with pytest.raises(LedgerBehind, match=said):
+        await subject.check()
+    with pytest.raises(LedgerBehind, match=said):
+        await subject.advance()
+    assert await subject.accept() == 2
+    await subject.check()
+    known = await subject.rows.restoration()
+    assert known is not None
+    assert known.record.accepted, "it signs, and the services are still to follow"
+    await subject.end(begun.changed(begun_at=clock.now))
+    assert await subject.rows.restoration() is not None, "that was another one"
+    await subject.end(begun)
+    assert await subject.rows.restoration() is None
+
+
 async def test_a_vault_that_does_not_answer_says_nothing_about_the_ledger() -> None:
     """What was seen last counts; a worker that has seen nothing yet does not know, and says so."""
     vault, table, clock = SilentVault(), FakeTable(), Clock()

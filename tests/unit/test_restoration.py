@@ -19,6 +19,7 @@ from shared.contracts.authorities import AuthorityAct
 from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
 from shared.domain.devices import Doors
 from shared.domain.entry_changes import EntryChange, EntryWish, decided
+from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred
 from shared.evidence.leaves import CertificateLeaf, act_entry, certificate_entry
@@ -49,7 +50,7 @@ class Records:
 
     record: Any = field(
         default_factory=lambda: SimpleNamespace(
-            name=ISSUER, certificate="there", crl_number=4, changed=None, change=None
+            name=ISSUER, certificate="there", crl_number=4, changed=None, change=None, list_making=None
         )
     )
     written: list[dict[str, Any]] = field(default_factory=list)
@@ -95,8 +96,11 @@ class Epochs:
     def rows(self) -> Epochs:
         return self
 
-    async def get(self) -> Any:
-        return SimpleNamespace(record=SimpleNamespace(reached_at=self.raised_at)) if self.raised_at else None
+    async def restoration(self) -> None:
+        """Read what was begun before."""
+
+    async def begin(self, *, is_lost: bool) -> RestorationRecord:
+        return RestorationRecord(begun_at=NOW, is_lost=is_lost, since=self.raised_at)
 
     async def accept(self) -> int:
         for name in ("press", "drill"):
@@ -617,7 +621,9 @@ async def test_a_ca_that_was_being_made_does_not_keep_the_others_from_being_take
     subject = await disaster("press")
     (serial,) = await subject.scene.serials()
     subject.publish(serial)
-    subject.authorities.further.append(SimpleNamespace(name="line-2-ca1", certificate=None, change=None))
+    subject.authorities.further.append(
+        SimpleNamespace(name="line-2-ca1", certificate=None, change=None, list_making=None)
+    )
     await subject.taken_back()
     assert await subject.scene.state() is DeviceState.REVOKED
 

@@ -33,7 +33,7 @@ from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.status.revocation_lists import CONTENT_TYPE, CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
@@ -62,6 +62,7 @@ class Adoption:
 
     Attributes:
         there: what they have.
+        begin: says in the ledger that this was begun, before anything else is entered.
     """
 
     records: Authorities
@@ -72,6 +73,7 @@ class Adoption:
     blobs: Blobs
     there: FoundAuthorities
     devices: ServiceDevices
+    begin: Callable[[], Awaitable[object]]
     settings: Settings
     clock: Clock
     _by_thumbprint: dict[str, str] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Adoption:
         found, problems = await self.there.find()
         new = [each for each in found if await self.records.holder(each.name) is None]
         self._check_lists(new)
+        await self.begin()
         for problem in problems:
             yield problem
         for each in new:

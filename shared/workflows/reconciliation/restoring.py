@@ -21,6 +21,7 @@ from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
+from shared.ledger.table import Stale
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
@@ -84,17 +85,42 @@ class Restoration:
     clock: Clock
     taking_in: TakingIn
     adoption: Adoption | None = None
+    _since: datetime | None = None
+    """How far the ledger had come by its epoch; ``None`` if it had none."""
     _numbers: dict[str, int] = field(default_factory=dict)
+    """The highest numbers that lists of CAs are known to have reached."""
     _unreadable: list[str] = field(default_factory=list)
     """Blobs that stand where bundles do, and are not."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
     """Certificates that are on the ledger's list of a CA, as they were when the first one was looked for."""
 
     async def run(self) -> AsyncIterator[str]:
-        """Take everything back, and say of each part what it was, or that it can't be known."""
+        """Take everything back, and say of each part what it was, or that it can't be known.
+
+        Raises:
+            ExceptionGroup: services did not answer. What was done stays, and the next run goes on.
+        """
+        begun = await self.epochs.rows.restoration()
+        if begun is None or not begun.record.accepted:
+            async for line in self._complete():
+                yield line
+        begun = await self.epochs.rows.restoration()
+        await self._end_turns()
+        failures, waiting = await self._follow()
+        for line in waiting:
+            yield line
+        yield f"{await self.lists.publish_all()} CRLs were published"
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} CAs and devices are not followed yet", failures)
+        if begun is not None:
+            await self.epochs.end(begun.record)
+
+    async def _complete(self) -> AsyncIterator[str]:
+        """Enter into the ledger all that it lacks, shut what it keeps out, and have it sign again."""
         if self.adoption is not None:
             async for line in self.adoption.authorities():
                 yield line
+        self._since = (await self.epochs.begin(is_lost=self.adoption is not None)).since
         revoked = [
             (each.name, entry) async for each in self.authorities.list() for entry in await self._revoked_by(each)
         ]
@@ -107,12 +133,6 @@ class Restoration:
         for name, number in self._numbers.items():
             yield await self._jump(name, number)
         yield f"the ledger's epoch is {await self.epochs.accept()} now: certificates are signed again"
-        failures, waiting = await self._follow()
-        for line in waiting:
-            yield line
-        yield f"{await self.lists.publish_all()} CRLs were published"
-        if failures:
-            raise ExceptionGroup(f"{len(failures)} CAs and devices are not followed yet", failures)
 
     async def _shut(self) -> None:
         """Shut every door that is to be shut and is not yet; its revocation is on the list when that may be signed.
@@ -133,6 +153,13 @@ class Restoration:
                 failures.append(error)
         if failures:
             raise ExceptionGroup(f"{len(failures)} devices are not shut out yet", failures)
+
+    async def _end_turns(self) -> None:
+        """Take the turns of making lists from whoever broke off; somebody who is only slow makes his list again."""
+        for name in [each.name async for each in self.authorities.list() if each.list_making is not None]:
+            known = await self.authorities.records.get(name)
+            if known is not None:
+                await self.authorities.records.try_replace(known, known.record.changed(list_making=None))
 
     async def _follow(self) -> tuple[list[Exception], list[str]]:
         """Have everything follow what was changed, by this run or by one that broke off: the ledger's rows tell.
@@ -205,12 +232,10 @@ class Restoration:
             return ()
         issuer = self.taking_in.issuers[record.name] = await self.authorities.load(record.name)
         stored = await self.blobs.get(CRLS, f"{record.name}.crl")
-        if stored is None:
+        number = number_of(stored.content, issuer) if stored is not None else None
+        if stored is None or number is None:
             return ()
-        number = number_of(stored.content, issuer)
-        if number is None:
-            return ()
-        self._numbers[record.name] = max(number, record.crl_number)
+        self._numbers[record.name] = number
         return listed_certificates(stored.content, issuer)
 
     async def _revoke(self, name: str, listed: ListedCertificate, *, may_wait: bool) -> AsyncIterator[str]:
@@ -325,8 +350,8 @@ class Restoration:
         """
         if self.log is None:
             return None
-        head, epoch = (await self.log.storage.head()).head, await self.epochs.rows.get()
-        since = epoch.record.reached_at - _SLACK if epoch else datetime.min.replace(tzinfo=UTC)
+        head = (await self.log.storage.head()).head
+        since = self._since - _SLACK if self._since else datetime.min.replace(tzinfo=UTC)
         found: list[Mapping[str, Any]] = []
         last = head.size
         while last > 0:
@@ -388,9 +413,16 @@ class Restoration:
                 yield line
 
     async def _jump(self, name: str, number: int) -> str:
-        records = self.authorities.records
-        known = await records.get(name)
-        if known is None:
-            raise Conflict.because(f"the CA {name!r} is gone")
-        await records.replace(known, known.record.changed(crl_number=number + JUMP, list_making=None))
-        return f"the next CRL of {name!r} has number {number + JUMP + 1}; the last one was {number}"
+        records, present = self.authorities.records, number
+        while present < number + JUMP:  # else an earlier run, or another one, was here
+            known = await records.get(name)
+            if known is None:
+                raise Conflict.because(f"the CA {name!r} is gone")
+            present = known.record.crl_number
+            if present < number + JUMP:
+                present = max(present, number) + JUMP
+                try:
+                    await records.replace(known, known.record.changed(crl_number=present, list_making=None))
+                except Stale:
+                    present = number
+        return f"the next CRL of {name!r} has number {present + 1}; the last one was {number}"
