@@ -118,9 +118,9 @@ def stopped(stack: Stack) -> Iterator[None]:
     stack.start_functions_host()
 
 
-def restored(stack: Stack, *options: str) -> list[str]:
-    """Run the command, as an operator does; give its lines."""
-    done = subprocess.run(
+def ran(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, as an operator does."""
+    return subprocess.run(
         [sys.executable, "-m", "shared.restoration", *options],
         cwd=REPOSITORY,
         env={**os.environ, **stack.endpoints.environment(), **stack.settings()},
@@ -128,6 +128,11 @@ def restored(stack: Stack, *options: str) -> list[str]:
         text=True,
         check=False,
     )
+
+
+def restored(stack: Stack, *options: str) -> list[str]:
+    """Run the command, and give its lines."""
+    done = ran(stack, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()
 
@@ -240,10 +245,15 @@ def test_a_ledger_that_is_lost_is_taken_over_from_the_services(apart: tuple[Stac
         (tmp_path / f"{name}.crl").write_bytes(world.anonymous(f"crl/{name}.crl"))
         (tmp_path / f"{name}.cer").write_bytes(world.anonymous(f"ca/{name}.cer"))
     number = crl_number(world, issuer)
+    run_timer(stack, "epoch_upkeep")
 
-    lose(stack, "bundles", "crls")
+    lose(stack, "bundles", "crls", "log", "loghead")
     until("readiness says so", lambda: ledger_check(world), lambda said: "the ledger is empty" in said)
     with stopped(stack):
+        refused = ran(stack, "adopt", "--files", str(tmp_path))
+        assert (refused.returncode, "as the vault remembers it, and has 0: it was lost" in refused.stderr) == (2, True)
+        another = {**stack.options.settings, "EVIDENCE_ORIGIN": "another/log"}
+        stack.options = replace(stack.options, settings=another)
         lines = restored(stack, "adopt", "--files", str(tmp_path))
     thumbprint = chains["lost-1"][0].fingerprint(SHA256()).hex().upper()
     where = f"'line-1' and {world.hub_name}"
