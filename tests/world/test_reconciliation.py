@@ -603,6 +603,30 @@ async def test_of_a_bundle_without_a_certificate_nothing_stays_when_it_is_mended
     assert (fleet.world.blobs.blobs, fleet.world.secrets.secrets) == kept
 
 
+@pytest.mark.parametrize(("tags", "subject"), [({"registrationId": DEVICE}, DEVICE), ({}, "unknown")])
+async def test_a_password_of_a_certificate_that_came_by_a_list_alone_names_its_device(
+    tags: dict[str, str], subject: str
+) -> None:
+    """After storage was lost the ledger has its number, and not whose it was; the password's tag says so, if it has one."""
+    fleet = await fleet_of(bundleWithoutCertificate=Policy.MEND)
+    row = CertificateRecord(
+        serial_number=STRAY,
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.REVOKED,
+        subject="",
+        issuer=CA,
+        cause="restoration",
+        recorded_at=fleet.world.now,
+    )
+    await fleet.world.certificates.put(row)
+    await fleet.world.secrets.put(secret_name(STRAY), "sesame", tags=tags, ends=fleet.world.now + HOUR)
+    kept = {name for name in fleet.world.secrets.secrets if name != secret_name(STRAY)}
+    assert await fleet.look() == []
+    found = await fleet.finding(FindingKind.BUNDLE_WITHOUT_CERTIFICATE)
+    assert (found.subject, found.state) == (subject, FindingState.MENDED)
+    assert set(fleet.world.secrets.secrets) == kept
+
+
 async def test_a_password_that_is_about_to_be_deleted_is_no_finding() -> None:
     """The device is revoked, and the timer that deletes its key has not come yet."""
     fleet = await fleet_of()

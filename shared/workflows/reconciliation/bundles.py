@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PAGE = 1000
 """Names of blobs that are read at once."""
 
+_NOBODY = "unknown"
+"""Subject of a password that does not say whose it is."""
+
 _BUNDLE = re.compile(r"(?P<device>[^/]+)/(?P<serial>[0-9a-f]{40})\.json")
 _WHERE = re.compile(r"bundle (?P<serial>[0-9a-f]{40})")
 
@@ -54,7 +57,7 @@ class BundleLook:
         budget.vault()
         page, following = await self.secrets.page(continuation=continuation)
         found: Mapping[str | None, str] = {
-            password_of(name): tags.get("registrationId", "unknown") for name, tags in page.items()
+            password_of(name): tags.get("registrationId") or _NOBODY for name, tags in page.items()
         }
         return {serial: device for serial, device in found.items() if serial is not None}, following
 
@@ -71,18 +74,21 @@ class BundleLook:
         """Give what differs about the bundle of a certificate; nothing while its key is about to be deleted."""
         known = await self.certificates.get(serial_number)
         if known is not None:
-            return await self._of_certificate(known.record, budget)
+            # Of one that came by a list alone, the ledger does not know whose it was: its password says so.
+            return await self._of_certificate(known.record, known.record.subject or registration_id or _NOBODY, budget)
         stored = await self.blobs.describe(BUNDLES, bundle_name(registration_id, serial_number))
         if stored is None and not await self._has_password(serial_number, budget):
             return []
         held = "the bundle is stored" if stored is not None else "the password of its key is in the vault"
         return [_about(registration_id, serial_number, "the ledger does not have its certificate", held)]
 
-    async def _of_certificate(self, record: CertificateRecord, budget: Budget) -> list[Difference]:
+    async def _of_certificate(
+        self, record: CertificateRecord, registration_id: str, budget: Budget
+    ) -> list[Difference]:
         if not record.ended:
             return []
         # In this order: a device that is settled has entered that the key is to go, and what is done is deleted last.
-        device = await self.devices.get(record.subject)
+        device = await self.devices.get(registration_id)
         if device is not None and not device.record.settled:
             return []
         if record.serial_number in {
@@ -92,7 +98,7 @@ class BundleLook:
         if not await self._has_password(record.serial_number, budget):
             return []
         said = f"its certificate is {record.state}"
-        return [_about(record.subject, record.serial_number, said, "the password of its key is in the vault")]
+        return [_about(registration_id, record.serial_number, said, "the password of its key is in the vault")]
 
     async def _has_password(self, serial_number: str, budget: Budget) -> bool:
         budget.vault()
