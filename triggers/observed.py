@@ -15,8 +15,8 @@ from shared.errors import Deferred
 from shared.log_lines import about, what_about
 from shared.telemetry import metrics
 from shared.telemetry.spans import Span, SpanKind, span
-from triggers import time_limits
-from triggers.worker import log
+from triggers import time_limits, whole
+from triggers.worker import log, services
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -129,6 +129,8 @@ async def measured(measure: Callable[[], Awaitable[None]]) -> None:
 def sweep[**P](work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
     """Make each run of a timer's function a span, tell how long it took, and break it off when it takes too long.
 
+    While the ledger is being restored nothing is done: what is due is done when the timer runs next.
+
     Raises:
         TimeoutError: it was broken off; what it left is done when the timer runs next.
     """
@@ -141,7 +143,11 @@ def sweep[**P](work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None
         try:
             with span(name), acting(Actor(kind=CallerKind.TIMER, id=name)):
                 async with time_limits.within(time_limits.SWEEP, name):
-                    await work(*args, **kwargs)
+                    restored = await whole.unfinished(services())
+                    if restored is None:
+                        await work(*args, **kwargs)
+                    else:
+                        log.critical("%s did nothing: %s", name, restored)
         except BaseException as failure:
             error = {metrics.ERROR: type(failure).__name__}
             raise

@@ -56,7 +56,7 @@ from shared.reading.text import text_of
 from shared.telemetry.metrics import STATUS
 from shared.workflows.intake.deliveries import delivering
 from shared.workflows.intake.rejections import WAITS, ReceivedMessage
-from triggers import time_limits
+from triggers import time_limits, whole
 from triggers.bodies import decoded, trace_of
 from triggers.observed import Outcome, Try, answering, processing
 from triggers.openapi import PROBLEM
@@ -100,11 +100,17 @@ async def settle(queue: Queue, message: func.QueueMessage, carry_out: Workflow) 
     """Carry out a queue message, and see to what becomes of it."""
     received = received_of(queue, message)
     with tracing.continued(trace_of(received.body)):
+        restored = await whole.unfinished(services())
         try:
             text = text_of(received.body, "the message")
             said = read_message(text)
         except Rejected as rejection:
+            if restored is not None:  # a refusal is a row as well; the host keeps the message in the poison queue
+                raise restored from None
             await reject(received, rejection)
+            return
+        if restored is not None:
+            await _wait_for_restore(text, received, said, restored)
             return
         copy = left_behind(text, queue, asked_at=asked_at(said, received))
         with tracing.continued(said.traceparent or tracing.current()), processing(received, said.data) as trying:
@@ -171,6 +177,14 @@ def _cause_of(error: BaseException) -> tuple[str, int]:
     if (key := unusable_key(error)) is not None:
         return key, logging.CRITICAL
     return f"{where} fails", logging.WARNING
+
+
+async def _wait_for_restore(text: str, received: ReceivedMessage, said: Message, restored: LedgerBehind) -> None:
+    """Put a message back, and write nothing into the ledger: what a restore finds there is not the archive's."""
+    queue, asked = received.queue, asked_at(said, received)
+    log.critical("%s: put back for %.0f s: %s", queue, restored.retry_after.total_seconds(), restored)
+    again = put_back(text, queue, asked_at=asked, attempt=attempts_of(text), traceparent=said.traceparent)
+    await _put_back(queue, again, restored.retry_after)
 
 
 async def _put_back(queue: Queue, text: str, delay: timedelta) -> None:
@@ -260,7 +274,7 @@ async def answer(
 ) -> func.HttpResponse:
     """Answer an HTTP request, whatever comes of it; ``route`` is that of its function, for the trace."""
     with tracing.continued(request.headers.get("traceparent")), answering(request, route) as running:
-        response = await _answer(request, handler)
+        response = await _answer(request, handler, route)
         running.set(STATUS, response.status_code)
     if request.method not in _READING:
         await keep_directory()
@@ -277,6 +291,8 @@ async def settle_and_follow(queue: Queue, message: func.QueueMessage, carry_out:
 async def keep_directory() -> None:
     """Have the directory of devices follow at once; if that can't be, its timer does it."""
     try:
+        if await whole.unfinished(services()) is not None:
+            return
         async with time_limits.within(time_limits.FOLLOWING, "following"):
             await services().directory_upkeep.follow()
     except Exception as error:  # noqa: BLE001 - what was asked for is done
@@ -284,11 +300,15 @@ async def keep_directory() -> None:
 
 
 async def _answer(
-    request: func.HttpRequest, handler: Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]]
+    request: func.HttpRequest,
+    handler: Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]],
+    route: str,
 ) -> func.HttpResponse:
     try:
         _check_arrived(request)
         async with time_limits.within(time_limits.ANSWER, "the answer"):
+            if route not in whole.ALWAYS:
+                await whole.check(services())
             return await handler(services(), request)
     except Deferred as deferred:
         wait = str(max(1, int(deferred.retry_after.total_seconds())))

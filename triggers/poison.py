@@ -11,6 +11,7 @@ from shared.contracts.messages import INBOUND_QUEUES, Queue, read_message
 from shared.errors import Rejected
 from shared.reading.text import text_of
 from shared.workflows.intake.rejections import ReceivedMessage
+from triggers import whole
 from triggers.bodies import decoded, trace_of
 from triggers.outcomes import received_of, reject
 from triggers.worker import log, services
@@ -23,6 +24,7 @@ _LEASE = timedelta(minutes=5)
 
 async def set_aside(queue: Queue, message: func.QueueMessage) -> None:
     """Move a poison message into the rejections ledger, where it can't expire."""
+    await whole.check(services())  # raised, the host leaves the message in its queue, and the sweep comes to it
     await _set_aside(received_of(queue, message))
 
 

@@ -44,7 +44,7 @@ from tests.unit.pki.hierarchy import NOW
 from tests.unit.rejecting import rejecting
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues, Table
-from triggers import outcomes, poison, time_limits
+from triggers import observed, outcomes, poison, time_limits
 from triggers.observed import sweep
 
 if TYPE_CHECKING:
@@ -484,6 +484,7 @@ async def test_an_answer_that_takes_too_long_says_to_come_again(host: Host, monk
 async def test_a_timer_s_work_that_takes_too_long_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says which one; what it left is done when it runs next."""
     monkeypatch.setattr(time_limits, "SWEEP", 0)
+    monkeypatch.setattr(observed, "services", SimpleNamespace)
     with pytest.raises(TimeoutError, match=r"^never_ends did not come to its end within 0 s and was broken off$"):
         await sweep(never_ends)()
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.world.host import SERVING
 from tests.world.prover import PASSED_OVER, RUNS
-from triggers import outcomes, poison, timers
+from triggers import observed, outcomes, poison, timers, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +32,17 @@ def rarely_collected() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the triggers serve the worker that calls them, and keep what they log of thousands of runs to themselves."""
-    for module in (outcomes, poison, timers):
+    for module in (observed, outcomes, poison, timers):
         monkeypatch.setattr(module, "services", SERVING.get)
+    monkeypatch.setattr(whole, "unfinished", _none)  # no world is restored, and each look would be a step of it
     monkeypatch.setattr(outcomes, "_PUT_BACKS", 1)  # here the host's other deliveries are what is looked at
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
+
+
+async def _none(_services: object) -> None:
+    """Tell of no restore."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

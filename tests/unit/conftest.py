@@ -1,0 +1,17 @@
+"""What holds for all unit tests: the ledger of a worker is not being restored, unless a test is about that."""
+
+from __future__ import annotations
+
+import pytest
+
+from triggers import whole
+
+
+@pytest.fixture(autouse=True)
+def no_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell of no restore, so that the services that a test gives a worker need no epochs."""
+
+    async def none(_services: object) -> None:
+        pass
+
+    monkeypatch.setattr(whole, "unfinished", none)

@@ -1,0 +1,41 @@
+"""What a worker does while the ledger is being restored: nothing, since half a ledger looks like a whole one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.adapters.sdk_errors import is_outage
+from shared.errors import LedgerBehind
+
+if TYPE_CHECKING:
+    from shared.services import Services
+
+ALWAYS = frozenset({"health/live", "health/ready", "openapi.json", "asyncapi.json"})
+"""Routes that are answered all the same: none of them tells what is in the ledger, and readiness says what is wrong."""
+
+
+async def unfinished(services: Services) -> LedgerBehind | None:
+    """Tell that the ledger is being restored; ``None`` if it is not, or if its tables do not answer.
+
+    The message is for whoever asks, and names no archive: readiness and the log do.
+    """
+    try:
+        found = await services.epochs.unfinished()
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return None  # the work itself finds that out
+    if found is None:
+        return None
+    return LedgerBehind("the ledger is being restored, and is not whole: nothing is done or answered before it is")
+
+
+async def check(services: Services) -> None:
+    """See that the ledger is not being restored.
+
+    Raises:
+        LedgerBehind: it is.
+    """
+    found = await unfinished(services)
+    if found is not None:
+        raise found
