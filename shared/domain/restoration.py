@@ -147,6 +147,18 @@ def placed(record: DeviceRecord, place: tuple[str, str], *, at: datetime) -> Dev
     return record.noted(at, note, **where, generation=record.generation + record.shut_out)
 
 
+def with_own_entry(record: DeviceRecord, settings: Entry) -> DeviceRecord:
+    """Enter that a device has an individual enrollment: it may be there to keep out what its group would let in.
+
+    Args:
+        record: of the device.
+        settings: what the entry has beside certificates and status.
+    """
+    if record.own_entry:
+        return record
+    return record.changed(own_entry=True, entry_settings=settings)
+
+
 def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) -> DeviceRecord:
     """Keep a device out that DPS keeps out: as a list says, or else on hold, which can be undone.
 

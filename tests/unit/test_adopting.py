@@ -22,7 +22,7 @@ from shared.domain.attestations import individual_enrollment
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
-from shared.domain.findings import FindingKind
+from shared.domain.findings import FindingKind, Policy
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
 from shared.pki import names
@@ -374,6 +374,28 @@ async def test_a_device_with_an_individual_enrollment_is_taken_over_by_that_and_
     await subject.revoke("press")
     assert not subject.provisioning.admits("press", leaf)
     assert not subject.hubs.identities["hub-1", "press"].enabled
+
+
+async def test_an_individual_enrollment_that_keeps_a_revoked_certificate_out_is_made_again_in_another_dps() -> None:
+    """The group would let in both certificates. That the earlier one is the device's, the ledger does not know."""
+    subject = await Deployment().begin("press", "drill")
+    earlier = await certificate_of(subject, "press")
+    await of_its_own(subject, "press")
+    leaf = await certificate_of(subject, "press")
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    assert (await subject.device("press")).own_entry
+    assert not (await subject.device("drill")).own_entry
+    subject.provisioning.enrollments.clear()
+    subject.provisioning.registrations.clear()
+    assert subject.provisioning.admits("press", earlier)
+    reconciler = subject.app.reconciler
+    begun = await reconciler.begin()
+    await reconciler.carry_on(begun.reconciliation_id, until=subject.now + timedelta(hours=1))
+    [found], _ = await reconciler.findings.page({"kind": "enrollmentMissing"}, size=9, continuation=None)
+    await reconciler.act(found.finding_id, Policy.MEND)
+    assert subject.provisioning.admits("press", leaf)
+    assert not subject.provisioning.admits("press", earlier)
 
 
 @pytest.mark.parametrize("shown", [True, False])

@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import attests_by_certificates, certificate_of, held_certificates, issuer_names
-from shared.domain.entries import place_of
+from shared.domain.entries import own_settings, place_of
 from shared.domain.groups import STATUS, GroupState
-from shared.domain.restoration import CAUSE, taken_over
+from shared.domain.restoration import CAUSE, taken_over, with_own_entry
 from shared.ledger.table import Stale
 from shared.pki import names
+from shared.workflows.devices.changes import change
 from shared.workflows.many import gathered, pages
 from shared.workflows.reconciliation.taking_in import FoundCertificate
 
@@ -119,17 +120,21 @@ class ServiceDevices:
     async def _by_entry(self, groups: Mapping[str, str], entry: dict[str, Any]) -> str | None:
         """Take a device over by what its entry, its registration and its hub say of its certificate.
 
-        A disabled one is taken over whoever has signed for it: the ledger is what will keep it out. Such an entry is
-        also that of a device that was shut out without its certificate, which has one that nobody has.
+        One that is known is to have its entry: that may keep out a certificate which its group would let in. A disabled
+        one is taken over whoever has signed for it: the ledger is what will keep it out. Such an entry is also that of
+        a device that was shut out without its certificate, which has one that nobody has.
 
         Args:
             groups: of the ledger, by the names of their CAs.
             entry: as DPS has it.
         """
         registration_id = str(entry["registrationId"]).lower()
-        if await self.devices.get(registration_id) is not None:
-            return None
         disabled, issuers = entry.get(STATUS) == "disabled", self._issuers(entry)
+        has_entry = partial(with_own_entry, settings=own_settings(entry))
+        if await self.devices.get(registration_id) is not None:
+            if issuers and not disabled:
+                await change(self.devices, registration_id, has_entry, at=self.clock())
+            return None
         place = place_of(await self.provisioning.get_registration(registration_id) or {})
         identity = await self.hubs.get(*place) if place else None
         admitted = frozenset(held_certificates(entry)) if attests_by_certificates(entry) else None
@@ -148,7 +153,7 @@ class ServiceDevices:
         group = next((groups[each] for each in issuers if each in groups), None)
         record = taken_over(registration_id, group=group, place=place, thumbprints=thumbprints, at=self.clock())
         try:
-            await self.devices.insert(record)
+            await self.devices.insert(record if disabled else has_entry(record))
         except Stale:
             return f"{registration_id}: was taken over meanwhile"
         unknown = "its certificate" if group else "its group, and its certificate"
